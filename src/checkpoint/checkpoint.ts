@@ -1,0 +1,137 @@
+/**
+ * What the rest of lembas knows of a checkpoint, whatever file it came from: a canonical config,
+ * weights under Hugging Face names and layouts, a tokenizer, a chat template and a digest. It knows
+ * no file format and no graph.
+ */
+
+/** Rotary position embedding, by the names of Hugging Face's `rope_scaling` (transformers). */
+export type RopeScaling =
+  | { readonly type: "none" }
+  | { readonly type: "linear"; readonly factor: number }
+  | {
+    readonly type: "llama3";
+    readonly factor: number;
+    readonly lowFreqFactor: number;
+    readonly highFreqFactor: number;
+    readonly originalMaxPositions: number;
+  }
+  | {
+    readonly type: "yarn";
+    readonly factor: number;
+    readonly originalMaxPositions: number;
+    readonly betaFast: number;
+    readonly betaSlow: number;
+    /** Multiplies cos and sin; transformers derives it from `factor` where the config is silent. */
+    readonly attentionFactor: number;
+    /** Whether the correction range is rounded to whole dimensions (transformers' `truncate`). */
+    readonly truncate: boolean;
+  };
+
+export interface DecoderConfig {
+  readonly architecture: "llama" | "mistral" | "qwen2" | "qwen3";
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numLayers: number;
+  readonly numHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  readonly maxPositions: number;
+  readonly rmsNormEps: number;
+  readonly ropeTheta: number;
+  readonly ropeScaling: RopeScaling;
+  readonly tieEmbeddings: boolean;
+  /** q, k and v projections have a bias (Qwen2). */
+  readonly qkvBias: boolean;
+  /** The o projection has a bias (Llama's `attention_bias: true`, together with qkvBias). */
+  readonly outputBias: boolean;
+  /** RMSNorm over each head of q and k before the rotation (Qwen3). */
+  readonly qkNorm: boolean;
+  /** Tokens a position may look back on, itself included; undefined for full attention. */
+  readonly slidingWindow: number | undefined;
+  readonly bosTokenId: number | undefined;
+  readonly eosTokenIds: readonly number[];
+}
+
+/** A quantised GGUF block format, or a plain one. */
+export type WeightType =
+  | "F32"
+  | "F16"
+  | "BF16"
+  | "Q8_0"
+  | "Q4_0"
+  | "Q4_1"
+  | "Q5_0"
+  | "Q5_1"
+  | "Q4_K"
+  | "Q5_K"
+  | "Q6_K";
+
+export interface WeightInfo {
+  /** Row-major, Hugging Face's order: a linear's weight is [out, in]. */
+  readonly shape: readonly number[];
+  readonly type: WeightType;
+}
+
+/**
+ * Weights by Hugging Face name (`model.layers.0.self_attn.q_proj.weight`, `model.embed_tokens.weight`,
+ * `model.norm.weight`, `lm_head.weight` where untied, …) in Hugging Face's layout: GGUF's permuted
+ * q and k rows (Llama) are put back.
+ */
+export interface WeightSource {
+  names(): readonly string[];
+  has(name: string): boolean;
+  /** @throws {RangeError} for an unknown name. */
+  info(name: string): WeightInfo;
+  /** The tensor as float32, newly allocated: the caller owns it. */
+  read(name: string): Float32Array;
+  /** The stored bytes of the tensor (quantised blocks, rows already in Hugging Face's order). */
+  readRaw(name: string): Uint8Array;
+}
+
+/** Text to ids and back. Incremental decoding is the caller's (`src/engine`). */
+export interface Tokenizer {
+  readonly vocabSize: number;
+  encode(text: string, options?: { readonly addSpecialTokens?: boolean }): number[];
+  decode(ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }): string;
+  /** The bytes a token stands for; empty for a special token. Grammars and logprobs need bytes. */
+  tokenBytes(id: number): Uint8Array;
+  /** The token as the vocabulary spells it. */
+  tokenText(id: number): string;
+  tokenId(text: string): number | undefined;
+  isSpecial(id: number): boolean;
+}
+
+export interface ChatMessage {
+  readonly role: string;
+  readonly content: string;
+  readonly name?: string;
+  readonly [extra: string]: unknown;
+}
+
+export interface ChatTemplate {
+  /** The template's source (Jinja). */
+  readonly source: string;
+  /** @throws {TypeError} with the template's own message where it refuses the conversation. */
+  render(
+    messages: readonly ChatMessage[],
+    options?: {
+      readonly addGenerationPrompt?: boolean;
+      readonly tools?: readonly unknown[];
+      readonly [extra: string]: unknown;
+    },
+  ): string;
+}
+
+export interface Checkpoint extends Disposable {
+  /** A short model id for people and `/v1/models`, e.g. "SmolLM2-135M-Instruct". */
+  readonly id: string;
+  readonly config: DecoderConfig;
+  readonly weights: WeightSource;
+  readonly tokenizer: Tokenizer;
+  /** Undefined where the checkpoint has none: chat is then refused, completion works. */
+  readonly chatTemplate: ChatTemplate | undefined;
+  /** SHA-256 (hex) over the canonical config and the source tensors' bytes; cached beside the file. */
+  digest(): Promise<string>;
+  close(): void;
+}

@@ -1,0 +1,100 @@
+/**
+ * What the engine needs of a loaded model: rows of a KV cache, one step over them, tokens sampled
+ * in the graph. It knows no tenant, no text and no scheduling; `executor.ts` implements it on the
+ * runtime, `tests/fakes` without weights.
+ *
+ * A **slot** is a row of the KV cache. The slots in use are always 0 … count-1: a decode step is one
+ * run over all of them. When a sequence leaves, the engine moves the last slot into the hole.
+ */
+
+/** A core as the model wants it: full factor rank, scale folded in, zero padded. */
+export interface ResidentCore {
+  /** SHA-256 of the core (hex), the cache key's part. */
+  readonly digest: string;
+  /** [layers][rank][modules × rank], row major: `u · [G_q | G_k | …]`, s folded in. */
+  readonly data: Float32Array;
+}
+
+export interface PrefillRow {
+  readonly slot: number;
+  /** The chunk's tokens, at positions past … past + tokens.length - 1. */
+  readonly tokens: ArrayLike<number>;
+  /** Tokens already in the slot. */
+  readonly past: number;
+  /** Whether this chunk ends the prompt, so that its last position's logits are wanted. */
+  readonly last: boolean;
+}
+
+/** How one row's next token is drawn. Defaults (undefined) switch a transform off. */
+export interface SampleRow {
+  /** Which row of the last step's logits (decode: slot; prefill: index into its rows). */
+  readonly row: number;
+  /** 0 = greedy. */
+  readonly temperature: number;
+  readonly topK?: number;
+  readonly topP?: number;
+  readonly minP?: number;
+  /** The row's uniform number in [0, 1) for this position, from its own seeded generator. */
+  readonly uniform: number;
+  /** Sparse changes: logits[ids[i]] is divided/multiplied by repetition (as transformers does), then += delta. */
+  readonly adjust?: {
+    readonly ids: Int32Array;
+    /** Added after the repetition penalty: logit_bias - presence - frequency × count. */
+    readonly delta: Float32Array;
+    /** 1 = none. */
+    readonly repetition: Float32Array;
+  };
+  /** Allowed tokens as a bit mask, 32 a word (xgrammar's layout); undefined = all. */
+  readonly mask?: Int32Array;
+  /** Number of most likely tokens to report (0 = only the sampled one's logprob); undefined = no logprobs. */
+  readonly logprobs?: number;
+}
+
+export interface Sampled {
+  readonly token: number;
+  /** Natural log of the model's own (temperature 1, unmasked, unpenalised) probability; if asked for. */
+  readonly logprob?: number;
+  readonly top?: readonly { readonly token: number; readonly logprob: number }[];
+}
+
+/** A saved piece of a row's keys and values, on the host or the device. */
+export interface KvBlock {
+  readonly length: number;
+  readonly byteLength: number;
+  release(): void;
+}
+
+/** One lane: a base model joined with one factor set (or none), and its own KV slots. */
+export interface BatchModel {
+  readonly vocabSize: number;
+  readonly maxBatch: number;
+  readonly maxContext: number;
+  /** Bytes of keys and values one token of one row takes. */
+  readonly kvBytesPerToken: number;
+  /** Longest chunk a prefill run takes well. */
+  readonly prefillTokens: number;
+
+  /** Gives a slot its core (undefined = base) before its first prefill. */
+  setCore(slot: number, core: ResidentCore | undefined): void;
+  /**
+   * Runs chunks. Several rows in one run only where all have past = 0; a row with past > 0 goes
+   * alone. Logits of each row's last position become rows 0 … rows.length-1 for `sample`.
+   */
+  prefill(rows: readonly PrefillRow[]): Promise<void>;
+  /**
+   * One token for each of the slots 0 … tokens.length-1. lengths[i] = tokens already in slot i
+   * (the new one is written at that position). Logits become rows 0 … n-1 for `sample`.
+   */
+  decode(tokens: ArrayLike<number>, lengths: ArrayLike<number>): Promise<void>;
+  /** Draws tokens from the last step's logits, in the order of `rows`. */
+  sample(rows: readonly SampleRow[]): Promise<readonly Sampled[]>;
+
+  /** Moves a slot's keys, values (the first `length` tokens) and core into another slot. */
+  move(from: number, to: number, length: number): void;
+  /** Returns a slot's memory to the system beyond what the next user will need. */
+  free(slot: number): void;
+  /** Copies positions start … end-1 out of a slot. */
+  save(slot: number, start: number, end: number): KvBlock;
+  /** Copies a saved block into a slot at `start`. */
+  load(slot: number, start: number, block: KvBlock): void;
+}

@@ -1,0 +1,96 @@
+/**
+ * What a caller asks of the engine and what it gets back, in token and text terms. HTTP shapes,
+ * tenants' keys and adapter look-up by name live in `server`.
+ */
+import type { AdapterRef } from "./adapter.ts";
+
+/** Defaults are OpenAI's and vLLM's: temperature 1, top_p 1, everything else off. */
+export interface SamplingParams {
+  readonly temperature: number;
+  readonly topP: number;
+  /** 0 or -1 = off. */
+  readonly topK: number;
+  readonly minP: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  /** Over prompt and output, as transformers and vLLM have it. */
+  readonly repetitionPenalty: number;
+  readonly logitBias: ReadonlyMap<number, number>;
+  /** Same seed, same text, whatever else is in the batch; undefined = random. */
+  readonly seed: number | undefined;
+  readonly maxTokens: number | undefined;
+  readonly minTokens: number;
+  readonly stop: readonly string[];
+  readonly stopTokenIds: readonly number[];
+  readonly includeStopInOutput: boolean;
+  readonly ignoreEos: boolean;
+  readonly skipSpecialTokens: boolean;
+  /** undefined = none; 0 = the sampled token's only; up to 20 alternatives. */
+  readonly logprobs: number | undefined;
+  readonly grammar: Grammar | undefined;
+}
+
+/** A constraint on the output's text. */
+export type Grammar =
+  | { readonly type: "json" }
+  | { readonly type: "json_schema"; readonly schema: unknown; readonly strict: boolean };
+
+export interface GenerationRequest {
+  /** Unique; log lines and metrics carry it. */
+  readonly id: string;
+  /** Isolation and fairness key; part of every prefix-cache key. */
+  readonly tenant: string;
+  readonly prompt: readonly number[];
+  /** undefined = the base. */
+  readonly adapter: AdapterRef | undefined;
+  readonly sampling: SamplingParams;
+  /** Independent samples of the same prompt (their seeds derive from `seed`). */
+  readonly n: number;
+  /** Lower runs sooner (vLLM's `priority`); default 0. */
+  readonly priority: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+export type FinishReason = "stop" | "length" | "abort" | "error";
+
+export interface TokenLogprob {
+  readonly token: number;
+  readonly logprob: number;
+  readonly top: readonly { readonly token: number; readonly logprob: number }[];
+}
+
+/** One step's output for one of the request's n samples. */
+export interface GenerationDelta {
+  readonly index: number;
+  /** Text that can no longer be taken back (never half a character, never a stop string's start). */
+  readonly text: string;
+  readonly tokens: readonly number[];
+  readonly logprobs: readonly TokenLogprob[] | undefined;
+  readonly finishReason: FinishReason | undefined;
+  /** The stop string or token id that ended it. */
+  readonly stopReason: string | number | undefined;
+}
+
+export interface Usage {
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+  readonly cachedTokens: number;
+}
+
+/** A queue that is full, or memory that no waiting will free: HTTP 429/503 with Retry-After. */
+export class OverloadedError extends Error {
+  override readonly name = "OverloadedError";
+  constructor(message: string, readonly retryAfterSeconds: number) {
+    super(message);
+  }
+}
+
+/** The prompt does not fit: HTTP 400 `context_length_exceeded`. */
+export class ContextLengthError extends RangeError {
+  override readonly name = "ContextLengthError";
+}
+
+/** A running generation: iterate for deltas; `usage` is final when iteration ends. */
+export interface Generation extends AsyncIterable<GenerationDelta> {
+  readonly usage: Usage;
+}
