@@ -25,6 +25,11 @@ export type RopeScaling =
     readonly attentionFactor: number;
     /** Whether the correction range is rounded to whole dimensions (transformers' `truncate`). */
     readonly truncate: boolean;
+  }
+  | {
+    readonly type: "factors";
+    /** One divisor per plane of rotation, headDim / 2 in all (a GGUF's `rope_freqs.weight`). */
+    readonly factors: readonly number[];
   };
 
 export interface DecoderConfig {
