@@ -1,0 +1,69 @@
+/**
+ * What the engine tells of itself: cumulative counters and gauges in one snapshot, and single
+ * observations to a listener. It knows no exporter; `server` turns these into Prometheus' shapes.
+ */
+import type { FinishReason } from "./request.ts";
+
+/** One finished generation sample. Times in seconds. */
+export interface FinishedObservation {
+  readonly requestId: string;
+  readonly tenant: string;
+  /** The adapter's name, undefined for the base. */
+  readonly adapter: string | undefined;
+  readonly reason: FinishReason;
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  readonly generationTokens: number;
+  /** Arrival to end. */
+  readonly endToEnd: number;
+  /** Arrival to the first admission into a batch; undefined where it never came to that. */
+  readonly queued: number | undefined;
+}
+
+/** One run of the model. */
+export interface StepObservation {
+  readonly kind: "prefill" | "decode";
+  readonly rows: number;
+  /** Tokens the run computed, padding not counted. */
+  readonly tokens: number;
+  /** Seconds in the model: the run and its sampling. */
+  readonly seconds: number;
+}
+
+/** Called in line with the engine's loop: listeners return at once and do not throw. */
+export interface EngineListener {
+  firstToken?(seconds: number): void;
+  interToken?(seconds: number): void;
+  finished?(observation: FinishedObservation): void;
+  step?(observation: StepObservation): void;
+}
+
+/** Running and waiting samples of one adapter. */
+export interface AdapterLoad {
+  readonly running: number;
+  readonly waiting: number;
+}
+
+/** Gauges of this moment and counters since the engine began. */
+export interface EngineStats {
+  readonly running: number;
+  readonly waiting: number;
+  readonly loading: number;
+  readonly kvBytes: number;
+  readonly kvBytesCached: number;
+  readonly kvBudget: number;
+  /** kvBytes / kvBudget: rows in use, cached blocks not counted. */
+  readonly kvUsage: number;
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  readonly generationTokens: number;
+  readonly finished: Readonly<Record<FinishReason, number>>;
+  readonly rejected: number;
+  readonly preemptions: number;
+  readonly prefixQueriedTokens: number;
+  readonly prefixHitTokens: number;
+  readonly prefillRuns: number;
+  readonly decodeRuns: number;
+  /** By adapter name; the base is not among them. */
+  readonly adapters: ReadonlyMap<string, AdapterLoad>;
+}

@@ -1,0 +1,7 @@
+/** The engine's public names, for `adapters`, `server` and the library's users. */
+export * from "./adapter.ts";
+export * from "./engine.ts";
+export * from "./metrics.ts";
+export * from "./model.ts";
+export * from "./request.ts";
+export * from "./sampling.ts";

@@ -1,0 +1,117 @@
+/**
+ * What a caller may ask of sampling: the defaults, and a check that names the field at fault. It
+ * knows no logits and no sequence; `sampler_row.ts` turns checked parameters into a step's rows.
+ */
+import type { SamplingParams } from "./request.ts";
+
+/** Alternatives that `logprobs` may ask for (OpenAI's limit). */
+export const MAX_LOGPROBS = 20;
+/** Stop strings, and stop token ids, of one request. */
+export const MAX_STOPS = 16;
+/** Characters in one stop string: text is held back by up to so much. */
+export const MAX_STOP_LENGTH = 256;
+/** Entries of one `logit_bias`. */
+export const MAX_LOGIT_BIAS = 1024;
+/** Samples of one prompt. */
+export const MAX_SAMPLES = 128;
+
+/** OpenAI's and vLLM's defaults. */
+export const DEFAULT_SAMPLING: SamplingParams = {
+  temperature: 1,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  repetitionPenalty: 1,
+  logitBias: new Map(),
+  seed: undefined,
+  maxTokens: undefined,
+  minTokens: 0,
+  stop: [],
+  stopTokenIds: [],
+  includeStopInOutput: false,
+  ignoreEos: false,
+  skipSpecialTokens: true,
+  logprobs: undefined,
+  grammar: undefined,
+};
+
+/**
+ * Checks sampling parameters against their ranges and a vocabulary.
+ * @throws {RangeError} naming the field (as the HTTP API spells it), its value and its range.
+ */
+export function validateSampling(params: SamplingParams, vocabSize: number): void {
+  inRange("temperature", params.temperature, 0, 2);
+  if (!(params.topP > 0 && params.topP <= 1)) reject("top_p", params.topP, "above 0 and at most 1");
+  if (!Number.isInteger(params.topK) || params.topK < -1) {
+    reject("top_k", params.topK, "an integer, at least 1, or 0 or -1 for all tokens");
+  }
+  inRange("min_p", params.minP, 0, 1);
+  inRange("presence_penalty", params.presencePenalty, -2, 2);
+  inRange("frequency_penalty", params.frequencyPenalty, -2, 2);
+  if (!(params.repetitionPenalty > 0 && Number.isFinite(params.repetitionPenalty))) {
+    reject("repetition_penalty", params.repetitionPenalty, "above 0");
+  }
+  if (params.seed !== undefined && !Number.isSafeInteger(params.seed)) {
+    reject("seed", params.seed, "an integer of at most 53 bits");
+  }
+  if (params.logprobs !== undefined) integer("logprobs", params.logprobs, 0, MAX_LOGPROBS);
+  validateLengths(params);
+  validateStops(params, vocabSize);
+  validateBias(params.logitBias, vocabSize);
+}
+
+function validateLengths(params: SamplingParams): void {
+  const { maxTokens, minTokens } = params;
+  if (maxTokens !== undefined) integer("max_tokens", maxTokens, 1, Number.MAX_SAFE_INTEGER);
+  integer("min_tokens", minTokens, 0, maxTokens ?? Number.MAX_SAFE_INTEGER);
+  if (minTokens > 0 && params.grammar !== undefined) {
+    reject("min_tokens", minTokens, "0 together with response_format, which ends by its grammar");
+  }
+}
+
+function validateStops(params: SamplingParams, vocabSize: number): void {
+  const { stop, stopTokenIds } = params;
+  if (stop.length > MAX_STOPS) reject("stop", stop.length, `at most ${MAX_STOPS} strings`);
+  for (const text of stop) {
+    if (text.length === 0) reject("stop", '""', "non-empty strings");
+    if (text.length > MAX_STOP_LENGTH) {
+      reject("stop", `${text.length} characters`, `strings of at most ${MAX_STOP_LENGTH}`);
+    }
+  }
+  if (stopTokenIds.length > MAX_STOPS) {
+    reject("stop_token_ids", stopTokenIds.length, `at most ${MAX_STOPS} ids`);
+  }
+  for (const id of stopTokenIds) tokenId("stop_token_ids", id, vocabSize);
+}
+
+function validateBias(bias: ReadonlyMap<number, number>, vocabSize: number): void {
+  if (bias.size > MAX_LOGIT_BIAS) {
+    reject("logit_bias", bias.size, `at most ${MAX_LOGIT_BIAS} entries`);
+  }
+  for (const [id, value] of bias) {
+    tokenId("logit_bias", id, vocabSize);
+    inRange(`logit_bias[${id}]`, value, -100, 100);
+  }
+}
+
+function tokenId(field: string, id: number, vocabSize: number): void {
+  if (!Number.isInteger(id) || id < 0 || id >= vocabSize) {
+    reject(field, id, `token ids below the vocabulary's size, ${vocabSize}`);
+  }
+}
+
+function inRange(field: string, value: number, low: number, high: number): void {
+  if (!(value >= low && value <= high)) reject(field, value, `between ${low} and ${high}`);
+}
+
+function integer(field: string, value: number, low: number, high: number): void {
+  if (Number.isInteger(value) && value >= low && value <= high) return;
+  const range = high === Number.MAX_SAFE_INTEGER ? `at least ${low}` : `${low} to ${high}`;
+  reject(field, value, `an integer, ${range}`);
+}
+
+function reject(field: string, value: number | string, right: string): never {
+  throw new RangeError(`Cannot use ${field}: current value is ${value}, it must be ${right}`);
+}
