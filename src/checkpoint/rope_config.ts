@@ -1,0 +1,84 @@
+/**
+ * The rotary fields of a `config.json`, in both spellings: transformers 5's `rope_parameters` and
+ * the older `rope_theta` with `rope_scaling`. It computes no table.
+ */
+
+import type { DecoderConfig, RopeScaling } from "./checkpoint.ts";
+import type { Fields } from "./fields.ts";
+
+const DEFAULT_THETA = 10_000;
+
+/**
+ * Base and scaling as transformers' `modeling_rope_utils` reads them.
+ *
+ * @throws {TypeError} for a scaling that is not supported, by its name
+ */
+export function ropeOf(
+  config: Fields,
+  maxPositions: number,
+): Pick<DecoderConfig, "ropeTheta" | "ropeScaling"> {
+  const rope = config.optionalObject("rope_scaling") ?? config.optionalObject("rope_parameters");
+  const partial = rope?.optionalNumber("partial_rotary_factor") ??
+    config.optionalNumber("partial_rotary_factor") ?? 1;
+  if (partial !== 1) {
+    throw new TypeError(
+      `Cannot load the model: partial_rotary_factor must be 1, current value is ${partial}`,
+    );
+  }
+  const ropeTheta = rope?.optionalNumber("rope_theta") ?? config.optionalNumber("rope_theta") ??
+    DEFAULT_THETA;
+  return { ropeTheta, ropeScaling: scalingOf(config, rope, maxPositions) };
+}
+
+function scalingOf(config: Fields, rope: Fields | undefined, maxPositions: number): RopeScaling {
+  if (rope === undefined) return { type: "none" };
+  const type = rope.optionalText("rope_type") ?? rope.optionalText("type") ?? "default";
+  const originalMaxPositions = config.optionalCount("original_max_position_embeddings") ??
+    rope.optionalCount("original_max_position_embeddings") ?? maxPositions;
+  switch (type) {
+    case "default":
+      return { type: "none" };
+    case "linear":
+      return { type, factor: rope.number("factor") };
+    case "llama3":
+      return {
+        type,
+        factor: rope.number("factor"),
+        lowFreqFactor: rope.number("low_freq_factor"),
+        highFreqFactor: rope.number("high_freq_factor"),
+        originalMaxPositions,
+      };
+    case "yarn":
+      return yarn(rope, maxPositions, originalMaxPositions);
+    default:
+      throw new TypeError(
+        `Cannot load the model: RoPE scaling '${type}' is not supported, ` +
+          `supported are default, linear, llama3, yarn`,
+      );
+  }
+}
+
+function yarn(rope: Fields, maxPositions: number, originalMaxPositions: number): RopeScaling {
+  const factor = rope.optionalNumber("factor") ?? maxPositions / originalMaxPositions;
+  return {
+    type: "yarn",
+    factor,
+    originalMaxPositions,
+    betaFast: rope.optionalNumber("beta_fast") || 32,
+    betaSlow: rope.optionalNumber("beta_slow") || 1,
+    attentionFactor: rope.optionalNumber("attention_factor") ?? attentionFactor(rope, factor),
+    truncate: rope.optionalFlag("truncate") ?? true,
+  };
+}
+
+function attentionFactor(rope: Fields, factor: number): number {
+  const scale = rope.optionalNumber("mscale") ?? 0;
+  const allDimensions = rope.optionalNumber("mscale_all_dim") ?? 0;
+  if (scale === 0 || allDimensions === 0) return yarnScale(factor, 1);
+  return yarnScale(factor, scale) / yarnScale(factor, allDimensions);
+}
+
+/** 0.1 · scale · ln(factor) + 1 (YaRN, arXiv 2309.00071, section 3.4); 1 where nothing is stretched. */
+export function yarnScale(factor: number, scale: number): number {
+  return factor <= 1 ? 1 : 0.1 * scale * Math.log(factor) + 1;
+}
