@@ -1,0 +1,139 @@
+/**
+ * The HTTP application: every route, the API key, request ids, the access log, and errors in
+ * OpenAI's shape. It owns no socket and loads no model: `main.ts` does.
+ */
+import { OpenAPIHono } from "@hono/zod-openapi";
+import { keyCheck } from "./auth.ts";
+import type { ServerContext } from "./context.ts";
+import type { App, AppContext, AppEnv } from "./endpoint.ts";
+import { ApiError, toApiError } from "./errors.ts";
+import { logFailure } from "./failure.ts";
+import { registerAdapters } from "./routes/adapters.ts";
+import { registerChat } from "./routes/chat.ts";
+import { registerCompletions } from "./routes/completions.ts";
+import { registerHealth } from "./routes/health.ts";
+import { registerModels } from "./routes/models.ts";
+import { registerTokenize } from "./routes/tokenize.ts";
+
+/** The path that answers without a key. */
+const OPEN_PATH = "/health";
+
+/**
+ * The application over a loaded model. `app.request(…)` and `Deno.serve(app.fetch)` both work.
+ */
+export function createApp(context: ServerContext): App {
+  const app = new OpenAPIHono<AppEnv>();
+  app.use(observe(context));
+  if (context.options.apiKey !== undefined) app.use(authenticate(context.options.apiKey));
+  registerChat(app, context);
+  registerCompletions(app, context);
+  registerModels(app, context);
+  registerAdapters(app, context);
+  registerTokenize(app, context);
+  registerHealth(app, context);
+  registerOpenApi(app, context);
+  app.notFound((c) => unknownUrl(app, c).response());
+  app.onError((error, c) => {
+    const failure = toApiError(error, c.get("requestId"));
+    logFailure(context.log, c.get("requestId"), failure);
+    return failure.response();
+  });
+  return app;
+}
+
+type Next = () => Promise<void>;
+
+/** Gives each request an id and, at the end of its answer, a line in the log. */
+function observe(context: ServerContext): (c: AppContext, next: Next) => Promise<void> {
+  return async (c, next) => {
+    const start = performance.now();
+    const id = requestId(c.req.header("x-request-id"));
+    c.set("requestId", id);
+    c.set("notes", {});
+    c.set("maxBodyBytes", context.options.maxBodyBytes);
+    await next();
+    c.res.headers.set("x-request-id", id);
+    const { ended } = c.get("notes");
+    if (ended === undefined) return logAccess(context, c, start, undefined);
+    ended.then((how) => logAccess(context, c, start, how));
+  };
+}
+
+/** A client's own id is kept where it is short and harmless in a log line. */
+function requestId(given: string | undefined): string {
+  if (given !== undefined && /^[\w.:-]{1,128}$/.test(given)) return given;
+  return `req_${crypto.randomUUID().replaceAll("-", "")}`;
+}
+
+function logAccess(
+  context: ServerContext,
+  c: AppContext,
+  start: number,
+  end: string | undefined,
+): void {
+  const { status } = c.res;
+  context.metrics.response(status);
+  const { model, promptTokens, completionTokens } = c.get("notes");
+  const { path, method } = c.req;
+  const quiet = status < 400 && (path === OPEN_PATH || path === "/metrics");
+  context.log[quiet ? "debug" : "info"](`${method} ${path}`, {
+    status,
+    ms: performance.now() - start,
+    model,
+    prompt: promptTokens,
+    output: completionTokens,
+    end: end === "done" ? undefined : end,
+    id: c.get("requestId"),
+  });
+}
+
+function authenticate(apiKey: string): (c: AppContext, next: Next) => Promise<void> {
+  const check = keyCheck(apiKey);
+  return async (c, next) => {
+    if (c.req.path !== OPEN_PATH) check(c.req.header("authorization"));
+    await next();
+  };
+}
+
+function registerOpenApi(app: App, context: ServerContext): void {
+  app.openAPIRegistry.registerComponent("securitySchemes", "bearer", {
+    type: "http",
+    scheme: "bearer",
+  });
+  let document: unknown;
+  app.get("/openapi.json", (c) => {
+    document ??= app.getOpenAPI31Document({
+      openapi: "3.1.0",
+      info: {
+        title: "lembas",
+        version: context.options.version,
+        description: "One frozen base model, many tenants: OpenAI's API and vLLM's extras.",
+      },
+    });
+    return c.json(document as Record<string, unknown>);
+  });
+}
+
+const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
+
+/** 405 where the path exists under another method, else 404. */
+function unknownUrl(app: App, c: AppContext): ApiError {
+  const { method, path } = c.req;
+  const allowed = METHODS.filter((other) => other !== method && hasRoute(app, other, path));
+  if (allowed.length === 0) {
+    return new ApiError(404, `Unknown request URL: ${method} ${path}. Please check the URL.`, {
+      code: "unknown_url",
+    });
+  }
+  return new ApiError(
+    405,
+    `Not allowed to ${method} on ${path}: use ${allowed.join(" or ")}.`,
+    { code: "method_not_allowed", headers: { allow: allowed.join(", ") } },
+  );
+}
+
+/** Middleware matches every path; a route is a match registered under the method itself. */
+function hasRoute(app: App, method: string, path: string): boolean {
+  const [matches] = app.router.match(method, path);
+  return matches.some(([[, route]]) => route.method === method);
+}

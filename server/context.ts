@@ -1,0 +1,103 @@
+/**
+ * What the HTTP layer stands on: an engine that generates, a base model's text side, a catalogue of
+ * adapters, and the server's own limits. It owns these interfaces and nothing else: it knows neither
+ * how a model is loaded nor how a socket is opened, so tests hand in whatever they like.
+ */
+import type { ChatTemplate, Tokenizer } from "../src/checkpoint/checkpoint.ts";
+import type { AdapterRef } from "../src/engine/adapter.ts";
+import type { Engine } from "../src/engine/engine.ts";
+import type { Log } from "./log.ts";
+import type { Metrics } from "./metrics.ts";
+
+/** The part of the engine that the server uses. */
+export type GenerationEngine = Pick<Engine, "generate" | "stats" | "maxContext">;
+
+/** The base model as clients see it. */
+export interface ServedModel {
+  /** The name in `/v1/models` and in requests. */
+  readonly id: string;
+  /** Where it was loaded from (vLLM's `root`). */
+  readonly root: string;
+  /** Unix seconds. */
+  readonly created: number;
+  /** SHA-256, hex. */
+  readonly digest: string;
+  readonly dtype: string;
+  readonly device: string;
+  readonly vocabSize: number;
+  readonly tokenizer: Tokenizer;
+  readonly chatTemplate: ChatTemplate | undefined;
+}
+
+/** An adapter that requests may name. */
+export interface AdapterEntry {
+  readonly ref: AdapterRef;
+  /** The name without its version: what an unpinned request says. */
+  readonly name: string;
+  /** The part before the slash; empty for a bare name. */
+  readonly tenant: string;
+  readonly root: string;
+  /** Unix seconds. */
+  readonly created: number;
+}
+
+/** What came of loading an adapter. */
+export interface LoadedAdapter {
+  readonly entry: AdapterEntry;
+  /** Share of a PEFT LoRA's energy that the factors cannot hold; undefined for a core file. */
+  readonly residual: number | undefined;
+}
+
+export interface AdapterLoadOptions {
+  /** Replaces an adapter of the same name; without it that is an error. */
+  readonly inPlace: boolean;
+  /** Accepts a PEFT LoRA whose residual is above the limit. */
+  readonly allowLossy: boolean;
+}
+
+/** A core that came inside a request, usable until disposed. */
+export interface InlineAdapter extends Disposable {
+  readonly ref: AdapterRef;
+}
+
+/** The adapters that this server knows by name. */
+export interface AdapterCatalog {
+  list(): readonly AdapterEntry[];
+  /**
+   * `tenant/name`, `tenant/name@version`, or a bare name while it is unambiguous.
+   * @throws {RangeError} naming the candidates of an ambiguous name.
+   */
+  find(name: string): AdapterEntry | undefined;
+  /**
+   * Reads an adapter below the adapters' directory.
+   * @throws {Deno.errors.NotFound} where there is no such path.
+   * @throws {Deno.errors.PermissionDenied} where the path lies outside the directory.
+   * @throws {TypeError | RangeError} saying what does not fit.
+   */
+  load(name: string, path: string, options: AdapterLoadOptions): Promise<LoadedAdapter>;
+  /** Returns the entry it removed. */
+  unload(name: string): AdapterEntry | undefined;
+  /** @throws {TypeError | RangeError} saying what does not fit. */
+  inline(bytes: Uint8Array): Promise<InlineAdapter>;
+}
+
+/** Limits and secrets of one server. */
+export interface ServerOptions {
+  /** Required as a bearer token on everything but `/health`, where set. */
+  readonly apiKey: string | undefined;
+  /** Largest request body in bytes. */
+  readonly maxBodyBytes: number;
+  readonly version: string;
+}
+
+/** Everything the routes need. */
+export interface ServerContext {
+  readonly engine: GenerationEngine;
+  readonly model: ServedModel;
+  readonly adapters: AdapterCatalog;
+  readonly options: ServerOptions;
+  readonly metrics: Metrics;
+  readonly log: Log;
+  /** Whether new generations are refused because the server is going down. */
+  readonly draining: () => boolean;
+}

@@ -1,0 +1,192 @@
+/**
+ * Joins a handler to the description of its route, so that one schema both validates the body and
+ * appears in `/openapi.json`. It owns reading a body (type, size, JSON); it knows no endpoint.
+ */
+import type { OpenAPIHono, z } from "@hono/zod-openapi";
+import type { Context } from "hono";
+import { ApiError, validationError } from "./errors.ts";
+import { errorSchema } from "./schema/common.ts";
+import type { StreamEnd } from "./sse.ts";
+
+/** What a handler may leave for the request's log line. */
+export interface RequestNotes {
+  model?: string;
+  promptTokens?: number;
+  completionTokens?: number;
+  /** Set by a streamed answer: the line is written when the stream has ended. */
+  ended?: Promise<StreamEnd>;
+}
+
+/** Hono's environment of this app. */
+export interface AppEnv {
+  Variables: { requestId: string; notes: RequestNotes; maxBodyBytes: number };
+}
+export type App = OpenAPIHono<AppEnv>;
+export type AppContext = Context<AppEnv>;
+
+/** A success answer: JSON by schema, or another media type. */
+export interface Answer {
+  readonly description: string;
+  readonly json?: z.ZodType;
+  /** Media types whose bodies are plain strings. */
+  readonly text?: readonly string[];
+}
+
+export interface Route<B extends z.ZodType | undefined = z.ZodType | undefined> {
+  readonly method: "get" | "post";
+  /** OpenAPI's notation: `/v1/models/{model}`. */
+  readonly path: string;
+  readonly tag: string;
+  readonly summary: string;
+  readonly body?: B;
+  readonly params?: z.ZodObject;
+  readonly ok: Answer;
+  /** Error statuses it may give beside those of every route. */
+  readonly errors?: readonly number[];
+  /** Answers without a key. */
+  readonly open?: boolean;
+}
+
+/** Registers a route without a body. */
+export function get(
+  app: App,
+  route: Route<undefined>,
+  handler: (c: AppContext) => Response | Promise<Response>,
+): void {
+  describe(app, route);
+  app.get(honoPath(route.path), handler);
+}
+
+/** Registers a route whose JSON body `route.body` validates. */
+export function post<B extends z.ZodType>(
+  app: App,
+  route: Route<B> & { readonly body: B },
+  handler: (c: AppContext, body: z.output<B>) => Response | Promise<Response>,
+): void {
+  describe(app, route);
+  app.post(honoPath(route.path), async (c) => {
+    const value = await readJson(c.req.raw, c.get("maxBodyBytes"));
+    const result = route.body.safeParse(value, { reportInput: true });
+    if (!result.success) throw validationError(result.error.issues);
+    return handler(c, result.data);
+  });
+}
+
+function honoPath(path: string): string {
+  return path.replaceAll(/\{(\w+)\}/g, ":$1");
+}
+
+const ERROR_TEXTS: Readonly<Record<number, string>> = {
+  400: "The request is malformed or asks for what is not supported.",
+  401: "The API key is missing or wrong.",
+  403: "The adapter's path may not be read.",
+  404: "There is no such model or adapter.",
+  413: "The body is too large.",
+  415: "The body is not JSON.",
+  429: "The queue is full; Retry-After says when to try again.",
+  500: "The server failed; its log has the details under the request's id.",
+  503: "The server is shutting down.",
+};
+
+function describe(app: App, route: Route): void {
+  const statuses = new Set([
+    ...(route.open ? [] : [401]),
+    ...(route.body ? [400, 413, 415] : []),
+    ...(route.errors ?? []),
+    500,
+  ]);
+  const errors = [...statuses].sort().map((status) => [status, {
+    description: ERROR_TEXTS[status] ?? "",
+    content: { "application/json": { schema: errorSchema } },
+  }]);
+  const text = (route.ok.text ?? []).map((type) => [type, { schema: { type: "string" } }]);
+  app.openAPIRegistry.registerPath({
+    method: route.method,
+    path: route.path,
+    tags: [route.tag],
+    summary: route.summary,
+    security: route.open ? [] : [{ bearer: [] }],
+    request: {
+      ...(route.params && { params: route.params }),
+      ...(route.body && {
+        body: { required: true, content: { "application/json": { schema: route.body } } },
+      }),
+    },
+    responses: {
+      200: {
+        description: route.ok.description,
+        ...((route.ok.json || text.length > 0) && {
+          content: {
+            ...(route.ok.json && { "application/json": { schema: route.ok.json } }),
+            ...Object.fromEntries(text),
+          },
+        }),
+      },
+      ...Object.fromEntries(errors),
+    },
+  });
+}
+
+/**
+ * The body as JSON.
+ * @throws {ApiError} 415, 413 (counted while it arrives) or 400.
+ */
+async function readJson(request: Request, limit: number): Promise<unknown> {
+  const type = request.headers.get("content-type") ?? "";
+  if (!/^application\/([\w.-]+\+)?json\s*(;|$)/i.test(type)) {
+    throw new ApiError(
+      415,
+      `Unsupported content type ${type === "" ? "(none)" : `'${type.slice(0, 80)}'`}: ` +
+        "send the body with 'content-type: application/json'.",
+      { code: "unsupported_media_type" },
+    );
+  }
+  const encoding = request.headers.get("content-encoding");
+  if (encoding !== null && encoding !== "identity") {
+    throw new ApiError(
+      415,
+      `Unsupported content encoding '${encoding.slice(0, 80)}': send the body uncompressed.`,
+      { code: "unsupported_media_type" },
+    );
+  }
+  const bytes = await readBytes(request, limit);
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new ApiError(400, `The JSON body of your request could not be parsed: ${reason}.`, {
+      code: "invalid_json",
+    });
+  }
+}
+
+async function readBytes(request: Request, limit: number): Promise<Uint8Array> {
+  const declared = Number(request.headers.get("content-length") ?? 0);
+  if (declared > limit) throw tooLarge(limit);
+  if (request.body === null) return new Uint8Array();
+  const chunks: Uint8Array[] = [];
+  let total = 0;
+  for await (const chunk of request.body) {
+    total += chunk.byteLength;
+    if (total > limit) throw tooLarge(limit);
+    chunks.push(chunk);
+  }
+  const [only] = chunks;
+  return chunks.length === 1 && only !== undefined ? only : concatenate(chunks, total);
+}
+
+function concatenate(chunks: readonly Uint8Array[], total: number): Uint8Array {
+  const bytes = new Uint8Array(total);
+  let offset = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, offset);
+    offset += chunk.byteLength;
+  }
+  return bytes;
+}
+
+function tooLarge(limit: number): ApiError {
+  return new ApiError(413, `The request body is larger than the limit of ${limit} bytes.`, {
+    code: "request_too_large",
+  });
+}

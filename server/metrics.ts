@@ -1,0 +1,207 @@
+/**
+ * Prometheus metrics under vLLM's names. It owns a registry of its own (no global one), the
+ * listener that the engine reports to, and what is read from the engine when someone scrapes. The
+ * only label with free values, the adapters' names, is bounded and rewritten at each scrape.
+ */
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { EngineListener, EngineStats } from "../src/engine/metrics.ts";
+
+/** Names of adapters that one scrape lists at most, running and waiting each. */
+const MAX_LISTED_ADAPTERS = 64;
+
+/** Upper bounds in seconds. */
+const FIRST_TOKEN = [0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
+const PER_TOKEN = [0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5];
+const REQUEST = [0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600];
+const TOKENS = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768];
+
+export interface MetricsOptions {
+  /** The base model's name, a label of every metric. */
+  readonly model: string;
+  /** What `max_lora` says: how many adapters may be resident; undefined = bounded by bytes only. */
+  readonly maxAdapters?: number;
+  /** Read at each scrape. */
+  readonly stats: () => EngineStats;
+}
+
+export interface Metrics {
+  /** The engine's observations go here. */
+  readonly listener: EngineListener;
+  /** Names the engine to read; metrics exist before the engine that reports to them. */
+  attach(options: MetricsOptions): void;
+  /** Counts a response by status class. */
+  response(status: number): void;
+  /** The text format and its media type. */
+  expose(): Promise<{ readonly contentType: string; readonly text: string }>;
+}
+
+/** An empty registry with a listener. */
+export function createMetrics(): Metrics {
+  const registry = new Registry();
+  const responses = new Counter({
+    name: "lembas_http_responses_total",
+    help: "HTTP responses by status class.",
+    labelNames: ["status"],
+    registers: [registry],
+  });
+  const listener = createListener(registry);
+  return {
+    listener,
+    attach: (options) => {
+      registry.setDefaultLabels({ model_name: options.model });
+      registerEngine(registry, options);
+      registerProcess(registry);
+    },
+    response: (status) => responses.inc({ status: `${Math.floor(status / 100)}xx` }),
+    expose: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
+  };
+}
+
+function createListener(registry: Registry): EngineListener {
+  const histogram = (name: string, help: string, buckets: number[]) =>
+    new Histogram({ name, help, buckets, registers: [registry] });
+  const first = histogram(
+    "vllm:time_to_first_token_seconds",
+    "Arrival to the first token.",
+    FIRST_TOKEN,
+  );
+  const between = histogram("vllm:inter_token_latency_seconds", "Token to token.", PER_TOKEN);
+  const perToken = histogram(
+    "vllm:request_time_per_output_token_seconds",
+    "Mean time per output token after the first, by request.",
+    PER_TOKEN,
+  );
+  const whole = histogram("vllm:e2e_request_latency_seconds", "Arrival to end.", REQUEST);
+  const queue = histogram("vllm:request_queue_time_seconds", "Arrival to admission.", FIRST_TOKEN);
+  const prompt = histogram("vllm:request_prompt_tokens", "Prompt tokens by request.", TOKENS);
+  const output = histogram("vllm:request_generation_tokens", "Output tokens by request.", TOKENS);
+  const step = new Histogram({
+    name: "lembas_step_seconds",
+    help: "One run of the model, sampling included.",
+    labelNames: ["kind"],
+    buckets: PER_TOKEN,
+    registers: [registry],
+  });
+  return {
+    firstToken: (seconds) => first.observe(seconds),
+    interToken: (seconds) => between.observe(seconds),
+    step: ({ kind, seconds }) => step.observe({ kind }, seconds),
+    finished: (seen) => {
+      whole.observe(seen.endToEnd);
+      if (seen.queued !== undefined) queue.observe(seen.queued);
+      prompt.observe(seen.promptTokens);
+      output.observe(seen.generationTokens);
+      if (seen.queued !== undefined && seen.generationTokens > 1) {
+        perToken.observe((seen.endToEnd - seen.queued) / seen.generationTokens);
+      }
+    },
+  };
+}
+
+type Reading = readonly [name: string, help: string, read: (stats: EngineStats) => number];
+
+const GAUGES: readonly Reading[] = [
+  ["vllm:num_requests_running", "Sequences that hold a slot.", (s) => s.running],
+  ["vllm:num_requests_waiting", "Sequences in the queue.", (s) => s.waiting + s.loading],
+  ["vllm:kv_cache_usage_perc", "Share of the KV memory in use, 0 to 1.", (s) => s.kvUsage],
+  ["lembas_kv_cache_bytes", "Bytes of keys and values in use.", (s) => s.kvBytes],
+  ["lembas_prefix_cache_bytes", "Bytes of cached prefixes.", (s) => s.kvBytesCached],
+];
+
+const COUNTERS: readonly Reading[] = [
+  ["vllm:prompt_tokens_total", "Prompt tokens taken in.", (s) => s.promptTokens],
+  ["vllm:prompt_tokens_cached_total", "Prompt tokens not computed again.", (s) => s.cachedTokens],
+  ["vllm:generation_tokens_total", "Tokens generated.", (s) => s.generationTokens],
+  ["vllm:num_preemptions_total", "Sequences put back for lack of memory.", (s) => s.preemptions],
+  [
+    "vllm:prefix_cache_queries_total",
+    "Tokens looked up in the prefix cache.",
+    (s) => s.prefixQueriedTokens,
+  ],
+  ["vllm:prefix_cache_hits_total", "Tokens found in the prefix cache.", (s) => s.prefixHitTokens],
+  ["lembas_requests_rejected_total", "Samples refused by a full queue.", (s) => s.rejected],
+];
+
+/** Vllm's counters and gauges are the engine's own numbers, read when someone asks. */
+function registerEngine(registry: Registry, options: MetricsOptions): void {
+  for (const [name, help, read] of GAUGES) {
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect() {
+        this.set(read(options.stats()));
+      },
+    });
+  }
+  for (const [name, help, read] of COUNTERS) {
+    new Counter({
+      name,
+      help,
+      registers: [registry],
+      collect() {
+        this.reset();
+        this.inc(read(options.stats()));
+      },
+    });
+  }
+  registerFinished(registry, options);
+  registerAdapters(registry, options);
+}
+
+function registerFinished(registry: Registry, options: MetricsOptions): void {
+  new Counter({
+    name: "vllm:request_success_total",
+    help: "Samples that ended, by reason.",
+    labelNames: ["finished_reason"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const [reason, count] of Object.entries(options.stats().finished)) {
+        this.inc({ finished_reason: reason }, count);
+      }
+    },
+  });
+}
+
+function registerAdapters(registry: Registry, options: MetricsOptions): void {
+  new Gauge({
+    name: "vllm:lora_requests_info",
+    help: "Adapters of running and waiting requests; the value is the time of the scrape.",
+    labelNames: ["max_lora", "running_lora_adapters", "waiting_lora_adapters"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      const names = { running: [] as string[], waiting: [] as string[] };
+      for (const [name, load] of options.stats().adapters) {
+        if (load.running > 0) names.running.push(name);
+        if (load.waiting > 0) names.waiting.push(name);
+      }
+      this.set({
+        max_lora: String(options.maxAdapters ?? 0),
+        running_lora_adapters: names.running.slice(0, MAX_LISTED_ADAPTERS).join(","),
+        waiting_lora_adapters: names.waiting.slice(0, MAX_LISTED_ADAPTERS).join(","),
+      }, Date.now() / 1000);
+    },
+  });
+}
+
+function registerProcess(registry: Registry): void {
+  const start = (Date.now() - performance.now()) / 1000;
+  const gauge = (name: string, help: string, read: () => number) =>
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect() {
+        this.set(read());
+      },
+    });
+  gauge("process_start_time_seconds", "Unix time of the start.", () => start);
+  gauge("process_resident_memory_bytes", "Resident memory.", () => Deno.memoryUsage().rss);
+  gauge(
+    "nodejs_heap_size_used_bytes",
+    "JavaScript heap in use.",
+    () => Deno.memoryUsage().heapUsed,
+  );
+}

@@ -1,0 +1,95 @@
+/** vLLM's `/v1/load_lora_adapter` and `/v1/unload_lora_adapter`, for cores and PEFT LoRAs. */
+import type { z } from "@hono/zod-openapi";
+import type { LoadedAdapter, ServerContext } from "../context.ts";
+import { type App, post } from "../endpoint.ts";
+import { ApiError, invalid } from "../errors.ts";
+import { findAdapter } from "../model_name.ts";
+import { loadAdapterSchema, unloadAdapterSchema } from "../schema/admin.ts";
+
+type LoadBody = z.output<typeof loadAdapterSchema>;
+
+export function registerAdapters(app: App, context: ServerContext): void {
+  post(app, {
+    method: "post",
+    path: "/v1/load_lora_adapter",
+    tag: "adapters",
+    summary: "Loads a core file, or projects a PEFT LoRA directory onto the factors.",
+    body: loadAdapterSchema,
+    ok: { description: "What was loaded, as a sentence.", text: ["text/plain"] },
+    errors: [403, 404],
+  }, async (c, body) => c.text(success(body, await load(context, body))));
+  post(app, {
+    method: "post",
+    path: "/v1/unload_lora_adapter",
+    tag: "adapters",
+    summary: "Removes an adapter; requests that already run end with it.",
+    body: unloadAdapterSchema,
+    ok: { description: "What was removed, as a sentence.", text: ["text/plain"] },
+    errors: [404],
+  }, (c, { lora_name: name }) => {
+    if (findAdapter(context.adapters, name) === undefined) throw notFound(name);
+    context.adapters.unload(name);
+    return c.text(`Success: LoRA adapter '${name}' removed successfully.`);
+  });
+}
+
+async function load(context: ServerContext, body: LoadBody): Promise<LoadedAdapter> {
+  const { lora_name: name, lora_path: path } = body;
+  if (name === context.model.id) {
+    throw invalid("lora_name", `The name '${name}' is the base model's; choose another one.`);
+  }
+  if (body.base_model_name && body.base_model_name !== context.model.id) {
+    throw invalid(
+      "base_model_name",
+      `This server's base model is '${context.model.id}', not '${body.base_model_name}'.`,
+    );
+  }
+  const inPlace = body.load_inplace ?? false;
+  if (!inPlace && findAdapter(context.adapters, name) !== undefined) {
+    throw invalid(
+      "lora_name",
+      `The lora adapter '${name}' has already been loaded. ` +
+        "If you want to load the adapter in place, set 'load_inplace' to True.",
+    );
+  }
+  try {
+    const options = { inPlace, allowLossy: body.allow_lossy ?? false };
+    return await context.adapters.load(name, path, options);
+  } catch (error) {
+    throw loadError(error, path) ?? error;
+  }
+}
+
+function success({ lora_name: name }: LoadBody, { entry, residual }: LoadedAdapter): string {
+  const text = `Success: LoRA adapter '${name}' added successfully.`;
+  if (residual === undefined) return text;
+  return `${text} It was projected onto factors ${entry.ref.factors.slice(0, 12)}: ` +
+    `${(100 * residual).toFixed(2)}% of its energy lies outside of them.`;
+}
+
+function loadError(error: unknown, path: string): ApiError | undefined {
+  if (error instanceof Deno.errors.NotFound) {
+    return new ApiError(
+      404,
+      `Loading lora from '${path}' failed: No adapter found for '${path}'.`,
+      {
+        param: "lora_path",
+        code: "adapter_not_found",
+      },
+    );
+  }
+  if (error instanceof Deno.errors.PermissionDenied) {
+    return new ApiError(403, error.message, { param: "lora_path", code: "path_not_allowed" });
+  }
+  if (error instanceof TypeError || error instanceof RangeError || error instanceof SyntaxError) {
+    return invalid("lora_path", `Loading lora from '${path}' failed: ${error.message}`);
+  }
+  return undefined;
+}
+
+function notFound(name: string): ApiError {
+  return new ApiError(404, `The lora adapter '${name}' cannot be found.`, {
+    param: "lora_name",
+    code: "adapter_not_found",
+  });
+}

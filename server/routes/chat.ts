@@ -1,0 +1,130 @@
+/** `POST /v1/chat/completions`. It owns the endpoint's answer shapes; the parts do the work. */
+import type { Tokenizer } from "../../src/checkpoint/checkpoint.ts";
+import type { GenerationDelta, TokenLogprob } from "../../src/engine/request.ts";
+import { completionId, noteUsage, streamAnswer, unixNow, usageWanted } from "../answer.ts";
+import { chunkEvents, type ChunkHead } from "../chunks.ts";
+import { collect, type Sample } from "../collect.ts";
+import type { ServerContext } from "../context.ts";
+import { type App, type AppContext, post } from "../endpoint.ts";
+import { invalid } from "../errors.ts";
+import { chatLogprobs } from "../logprobs.ts";
+import { resolveTarget, type Target } from "../model_name.ts";
+import { checkLength, encodeChat } from "../prompt.ts";
+import { type Run, startRun } from "../run.ts";
+import { toSampling } from "../sampling.ts";
+import { type ChatCompletion, chatCompletionSchema, type ChatRequest } from "../schema/chat.ts";
+import { chatRequestSchema } from "../schema/chat.ts";
+
+export function registerChat(app: App, context: ServerContext): void {
+  post(app, {
+    method: "post",
+    path: "/v1/chat/completions",
+    tag: "completions",
+    summary: "Answers a conversation.",
+    body: chatRequestSchema,
+    ok: {
+      description: "The completion, or ChatCompletionChunk events where `stream` is true.",
+      json: chatCompletionSchema,
+      text: ["text/event-stream"],
+    },
+    errors: [404, 429, 503],
+  }, (c, body) => answer(context, c, body));
+}
+
+async function answer(context: ServerContext, c: AppContext, body: ChatRequest) {
+  c.get("notes").model = body.model;
+  const usage = usageWanted(body);
+  const target = await resolveTarget(context, body.model, body.adapter);
+  const run = await startRun(context, c, target, () => planChat(context, body));
+  const head = chatHead(run.plan.id, body.model, target);
+  if (!body.stream) return await whole(context, c, head, run);
+  const write = choiceWriter(context.model.tokenizer);
+  return streamAnswer(context, c, run, chunkEvents(head, run, usage, write));
+}
+
+function planChat(context: ServerContext, body: ChatRequest) {
+  const { model, engine } = context;
+  const prompt = encodeChat(model, body);
+  const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? undefined;
+  checkLength("messages", prompt, engine.maxContext, maxTokens);
+  return {
+    id: completionId("chatcmpl"),
+    prompts: [prompt],
+    sampling: toSampling(body, {
+      maxTokens,
+      logprobs: wantedLogprobs(body),
+      vocabSize: model.vocabSize,
+    }),
+    n: body.n ?? 1,
+    priority: body.priority ?? 0,
+  };
+}
+
+function wantedLogprobs({ logprobs, top_logprobs: top }: ChatRequest): number | undefined {
+  if (logprobs) return top ?? 0;
+  if (top) {
+    throw invalid("top_logprobs", "'top_logprobs' is only allowed when 'logprobs' is true.");
+  }
+  return undefined;
+}
+
+function chatHead(id: string, model: string, target: Target): ChunkHead {
+  return {
+    id,
+    object: "chat.completion.chunk",
+    created: unixNow(),
+    model,
+    system_fingerprint: target.fingerprint,
+  };
+}
+
+/** Writes deltas; each sample's first one says whose turn it is. */
+function choiceWriter(tokenizer: Tokenizer): (delta: GenerationDelta) => string {
+  const begun = new Set<number>();
+  return ({ index, text, logprobs }) => {
+    const content = `"content":${JSON.stringify(text)}},"logprobs":` +
+      (logprobs === undefined ? "null" : JSON.stringify(wrap(tokenizer, logprobs)));
+    if (begun.has(index)) return `"delta":{${content}`;
+    begun.add(index);
+    return `"delta":{"role":"assistant",${content}`;
+  };
+}
+
+function wrap(tokenizer: Tokenizer, logprobs: readonly TokenLogprob[]) {
+  return { content: chatLogprobs(tokenizer, logprobs), refusal: null };
+}
+
+async function whole(
+  context: ServerContext,
+  c: AppContext,
+  head: ChunkHead,
+  run: Run,
+): Promise<Response> {
+  try {
+    const samples = await collect(run, run.plan.n);
+    const usage = run.usage();
+    noteUsage(c, usage);
+    const completion: ChatCompletion = {
+      ...head,
+      object: "chat.completion",
+      choices: samples.map((sample) => toChoice(context.model.tokenizer, sample)),
+      usage,
+    };
+    return c.json(completion);
+  } finally {
+    run.close();
+  }
+}
+
+function toChoice(tokenizer: Tokenizer, sample: Sample): ChatCompletion["choices"][number] {
+  return {
+    index: sample.index,
+    message: { role: "assistant", content: sample.text, refusal: null },
+    logprobs: sample.logprobs === undefined ? null : {
+      content: chatLogprobs(tokenizer, sample.logprobs),
+      refusal: null,
+    },
+    finish_reason: sample.finishReason,
+    stop_reason: sample.stopReason ?? null,
+  };
+}

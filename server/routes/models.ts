@@ -1,0 +1,63 @@
+/** `GET /v1/models` and `/v1/models/{model}`: the base and its adapters, as vLLM lists them. */
+import { z } from "@hono/zod-openapi";
+import type { AdapterEntry, ServerContext } from "../context.ts";
+import { type App, type AppContext, get } from "../endpoint.ts";
+import { modelNotFound } from "../errors.ts";
+import { findAdapter } from "../model_name.ts";
+import { type ModelBody, modelListSchema, modelSchema } from "../schema/admin.ts";
+
+export function registerModels(app: App, context: ServerContext): void {
+  get(app, {
+    method: "get",
+    path: "/v1/models",
+    tag: "models",
+    summary: "Lists the base model and the adapters loaded.",
+    ok: { description: "The models.", json: modelListSchema },
+  }, (c) => {
+    const adapters = context.adapters.list().map((entry) => adapterBody(context, entry));
+    return c.json({ object: "list", data: [baseBody(context), ...adapters] });
+  });
+  get(app, {
+    method: "get",
+    path: "/v1/models/{model}",
+    tag: "models",
+    summary: "Describes one model; an adapter's slash may be written plainly or as %2F.",
+    params: z.object({ model: z.string() }),
+    ok: { description: "The model.", json: modelSchema },
+    errors: [404],
+  }, (c) => one(context, c, c.req.param("model") ?? ""));
+  app.get("/v1/models/:tenant/:name", (c) => {
+    return one(context, c, `${c.req.param("tenant")}/${c.req.param("name")}`);
+  });
+}
+
+function one(context: ServerContext, c: AppContext, name: string): Response {
+  if (name === context.model.id) return c.json(baseBody(context));
+  const entry = findAdapter(context.adapters, name);
+  if (entry === undefined) throw modelNotFound(name);
+  return c.json(adapterBody(context, entry));
+}
+
+function baseBody({ model, engine }: ServerContext): ModelBody {
+  return {
+    id: model.id,
+    object: "model",
+    created: model.created,
+    owned_by: "lembas",
+    root: model.root,
+    parent: null,
+    max_model_len: engine.maxContext,
+  };
+}
+
+function adapterBody({ model, engine }: ServerContext, entry: AdapterEntry): ModelBody {
+  return {
+    id: entry.ref.name,
+    object: "model",
+    created: entry.created,
+    owned_by: entry.tenant === "" ? "lembas" : entry.tenant,
+    root: entry.root,
+    parent: model.id,
+    max_model_len: engine.maxContext,
+  };
+}

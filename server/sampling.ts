@@ -1,0 +1,72 @@
+/**
+ * From a request's fields to the engine's sampling parameters. It owns the mapping of names and
+ * defaults and the engine's complaints turned into 400s; ranges that need no model are the
+ * schema's, those that need the vocabulary are the engine's own check.
+ */
+import type { Grammar, SamplingParams } from "../src/engine/request.ts";
+import { DEFAULT_SAMPLING, validateSampling } from "../src/engine/sampling.ts";
+import { invalid } from "./errors.ts";
+import type { GenerationFields } from "./schema/common.ts";
+
+/** What the two endpoints word differently. */
+export interface SamplingLimits {
+  readonly maxTokens: number | undefined;
+  /** Alternatives wanted; undefined = no logprobs. */
+  readonly logprobs: number | undefined;
+  readonly vocabSize: number;
+}
+
+/** @throws {ApiError} 400 naming the field. */
+export function toSampling(body: GenerationFields, limits: SamplingLimits): SamplingParams {
+  const params: SamplingParams = {
+    temperature: body.temperature ?? DEFAULT_SAMPLING.temperature,
+    topP: body.top_p ?? DEFAULT_SAMPLING.topP,
+    topK: body.top_k ?? DEFAULT_SAMPLING.topK,
+    minP: body.min_p ?? DEFAULT_SAMPLING.minP,
+    presencePenalty: body.presence_penalty ?? DEFAULT_SAMPLING.presencePenalty,
+    frequencyPenalty: body.frequency_penalty ?? DEFAULT_SAMPLING.frequencyPenalty,
+    repetitionPenalty: body.repetition_penalty ?? DEFAULT_SAMPLING.repetitionPenalty,
+    logitBias: toBias(body.logit_bias),
+    seed: body.seed ?? undefined,
+    maxTokens: limits.maxTokens,
+    minTokens: body.min_tokens ?? DEFAULT_SAMPLING.minTokens,
+    stop: typeof body.stop === "string" ? [body.stop] : body.stop ?? [],
+    stopTokenIds: body.stop_token_ids ?? [],
+    includeStopInOutput: body.include_stop_str_in_output ?? false,
+    ignoreEos: body.ignore_eos ?? false,
+    skipSpecialTokens: body.skip_special_tokens ?? true,
+    logprobs: limits.logprobs,
+    grammar: toGrammar(body.response_format),
+  };
+  try {
+    validateSampling(params, limits.vocabSize);
+  } catch (error) {
+    throw fieldError(error) ?? error;
+  }
+  return params;
+}
+
+function toBias(bias: GenerationFields["logit_bias"]): ReadonlyMap<number, number> {
+  if (!bias) return DEFAULT_SAMPLING.logitBias;
+  return new Map(Object.entries(bias).map(([id, value]) => [Number(id), value]));
+}
+
+function toGrammar(format: GenerationFields["response_format"]): Grammar | undefined {
+  switch (format?.type) {
+    case "json_object":
+      return { type: "json" };
+    case "json_schema": {
+      const { schema, strict } = format.json_schema;
+      return { type: "json_schema", schema, strict: strict ?? false };
+    }
+    default:
+      return undefined;
+  }
+}
+
+/** The engine's "Cannot use FIELD: …" as a 400; undefined for any other error. */
+export function fieldError(error: unknown): ReturnType<typeof invalid> | undefined {
+  if (!(error instanceof RangeError)) return undefined;
+  const field = /^Cannot use ([\w[\].]+):/.exec(error.message)?.[1];
+  return field === undefined ? undefined : invalid(field, error.message);
+}

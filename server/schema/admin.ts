@@ -1,0 +1,72 @@
+/**
+ * Shapes of everything that is not a completion: models, adapters, tokenising, health. OpenAI's
+ * where OpenAI has them, else vLLM's.
+ */
+import { z } from "@hono/zod-openapi";
+import { messageSchema, templateFields } from "./chat.ts";
+
+export const modelSchema = z.object({
+  id: z.string(),
+  object: z.literal("model"),
+  created: z.int(),
+  owned_by: z.string(),
+  root: z.string().openapi({ description: "Where it was loaded from." }),
+  parent: z.string().nullable().openapi({
+    description: "The base of an adapter; null for a base.",
+  }),
+  max_model_len: z.int(),
+}).openapi("Model");
+export type ModelBody = z.output<typeof modelSchema>;
+
+export const modelListSchema = z.object({
+  object: z.literal("list"),
+  data: z.array(modelSchema),
+}).openapi("ModelList");
+
+export const loadAdapterSchema = z.strictObject({
+  lora_name: z.string().min(1).max(256),
+  lora_path: z.string().min(1).max(4096).openapi({
+    description: "A core file, or a PEFT LoRA directory, below the adapters' directory.",
+  }),
+  load_inplace: z.boolean().nullish().openapi({ description: "Replaces one of the same name." }),
+  allow_lossy: z.boolean().nullish().openapi({
+    description: "Accepts a PEFT LoRA of which the factors lose more than 5% of the energy.",
+  }),
+  base_model_name: z.string().nullish(),
+}).openapi("LoadLoraAdapterRequest");
+
+export const unloadAdapterSchema = z.strictObject({
+  lora_name: z.string().min(1).max(256),
+  lora_int_id: z.int().nullish().openapi({ description: "Accepted and not used (vLLM)." }),
+}).openapi("UnloadLoraAdapterRequest");
+
+const tokenizeFields = {
+  model: z.string().min(1).nullish(),
+  add_special_tokens: z.boolean().nullish(),
+  return_token_strs: z.boolean().nullish(),
+} as const;
+
+export const tokenizeRequestSchema = z.strictObject({
+  ...tokenizeFields,
+  ...templateFields,
+  prompt: z.string().optional(),
+  messages: z.array(messageSchema).min(1).optional(),
+}).openapi("TokenizeRequest", { description: "Either `prompt` or `messages`." });
+export type TokenizeRequest = Readonly<z.output<typeof tokenizeRequestSchema>>;
+
+export const tokenizeResponseSchema = z.object({
+  count: z.int(),
+  max_model_len: z.int(),
+  tokens: z.array(z.int()),
+  token_strs: z.array(z.string()).nullable(),
+}).openapi("TokenizeResponse");
+
+export const detokenizeRequestSchema = z.strictObject({
+  model: z.string().min(1).nullish(),
+  tokens: z.array(z.int().min(0)),
+}).openapi("DetokenizeRequest");
+
+export const detokenizeResponseSchema = z.object({ prompt: z.string() })
+  .openapi("DetokenizeResponse");
+
+export const versionSchema = z.object({ version: z.string() }).openapi("Version");

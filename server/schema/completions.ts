@@ -1,0 +1,70 @@
+/** The request and the answers of `/v1/completions`. It owns their shapes only. */
+import { z } from "@hono/zod-openapi";
+import {
+  finishReasonSchema,
+  generationFields,
+  harmless,
+  stopReasonSchema,
+  usageSchema,
+} from "./common.ts";
+
+const tokenIds = z.array(z.int().min(0)).min(1);
+
+export const completionRequestSchema = z.strictObject({
+  ...generationFields,
+  prompt: z.union([
+    z.string(),
+    tokenIds,
+    z.array(z.string()).min(1).max(128),
+    z.array(tokenIds).min(1).max(128),
+  ]),
+  max_tokens: z.int().min(0).nullish().openapi({ description: "Default 16." }),
+  echo: z.boolean().nullish(),
+  logprobs: z.int().min(0).max(20).nullish(),
+  best_of: z.int().min(1).nullish().openapi({ description: "Accepted only where it equals n." }),
+  suffix: harmless("suffix", [""]),
+  prompt_logprobs: harmless("prompt_logprobs", []),
+}).openapi("CompletionRequest");
+export type CompletionRequest = Readonly<z.output<typeof completionRequestSchema>>;
+
+export const completionLogprobsSchema = z.object({
+  tokens: z.array(z.string()),
+  token_logprobs: z.array(z.number()),
+  top_logprobs: z.array(z.record(z.string(), z.number())),
+  text_offset: z.array(z.int()),
+}).openapi("CompletionLogprobs");
+export type CompletionLogprobs = z.output<typeof completionLogprobsSchema>;
+
+const choiceFields = {
+  index: z.int(),
+  text: z.string(),
+  logprobs: completionLogprobsSchema.nullable(),
+} as const;
+const completionFields = {
+  id: z.string(),
+  object: z.literal("text_completion"),
+  created: z.int(),
+  model: z.string(),
+  system_fingerprint: z.string(),
+} as const;
+
+export const completionSchema = z.object({
+  ...completionFields,
+  choices: z.array(z.object({
+    ...choiceFields,
+    finish_reason: finishReasonSchema,
+    stop_reason: stopReasonSchema,
+  })),
+  usage: usageSchema,
+}).openapi("Completion");
+export type Completion = z.output<typeof completionSchema>;
+
+export const completionChunkSchema = z.object({
+  ...completionFields,
+  choices: z.array(z.object({
+    ...choiceFields,
+    finish_reason: finishReasonSchema.nullable(),
+    stop_reason: stopReasonSchema.optional(),
+  })),
+  usage: usageSchema.nullish(),
+}).openapi("CompletionChunk");
