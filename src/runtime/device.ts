@@ -100,6 +100,12 @@ export interface Device extends Disposable {
   tensor<T extends DType>(dtype: T, shape: readonly number[], data?: TypedArrayOf<T>): Tensor;
   /** A tensor over a part of another one's memory, from `offset` elements on. */
   view(source: Tensor, offset: number, shape: readonly number[]): Tensor;
+  /**
+   * Gives the memory of `count` elements from `offset` on back to the system, as whole pages: what
+   * they held is lost (on Linux they read as zeros). Does nothing where the system cannot.
+   * @throws {RangeError} where the elements do not lie within the tensor.
+   */
+  discard(tensor: Tensor, offset: number, count: number): void;
   /** Compiles a serialised ONNX model. Off the event loop where the runtime allows. */
   session(model: Uint8Array, options?: SessionOptions): Promise<Session>;
   prepackedWeights(): PrepackedWeights;

@@ -1,0 +1,73 @@
+/**
+ * The CPU as a `Device`: tensors in host memory and ONNX Runtime's CPU kernels.
+ */
+
+import type { Device, DType, SessionOptions, Tensor, TypedArrayOf } from "./device.ts";
+import { openPageReleaser, type PageReleaser } from "./memory.ts";
+import type { Ort } from "./ort.ts";
+import { createSession, OrtPrepackedWeights, type OrtSession } from "./session.ts";
+import { bytesPerElement, checkRange, HostTensor, hostTensor, hostView } from "./tensor.ts";
+import { physicalCores } from "./threads.ts";
+
+/** Host memory and CPU kernels. Make it with `openDevice("cpu")`. */
+export class CpuDevice implements Device {
+  readonly name = "cpu";
+  readonly #ort: Ort;
+  readonly #pages: PageReleaser = openPageReleaser();
+  readonly #threads = physicalCores();
+  #released = false;
+
+  /** Takes `ort` over. */
+  constructor(ort: Ort) {
+    this.#ort = ort;
+  }
+
+  tensor<T extends DType>(dtype: T, shape: readonly number[], data?: TypedArrayOf<T>): Tensor {
+    this.#checkOpen("make a tensor");
+    return hostTensor(this.#ort, dtype, shape, data);
+  }
+
+  view(source: Tensor, offset: number, shape: readonly number[]): Tensor {
+    this.#checkOpen("make a view");
+    return hostView(this.#ort, hostOnly(source), offset, shape);
+  }
+
+  discard(tensor: Tensor, offset: number, count: number): void {
+    this.#checkOpen("discard memory");
+    const { dtype, data } = hostOnly(tensor);
+    checkRange("discard", tensor, offset, count);
+    const bytes = bytesPerElement(dtype);
+    const start = data.byteOffset + offset * bytes;
+    this.#pages.discard(new Uint8Array(data.buffer as ArrayBuffer, start, count * bytes));
+  }
+
+  session(model: Uint8Array, options: SessionOptions = {}): Promise<OrtSession> {
+    this.#checkOpen("create a session");
+    return createSession(this.#ort, model, { threads: this.#threads, ...options });
+  }
+
+  prepackedWeights(): OrtPrepackedWeights {
+    this.#checkOpen("make prepacked weights");
+    return new OrtPrepackedWeights(this.#ort);
+  }
+
+  release(): void {
+    if (this.#released) return;
+    this.#released = true;
+    this.#pages.close();
+    this.#ort.release();
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
+  }
+
+  #checkOpen(action: string): void {
+    if (this.#released) throw new TypeError(`Cannot ${action}: the device was released`);
+  }
+}
+
+function hostOnly(tensor: Tensor): HostTensor {
+  if (tensor instanceof HostTensor) return tensor;
+  throw new TypeError("Cannot use tensor: it was made by another device");
+}
