@@ -15,6 +15,7 @@ import {
   assertThrows,
   fail,
 } from "@std/assert";
+import * as standIn from "../../std/assert/mod.ts";
 
 function refuses(fn: () => void): string {
   try {
@@ -40,7 +41,11 @@ Deno.test("equality is deep, takes 0 for -0 and NaN for NaN, and sees types, key
 });
 
 Deno.test("a failed comparison of large tensors stays readable", () => {
-  const message = refuses(() => assertEquals(new Float32Array(1e5), new Float32Array(1e5).fill(1)));
+  // The published package cannot say it at all: its difference of such arrays needs 80 GB.
+  const { message } = standIn.assertThrows(
+    () => standIn.assertEquals(new Float32Array(1e5), new Float32Array(1e5).fill(1)),
+    standIn.AssertionError,
+  );
   assert(message.length < 4000, `${message.length} characters`);
 });
 
