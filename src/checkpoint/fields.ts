@@ -27,6 +27,10 @@ export class Fields {
     return new Fields(`${this.#source}: ${prefix}*`, Object.fromEntries(values));
   }
 
+  names(): readonly string[] {
+    return Object.keys(this.#values);
+  }
+
   /** Whether the field is there, be it null. */
   has(name: string): boolean {
     return Object.hasOwn(this.#values, name);
@@ -85,6 +89,14 @@ export class Fields {
     if (value === undefined) return undefined;
     if (Array.isArray(value) && value.every((item) => typeof item === "string")) return value;
     throw this.#fault(name, value, "a list of strings");
+  }
+
+  /** A special token's text: a string, or an object with its `content`; others have none. */
+  optionalTokenText(name: string): string | undefined {
+    const value = this.#get(name);
+    if (typeof value === "string") return value;
+    if (typeof value !== "object") return undefined;
+    return new Fields(`${this.#source}: ${name}`, value).optionalText("content");
   }
 
   optionalObject(name: string): Fields | undefined {

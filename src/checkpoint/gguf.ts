@@ -247,19 +247,25 @@ class HeaderReader {
   }
 
   u32(): number {
-    return this.#view.getUint32(this.#take(4), true);
+    const at = this.#take(4); // Before #view is read: taking may replace it.
+    return this.#view.getUint32(at, true);
+  }
+
+  #u64(): bigint {
+    const at = this.#take(8);
+    return this.#view.getBigUint64(at, true);
   }
 
   /** A 64-bit number that is an exact one here: an offset or a dimension. */
   size(what: string): number {
-    const value = this.#view.getBigUint64(this.#take(8), true);
+    const value = this.#u64();
     if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw this.fault(`${what} is ${value}`);
     return Number(value);
   }
 
   /** A 64-bit count of things of at least `minBytes` each, all still to come in the file. */
   count(what: string, minBytes: number): number {
-    const value = this.#view.getBigUint64(this.#take(8), true);
+    const value = this.#u64();
     const room = Math.floor((this.#file.size - this.position) / minBytes);
     if (value > BigInt(room)) {
       throw this.fault(`it claims ${value} ${what}, no more than ${room} fit`);

@@ -1,0 +1,64 @@
+/**
+ * The cache directory: where it is, and how a file or directory comes into it whole or not at all,
+ * whoever else writes at the same time. It knows nothing of what is cached.
+ */
+
+/** Reads an environment variable; `Deno.env.get` or a stand-in. */
+export type Environment = (name: string) => string | undefined;
+
+/**
+ * `LEMBAS_HOME`, or `lembas` under the user's cache directory (XDG's on Linux).
+ *
+ * @throws {TypeError} where the environment names none
+ */
+export function cacheDirectory(env: Environment = (name) => Deno.env.get(name)): string {
+  const own = env("LEMBAS_HOME");
+  if (own) return own;
+  const home = env("HOME") ?? env("USERPROFILE");
+  const base = env("XDG_CACHE_HOME") || env("LOCALAPPDATA") ||
+    (home ? `${home}/.cache` : undefined);
+  if (base === undefined) {
+    throw new TypeError("Cannot find a cache directory: set LEMBAS_HOME to a directory");
+  }
+  return `${base}/lembas`;
+}
+
+/** Writes a small file so that a reader sees all of it or none. */
+export async function writeAtomically(path: string, text: string): Promise<void> {
+  const temporary = temporaryBeside(path);
+  await Deno.mkdir(parentOf(path), { recursive: true });
+  try {
+    await Deno.writeTextFile(temporary, text);
+    await Deno.rename(temporary, path);
+  } catch (error) {
+    await removeIfThere(temporary);
+    throw error;
+  }
+}
+
+/** A name beside `path` that no other process or call uses. */
+export function temporaryBeside(path: string): string {
+  return `${path}.${Deno.pid}-${crypto.randomUUID()}.tmp`;
+}
+
+export async function removeIfThere(path: string): Promise<void> {
+  try {
+    await Deno.remove(path, { recursive: true });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}
+
+export async function exists(path: string): Promise<boolean> {
+  try {
+    await Deno.stat(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+export function parentOf(path: string): string {
+  return path.replace(/[/\\][^/\\]*$/, "");
+}

@@ -1,0 +1,85 @@
+/**
+ * The digest that names a base model: SHA-256 over its canonical config and its source tensors'
+ * bytes, remembered in the cache by path, size and time of change. It knows no file format.
+ */
+
+import { createHash } from "node:crypto";
+import { cacheDirectory, writeAtomically } from "./cache.ts";
+import type { DecoderConfig, WeightSource } from "./checkpoint.ts";
+import { expectedWeights } from "./expected_weights.ts";
+
+/** Changes whenever what is hashed changes. */
+const SCHEME = "lembas.base/1";
+
+/**
+ * Hashes the config and every weight of the decoder, in the model's order, one at a time. The
+ * event loop gets a turn between tensors.
+ */
+export async function modelDigest(config: DecoderConfig, weights: WeightSource): Promise<string> {
+  const hash = createHash("sha256");
+  hash.update(`${SCHEME}\n${canonicalJson(config)}\n`);
+  for (const name of expectedWeights(config).keys()) {
+    const { type, shape } = weights.info(name);
+    hash.update(`${name} ${type} [${shape}]\n`);
+    hash.update(weights.readRaw(name));
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+  return hash.digest("hex");
+}
+
+/**
+ * The digest from the cache, or computed and remembered there. A cache that cannot be used costs
+ * time, no more.
+ *
+ * @param paths the files that the config and the weights came from
+ */
+export async function cachedDigest(
+  paths: readonly string[],
+  compute: () => Promise<string>,
+): Promise<string> {
+  const entry = await cacheEntry(paths);
+  const known = entry === undefined ? undefined : await readEntry(entry);
+  if (known !== undefined) return known;
+  const digest = await compute();
+  if (entry !== undefined) await rememberEntry(entry, digest);
+  return digest;
+}
+
+/** JSON with sorted keys and without undefined fields: equal configs give equal text. */
+export function canonicalJson(value: unknown): string {
+  return JSON.stringify(value, (_, field: unknown) => {
+    if (typeof field !== "object" || field === null || Array.isArray(field)) return field;
+    return Object.fromEntries(Object.entries(field).sort(([a], [b]) => a < b ? -1 : 1));
+  });
+}
+
+async function cacheEntry(paths: readonly string[]): Promise<string | undefined> {
+  const parts = [SCHEME];
+  for (const path of paths) {
+    const { size, mtime } = await Deno.stat(path);
+    parts.push(await Deno.realPath(path), String(size), String(mtime?.getTime()));
+  }
+  const key = createHash("sha256").update(parts.join("\0")).digest("hex");
+  try {
+    return `${cacheDirectory()}/digests/${key}`;
+  } catch {
+    return undefined;
+  }
+}
+
+async function readEntry(path: string): Promise<string | undefined> {
+  try {
+    const text = await Deno.readTextFile(path);
+    return /^[0-9a-f]{64}$/.test(text) ? text : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+async function rememberEntry(path: string, digest: string): Promise<void> {
+  try {
+    await writeAtomically(path, digest);
+  } catch {
+    // A read-only or full disk: the digest is computed again next time.
+  }
+}
