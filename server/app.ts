@@ -14,6 +14,7 @@ import { registerCompletions } from "./routes/completions.ts";
 import { registerHealth } from "./routes/health.ts";
 import { registerModels } from "./routes/models.ts";
 import { registerTokenize } from "./routes/tokenize.ts";
+import type { StreamEnd } from "./sse.ts";
 
 /** The path that answers without a key. */
 const OPEN_PATH = "/health";
@@ -51,11 +52,16 @@ function observe(context: ServerContext): (c: AppContext, next: Next) => Promise
     c.set("requestId", id);
     c.set("notes", {});
     c.set("maxBodyBytes", context.options.maxBodyBytes);
+    const end = context.lifecycle.begin();
+    const finish = (how?: StreamEnd) => {
+      end();
+      logAccess(context, c, start, how);
+    };
     await next();
     c.res.headers.set("x-request-id", id);
     const { ended } = c.get("notes");
-    if (ended === undefined) return logAccess(context, c, start, undefined);
-    ended.then((how) => logAccess(context, c, start, how));
+    if (ended === undefined) finish();
+    else ended.then(finish);
   };
 }
 
@@ -69,7 +75,7 @@ function logAccess(
   context: ServerContext,
   c: AppContext,
   start: number,
-  end: string | undefined,
+  end: StreamEnd | undefined,
 ): void {
   const { status } = c.res;
   context.metrics.response(status);

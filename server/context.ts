@@ -6,6 +6,7 @@
 import type { ChatTemplate, Tokenizer } from "../src/checkpoint/checkpoint.ts";
 import type { AdapterRef } from "../src/engine/adapter.ts";
 import type { Engine } from "../src/engine/engine.ts";
+import type { Lifecycle } from "./lifecycle.ts";
 import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 
@@ -98,6 +99,5 @@ export interface ServerContext {
   readonly options: ServerOptions;
   readonly metrics: Metrics;
   readonly log: Log;
-  /** Whether new generations are refused because the server is going down. */
-  readonly draining: () => boolean;
+  readonly lifecycle: Lifecycle;
 }

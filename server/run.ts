@@ -50,7 +50,7 @@ export async function startRun(
     target[Symbol.dispose]();
   };
   try {
-    if (context.draining()) throw shuttingDown();
+    if (context.lifecycle.draining) throw shuttingDown();
     const plan = makePlan();
     const { sampling } = plan;
     if (sampling === undefined) return emptyRun(plan, close);

@@ -14,7 +14,7 @@ export function registerHealth(app: App, context: ServerContext): void {
     errors: [503],
     open: true,
   }, () => {
-    if (context.draining()) throw shuttingDown();
+    if (context.lifecycle.draining) throw shuttingDown();
     return new Response(null, { status: 200 });
   });
   get(app, {

