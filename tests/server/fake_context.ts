@@ -1,0 +1,223 @@
+/**
+ * A server context without weights: a byte tokenizer, an engine that says a given text one byte a
+ * step, and a catalogue in memory. For the HTTP layer's own tests; the engine's behaviour is tested
+ * with the engine.
+ */
+import type { ChatTemplate, Tokenizer } from "../../src/checkpoint/checkpoint.ts";
+import type { EngineStats } from "../../src/engine/metrics.ts";
+import type { Generation, GenerationDelta, GenerationRequest } from "../../src/engine/request.ts";
+import type {
+  AdapterCatalog,
+  AdapterEntry,
+  GenerationEngine,
+  ServerContext,
+} from "../../server/context.ts";
+import { Lifecycle } from "../../server/lifecycle.ts";
+import { createLog } from "../../server/log.ts";
+import { createMetrics } from "../../server/metrics.ts";
+
+const EOS = 256;
+
+/** Ids 0–255 are bytes, 256 is the end of text. */
+export const byteTokenizer: Tokenizer = {
+  vocabSize: 257,
+  encode: (text) => [...new TextEncoder().encode(text)],
+  decode: (ids) => new TextDecoder().decode(new Uint8Array(ids.filter((id) => id < EOS))),
+  tokenBytes: (id) => id < EOS ? new Uint8Array([id]) : new Uint8Array(),
+  tokenText: (id) => id < EOS ? `<0x${id.toString(16).padStart(2, "0")}>` : "<eos>",
+  tokenId: (text) => text === "<eos>" ? EOS : undefined,
+  isSpecial: (id) => id === EOS,
+};
+
+const plainTemplate: ChatTemplate = {
+  source: "",
+  render: (messages, options) => {
+    if (messages[0]?.role === "assistant") throw new TypeError("it must begin with the user");
+    const turns = messages.map(({ role, content }) => `<${role}>${content}</${role}>`).join("");
+    return turns + (options?.addGenerationPrompt ? "<assistant>" : "");
+  },
+};
+
+/** An engine that answers every request with `reply`, one byte a step. */
+export class FakeEngine implements GenerationEngine {
+  readonly maxContext = 200;
+  readonly requests: GenerationRequest[] = [];
+  running = 0;
+  aborted = 0;
+  /** What a request is answered with. */
+  reply: (request: GenerationRequest) => string = () => "Hello, world";
+  /** Awaited before each step. */
+  pace: () => Promise<void> = () => Promise.resolve();
+  /** Thrown by `generate`. */
+  refusal: Error | undefined;
+  /** Thrown by the iteration before this step. */
+  failure: { readonly step: number; readonly error: Error } | undefined;
+
+  generate(request: GenerationRequest): Generation {
+    if (this.refusal !== undefined) throw this.refusal;
+    this.requests.push(request);
+    const usage = { promptTokens: request.prompt.length, completionTokens: 0, cachedTokens: 0 };
+    return { usage, [Symbol.asyncIterator]: () => this.#steps(request, usage) };
+  }
+
+  async *#steps(
+    request: GenerationRequest,
+    usage: { completionTokens: number },
+  ): AsyncGenerator<GenerationDelta> {
+    const bytes = [...new TextEncoder().encode(this.reply(request))];
+    const count = Math.min(bytes.length, request.sampling.maxTokens ?? Infinity);
+    this.running++;
+    try {
+      for (let step = 0; step < count; step++) {
+        await this.pace();
+        if (this.failure?.step === step) throw this.failure.error;
+        if (request.signal?.aborted) {
+          this.aborted++;
+          return yield delta(request, 0, [], "abort");
+        }
+        const last = step + 1 === count;
+        const reason = !last ? undefined : count < bytes.length ? "length" : "stop";
+        for (let index = 0; index < request.n; index++) {
+          usage.completionTokens++;
+          yield delta(request, index, bytes.slice(step, step + 1), reason);
+        }
+      }
+    } finally {
+      this.running--;
+    }
+  }
+
+  stats(): EngineStats {
+    return {
+      running: this.running,
+      waiting: 0,
+      loading: 0,
+      kvBytes: 0,
+      kvBytesCached: 0,
+      kvBudget: 1,
+      kvUsage: 0.25,
+      promptTokens: 7,
+      cachedTokens: 0,
+      generationTokens: 11,
+      finished: { stop: 3, length: 0, abort: this.aborted, error: 0 },
+      rejected: 0,
+      preemptions: 0,
+      prefixQueriedTokens: 0,
+      prefixHitTokens: 0,
+      prefillRuns: 0,
+      decodeRuns: 0,
+      adapters: new Map([["ada/haiku@1", { running: 1, waiting: 0 }]]),
+    };
+  }
+}
+
+function delta(
+  request: GenerationRequest,
+  index: number,
+  tokens: readonly number[],
+  finishReason: GenerationDelta["finishReason"],
+): GenerationDelta {
+  const { logprobs } = request.sampling;
+  return {
+    index,
+    text: new TextDecoder().decode(new Uint8Array(tokens)),
+    tokens,
+    logprobs: logprobs === undefined ? undefined : tokens.map((token) => ({
+      token,
+      logprob: -0.5,
+      top: Array.from({ length: logprobs }, (_, k) => ({ token: token + k, logprob: -0.5 - k })),
+    })),
+    finishReason,
+    stopReason: undefined,
+  };
+}
+
+/** A catalogue in memory that "loads" paths by their spelling. */
+export class FakeCatalog implements AdapterCatalog {
+  readonly entries = new Map<string, AdapterEntry>();
+  /** Inline cores not yet disposed. */
+  held = 0;
+
+  add(name: string): AdapterEntry {
+    const [tenant = "", bare] = name.split("/");
+    const entry: AdapterEntry = {
+      ref: { name: `${name}@1`, digest: `d${"0".repeat(63)}`, factors: "f".repeat(64) },
+      name,
+      tenant: bare === undefined ? "" : tenant,
+      root: `${name}.safetensors`,
+      created: 1_700_000_000,
+    };
+    this.entries.set(name, entry);
+    return entry;
+  }
+
+  list() {
+    return [...this.entries.values()];
+  }
+
+  find(name: string) {
+    const own = this.entries.get(name);
+    if (own !== undefined) return own;
+    const found = this.list().filter((entry) =>
+      entry.ref.name === name || entry.name.split("/")[1] === name
+    );
+    if (found.length > 1) {
+      throw new RangeError(`ambiguous: ${found.map((entry) => entry.name).join(", ")}`);
+    }
+    return found[0];
+  }
+
+  load(name: string, path: string) {
+    if (path.startsWith("..")) throw new Deno.errors.PermissionDenied(`'${path}' is outside`);
+    if (path === "missing") throw new Deno.errors.NotFound("no such file");
+    if (path === "foreign") throw new TypeError("base digest aa is not bb");
+    const residual = path === "lora" ? 0.0123 : undefined;
+    return Promise.resolve({ entry: this.add(name), residual });
+  }
+
+  unload(name: string) {
+    const entry = this.find(name);
+    if (entry !== undefined) this.entries.delete(entry.name);
+    return entry;
+  }
+
+  inline(bytes: Uint8Array) {
+    if (bytes.length < 4) throw new TypeError("a core of 3 bytes");
+    this.held++;
+    const ref = { name: "inline", digest: "c".repeat(64), factors: "f".repeat(64) };
+    return Promise.resolve({ ref, [Symbol.dispose]: () => void this.held-- });
+  }
+}
+
+export interface FakeContext extends ServerContext {
+  readonly engine: FakeEngine;
+  readonly adapters: FakeCatalog;
+  readonly lines: string[];
+}
+
+export function fakeContext(options: Partial<ServerContext["options"]> = {}): FakeContext {
+  const engine = new FakeEngine();
+  const metrics = createMetrics();
+  metrics.attach({ model: "tiny", stats: () => engine.stats() });
+  const lines: string[] = [];
+  return {
+    engine,
+    adapters: new FakeCatalog(),
+    model: {
+      id: "tiny",
+      root: "/models/tiny",
+      created: 1_700_000_000,
+      digest: "ab".repeat(32),
+      dtype: "int8",
+      device: "cpu",
+      vocabSize: byteTokenizer.vocabSize,
+      tokenizer: byteTokenizer,
+      chatTemplate: plainTemplate,
+    },
+    options: { apiKey: undefined, maxBodyBytes: 100_000, version: "0.0.0", ...options },
+    metrics,
+    log: createLog("info", (line) => lines.push(line)),
+    lifecycle: new Lifecycle(),
+    lines,
+  };
+}
