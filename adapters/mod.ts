@@ -1,0 +1,11 @@
+/**
+ * The public face of the adapters: LoTR factor sets and cores, their files, algebra, PEFT import and
+ * export, merging, and the registry and cache that serve them.
+ */
+export * from "./cache.ts";
+export * from "./core.ts";
+export * from "./factors.ts";
+export * from "./format.ts";
+export * from "./name.ts";
+export * from "./registry.ts";
+export * from "./stack.ts";

@@ -1,0 +1,309 @@
+/**
+ * What names stand for: adapters by tenant, name and version, and the factor sets they may use. It
+ * owns names, versions and the way back to each core's content; it holds no resident core (that is
+ * `cache.ts`), walks no directory (`directory.ts`) and knows no HTTP.
+ */
+import type { AdapterRef } from "../src/engine/adapter.ts";
+import { OverloadedError } from "../src/engine/request.ts";
+import type { ResidentCore } from "../src/engine/model.ts";
+import type { CoreLoader } from "./cache.ts";
+import { type Core, toResident } from "./core.ts";
+import { shortDigest } from "./digest.ts";
+import type { FactorSet } from "./factors.ts";
+import { MAX_CORE_BYTES, readCore } from "./format.ts";
+import { type AdapterName, DEFAULT_TENANT, formatAdapterName, parseAdapterName } from "./name.ts";
+import type { Stack } from "./stack.ts";
+
+/** One version of an adapter, as `/v1/models` lists it. */
+export interface AdapterEntry {
+  readonly ref: AdapterRef;
+  readonly tenant: string;
+  readonly name: string;
+  readonly version: number;
+  /** Where it came from, for people: a path, or "bytes". */
+  readonly source: string;
+  /** Unix time in seconds. */
+  readonly created: number;
+  readonly rank: number;
+  /** What a projected PEFT LoRA lost; undefined for a core file. */
+  readonly residual: number | undefined;
+}
+
+/** A core to register, and how to get it again when it has left memory. */
+export interface CoreSource {
+  readonly core: Core;
+  readonly source: string;
+  readonly residual?: number;
+  /** Default: the core itself is kept. */
+  readonly reload?: () => Promise<Core>;
+}
+
+/** A core that came inside a request: known by its digest until released, never listed. */
+export interface RequestAdapter extends Disposable {
+  readonly ref: AdapterRef;
+  /** Idempotent; call it when the request has ended. */
+  release(): void;
+}
+
+export interface RegistryOptions {
+  readonly stack: Stack;
+  /** Bound on the float32 cores of requests in flight, bytes. Default 256 MiB. */
+  readonly requestBytes?: number;
+  /** Unix time in milliseconds. Default: the system's clock. */
+  readonly now?: () => number;
+}
+
+interface RequestCore {
+  readonly core: Core;
+  holders: number;
+}
+
+export class AdapterRegistry implements CoreLoader {
+  readonly stack: Stack;
+  readonly #requestBytes: number;
+  readonly #now: () => number;
+  readonly #factors = new Map<string, FactorSet>();
+  /** Versions by `tenant/name`, oldest first. */
+  readonly #entries = new Map<string, AdapterEntry[]>();
+  /** How to get a registered core, by digest. */
+  readonly #sources = new Map<string, () => Promise<Core>>();
+  readonly #requests = new Map<string, RequestCore>();
+
+  constructor({ stack, requestBytes = 256 * 2 ** 20, now = Date.now }: RegistryOptions) {
+    this.stack = stack;
+    this.#requestBytes = requestBytes;
+    this.#now = now;
+  }
+
+  /** @throws {TypeError} naming both digests or widths where the set is not of this base. */
+  addFactors(factors: FactorSet): void {
+    factors.checkStack(this.stack);
+    this.#factors.set(factors.digest, factors);
+  }
+
+  /** Factor sets by order of addition. */
+  factorSets(): readonly FactorSet[] {
+    return [...this.#factors.values()];
+  }
+
+  /** @throws {RangeError} naming the sets there are. */
+  factorsOf(digest: string): FactorSet {
+    const factors = this.#factors.get(digest);
+    if (factors === undefined) {
+      throw new RangeError(
+        `Cannot use factor set ${digest}: loaded are [${[...this.#factors.keys()].join(", ")}]`,
+      );
+    }
+    return factors;
+  }
+
+  /**
+   * Registers a core under a name. The same content again under the same name changes nothing;
+   * other content becomes the next version (or the version that the name asks for).
+   *
+   * @throws {TypeError | RangeError} for a bad name, a taken version, or a core of another base or
+   *   of factors that are not loaded
+   */
+  add(name: string, from: CoreSource): AdapterEntry {
+    this.#check(from.core);
+    const parsed = parseAdapterName(name);
+    const tenant = parsed.tenant ?? DEFAULT_TENANT;
+    const key = `${tenant}/${parsed.name}`;
+    const versions = this.#entries.get(key) ?? [];
+    const same = versions.find((entry) => entry.ref.digest === from.core.digest);
+    if (same !== undefined) return same;
+    const version = versionFor(name, parsed, versions);
+    const entry: AdapterEntry = {
+      ref: refOf(formatAdapterName(tenant, parsed.name, version), from.core),
+      tenant,
+      name: parsed.name,
+      version,
+      source: from.source,
+      created: Math.floor(this.#now() / 1000),
+      rank: from.core.rank,
+      residual: from.residual,
+    };
+    this.#entries.set(key, [...versions, entry].sort((a, b) => a.version - b.version));
+    const kept = from.core;
+    this.#sources.set(kept.digest, from.reload ?? (() => Promise.resolve(kept)));
+    return entry;
+  }
+
+  /** Registers a core file's bytes. @throws as `readCore` and `add` do. */
+  addBytes(name: string, bytes: Uint8Array): AdapterEntry {
+    return this.add(name, { core: readCore(bytes), source: "bytes" });
+  }
+
+  /**
+   * The version that a name stands for, or undefined where there is none.
+   * @throws {TypeError} for a name that cannot be one; {RangeError} where a bare name or a digest
+   *   prefix fits more than one adapter
+   */
+  resolve(name: string): AdapterEntry | undefined {
+    const parsed = parseAdapterName(name);
+    const keys = this.#keysOf(parsed);
+    if (keys.length > 1) {
+      throw new RangeError(
+        `Cannot choose adapter '${name}': it is ambiguous, there are ${keys.join(", ")}`,
+      );
+    }
+    const versions = keys[0] === undefined ? undefined : this.#entries.get(keys[0]);
+    return versions === undefined ? undefined : pick(name, parsed, versions);
+  }
+
+  /** All versions of all adapters, by name. */
+  list(): readonly AdapterEntry[] {
+    return [...this.#entries.keys()].sort().flatMap((key) => this.#entries.get(key) ?? []);
+  }
+
+  /**
+   * Takes a name out: one version where the name says which, else all. Requests in flight keep
+   * their leases. Returns what was taken out, empty where the name stands for nothing.
+   */
+  remove(name: string): readonly AdapterEntry[] {
+    const entry = this.resolve(name);
+    if (entry === undefined) return [];
+    const key = `${entry.tenant}/${entry.name}`;
+    const all = this.#entries.get(key) ?? [];
+    const gone = parseAdapterName(name).version.type === "latest" ? all : [entry];
+    const left = all.filter((other) => !gone.includes(other));
+    if (left.length === 0) this.#entries.delete(key);
+    else this.#entries.set(key, left);
+    const still = new Set(this.list().map((other) => other.ref.digest));
+    for (const { ref } of gone) if (!still.has(ref.digest)) this.#sources.delete(ref.digest);
+    return gone;
+  }
+
+  /**
+   * A core that travels inside a request: a core file in base64 (standard or URL alphabet). Equal
+   * cores share one place; the caller releases it when the request has ended.
+   *
+   * @throws {TypeError | RangeError} for what is not such a file, or is of another base or of
+   *   factors that are not loaded; {OverloadedError} where requests in flight hold too much
+   */
+  fromRequest(base64: string): RequestAdapter {
+    const core = readCore(fromBase64(base64));
+    this.#check(core);
+    const held = this.#requests.get(core.digest) ?? this.#holdRequest(core);
+    held.holders++;
+    let released = false;
+    const release = () => {
+      if (released) return;
+      released = true;
+      if (--held.holders === 0) this.#requests.delete(core.digest);
+    };
+    const ref = refOf(`request/${shortDigest(core.digest)}`, core);
+    return { ref, release, [Symbol.dispose]: release };
+  }
+
+  /** The core itself, from where it came. @throws {RangeError} where it was unloaded meanwhile. */
+  async core(ref: AdapterRef): Promise<Core> {
+    const request = this.#requests.get(ref.digest);
+    if (request !== undefined) return request.core;
+    const source = this.#sources.get(ref.digest);
+    if (source === undefined) {
+      throw new RangeError(`Cannot load adapter '${ref.name}': it was unloaded`);
+    }
+    const core = await source();
+    if (core.digest !== ref.digest) {
+      throw new TypeError(
+        `Cannot load adapter '${ref.name}': its file now has digest ${core.digest}, ` +
+          `registered is ${ref.digest}; load it again`,
+      );
+    }
+    return core;
+  }
+
+  async load(ref: AdapterRef): Promise<ResidentCore> {
+    return toResident(await this.core(ref), this.factorsOf(ref.factors));
+  }
+
+  residentBytes(ref: AdapterRef): number {
+    return this.factorsOf(ref.factors).residentBytes;
+  }
+
+  #check(core: Core): void {
+    if (core.base !== this.stack.base) {
+      throw new TypeError(
+        `Cannot use core ${core.digest}: its base is ${core.base}, served is ${this.stack.base}`,
+      );
+    }
+    core.checkFactors(this.factorsOf(core.factors));
+  }
+
+  #keysOf({ tenant, name }: AdapterName): string[] {
+    if (tenant !== undefined) return [`${tenant}/${name}`];
+    return [...this.#entries.keys()].filter((key) => key.endsWith(`/${name}`)).sort();
+  }
+
+  #holdRequest(core: Core): RequestCore {
+    const held = [...this.#requests.values()];
+    const bytes = held.reduce((sum, { core }) => sum + core.cores.byteLength, 0);
+    if (bytes + core.cores.byteLength > this.#requestBytes) {
+      throw new OverloadedError(
+        `Cannot take a core in a request: those in flight hold ${bytes} bytes, ` +
+          `the bound is ${this.#requestBytes}`,
+        1,
+      );
+    }
+    const entry = { core, holders: 0 };
+    this.#requests.set(core.digest, entry);
+    return entry;
+  }
+}
+
+function refOf(name: string, core: Core): AdapterRef {
+  return { name, digest: core.digest, factors: core.factors };
+}
+
+function versionFor(text: string, name: AdapterName, taken: readonly AdapterEntry[]): number {
+  const next = (taken.at(-1)?.version ?? 0) + 1;
+  switch (name.version.type) {
+    case "latest":
+      return next;
+    case "digest":
+      throw new TypeError(`Cannot load adapter '${text}': give a version number, or none`);
+    case "number": {
+      const { number } = name.version;
+      const entry = taken.find((other) => other.version === number);
+      if (entry === undefined) return number;
+      throw new RangeError(
+        `Cannot load adapter '${text}': version ${number} is core ${entry.ref.digest}`,
+      );
+    }
+  }
+}
+
+function pick(
+  text: string,
+  { version }: AdapterName,
+  versions: readonly AdapterEntry[],
+): AdapterEntry | undefined {
+  switch (version.type) {
+    case "latest":
+      return versions.at(-1);
+    case "number":
+      return versions.find((entry) => entry.version === version.number);
+    case "digest": {
+      const fits = versions.filter((entry) => entry.ref.digest.startsWith(version.prefix));
+      if (fits.length < 2) return fits[0];
+      throw new RangeError(
+        `Cannot choose adapter '${text}': ${fits.map((e) => e.ref.digest).join(", ")} fit`,
+      );
+    }
+  }
+}
+
+function fromBase64(text: string): Uint8Array {
+  if (text.length > MAX_CORE_BYTES * 4 / 3 + 4) {
+    throw new RangeError(
+      `Cannot read cores: ${text.length} characters of base64, a core has at most ` +
+        `${MAX_CORE_BYTES} bytes`,
+    );
+  }
+  try {
+    return Uint8Array.fromBase64(text.replaceAll("-", "+").replaceAll("_", "/"));
+  } catch (cause) {
+    throw new TypeError("Cannot read cores: they are not base64", { cause });
+  }
+}
