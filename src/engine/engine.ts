@@ -1,12 +1,32 @@
 /**
- * The engine's public face: requests in, deltas out.
+ * The engine: requests in, deltas out, and the loop that keeps lanes running in between. It owns
+ * the sequences' way from arrival to end; what runs next is the scheduler's, how it runs the
+ * runner's. It knows no HTTP, no chat and no file.
+ *
+ * A request's life: (1) `generate` checks it and makes a sequence for each of its n samples; (2) a
+ * sequence is `loading` while its core and grammar come; (3) it waits in the queue; (4) the
+ * scheduler admits it into its lane: prefill, in chunks where it is long; (5) each step brings one
+ * token, whose text goes out once it cannot be taken back; (6) short of memory, it may be preempted
+ * and wait again; (7) a stop, its length, its caller or an error ends it; (8) its row, memory, core
+ * and grammar are given back.
  */
+import { setImmediate } from "node:timers";
 import type { Tokenizer } from "../checkpoint/checkpoint.ts";
-import type { DeviceLease } from "../runtime/lease.ts";
+import { DeviceLease } from "../runtime/lease.ts";
 import type { AdapterSource } from "./adapter.ts";
-import type { EngineListener, EngineStats } from "./metrics.ts";
+import { Delivery, release } from "./delivery.ts";
+import type { GrammarSource } from "./grammar.ts";
+import { checkIntegrity } from "./integrity.ts";
+import { Lane } from "./lane.ts";
+import { KvMemory, tokensWithin } from "./memory.ts";
+import { Counters, type EngineListener, type EngineStats } from "./metrics.ts";
 import type { BatchModel } from "./model.ts";
-import type { Generation, GenerationRequest } from "./request.ts";
+import { BLOCK_TOKENS } from "./prefix_cache.ts";
+import { type Generation, type GenerationRequest, OverloadedError } from "./request.ts";
+import { LaneRunner } from "./runner.ts";
+import { validateRequest } from "./sampling.ts";
+import type { Sequence } from "./sequence.ts";
+import { TurnKeeper, WaitingQueue } from "./waiting.ts";
 
 /** One loaded model: the base joined with one factor set, or the base alone. */
 export interface LaneOptions {
@@ -22,7 +42,7 @@ export interface EngineOptions {
   readonly adapters?: AdapterSource;
   readonly tokenizer: Tokenizer;
   readonly eosTokenIds: readonly number[];
-  /** Bytes of keys and values: rows in use and cached blocks together. */
+  /** Bytes of keys and values: rows in use and cached prefixes together. */
   readonly kvMemory: number;
   /** Bytes of `kvMemory` that cached prefixes may take; 0 = no prefix cache. Default: half. */
   readonly prefixMemory?: number;
@@ -30,20 +50,73 @@ export interface EngineOptions {
   readonly maxQueue?: number;
   /** Longest prompt + output; default (and at most) what the models and `kvMemory` allow. */
   readonly maxContext?: number;
+  /** Undefined = requests with a grammar are refused. */
+  readonly grammars?: GrammarSource;
   readonly listener?: EngineListener;
   /** Whose turn the device is; default: a lease of the engine's own. */
   readonly lease?: DeviceLease;
 }
 
-/** Continuous batching over lanes. */
+const DEFAULT_QUEUE = 1024;
+
+/** Continuous batching over lanes. Starts no work before the first request. */
 export class Engine {
-  constructor(_options: EngineOptions) {
-    throw new Error("internal: not built yet");
+  readonly #options: EngineOptions;
+  readonly #memory: KvMemory;
+  readonly #queue = new WaitingQueue();
+  readonly #turns = new TurnKeeper();
+  readonly #counters = new Counters();
+  readonly #delivery: Delivery;
+  readonly #runner: LaneRunner;
+  readonly #loop: Promise<void>;
+  #lanes: readonly Lane[];
+  #nextLane = 0;
+  #wake: (() => void) | undefined;
+  #closing = false;
+  #draining = false;
+  #idleSteps = 0;
+
+  /** @throws {RangeError} where there is no lane, or `kvMemory` does not hold a single row. */
+  constructor(options: EngineOptions) {
+    if (options.lanes.length === 0) throw new RangeError("Cannot run an engine without a lane");
+    this.#options = options;
+    this.#lanes = options.lanes.map(({ factors, model }) => new Lane(factors, model));
+    const { kvMemory, prefixMemory = kvMemory / 2 } = options;
+    this.#memory = new KvMemory({ total: kvMemory, cacheLimit: prefixMemory });
+    if (this.maxContext < 2) {
+      throw new RangeError(
+        `Cannot run with ${kvMemory} bytes of KV memory: not even one row of a few tokens fits`,
+      );
+    }
+    const { listener = {}, tokenizer, eosTokenIds, lease = new DeviceLease() } = options;
+    this.#delivery = new Delivery({
+      queue: this.#queue,
+      turns: this.#turns,
+      counters: this.#counters,
+      listener,
+      tokenizer,
+      eosTokenIds,
+      prepare: (sequence) => this.#prepare(sequence),
+    });
+    this.#runner = new LaneRunner({
+      lanes: () => this.#lanes,
+      queue: this.#queue,
+      turns: this.#turns,
+      memory: this.#memory,
+      lease,
+      counters: this.#counters,
+      listener,
+      delegate: this.#delivery,
+    });
+    this.#loop = this.#run();
   }
 
   /** Tokens of the longest prompt + output. */
   get maxContext(): number {
-    throw new Error("internal: not built yet");
+    const limits = this.#lanes.map(({ model }) =>
+      Math.min(model.maxContext, tokensWithin(this.#memory.total, model.kvBytesPerToken))
+    );
+    return Math.min(this.#options.maxContext ?? Infinity, ...limits);
   }
 
   /**
@@ -52,34 +125,244 @@ export class Engine {
    * first delta before sending a response's head.
    * @throws {ContextLengthError} where the prompt, or prompt + maxTokens, does not fit.
    * @throws {OverloadedError} where the queue is full, or the engine is draining.
-   * @throws {RangeError} naming a sampling field out of range; {TypeError} for an adapter no lane takes.
+   * @throws {RangeError} naming a field that is out of range.
+   * @throws {TypeError} for an adapter that no lane takes, or a grammar where none are offered.
    */
-  generate(_request: GenerationRequest): Generation {
-    throw new Error("internal: not built yet");
+  generate(request: GenerationRequest): Generation {
+    const lane = this.#laneFor(request);
+    const maxContext = this.maxContext;
+    validateRequest(request, { vocabSize: lane.model.vocabSize, maxContext });
+    this.#admitToQueue(request.n);
+    const shares = request.prompt.length > 2 * BLOCK_TOKENS && this.#memory.cacheLimit > 0;
+    return this.#delivery.open(request, { lane, maxContext, samplesFollow: shares });
   }
 
-  /** Adds a lane; its factor set's cores run from now on. */
-  addLane(_lane: LaneOptions): void {}
-
-  /** Takes no more requests for a factor set; resolves when its last row has left. */
-  removeLane(_factors: string | undefined): Promise<void> {
-    return Promise.resolve();
+  /**
+   * Adds a lane; its factor set's cores run from now on.
+   * @throws {RangeError} where the factor set has a lane already.
+   */
+  addLane({ factors, model }: LaneOptions): void {
+    if (this.#lanes.some((lane) => lane.factors === factors)) {
+      throw new RangeError(`Cannot add a lane: factor set ${factors ?? "(none)"} has one already`);
+    }
+    this.#lanes = [...this.#lanes, new Lane(factors, model)];
   }
 
+  /**
+   * Takes no more sequences for a factor set; resolves when its last one has ended, after which the
+   * model may be released. Base sequences that wait there move to another lane.
+   * @throws {RangeError} where there is no such lane, or no other one would be left.
+   */
+  async removeLane(factors: string | undefined): Promise<void> {
+    const lane = this.#lanes.find((each) => each.factors === factors);
+    if (lane === undefined) {
+      throw new RangeError(`Cannot remove a lane: factor set ${factors ?? "(none)"} has none`);
+    }
+    if (this.#lanes.every((each) => each === lane || each.closing)) {
+      throw new RangeError("Cannot remove the last lane: close the engine instead");
+    }
+    lane.closing = true;
+    for (const sequence of this.#delivery.live()) {
+      if (sequence.lane !== lane || sequence.slot !== undefined) continue;
+      if (sequence.request.adapter === undefined) sequence.reroute(this.#baseLane());
+    }
+    await this.#delivery.until(() => !this.#delivery.live().some((each) => each.lane === lane));
+    this.#lanes = this.#lanes.filter((each) => each !== lane);
+  }
+
+  /** Gauges of this moment and counters since the engine began. */
   stats(): EngineStats {
-    throw new Error("internal: not built yet");
+    const { total, reserved, cache } = this.#memory;
+    const running = this.#lanes.reduce((count, lane) => count + lane.rows.length, 0);
+    return {
+      ...this.#counters,
+      finished: { ...this.#counters.finished },
+      running,
+      waiting: this.#queue.size,
+      loading: this.#delivery.size - running - this.#queue.size,
+      kvBytes: reserved,
+      kvBytesCached: cache.bytes,
+      kvBudget: total,
+      kvUsage: reserved / total,
+      adapters: this.#delivery.adapterLoads(),
+    };
   }
 
   /** Refuses new requests and resolves when all present ones have ended. */
-  drain(): Promise<void> {
-    return Promise.resolve();
+  async drain(): Promise<void> {
+    this.#draining = true;
+    await this.#delivery.until(() => this.#delivery.size === 0);
   }
 
   /** Aborts what runs, waits for the step in flight and releases everything but the models. */
-  close(): Promise<void> {
-    return Promise.resolve();
+  async close(): Promise<void> {
+    this.#draining = true;
+    this.#closing = true;
+    for (const sequence of this.#delivery.live()) this.#delivery.cancel(sequence);
+    this.#signal();
+    await this.#loop;
+    this.#memory.cache.shrinkTo(0);
+    this.#options.grammars?.close();
   }
 
   /** @throws {Error} `internal: …` naming the broken invariant. */
-  checkIntegrity(): void {}
+  checkIntegrity(): void {
+    checkIntegrity({
+      lanes: this.#lanes,
+      waiting: this.#queue.ordered,
+      live: this.#delivery.live(),
+      memory: this.#memory,
+    });
+  }
+
+  // ---- arrival ----
+
+  #laneFor({ adapter, sampling }: GenerationRequest): Lane {
+    if (sampling.grammar !== undefined && this.#options.grammars === undefined) {
+      throw new TypeError("Cannot use response_format: this engine has no grammars");
+    }
+    if (adapter === undefined) return this.#baseLane();
+    const lane = this.#lanes.find((each) => each.factors === adapter.factors && !each.closing);
+    if (lane !== undefined && this.#options.adapters !== undefined) return lane;
+    const loaded = this.#lanes.flatMap((each) => each.factors ?? []);
+    throw new TypeError(
+      `Cannot run adapter ${adapter.name}: its factor set is ${adapter.factors}, ` +
+        `loaded are ${loaded.length === 0 ? "none" : loaded.join(", ")}`,
+    );
+  }
+
+  /** The fullest lane that still has room, so that base and adapted rows share batches. */
+  #baseLane(): Lane {
+    let best: Lane | undefined;
+    for (const lane of this.#lanes) {
+      if (lane.closing) continue;
+      best ??= lane;
+      if (lane.freeSlots > 0 && lane.rows.length > best.rows.length) best = lane;
+    }
+    if (best === undefined) throw new Error("internal: no lane is open");
+    return best;
+  }
+
+  #admitToQueue(samples: number): void {
+    const maxQueue = this.#options.maxQueue ?? DEFAULT_QUEUE;
+    const running = this.#lanes.reduce((count, lane) => count + lane.rows.length, 0);
+    const waiting = this.#delivery.size - running;
+    if (!this.#draining && waiting + samples <= maxQueue) return;
+    this.#counters.rejected++;
+    const seconds = this.#delivery.rate.secondsFor(waiting, performance.now());
+    if (this.#draining) throw new OverloadedError("The engine is shutting down", seconds);
+    throw new OverloadedError(`The queue is full: ${waiting} of ${maxQueue} wait`, seconds);
+  }
+
+  /** Fetches core and grammar, without a turn of the event loop where both are at hand. */
+  #prepare(sequence: Sequence): void {
+    const { adapter, sampling } = sequence.request;
+    if (sequence.state !== "loading") return;
+    if (adapter === undefined && sampling.grammar === undefined) return this.#enqueue(sequence);
+    this.#load(sequence).then(
+      () => this.#enqueue(sequence),
+      (error) => this.#delivery.failed(sequence, error),
+    );
+  }
+
+  async #load(sequence: Sequence): Promise<void> {
+    const { adapter, signal, sampling } = sequence.request;
+    if (adapter !== undefined) {
+      const acquired = this.#options.adapters?.acquire(adapter, signal);
+      sequence.lease = acquired instanceof Promise ? await acquired : acquired;
+      if (sequence.lease?.core.digest !== adapter.digest) {
+        throw new Error(
+          `internal: core ${sequence.lease?.core.digest} came for ${adapter.name}, ${adapter.digest}`,
+        );
+      }
+    }
+    if (sampling.grammar !== undefined && sequence.state === "loading") {
+      sequence.matcher = await this.#options.grammars?.matcher(sampling.grammar);
+    }
+  }
+
+  #enqueue(sequence: Sequence): void {
+    if (sequence.state === "finished") return release(sequence);
+    sequence.enter("waiting");
+    if (sequence.request.adapter === undefined) this.#reroute(sequence);
+    this.#queue.add(sequence);
+    this.#signal();
+  }
+
+  #reroute(sequence: Sequence): void {
+    const lane = this.#baseLane();
+    if (lane !== sequence.lane) sequence.reroute(lane);
+  }
+
+  // ---- the loop ----
+
+  async #run(): Promise<void> {
+    while (!this.#closing || this.#delivery.size > 0) {
+      const lane = this.#laneWithWork();
+      if (lane === undefined) {
+        await this.#sleep();
+        continue;
+      }
+      try {
+        this.#checkStuck(await this.#runner.step(lane));
+      } catch (error) {
+        this.#collapse(error);
+      }
+      await nextTurn();
+    }
+  }
+
+  /** Lanes take turns. */
+  #laneWithWork(): Lane | undefined {
+    const count = this.#lanes.length;
+    for (let i = 0; i < count; i++) {
+      const at = (this.#nextLane + i) % count;
+      const lane = this.#lanes[at];
+      if (lane === undefined || !this.#hasWork(lane)) continue;
+      this.#nextLane = at + 1;
+      return lane;
+    }
+    return undefined;
+  }
+
+  #hasWork(lane: Lane): boolean {
+    return lane.rows.length > 0 || this.#queue.ordered.some((sequence) => sequence.lane === lane);
+  }
+
+  #sleep(): Promise<void> {
+    return new Promise((resolve) => this.#wake = resolve);
+  }
+
+  #signal(): void {
+    this.#wake?.();
+    this.#wake = undefined;
+  }
+
+  /**
+   * Between rows' runs some lane can always go on: with no row anywhere the first in line fits, as
+   * `maxContext` sees to. Idle steps of every lane in turn would be an endless loop.
+   */
+  #checkStuck(progressed: boolean): void {
+    this.#idleSteps = progressed ? 0 : this.#idleSteps + 1;
+    if (this.#idleSteps <= 2 * this.#lanes.length) return;
+    throw new Error(`internal: ${this.#queue.ordered[0]?.label} waits and nothing runs`);
+  }
+
+  /** A broken invariant: nothing known of rows can be trusted, so all present requests fail. */
+  #collapse(error: unknown): void {
+    this.#idleSteps = 0;
+    try {
+      for (const lane of this.#lanes) this.#runner.remove(lane, [...lane.rows]);
+    } catch {
+      this.#closing = true;
+      this.#draining = true;
+    }
+    for (const sequence of [...this.#queue.ordered]) this.#queue.remove(sequence);
+    for (const sequence of this.#delivery.live()) this.#delivery.failed(sequence, error);
+  }
+}
+
+/** Lets the event loop serve its other callers. */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => void setImmediate(resolve));
 }

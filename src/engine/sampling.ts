@@ -1,8 +1,8 @@
 /**
- * What a caller may ask of sampling: the defaults, and a check that names the field at fault. It
- * knows no logits and no sequence; `sampler_row.ts` turns checked parameters into a step's rows.
+ * What a caller may ask for: sampling's defaults, and checks that name the field at fault. It knows
+ * no logits and no sequence; `sample_row.ts` turns checked parameters into a step's rows.
  */
-import type { SamplingParams } from "./request.ts";
+import { ContextLengthError, type GenerationRequest, type SamplingParams } from "./request.ts";
 
 /** Alternatives that `logprobs` may ask for (OpenAI's limit). */
 export const MAX_LOGPROBS = 20;
@@ -36,6 +36,34 @@ export const DEFAULT_SAMPLING: SamplingParams = {
   logprobs: undefined,
   grammar: undefined,
 };
+
+/** What a request is checked against. */
+export interface RequestLimits {
+  readonly vocabSize: number;
+  /** Tokens of the longest prompt + output. */
+  readonly maxContext: number;
+}
+
+/**
+ * Checks a request as a whole.
+ * @throws {RangeError} naming the field (as the HTTP API spells it), its value and its range.
+ * @throws {ContextLengthError} where the prompt, or prompt and maxTokens together, do not fit.
+ */
+export function validateRequest(request: GenerationRequest, limits: RequestLimits): void {
+  const { prompt, sampling } = request;
+  validateSampling(sampling, limits.vocabSize);
+  integer("n", request.n, 1, MAX_SAMPLES);
+  if (!Number.isFinite(request.priority)) reject("priority", request.priority, "a finite number");
+  if (prompt.length === 0) reject("prompt", "empty", "at least one token");
+  for (const id of prompt) tokenId("prompt", id, limits.vocabSize);
+  const wanted = prompt.length + (sampling.maxTokens ?? 1);
+  if (wanted <= limits.maxContext) return;
+  const asked = sampling.maxTokens === undefined ? "" : ` and max_tokens is ${sampling.maxTokens}`;
+  throw new ContextLengthError(
+    `Cannot fit the request into the context of ${limits.maxContext} tokens: ` +
+      `the prompt has ${prompt.length}${asked}`,
+  );
+}
 
 /**
  * Checks sampling parameters against their ranges and a vocabulary.

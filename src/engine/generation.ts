@@ -1,0 +1,99 @@
+/**
+ * The stream between the engine's loop and one caller: deltas of a request's samples, in order, its
+ * usage and its end. It knows no sequence and no loop.
+ */
+import type { Generation, GenerationDelta, Usage } from "./request.ts";
+
+interface Reader {
+  readonly resolve: (result: IteratorResult<GenerationDelta, undefined>) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+const DONE: IteratorReturnResult<undefined> = { done: true, value: undefined };
+
+/** Iterable once. Leaving the iteration early cancels the request. */
+export class GenerationStream implements Generation, AsyncIterator<GenerationDelta, undefined> {
+  readonly #promptTokens: number;
+  readonly #onLeave: () => void;
+  readonly #deltas: GenerationDelta[] = [];
+  #reader: Reader | undefined;
+  #ended = false;
+  #failure: { readonly error: unknown } | undefined;
+  #iterated = false;
+  #completionTokens = 0;
+  #cachedTokens = 0;
+
+  constructor(options: { readonly promptTokens: number; readonly onLeave: () => void }) {
+    this.#promptTokens = options.promptTokens;
+    this.#onLeave = options.onLeave;
+  }
+
+  get usage(): Usage {
+    return {
+      promptTokens: this.#promptTokens,
+      completionTokens: this.#completionTokens,
+      cachedTokens: this.#cachedTokens,
+    };
+  }
+
+  /** Hands one delta to the reader, or keeps it until asked for. */
+  push(delta: GenerationDelta): void {
+    if (this.#ended) return;
+    this.#completionTokens += delta.tokens.length;
+    const reader = this.#reader;
+    this.#reader = undefined;
+    if (reader === undefined) this.#deltas.push(delta);
+    else reader.resolve({ done: false, value: delta });
+  }
+
+  /** Prompt tokens that some sample found in the prefix cache: the most counts. */
+  cached(tokens: number): void {
+    this.#cachedTokens = Math.max(this.#cachedTokens, tokens);
+  }
+
+  /** No more deltas come. */
+  end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#reader?.resolve(DONE);
+    this.#reader = undefined;
+  }
+
+  /** No more deltas come, and the reader gets the error after those that did. */
+  fail(error: unknown): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    if (this.#reader === undefined) this.#failure = { error };
+    else this.#reader.reject(error);
+    this.#reader = undefined;
+  }
+
+  [Symbol.asyncIterator](): this {
+    if (this.#iterated) {
+      throw new TypeError("Cannot iterate a generation twice: its deltas were handed out");
+    }
+    this.#iterated = true;
+    return this;
+  }
+
+  next(): Promise<IteratorResult<GenerationDelta, undefined>> {
+    const delta = this.#deltas.shift();
+    if (delta !== undefined) return Promise.resolve({ done: false, value: delta });
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) return Promise.reject(failure.error);
+    if (this.#ended) return Promise.resolve(DONE);
+    if (this.#reader !== undefined) {
+      return Promise.reject(new TypeError("Cannot read a generation twice at once"));
+    }
+    return new Promise((resolve, reject) => this.#reader = { resolve, reject });
+  }
+
+  /** The reader leaves: nothing more is wanted. */
+  return(): Promise<IteratorReturnResult<undefined>> {
+    this.#deltas.length = 0;
+    if (!this.#ended) this.#onLeave();
+    this.end();
+    return Promise.resolve(DONE);
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * The engine's invariants in one place: slots, lengths, memory, queue, leases and prefix cache. It
+ * changes nothing; a broken invariant is thrown as an `internal:` error that names it.
+ */
+import type { Lane } from "./lane.ts";
+import type { KvMemory } from "./memory.ts";
+import type { Sequence } from "./sequence.ts";
+import { comparePlaces } from "./waiting.ts";
+
+export interface IntegrityView {
+  readonly lanes: readonly Lane[];
+  readonly waiting: readonly Sequence[];
+  /** All sequences that have not finished. */
+  readonly live: readonly Sequence[];
+  readonly memory: KvMemory;
+}
+
+/** @throws {Error} `internal: …` naming the first broken invariant. */
+export function checkIntegrity(view: IntegrityView): void {
+  for (const lane of view.lanes) checkLane(lane);
+  checkMemory(view);
+  checkQueue(view);
+  checkLive(view);
+  view.memory.cache.checkIntegrity();
+}
+
+function checkLane(lane: Lane): void {
+  const { maxBatch } = lane.model;
+  ensure(lane.rows.length <= maxBatch, `${lane.rows.length} rows in ${maxBatch} slots`);
+  for (const [slot, row] of lane.rows.entries()) {
+    const who = `${row.label} in slot ${slot}`;
+    ensure(row.slot === slot, `${who} believes to be in slot ${row.slot}`);
+    ensure(row.lane === lane, `${who} belongs to another lane`);
+    ensure(row.state === "prefill" || row.state === "running", `${who} is ${row.state}`);
+    ensure(row.reserved > 0, `${who} has no memory reserved`);
+    ensure(
+      row.reserved >= row.computed * lane.model.kvBytesPerToken,
+      `${who} holds ${row.computed} tokens in ${row.reserved} bytes`,
+    );
+    checkProgress(row, who);
+  }
+}
+
+function checkProgress(row: Sequence, who: string): void {
+  const { computed, length, state } = row;
+  const fits = state === "running"
+    ? computed === length - 1 || computed === length
+    : computed < length;
+  ensure(fits, `${who} is ${state} with ${computed} of ${length} tokens computed`);
+  ensure(row.sampling.outputs === row.outputs, `${who} lost a token on the way to its sampler`);
+  ensure(length <= row.maxLength, `${who} has ${length} tokens, at most ${row.maxLength} allowed`);
+}
+
+function checkMemory({ lanes, live, memory }: IntegrityView): void {
+  let reserved = 0;
+  for (const lane of lanes) for (const row of lane.rows) reserved += row.reserved;
+  ensure(reserved === memory.reserved, `rows reserve ${reserved}, counted ${memory.reserved}`);
+  const { total, cache, cacheLimit } = memory;
+  ensure(reserved + cache.bytes <= total, `${reserved} + ${cache.bytes} bytes exceed ${total}`);
+  ensure(cache.bytes <= cacheLimit, `cached prefixes take ${cache.bytes} of ${cacheLimit} bytes`);
+  for (const sequence of live) {
+    const free = sequence.slot !== undefined || sequence.reserved === 0;
+    ensure(free, `${sequence.label} reserves memory without a row`);
+  }
+}
+
+function checkQueue({ waiting }: IntegrityView): void {
+  for (const [i, sequence] of waiting.entries()) {
+    const { label, state, slot, computed } = sequence;
+    ensure(state === "waiting", `${label} waits in state ${state}`);
+    ensure(slot === undefined && computed === 0, `${label} waits with a slot or computed tokens`);
+    const next = waiting[i + 1];
+    if (next === undefined) continue;
+    const ordered = comparePlaces(sequence.place, next.place) < 0;
+    ensure(ordered, `${label} waits before ${next.label}`);
+  }
+}
+
+function checkLive({ lanes, waiting, live }: IntegrityView): void {
+  const rows = lanes.reduce((count, lane) => count + lane.rows.length, 0);
+  const loading = live.filter((sequence) => sequence.state === "loading").length;
+  const found = rows + waiting.length + loading;
+  ensure(found === live.length, `${live.length} sequences live, ${found} found`);
+  const leases = new Set<unknown>();
+  for (const sequence of live) {
+    const { label, state, lease, request } = sequence;
+    ensure(state !== "finished", `${label} is finished and live`);
+    if (state !== "loading") {
+      const matches = (lease === undefined) === (request.adapter === undefined);
+      ensure(matches, `${label} is ${state} with a wrong core lease`);
+    }
+    ensure(lease === undefined || !leases.has(lease), `${label} shares its core lease`);
+    if (lease !== undefined) leases.add(lease);
+  }
+}
+
+function ensure(holds: boolean, broken: string): void {
+  if (!holds) throw new Error(`internal: ${broken}`);
+}

@@ -1,0 +1,89 @@
+/**
+ * One model and the rows it runs: which sequence sits in which slot. Slots in use are always
+ * 0 … count-1; when a sequence leaves, the last one moves into its place. It knows no policy.
+ */
+import type { BatchModel } from "./model.ts";
+import type { Sequence } from "./sequence.ts";
+
+export class Lane {
+  /** Digest of the factor set whose cores run here; undefined = base rows only. */
+  readonly factors: string | undefined;
+  readonly model: BatchModel;
+  /** Takes no new sequences: it is being removed. */
+  closing = false;
+  /** Whether the last prefill continued a long prompt: the next one lets first prompts pass. */
+  continued = false;
+  readonly #rows: Sequence[] = [];
+  readonly #tokens: Int32Array;
+  readonly #lengths: Int32Array;
+
+  constructor(factors: string | undefined, model: BatchModel) {
+    this.factors = factors;
+    this.model = model;
+    this.#tokens = new Int32Array(model.maxBatch);
+    this.#lengths = new Int32Array(model.maxBatch);
+  }
+
+  /** The sequence of each slot in use. */
+  get rows(): readonly Sequence[] {
+    return this.#rows;
+  }
+
+  get freeSlots(): number {
+    return this.model.maxBatch - this.#rows.length;
+  }
+
+  /** Gives a sequence the next slot and its core; without keys and values yet. */
+  admit(sequence: Sequence): number {
+    if (this.freeSlots <= 0) throw new Error(`internal: no slot for ${sequence.label}`);
+    const slot = this.#rows.length;
+    this.#rows.push(sequence);
+    sequence.slot = slot;
+    sequence.computed = 0;
+    this.model.setCore(slot, sequence.lease?.core);
+    return slot;
+  }
+
+  /** Takes sequences out, highest slot first, so that none of them is moved on the way. */
+  remove(sequences: readonly Sequence[]): void {
+    const slots = sequences.map((sequence) => this.#slotOf(sequence)).sort((a, b) => b - a);
+    for (const slot of slots) this.#vacate(slot);
+  }
+
+  /**
+   * Input of one decode run: all rows up to the last running one. A row that is still in prefill
+   * below it takes part with a token whose keys and values its next chunk overwrites.
+   */
+  decodeInput(): { readonly tokens: Int32Array; readonly lengths: Int32Array } {
+    let count = 0;
+    for (const [slot, row] of this.#rows.entries()) {
+      if (row.state === "running") count = slot + 1;
+      this.#tokens[slot] = row.tokens(row.computed, row.computed + 1)[0] ?? 0;
+      this.#lengths[slot] = row.computed;
+    }
+    return { tokens: this.#tokens.subarray(0, count), lengths: this.#lengths.subarray(0, count) };
+  }
+
+  #slotOf(sequence: Sequence): number {
+    const { slot } = sequence;
+    if (slot === undefined || this.#rows[slot] !== sequence) {
+      throw new Error(`internal: ${sequence.label} is not in slot ${slot} of its lane`);
+    }
+    return slot;
+  }
+
+  #vacate(slot: number): void {
+    const last = this.#rows.pop();
+    const lastSlot = this.#rows.length;
+    if (last !== undefined && slot !== lastSlot) {
+      const leaving = this.#rows[slot];
+      if (leaving !== undefined) leaving.slot = undefined;
+      this.#rows[slot] = last;
+      last.slot = slot;
+      this.model.move(lastSlot, slot, last.computed);
+    } else if (last !== undefined) {
+      last.slot = undefined;
+    }
+    this.model.free(lastSlot);
+  }
+}

@@ -1,0 +1,375 @@
+/**
+ * Carries a lane's plans out: admits, runs the model, samples, preempts, keeps prefixes. All changes
+ * to rows and their memory happen here, between runs. It decides nothing (`scheduler.ts` does) and
+ * knows no request: what a token means to its caller is its delegate's.
+ */
+import type { DeviceLease } from "../runtime/lease.ts";
+import type { Lane } from "./lane.ts";
+import type { KvMemory } from "./memory.ts";
+import type { Counters, EngineListener } from "./metrics.ts";
+import type { PrefillRow, Sampled, SampleRow } from "./model.ts";
+import { BLOCK_TOKENS, worthTaking } from "./prefix_cache.ts";
+import { bytesOf, planPreemption, planPrefill, type PrefillPlan } from "./scheduler.ts";
+import type { Sequence } from "./sequence.ts";
+import type { TurnKeeper, WaitingQueue } from "./waiting.ts";
+
+/** The engine's number in the device's lease: before any trainer. */
+const ENGINE_PRIORITY = 0;
+/** Prefill runs of one step: only rows with a cached prefix, short ones, go more than one by one. */
+const PREFILL_RUNS = 4;
+
+/** What becomes of sequences, for the engine to tell their callers. */
+export interface RunnerDelegate {
+  /** Takes a token; true where the sequence ends with it. */
+  deliver(sequence: Sequence, sampled: Sampled): boolean;
+  /** The prompt is computed: sequences that wait for its prefix may go on. */
+  prefilled(sequence: Sequence): void;
+  /** It has left its lane after `deliver` ended it. */
+  ended(sequence: Sequence): void;
+  /** It has left its lane because it was cancelled. */
+  aborted(sequence: Sequence): void;
+  /** It has left its lane because of an error. */
+  failed(sequence: Sequence, error: unknown): void;
+}
+
+export interface RunnerOptions {
+  /** All lanes, as they are now. */
+  readonly lanes: () => readonly Lane[];
+  readonly queue: WaitingQueue;
+  readonly turns: TurnKeeper;
+  readonly memory: KvMemory;
+  readonly lease: DeviceLease;
+  readonly counters: Counters;
+  readonly listener: EngineListener;
+  readonly delegate: RunnerDelegate;
+}
+
+export class LaneRunner {
+  readonly #lanes: () => readonly Lane[];
+  readonly #queue: WaitingQueue;
+  readonly #turns: TurnKeeper;
+  readonly #memory: KvMemory;
+  readonly #lease: DeviceLease;
+  readonly #counters: Counters;
+  readonly #listener: EngineListener;
+  readonly #delegate: RunnerDelegate;
+
+  constructor(options: RunnerOptions) {
+    this.#lanes = options.lanes;
+    this.#queue = options.queue;
+    this.#turns = options.turns;
+    this.#memory = options.memory;
+    this.#lease = options.lease;
+    this.#counters = options.counters;
+    this.#listener = options.listener;
+    this.#delegate = options.delegate;
+  }
+
+  /** At most one prefill (or a few short ones) and one decode. False where nothing could be done. */
+  async step(lane: Lane): Promise<boolean> {
+    const reaped = this.#reap(lane);
+    const prefilled = await this.#prefills(lane);
+    this.#reap(lane);
+    const decoded = await this.#decode(lane);
+    return reaped || prefilled || decoded;
+  }
+
+  /** Takes sequences out of their lane and memory without telling anyone. */
+  remove(lane: Lane, sequences: readonly Sequence[]): void {
+    lane.remove(sequences);
+    for (const sequence of sequences) {
+      this.#memory.reserve(sequence.reserved, 0);
+      sequence.reserved = 0;
+    }
+  }
+
+  // ---- prefill ----
+
+  async #prefills(lane: Lane): Promise<boolean> {
+    let tokens = 0;
+    for (let run = 0; run < PREFILL_RUNS && tokens < lane.model.prefillTokens; run++) {
+      const plan = this.#planPrefill(lane);
+      if (plan.kind === "none") return run > 0;
+      lane.continued = plan.kind === "chunk";
+      const sequences = this.#admitted(lane, plan);
+      if (sequences.length > 0) tokens += await this.#prefill(lane, sequences);
+      if (plan.kind !== "single") return true;
+    }
+    return true;
+  }
+
+  #planPrefill(lane: Lane): PrefillPlan {
+    return planPrefill({
+      lane,
+      waiting: this.#queue.ordered,
+      admitted: this.#allRows(),
+      freeBytes: this.#memory.free,
+      hit: (sequence) => this.#hit(sequence),
+    });
+  }
+
+  /** The plan's sequences, in their slots; those whose admission failed are gone. */
+  #admitted(lane: Lane, plan: PrefillPlan): readonly Sequence[] {
+    if (plan.kind === "none") return [];
+    if (plan.kind === "chunk") return [plan.sequence];
+    if (plan.kind === "batch") return plan.sequences.filter((each) => this.#admit(lane, each));
+    const { sequence } = plan;
+    return this.#admit(lane, sequence, (slot) => this.#load(sequence, slot)) ? [sequence] : [];
+  }
+
+  #admit(lane: Lane, sequence: Sequence, load?: (slot: number) => void): boolean {
+    this.#queue.remove(sequence);
+    this.#turns.served(sequence.place);
+    sequence.enter("prefill");
+    sequence.admittedAt ??= performance.now();
+    if (load !== undefined) this.#touch(sequence);
+    this.#resize(sequence, bytesOf(sequence));
+    try {
+      const slot = lane.admit(sequence);
+      load?.(slot);
+      this.#countPrefix(sequence);
+      return true;
+    } catch (error) {
+      this.#fail(lane, [sequence], error);
+      return false;
+    }
+  }
+
+  /** Runs each sequence's next chunk; returns the number of tokens computed. */
+  async #prefill(lane: Lane, sequences: readonly Sequence[]): Promise<number> {
+    const rows = sequences.map((sequence) => chunkOf(sequence, lane.model.prefillTokens));
+    const tokens = rows.reduce((sum, row) => sum + row.tokens.length, 0);
+    const started = performance.now();
+    try {
+      using _turn = await this.#lease.take(ENGINE_PRIORITY);
+      await lane.model.prefill(rows);
+      const complete = sequences.map((sequence, i) => advance(sequence, rows[i]) ? i : undefined);
+      const indices = complete.filter((index) => index !== undefined);
+      for (const index of indices) this.#complete(sequences[index]);
+      await this.#sample(lane, sequences, indices);
+    } catch (error) {
+      this.#fail(lane, sequences, error);
+    }
+    this.#counters.prefillRuns++;
+    this.#observe("prefill", sequences.length, tokens, started);
+    return tokens;
+  }
+
+  #complete(sequence: Sequence | undefined): void {
+    if (sequence === undefined) return;
+    sequence.enter("running");
+    this.#keepPrefix(sequence);
+    this.#delegate.prefilled(sequence);
+  }
+
+  // ---- decode ----
+
+  async #decode(lane: Lane): Promise<boolean> {
+    this.#makeRoom(lane);
+    const { tokens, lengths } = lane.decodeInput();
+    if (tokens.length === 0) return false;
+    await someReady(lane.rows);
+    const rows = lane.rows.slice(0, tokens.length);
+    const running = [...rows.keys()].filter((slot) => rows[slot]?.state === "running");
+    const started = performance.now();
+    try {
+      using _turn = await this.#lease.take(ENGINE_PRIORITY);
+      await lane.model.decode(tokens, lengths);
+      for (const slot of running) advanceOne(rows[slot]);
+      await this.#sample(lane, rows, running);
+    } catch (error) {
+      this.#fail(lane, running.flatMap((slot) => rows[slot] ?? []), error);
+    }
+    this.#counters.decodeRuns++;
+    this.#observe("decode", running.length, running.length, started);
+    return true;
+  }
+
+  /** Every running row gets room for one more token, by preemption where there is none. */
+  #makeRoom(lane: Lane): void {
+    const victims = planPreemption(lane, this.#allRows(), this.#memory.free);
+    for (const victim of victims) this.#preempt(victim);
+    for (const row of lane.rows) {
+      if (row.state === "running") this.#resize(row, bytesOf(row));
+    }
+  }
+
+  #preempt(sequence: Sequence): void {
+    this.remove(sequence.lane, [sequence]);
+    sequence.enter("waiting");
+    sequence.computed = 0;
+    sequence.savedBlocks = 0;
+    this.#queue.add(sequence);
+    this.#counters.preemptions++;
+  }
+
+  // ---- sampling and leaving ----
+
+  /**
+   * Draws for rows `indices` of the last run, which belong to `sequences[index]`. A row whose grammar
+   * has no mask yet is left one token behind: the next decode computes that token again.
+   */
+  async #sample(
+    lane: Lane,
+    sequences: readonly Sequence[],
+    indices: readonly number[],
+  ): Promise<void> {
+    const drawn: Sequence[] = [];
+    const rows: SampleRow[] = [];
+    for (const index of indices) {
+      const sequence = sequences[index];
+      if (sequence === undefined) continue;
+      if (sequence.matcher?.ready === false) sequence.computed--;
+      else {
+        drawn.push(sequence);
+        rows.push(sequence.sampling.row(index, sequence.matcher?.mask));
+      }
+    }
+    if (rows.length === 0) return;
+    const sampled = await lane.model.sample(rows);
+    this.#leave(lane, this.#deliver(drawn, sampled));
+  }
+
+  /** Hands the tokens out; returns the sequences that end with theirs. */
+  #deliver(sequences: readonly Sequence[], sampled: readonly Sampled[]): Sequence[] {
+    const ended: Sequence[] = [];
+    for (const [i, sequence] of sequences.entries()) {
+      const drawn = sampled[i];
+      if (drawn === undefined) {
+        throw new Error(`internal: no token was drawn for ${sequence.label}`);
+      }
+      if (sequence.cancelled) continue;
+      if (this.#delegate.deliver(sequence, drawn)) ended.push(sequence);
+    }
+    return ended;
+  }
+
+  #leave(lane: Lane, sequences: readonly Sequence[]): void {
+    if (sequences.length === 0) return;
+    for (const sequence of sequences) this.#keepPrefix(sequence);
+    this.remove(lane, sequences);
+    for (const sequence of sequences) this.#delegate.ended(sequence);
+  }
+
+  /** Rows that were cancelled, or whose grammar broke, leave. */
+  #reap(lane: Lane): boolean {
+    const cancelled = lane.rows.filter((row) => row.cancelled);
+    for (const sequence of cancelled) this.#keepPrefix(sequence);
+    this.remove(lane, cancelled);
+    for (const sequence of cancelled) this.#delegate.aborted(sequence);
+    const broken = lane.rows.filter((row) => row.matcher?.error !== undefined);
+    for (const sequence of broken) this.#fail(lane, [sequence], sequence.matcher?.error);
+    return cancelled.length + broken.length > 0;
+  }
+
+  #fail(lane: Lane, sequences: readonly Sequence[], error: unknown): void {
+    const present = sequences.filter((sequence) => lane.rows.includes(sequence));
+    this.remove(lane, present);
+    for (const sequence of sequences) {
+      if (sequence.reserved > 0) this.#resize(sequence, 0);
+      if (sequence.state !== "finished") this.#delegate.failed(sequence, error);
+    }
+  }
+
+  // ---- memory and prefixes ----
+
+  #resize(sequence: Sequence, bytes: number): void {
+    this.#memory.reserve(sequence.reserved, bytes);
+    sequence.reserved = bytes;
+  }
+
+  #allRows(): readonly Sequence[] {
+    return this.#lanes().flatMap((lane) => lane.rows);
+  }
+
+  /** Tokens of a cached prefix worth taking, else 0. */
+  #hit(sequence: Sequence): number {
+    if (this.#memory.cache.size === 0) return 0;
+    return sequence.hit(this.#memory.cache.generation, () => {
+      const hit = BLOCK_TOKENS * this.#presentBlocks(sequence);
+      return worthTaking(hit, sequence.length) ? hit : 0;
+    });
+  }
+
+  #presentBlocks(sequence: Sequence): number {
+    const tokens = sequence.tokens(0, sequence.length);
+    return this.#memory.cache.present(sequence.chain, tokens, sequence.usableBlocks);
+  }
+
+  #touch(sequence: Sequence): void {
+    const tokens = sequence.tokens(0, sequence.length);
+    this.#memory.cache.touch(sequence.chain, tokens, this.#presentBlocks(sequence));
+  }
+
+  /** Copies the cached prefix, as much of it as is left, into the row. */
+  #load(sequence: Sequence, slot: number): void {
+    const blocks = this.#presentBlocks(sequence);
+    const tokens = sequence.tokens(0, sequence.length);
+    for (let index = 0; index < blocks; index++) {
+      const block = this.#memory.cache.block(sequence.chain, tokens, index);
+      sequence.lane.model.load(slot, index * BLOCK_TOKENS, block);
+    }
+    sequence.computed = blocks * BLOCK_TOKENS;
+    sequence.savedBlocks = blocks;
+  }
+
+  /** Saves the computed blocks of a row that the cache has not got, as far as memory allows. */
+  #keepPrefix(sequence: Sequence): void {
+    const { cache, cacheLimit } = this.#memory;
+    const { slot, lane, chain } = sequence;
+    const end = Math.floor(sequence.computed / BLOCK_TOKENS);
+    if (cacheLimit === 0 || slot === undefined) return;
+    const tokens = sequence.tokens(0, sequence.length);
+    for (let index = sequence.savedBlocks; index < end; index++) {
+      if (!cache.has(chain.key(index, tokens))) {
+        if (index > 0 && !cache.has(chain.parent(index, tokens))) return;
+        if (!this.#memory.admitBlock(BLOCK_TOKENS * lane.model.kvBytesPerToken)) return;
+        const start = index * BLOCK_TOKENS;
+        const block = lane.model.save(slot, start, start + BLOCK_TOKENS);
+        cache.insert(chain, tokens, index, block);
+      }
+      sequence.savedBlocks = index + 1;
+    }
+  }
+
+  #countPrefix(sequence: Sequence): void {
+    this.#counters.prefixQueriedTokens += sequence.length;
+    this.#counters.prefixHitTokens += sequence.computed;
+    sequence.cachedTokens ??= Math.min(sequence.computed, sequence.request.prompt.length);
+  }
+
+  #observe(kind: "prefill" | "decode", rows: number, tokens: number, started: number): void {
+    const seconds = (performance.now() - started) / 1000;
+    this.#listener.step?.({ kind, rows, tokens, seconds });
+  }
+}
+
+function chunkOf(sequence: Sequence, chunk: number): PrefillRow {
+  const past = sequence.computed;
+  const end = Math.min(sequence.length, past + chunk);
+  if (sequence.slot === undefined) throw new Error(`internal: ${sequence.label} has no slot`);
+  const tokens = sequence.tokens(past, end);
+  return { slot: sequence.slot, tokens, past, last: end === sequence.length };
+}
+
+/** Counts a chunk as computed; true where it ended the prompt. */
+function advance(sequence: Sequence, row: PrefillRow | undefined): boolean {
+  if (row === undefined) return false;
+  sequence.computed += row.tokens.length;
+  return row.last;
+}
+
+function advanceOne(sequence: Sequence | undefined): void {
+  if (sequence !== undefined) sequence.computed++;
+}
+
+/** Waits only where no running row could be sampled at all. */
+async function someReady(rows: readonly Sequence[]): Promise<void> {
+  const waits: Promise<void>[] = [];
+  for (const row of rows) {
+    if (row.state !== "running") continue;
+    if (row.matcher === undefined || row.matcher.ready) return;
+    waits.push(row.matcher.settled());
+  }
+  await Promise.race(waits);
+}
