@@ -42,10 +42,18 @@ export interface SessionOptions {
   /** Intra-op threads, the calling thread included. Default: the number of physical cores. */
   readonly threads?: number;
   /**
-   * Weights that the model marks as external data, by initializer name. Not copied: the session
-   * keeps the tensors alive, and several sessions may share them.
+   * Weights that the model marks as external data, by initializer name: the values of its
+   * initializers with `data_location` EXTERNAL, whose `location` may be any non-empty text.
    */
   readonly initializers?: Readonly<Record<string, Tensor>>;
+  /**
+   * Who owns the initializers. "shared" (the default): the session works on the tensors' own memory
+   * and keeps them alive; several sessions may share them; a kernel that prepacks a weight holds
+   * its packed form besides, one for all sessions with the same `prepacked`. "session": the session
+   * takes a copy and drops what it prepacks, so that the tensors may be released once it is made:
+   * the least memory where one session is all.
+   */
+  readonly initializerMemory?: "shared" | "session";
   /** Shares prepacked weights between sessions created with the same container. */
   readonly prepacked?: PrepackedWeights;
   /** Writes ONNX Runtime's profile (Chrome trace JSON) to files with this prefix. */

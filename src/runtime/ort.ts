@@ -138,10 +138,18 @@ export function pointerIn(slot: BigUint64Array<ArrayBuffer>, what: string): Poin
   return pointer;
 }
 
-/** One line without the source locations of ONNX Runtime's own build. */
+/** One line without the source locations and C++ signatures of ONNX Runtime's own build. */
 function cleanMessage(message: string): string {
-  return message
-    .replace(/\/onnxruntime_src\/\S+:\d+\s+/g, "")
-    .replace(/\s+/g, " ")
-    .trim();
+  const [head = "", ...rest] = message.split(/\S*\/onnxruntime\/\S+:\d+ /);
+  return [head, ...rest.map(withoutSignature)].join("").replace(/\s+/g, " ").trim();
+}
+
+/** The text after the C++ function signature that it starts with. */
+function withoutSignature(text: string): string {
+  let depth = 0;
+  for (let i = text.indexOf("("); i >= 0 && i < text.length; i++) {
+    if (text[i] === "(") depth++;
+    if (text[i] === ")" && --depth === 0) return text.slice(i + 1).replace(/^ const /, "");
+  }
+  return text;
 }

@@ -67,6 +67,7 @@ const TABLE = {
   GetAvailableProviders: [125, [B, B], P],
   ReleaseAvailableProviders: [126, [P, INT], P],
   AddSessionConfigEntry: [130, [P, B, B], P],
+  AddInitializer: [150, [P, B, P], P],
   CreatePrepackedWeightsContainer: [166, [B], P],
   ReleasePrepackedWeightsContainer: [167, [P], "void"],
   AddExternalInitializers: [210, [P, B, B, SIZE], P],

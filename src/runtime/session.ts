@@ -100,23 +100,26 @@ export async function createSession(
   model: Uint8Array,
   options: SessionOptions & { readonly threads: number },
 ): Promise<OrtSession> {
-  const weights = Object.entries(options.initializers ?? {}).map(([name, tensor]) =>
-    [name, hostTensorOf(tensor, `initializer "${name}"`)] as const
-  );
+  const weights: Weights = Object.entries(options.initializers ?? {}).map((
+    [name, tensor],
+  ) => [name, hostTensorOf(tensor, `initializer "${name}"`)]);
+  const shared = options.initializerMemory !== "session";
   const prepacked = prepackedOf(options);
-  const needs = weights.map(([, tensor]) => tensor.handle);
-  if (prepacked !== undefined) needs.push(prepacked.handle);
+  const tensors = weights.map(([, tensor]) => tensor.handle);
+  const container = prepacked === undefined ? [] : [prepacked.handle];
   const { api } = ort;
   const native = ort.handle(
     "session options",
     (out) => api.CreateSessionOptions(out),
     api.ReleaseSessionOptions,
-    needs,
+    [...tensors, ...container],
   );
   try {
     configure(ort, native.pointer, options);
-    addInitializers(ort, native.pointer, weights);
+    replaceInitializers(ort, native.pointer, weights);
+    if (shared) shareInitializers(ort, native.pointer, weights);
     const pointer = await compile(ort, model, native.pointer, prepacked?.handle.pointer);
+    const needs = shared ? [...tensors, ...container] : container;
     return describe(ort, ort.own(pointer, api.ReleaseSession, needs), options);
   } finally {
     native.release();
@@ -159,11 +162,10 @@ function configure(
   }
 }
 
-function addInitializers(
-  ort: Ort,
-  native: Pointer,
-  weights: readonly (readonly [string, HostTensor])[],
-): void {
+type Weights = readonly (readonly [string, HostTensor])[];
+
+/** Stands for the bytes of external initializers, so that nothing is looked for in a file. */
+function replaceInitializers(ort: Ort, native: Pointer, weights: Weights): void {
   if (weights.length === 0) return;
   const names = cStrings(weights.map(([name]) => name));
   const values = pointerArray(weights.map(([, tensor]) => tensor.handle.pointer));
@@ -171,6 +173,19 @@ function addInitializers(
     ort.api.AddExternalInitializers(native, names.pointers, values, BigInt(weights.length)),
     `add ${names.strings.length} initializers`,
   );
+}
+
+/**
+ * Makes the session work on the tensors themselves: `replaceInitializers` alone leaves it with a
+ * copy, which it drops for those that it is given here. Only these share prepacked weights.
+ */
+function shareInitializers(ort: Ort, native: Pointer, weights: Weights): void {
+  for (const [name, tensor] of weights) {
+    ort.check(
+      ort.api.AddInitializer(native, cString(name), tensor.handle.pointer),
+      `add initializer "${name}"`,
+    );
+  }
 }
 
 async function compile(
