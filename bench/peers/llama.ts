@@ -1,189 +1,204 @@
-// deno-lint-ignore-file no-console -- stdout is this program's protocol
+// deno-lint-ignore-file no-console -- a program of the bench prints its measurements
 /**
- * The peer: llama.cpp in a process of its own, driven through its batch API so that nothing but its
- * kernels is measured. It loads once, then answers a command a line on stdin with a JSON line on
- * stdout, so that `bench/main.ts` can alternate it with lembas within one run. It knows no lembas.
+ * The peer llama.cpp, as an object to alternate with lembas and as a program of its own. It owns
+ * how the prebuilt build is found, how the file is requantised and how the child is spoken to; the
+ * child, `llama_worker.mjs`, drives the kernels. Development only: nothing of it is a dependency of
+ * the project; the build (30 MB, `npm:@node-llama-cpp/<platform>`) comes into Deno's npm cache when
+ * the peer is first measured, and Node must be there to run it.
  *
- *     deno run -A --no-config --no-lock --node-modules-dir=none bench/peers/llama.ts model.gguf
- *
- * Commands: `decode BATCH TOKENS [sample]` (64-token prompts, prefilled outside the clock, then
- * TOKENS steps), `prefill BATCH LENGTH`, `quit`. Without `sample` no token is drawn from the logits:
- * the kernels' time alone, which flatters llama.cpp.
+ *     deno run -A bench/peers/llama.ts --gguf model.gguf --types Q4_0,Q8_0,shipped
  */
-import { parseArgs } from "node:util";
-import { type Addon, type AddonContext, type AddonModel, loadAddon } from "./llama_addon.ts";
+import { parseArgs } from "@std/cli/parse-args";
+import { median, round } from "../stats.ts";
 
-const PROMPT = 64;
-const KV_TYPES: Readonly<Record<string, number>> = { "f32": 0, "f16": 1, "q8_0": 8 };
+/** The release of node-llama-cpp whose prebuilt kernels are measured. */
+export const ADDON_VERSION = "3.22.1";
 
-interface Settings {
-  readonly threads: number;
-  readonly flashAttention: boolean;
-  readonly kv: string;
-  readonly room: number;
-  readonly microBatch: number;
+export interface LlamaOptions {
+  readonly model: string;
+  readonly threads?: number;
+  /** Default true, which was faster wherever it was tried. */
+  readonly flashAttention?: boolean;
+  /** Keys and values; float16, llama.cpp's own default, was the fastest. */
+  readonly kv?: "f32" | "f16" | "q8_0";
+  /** Tokens a sequence has room for (default 256). */
+  readonly room?: number;
 }
 
-/** Tokens that are the same in every run: no end-of-text among them, and none is drawn. */
-function fakeTokens(seed: number, length: number): Uint32Array {
-  return Uint32Array.from({ length }, (_, i) => 1000 + (seed * 7919 + i * 104729) % 40000);
+/** What the child answers to `decode`, `sample` and `prefill`. */
+export interface Timing {
+  readonly op: string;
+  readonly batch: number;
+  readonly tokens: number;
+  /** Milliseconds of each step (decode) or of the whole (prefill). */
+  readonly ms: readonly number[];
 }
 
-/** One loaded model with a context for each batch size asked for. */
-class Peer {
-  readonly #contexts = new Map<number, AddonContext>();
+const KV_TYPES = { "f32": 0, "f16": 1, "q8_0": 8 } as const;
 
-  constructor(
-    readonly addon: Addon,
-    readonly model: AddonModel,
-    readonly settings: Settings,
-  ) {}
-
-  async #context(batch: number): Promise<AddonContext> {
-    const known = this.#contexts.get(batch);
-    if (known !== undefined) return known;
-    const { settings } = this;
-    const kv = KV_TYPES[settings.kv] ?? 1;
-    const context = new this.addon.AddonContext(this.model, {
-      contextSize: batch * settings.room,
-      batchSize: settings.microBatch,
-      sequences: batch,
-      flashAttention: settings.flashAttention,
-      threads: settings.threads,
-      kvCacheKeyType: kv,
-      kvCacheValueType: kv,
-    });
-    if (!await context.init()) throw new Error(`Cannot make a context of ${batch} sequences`);
-    this.#contexts.set(batch, context);
-    return context;
-  }
-
-  /** Fills `batch` empty sequences with prompts of `length`; resolves to milliseconds. */
-  async prefill(batch: number, length: number): Promise<number> {
-    const context = await this.#context(batch);
-    for (let s = 0; s < batch; s++) context.disposeSequence(s);
-    const perRun = Math.max(1, Math.floor(this.settings.microBatch / length));
-    const last = Uint32Array.of(length - 1);
-    const start = performance.now();
-    for (let first = 0; first < batch; first += perRun) {
-      const rows = Math.min(perRun, batch - first);
-      context.initBatch(rows * length);
-      for (let s = first; s < first + rows; s++) {
-        context.addToBatch(s, 0, fakeTokens(s, length), last);
-      }
-      await context.decodeBatch();
-    }
-    return performance.now() - start;
-  }
-
-  /** Milliseconds of each of `steps` decode steps over `batch` sequences. */
-  async decode(batch: number, steps: number, sample: boolean): Promise<number[]> {
-    const context = await this.#context(batch);
-    await this.prefill(batch, PROMPT);
-    const sampler = new this.addon.AddonSampler(this.model);
-    sampler.applyConfig({ temperature: 0 });
-    const tokens = fakeTokens(batch, batch);
-    const times: number[] = [];
-    const only = Uint32Array.of(0);
-    for (let step = 0; step < steps; step++) {
-      const start = performance.now();
-      context.initBatch(batch);
-      const rows = Array.from(
-        tokens,
-        (token, s) => context.addToBatch(s, PROMPT + step, Uint32Array.of(token), only)[0] ?? 0,
-      );
-      await context.decodeBatch();
-      for (let s = 0; sample && s < batch; s++) {
-        tokens[s] = await context.sampleToken(rows[s] ?? 0, sampler);
-      }
-      times.push(performance.now() - start);
-    }
-    return times;
-  }
+function platformName(): string {
+  const systems: Record<string, string> = { linux: "linux", darwin: "mac", windows: "win" };
+  const machines: Record<string, string> = { "x86_64": "x64", "aarch64": "arm64" };
+  return `${systems[Deno.build.os]}-${machines[Deno.build.arch]}`;
 }
 
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? NaN;
-}
-
-async function answer(peer: Peer, command: string): Promise<Record<string, unknown>> {
-  const [op, first, second, extra] = command.trim().split(/\s+/);
-  const [batch, count] = [Number(first), Number(second)];
-  if (!(batch >= 1 && count >= 1)) throw new RangeError(`Cannot read command: ${command}`);
-  if (op === "prefill") {
-    const ms = await peer.prefill(batch, count);
-    return { op, batch, length: count, ms, tokensPerSecond: batch * count / ms * 1e3 };
+/** Fetches the prebuilt addon into Deno's cache, outside the project, and says where it lies. */
+async function addonFolder(): Promise<string> {
+  const platform = platformName();
+  const name = `npm:@node-llama-cpp/${platform}@${ADDON_VERSION}`;
+  const code = `console.log((await import("${name}")).getBinsDir().binsDir)`;
+  const args = ["eval", "--no-config", "--no-lock", "--node-modules-dir=none", code];
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
+  if (!success) {
+    throw new Error(`Cannot fetch ${name}: ${new TextDecoder().decode(stderr).trim()}`);
   }
-  if (op === "decode") {
-    if (PROMPT + count > peer.settings.room) {
-      throw new RangeError(
-        `Cannot decode ${count} tokens: a row has room for ${peer.settings.room}`,
-      );
-    }
-    const times = await peer.decode(batch, count, extra === "sample");
-    const ms = times.reduce((a, b) => a + b, 0);
-    return {
-      op,
-      batch,
-      tokens: count,
-      sampled: extra === "sample",
-      ms,
-      stepMs: median(times),
-      tokensPerSecond: batch * count / ms * 1e3,
-    };
-  }
-  throw new RangeError(`Cannot run ${op}: the commands are decode, prefill and quit`);
+  return `${new TextDecoder().decode(stdout).trim()}/${platform}`;
 }
 
 async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  const decoder = new TextDecoder();
   let rest = "";
-  for await (const text of stream.pipeThrough(new TextDecoderStream() as TransformStream)) {
-    const parts = (rest + text).split("\n");
+  for await (const bytes of stream) {
+    const parts = (rest + decoder.decode(bytes, { stream: true })).split("\n");
     rest = parts.pop() ?? "";
     yield* parts;
   }
-  if (rest !== "") yield rest;
+}
+
+/** A running llama.cpp with its model loaded: one command at a time. */
+export class Llama implements AsyncDisposable {
+  readonly #child: Deno.ChildProcess;
+  readonly #stdin: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #replies: AsyncGenerator<string>;
+
+  private constructor(child: Deno.ChildProcess, readonly label: string) {
+    this.#child = child;
+    this.#stdin = child.stdin.getWriter();
+    this.#replies = lines(child.stdout);
+  }
+
+  /** @throws {Error} where Node or the prebuilt build is missing, or the file is none it can load. */
+  static async start(label: string, options: LlamaOptions): Promise<Llama> {
+    const settings = {
+      bins: await addonFolder(),
+      model: options.model,
+      threads: options.threads ?? navigator.hardwareConcurrency,
+      flashAttention: options.flashAttention ?? true,
+      kvType: KV_TYPES[options.kv ?? "f16"],
+      room: options.room ?? 256,
+      microBatch: 512,
+    };
+    const worker = new URL("./llama_worker.mjs", import.meta.url).pathname;
+    const child = new Deno.Command("node", {
+      args: [worker, JSON.stringify(settings)],
+      env: { UV_THREADPOOL_SIZE: "1" },
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+    const peer = new Llama(child, label);
+    await peer.#reply();
+    return peer;
+  }
+
+  async #reply(): Promise<Record<string, unknown>> {
+    const { value, done } = await this.#replies.next();
+    if (done || value === undefined) throw new Error(`Cannot go on: ${this.label} has ended`);
+    const reply = JSON.parse(value);
+    if (reply.error !== undefined) throw new Error(`${this.label}: ${reply.error}`);
+    return reply;
+  }
+
+  async #ask(command: string): Promise<Timing> {
+    await this.#stdin.write(new TextEncoder().encode(`${command}\n`));
+    return await this.#reply() as unknown as Timing;
+  }
+
+  /** Milliseconds of each decode step over `batch` sequences, after 64-token prompts. */
+  async decode(batch: number, steps: number): Promise<readonly number[]> {
+    return (await this.#ask(`decode ${batch} ${steps}`)).ms;
+  }
+
+  /** As `decode`, with a greedy token drawn for every row. */
+  async sample(batch: number, steps: number): Promise<readonly number[]> {
+    return (await this.#ask(`sample ${batch} ${steps}`)).ms;
+  }
+
+  /** Milliseconds of filling `batch` empty sequences with prompts of `length` tokens. */
+  async prefill(batch: number, length: number): Promise<number> {
+    return (await this.#ask(`prefill ${batch} ${length}`)).ms[0] ?? NaN;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stdin.close().catch(() => {});
+    await this.#child.status;
+    await this.#replies.return(undefined);
+  }
+}
+
+/** The file in another block format, made once in `cache` by requantise.py (Python, `gguf`). */
+export async function requantised(
+  gguf: string,
+  type: string,
+  cache: string,
+  python: string,
+): Promise<string> {
+  if (type === "shipped") return gguf;
+  const name = gguf.split("/").pop()?.replace(/(\.Q\w+)?\.gguf$/, "") ?? "model";
+  const path = `${cache}/${name}.${type}.gguf`;
+  if (await Deno.stat(path).then(() => true, () => false)) return path;
+  await Deno.mkdir(cache, { recursive: true });
+  const script = new URL("./requantise.py", import.meta.url).pathname;
+  const args = [script, gguf, `${path}.part`, "--type", type];
+  const { success, stderr } = await new Deno.Command(python, { args }).output();
+  if (!success) {
+    throw new Error(`Cannot requantise ${gguf}: ${new TextDecoder().decode(stderr).trim()}`);
+  }
+  await Deno.rename(`${path}.part`, path);
+  return path;
+}
+
+/** Where requantised files are kept: `LEMBAS_CACHE`, or `~/.cache/lembas`, under `peers`. */
+export function peerCache(): string {
+  const root = Deno.env.get("LEMBAS_CACHE") ?? `${Deno.env.get("HOME") ?? "."}/.cache/lembas`;
+  return `${root}/peers`;
+}
+
+async function measure(peer: Llama, rounds: number): Promise<void> {
+  await peer.decode(1, 32);
+  await peer.prefill(16, 64);
+  for (const batch of [1, 4, 16, 32]) {
+    const steps: number[] = [];
+    for (let r = 0; r < rounds; r++) steps.push(...await peer.decode(batch, 64));
+    report(peer.label, "decode", batch, median(steps), batch);
+  }
+  for (const batch of [16, 1]) {
+    const runs: number[] = [];
+    for (let r = 0; r < rounds * 3; r++) runs.push(await peer.prefill(batch, 64));
+    report(peer.label, "prefill", batch, median(runs), batch * 64);
+  }
+}
+
+function report(peer: string, op: string, batch: number, ms: number, tokens: number): void {
+  const tokensPerSecond = round(tokens / ms * 1e3, 0);
+  console.log(JSON.stringify({ peer, op, batch, ms: round(ms, 2), tokensPerSecond }));
 }
 
 async function main(): Promise<void> {
-  const { values, positionals } = parseArgs({
-    args: Deno.args,
-    allowPositionals: true,
-    options: {
-      threads: { type: "string", default: String(navigator.hardwareConcurrency) },
-      "no-flash": { type: "boolean", default: false },
-      "no-mmap": { type: "boolean", default: false },
-      kv: { type: "string", default: "f16" },
-      room: { type: "string", default: "256" },
-      "micro-batch": { type: "string", default: "512" },
-    },
+  const flags = parseArgs(Deno.args, {
+    string: ["gguf", "types", "python", "kv", "rounds"],
+    boolean: ["flash"],
+    negatable: ["flash"],
+    default: { types: "Q4_0,Q8_0,shipped", python: "python3", flash: true, kv: "f16", rounds: "2" },
   });
-  const path = positionals[0];
-  if (path === undefined) throw new TypeError("Cannot start: pass a GGUF file");
-  const addon = await loadAddon();
-  const model = new addon.AddonModel(path, { gpuLayers: 0, useMmap: !values["no-mmap"] });
-  if (!await model.init()) throw new TypeError(`Cannot load ${path}`);
-  const settings: Settings = {
-    threads: Number(values.threads),
-    flashAttention: !values["no-flash"],
-    kv: values.kv,
-    room: Number(values.room),
-    microBatch: Number(values["micro-batch"]),
-  };
-  const peer = new Peer(addon, model, settings);
-  const description = model.getModelDescription();
-  console.log(JSON.stringify({ ready: true, description, bytes: model.getModelSize(), settings }));
-  for await (const command of lines(Deno.stdin.readable)) {
-    if (command.trim() === "quit") break;
-    if (command.trim() === "") continue;
-    try {
-      console.log(JSON.stringify(await answer(peer, command)));
-    } catch (error) {
-      console.log(JSON.stringify({ error: error instanceof Error ? error.message : `${error}` }));
-    }
+  if (flags.gguf === undefined) throw new TypeError("Cannot measure: pass --gguf FILE");
+  const kv = flags.kv as "f32" | "f16" | "q8_0";
+  for (const type of flags.types.split(",")) {
+    const model = await requantised(flags.gguf, type, peerCache(), flags.python);
+    const label = `llama.cpp ${type}`;
+    await using peer = await Llama.start(label, { model, kv, flashAttention: flags.flash });
+    await measure(peer, Number(flags.rounds));
   }
-  Deno.exit(0);
 }
 
 if (import.meta.main) await main();
