@@ -78,8 +78,12 @@ export interface AdapterCatalog {
   load(name: string, path: string, options: AdapterLoadOptions): Promise<LoadedAdapter>;
   /** Returns the entry it removed. */
   unload(name: string): AdapterEntry | undefined;
-  /** @throws {TypeError | RangeError} saying what does not fit. */
-  inline(bytes: Uint8Array): Promise<InlineAdapter>;
+  /**
+   * A core file in base64.
+   * @throws {TypeError | RangeError} saying what does not fit.
+   * @throws {OverloadedError} where requests in flight hold too much.
+   */
+  inline(base64: string): InlineAdapter;
 }
 
 /** Limits and secrets of one server. */

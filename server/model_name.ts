@@ -17,12 +17,12 @@ export interface Target extends Disposable {
 }
 
 /** @throws {ApiError} 404 for an unknown model, 400 for an adapter that does not fit. */
-export async function resolveTarget(
+export function resolveTarget(
   context: ServerContext,
   model: string,
   inline: InlineAdapterField | null | undefined,
-): Promise<Target> {
-  if (inline) return await inlineTarget(context, model, inline);
+): Target {
+  if (inline) return inlineTarget(context, model, inline);
   if (model === context.model.id) return target(context, undefined, "");
   const entry = findAdapter(context.adapters, model);
   if (entry === undefined) throw modelNotFound(model);
@@ -39,11 +39,11 @@ export function findAdapter(adapters: AdapterCatalog, name: string): AdapterEntr
   }
 }
 
-async function inlineTarget(
+function inlineTarget(
   context: ServerContext,
   model: string,
   inline: InlineAdapterField,
-): Promise<Target> {
+): Target {
   if (model !== context.model.id) {
     if (findAdapter(context.adapters, model) === undefined) throw modelNotFound(model);
     throw invalid(
@@ -52,7 +52,7 @@ async function inlineTarget(
     );
   }
   try {
-    const held = await context.adapters.inline(Uint8Array.fromBase64(inline.cores));
+    const held = context.adapters.inline(inline.cores);
     return target(context, held.ref, `inline:${held.ref.digest}`, () => held[Symbol.dispose]());
   } catch (error) {
     if (error instanceof ApiError || !(error instanceof TypeError || error instanceof RangeError)) {

@@ -12,7 +12,7 @@ import type { ServerContext } from "./context.ts";
 import type { AppContext } from "./endpoint.ts";
 import { shuttingDown } from "./errors.ts";
 import type { Target } from "./model_name.ts";
-import { fieldError } from "./sampling.ts";
+import { engineRefusal } from "./sampling.ts";
 import type { UsageBody } from "./schema/common.ts";
 
 /** What to generate: `n` samples of each prompt. */
@@ -49,14 +49,14 @@ export async function startRun(
     abort.abort();
     target[Symbol.dispose]();
   };
+  let plan: RunPlan | undefined;
   try {
     if (context.lifecycle.draining) throw shuttingDown();
-    const plan = makePlan();
-    const { sampling } = plan;
-    if (sampling === undefined) return emptyRun(plan, close);
+    plan = makePlan();
+    if (plan.sampling === undefined) return emptyRun(plan, close);
     const signal = AbortSignal.any([c.req.raw.signal, abort.signal]);
-    const generations = plan.prompts.map((_, index) =>
-      context.engine.generate(toRequest(plan, sampling, target, index, signal))
+    const generations = toRequests(plan, plan.sampling, target, signal).map((request) =>
+      context.engine.generate(request)
     );
     const deltas = merge(generations, plan.n);
     const first = await deltas.next();
@@ -68,7 +68,7 @@ export async function startRun(
     };
   } catch (error) {
     close();
-    throw fieldError(error) ?? error;
+    throw engineRefusal(error, plan?.sampling) ?? error;
   }
 }
 
@@ -97,23 +97,22 @@ function emptySample(index: number): GenerationDelta {
   };
 }
 
-function toRequest(
+function toRequests(
   plan: RunPlan,
   sampling: SamplingParams,
   target: Target,
-  index: number,
   signal: AbortSignal,
-): GenerationRequest {
-  return {
+): GenerationRequest[] {
+  return plan.prompts.map((prompt, index) => ({
     id: plan.prompts.length === 1 ? plan.id : `${plan.id}-${index}`,
     tenant: target.tenant,
-    prompt: plan.prompts[index] ?? [],
+    prompt,
     adapter: target.adapter,
     sampling,
     n: plan.n,
     priority: plan.priority,
     signal,
-  };
+  }));
 }
 
 function prepend<T>(first: IteratorResult<T>, rest: AsyncIterator<T>): AsyncIterator<T> {
@@ -125,6 +124,7 @@ function prepend<T>(first: IteratorResult<T>, rest: AsyncIterator<T>): AsyncIter
       pending = undefined;
       return Promise.resolve(result);
     },
+    return: () => rest.return?.() ?? Promise.resolve({ done: true, value: undefined }),
   };
 }
 

@@ -64,8 +64,27 @@ function toGrammar(format: GenerationFields["response_format"]): Grammar | undef
   }
 }
 
-/** The engine's "Cannot use FIELD: …" as a 400; undefined for any other error. */
-export function fieldError(error: unknown): ReturnType<typeof invalid> | undefined {
+/**
+ * A refusal by the engine as a 400; undefined for an error that is not the caller's. The engine
+ * says "Cannot use FIELD: …" of a field, and throws a TypeError for an adapter that no lane takes
+ * and for a grammar that cannot be had.
+ */
+export function engineRefusal(
+  error: unknown,
+  sampling: SamplingParams | undefined,
+): ReturnType<typeof invalid> | undefined {
+  const field = fieldError(error);
+  if (field !== undefined || !(error instanceof TypeError)) return field;
+  if (error.message.startsWith("Cannot run adapter ")) {
+    return invalid("model", error.message, "invalid_adapter");
+  }
+  if (sampling?.grammar !== undefined && error.message.startsWith("Cannot ")) {
+    return invalid("response_format", error.message);
+  }
+  return undefined;
+}
+
+function fieldError(error: unknown): ReturnType<typeof invalid> | undefined {
   if (!(error instanceof RangeError)) return undefined;
   const field = /^Cannot use ([\w[\].]+):/.exec(error.message)?.[1];
   return field === undefined ? undefined : invalid(field, error.message);

@@ -48,7 +48,11 @@ export function eventStream(
         finish("failed");
       }
     },
-    cancel: () => finish("cancelled"),
+    cancel: () => {
+      finish("cancelled");
+      // waits for an event on its way, which the cancellation just ended
+      events.return?.().catch(() => {});
+    },
   }, { highWaterMark: 0 });
   return { response: new Response(body, { headers: HEADERS }), ended };
 }

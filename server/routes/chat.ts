@@ -34,7 +34,7 @@ export function registerChat(app: App, context: ServerContext): void {
 async function answer(context: ServerContext, c: AppContext, body: ChatRequest) {
   c.get("notes").model = body.model;
   const usage = usageWanted(body);
-  const target = await resolveTarget(context, body.model, body.adapter);
+  const target = resolveTarget(context, body.model, body.adapter);
   const run = await startRun(context, c, target, () => planChat(context, body));
   const head = chatHead(run.plan.id, body.model, target);
   if (!body.stream) return await whole(context, c, head, run);

@@ -46,7 +46,7 @@ async function answer(context: ServerContext, c: AppContext, body: CompletionReq
   c.get("notes").model = body.model;
   const usage = usageWanted(body);
   refuseCombinations(body);
-  const target = await resolveTarget(context, body.model, body.adapter);
+  const target = resolveTarget(context, body.model, body.adapter);
   const run = await startRun(context, c, target, () => planCompletion(context, body));
   const head = {
     id: run.plan.id,

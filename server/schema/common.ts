@@ -46,7 +46,7 @@ export const responseFormatSchema = z.discriminatedUnion("type", [
 ]).openapi("ResponseFormat");
 
 export const inlineAdapterSchema = z.strictObject({
-  cores: z.base64().min(1).openapi({ description: "A core file (safetensors), base64." }),
+  cores: z.string().min(1).openapi({ description: "A core file (safetensors), base64." }),
 }).openapi("InlineAdapter", {
   description: "A core that travels inside the request; `model` must then be the base model.",
 });

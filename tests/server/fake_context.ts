@@ -10,6 +10,8 @@ import type {
   AdapterCatalog,
   AdapterEntry,
   GenerationEngine,
+  InlineAdapter,
+  LoadedAdapter,
   ServerContext,
 } from "../../server/context.ts";
 import { Lifecycle } from "../../server/lifecycle.ts";
@@ -67,14 +69,13 @@ export class FakeEngine implements GenerationEngine {
     const bytes = [...new TextEncoder().encode(this.reply(request))];
     const count = Math.min(bytes.length, request.sampling.maxTokens ?? Infinity);
     this.running++;
+    const abort = () => void this.aborted++;
+    request.signal?.addEventListener("abort", abort);
     try {
       for (let step = 0; step < count; step++) {
         await this.pace();
         if (this.failure?.step === step) throw this.failure.error;
-        if (request.signal?.aborted) {
-          this.aborted++;
-          return yield delta(request, 0, [], "abort");
-        }
+        if (request.signal?.aborted) return yield delta(request, 0, [], "abort");
         const last = step + 1 === count;
         const reason = !last ? undefined : count < bytes.length ? "length" : "stop";
         for (let index = 0; index < request.n; index++) {
@@ -83,6 +84,7 @@ export class FakeEngine implements GenerationEngine {
         }
       }
     } finally {
+      request.signal?.removeEventListener("abort", abort);
       this.running--;
     }
   }
@@ -151,11 +153,11 @@ export class FakeCatalog implements AdapterCatalog {
     return entry;
   }
 
-  list() {
+  list(): AdapterEntry[] {
     return [...this.entries.values()];
   }
 
-  find(name: string) {
+  find(name: string): AdapterEntry | undefined {
     const own = this.entries.get(name);
     if (own !== undefined) return own;
     const found = this.list().filter((entry) =>
@@ -167,7 +169,7 @@ export class FakeCatalog implements AdapterCatalog {
     return found[0];
   }
 
-  load(name: string, path: string) {
+  load(name: string, path: string): Promise<LoadedAdapter> {
     if (path.startsWith("..")) throw new Deno.errors.PermissionDenied(`'${path}' is outside`);
     if (path === "missing") throw new Deno.errors.NotFound("no such file");
     if (path === "foreign") throw new TypeError("base digest aa is not bb");
@@ -175,17 +177,17 @@ export class FakeCatalog implements AdapterCatalog {
     return Promise.resolve({ entry: this.add(name), residual });
   }
 
-  unload(name: string) {
+  unload(name: string): AdapterEntry | undefined {
     const entry = this.find(name);
     if (entry !== undefined) this.entries.delete(entry.name);
     return entry;
   }
 
-  inline(bytes: Uint8Array) {
-    if (bytes.length < 4) throw new TypeError("a core of 3 bytes");
+  inline(base64: string): InlineAdapter {
+    if (base64.length < 8) throw new TypeError("a core of 3 bytes");
     this.held++;
     const ref = { name: "inline", digest: "c".repeat(64), factors: "f".repeat(64) };
-    return Promise.resolve({ ref, [Symbol.dispose]: () => void this.held-- });
+    return { ref, [Symbol.dispose]: () => void this.held-- };
   }
 }
 

@@ -1,0 +1,102 @@
+import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import { FlagError, helpText, parseFlags, type ServeFlags } from "../../server/flags.ts";
+import { formatBytes, parseBytes } from "../../server/bytes.ts";
+
+function parse(args: string[], env: Record<string, string> = {}): ServeFlags {
+  const command = parseFlags(args, (name) => env[name]);
+  if (command.type !== "serve") throw new TypeError(`a ${command.type} command`);
+  return command.flags;
+}
+
+Deno.test("without flags there are the documented defaults", () => {
+  assertEquals(parse([]), {
+    port: 8000,
+    host: "127.0.0.1",
+    model: undefined,
+    factors: [],
+    adapters: undefined,
+    device: "auto",
+    dtype: "int8",
+    maxBatch: 32,
+    maxContext: undefined,
+    kvMemory: undefined,
+    coreMemory: undefined,
+    maxQueue: 1024,
+    maxBody: 8 << 20,
+    apiKey: undefined,
+    grace: 30,
+    logLevel: "info",
+  });
+});
+
+Deno.test("a flag wins over its environment variable", () => {
+  const env = { LEMBAS_PORT: "9000", LEMBAS_MAX_BATCH: "8", LEMBAS_KV_MEMORY: "1.5GiB" };
+  const flags = parse(["--port", "9001"], env);
+  assertEquals([flags.port, flags.maxBatch, flags.kvMemory], [9001, 8, 1.5 * 2 ** 30]);
+});
+
+Deno.test("factors repeat, or are separated by commas in the environment", () => {
+  assertEquals(parse(["--factors", "a", "--factors=b"]).factors, ["a", "b"]);
+  assertEquals(parse([], { LEMBAS_FACTORS: "a,b" }).factors, ["a", "b"]);
+});
+
+Deno.test("an empty environment variable counts as unset", () => {
+  assertEquals(parse([], { LEMBAS_PORT: "", LEMBAS_API_KEY: "" }).port, 8000);
+});
+
+Deno.test("a bad value is one line with the flag, the value and what would be right", () => {
+  const cases: readonly [string[], RegExp][] = [
+    [["--port", "70000"], /--port .*current value is '70000', .*0 to 65535/],
+    [["--port", "x"], /--port/],
+    [["--dtype", "int2"], /--dtype .*'int2'.*int8, int4, fp32, fp16/],
+    [["--kv-memory", "lots"], /--kv-memory .*'lots'.*512MiB/],
+    [["--max-batch", "0"], /--max-batch .*'0'/],
+    [["--api-key"], /--api-key: it needs a value/],
+    [["--adaptors", "x"], /Unknown flag '--adaptors'; did you mean '--adapters'\?/],
+    [["--zzzzzz"], /Unknown flag '--zzzzzz' See --help/],
+    [["serve"], /Unexpected argument 'serve'/],
+    [["--train-share", "0.5"], /--train-share: training is not part/],
+    [["--data=dir"], /--data: training/],
+  ];
+  for (const [args, message] of cases) {
+    const error = assertThrows(() => parse(args), FlagError);
+    assertMatch(error.message, message);
+    assertEquals(error.message.includes("\n"), false);
+  }
+});
+
+Deno.test("a host other than loopback requires a key", () => {
+  for (const host of ["0.0.0.0", "::", "example.org", "1270.0.0.1"]) {
+    const error = assertThrows(() => parse(["--host", host]), FlagError);
+    assertStringIncludes(error.message, "API key");
+    assertEquals(parse(["--host", host], { LEMBAS_API_KEY: "k" }).host, host);
+  }
+  for (const host of ["localhost", "::1", "127.0.0.1", "127.1.2.3"]) {
+    assertEquals(parse(["--host", host]).host, host);
+  }
+});
+
+Deno.test("help names every flag and its default, and wins over other flags", () => {
+  assertEquals(parseFlags(["--help", "--port", "x"], () => undefined).type, "help");
+  assertEquals(parseFlags(["-h"], () => undefined).type, "help");
+  assertEquals(parseFlags(["--version"], () => undefined).type, "version");
+  for (const flag of ["--port", "--kv-memory", "--api-key", "8MiB", "LEMBAS_PORT"]) {
+    assertStringIncludes(helpText(), flag);
+  }
+});
+
+Deno.test("sizes are read and written as people do", () => {
+  const cases: readonly [string, number | undefined][] = [
+    ["1048576", 1048576],
+    ["512MiB", 512 * 2 ** 20],
+    ["2g", 2 * 2 ** 30],
+    ["1.5 GB", 1.5e9],
+    ["-1", undefined],
+    ["1XB", undefined],
+    ["", undefined],
+    ["9999999999999 TiB", undefined],
+  ];
+  for (const [text, bytes] of cases) assertEquals(parseBytes(text), bytes, text);
+  assertEquals(formatBytes(512 * 2 ** 20), "512 MiB");
+  assertEquals(formatBytes(1536), "1.5 KiB");
+});
