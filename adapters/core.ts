@@ -138,7 +138,7 @@ export function toResident(core: Core, factors: FactorSet): ResidentCore {
     for (let module = 0; module < modules.length; module++) {
       for (let row = 0; row < k; row++) {
         const to = (layer * factors.rank + row) * width + module * factors.rank;
-        for (let column = 0; column < k; column++) data[to + column] = scale * at(cores, from++);
+        for (let column = 0; column < k; column++) data[to + column] = scale * cores[from++];
       }
     }
   }
@@ -198,12 +198,8 @@ function addPadded(sum: Float64Array, rank: number, core: Core, weight: number):
     for (let row = 0; row < core.rank; row++) {
       const to = (block * rank + row) * rank;
       for (let column = 0; column < core.rank; column++) {
-        sum[to + column] = at(sum, to + column) + weight * at(core.cores, from++);
+        sum[to + column] += weight * core.cores[from++];
       }
     }
   }
-}
-
-function at(values: Float32Array | Float64Array, index: number): number {
-  return values[index] ?? 0;
 }

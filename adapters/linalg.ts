@@ -1,0 +1,149 @@
+/**
+ * Dense products of row-major matrices in double precision, and the few decompositions that factor
+ * makers and projections need, from ml-matrix. It knows no model.
+ */
+import { EigenvalueDecomposition, Matrix, pseudoInverse, QrDecomposition } from "ml-matrix";
+
+/** A row-major matrix; elements are float64 whatever they were made from. */
+export interface Dense {
+  readonly rows: number;
+  readonly columns: number;
+  readonly data: Float64Array;
+}
+
+/** @throws {RangeError} where the elements do not fill the shape. */
+export function dense(rows: number, columns: number, values: ArrayLike<number>): Dense {
+  if (values.length !== rows * columns) {
+    throw new RangeError(
+      `Cannot make a matrix [${rows}, ${columns}]: ${values.length} elements are given`,
+    );
+  }
+  return { rows, columns, data: Float64Array.from(values) };
+}
+
+/** aᵀ. */
+export function transpose({ rows, columns, data }: Dense): Dense {
+  const out = new Float64Array(data.length);
+  for (let i = 0; i < rows; i++) {
+    for (let j = 0; j < columns; j++) out[j * rows + i] = data[i * columns + j];
+  }
+  return { rows: columns, columns: rows, data: out };
+}
+
+/** a·b, [m, k] × [k, n]. */
+export function multiply(a: Dense, b: Dense): Dense {
+  if (a.columns !== b.rows) {
+    throw new RangeError(
+      `Cannot multiply [${a.rows}, ${a.columns}] by [${b.rows}, ${b.columns}]`,
+    );
+  }
+  const out = new Float64Array(a.rows * b.columns);
+  for (let i = 0; i < a.rows; i++) {
+    const row = out.subarray(i * b.columns, (i + 1) * b.columns);
+    for (let k = 0; k < a.columns; k++) {
+      const weight = a.data[i * a.columns + k];
+      const from = k * b.columns;
+      for (let j = 0; j < row.length; j++) row[j] += weight * b.data[from + j];
+    }
+  }
+  return { rows: a.rows, columns: b.columns, data: out };
+}
+
+/** a scaled by a number. */
+export function scaled(a: Dense, factor: number): Dense {
+  return { ...a, data: a.data.map((value) => value * factor) };
+}
+
+/** The first `columns` columns. */
+export function firstColumns(a: Dense, columns: number): Dense {
+  const data = new Float64Array(a.rows * columns);
+  for (let i = 0; i < a.rows; i++) {
+    data.set(a.data.subarray(i * a.columns, i * a.columns + columns), i * columns);
+  }
+  return { rows: a.rows, columns, data };
+}
+
+/** The trace of a·b: the energy ‖x·y‖² where a = xᵀx and b = y·yᵀ. */
+export function traceOfProduct(a: Dense, b: Dense): number {
+  const other = transpose(b).data;
+  return a.data.reduce((sum, value, i) => sum + value * other[i], 0);
+}
+
+/** a⁺ of a matrix of full column rank or not: (aᵀa)⁺aᵀ, [columns, rows]. */
+export function pseudoInverseOf(a: Dense): Dense {
+  const at = transpose(a);
+  return multiply(fromMatrix(pseudoInverse(toMatrix(multiply(at, a)))), at);
+}
+
+/** Orthonormal columns with the span of a's, [rows, columns]. */
+export function orthonormal(a: Dense): Dense {
+  return fromMatrix(new QrDecomposition(toMatrix(a)).orthogonalMatrix);
+}
+
+export interface Leading {
+  /** [n, count], orthonormal columns by falling eigenvalue; each column's largest element is positive. */
+  readonly vectors: Dense;
+  /** Sum of the leading eigenvalues over the sum of all. */
+  readonly share: number;
+}
+
+/** The leading eigenvectors of a symmetric matrix with no negative eigenvalue. */
+export function leadingEigenvectors(symmetric: Dense, count: number): Leading {
+  const n = symmetric.rows;
+  const solved = new EigenvalueDecomposition(toMatrix(symmetric), { assumeSymmetric: true });
+  const values = solved.realEigenvalues;
+  const order = [...values.keys()].sort((i, j) => values[j] - values[i]);
+  const data = new Float64Array(n * count);
+  order.slice(0, count).forEach((from, to) => {
+    const column = solved.eigenvectorMatrix.getColumn(from);
+    const largest = column.reduce((a, b) => Math.abs(b) > Math.abs(a) ? b : a, 0);
+    column.forEach((value, row) => data[row * count + to] = largest < 0 ? -value : value);
+  });
+  const kept = order.slice(0, count).reduce((sum, i) => sum + values[i], 0);
+  const total = values.reduce((sum, value) => sum + value, 0);
+  return { vectors: { rows: n, columns: count, data }, share: total > 0 ? kept / total : 0 };
+}
+
+/**
+ * Adds w·wᵀ ("rows") or wᵀ·w ("columns") to a symmetric sum, in place.
+ * @param w [rows, columns], row major
+ */
+export function addGram(sum: Dense, w: Dense, over: "rows" | "columns"): void {
+  const { rows: n, columns: depth, data } = over === "rows" ? w : transpose(w);
+  const padded = new Float64Array((n + n % 2) * depth);
+  padded.set(data);
+  for (let i = 0; i < n; i += 2) {
+    for (let j = 0; j <= i; j += 2) addTile(sum, padded, depth, i, j);
+  }
+}
+
+/** Two rows by two columns of products at once: a loop of single ones is bound by its loads. */
+function addTile(sum: Dense, rows: Float64Array, depth: number, i: number, j: number): void {
+  const [a, b, c, d] = [i * depth, (i + 1) * depth, j * depth, (j + 1) * depth];
+  let [ac, ad, bc, bd] = [0, 0, 0, 0];
+  for (let k = 0; k < depth; k++) {
+    ac += rows[a + k] * rows[c + k];
+    ad += rows[a + k] * rows[d + k];
+    bc += rows[b + k] * rows[c + k];
+    bd += rows[b + k] * rows[d + k];
+  }
+  addSymmetric(sum, i, j, ac);
+  addSymmetric(sum, i + 1, j, bc);
+  if (i === j) return addSymmetric(sum, i + 1, j + 1, bd);
+  addSymmetric(sum, i, j + 1, ad);
+  addSymmetric(sum, i + 1, j + 1, bd);
+}
+
+function addSymmetric({ data, columns: n }: Dense, i: number, j: number, value: number): void {
+  if (i >= n || j >= n) return;
+  data[i * n + j] += value;
+  if (i !== j) data[j * n + i] += value;
+}
+
+function toMatrix({ rows, columns, data }: Dense): Matrix {
+  return Matrix.from1DArray(rows, columns, data);
+}
+
+function fromMatrix(matrix: Matrix): Dense {
+  return dense(matrix.rows, matrix.columns, matrix.to1DArray());
+}
