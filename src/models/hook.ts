@@ -1,3 +1,4 @@
+// deno-lint-ignore-file camelcase -- the linears carry Hugging Face's names
 /**
  * The seam at which an adapter joins a model's linears: names of the seven linears of a decoder
  * layer, the inputs (sites) they share, and what a model asks of a factor set. It knows no file
