@@ -11,6 +11,7 @@
  * LENGTH`, `quit`. Answers: a JSON line each on stdout.
  */
 import { createRequire } from "node:module";
+import process from "node:process";
 import { createInterface } from "node:readline";
 
 /**
