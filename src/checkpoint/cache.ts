@@ -62,3 +62,25 @@ export async function exists(path: string): Promise<boolean> {
 export function parentOf(path: string): string {
   return path.replace(/[/\\][^/\\]*$/, "");
 }
+
+/**
+ * Makes the directory `destination` by `fill`, once: whoever comes second, in this process or
+ * another, waits and finds it. `fill` gets a directory beside it that is moved into place at the
+ * end; what an interrupted run has left there is still in it.
+ *
+ * @throws what `fill` throws; the partial directory stays for the next try
+ */
+export async function createOnce(
+  destination: string,
+  fill: (partial: string) => Promise<void>,
+): Promise<void> {
+  if (await exists(destination)) return;
+  await Deno.mkdir(parentOf(destination), { recursive: true });
+  using lock = await Deno.open(`${destination}.lock`, { create: true, write: true });
+  await lock.lock(true);
+  if (await exists(destination)) return;
+  const partial = `${destination}.partial`;
+  await Deno.mkdir(partial, { recursive: true });
+  await fill(partial);
+  await Deno.rename(partial, destination);
+}

@@ -1,0 +1,64 @@
+/**
+ * Which files of a package or repository make up a model, by their names alone. It fetches and
+ * opens nothing.
+ */
+
+/** What a model directory holds beside its weights. */
+const COMPANIONS: ReadonlySet<string> = new Set([
+  "config.json",
+  "generation_config.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "chat_template.jinja",
+  "model.safetensors.index.json",
+]);
+
+/** A choice of files from a listing. */
+export interface ModelFiles {
+  /** Full names, as listed. */
+  readonly names: readonly string[];
+  /** The one GGUF, by its base name; undefined for a directory of safetensors. */
+  readonly gguf: string | undefined;
+}
+
+/**
+ * Chooses the safetensors with their companions, or else the one GGUF.
+ *
+ * @param source named in errors
+ * @throws {TypeError} where there is no model, or more than one
+ */
+export function chooseModelFiles(source: string, listed: readonly string[]): ModelFiles {
+  const weights = listed.filter((name) => name.endsWith(".safetensors"));
+  const ggufs = listed.filter((name) => name.endsWith(".gguf"));
+  const directories = new Set(weights.map(directoryOf));
+  const [directory] = directories;
+  if (directory !== undefined && directories.size === 1) {
+    const companions = listed.filter((name) =>
+      directoryOf(name) === directory && COMPANIONS.has(baseName(name))
+    );
+    return { names: [...weights, ...companions], gguf: undefined };
+  }
+  const [gguf] = ggufs;
+  if (gguf !== undefined && ggufs.length === 1 && weights.length === 0) {
+    return { names: [gguf], gguf: baseName(gguf) };
+  }
+  const found = [...weights, ...ggufs].join(", ") || "none";
+  throw new TypeError(`Cannot find one model in ${source}: its weight files are ${found}`);
+}
+
+/**
+ * The last part of a listed name, safe to create in a directory of ours.
+ *
+ * @throws {TypeError} where it is no plain file name
+ */
+export function baseName(name: string): string {
+  const base = name.split("/").at(-1) ?? "";
+  if (!/^[\w.+-]+$/.test(base) || /^\.+$/.test(base)) {
+    throw new TypeError(`Cannot use '${name}': it is no plain file name`);
+  }
+  return base;
+}
+
+function directoryOf(name: string): string {
+  return name.slice(0, name.lastIndexOf("/") + 1);
+}

@@ -1,0 +1,55 @@
+/**
+ * Shows how far a download is: a bar on a terminal, now and then a line elsewhere. It owns standard
+ * error's line while it runs; it knows nothing of what is fetched.
+ */
+
+/** Called again and again as work goes on, in bytes; `total` is undefined while it is not known. */
+export type Progress = (label: string, done: number, total: number | undefined) => void;
+
+/** Where text goes. */
+export interface ProgressOutput {
+  readonly isTerminal: boolean;
+  write(text: string): void;
+}
+
+const BAR_WIDTH = 24;
+/** Off a terminal, a line for each tenth. */
+const STEPS = 10;
+
+/** Progress on standard error. */
+export function standardErrorProgress(): Progress {
+  const encoder = new TextEncoder();
+  return textProgress({
+    isTerminal: Deno.stderr.isTerminal(),
+    write: (text) => void Deno.stderr.writeSync(encoder.encode(text)),
+  });
+}
+
+/** Progress as text on any output. */
+export function textProgress(output: ProgressOutput): Progress {
+  const shown = new Map<string, number>();
+  return (label, done, total) => {
+    if (output.isTerminal) {
+      const end = total !== undefined && done >= total ? "\n" : "";
+      output.write(`\r\x1b[K${barOf(label, done, total)}${end}`);
+      return;
+    }
+    const step = total === undefined ? 0 : Math.floor(done / Math.max(total, 1) * STEPS);
+    if (shown.get(label) === step) return;
+    shown.set(label, step);
+    output.write(`${label}: ${amountOf(done, total)}\n`);
+  };
+}
+
+function barOf(label: string, done: number, total: number | undefined): string {
+  if (total === undefined) return `${label} ${amountOf(done, total)}`;
+  const filled = Math.round(Math.min(1, done / Math.max(total, 1)) * BAR_WIDTH);
+  return `${label} [${"#".repeat(filled).padEnd(BAR_WIDTH, ".")}] ${amountOf(done, total)}`;
+}
+
+function amountOf(done: number, total: number | undefined): string {
+  const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
+  return total === undefined
+    ? `${megabytes(done)} MB`
+    : `${megabytes(done)} of ${megabytes(total)} MB`;
+}
