@@ -4,7 +4,12 @@
  */
 export * from "./cache.ts";
 export * from "./core.ts";
+export * from "./directory.ts";
 export * from "./factors.ts";
+export * from "./makers.ts";
+export * from "./merge.ts";
+export * from "./peft_export.ts";
+export * from "./peft_import.ts";
 export * from "./format.ts";
 export * from "./name.ts";
 export * from "./registry.ts";
