@@ -1,6 +1,12 @@
 /**
- * Placeholder.
+ * Constraints on a sequence's text: which tokens a grammar allows next. A worker compiles and
+ * matches (`grammar_worker.ts`), beside the model's run; this side owns the worker, begins it at the
+ * first grammar, and begins another where it broke or hung: matchers then catch up by themselves,
+ * as each knows the tokens it took. It knows no sequence and no logits.
  */
+import type { Tokenizer } from "../checkpoint/checkpoint.ts";
+import type { GrammarOrder, GrammarReply } from "./grammar_protocol.ts";
+import { expressibleSchema } from "./json_schema.ts";
 import type { Grammar } from "./request.ts";
 
 /** One sequence's place in a grammar. Masks are made beside the model's run, not before it. */
@@ -11,7 +17,7 @@ export interface TokenMatcher {
   readonly mask: Int32Array;
   /** Set where the matcher is broken: its sequence cannot go on. */
   readonly error: Error | undefined;
-  /** Resolves when `ready` or `error` is set. */
+  /** Resolves when `ready` holds or `error` is set. */
   settled(): Promise<void>;
   /** Moves on by a token that the mask allowed. */
   accept(token: number): void;
@@ -24,3 +30,214 @@ export interface GrammarSource {
   matcher(grammar: Grammar): Promise<TokenMatcher>;
   close(): void;
 }
+
+export interface GrammarPoolOptions {
+  readonly tokenizer: Tokenizer;
+  /** The model's, at least the tokenizer's: the mask's length in bits. */
+  readonly vocabSize: number;
+  /** Allowed where the grammar may end. */
+  readonly stopTokens: readonly number[];
+  /** Compiled grammars kept; default 64. */
+  readonly cacheSize?: number;
+  /** Longest time one grammar may take to compile; default 10,000. */
+  readonly timeoutMilliseconds?: number;
+}
+
+const ANY_OBJECT = '{"type":"object","additionalProperties":true}';
+const REMEMBERED_REFUSALS = 256;
+
+class WorkerMatcher implements TokenMatcher {
+  mask: Int32Array = new Int32Array(0);
+  error: Error | undefined;
+  /** Tokens taken: a new worker is told them all. */
+  readonly tokens: number[] = [];
+  #ready = false;
+  #waiters: (() => void)[] = [];
+
+  constructor(
+    readonly id: number,
+    readonly schema: string,
+    readonly orders: { accept(token: number): void; dispose(): void },
+  ) {}
+
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  settled(): Promise<void> {
+    if (this.#ready || this.error !== undefined) return Promise.resolve();
+    return new Promise((resolve) => this.#waiters.push(resolve));
+  }
+
+  accept(token: number): void {
+    this.tokens.push(token);
+    this.#ready = false;
+    this.orders.accept(token);
+  }
+
+  dispose(): void {
+    this.orders.dispose();
+  }
+
+  take(mask: Int32Array, count: number): void {
+    if (count !== this.tokens.length) return;
+    this.mask = mask;
+    this.#ready = true;
+    this.#settle();
+  }
+
+  fail(error: Error): void {
+    this.error = error;
+    this.#settle();
+  }
+
+  #settle(): void {
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const resolve of waiters) resolve();
+  }
+}
+
+/** JSON mode and JSON schemas through xgrammar, on one worker. */
+export class GrammarPool implements GrammarSource {
+  readonly #options: GrammarPoolOptions;
+  readonly #vocabulary: readonly string[];
+  readonly #matchers = new Map<number, WorkerMatcher>();
+  readonly #refusals = new Map<string, string>();
+  /** Matchers that were ordered and have not had a mask yet, oldest first. */
+  readonly #compiling = new Set<WorkerMatcher>();
+  #worker: Worker | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #ids = 0;
+
+  constructor(options: GrammarPoolOptions) {
+    this.#options = options;
+    const { tokenizer, vocabSize } = options;
+    const known = Math.min(tokenizer.vocabSize, vocabSize);
+    this.#vocabulary = Array.from({ length: known }, (_, id) => spell(tokenizer, id));
+  }
+
+  async matcher(grammar: Grammar): Promise<TokenMatcher> {
+    const schema = grammar.type === "json" ? ANY_OBJECT : expressibleSchema(grammar.schema);
+    const refusal = this.#refusals.get(schema);
+    if (refusal !== undefined) throw new TypeError(refusal);
+    const id = this.#ids++;
+    const matcher = new WorkerMatcher(id, schema, {
+      accept: (token) => this.#order({ type: "accept", id, token }),
+      dispose: () => this.#dispose(id),
+    });
+    this.#matchers.set(id, matcher);
+    this.#create(matcher);
+    await matcher.settled();
+    if (matcher.error !== undefined) throw matcher.error;
+    return matcher;
+  }
+
+  /** Ends the worker; matchers that are left fail. */
+  close(): void {
+    this.#stop();
+    for (const matcher of this.#matchers.values()) matcher.fail(new Error("The engine is closed"));
+    this.#matchers.clear();
+    this.#compiling.clear();
+  }
+
+  #create(matcher: WorkerMatcher): void {
+    const { id, schema, tokens } = matcher;
+    this.#compiling.add(matcher);
+    this.#order({ type: "create", id, schema, tokens });
+    if (this.#timer === undefined) this.#watch();
+  }
+
+  #dispose(id: number): void {
+    if (!this.#matchers.delete(id)) return;
+    if (this.#worker !== undefined) this.#order({ type: "dispose", id });
+  }
+
+  #order(order: GrammarOrder): void {
+    this.#worker ??= this.#start();
+    this.#worker.postMessage(order);
+  }
+
+  #start(): Worker {
+    const worker = new Worker(new URL("./grammar_worker.ts", import.meta.url), { type: "module" });
+    const { vocabSize, stopTokens, cacheSize = 64 } = this.#options;
+    worker.onmessage = ({ data }: MessageEvent<GrammarReply>) => this.#hear(data);
+    worker.onerror = (event) => {
+      event.preventDefault();
+      this.#restart(this.#oldest(), `the grammar worker failed: ${event.message}`);
+    };
+    const vocabulary = this.#vocabulary;
+    const init: GrammarOrder = { type: "init", vocabulary, vocabSize, stopTokens, cacheSize };
+    worker.postMessage(init);
+    return worker;
+  }
+
+  #hear(reply: GrammarReply): void {
+    const matcher = this.#matchers.get(reply.id);
+    if (reply.type === "failed") return this.#restart(matcher, reply.reason);
+    if (matcher === undefined) return;
+    if (this.#compiling.delete(matcher)) this.#watch();
+    matcher.take(reply.mask, reply.count);
+  }
+
+  /** The oldest order is the one being compiled: only it can be late. */
+  #watch(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const oldest = this.#oldest();
+    if (oldest === undefined) return;
+    const { timeoutMilliseconds = 10_000 } = this.#options;
+    this.#timer = setTimeout(
+      () => this.#restart(oldest, `it takes longer than ${timeoutMilliseconds} ms to compile`),
+      timeoutMilliseconds,
+    );
+  }
+
+  #oldest(): WorkerMatcher | undefined {
+    return this.#compiling.values().next().value;
+  }
+
+  /** Another worker takes over; the matcher that broke the last one fails, the others catch up. */
+  #restart(culprit: WorkerMatcher | undefined, reason: string): void {
+    this.#stop();
+    if (culprit !== undefined) this.#refuse(culprit, reason);
+    this.#compiling.clear();
+    for (const matcher of this.#matchers.values()) this.#create(matcher);
+  }
+
+  #refuse(culprit: WorkerMatcher, reason: string): void {
+    this.#matchers.delete(culprit.id);
+    if (culprit.tokens.length > 0) return culprit.fail(new Error(`internal: grammar: ${reason}`));
+    const message = `Cannot use the JSON schema: ${reason}`;
+    this.#refusals.set(culprit.schema, message);
+    for (const oldest of this.#refusals.keys()) {
+      if (this.#refusals.size <= REMEMBERED_REFUSALS) break;
+      this.#refusals.delete(oldest);
+    }
+    culprit.fail(new TypeError(message));
+  }
+
+  #stop(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#worker?.terminate();
+    this.#worker = undefined;
+  }
+}
+
+/** A token's bytes in GPT-2's printable spelling; empty for a special token, which no text may have. */
+function spell(tokenizer: Tokenizer, id: number): string {
+  if (tokenizer.isSpecial(id)) return "";
+  let text = "";
+  for (const byte of tokenizer.tokenBytes(id)) text += BYTE_SPELLING[byte];
+  return text;
+}
+
+/** Bytes that are no printable Latin-1 characters are shifted past it (GPT-2's bytes_to_unicode). */
+const BYTE_SPELLING: readonly string[] = (() => {
+  let shifted = 256;
+  return Array.from({ length: 256 }, (_, byte) => {
+    const printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte !== 173);
+    return String.fromCharCode(printable ? byte : shifted++);
+  });
+})();
