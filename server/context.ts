@@ -50,8 +50,6 @@ export interface LoadedAdapter {
 }
 
 export interface AdapterLoadOptions {
-  /** Replaces an adapter of the same name; without it that is an error. */
-  readonly inPlace: boolean;
   /** Accepts a PEFT LoRA whose residual is above the limit. */
   readonly allowLossy: boolean;
 }
@@ -70,7 +68,7 @@ export interface AdapterCatalog {
    */
   find(name: string): AdapterEntry | undefined;
   /**
-   * Reads an adapter below the adapters' directory.
+   * Reads an adapter below the adapters' directory; a name that is taken gets a new version.
    * @throws {Deno.errors.NotFound} where there is no such path.
    * @throws {Deno.errors.PermissionDenied} where the path lies outside the directory.
    * @throws {TypeError | RangeError} saying what does not fit.

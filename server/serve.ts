@@ -40,17 +40,34 @@ export function listen(options: ListenOptions, lifecycle: Lifecycle): RunningSer
   };
 }
 
+/**
+ * Tries an address without keeping it, so that a taken port is known before a model is loaded.
+ * @throws {Deno.errors.AddrInUse} and what else `Deno.listen` throws, with a text naming the address.
+ */
+export function checkAddress(host: string, port: number): void {
+  try {
+    Deno.listen({ hostname: host, port }).close();
+  } catch (error) {
+    throw addressError(error, host, port);
+  }
+}
+
 function open({ host, port, fetch }: ListenOptions): Deno.HttpServer<Deno.NetAddr> {
   try {
     return Deno.serve({ hostname: host, port, onListen: () => {} }, (request) => fetch(request));
   } catch (error) {
-    if (error instanceof Deno.errors.AddrInUse) {
-      throw new Deno.errors.AddrInUse(
-        `Cannot listen on ${host}:${port}: the port is in use. Choose another one with --port.`,
-      );
-    }
-    throw error;
+    throw addressError(error, host, port);
   }
+}
+
+function addressError(error: unknown, host: string, port: number): unknown {
+  if (error instanceof Deno.errors.AddrInUse) {
+    return new Deno.errors.AddrInUse(
+      `Cannot listen on ${host}:${port}: the port is in use. Choose another one with --port.`,
+    );
+  }
+  if (!(error instanceof Error)) return error;
+  return new Error(`Cannot listen on ${host}:${port}: ${error.message}`, { cause: error });
 }
 
 /** Whether a promise settles within so many seconds. */

@@ -44,8 +44,7 @@ async function load(context: ServerContext, body: LoadBody): Promise<LoadedAdapt
       `This server's base model is '${context.model.id}', not '${body.base_model_name}'.`,
     );
   }
-  const inPlace = body.load_inplace ?? false;
-  if (!inPlace && findAdapter(context.adapters, name) !== undefined) {
+  if (!body.load_inplace && findAdapter(context.adapters, name) !== undefined) {
     throw invalid(
       "lora_name",
       `The lora adapter '${name}' has already been loaded. ` +
@@ -53,8 +52,7 @@ async function load(context: ServerContext, body: LoadBody): Promise<LoadedAdapt
     );
   }
   try {
-    const options = { inPlace, allowLossy: body.allow_lossy ?? false };
-    return await context.adapters.load(name, path, options);
+    return await context.adapters.load(name, path, { allowLossy: body.allow_lossy ?? false });
   } catch (error) {
     throw loadError(error, path) ?? error;
   }

@@ -143,7 +143,7 @@ export class FakeCatalog implements AdapterCatalog {
   add(name: string): AdapterEntry {
     const [tenant = "", bare] = name.split("/");
     const entry: AdapterEntry = {
-      ref: { name: `${name}@1`, digest: `d${"0".repeat(63)}`, factors: "f".repeat(64) },
+      ref: { name: `${name}@1`, digest: `core of ${name}`, factors: "f".repeat(64) },
       name,
       tenant: bare === undefined ? "" : tenant,
       root: `${name}.safetensors`,

@@ -1,0 +1,72 @@
+/**
+ * The registry of adapters as the routes see it. It owns the translation of names and errors; what
+ * a path may name and how it is read is the reader's.
+ */
+import type { AdapterEntry as RegistryEntry, AdapterRegistry } from "../adapters/registry.ts";
+import type {
+  AdapterCatalog,
+  AdapterEntry,
+  AdapterLoadOptions,
+  InlineAdapter,
+  LoadedAdapter,
+} from "./context.ts";
+
+/**
+ * Reads a core file or PEFT LoRA directory below the adapters' directory and registers it.
+ * @throws as `AdapterCatalog.load` does.
+ */
+export type AdapterReader = (
+  name: string,
+  path: string,
+  options: { readonly allowLossy: boolean },
+) => Promise<RegistryEntry>;
+
+export class RegistryCatalog implements AdapterCatalog {
+  readonly #registry: AdapterRegistry;
+  readonly #read: AdapterReader;
+
+  constructor(registry: AdapterRegistry, read: AdapterReader) {
+    this.#registry = registry;
+    this.#read = read;
+  }
+
+  list(): readonly AdapterEntry[] {
+    return this.#registry.list().map(toEntry);
+  }
+
+  find(name: string): AdapterEntry | undefined {
+    try {
+      const entry = this.#registry.resolve(name);
+      return entry && toEntry(entry);
+    } catch (error) {
+      // what cannot be a name names nothing
+      if (error instanceof TypeError) return undefined;
+      throw error;
+    }
+  }
+
+  async load(name: string, path: string, options: AdapterLoadOptions): Promise<LoadedAdapter> {
+    const { allowLossy } = options;
+    const entry = await this.#read(name, path, { allowLossy });
+    return { entry: toEntry(entry), residual: entry.residual };
+  }
+
+  unload(name: string): AdapterEntry | undefined {
+    const [first] = this.#registry.remove(name);
+    return first && toEntry(first);
+  }
+
+  inline(base64: string): InlineAdapter {
+    return this.#registry.fromRequest(base64);
+  }
+}
+
+function toEntry(entry: RegistryEntry): AdapterEntry {
+  return {
+    ref: entry.ref,
+    name: `${entry.tenant}/${entry.name}`,
+    tenant: entry.tenant,
+    root: entry.source,
+    created: entry.created,
+  };
+}

@@ -1,0 +1,157 @@
+// deno-lint-ignore-file no-console -- what a command prints is its console
+/**
+ * The life of `deno task serve`: flags, loading, listening, draining, exit code. It owns the order
+ * and what is printed; the loader is passed in, and what it loads is closed here.
+ */
+import type { AdapterRegistry } from "../adapters/registry.ts";
+import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
+import type { Engine } from "../src/engine/engine.ts";
+import type { EngineListener } from "../src/engine/metrics.ts";
+import { createApp } from "./app.ts";
+import { type AdapterReader, RegistryCatalog } from "./catalog.ts";
+import type { ServerContext } from "./context.ts";
+import { FlagError, helpText, parseFlags, type ServeFlags } from "./flags.ts";
+import { Lifecycle } from "./lifecycle.ts";
+import { createLog, type Log } from "./log.ts";
+import { createMetrics } from "./metrics.ts";
+import { awaitSignal, checkAddress, listen } from "./serve.ts";
+
+/** A model ready to serve, with its adapters; the server closes it. */
+export interface Loaded {
+  readonly checkpoint: Pick<Checkpoint, "id" | "config" | "tokenizer" | "chatTemplate" | "digest">;
+  readonly engine: Engine;
+  readonly registry: AdapterRegistry;
+  /** Reads what `/v1/load_lora_adapter` names. */
+  readonly readAdapter: AdapterReader;
+  /** Where the checkpoint came from, for `/v1/models`. */
+  readonly source: string;
+  readonly device: string;
+  readonly dtype: string;
+  readonly maxBatch: number;
+  close(): Promise<void>;
+}
+
+/** Loads what the flags name; the engine reports to `listener`. */
+export type Loader = (flags: ServeFlags, listener: EngineListener, log: Log) => Promise<Loaded>;
+
+/** What a process gives a command. */
+export interface CommandEnvironment {
+  readonly args: readonly string[];
+  readonly env: (name: string) => string | undefined;
+  readonly version: string;
+  readonly load: Loader;
+}
+
+/** Runs the command; resolves with the exit code. */
+export async function runServer(command: CommandEnvironment): Promise<number> {
+  let parsed;
+  try {
+    parsed = parseFlags(command.args, command.env);
+  } catch (error) {
+    if (!(error instanceof FlagError)) throw error;
+    console.error(error.message);
+    return 2;
+  }
+  switch (parsed.type) {
+    case "help":
+      console.log(helpText());
+      return 0;
+    case "version":
+      console.log(`lembas ${command.version}`);
+      return 0;
+    case "serve":
+      return await serve(parsed.flags, command);
+  }
+}
+
+async function serve(flags: ServeFlags, { load, version }: CommandEnvironment): Promise<number> {
+  const log = createLog(flags.logLevel);
+  const metrics = createMetrics();
+  const started = performance.now();
+  try {
+    checkAddress(flags.host, flags.port);
+    const loaded = await load(flags, metrics.listener, log);
+    try {
+      const { id } = loaded.checkpoint;
+      metrics.attach({ model: id, stats: () => loaded.engine.stats() });
+      const context = await toContext(loaded, {
+        metrics,
+        log,
+        options: { apiKey: flags.apiKey, maxBodyBytes: flags.maxBody, version },
+      });
+      return await listenUntilSignal(flags, loaded, context, started);
+    } finally {
+      await loaded.close();
+    }
+  } catch (error) {
+    log.error(failureText(error, flags));
+    return 1;
+  }
+}
+
+/** The routes' context of a loaded model. */
+export async function toContext(
+  loaded: Loaded,
+  parts: Pick<ServerContext, "metrics" | "log" | "options">,
+): Promise<ServerContext> {
+  const { checkpoint, engine, registry } = loaded;
+  return {
+    ...parts,
+    engine,
+    adapters: new RegistryCatalog(registry, loaded.readAdapter),
+    lifecycle: new Lifecycle(),
+    model: {
+      id: checkpoint.id,
+      root: loaded.source,
+      created: Math.floor(Date.now() / 1000),
+      digest: await checkpoint.digest(),
+      dtype: loaded.dtype,
+      device: loaded.device,
+      vocabSize: checkpoint.config.vocabSize,
+      tokenizer: checkpoint.tokenizer,
+      chatTemplate: checkpoint.chatTemplate,
+    },
+  };
+}
+
+async function listenUntilSignal(
+  flags: ServeFlags,
+  loaded: Loaded,
+  context: ServerContext,
+  started: number,
+): Promise<number> {
+  const { host, port, grace } = flags;
+  const server = listen({ host, port, fetch: createApp(context).fetch }, context.lifecycle);
+  for (const line of startLines(flags, loaded, context)) context.log.info(line);
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  context.log.info(`serving ${server.url}/v1 after ${seconds} s`);
+  const signal = await awaitSignal(context.log);
+  context.log.info(`${signal}: finishing requests, for at most ${grace} s`, {
+    running: context.lifecycle.active,
+  });
+  const graceful = await server.stop(grace, () => loaded.engine.close());
+  context.log.info(graceful ? "stopped" : "stopped, with requests cut short");
+  return 0;
+}
+
+function startLines(flags: ServeFlags, loaded: Loaded, context: ServerContext): string[] {
+  const { model } = context;
+  const sets = loaded.registry.factorSets().map((set) =>
+    `${set.digest.slice(0, 12)} (rank ${set.rank}, ${set.modules.join(" ")})`
+  );
+  const adapters = context.adapters.list().length;
+  return [
+    `lembas ${context.options.version}`,
+    `model ${model.id} ${model.digest.slice(0, 12)}, ${model.dtype} on ${model.device}`,
+    `slots ${loaded.maxBatch}, context ${loaded.engine.maxContext} tokens`,
+    `factors ${sets.length === 0 ? "none" : sets.join(", ")}`,
+    `adapters ${adapters} ${flags.adapters === undefined ? "" : `in ${flags.adapters}`}`.trimEnd(),
+  ];
+}
+
+/** A sentence for what the user can mend; a stack where the fault is ours. */
+function failureText(error: unknown, flags: ServeFlags): string {
+  if (!(error instanceof Error)) return String(error);
+  const internal = error.message.startsWith("internal:");
+  return internal || flags.logLevel === "debug" ? error.stack ?? error.message : error.message;
+}

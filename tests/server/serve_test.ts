@@ -1,0 +1,140 @@
+/** The command's life in a process of its own: start, signals, exit codes. */
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+
+const CHILD = new URL("./serve_child.ts", import.meta.url).pathname;
+
+class Child {
+  readonly #process: Deno.ChildProcess;
+  readonly #lines: string[] = [];
+  #waiters: (() => void)[] = [];
+  readonly #read: Promise<void>;
+
+  constructor(args: readonly string[]) {
+    this.#process = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-A", "--no-check", CHILD, ...args],
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    this.#read = this.#pump();
+  }
+
+  async #pump(): Promise<void> {
+    let rest = "";
+    for await (const text of this.#process.stderr.pipeThrough(new TextDecoderStream())) {
+      const lines = (rest + text).split("\n");
+      rest = lines.pop() ?? "";
+      this.#lines.push(...lines);
+      for (const wake of this.#waiters.splice(0)) wake();
+    }
+  }
+
+  /** The first line of stderr that matches. */
+  async line(pattern: RegExp): Promise<string> {
+    while (true) {
+      const found = this.#lines.find((line) => pattern.test(line));
+      if (found !== undefined) return found;
+      await new Promise<void>((resolve) => this.#waiters.push(resolve));
+    }
+  }
+
+  async url(): Promise<string> {
+    return /http:\S+(?=\/v1)/.exec(await this.line(/serving http/))?.[0] ?? "";
+  }
+
+  kill(signal: Deno.Signal): void {
+    this.#process.kill(signal);
+  }
+
+  async ended(): Promise<{ code: number; stdout: string; lines: readonly string[] }> {
+    const stdout = await new Response(this.#process.stdout).text();
+    const { code } = await this.#process.status;
+    await this.#read;
+    return { code, stdout, lines: this.#lines };
+  }
+}
+
+function complete(url: string, maxTokens: number): Promise<Response> {
+  return fetch(`${url}/v1/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({
+      model: "tiny",
+      prompt: "hello",
+      max_tokens: maxTokens,
+      ignore_eos: true,
+      stream: true,
+    }),
+  });
+}
+
+Deno.test("SIGTERM lets a running stream end, and then the process with code 0", async () => {
+  const child = new Child(["--port", "0"]);
+  const url = await child.url();
+  const running = await complete(url, 150);
+  child.kill("SIGTERM");
+  await child.line(/SIGTERM: finishing requests/);
+  const refused = await complete(url, 1);
+  assertEquals(refused.status, 503);
+  await refused.body?.cancel();
+  child.kill("SIGUSR1");
+  const text = await running.text();
+  assertStringIncludes(text, '"finish_reason":"length"');
+  const { code, lines } = await child.ended();
+  assertEquals(code, 0);
+  assertStringIncludes(lines.at(-1) ?? "", "stopped");
+});
+
+Deno.test("what runs longer than the grace is cut short, and the process still ends well", async () => {
+  const child = new Child(["--port", "0", "--grace", "0"]);
+  const running = await complete(await child.url(), 200);
+  child.kill("SIGINT");
+  await child.line(/SIGINT: finishing requests/);
+  child.kill("SIGUSR1");
+  const text = await running.text();
+  assert(!text.includes('"finish_reason":"length"'), text.slice(-300));
+  const { code, lines } = await child.ended();
+  assertEquals(code, 0);
+  assertStringIncludes(lines.at(-1) ?? "", "cut short");
+});
+
+Deno.test("a second signal ends the process at once", async () => {
+  const child = new Child(["--port", "0"]);
+  const running = await complete(await child.url(), 200);
+  child.kill("SIGTERM");
+  await child.line(/finishing requests/);
+  child.kill("SIGTERM");
+  assertEquals((await child.ended()).code, 143);
+  await running.text().catch(() => "");
+});
+
+Deno.test("it says what it serves, and logs a line a request", async () => {
+  const child = new Child(["--port", "0"]);
+  const url = await child.url();
+  await (await complete(url, 2)).text();
+  await child.line(/POST \/v1\/completions status=200 .*model=tiny prompt=\d+ output=2/);
+  child.kill("SIGTERM");
+  const { lines } = await child.ended();
+  const text = lines.join("\n");
+  assertMatch(text, /model tiny abababababab, int8 on cpu/);
+  assertMatch(text, /slots 4, context 256 tokens/);
+  assertMatch(text, /factors none/);
+});
+
+Deno.test("a taken port is one clear line", async () => {
+  const holder = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { code, lines } = await new Child(["--port", String(holder.addr.port)]).ended();
+  holder.close();
+  assertEquals([code, lines.length], [1, 1]);
+  assertMatch(lines[0] ?? "", /Cannot listen on 127\.0\.0\.1:\d+: the port is in use/);
+});
+
+Deno.test("a bad flag is one line and code 2; help and version are code 0", async () => {
+  const bad = await new Child(["--prot", "1"]).ended();
+  assertEquals([bad.code, bad.lines.length], [2, 1]);
+  assertStringIncludes(bad.lines[0] ?? "", "did you mean '--port'?");
+  const help = await new Child(["--help"]).ended();
+  assertEquals([help.code, help.lines.length], [0, 0]);
+  assertStringIncludes(help.stdout, "--kv-memory");
+  const version = await new Child(["--version"]).ended();
+  assertEquals([version.code, version.stdout], [0, "lembas 0.0.0\n"]);
+});
