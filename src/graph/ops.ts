@@ -1,0 +1,195 @@
+/**
+ * The operations a model is made of, each with its formula, its arguments and its shape rule. The
+ * rule table is total: an operation without a rule does not compile. It knows no device.
+ *
+ * Activations are two-dimensional, `[tokens, features]`, throughout: `tokens` is batch × time,
+ * flattened; `grid` (int64 `[2]` = batch, time) says how, for the operations that care.
+ */
+import { sameShape, type Shape, showShape, type Value } from "./graph.ts";
+import type { DType } from "../runtime/device.ts";
+
+/** Arguments of each operation. Shapes: T tokens, N batch, S cache capacity, H heads, D head size. */
+export interface Ops {
+  /** `out[t] = table[ids[t]]`: ids [T] int32, table [V, d] → [T, d]. */
+  readonly embed: { readonly ids: Value; readonly table: Value };
+  /**
+   * `out = x / sqrt(mean(x²) + eps) · gamma` over each of `groups` equal parts of the features
+   * (arXiv 1910.07467; groups = heads for Qwen3's QK norm): x [T, groups·d], gamma [d].
+   */
+  readonly rmsNorm: {
+    readonly x: Value;
+    readonly gamma: Value;
+    readonly eps: number;
+    readonly groups: number;
+  };
+  /**
+   * `out = x · concat(weights)ᵀ + concat(biases)`: x [T, d_in], each weight [d_out_i, d_in], each
+   * bias [d_out_i] (none, or one a weight) → [T, Σ d_out_i]. Linears that read one input are one node.
+   */
+  readonly linear: {
+    readonly x: Value;
+    readonly weights: readonly Value[];
+    readonly biases: readonly Value[];
+  };
+  /**
+   * LoTR's branch (arXiv 2402.01376): for module m of this site,
+   * `out[:, offset_m …] = y[:, offset_m …] + ((x · A) · G_m) · B_m`, with G of the row of the batch
+   * that the token belongs to: x [T, d_in], y [T, d_out], a [d_in, r], cores [N, r, m·r] (G_m side
+   * by side, scale folded in), each b [r, d_m].
+   */
+  readonly lotr: {
+    readonly x: Value;
+    readonly y: Value;
+    readonly a: Value;
+    readonly cores: Value;
+    readonly b: readonly Value[];
+    readonly offsets: readonly number[];
+    readonly grid: Value;
+  };
+  /**
+   * Rotates q and k (RoFormer, arXiv 2104.09864, halves apart), writes k and v into the caches at
+   * each row's own position and attends causally (arXiv 2305.13245): qkv [T, (H + 2·KV)·D], caches
+   * [N, KV, S, D], lengths [N] int32 = tokens in the cache after this step, minus one; total [1]
+   * int32 = the largest of lengths + 1; cos, sin [positions, D/2]. Rows of a first prompt
+   * (time = total) are padded on the right. Scores are q·k · scale. window = tokens a position sees,
+   * itself included. → [T, H·D].
+   */
+  readonly attention: {
+    readonly qkv: Value;
+    readonly keys: Value;
+    readonly values: Value;
+    readonly lengths: Value;
+    readonly total: Value;
+    readonly cos: Value;
+    readonly sin: Value;
+    readonly grid: Value;
+    readonly heads: number;
+    readonly kvHeads: number;
+    readonly headDim: number;
+    readonly scale: number;
+    readonly window: number | undefined;
+  };
+  /** `out = a + b`, same shape. */
+  readonly add: { readonly a: Value; readonly b: Value };
+  /** `out = silu(x[:, :d]) · x[:, d:]` (arXiv 2002.05202): x [T, 2·d] = gate | up → [T, d]. */
+  readonly swiglu: { readonly x: Value };
+  /** Columns start … start + size - 1 of x [T, d] → [T, size]. */
+  readonly columns: { readonly x: Value; readonly start: number; readonly size: number };
+  /** Side by side: parts [T, d_i] → [T, Σ d_i]. */
+  readonly concat: { readonly parts: readonly Value[] };
+  /** `out[i] = x[index[i]]`: x [T, d], index [R] int32 → [R, d]. */
+  readonly rows: { readonly x: Value; readonly index: Value };
+  /** The largest |x| of each feature over all tokens, for calibration: x [T, d] → [d]. */
+  readonly channelMax: { readonly x: Value };
+}
+
+export type OpName = keyof Ops;
+
+/** What a node puts out. */
+export interface Inferred {
+  readonly dtype: DType;
+  readonly shape: Shape;
+}
+
+type ShapeRule<K extends OpName> = (args: Ops[K]) => Inferred;
+
+/** The shape rule of each operation. */
+export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
+  embed({ ids, table }) {
+    expect("embed", ids.dtype === "int32" && ids.shape.length === 1, "ids [T] int32", ids);
+    expect("embed", table.shape.length === 2, "table [V, d]", table);
+    return float([ids.shape[0], table.shape[1]]);
+  },
+  rmsNorm({ x, gamma, groups }) {
+    const features = matrix("rmsNorm", x);
+    const fits = sameShape(gamma.shape, [features / groups]);
+    expect("rmsNorm", fits, `gamma [${features / groups}]`, gamma);
+    return float(x.shape);
+  },
+  linear({ x, weights, biases }) {
+    const features = matrix("linear", x);
+    let out = 0;
+    for (const weight of weights) {
+      const fits = weight.shape.length === 2 && weight.shape[1] === features;
+      expect("linear", fits, `weight [d_out, ${features}]`, weight);
+      out += Number(weight.shape[0]);
+    }
+    if (biases.length > 0 && biases.length !== weights.length) {
+      throw new TypeError(`linear wants a bias a weight or none: got ${biases.length}`);
+    }
+    biases.forEach((bias, i) => {
+      const fits = bias.shape[0] === weights[i]?.shape[0];
+      expect("linear", fits, `bias [${weights[i]?.shape[0]}]`, bias);
+    });
+    return float([x.shape[0], out]);
+  },
+  lotr({ x, y, a, cores, b, offsets }) {
+    const features = matrix("lotr", x);
+    const width = matrix("lotr", y);
+    const rank = Number(a.shape[1]);
+    expect("lotr", sameShape(a.shape, [features, rank]), `a [${features}, r]`, a);
+    const fits = sameShape(cores.shape.slice(1), [rank, b.length * rank]);
+    expect("lotr", fits, `cores [N, ${rank}, ${b.length * rank}]`, cores);
+    b.forEach((factor, i) => {
+      const end = (offsets[i] ?? NaN) + Number(factor.shape[1]);
+      const good = factor.shape[0] === rank && end <= width;
+      expect("lotr", good, `b [${rank}, d_m] within ${width} columns`, factor);
+    });
+    return float(y.shape);
+  },
+  attention({ qkv, keys, values, lengths, total, cos, sin, heads, kvHeads, headDim }) {
+    const width = (heads + 2 * kvHeads) * headDim;
+    expect("attention", matrix("attention", qkv) === width, `qkv [T, ${width}]`, qkv);
+    for (const cache of [keys, values]) {
+      const [, kv, , dim] = cache.shape;
+      expect("attention", kv === kvHeads && dim === headDim, "cache [N, KV, S, D]", cache);
+    }
+    for (const table of [cos, sin]) {
+      expect("attention", table.shape[1] === headDim / 2, `table [P, ${headDim / 2}]`, table);
+    }
+    for (const counts of [lengths, total]) {
+      expect("attention", counts.dtype === "int32", "int32 counts", counts);
+    }
+    return float([qkv.shape[0], heads * headDim]);
+  },
+  add({ a, b }) {
+    expect("add", sameShape(a.shape, b.shape), showShape(a.shape), b);
+    return float(a.shape);
+  },
+  swiglu({ x }) {
+    return float([x.shape[0], matrix("swiglu", x) / 2]);
+  },
+  columns({ x, start, size }) {
+    expect("columns", start + size <= matrix("columns", x), `${start + size} columns or more`, x);
+    return float([x.shape[0], size]);
+  },
+  concat({ parts }) {
+    const width = parts.reduce((sum, part) => sum + matrix("concat", part), 0);
+    return float([parts[0]?.shape[0], width]);
+  },
+  rows({ x, index }) {
+    expect("rows", index.dtype === "int32", "index int32", index);
+    return float([index.shape[0], matrix("rows", x)]);
+  },
+  channelMax({ x }) {
+    return float([matrix("channelMax", x)]);
+  },
+};
+
+function float(shape: readonly (Shape[number] | undefined)[]): Inferred {
+  return { dtype: "float32", shape: shape.map((dim) => dim ?? "?") };
+}
+
+/** Features of a `[T, d]` value. */
+function matrix(op: string, value: Value): number {
+  const features = value.shape[1];
+  if (value.shape.length === 2 && typeof features === "number") return features;
+  throw new TypeError(`${op} wants [T, d], got ${value.name} ${showShape(value.shape)}`);
+}
+
+function expect(op: string, fits: boolean, wanted: string, got: Value): void {
+  if (fits) return;
+  throw new TypeError(
+    `${op} wants ${wanted}, got ${got.name} ${got.dtype} ${showShape(got.shape)}`,
+  );
+}

@@ -1,0 +1,186 @@
+/**
+ * A decoder's parameters as its graph names them: the checkpoint's weights with everything folded in
+ * that can be (the attention scale, SmoothQuant's channel scales, arXiv 2211.10438), RoPE tables, and
+ * the factors of a hook scaled to match. It knows no graph and no device.
+ *
+ * Folding changes no product: an input channel divided by c meets a weight column multiplied by c.
+ * A branch that reads the divided input x/c takes diag(c)·A; one whose output is divided takes B/c.
+ */
+import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
+import { ropeTables } from "../checkpoint/rope.ts";
+import type { ParameterSource } from "../graph/graph.ts";
+import type { AffineBlocks, BlockSource } from "../graph/quantise.ts";
+import { readAffineBlocks } from "./blocks.ts";
+import { type LinearHook, type ModuleName, SITE_OF, type SiteName } from "./hook.ts";
+
+/** Channel scales of each layer's sites: activations are divided by them. */
+export type Smoothing = readonly Readonly<Record<SiteName, Float32Array>>[];
+
+/** Names of the parameters of a decoder graph. */
+export const names = {
+  embedding: "model.embed_tokens.weight",
+  head: "lm_head.weight",
+  norm: "model.norm.weight",
+  cos: "rope.cos",
+  sin: "rope.sin",
+  attentionNorm: (layer: number) => `model.layers.${layer}.input_layernorm.weight`,
+  mlpNorm: (layer: number) => `model.layers.${layer}.post_attention_layernorm.weight`,
+  headNorm: (layer: number, which: "q" | "k") =>
+    `model.layers.${layer}.self_attn.${which}_norm.weight`,
+  linear: (layer: number, module: ModuleName, what: "weight" | "bias" = "weight") =>
+    `model.layers.${layer}.${PART[SITE_OF[module]]}.${module}.${what}`,
+  a: (layer: number, site: SiteName) => `lotr.${layer}.a.${site}`,
+  b: (layer: number, module: ModuleName) => `lotr.${layer}.b.${module}`,
+} as const;
+
+const PART: Readonly<Record<SiteName, string>> = {
+  "attn_in": "self_attn",
+  "attn_out": "self_attn",
+  "mlp_in": "mlp",
+  "mlp_mid": "mlp",
+};
+
+/** Multipliers of a weight's rows (outputs) and columns (inputs); undefined = all ones. */
+interface Scales {
+  readonly rows: ArrayLike<number> | undefined;
+  readonly columns: ArrayLike<number> | undefined;
+}
+
+/** Everything a decoder graph reads, by the names above. */
+export class DecoderParameters implements ParameterSource, BlockSource {
+  readonly #checkpoint: Checkpoint;
+  readonly #hook: LinearHook | undefined;
+  readonly #smoothing: Smoothing | undefined;
+  readonly #rope: { readonly cos: Float32Array; readonly sin: Float32Array };
+
+  /** `positions`: rows of the RoPE tables. */
+  constructor(
+    checkpoint: Checkpoint,
+    positions: number,
+    options: { readonly hook?: LinearHook; readonly smoothing?: Smoothing } = {},
+  ) {
+    this.#checkpoint = checkpoint;
+    this.#hook = options.hook;
+    this.#smoothing = options.smoothing;
+    this.#rope = ropeTables(checkpoint.config, positions);
+  }
+
+  read(name: string): Float32Array {
+    if (name === names.cos) return this.#rope.cos;
+    if (name === names.sin) return this.#rope.sin;
+    const factor = /^lotr\.(\d+)\.([ab])\.(.+)$/.exec(name);
+    if (factor !== null) return this.#factor(Number(factor[1]), factor[2] === "a", factor[3]);
+    const data = this.#checkpoint.weights.read(name);
+    const { rows, columns } = this.#scales(name);
+    const width = this.#checkpoint.weights.info(name).shape.at(-1) ?? 1;
+    return scaled(data, data.length === width ? 1 : width, rows, columns);
+  }
+
+  /** 4-bit blocks as the checkpoint stores them, where folding changes whole rows at most. */
+  readBlocks(name: string): AffineBlocks | undefined {
+    const { rows, columns } = this.#scales(name);
+    const blocks = columns === undefined
+      ? readAffineBlocks(this.#checkpoint.weights, name)
+      : undefined;
+    if (blocks === undefined || rows === undefined) return blocks;
+    const perRow = (this.#checkpoint.weights.info(name).shape[1] ?? 0) / 32;
+    return {
+      q: blocks.q,
+      scales: scaled(blocks.scales, perRow, rows, undefined),
+      minimums: scaled(blocks.minimums, perRow, rows, undefined),
+    };
+  }
+
+  #scales(name: string): Scales {
+    const { config } = this.#checkpoint;
+    const match = /^model\.layers\.(\d+)\.(?:\w+\.)?(\w+)\.(weight|bias)$/.exec(name);
+    if (match === null) return { rows: undefined, columns: undefined };
+    const [, layer, part, what] = match;
+    const smooth = this.#smoothing?.[Number(layer)];
+    if (part === "q_norm") {
+      return { rows: filled(config.headDim, queryScale(config)), columns: undefined };
+    }
+    if (part === "input_layernorm") return { rows: inverse(smooth?.attn_in), columns: undefined };
+    if (part === "post_attention_layernorm") {
+      return { rows: inverse(smooth?.mlp_in), columns: undefined };
+    }
+    if (!(part in SITE_OF)) return { rows: undefined, columns: undefined };
+    const module = part as ModuleName;
+    const columns = what === "weight" ? smooth?.[SITE_OF[module]] : undefined;
+    return { rows: this.#outputScale(Number(layer), module), columns };
+  }
+
+  /** What a module's outputs are multiplied by. */
+  #outputScale(layer: number, module: ModuleName): ArrayLike<number> | undefined {
+    const { config } = this.#checkpoint;
+    const smooth = this.#smoothing?.[layer];
+    switch (module) {
+      case "q_proj":
+        return config.qkNorm
+          ? undefined
+          : filled(config.numHeads * config.headDim, queryScale(config));
+      case "v_proj":
+        return smooth && inverse(perKvChannel(smooth.attn_out, config));
+      case "up_proj":
+        return inverse(smooth?.mlp_mid);
+      default:
+        return undefined;
+    }
+  }
+
+  #factor(layer: number, isA: boolean, name: string): Float32Array {
+    const hook = this.#hook;
+    if (hook === undefined) throw new TypeError(`internal: factor ${name} without a hook`);
+    if (isA) {
+      const site = name as SiteName;
+      return scaled(hook.a(site), hook.rank, this.#smoothing?.[layer]?.[site], undefined);
+    }
+    const module = name as ModuleName;
+    const b = hook.b(module);
+    return scaled(b, b.length / hook.rank, undefined, this.#outputScale(layer, module));
+  }
+}
+
+/** The attention scale goes into q, so that the attention kernel's product has none. */
+export function queryScale(config: DecoderConfig): number {
+  return 1 / Math.sqrt(config.headDim);
+}
+
+/**
+ * Scales of the o projection's inputs, given per query head, as scales of v's outputs: heads that
+ * share a key-value head share its scale (`smooth.ts` makes them equal).
+ */
+function perKvChannel(scales: Float32Array, config: DecoderConfig): Float32Array {
+  const { headDim, numKvHeads, numHeads } = config;
+  const group = numHeads / numKvHeads;
+  const out = new Float32Array(numKvHeads * headDim);
+  for (let i = 0; i < out.length; i++) {
+    out[i] = scales[Math.floor(i / headDim) * group * headDim + i % headDim];
+  }
+  return out;
+}
+
+/** data[r][c] · rows[r] · columns[c]. */
+function scaled(
+  data: Float32Array,
+  width: number,
+  rows: ArrayLike<number> | undefined,
+  columns: ArrayLike<number> | undefined,
+): Float32Array {
+  if (rows === undefined && columns === undefined) return data;
+  const out = new Float32Array(data.length);
+  for (let r = 0; r * width < data.length; r++) {
+    const start = r * width;
+    const row = rows?.[r] ?? 1;
+    for (let c = 0; c < width; c++) out[start + c] = data[start + c] * row * (columns?.[c] ?? 1);
+  }
+  return out;
+}
+
+function inverse(scales: Float32Array | undefined): Float32Array | undefined {
+  return scales?.map((scale) => 1 / scale);
+}
+
+function filled(length: number, value: number): Float32Array {
+  return new Float32Array(length).fill(value);
+}
