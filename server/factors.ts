@@ -20,6 +20,7 @@ import {
   stackOf,
   svdFactors,
   writeFactors,
+  writePeftDirectory,
 } from "../adapters/mod.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import type { ModuleName } from "../src/models/hook.ts";
@@ -30,6 +31,8 @@ const HELP = `Make a factor set:
                     [--modules ${DEFAULT_MODULES.join(",")}] [--float16]
 Show a factor or core file:
   deno task factors inspect FILE...
+Write a core as a PEFT LoRA directory:
+  deno task factors export --core FILE --factors FILE --out DIR [--base NAME]
 
 random    A and B orthonormal, spanning random directions; needs no weights (default)
 gaussian  A and B ~ N(0, 1) and s = 1/rank, as in arXiv 2402.01376
@@ -46,22 +49,50 @@ export interface MakeFlags {
   readonly out: string;
 }
 
+export interface ExportFlags {
+  readonly core: string;
+  readonly factors: string;
+  /** The directory to write. */
+  readonly out: string;
+  /** What PEFT users load the base by. */
+  readonly baseModel: string;
+}
+
 /** What a command line asks for. */
 export type FactorsCommand =
   | { readonly type: "help" }
   | { readonly type: "make"; readonly flags: MakeFlags }
-  | { readonly type: "inspect"; readonly files: readonly string[] };
+  | { readonly type: "inspect"; readonly files: readonly string[] }
+  | { readonly type: "export"; readonly flags: ExportFlags };
 
 /**
  * Reads a command line.
  * @throws {TypeError | RangeError} with one line that says what is wrong and what would be right
  */
 export function parseFactorsCommand(args: readonly string[]): FactorsCommand {
-  const parsed = parseArgs([...args], {
-    string: ["model", "maker", "rank", "modules", "seed", "out"],
+  const flags = parseFlags(args);
+  const [command, ...rest] = flags._.map(String);
+  if (flags.help || command === undefined) return { type: "help" };
+  if (command === "inspect") {
+    if (rest.length === 0) refuse("inspect needs a file");
+    return { type: "inspect", files: rest };
+  }
+  if (rest.length > 0) refuse(`'${rest[0]}' is no flag`);
+  if (command === "make") return { type: "make", flags: makeFlags(flags) };
+  if (command !== "export") refuse(`unknown command '${command}'`);
+  const core = flags.core || refuse("--core is missing: a core file");
+  const factors = flags.factors || refuse("--factors is missing: its factor file");
+  const out = flags.out || refuse("--out is missing: the directory to write");
+  return { type: "export", flags: { core, factors, out, baseModel: flags.base } };
+}
+
+function parseFlags(args: readonly string[]) {
+  return parseArgs([...args], {
+    string: ["base", "core", "factors", "maker", "model", "modules", "out", "rank", "seed"],
     boolean: ["float16", "help"],
     alias: { help: "h" },
     default: {
+      base: "HuggingFaceTB/SmolLM2-135M-Instruct",
       maker: "random",
       rank: `${DEFAULT_RANK}`,
       modules: DEFAULT_MODULES.join(),
@@ -69,27 +100,19 @@ export function parseFactorsCommand(args: readonly string[]): FactorsCommand {
     },
     unknown: (arg, key) => key === undefined ? undefined : refuse(`unknown flag ${arg}`),
   });
-  const [command, ...rest] = parsed._.map(String);
-  if (parsed.help || command === undefined) return { type: "help" };
-  if (command === "inspect") {
-    if (rest.length === 0) refuse("inspect needs a file");
-    return { type: "inspect", files: rest };
-  }
-  if (command !== "make" || rest.length > 0) refuse(`unknown command '${parsed._.join(" ")}'`);
-  const maker = MAKERS.find((name) => name === parsed.maker);
-  if (maker === undefined) refuse(`--maker is '${parsed.maker}', known are ${MAKERS.join(", ")}`);
-  if (!parsed.out) refuse("--out is missing: the file to write");
+}
+
+function makeFlags(flags: ReturnType<typeof parseFlags>): MakeFlags {
+  const maker = MAKERS.find((name) => name === flags.maker);
+  if (maker === undefined) refuse(`--maker is '${flags.maker}', known are ${MAKERS.join(", ")}`);
   return {
-    type: "make",
-    flags: {
-      model: parsed.model,
-      maker,
-      rank: whole("rank", parsed.rank, MAX_RANK),
-      modules: parseModules(parsed.modules.split(",")),
-      seed: whole("seed", parsed.seed, 2 ** 32 - 1),
-      storage: parsed.float16 ? "float16" : "float32",
-      out: parsed.out,
-    },
+    model: flags.model,
+    maker,
+    rank: whole("rank", flags.rank, MAX_RANK),
+    modules: parseModules(flags.modules.split(",")),
+    seed: whole("seed", flags.seed, 2 ** 32 - 1),
+    storage: flags.float16 ? "float16" : "float32",
+    out: flags.out || refuse("--out is missing: the file to write"),
   };
 }
 
@@ -135,8 +158,20 @@ async function make(flags: MakeFlags): Promise<void> {
 
 async function inspect(files: readonly string[]): Promise<void> {
   for (const file of files) {
-    console.log(JSON.stringify({ file, ...describeFile(await Deno.readFile(file)) }));
+    const bytes = await Deno.readFile(file);
+    try {
+      console.log(JSON.stringify({ file, ...describeFile(bytes) }));
+    } catch (error) {
+      throw new TypeError(`${file}: ${error instanceof Error ? error.message : error}`);
+    }
   }
+}
+
+async function exportCore({ core, factors, out, baseModel }: ExportFlags): Promise<void> {
+  const [coreBytes, factorBytes] = [await Deno.readFile(core), await Deno.readFile(factors)];
+  const content = readCore(coreBytes);
+  await writePeftDirectory(out, content, readFactors(factorBytes), { baseModel });
+  console.log(JSON.stringify({ out, core: content.digest, rank: content.rank }));
 }
 
 function showProgress(done: number, total: number, what: string): void {
@@ -165,6 +200,8 @@ async function main(args: readonly string[]): Promise<void> {
       return await make(command.flags);
     case "inspect":
       return await inspect(command.files);
+    case "export":
+      return await exportCore(command.flags);
   }
 }
 
