@@ -1,0 +1,57 @@
+/**
+ * Adapters to measure with: a random factor set of any rank, and as many different random cores as a
+ * bench wants, in memory or as files. It knows no quality: these cores only have to cost what trained
+ * ones cost, and to be small enough that the text stays text.
+ */
+import { type Core, coreFrom, toResident } from "../adapters/core.ts";
+import type { FactorSet } from "../adapters/factors.ts";
+import { writeCore, writeFactors } from "../adapters/format.ts";
+import { randomFactors } from "../adapters/makers.ts";
+import { gaussian } from "../adapters/random.ts";
+import type { Stack } from "../adapters/stack.ts";
+import type { ResidentCore } from "../src/engine/model.ts";
+
+/** Standard deviation of a core's elements. */
+const SPREAD = 0.02;
+
+/** Orthonormal random factors on q and v. */
+export function benchFactors(stack: Stack, rank: number): FactorSet {
+  return randomFactors({ stack, rank, seed: 1 });
+}
+
+/** Core number k of an endless row of different ones. */
+export function benchCore(factors: FactorSet, k: number): Core {
+  const { layers, modules, rank } = factors;
+  const values = gaussian(k, 7, layers * modules.length * rank ** 2);
+  return coreFrom(factors, rank, Float32Array.from(values, (value) => SPREAD * value));
+}
+
+/** Cores 0 … count-1 as a lane wants them. */
+export function residentCores(factors: FactorSet, count: number): readonly ResidentCore[] {
+  return Array.from({ length: count }, (_, k) => toResident(benchCore(factors, k), factors));
+}
+
+/** Files for a server: a factor set and `count` cores in float16. */
+export interface Shelf {
+  readonly directory: string;
+  readonly factors: string;
+  readonly cores: readonly string[];
+}
+
+/** Writes a factor set and its cores into a directory. */
+export async function writeShelf(
+  factors: FactorSet,
+  count: number,
+  directory: string,
+): Promise<Shelf> {
+  await Deno.mkdir(`${directory}/cores`, { recursive: true });
+  const path = `${directory}/factors.safetensors`;
+  await Deno.writeFile(path, writeFactors(factors));
+  const cores: string[] = [];
+  for (let k = 0; k < count; k++) {
+    const file = `${directory}/cores/a${k}.safetensors`;
+    await Deno.writeFile(file, writeCore(benchCore(factors, k), "float16"));
+    cores.push(file);
+  }
+  return { directory: `${directory}/cores`, factors: path, cores };
+}

@@ -1,0 +1,47 @@
+/**
+ * A batch model that answers at once: what is left when it stands in for the real one is everything
+ * but ONNX Runtime. It keeps no keys and values; its tokens are ordinary ones of the vocabulary.
+ */
+import type { BatchModel, KvBlock, PrefillRow, Sampled, SampleRow } from "../src/engine/model.ts";
+
+const NOTHING: KvBlock = { length: 0, byteLength: 0, release: () => {} };
+
+export class InstantModel implements BatchModel {
+  readonly maxContext = 2048;
+  readonly kvBytesPerToken = 1;
+  readonly prefillTokens = 1024;
+  #drawn = 0;
+
+  /** `tokens`: ids to answer with, in turn. */
+  constructor(
+    readonly vocabSize: number,
+    readonly maxBatch: number,
+    readonly tokens: readonly number[],
+  ) {}
+
+  setCore(): void {}
+
+  prefill(_rows: readonly PrefillRow[]): Promise<void> {
+    return Promise.resolve();
+  }
+
+  decode(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  sample(rows: readonly SampleRow[]): Promise<readonly Sampled[]> {
+    return Promise.resolve(rows.map(() => ({
+      token: this.tokens[this.#drawn++ % this.tokens.length] ?? 0,
+    })));
+  }
+
+  move(): void {}
+
+  free(): void {}
+
+  save(): KvBlock {
+    return NOTHING;
+  }
+
+  load(): void {}
+}
