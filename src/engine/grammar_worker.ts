@@ -89,12 +89,15 @@ class Matchers {
 }
 
 /** The library aborts where others throw, and says why on the console only. */
-const said: string[] = [];
-console.error = console.warn = console.log = (...words: unknown[]) => {
-  said.push(words.join(" "));
-};
+function listen(): string[] {
+  const said: string[] = [];
+  console.error = console.warn = console.log = (...words: unknown[]) => {
+    said.push(words.join(" "));
+  };
+  return said;
+}
 
-function reasonOf(error: unknown): string {
+function reasonOf(error: unknown, said: readonly string[]): string {
   const fatal = said.findLast((line) => line.startsWith("[FATAL]"));
   const text = fatal?.replace(/^\[FATAL\] \S+: /, "").replace(/^Check failed: .* is false: /, "");
   return text ?? (error instanceof Error ? error.message : String(error));
@@ -122,6 +125,7 @@ async function begin(order: GrammarOrder & { readonly type: "init" }): Promise<M
 }
 
 function serve(): void {
+  const said = listen();
   let matchers: Promise<Matchers> | undefined;
   let line: Promise<void> = Promise.resolve();
   scope.onmessage = ({ data }) => {
@@ -136,7 +140,7 @@ function serve(): void {
       else if (order.type === "accept") await own?.accept(order.id, order.token);
       else own?.dispose(order.id);
     } catch (error) {
-      scope.postMessage({ type: "failed", id: order.id, reason: reasonOf(error) }, []);
+      scope.postMessage({ type: "failed", id: order.id, reason: reasonOf(error, said) }, []);
     }
   }
 }

@@ -3,6 +3,7 @@
  * schema is read here first: what would be lost is refused by name and place, and what the library's
  * strict mode would narrow too far is spelled out. It knows no grammar.
  */
+import { jsonPattern, lengthPattern } from "./json_pattern.ts";
 
 type Schema = { readonly [keyword: string]: unknown };
 
@@ -86,7 +87,7 @@ function read(schema: unknown, path: string, place: Place): unknown {
   const read: Record<string, unknown> = { ...withoutAnnotations(schema), ...definitions };
   if (types.length > 0 && schema.type === undefined) read.type = types[0];
   checkRanges(schema, path);
-  if (types.includes("string")) checkString(schema, path);
+  if (types.includes("string")) Object.assign(read, readString(schema, path));
   if (types.includes("array")) Object.assign(read, readArray(schema, path, inner));
   if (types.includes("object")) Object.assign(read, readObject(schema, path, inner));
   return read;
@@ -201,15 +202,32 @@ function checkOrder(least: unknown, most: unknown, path: string): void {
   }
 }
 
-function checkString(schema: Schema, path: string): void {
-  const { pattern, format } = schema;
+/** Lengths become a pattern too: the library's own would let bare control characters through. */
+function readString(schema: Schema, path: string): Record<string, unknown> {
+  const { pattern, format, minLength, maxLength } = schema;
   if (format !== undefined && (typeof format !== "string" || !FORMATS.includes(format))) {
     refuse(`${path}/format`, `is ${JSON.stringify(format)}, not one of ${FORMATS.join(", ")}`);
   }
-  if (pattern === undefined) return;
-  if (typeof pattern !== "string") refuse(`${path}/pattern`, "is not a string");
-  for (const keyword of ["minLength", "maxLength", "format"]) {
-    if (keyword in schema) refuse(`${path}/${keyword}`, "cannot stand beside pattern");
+  const first = ["pattern", "format"].find((keyword) => keyword in schema);
+  for (const keyword of ["format", "minLength", "maxLength"]) {
+    if (first !== undefined && keyword !== first && keyword in schema) {
+      refuse(`${path}/${keyword}`, `cannot stand beside ${first}`);
+    }
+  }
+  if (pattern !== undefined) return { pattern: readPattern(pattern, `${path}/pattern`) };
+  if (minLength === undefined && maxLength === undefined) return {};
+  const most = maxLength === undefined ? undefined : Number(maxLength);
+  const lengths = { minLength: undefined, maxLength: undefined };
+  return { ...lengths, pattern: lengthPattern(Number(minLength ?? 0), most) };
+}
+
+function readPattern(pattern: unknown, path: string): string {
+  if (typeof pattern !== "string") refuse(path, "is not a string");
+  try {
+    return jsonPattern(pattern, MOST_REPETITIONS);
+  } catch (error) {
+    if (error instanceof TypeError) refuse(path, `cannot be expressed: ${error.message}`);
+    throw error;
   }
 }
 

@@ -1,0 +1,122 @@
+/**
+ * The cores of a lane's slots, laid out as the graph reads them: for each layer and site one tensor
+ * `[slots, r, m·r]`, rewritten only when a slot gets another core. It knows no store and no tenant.
+ */
+import type { Device, Tensor } from "../runtime/device.ts";
+import { modulesOf } from "../models/decoder.ts";
+import { type LinearHook, type SiteName, SITES } from "../models/hook.ts";
+import type { ResidentCore } from "./model.ts";
+
+interface Site {
+  readonly name: SiteName;
+  /** Positions of its modules among the core's. */
+  readonly modules: readonly number[];
+  /** One a layer. */
+  readonly tensors: readonly Tensor[];
+}
+
+/** A view of one layer's and site's cores over some slots. */
+export interface CoreView {
+  readonly layer: number;
+  readonly site: SiteName;
+  readonly tensor: Tensor;
+}
+
+export class CoreSlots {
+  readonly #device: Device;
+  readonly #rank: number;
+  readonly #moduleCount: number;
+  readonly #sites: readonly Site[];
+  readonly #held: (ResidentCore | undefined)[];
+  readonly #views = new Map<string, readonly CoreView[]>();
+
+  constructor(
+    device: Device,
+    hook: Pick<LinearHook, "rank" | "modules"> | undefined,
+    layers: number,
+    slots: number,
+  ) {
+    this.#device = device;
+    this.#rank = hook?.rank ?? 0;
+    this.#moduleCount = hook?.modules.length ?? 0;
+    this.#held = new Array<undefined>(slots).fill(undefined);
+    this.#sites = hook === undefined ? [] : SITES.flatMap((name) => {
+      const modules = modulesOf(hook, name).map((module) => hook.modules.indexOf(module));
+      if (modules.length === 0) return [];
+      const shape = [slots, hook.rank, modules.length * hook.rank];
+      const tensors = Array.from({ length: layers }, () => device.tensor("float32", shape));
+      return [{ name, modules, tensors }];
+    });
+  }
+
+  /**
+   * Gives a slot its core; undefined = the base (zeros).
+   * @throws {RangeError} where the core has another size than the factor set's.
+   */
+  set(slot: number, core: ResidentCore | undefined): void {
+    if (this.#held[slot]?.digest === core?.digest) return;
+    if (core !== undefined) this.#check(core);
+    this.#held[slot] = core;
+    for (const site of this.#sites) {
+      site.tensors.forEach((tensor, layer) => this.#write(site, tensor, layer, slot, core));
+    }
+  }
+
+  move(from: number, to: number): void {
+    this.set(to, this.#held[from]);
+  }
+
+  /** Views over slots first … first + count - 1. Kept: asking again costs nothing. */
+  views(first: number, count: number): readonly CoreView[] {
+    const key = `${first}+${count}`;
+    let views = this.#views.get(key);
+    if (views === undefined) {
+      views = this.#sites.flatMap((site) =>
+        site.tensors.map((tensor, layer) => {
+          const [, rank, width] = tensor.shape;
+          const view = this.#device.view(tensor, first * rank * width, [count, rank, width]);
+          return { layer, site: site.name, tensor: view };
+        })
+      );
+      this.#views.set(key, views);
+    }
+    return views;
+  }
+
+  release(): void {
+    for (const views of this.#views.values()) for (const { tensor } of views) tensor.release();
+    for (const { tensors } of this.#sites) for (const tensor of tensors) tensor.release();
+  }
+
+  #check(core: ResidentCore): void {
+    const layers = this.#sites[0]?.tensors.length ?? 0;
+    const expected = layers * this.#rank * this.#rank * this.#moduleCount;
+    if (core.data.length === expected) return;
+    throw new RangeError(
+      `Cannot use core ${core.digest}: it has ${core.data.length} numbers, ` +
+        `this factor set's cores have ${expected}`,
+    );
+  }
+
+  #write(
+    site: Site,
+    { data }: Tensor,
+    layer: number,
+    slot: number,
+    core: ResidentCore | undefined,
+  ): void {
+    if (!(data instanceof Float32Array)) throw new TypeError("internal: cores not in host memory");
+    const rank = this.#rank;
+    const width = site.modules.length * rank;
+    const start = slot * rank * width;
+    if (core === undefined) return void data.fill(0, start, start + rank * width);
+    const row = this.#moduleCount * rank;
+    for (let i = 0; i < rank; i++) {
+      const from = (layer * rank + i) * row;
+      site.modules.forEach((module, m) => {
+        const part = core.data.subarray(from + module * rank, from + (module + 1) * rank);
+        data.set(part, start + i * width + m * rank);
+      });
+    }
+  }
+}

@@ -1,0 +1,164 @@
+/**
+ * Keys and values of a lane's slots: one tensor each a layer, `[slots, KV, capacity, D]`, reserved
+ * at full size and touched page by page as rows grow. It moves, saves, loads and frees rows; a step
+ * copies nothing. It knows no sequence and no model.
+ */
+import type { Device, Tensor } from "../runtime/device.ts";
+import type { KvBlock } from "./model.ts";
+
+export interface KvShape {
+  readonly layers: number;
+  readonly slots: number;
+  readonly kvHeads: number;
+  readonly capacity: number;
+  readonly headDim: number;
+}
+
+/** Caches of one layer over some slots. */
+export interface KvViews {
+  readonly keys: Tensor;
+  readonly values: Tensor;
+}
+
+/** A saved piece of a row: `[layers × 2, KV, length, D]`. */
+class HostBlock implements KvBlock {
+  constructor(readonly length: number, readonly data: Float32Array) {}
+
+  get byteLength(): number {
+    return this.data.byteLength;
+  }
+
+  release(): void {}
+}
+
+export class KvCache {
+  readonly #device: Device;
+  readonly #shape: KvShape;
+  /** Keys and values by turns, layer by layer. */
+  readonly #tensors: readonly Tensor[];
+  readonly #arrays: readonly Float32Array[];
+  readonly #views = new Map<string, readonly KvViews[]>();
+  /** Tokens of each slot that may have touched memory. */
+  readonly #touched: number[];
+
+  constructor(device: Device, shape: KvShape) {
+    const { layers, slots, kvHeads, capacity, headDim } = shape;
+    this.#device = device;
+    this.#shape = shape;
+    this.#touched = new Array<number>(slots).fill(0);
+    this.#tensors = Array.from(
+      { length: layers * 2 },
+      () => device.tensor("float32", [slots, kvHeads, capacity, headDim]),
+    );
+    this.#arrays = this.#tensors.map(({ data }) => {
+      if (data instanceof Float32Array) return data;
+      throw new TypeError("internal: keys and values are not in host memory");
+    });
+  }
+
+  /** Bytes that one token of one slot takes. */
+  static bytesPerToken({ layers, kvHeads, headDim }: Omit<KvShape, "slots" | "capacity">): number {
+    return layers * 2 * kvHeads * headDim * Float32Array.BYTES_PER_ELEMENT;
+  }
+
+  /** Each layer's caches over slots first … first + count - 1. Kept: asking again costs nothing. */
+  views(first: number, count: number): readonly KvViews[] {
+    const key = `${first}+${count}`;
+    let views = this.#views.get(key);
+    if (views === undefined) {
+      views = Array.from({ length: this.#shape.layers }, (_, layer) => ({
+        keys: this.#view(layer * 2, first, count),
+        values: this.#view(layer * 2 + 1, first, count),
+      }));
+      this.#views.set(key, views);
+    }
+    return views;
+  }
+
+  /** Says that a slot now holds up to `length` tokens. */
+  touch(slot: number, length: number): void {
+    if (length > this.#touched[slot]) this.#touched[slot] = length;
+  }
+
+  /** Copies the first `length` tokens of a slot over another's. */
+  move(from: number, to: number, length: number): void {
+    this.touch(to, length);
+    const { kvHeads, headDim } = this.#shape;
+    for (const array of this.#arrays) {
+      for (let head = 0; head < kvHeads; head++) {
+        const start = this.#offset(from, head, 0);
+        array.copyWithin(this.#offset(to, head, 0), start, start + length * headDim);
+      }
+    }
+  }
+
+  /** Gives back the pages behind the first `keep` tokens of a slot. */
+  free(slot: number, keep: number): void {
+    const touched = this.#touched[slot];
+    if (touched <= keep) return;
+    const { kvHeads, headDim } = this.#shape;
+    for (const tensor of this.#tensors) {
+      for (let head = 0; head < kvHeads; head++) {
+        this.#device.discard(tensor, this.#offset(slot, head, keep), (touched - keep) * headDim);
+      }
+    }
+    this.#touched[slot] = keep;
+  }
+
+  /** Copies tokens start … end - 1 of a slot out. */
+  save(slot: number, start: number, end: number): KvBlock {
+    const { kvHeads, headDim } = this.#shape;
+    const size = (end - start) * headDim;
+    const data = new Float32Array(this.#arrays.length * kvHeads * size);
+    let at = 0;
+    for (const array of this.#arrays) {
+      for (let head = 0; head < kvHeads; head++) {
+        const from = this.#offset(slot, head, start);
+        data.set(array.subarray(from, from + size), at);
+        at += size;
+      }
+    }
+    return new HostBlock(end - start, data);
+  }
+
+  /**
+   * Copies a saved block into a slot.
+   * @throws {TypeError} where the block was saved by another kind of cache.
+   */
+  load(slot: number, start: number, block: KvBlock): void {
+    if (!(block instanceof HostBlock)) {
+      throw new TypeError("internal: the block was saved by another kind of cache");
+    }
+    const { kvHeads, headDim } = this.#shape;
+    const size = block.length * headDim;
+    this.touch(slot, start + block.length);
+    let at = 0;
+    for (const array of this.#arrays) {
+      for (let head = 0; head < kvHeads; head++) {
+        array.set(block.data.subarray(at, at + size), this.#offset(slot, head, start));
+        at += size;
+      }
+    }
+  }
+
+  release(): void {
+    for (const views of this.#views.values()) {
+      for (const { keys, values } of views) {
+        keys.release();
+        values.release();
+      }
+    }
+    for (const tensor of this.#tensors) tensor.release();
+  }
+
+  #view(index: number, first: number, count: number): Tensor {
+    const { kvHeads, capacity, headDim } = this.#shape;
+    const shape = [count, kvHeads, capacity, headDim];
+    return this.#device.view(this.#tensors[index], this.#offset(first, 0, 0), shape);
+  }
+
+  #offset(slot: number, head: number, position: number): number {
+    const { kvHeads, capacity, headDim } = this.#shape;
+    return ((slot * kvHeads + head) * capacity + position) * headDim;
+  }
+}
