@@ -1,7 +1,8 @@
 /**
  * The registry of adapters as the routes see it. It owns the translation of names and errors; what
- * a path may name and how it is read is the reader's.
+ * a path may name and how it is read is the directory's.
  */
+import type { AdapterDirectory } from "../adapters/directory.ts";
 import type { AdapterEntry as RegistryEntry, AdapterRegistry } from "../adapters/registry.ts";
 import type {
   AdapterCatalog,
@@ -11,23 +12,14 @@ import type {
   LoadedAdapter,
 } from "./context.ts";
 
-/**
- * Reads a core file or PEFT LoRA directory below the adapters' directory and registers it.
- * @throws as `AdapterCatalog.load` does.
- */
-export type AdapterReader = (
-  name: string,
-  path: string,
-  options: { readonly allowLossy: boolean },
-) => Promise<RegistryEntry>;
-
 export class RegistryCatalog implements AdapterCatalog {
   readonly #registry: AdapterRegistry;
-  readonly #read: AdapterReader;
+  readonly #directory: AdapterDirectory | undefined;
 
-  constructor(registry: AdapterRegistry, read: AdapterReader) {
+  /** Without a directory no path is read; cores inside requests still work. */
+  constructor(registry: AdapterRegistry, directory: AdapterDirectory | undefined) {
     this.#registry = registry;
-    this.#read = read;
+    this.#directory = directory;
   }
 
   list(): readonly AdapterEntry[] {
@@ -46,8 +38,11 @@ export class RegistryCatalog implements AdapterCatalog {
   }
 
   async load(name: string, path: string, options: AdapterLoadOptions): Promise<LoadedAdapter> {
+    if (this.#directory === undefined) {
+      throw new TypeError("Cannot read a path: the server was started without --adapters");
+    }
     const { allowLossy } = options;
-    const entry = await this.#read(name, path, { allowLossy });
+    const { entry } = await this.#directory.load({ name, path, allowLossy });
     return { entry: toEntry(entry), residual: entry.residual };
   }
 

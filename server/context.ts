@@ -69,9 +69,7 @@ export interface AdapterCatalog {
   find(name: string): AdapterEntry | undefined;
   /**
    * Reads an adapter below the adapters' directory; a name that is taken gets a new version.
-   * @throws {Deno.errors.NotFound} where there is no such path.
-   * @throws {Deno.errors.PermissionDenied} where the path lies outside the directory.
-   * @throws {TypeError | RangeError} saying what does not fit.
+   * @throws {TypeError | RangeError} saying what is wrong with the path or does not fit.
    */
   load(name: string, path: string, options: AdapterLoadOptions): Promise<LoadedAdapter>;
   /** Returns the entry it removed. */

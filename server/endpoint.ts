@@ -79,7 +79,6 @@ function honoPath(path: string): string {
 const ERROR_TEXTS: Readonly<Record<number, string>> = {
   400: "The request is malformed or asks for what is not supported.",
   401: "The API key is missing or wrong.",
-  403: "The adapter's path may not be read.",
   404: "There is no such model or adapter.",
   413: "The body is too large.",
   415: "The body is not JSON.",

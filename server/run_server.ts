@@ -3,12 +3,13 @@
  * The life of `deno task serve`: flags, loading, listening, draining, exit code. It owns the order
  * and what is printed; the loader is passed in, and what it loads is closed here.
  */
+import type { AdapterDirectory } from "../adapters/directory.ts";
 import type { AdapterRegistry } from "../adapters/registry.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
 import { createApp } from "./app.ts";
-import { type AdapterReader, RegistryCatalog } from "./catalog.ts";
+import { RegistryCatalog } from "./catalog.ts";
 import type { ServerContext } from "./context.ts";
 import { FlagError, helpText, parseFlags, type ServeFlags } from "./flags.ts";
 import { Lifecycle } from "./lifecycle.ts";
@@ -21,8 +22,8 @@ export interface Loaded {
   readonly checkpoint: Pick<Checkpoint, "id" | "config" | "tokenizer" | "chatTemplate" | "digest">;
   readonly engine: Engine;
   readonly registry: AdapterRegistry;
-  /** Reads what `/v1/load_lora_adapter` names. */
-  readonly readAdapter: AdapterReader;
+  /** Where `/v1/load_lora_adapter` reads; undefined = it does not. */
+  readonly directory: AdapterDirectory | undefined;
   /** Where the checkpoint came from, for `/v1/models`. */
   readonly source: string;
   readonly device: string;
@@ -98,7 +99,7 @@ export async function toContext(
   return {
     ...parts,
     engine,
-    adapters: new RegistryCatalog(registry, loaded.readAdapter),
+    adapters: new RegistryCatalog(registry, loaded.directory),
     lifecycle: new Lifecycle(),
     model: {
       id: checkpoint.id,
@@ -107,7 +108,8 @@ export async function toContext(
       digest: await checkpoint.digest(),
       dtype: loaded.dtype,
       device: loaded.device,
-      vocabSize: checkpoint.config.vocabSize,
+      // a model's padding beyond its tokenizer's vocabulary spells nothing
+      vocabSize: Math.min(checkpoint.config.vocabSize, checkpoint.tokenizer.vocabSize),
       tokenizer: checkpoint.tokenizer,
       chatTemplate: checkpoint.chatTemplate,
     },

@@ -429,11 +429,9 @@ Deno.test("adapters load and unload with vLLM's sentences", async () => {
     (await load({ lora_name: "ada/haiku", lora_path: "h", load_inplace: true })).status,
     200,
   );
-  const statuses: readonly [string, number][] = [["../x", 403], ["missing", 404], ["foreign", 400]];
-  for (const [lora_path, status] of statuses) {
-    const error = await errorOf(await load({ lora_name: "ada/y", lora_path }));
-    assertEquals([error.status, error.param], [status, "lora_path"]);
-  }
+  const foreign = await errorOf(await load({ lora_name: "ada/y", lora_path: "foreign" }));
+  assertEquals([foreign.status, foreign.param], [400, "lora_path"]);
+  assertStringIncludes(foreign.message, "base digest aa is not bb");
   assertEquals((await load({ lora_name: "tiny", lora_path: "h" })).status, 400);
   const gone = await post(context, "/v1/unload_lora_adapter", { lora_name: "ada/haiku" });
   assertEquals(await gone.text(), "Success: LoRA adapter 'ada/haiku' removed successfully.");

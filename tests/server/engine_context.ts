@@ -1,57 +1,145 @@
-/** A server context over the real engine, whose lane runs the fake model: text without weights. */
-import { Engine } from "../../src/engine/engine.ts";
+/**
+ * What the loader would give the server, with everything real but the weights: engine, adapters,
+ * their cache and directory, grammars; only the lane's model is the fake one.
+ */
+import { CoreCache } from "../../adapters/cache.ts";
+import { type Core, coreFrom } from "../../adapters/core.ts";
+import { AdapterDirectory } from "../../adapters/directory.ts";
+import type { FactorSet } from "../../adapters/factors.ts";
+import { randomFactors } from "../../adapters/makers.ts";
+import { AdapterRegistry } from "../../adapters/registry.ts";
+import { stackOf } from "../../adapters/stack.ts";
 import type { ServerContext } from "../../server/context.ts";
+import { createLog } from "../../server/log.ts";
 import { createMetrics } from "../../server/metrics.ts";
-import { FakeAdapters } from "../fakes/adapters.ts";
+import { type Loaded, toContext } from "../../server/run_server.ts";
+import type { ChatTemplate, DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
+import { Engine } from "../../src/engine/engine.ts";
+import { GrammarPool } from "../../src/engine/grammar.ts";
+import type { EngineListener } from "../../src/engine/metrics.ts";
 import { FakeModel, type FakeModelOptions } from "../fakes/model.ts";
 import { EOS, FakeTokenizer } from "../fakes/tokenizer.ts";
-import { type FakeCatalog, fakeContext } from "./fake_context.ts";
 
-export interface EngineContext extends ServerContext {
-  readonly engine: Engine;
-  readonly adapters: FakeCatalog;
+const BASE = "ab".repeat(32);
+
+const CONFIG: DecoderConfig = {
+  architecture: "llama",
+  vocabSize: new FakeTokenizer().vocabSize,
+  hiddenSize: 8,
+  intermediateSize: 16,
+  numLayers: 2,
+  numHeads: 2,
+  numKvHeads: 2,
+  headDim: 4,
+  maxPositions: 256,
+  rmsNormEps: 1e-5,
+  ropeTheta: 1e4,
+  ropeScaling: { type: "none" },
+  tieEmbeddings: true,
+  qkvBias: false,
+  outputBias: false,
+  qkNorm: false,
+  slidingWindow: undefined,
+  bosTokenId: undefined,
+  eosTokenIds: [EOS],
+};
+
+const TEMPLATE: ChatTemplate = {
+  source: "",
+  render: (messages) => messages.map(({ role, content }) => `${role}: ${content}\n\n`).join(""),
+};
+
+export interface FakeLoadOptions extends Omit<FakeModelOptions, "vocabSize" | "onRun"> {
+  readonly maxQueue?: number;
+  /** Awaited before each run, which it is given the number of. */
+  readonly pace?: (run: number) => Promise<void>;
+  /** The root of a directory of adapters. */
+  readonly directory?: string;
+  readonly listener?: EngineListener;
+}
+
+export interface FakeLoaded extends Loaded {
+  readonly factors: FactorSet;
   /** Rows of each decode run so far. */
   readonly batches: readonly number[];
 }
 
-export interface EngineContextOptions extends Omit<FakeModelOptions, "vocabSize" | "onRun"> {
-  readonly maxQueue?: number;
-  /** Milliseconds that each run takes. */
-  readonly runMilliseconds?: number;
-  /** Awaited before each run, which it is given the number of. */
-  readonly pace?: (run: number) => Promise<void>;
+export async function fakeLoad(options: FakeLoadOptions = {}): Promise<FakeLoaded> {
+  const stack = stackOf(BASE, CONFIG);
+  const factors = randomFactors({ stack, rank: 4 });
+  const registry = new AdapterRegistry({ stack });
+  registry.addFactors(factors);
+  const batches: number[] = [];
+  const engine = fakeEngine(options, registry, factors, batches);
+  return {
+    engine,
+    registry,
+    factors,
+    batches,
+    directory: options.directory === undefined
+      ? undefined
+      : await AdapterDirectory.open(options.directory, registry),
+    checkpoint: {
+      id: "tiny",
+      config: CONFIG,
+      tokenizer: new FakeTokenizer(),
+      chatTemplate: TEMPLATE,
+      digest: () => Promise.resolve(BASE),
+    },
+    source: "nowhere",
+    device: "cpu",
+    dtype: "int8",
+    maxBatch: options.maxBatch ?? 4,
+    close: () => engine.close(),
+  };
 }
 
-export function engineContext(options: EngineContextOptions = {}): EngineContext {
+function fakeEngine(
+  options: FakeLoadOptions,
+  registry: AdapterRegistry,
+  factors: FactorSet,
+  batches: number[],
+): Engine {
   const tokenizer = new FakeTokenizer();
-  const batches: number[] = [];
+  const { vocabSize } = tokenizer;
   let runs = 0;
-  const metrics = createMetrics();
   const model = new FakeModel({
     ...options,
-    vocabSize: tokenizer.vocabSize,
+    vocabSize,
     onRun: async (run) => {
       if (run.kind === "decode") batches.push(run.tokens.length);
       await options.pace?.(runs++);
-      await new Promise((resolve) => setTimeout(resolve, options.runMilliseconds ?? 0));
     },
   });
-  const engine = new Engine({
-    lanes: [{ factors: "f".repeat(64), model }],
-    adapters: new FakeAdapters(),
+  return new Engine({
+    lanes: [{ factors: factors.digest, model }],
+    adapters: new CoreCache({ loader: registry, maxBytes: 1 << 20 }),
     tokenizer,
     eosTokenIds: [EOS],
     kvMemory: 1 << 20,
-    listener: metrics.listener,
+    grammars: new GrammarPool({ tokenizer, vocabSize, stopTokens: [EOS] }),
+    ...(options.listener && { listener: options.listener }),
     ...(options.maxQueue !== undefined && { maxQueue: options.maxQueue }),
   });
-  metrics.attach({ model: "tiny", stats: () => engine.stats() });
-  const base = fakeContext();
-  return {
-    ...base,
-    engine,
+}
+
+/** A core whose numbers follow from a seed. */
+export function someCore(factors: FactorSet, seed: number): Core {
+  const length = factors.layers * factors.modules.length * 4;
+  return coreFrom(factors, 2, Float32Array.from({ length }, (_, i) => Math.sin(seed + i)));
+}
+
+/** A context over what `fakeLoad` gives. */
+export async function engineContext(
+  options: FakeLoadOptions = {},
+): Promise<{ readonly context: ServerContext; readonly loaded: FakeLoaded }> {
+  const metrics = createMetrics();
+  const loaded = await fakeLoad({ ...options, listener: metrics.listener });
+  metrics.attach({ model: "tiny", stats: () => loaded.engine.stats() });
+  const context = await toContext(loaded, {
     metrics,
-    batches,
-    model: { ...base.model, tokenizer, vocabSize: tokenizer.vocabSize },
-  };
+    log: createLog("silent"),
+    options: { apiKey: undefined, maxBodyBytes: 1 << 20, version: "0.0.0" },
+  });
+  return { context, loaded };
 }

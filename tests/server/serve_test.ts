@@ -117,7 +117,7 @@ Deno.test("it says what it serves, and logs a line a request", async () => {
   const text = lines.join("\n");
   assertMatch(text, /model tiny abababababab, int8 on cpu/);
   assertMatch(text, /slots 4, context 256 tokens/);
-  assertMatch(text, /factors none/);
+  assertMatch(text, /factors [0-9a-f]{12} \(rank 4, q_proj v_proj\)/);
 });
 
 Deno.test("a taken port is one clear line", async () => {
