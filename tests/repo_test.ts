@@ -94,8 +94,11 @@ const SIBLINGS: Readonly<Record<string, readonly string[]>> = {
   train: ["checkpoint", "graph", "models", "runtime"],
 };
 
-/** What each room of src may import as types alone. */
-const TYPES: Readonly<Record<string, readonly string[]>> = { runtime: ["graph"] };
+/** What each room of src may import as types alone: graph and runtime share element types. */
+const TYPES: Readonly<Record<string, readonly string[]>> = {
+  runtime: ["graph"],
+  graph: ["runtime"],
+};
 
 /** What the rooms at the root must not import. */
 const ABOVE: Readonly<Record<string, readonly string[]>> = {
