@@ -16,6 +16,8 @@ export const tokenizer = new FakeTokenizer();
 
 export interface HarnessOptions extends Partial<EngineOptions> {
   readonly model?: Partial<FakeModelOptions>;
+  /** The lane's factor set; default "factors-a". */
+  readonly factors?: string;
 }
 
 export interface Harness extends AsyncDisposable {
@@ -26,13 +28,14 @@ export interface Harness extends AsyncDisposable {
   steps(): number;
 }
 
-/** One lane for factor set "factors-a"; invariants are checked after every run of the model. */
+/** An engine of one lane; invariants are checked after every run of the model. */
 export function harness(options: HarnessOptions = {}): Harness {
   const model = fakeModel(options.model);
+  const { factors = "factors-a" } = options;
   const adapters = options.adapters instanceof FakeAdapters ? options.adapters : new FakeAdapters();
   let steps = 0;
   const engine = new Engine({
-    lanes: [{ factors: "factors-a", model }],
+    lanes: [{ factors, model }],
     tokenizer,
     eosTokenIds: [EOS],
     kvMemory: 100_000,
@@ -122,7 +125,8 @@ export async function alone(
   asked: GenerationRequest,
   options: HarnessOptions = {},
 ): Promise<Sample[]> {
-  await using own = harness(options);
+  const { factors } = asked.adapter ?? {};
+  await using own = harness(factors === undefined ? options : { ...options, factors });
   return await read(own.engine.generate({ ...asked, signal: undefined }));
 }
 

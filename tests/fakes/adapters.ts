@@ -1,4 +1,5 @@
 /** An adapter source without files: cores whose digest is all there is to them. */
+import { setImmediate } from "node:timers";
 import type { AdapterRef, AdapterSource, CoreLease } from "../../src/engine/adapter.ts";
 
 export interface FakeAdaptersOptions {
@@ -23,7 +24,9 @@ export class FakeAdapters implements AdapterSource {
   }
 
   async #later(ref: AdapterRef, turns: number): Promise<CoreLease> {
-    for (let i = 0; i < turns; i++) await new Promise((resolve) => setTimeout(resolve, 0));
+    for (let i = 0; i < turns; i++) {
+      await new Promise<void>((resolve) => void setImmediate(resolve));
+    }
     return this.#lease(ref);
   }
 
