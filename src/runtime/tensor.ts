@@ -73,6 +73,8 @@ export class HostTensor implements Tensor {
     this.shape = Object.freeze([...shape]);
     this.byteLength = data.byteLength;
     this.data = data;
+    // The handle outlives this object in a binding or a session, and holds the memory as long.
+    const held = { bytes: bytes as Uint8Array | undefined };
     this.handle = ort.handle(
       "tensor",
       (out) =>
@@ -85,7 +87,10 @@ export class HostTensor implements Tensor {
           type.code,
           out,
         ),
-      api.ReleaseValue,
+      (pointer) => {
+        api.ReleaseValue(pointer);
+        held.bytes = undefined;
+      },
     );
   }
 
