@@ -119,6 +119,7 @@ export class Executor implements BatchModel {
   /** Releases everything but the sampler, which lanes share. */
   release(): void {
     for (const step of [...Object.values(this.#decodes), ...this.#prefills.values()]) drop(step);
+    this.#options.sampler.forget(this.#logits);
     this.#options.session.release();
     this.#kv.release();
     this.#cores.release();

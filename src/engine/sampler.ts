@@ -14,6 +14,11 @@ const BELOW_ONE = 1 - 2 ** -24;
 /** Rows up to which a greedy pick is cheaper on the calling thread. */
 const SYNCHRONOUS_ROWS = 8;
 
+interface GreedyPick {
+  readonly binding: Binding;
+  readonly tokens: Tensor;
+}
+
 /** Tensors of one sampler run, by name. */
 type Bound = Record<string, Tensor>;
 
@@ -21,7 +26,8 @@ export class Sampler {
   readonly #device: Device;
   readonly #vocabSize: number;
   readonly #sessions = new Map<string, Promise<Session>>();
-  readonly #greedy = new Map<string, { readonly binding: Binding; readonly tokens: Tensor }>();
+  /** By logits buffer, then by number of rows. */
+  readonly #greedy = new Map<Tensor, GreedyPick[]>();
 
   constructor(device: Device, vocabSize: number) {
     this.#device = device;
@@ -43,17 +49,25 @@ export class Sampler {
     while (pending.length > 0) {
       const drawn = await this.#draw(logits, pending.map(({ row }) => row), features, candidates);
       drawn.forEach(({ value }, i) => sampled[pending[i].index] = value);
-      pending = pending.filter((_, i) => !drawn[i].covered);
+      pending = candidates === this.#vocabSize
+        ? []
+        : pending.filter((_, i) => !drawn[i].covered);
       candidates = Math.min(this.#vocabSize, candidates * 16);
     }
     return sampled;
   }
 
-  release(): void {
-    for (const { binding, tokens } of this.#greedy.values()) {
+  /** Drops what is bound to a logits buffer, before the buffer is released. */
+  forget(logits: Tensor): void {
+    for (const { binding, tokens } of Object.values(this.#greedy.get(logits) ?? [])) {
       binding.release();
       tokens.release();
     }
+    this.#greedy.delete(logits);
+  }
+
+  release(): void {
+    for (const buffer of this.#greedy.keys()) this.forget(buffer);
     for (const session of this.#sessions.values()) session.then((made) => made.release());
   }
 
@@ -67,16 +81,15 @@ export class Sampler {
     return rows.map(({ row }) => ({ token: Number(picked[row]) }));
   }
 
-  async #greedyBinding(logits: Tensor, count: number) {
-    const key = `${bufferId(logits)}/${count}`;
-    const known = this.#greedy.get(key);
-    if (known !== undefined) return known;
+  async #greedyBinding(logits: Tensor, count: number): Promise<GreedyPick> {
     const session = await this.#session({ kind: "greedy" });
+    const picks = this.#greedy.get(logits) ?? [];
+    this.#greedy.set(logits, picks);
+    const known = picks[count];
+    if (known !== undefined) return known;
     const view = this.#device.view(logits, 0, [count, this.#vocabSize]);
     const tokens = this.#device.tensor("int64", [count]);
-    const made = { binding: session.bind({ logits: view }, { token: tokens }), tokens };
-    this.#greedy.set(key, made);
-    return made;
+    return picks[count] = { binding: session.bind({ logits: view }, { token: tokens }), tokens };
   }
 
   async #draw(
@@ -242,10 +255,6 @@ function readRow(
     logprob: float32(made.topLogprobs)[i * width + j],
   }));
   return { value: { token, logprob, top }, covered };
-}
-
-function bufferId({ data }: Tensor): string {
-  return `${data?.byteOffset}:${data?.length}`;
 }
 
 function int64({ data }: Tensor): BigInt64Array {

@@ -1,0 +1,268 @@
+/**
+ * A base model on a device: its weights in device layout, made once, and the lanes that share them
+ * (the base joined with one factor set each). It chooses kernels for a dtype and calibrates what needs
+ * calibration. It knows no request and no tenant.
+ */
+import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
+import { lower, type Lowered, type LoweringPlan, type WeightStore } from "../graph/lowering.ts";
+import { buildCalibration, buildDecoder, inputs } from "../models/decoder.ts";
+import type { LinearHook, SiteName } from "../models/hook.ts";
+import { DecoderParameters, type Smoothing } from "../models/parameters.ts";
+import { smoothing } from "../models/smooth.ts";
+import type { Device, PrepackedWeights, Session, Tensor } from "../runtime/device.ts";
+import { Executor } from "./executor.ts";
+import { KvCache } from "./kv_cache.ts";
+import { Sampler } from "./sampler.ts";
+
+/** Precision of the linears; activations, cores, keys and values are float32. */
+export type ServingDtype = "int8" | "int4" | "fp32";
+
+export interface BaseOptions {
+  readonly dtype: ServingDtype;
+  /** Rows of a batch. */
+  readonly maxBatch: number;
+  /** Tokens of a row: prompt and completion. */
+  readonly maxContext: number;
+  /** Text that int8's channel scales are calibrated on, in tokens. */
+  readonly calibration: readonly number[];
+  /** Channel scales made before, for the same base; calibration is then skipped. */
+  readonly smoothing?: Smoothing;
+  /** Intra-op threads; default: the physical cores. */
+  readonly threads?: number;
+  /** Where ONNX Runtime writes its profile. */
+  readonly profile?: string;
+}
+
+/** Tokens of one calibration run. */
+const CALIBRATION_CHUNK = 512;
+
+export class Base {
+  readonly config: DecoderConfig;
+  readonly smoothing: Smoothing | undefined;
+  readonly #device: Device;
+  readonly #checkpoint: Checkpoint;
+  readonly #options: BaseOptions;
+  readonly #weights: DeviceWeights;
+  readonly #sampler: Sampler;
+  readonly #lanes = new Set<Executor>();
+
+  private constructor(
+    device: Device,
+    checkpoint: Checkpoint,
+    options: BaseOptions,
+    scales: Smoothing | undefined,
+  ) {
+    this.#device = device;
+    this.#checkpoint = checkpoint;
+    this.#options = options;
+    this.config = checkpoint.config;
+    this.smoothing = scales;
+    this.#weights = new DeviceWeights(device);
+    this.#sampler = new Sampler(device, checkpoint.config.vocabSize);
+  }
+
+  /** Calibrates where the dtype wants it; weights are made with the first lane. */
+  static async load(device: Device, checkpoint: Checkpoint, options: BaseOptions): Promise<Base> {
+    const needed = planOf(options).linear("") === "w8a8";
+    const scales = needed
+      ? options.smoothing ?? await calibrate(device, checkpoint, options.calibration)
+      : undefined;
+    return new Base(device, checkpoint, options, scales);
+  }
+
+  /** The base joined with a factor set (or none), with slots of its own. */
+  async lane(hook?: LinearHook): Promise<Executor> {
+    const { maxBatch, maxContext } = this.#options;
+    const graph = buildDecoder(this.config, maxContext, hook);
+    const parameters = new DecoderParameters(this.#checkpoint, maxContext, {
+      ...(hook === undefined ? {} : { hook }),
+      ...(this.smoothing === undefined ? {} : { smoothing: this.smoothing }),
+    });
+    const store = this.#weights.storeFor(hook?.digest);
+    const lowered = lower(graph, parameters, planOf(this.#options), store);
+    const { numLayers, numKvHeads, headDim } = this.config;
+    const executor = new Executor({
+      device: this.#device,
+      session: await this.#weights.session(lowered, this.#options),
+      sampler: this.#sampler,
+      kv: {
+        layers: numLayers,
+        slots: maxBatch,
+        kvHeads: numKvHeads,
+        capacity: maxContext,
+        headDim,
+      },
+      vocabSize: this.config.vocabSize,
+      hook,
+    });
+    this.#lanes.add(executor);
+    return executor;
+  }
+
+  /** Releases a lane and what only it used. */
+  drop(lane: Executor): void {
+    this.#lanes.delete(lane);
+    lane.release();
+  }
+
+  release(): void {
+    for (const lane of [...this.#lanes]) this.drop(lane);
+    this.#sampler.release();
+    this.#weights.release();
+  }
+}
+
+/** Kernels by dtype. One row at a time is fastest in blocks; batches are in W8A8. */
+function planOf({ dtype, maxBatch }: Pick<BaseOptions, "dtype" | "maxBatch">): LoweringPlan {
+  switch (dtype) {
+    case "fp32":
+      return { linear: () => "float32", embedding: "float32" };
+    case "int8": {
+      const kernel = maxBatch === 1 ? "nbits8" : "w8a8";
+      return { linear: () => kernel, embedding: "int8" };
+    }
+    case "int4":
+      return {
+        linear: (weight) => weight.startsWith("model.layers.") ? "nbits4" : "nbits8",
+        embedding: "int8",
+      };
+  }
+}
+
+/** Tensors over weights, shared by the sessions that use them. */
+class DeviceWeights {
+  readonly #device: Device;
+  readonly #prepacked: PrepackedWeights;
+  readonly #base: WeightStore = new Map();
+  readonly #tensors = new Map<object, Tensor>();
+
+  constructor(device: Device) {
+    this.#device = device;
+    this.#prepacked = device.prepackedWeights();
+  }
+
+  /** Weights of the base are shared by all lanes; factors belong to one. */
+  storeFor(hook: string | undefined): WeightStore {
+    return hook === undefined ? this.#base : new LayeredStore(this.#base);
+  }
+
+  async session(
+    lowered: Lowered,
+    options: Pick<BaseOptions, "threads" | "profile">,
+  ): Promise<Session> {
+    const initializers = Object.fromEntries(
+      Array.from(lowered.weights, ([name, weight]) => {
+        let tensor = this.#tensors.get(weight);
+        if (tensor === undefined) {
+          tensor = this.#device.tensor(weight.dtype, weight.shape, weight.data);
+          this.#tensors.set(weight, tensor);
+        }
+        return [name, tensor];
+      }),
+    );
+    return await this.#device.session(lowered.model, {
+      initializers,
+      prepacked: this.#prepacked,
+      ...(options.threads === undefined ? {} : { threads: options.threads }),
+      ...(options.profile === undefined ? {} : { profile: options.profile }),
+    });
+  }
+
+  release(): void {
+    for (const tensor of this.#tensors.values()) tensor.release();
+    this.#prepacked.release();
+  }
+}
+
+/** A store of a lane's factors before the base's weights. */
+class LayeredStore extends Map {
+  readonly #base: WeightStore;
+
+  constructor(base: WeightStore) {
+    super();
+    this.#base = base;
+  }
+
+  override get(name: string) {
+    return super.get(name) ?? this.#base.get(name);
+  }
+
+  override set(name: string, weight: never): this {
+    if (name.startsWith("lotr.")) return super.set(name, weight);
+    this.#base.set(name, weight);
+    return this;
+  }
+}
+
+/** Runs the float32 model over text and makes channel scales from what each site saw. */
+async function calibrate(
+  device: Device,
+  checkpoint: Checkpoint,
+  tokens: readonly number[],
+): Promise<Smoothing> {
+  const { config } = checkpoint;
+  const capacity = Math.min(CALIBRATION_CHUNK, config.maxPositions);
+  const parameters = new DecoderParameters(checkpoint, capacity);
+  const plan = planOf({ dtype: "fp32", maxBatch: 1 });
+  const graph = buildCalibration(config, capacity);
+  const lowered = lower(graph, parameters, plan, new Map());
+  const weights = new DeviceWeights(device);
+  const session = await weights.session(lowered, {});
+  const { numLayers: layers, numKvHeads: kvHeads, headDim } = config;
+  const kv = new KvCache(device, { layers, slots: 1, kvHeads, capacity, headDim });
+  const maxima = new Map<string, Float32Array>();
+  for (let start = 0; start < tokens.length; start += capacity) {
+    const chunk = tokens.slice(start, start + capacity);
+    await runCalibration(device, session, kv, chunk, maxima);
+  }
+  const scales = smoothing(checkpoint, (layer, site) => maximaOf(maxima, layer, site));
+  kv.release();
+  session.release();
+  weights.release();
+  return scales;
+}
+
+async function runCalibration(
+  device: Device,
+  session: Session,
+  kv: KvCache,
+  tokens: readonly number[],
+  maxima: Map<string, Float32Array>,
+): Promise<void> {
+  const count = tokens.length;
+  const int32 = (values: readonly number[]) =>
+    device.tensor("int32", [values.length], Int32Array.from(values));
+  const given: Record<string, Tensor> = {
+    [inputs.ids]: int32(tokens),
+    [inputs.grid]: device.tensor("int64", [2], BigInt64Array.of(1n, BigInt(count))),
+    [inputs.lengths]: int32([count - 1]),
+    [inputs.total]: int32([count]),
+    [inputs.rows]: int32([count - 1]),
+  };
+  const made: Record<string, Tensor> = {};
+  kv.views(0, 1).forEach(({ keys, values }, layer) => {
+    given[inputs.keys(layer)] = made[`${inputs.keys(layer)}.out`] = keys;
+    given[inputs.values(layer)] = made[`${inputs.values(layer)}.out`] = values;
+  });
+  for (const { name, dtype, shape } of session.outputs) {
+    if (name.startsWith("max.")) made[name] = device.tensor(dtype, shape);
+  }
+  using binding = session.bind(given, made);
+  await binding.run();
+  for (const { name } of session.outputs) {
+    const seen = made[name]?.data;
+    if (!name.startsWith("max.") || !(seen instanceof Float32Array)) continue;
+    const before = maxima.get(name);
+    maxima.set(name, before === undefined ? seen : seen.map((x, i) => Math.max(x, before[i])));
+  }
+}
+
+function maximaOf(
+  maxima: ReadonlyMap<string, Float32Array>,
+  layer: number,
+  site: SiteName,
+): Float32Array {
+  const found = maxima.get(`max.${layer}.${site}`);
+  if (found === undefined) throw new TypeError(`internal: no maxima of ${site} in layer ${layer}`);
+  return found;
+}
