@@ -6,6 +6,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { dirname, join, normalize } from "node:path/posix";
 import deno from "../deno.json" with { type: "json" };
+import { helpText } from "../server/flags.ts";
 
 const ROOT = new URL("../", import.meta.url);
 const SKIPPED = new Set([".git", "node_modules", ".lembas", "__pycache__"]);
@@ -198,4 +199,17 @@ Deno.test("every file that a document links to or maps exists", async () => {
       .map((to) => `${path}: ${to}`);
   });
   assertEquals(wrong, []);
+});
+
+Deno.test("README.md's table of flags is the help's: names and defaults", async () => {
+  const readme = await Deno.readTextFile(new URL("README.md", ROOT));
+  const table = [...readme.matchAll(/^\| `--([a-z-]+)` +\|.*\| ([^|]*?) +\|$/gm)]
+    .map(([, name, fallback]) => ({ name, fallback }));
+  const help = [...helpText().matchAll(/^ {2}--([a-z-]+) \S+\n(?:.*\(default: ([^)]*)\))?/gm)];
+  assertEquals(table.map(({ name }) => name), help.map(([, name]) => name));
+  for (const [i, [, name, fallback]] of help.entries()) {
+    const shown = table[i]?.fallback ?? "";
+    const same = fallback === undefined || fallback.includes(shown);
+    assert(same, `README.md says --${name} defaults to ${shown}, the help says ${fallback}`);
+  }
 });
