@@ -1,0 +1,59 @@
+/**
+ * Micro-benches of cores: reading a file, digesting, padding into the engine's layout, and writing a
+ * core into the layer-first memory of a batch. The stack is SmolLM2-135M's.
+ */
+import { coreFrom, toResident } from "../adapters/core.ts";
+import { readCore, readFactors, writeCore, writeFactors } from "../adapters/format.ts";
+import { randomFactors } from "../adapters/makers.ts";
+import type { Stack } from "../adapters/stack.ts";
+import { benchCore, benchFactors } from "./cores.ts";
+
+const STACK: Stack = {
+  base: "0".repeat(64),
+  layers: 30,
+  inputs: { attn_in: 576, attn_out: 576, mlp_in: 576, mlp_mid: 1536 },
+  outputs: {
+    q_proj: 576,
+    k_proj: 192,
+    v_proj: 192,
+    o_proj: 576,
+    gate_proj: 1536,
+    up_proj: 1536,
+    down_proj: 576,
+  },
+};
+const BATCH = 32;
+
+for (const rank of [16, 32]) {
+  const factors = benchFactors(STACK, rank);
+  const core = benchCore(factors, 1);
+  const half = writeCore(core, "float16");
+  const single = writeCore(core);
+  const factorFile = writeFactors(factors);
+  const group = `rank ${rank}`;
+  Deno.bench(`read a core, float16, ${group}`, { group }, () => void readCore(half));
+  Deno.bench(`read a core, float32, ${group}`, { group }, () => void readCore(single));
+  Deno.bench(`write a core, float16, ${group}`, { group }, () => void writeCore(core, "float16"));
+  Deno.bench(`digest a core, ${group}`, { group }, () => {
+    coreFrom(factors, rank, core.cores);
+  });
+  Deno.bench(`read a factor set, ${group}`, { group }, () => void readFactors(factorFile));
+  Deno.bench(`make a random factor set, ${group}`, { group }, () => {
+    randomFactors({ stack: STACK, rank, seed: 2 });
+  });
+  Deno.bench(`pad a core into the engine's layout, ${group}`, { group }, () => {
+    toResident(core, factors);
+  });
+
+  const resident = toResident(core, factors).data;
+  const size = rank * 2 * rank;
+  const memory = new Float32Array(STACK.layers * BATCH * size);
+  let slot = 0;
+  Deno.bench(`write a core into a row of the batch, ${group}`, { group }, () => {
+    slot = (slot + 1) % BATCH;
+    for (let layer = 0; layer < STACK.layers; layer++) {
+      const from = layer * size;
+      memory.set(resident.subarray(from, from + size), (layer * BATCH + slot) * size);
+    }
+  });
+}
