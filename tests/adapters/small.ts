@@ -1,0 +1,98 @@
+/**
+ * A small stack of two layers, with factor sets, cores and weights over it, for the tests of
+ * adapters. Everything is seeded; nothing has a meaning.
+ */
+import { Core, coreFrom } from "../../adapters/core.ts";
+import type { FactorSet } from "../../adapters/factors.ts";
+import { randomFactors } from "../../adapters/makers.ts";
+import { gaussian } from "../../adapters/random.ts";
+import { type Stack, weightName } from "../../adapters/stack.ts";
+import type { WeightInfo, WeightSource } from "../../src/checkpoint/checkpoint.ts";
+import { type ModuleName, MODULES, SITE_OF } from "../../src/models/hook.ts";
+
+/** A digest that names nothing. */
+export function digestOf(letter: string): string {
+  return letter.repeat(64);
+}
+
+export const STACK: Stack = {
+  base: digestOf("a"),
+  layers: 2,
+  inputs: { "attn_in": 16, "attn_out": 16, "mlp_in": 16, "mlp_mid": 24 },
+  outputs: {
+    "q_proj": 16,
+    "k_proj": 8,
+    "v_proj": 8,
+    "o_proj": 16,
+    "gate_proj": 24,
+    "up_proj": 24,
+    "down_proj": 16,
+  },
+};
+
+export function smallFactors(
+  options: { rank?: number; seed?: number; modules?: readonly ModuleName[] } = {},
+): FactorSet {
+  return randomFactors({ stack: STACK, rank: 4, ...options });
+}
+
+/** A core of the factor set with Gaussian elements. */
+export function smallCore(factors: FactorSet, seed: number, rank: number = factors.rank): Core {
+  const size = factors.layers * factors.modules.length * rank ** 2;
+  return coreFrom(factors, rank, Float32Array.from(gaussian(seed, 99, size)));
+}
+
+/** The same content with some of it replaced. */
+export function coreLike(
+  core: Core,
+  changes: Partial<ConstructorParameters<typeof Core>[0]>,
+): Core {
+  const { base, factors, rank, alpha, modules, cores } = core;
+  return new Core({ base, factors, rank, alpha, modules, cores, ...changes });
+}
+
+/** Weights of every linear of the stack, as one decaying sum of rank-one terms plus noise. */
+export class SmallWeights implements WeightSource {
+  readonly #shapes = new Map<string, readonly [number, number]>();
+
+  constructor() {
+    for (let layer = 0; layer < STACK.layers; layer++) {
+      for (const module of MODULES) {
+        const shape = [STACK.outputs[module], STACK.inputs[SITE_OF[module]]] as const;
+        this.#shapes.set(weightName(layer, module), shape);
+      }
+    }
+  }
+
+  names(): readonly string[] {
+    return [...this.#shapes.keys()];
+  }
+
+  has(name: string): boolean {
+    return this.#shapes.has(name);
+  }
+
+  info(name: string): WeightInfo {
+    const shape = this.#shapes.get(name);
+    if (shape === undefined) throw new RangeError(`Cannot find weight '${name}'`);
+    return { shape, type: "F32" };
+  }
+
+  read(name: string): Float32Array {
+    const [rows = 0, columns = 0] = this.info(name).shape;
+    const stream = this.names().indexOf(name);
+    const noise = gaussian(5, stream, rows * columns);
+    return noise.reduce((out, value, i) => {
+      out[i] = value / (1 + i % columns);
+      return out;
+    }, new Float32Array(rows * columns));
+  }
+
+  readRaw(name: string): Uint8Array {
+    return new Uint8Array(this.read(name).buffer);
+  }
+}
+
+export function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  return Array.from(a).reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0);
+}
