@@ -68,7 +68,7 @@ export function parentOf(path: string): string {
  * another, waits and finds it. `fill` gets a directory beside it that is moved into place at the
  * end; what an interrupted run has left there is still in it.
  *
- * @throws what `fill` throws; the partial directory stays for the next try
+ * @throws what `fill` throws; what it has put into the directory stays for the next try
  */
 export async function createOnce(
   destination: string,
@@ -81,6 +81,19 @@ export async function createOnce(
   if (await exists(destination)) return;
   const partial = `${destination}.partial`;
   await Deno.mkdir(partial, { recursive: true });
-  await fill(partial);
+  try {
+    await fill(partial);
+  } catch (error) {
+    await removeIfEmpty(partial);
+    throw error;
+  }
   await Deno.rename(partial, destination);
+}
+
+async function removeIfEmpty(directory: string): Promise<void> {
+  try {
+    await Deno.remove(directory);
+  } catch {
+    // It holds what the next try continues with.
+  }
 }

@@ -226,7 +226,7 @@ function placeTensors(
 /** Reads the header's fields in order, chunk by chunk. */
 class HeaderReader {
   readonly #file: RandomAccessFile;
-  readonly #decoder = new TextDecoder("utf-8", { fatal: true });
+  readonly #decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   #chunk = new Uint8Array(0);
   #view = new DataView(this.#chunk.buffer);
   #chunkStart = 0;

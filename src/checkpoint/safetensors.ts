@@ -177,7 +177,7 @@ function checkTensor(name: string, { dtype, shape, data }: SafetensorsTensor): v
 function headerObject(json: Uint8Array): Record<string, unknown> {
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(json));
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(json));
   } catch (cause) {
     throw new TypeError("Cannot read safetensors: the header is not JSON", { cause });
   }

@@ -1,0 +1,47 @@
+// deno-lint-ignore-file no-console -- the first run of this test fetches the model
+import { assert, assertEquals } from "@std/assert";
+import { createHash } from "node:crypto";
+import type { ChatMessage } from "../../src/checkpoint/checkpoint.ts";
+import { huggingFaceName } from "../../src/checkpoint/gguf_weights.ts";
+import { openCheckpoint } from "../../src/checkpoint/open.ts";
+import { resolveModel } from "../../src/checkpoint/resolve.ts";
+import { fixtureJson } from "./fixtures.ts";
+
+interface DefaultModel {
+  /** SHA-256 of the float32 values, by GGUF name, rows in Hugging Face's order. */
+  readonly weights: Readonly<Record<string, string>>;
+  readonly chats: readonly {
+    readonly messages: readonly ChatMessage[];
+    readonly addGenerationPrompt: boolean;
+    readonly text: string;
+  }[];
+  readonly texts: readonly { readonly text: string; readonly ids: readonly number[] }[];
+  readonly decoded: readonly { readonly ids: readonly number[]; readonly text: string }[];
+}
+
+Deno.test("the default model's weights, tokens and chats are what Python makes of them", async () => {
+  const path = await resolveModel(undefined, {
+    progress: (label, done) => done === 0 && console.error(label),
+  });
+  assertEquals(await resolveModel(undefined), path);
+  using checkpoint = await openCheckpoint(path);
+  const { weights, chats, texts, decoded } = fixtureJson<DefaultModel>("default_model.json");
+  for (const [name, wanted] of Object.entries(weights)) {
+    const values = checkpoint.weights.read(huggingFaceName(name) ?? name);
+    const bytes = new Uint8Array(values.buffer);
+    assertEquals(createHash("sha256").update(bytes).digest("hex"), wanted, name);
+  }
+  for (const { text, ids } of texts) {
+    assertEquals(checkpoint.tokenizer.encode(text), [...ids], JSON.stringify(text));
+  }
+  for (const { ids, text } of decoded) assertEquals(checkpoint.tokenizer.decode(ids), text);
+  for (const { messages, addGenerationPrompt, text } of chats) {
+    assertEquals(checkpoint.chatTemplate?.render(messages, { addGenerationPrompt }), text);
+  }
+  assertEquals(checkpoint.id, "SmolLM2-135M-Instruct");
+  assertEquals(checkpoint.config.eosTokenIds, [2]);
+  assertEquals(checkpoint.weights.names().length, 272);
+  const digest = await checkpoint.digest();
+  assert(/^[0-9a-f]{64}$/.test(digest));
+  assertEquals(await checkpoint.digest(), digest);
+});

@@ -1,0 +1,211 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { createHash } from "node:crypto";
+import type { DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
+import { openCheckpoint } from "../../src/checkpoint/open.ts";
+import { ropeFrequencies } from "../../src/checkpoint/rope.ts";
+import { parseSafetensors, writeSafetensors } from "../../src/checkpoint/safetensors.ts";
+import { shardNames } from "../../src/checkpoint/safetensors_weights.ts";
+import { fixture, fixtureJson, withDirectory } from "./fixtures.ts";
+
+interface GgufExpected {
+  readonly type: string;
+  readonly values: string;
+  readonly raw: string;
+}
+type Expected = Readonly<Record<string, Readonly<Record<string, string | GgufExpected>>>>;
+
+const EXPECTED = fixtureJson<Expected>("checkpoints.json");
+
+function sha(array: Uint8Array | Float32Array): string {
+  const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+async function copyDirectory(name: string, into: string): Promise<void> {
+  for (const { name: file } of Deno.readDirSync(fixture(name))) {
+    await Deno.copyFile(`${fixture(name)}/${file}`, `${into}/${file}`);
+  }
+}
+
+async function editJson(path: string, change: Record<string, unknown>): Promise<void> {
+  const json = JSON.parse(await Deno.readTextFile(path));
+  await Deno.writeTextFile(path, JSON.stringify({ ...json, ...change }));
+}
+
+for (const [name, tensors] of Object.entries(EXPECTED)) {
+  Deno.test(`every weight of ${name} is what Python reads`, async () => {
+    using checkpoint = await openCheckpoint(fixture(name));
+    const { weights } = checkpoint;
+    const names = weights.names().filter((weight) =>
+      !weight.startsWith("lm_head") || weight in tensors
+    );
+    assertEquals(names.toSorted(), Object.keys(tensors).sort());
+    for (const [weight, wanted] of Object.entries(tensors)) {
+      const values = sha(weights.read(weight));
+      if (typeof wanted === "string") assertEquals(values, wanted, weight);
+      else {
+        assertEquals(weights.info(weight).type, wanted.type);
+        assertEquals(values, wanted.values, weight);
+        assertEquals(sha(weights.readRaw(weight)), wanted.raw, weight);
+      }
+    }
+    assertThrows(() => weights.read("no.such.weight"), RangeError, "no.such.weight");
+  });
+}
+
+Deno.test("configs are read from GGUF metadata and from config.json alike", async () => {
+  const common: Partial<DecoderConfig> = {
+    vocabSize: 701,
+    hiddenSize: 64,
+    intermediateSize: 96,
+    numLayers: 2,
+    numHeads: 4,
+    numKvHeads: 2,
+    headDim: 16,
+    maxPositions: 512,
+    outputBias: false,
+    bosTokenId: 0,
+    slidingWindow: undefined,
+  };
+  const yarn = {
+    type: "yarn",
+    factor: 4,
+    originalMaxPositions: 128,
+    betaFast: 32,
+    betaSlow: 1,
+    attentionFactor: 0.1 * Math.log(4) + 1,
+    truncate: true,
+  } as const;
+  const wanted: Readonly<Record<string, Partial<DecoderConfig>>> = {
+    "llama.gguf": { architecture: "llama", ropeTheta: 10_000, tieEmbeddings: true },
+    "qwen2.gguf": { architecture: "qwen2", ropeTheta: 1e6, ropeScaling: yarn, qkvBias: true },
+    "qwen3": { architecture: "qwen3", headDim: 32, qkNorm: true, eosTokenIds: [2, 0] },
+    "mistral": { architecture: "mistral", slidingWindow: 128, tieEmbeddings: false },
+  };
+  for (const [name, own] of Object.entries(wanted)) {
+    using checkpoint = await openCheckpoint(fixture(name));
+    const { config } = checkpoint;
+    const picked = Object.fromEntries(
+      Object.entries(config).filter(([key]) => key in common || key in own),
+    );
+    assertEquals(picked, { ...common, ...own } as Record<string, unknown>, name);
+    assertEquals(checkpoint.id, name.replace(".gguf", ""));
+  }
+});
+
+Deno.test("a GGUF's frequency factors turn as the Llama 3 scaling they were made from", async () => {
+  using checkpoint = await openCheckpoint(fixture("llama.gguf"));
+  const { config } = checkpoint;
+  assertEquals(config.ropeScaling.type, "factors");
+  const wanted = ropeFrequencies({
+    ...config,
+    ropeScaling: {
+      type: "llama3",
+      factor: 8,
+      lowFreqFactor: 1,
+      highFreqFactor: 4,
+      originalMaxPositions: 64,
+    },
+  });
+  ropeFrequencies(config).forEach((frequency, i) =>
+    assert(Math.abs(frequency / (wanted[i] ?? 0) - 1) < 1e-6, `plane ${i}`)
+  );
+});
+
+Deno.test("each checkpoint brings its tokenizer and its chat template", async () => {
+  const messages = [{ role: "user", content: "Hi" }];
+  using llama = await openCheckpoint(fixture("llama.gguf"));
+  const text = llama.chatTemplate?.render(messages, { addGenerationPrompt: true }) ?? "";
+  assertEquals(llama.tokenizer.decode(llama.tokenizer.encode(text)), text);
+  assert(text.endsWith("<|im_start|>assistant\n"));
+  using qwen3 = await openCheckpoint(fixture("qwen3"));
+  assertEquals(qwen3.chatTemplate?.render(messages), "[1/1 last] USER: Hi\n");
+  using mistral = await openCheckpoint(fixture("mistral"));
+  assertEquals(mistral.chatTemplate, undefined);
+});
+
+Deno.test("a chat_template.jinja file wins over tokenizer_config.json", async () => {
+  await withDirectory(async (directory) => {
+    await copyDirectory("qwen3", directory);
+    await Deno.writeTextFile(`${directory}/chat_template.jinja`, "{{ eos_token }}!");
+    using checkpoint = await openCheckpoint(directory);
+    assertEquals(checkpoint.chatTemplate?.render([]), "<|im_end|>!");
+  });
+});
+
+Deno.test("a digest changes with the weights and the config, not with the place", async () => {
+  await withDirectory(async (directory) => {
+    const digestOf = async (): Promise<string> => {
+      using checkpoint = await openCheckpoint(directory);
+      return await checkpoint.digest();
+    };
+    using original = await openCheckpoint(fixture("mistral"));
+    const digest = await original.digest();
+    await copyDirectory("mistral", directory);
+    assertEquals(await digestOf(), digest);
+    assertEquals(await digestOf(), digest);
+    await editJson(`${directory}/config.json`, { rms_norm_eps: 1e-6 });
+    const other = await digestOf();
+    assert(other !== digest);
+    const path = `${directory}/model.safetensors`;
+    const bytes = await Deno.readFile(path);
+    bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
+    await Deno.writeFile(path, bytes);
+    assert(![digest, other].includes(await digestOf()));
+  });
+});
+
+Deno.test("a directory with one GGUF opens it, one with two or none is refused", async () => {
+  await withDirectory(async (directory) => {
+    await assertRejects(() => openCheckpoint(directory), TypeError, "0 .gguf files");
+    await Deno.copyFile(fixture("llama.gguf"), `${directory}/Tiny-Llama.Q4_K_M.gguf`);
+    using checkpoint = await openCheckpoint(directory);
+    assertEquals(checkpoint.id, "Tiny-Llama");
+    await Deno.copyFile(fixture("llama.gguf"), `${directory}/two.gguf`);
+    await assertRejects(() => openCheckpoint(directory), TypeError, "2 .gguf files");
+  });
+  await assertRejects(() => openCheckpoint("/no/such/model"), Deno.errors.NotFound);
+});
+
+Deno.test("weights that do not fit the config are refused by name", async () => {
+  await withDirectory(async (directory) => {
+    await copyDirectory("mistral", directory);
+    const path = `${directory}/model.safetensors`;
+    const { tensors } = parseSafetensors(await Deno.readFile(path));
+    const save = (change: (copy: Map<string, typeof norm>) => void): void => {
+      const copy = new Map(tensors);
+      change(copy);
+      Deno.writeFileSync(path, writeSafetensors(copy));
+    };
+    const norm = tensors.get("model.norm.weight");
+    assert(norm !== undefined);
+    save((copy) => copy.delete("model.layers.1.mlp.up_proj.weight"));
+    await assertRejects(() => openCheckpoint(directory), TypeError, "layers.1.mlp.up_proj.weight");
+    save((copy) => copy.set("model.norm.weight", { ...norm, shape: [2, 32] }));
+    await assertRejects(() => openCheckpoint(directory), TypeError, "[2,32]");
+    save((copy) => copy.set("model.layers.0.self_attn.q_proj.bias", norm));
+    await assertRejects(() => openCheckpoint(directory), TypeError, "q_proj.bias");
+    save((copy) => copy.set("model.layers.0.self_attn.rotary_emb.inv_freq", norm));
+    (await openCheckpoint(directory)).close();
+    await editJson(`${directory}/config.json`, { model_type: "gpt2" });
+    await assertRejects(() => openCheckpoint(directory), TypeError, "'gpt2'");
+    await Deno.writeTextFile(`${directory}/config.json`, "{");
+    await assertRejects(() => openCheckpoint(directory), TypeError, "config.json");
+  });
+});
+
+Deno.test("an index of shards that points elsewhere is refused", () => {
+  const index = (name: unknown): unknown => Object.fromEntries([["weight_map", { w: name }]]);
+  assertEquals(shardNames(index("model-1.safetensors")), ["model-1.safetensors"]);
+  for (const name of ["../x.safetensors", "/etc/x.safetensors", "a/b.safetensors", "x.bin", ""]) {
+    assertThrows(() => shardNames(index(name)), TypeError, `'${name}'`);
+  }
+  assertThrows(() => shardNames({}), TypeError, "weight_map");
+});
+
+Deno.test("a closed checkpoint reads no weights, and closing twice is harmless", async () => {
+  const checkpoint = await openCheckpoint(fixture("llama.gguf"));
+  checkpoint.close();
+  checkpoint.close();
+  assertThrows(() => checkpoint.weights.read("model.norm.weight"), Deno.errors.BadResource);
+});
