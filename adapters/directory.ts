@@ -78,35 +78,35 @@ export class AdapterDirectory {
   /** Registers all factor sets, then all adapters; a broken one becomes a warning. */
   async scan(): Promise<ScanResult> {
     const warnings: ScanWarning[] = [];
-    const found = await this.#walk();
     const factors: FactorSet[] = [];
     const adapters: AdapterEntry[] = [];
-    const attempt = async (path: string, step: () => Promise<unknown>) => {
+    const attempt: Attempt = async (path, step) => {
       try {
         await step();
       } catch (error) {
         warnings.push({ path, message: error instanceof Error ? error.message : String(error) });
       }
     };
+    const found: Found[] = [];
+    await attempt(this.root, () => this.#walk(found, attempt));
     const cores: Found[] = [];
     for (const item of found) {
       await attempt(item.path, async () => {
-        if (item.type === "peft") return cores.push(item);
-        const set = await this.#factorsIn(await this.#resolve(item.path));
-        if (set === undefined) return cores.push(item);
+        const set = item.type === "file" ? await this.#factorsIn(item.path) : undefined;
+        if (set === undefined) return void cores.push(item);
         this.#registry.addFactors(set);
-        return factors.push(set);
+        factors.push(set);
       });
     }
     for (const { path, name } of cores) {
-      await attempt(path, async () => adapters.push((await this.load({ name, path })).entry));
+      await attempt(path, async () => void adapters.push((await this.load({ name, path })).entry));
     }
     return { adapters, factors, warnings };
   }
 
   /** The set in a factor file; undefined for another file. */
   async #factorsIn(path: string): Promise<FactorSet | undefined> {
-    const bytes = await readBounded(path, MAX_FACTORS_BYTES);
+    const bytes = await readBounded(await this.#resolve(path), MAX_FACTORS_BYTES);
     return fileKind(bytes) === "factors" ? readFactors(bytes) : undefined;
   }
 
@@ -150,21 +150,13 @@ export class AdapterDirectory {
     return real;
   }
 
-  async #walk(): Promise<Found[]> {
-    const found: Found[] = [];
+  async #walk(found: Found[], attempt: Attempt): Promise<void> {
     for (const entry of await entriesOf(this.root)) {
       const path = `${this.root}/${entry.name}`;
       if (!entry.isDirectory) pushFile(found, DEFAULT_TENANT, path, entry.name);
       else if (await isPeft(path)) found.push(peftAt(DEFAULT_TENANT, path, entry.name));
-      else {
-        for (const inner of await entriesOf(path)) {
-          const below = `${path}/${inner.name}`;
-          if (!inner.isDirectory) pushFile(found, entry.name, below, inner.name);
-          else if (await isPeft(below)) found.push(peftAt(entry.name, below, inner.name));
-        }
-      }
+      else await attempt(path, () => walkTenant(found, path, entry.name));
     }
-    return found;
   }
 }
 
@@ -195,10 +187,20 @@ export async function writePeftDirectory(
   await Deno.writeFile(`${path}/${WEIGHTS_FILE}`, weights);
 }
 
+type Attempt = (path: string, step: () => Promise<void>) => Promise<void>;
+
 interface Found {
   readonly type: "file" | "peft";
   readonly path: string;
   readonly name: string;
+}
+
+async function walkTenant(found: Found[], path: string, tenant: string): Promise<void> {
+  for (const { name, isDirectory } of await entriesOf(path)) {
+    const below = `${path}/${name}`;
+    if (!isDirectory) pushFile(found, tenant, below, name);
+    else if (await isPeft(below)) found.push(peftAt(tenant, below, name));
+  }
 }
 
 function pushFile(found: Found[], tenant: string, path: string, file: string): void {
@@ -210,10 +212,11 @@ function peftAt(tenant: string, path: string, name: string): Found {
   return { type: "peft", path, name: `${tenant}/${name}` };
 }
 
-/** Sorted by name, with links to directories seen as directories. */
+/** Sorted by name, without hidden ones, links to directories seen as directories. */
 async function entriesOf(path: string): Promise<{ name: string; isDirectory: boolean }[]> {
   const entries: { name: string; isDirectory: boolean }[] = [];
   for await (const { name, isDirectory, isSymlink } of Deno.readDir(path)) {
+    if (name.startsWith(".")) continue;
     const target = isSymlink ? await statOf(`${path}/${name}`) : undefined;
     entries.push({ name, isDirectory: isDirectory || target?.isDirectory === true });
   }
