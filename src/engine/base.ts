@@ -162,7 +162,7 @@ class DeviceWeights {
     );
     return await this.#device.session(lowered.model, {
       initializers,
-      prepacked: this.#prepacked,
+      //prepacked: this.#prepacked,
       ...(options.threads === undefined ? {} : { threads: options.threads }),
       ...(options.profile === undefined ? {} : { profile: options.profile }),
     });

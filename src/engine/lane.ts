@@ -58,7 +58,7 @@ export class Lane {
     let count = 0;
     for (const [slot, row] of this.#rows.entries()) {
       if (row.state === "running") count = slot + 1;
-      this.#tokens[slot] = row.tokens(row.computed, row.computed + 1)[0] ?? 0;
+      this.#tokens[slot] = row.lastToken;
       this.#lengths[slot] = row.computed;
     }
     return { tokens: this.#tokens.subarray(0, count), lengths: this.#lengths.subarray(0, count) };

@@ -128,13 +128,15 @@ export class SampleState {
   }
 
   #repeat(token: number): void {
-    this.#adjust.repetition[this.#adjust.entry(token)] = this.#params.repetitionPenalty;
+    const at = this.#adjust.entry(token);
+    this.#adjust.repetition[at] = this.#params.repetitionPenalty;
   }
 
   /** Barred tokens were never drawn, so nothing but their bias is due to them. */
   #admitStops(): void {
     for (const token of this.#barred) {
-      this.#adjust.delta[this.#adjust.entry(token)] = this.#params.logitBias.get(token) ?? 0;
+      const at = this.#adjust.entry(token);
+      this.#adjust.delta[at] = this.#params.logitBias.get(token) ?? 0;
     }
   }
 }

@@ -49,9 +49,7 @@ export class Sampler {
     while (pending.length > 0) {
       const drawn = await this.#draw(logits, pending.map(({ row }) => row), features, candidates);
       drawn.forEach(({ value }, i) => sampled[pending[i].index] = value);
-      pending = candidates === this.#vocabSize
-        ? []
-        : pending.filter((_, i) => !drawn[i].covered);
+      pending = candidates === this.#vocabSize ? [] : pending.filter((_, i) => !drawn[i].covered);
       candidates = Math.min(this.#vocabSize, candidates * 16);
     }
     return sampled;

@@ -97,7 +97,8 @@ export function bytesOf(sequence: Sequence): number {
 
 /**
  * Who gives way so that a lane's rows can each take one more token: the newest of the lowest
- * priority, whatever lane they are in. Empty where memory suffices. The best placed row never does.
+ * priority, whatever lane they are in. Empty where memory suffices. The best placed row always stays: alone it
+ * fits.
  */
 export function planPreemption(
   lane: Lane,
@@ -108,7 +109,6 @@ export function planPreemption(
   for (const row of lane.rows) missing += bytesOf(row) - row.reserved;
   if (missing <= 0) return [];
   const worstFirst = [...admitted].sort((a, b) => comparePlaces(b.place, a.place));
-  worstFirst.pop();
   const victims: Sequence[] = [];
   for (const row of worstFirst) {
     if (missing <= 0) break;

@@ -177,6 +177,15 @@ Deno.test("cancelling a running request ends it within a step and frees its slot
   assertEquals(own.engine.stats().kvBytes, 0);
 });
 
+Deno.test("a token drawn after the abort is not handed out", async () => {
+  const control = new AbortController();
+  let runs = 0;
+  await using own = harness({ model: { onRun: () => void (++runs === 4 && control.abort()) } });
+  const asked = request({ maxTokens: 50, signal: control.signal, ignoreEos: true });
+  const sample = await readOne(own.engine.generate(asked));
+  assertEquals([sample.finishReason, sample.tokens.length], ["abort", 3]);
+});
+
 Deno.test("leaving the iteration cancels the request", async () => {
   await using own = harness();
   for await (const _ of own.engine.generate(request({ maxTokens: 200, ignoreEos: true }))) break;
