@@ -106,7 +106,6 @@ export class CoreCache implements AdapterSource {
   forget(digest: string): void {
     const entry = this.#idle.get(digest);
     if (entry !== undefined) this.#drop(entry);
-    this.#serveQueue();
   }
 
   metrics(): CoreCacheMetrics {

@@ -97,11 +97,13 @@ Deno.test("a path that leaves the root, by dots, by slash or by link, is refused
     await Deno.writeFile(`${outside}/secret.safetensors`, bytesOf(1));
     await Deno.symlink(`${outside}/secret.safetensors`, `${root}/link.safetensors`);
     await Deno.symlink(outside, `${root}/folder`);
-    await Deno.mkdir(`${outside}/root_twin`);
+    await Deno.mkdir(`${root}_twin`);
+    await Deno.writeFile(`${root}_twin/secret.safetensors`, bytesOf(1));
     const paths = [
       "../outside/secret.safetensors",
       `${outside}/secret.safetensors`,
       `${root}/../outside/secret.safetensors`,
+      "../root_twin/secret.safetensors",
       "link.safetensors",
       "folder/secret.safetensors",
       "/etc/passwd",
