@@ -13,6 +13,8 @@ export const PROMPT = 64;
 /** Something that decodes and prefills batches of sequences. */
 export interface Contestant {
   readonly label: string;
+  /** Most sequences it takes at once; undefined = any number. */
+  readonly maxBatch?: number;
   /** Milliseconds of each of `steps` steps over `batch` sequences, after 64-token prompts. */
   decode(batch: number, steps: number): Promise<readonly number[]>;
   /** Milliseconds of filling `batch` empty sequences with prompts of `length` tokens. */
@@ -38,6 +40,7 @@ export interface Phase {
 export class LaneContestant implements Contestant {
   readonly #model: BatchModel;
   readonly #core: (row: number) => ResidentCore | undefined;
+  readonly maxBatch: number;
 
   constructor(
     readonly label: string,
@@ -47,6 +50,7 @@ export class LaneContestant implements Contestant {
   ) {
     this.#model = model;
     this.#core = core;
+    this.maxBatch = model.maxBatch;
   }
 
   async decode(batch: number, steps: number): Promise<readonly number[]> {
@@ -121,11 +125,12 @@ export interface TurnOptions {
 
 /** Decodes with every contestant in turn, `rounds` times; a round's figure is its median step. */
 export async function compareDecode(
-  contestants: readonly Contestant[],
+  all: readonly Contestant[],
   batch: number,
   steps: number,
   options: TurnOptions,
 ): Promise<Phase> {
+  const contestants = fitting(all, batch);
   const measure = async (one: Contestant) => median(await one.decode(batch, steps));
   const times = await takeTurns(contestants, options.rounds, measure);
   return phaseOf(`decode, batch ${batch}`, contestants, times, batch, options.references);
@@ -133,12 +138,13 @@ export async function compareDecode(
 
 /** Prefills with every contestant in turn; a round's figure is the median of `repeats` runs. */
 export async function comparePrefill(
-  contestants: readonly Contestant[],
+  all: readonly Contestant[],
   batch: number,
   length: number,
   repeats: number,
   options: TurnOptions,
 ): Promise<Phase> {
+  const contestants = fitting(all, batch);
   const measure = async (one: Contestant) => {
     const runs: number[] = [];
     for (let i = 0; i < repeats; i++) runs.push(await one.prefill(batch, length));
@@ -147,6 +153,10 @@ export async function comparePrefill(
   const times = await takeTurns(contestants, options.rounds, measure);
   const name = batch === 1 ? `prefill, one of ${length}` : `prefill, ${batch} of ${length}`;
   return phaseOf(name, contestants, times, batch * length, options.references);
+}
+
+function fitting(contestants: readonly Contestant[], batch: number): readonly Contestant[] {
+  return contestants.filter(({ maxBatch }) => maxBatch === undefined || maxBatch >= batch);
 }
 
 /** [contestant][round], each round in the order of contestants and every other one reversed. */

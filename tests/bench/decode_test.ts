@@ -36,6 +36,13 @@ Deno.test("contestants take turns, every other round in the opposite order", asy
   assertEquals(phase.figures.map(({ ratios }) => ratios), [{ b: 2 }, {}]);
 });
 
+Deno.test("a contestant sits out the batches it does not take", async () => {
+  const calls: string[] = [];
+  const two = [{ ...clockwork("single", 10, calls), maxBatch: 1 }, clockwork("any", 20, calls)];
+  for (const batch of [1, 2]) await compareDecode(two, batch, 1, { rounds: 1, references: [] });
+  assertEquals(calls, ["single 1", "any 1", "any 2"]);
+});
+
 Deno.test("a prefill's speed counts all its tokens", async () => {
   const phase = await comparePrefill([clockwork("a", 100, [])], 16, 64, 2, {
     rounds: 1,

@@ -1,0 +1,100 @@
+/**
+ * lembas as a contestant: a base model opened as the server opens it, and lanes of it with random
+ * factor sets whose cores are different in every row. It owns what it opens until disposed.
+ */
+import type { FactorSet } from "../adapters/factors.ts";
+import { type Stack, stackOf } from "../adapters/stack.ts";
+import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
+import { openCheckpoint } from "../src/checkpoint/open.ts";
+import { resolveModel } from "../src/checkpoint/resolve.ts";
+import { Base, type ServingDtype } from "../src/engine/base.ts";
+import type { Device } from "../src/runtime/device.ts";
+import { openDevice } from "../src/runtime/open.ts";
+import { benchFactors, residentCores } from "./cores.ts";
+import { LaneContestant } from "./decode.ts";
+
+export interface TargetOptions {
+  /** A spec as `--model` takes it; undefined = the default model. */
+  readonly model: string | undefined;
+  readonly dtype: ServingDtype;
+  readonly threads: number | undefined;
+}
+
+export interface LaneRoom {
+  readonly maxBatch: number;
+  readonly maxContext: number;
+}
+
+const CALIBRATION = new URL("../src/models/calibration.txt", import.meta.url);
+
+/** An open model, of which bases of any room are made. */
+export class Target implements Disposable {
+  readonly #device: Device;
+  readonly #options: TargetOptions;
+  readonly #bases: Base[] = [];
+  readonly #factors = new Map<number, FactorSet>();
+
+  private constructor(
+    /** The model's file or folder. */
+    readonly path: string,
+    readonly checkpoint: Checkpoint,
+    readonly stack: Stack,
+    device: Device,
+    options: TargetOptions,
+  ) {
+    this.#device = device;
+    this.#options = options;
+  }
+
+  /** Resolves and opens the model. */
+  static async open(options: TargetOptions): Promise<Target> {
+    const path = await resolveModel(options.model);
+    const checkpoint = await openCheckpoint(path);
+    const stack = stackOf(await checkpoint.digest(), checkpoint.config);
+    return new Target(path, checkpoint, stack, openDevice("cpu"), options);
+  }
+
+  /** A base with so many rows of so many tokens; the first one calibrates for all. */
+  async base({ maxBatch, maxContext }: LaneRoom): Promise<Base> {
+    const { dtype, threads } = this.#options;
+    const smoothing = this.#bases.find((base) => base.smoothing !== undefined)?.smoothing;
+    const text = await Deno.readTextFile(CALIBRATION);
+    const base = await Base.load(this.#device, this.checkpoint, {
+      dtype,
+      maxBatch,
+      maxContext,
+      calibration: this.checkpoint.tokenizer.encode(text),
+      ...(smoothing !== undefined && { smoothing }),
+      ...(threads !== undefined && { threads }),
+    });
+    this.#bases.push(base);
+    return base;
+  }
+
+  /** The base alone. */
+  async bare(base: Base, label = `lembas ${this.#options.dtype} base`): Promise<LaneContestant> {
+    return new LaneContestant(label, await base.lane());
+  }
+
+  /** The base with a factor set of this rank, every row its own core. */
+  async adapted(base: Base, rank: number): Promise<LaneContestant> {
+    const factors = this.factors(rank);
+    const lane = await base.lane(factors);
+    const cores = residentCores(factors, lane.maxBatch);
+    const label = `lembas ${this.#options.dtype}, cores of rank ${rank}`;
+    return new LaneContestant(label, lane, (row) => cores[row]);
+  }
+
+  /** Random factors of this rank for this model. */
+  factors(rank: number): FactorSet {
+    const known = this.#factors.get(rank) ?? benchFactors(this.stack, rank);
+    this.#factors.set(rank, known);
+    return known;
+  }
+
+  [Symbol.dispose](): void {
+    for (const base of this.#bases) base.release();
+    this.#device.release();
+    this.checkpoint.close();
+  }
+}
