@@ -4,7 +4,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { cacheDirectory, writeAtomically } from "./cache.ts";
+import { writeAtomically } from "./cache.ts";
 import type { DecoderConfig, WeightSource } from "./checkpoint.ts";
 import { expectedWeights } from "./expected_weights.ts";
 
@@ -28,20 +28,23 @@ export async function modelDigest(config: DecoderConfig, weights: WeightSource):
 }
 
 /**
- * The digest from the cache, or computed and remembered there. A cache that cannot be used costs
+ * The digest from the cache, or computed and remembered there. A cache that cannot be written costs
  * time, no more.
  *
+ * @param cache the cache directory; undefined for none
  * @param paths the files that the config and the weights came from
  */
 export async function cachedDigest(
+  cache: string | undefined,
   paths: readonly string[],
   compute: () => Promise<string>,
 ): Promise<string> {
-  const entry = await cacheEntry(paths);
-  const known = entry === undefined ? undefined : await readEntry(entry);
+  if (cache === undefined) return await compute();
+  const entry = `${cache}/digests/${await keyOf(paths)}`;
+  const known = await readEntry(entry);
   if (known !== undefined) return known;
   const digest = await compute();
-  if (entry !== undefined) await rememberEntry(entry, digest);
+  await rememberEntry(entry, digest);
   return digest;
 }
 
@@ -53,18 +56,13 @@ export function canonicalJson(value: unknown): string {
   });
 }
 
-async function cacheEntry(paths: readonly string[]): Promise<string | undefined> {
+async function keyOf(paths: readonly string[]): Promise<string> {
   const parts = [SCHEME];
   for (const path of paths) {
     const { size, mtime } = await Deno.stat(path);
     parts.push(await Deno.realPath(path), String(size), String(mtime?.getTime()));
   }
-  const key = createHash("sha256").update(parts.join("\0")).digest("hex");
-  try {
-    return `${cacheDirectory()}/digests/${key}`;
-  } catch {
-    return undefined;
-  }
+  return createHash("sha256").update(parts.join("\0")).digest("hex");
 }
 
 async function readEntry(path: string): Promise<string | undefined> {

@@ -25,6 +25,13 @@ export function expectedWeights(config: DecoderConfig): ReadonlyMap<string, read
 
 /** @throws {TypeError} naming the first weight that is missing, misshapen or unknown */
 export function checkWeights(config: DecoderConfig, weights: WeightSource): void {
+  const count = weights.names().length;
+  if (config.numLayers > count) {
+    // Before the names of that many layers are made.
+    throw new TypeError(
+      `Cannot load the model: the config says ${config.numLayers} layers, there are ${count} weights`,
+    );
+  }
   const expected = expectedWeights(config);
   for (const [name, shape] of expected) {
     if (!weights.has(name)) {

@@ -7,6 +7,7 @@
 import type { WeightType } from "./checkpoint.ts";
 import { storedBytes } from "./dequantise.ts";
 import type { RandomAccessFile } from "./file.ts";
+import { GgufReader, SCALAR_BYTES } from "./gguf_reader.ts";
 
 /** A metadata value; 64-bit integers are bigint only where a number would lose digits. */
 export type GgufValue =
@@ -41,7 +42,6 @@ const DEFAULT_ALIGNMENT = 32;
 /** A smallest key with value, and a smallest tensor entry: they bound the counts. */
 const MIN_PAIR_BYTES = 13;
 const MIN_TENSOR_BYTES = 24;
-const CHUNK_BYTES = 1 << 20;
 
 /** ggml's type numbers; those without blocks here are named for the error's sake. */
 const TYPES: ReadonlyMap<number, WeightType> = new Map([
@@ -81,22 +81,9 @@ const OTHER_TYPES: ReadonlyMap<number, string> = new Map([
   [39, "MXFP4"],
 ]);
 
-/** Metadata value types by number. */
+/** Numbers of metadata value types; the others are scalars. */
 const ARRAY = 9;
 const STRING = 8;
-const SCALAR_BYTES: ReadonlyMap<number, number> = new Map([
-  [0, 1],
-  [1, 1],
-  [2, 2],
-  [3, 2],
-  [4, 4],
-  [5, 4],
-  [6, 4],
-  [7, 1],
-  [10, 8],
-  [11, 8],
-  [12, 8],
-]);
 
 /**
  * Reads and checks the whole header.
@@ -104,7 +91,7 @@ const SCALAR_BYTES: ReadonlyMap<number, number> = new Map([
  * @throws {TypeError} saying what is wrong with the file and where
  */
 export function readGgufHeader(file: RandomAccessFile): GgufHeader {
-  const reader = new HeaderReader(file);
+  const reader = new GgufReader(file);
   const version = readPreamble(reader);
   const tensorCount = reader.count("tensors", MIN_TENSOR_BYTES);
   const pairCount = reader.count("metadata pairs", MIN_PAIR_BYTES);
@@ -123,7 +110,7 @@ export function readGgufHeader(file: RandomAccessFile): GgufHeader {
 /** A tensor as its entry says, offset from the start of the data. */
 type TensorEntry = GgufTensor;
 
-function readPreamble(reader: HeaderReader): number {
+function readPreamble(reader: GgufReader): number {
   const magic = reader.u32();
   if (magic !== MAGIC) throw reader.fault(`it does not start with "GGUF"`);
   const version = reader.u32();
@@ -134,7 +121,7 @@ function readPreamble(reader: HeaderReader): number {
   return version;
 }
 
-function readValue(reader: HeaderReader, type: number, key: string): GgufValue {
+function readValue(reader: GgufReader, type: number, key: string): GgufValue {
   if (type === STRING) return reader.text();
   if (type !== ARRAY) return reader.scalar(type, key);
   const elementType = reader.u32();
@@ -151,7 +138,7 @@ function readValue(reader: HeaderReader, type: number, key: string): GgufValue {
   return values as readonly number[] | readonly boolean[];
 }
 
-function readTensorEntry(reader: HeaderReader): TensorEntry {
+function readTensorEntry(reader: GgufReader): TensorEntry {
   const name = reader.text();
   const rank = reader.u32();
   if (rank > MAX_DIMENSIONS) {
@@ -183,7 +170,7 @@ function readTensorEntry(reader: HeaderReader): TensorEntry {
   return { name, type, shape, offset, bytes: storedBytes(type, elements) };
 }
 
-function readAlignment(metadata: ReadonlyMap<string, GgufValue>, reader: HeaderReader): number {
+function readAlignment(metadata: ReadonlyMap<string, GgufValue>, reader: GgufReader): number {
   const value = metadata.get("general.alignment") ?? DEFAULT_ALIGNMENT;
   if (typeof value !== "number" || value < 8 || value > 1 << 20 || (value & (value - 1)) !== 0) {
     throw reader.fault(
@@ -221,119 +208,4 @@ function placeTensors(
     previous = `'${entry.name}'`;
   }
   return tensors;
-}
-
-/** Reads the header's fields in order, chunk by chunk. */
-class HeaderReader {
-  readonly #file: RandomAccessFile;
-  readonly #decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-  #chunk = new Uint8Array(0);
-  #view = new DataView(this.#chunk.buffer);
-  #chunkStart = 0;
-  #at = 0;
-
-  constructor(file: RandomAccessFile) {
-    this.#file = file;
-  }
-
-  get position(): number {
-    return this.#chunkStart + this.#at;
-  }
-
-  fault(text: string, cause?: unknown): TypeError {
-    return new TypeError(`Cannot read ${this.#file.path}: ${text} (near byte ${this.position})`, {
-      cause,
-    });
-  }
-
-  u32(): number {
-    const at = this.#take(4); // Before #view is read: taking may replace it.
-    return this.#view.getUint32(at, true);
-  }
-
-  #u64(): bigint {
-    const at = this.#take(8);
-    return this.#view.getBigUint64(at, true);
-  }
-
-  /** A 64-bit number that is an exact one here: an offset or a dimension. */
-  size(what: string): number {
-    const value = this.#u64();
-    if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw this.fault(`${what} is ${value}`);
-    return Number(value);
-  }
-
-  /** A 64-bit count of things of at least `minBytes` each, all still to come in the file. */
-  count(what: string, minBytes: number): number {
-    const value = this.#u64();
-    const room = Math.floor((this.#file.size - this.position) / minBytes);
-    if (value > BigInt(room)) {
-      throw this.fault(`it claims ${value} ${what}, no more than ${room} fit`);
-    }
-    return Number(value);
-  }
-
-  text(): string {
-    const length = this.count("bytes of a string", 1);
-    const from = this.#take(length);
-    try {
-      return this.#decoder.decode(this.#chunk.subarray(from, from + length));
-    } catch (cause) {
-      throw this.fault("a string is not UTF-8", cause);
-    }
-  }
-
-  scalar(type: number, key: string): number | bigint | boolean {
-    const bytes = SCALAR_BYTES.get(type);
-    if (bytes === undefined) throw this.fault(`'${key}' has the unknown type ${type}`);
-    const at = this.#take(bytes);
-    const view = this.#view;
-    switch (type) {
-      case 0:
-        return view.getUint8(at);
-      case 1:
-        return view.getInt8(at);
-      case 2:
-        return view.getUint16(at, true);
-      case 3:
-        return view.getInt16(at, true);
-      case 4:
-        return view.getUint32(at, true);
-      case 5:
-        return view.getInt32(at, true);
-      case 6:
-        return view.getFloat32(at, true);
-      case 7:
-        return view.getUint8(at) !== 0;
-      case 10:
-        return exact(view.getBigUint64(at, true));
-      case 11:
-        return exact(view.getBigInt64(at, true));
-      default:
-        return view.getFloat64(at, true);
-    }
-  }
-
-  /** Makes the next `length` bytes present and steps over them; returns where they start. */
-  #take(length: number): number {
-    if (this.#at + length > this.#chunk.length) this.#refill(length);
-    const from = this.#at;
-    this.#at += length;
-    return from;
-  }
-
-  #refill(length: number): void {
-    const start = this.position;
-    const left = this.#file.size - start;
-    if (length > left) throw this.fault(`it ends within its header`);
-    this.#chunk = this.#file.read(start, Math.min(left, Math.max(length, CHUNK_BYTES)));
-    this.#view = new DataView(this.#chunk.buffer);
-    this.#chunkStart = start;
-    this.#at = 0;
-  }
-}
-
-function exact(value: bigint): number | bigint {
-  const number = Number(value);
-  return Number.isSafeInteger(number) ? number : value;
 }

@@ -25,7 +25,7 @@ export function ggufDecoderConfig(
   const all = new Fields("the GGUF metadata", Object.fromEntries(header.metadata));
   const architecture = knownArchitecture(all.optionalText("general.architecture") ?? "unnamed");
   const fields = all.under(`${architecture}.`);
-  refuseVariants(fields);
+  refuseVariants(all, fields);
   const hiddenSize = fields.count("embedding_length");
   const numHeads = fields.count("attention.head_count");
   const headDim = fields.optionalCount("attention.key_length") ?? hiddenSize / numHeads;
@@ -55,7 +55,13 @@ export function ggufDecoderConfig(
   });
 }
 
-function refuseVariants(fields: Fields): void {
+function refuseVariants(all: Fields, fields: Fields): void {
+  const parts = all.optionalNumber("split.count") ?? 1;
+  if (parts > 1) {
+    throw new TypeError(
+      `Cannot load the model: the file is one of ${parts} parts, join them first`,
+    );
+  }
   const experts = fields.optionalNumber("expert_count") ?? 0;
   if (experts > 0) {
     throw new TypeError(`Cannot load the model: ${experts} experts a layer are not supported`);

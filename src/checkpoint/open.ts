@@ -3,7 +3,7 @@
  * directory of safetensors as Hugging Face lays it out. It fetches nothing.
  */
 
-import { exists } from "./cache.ts";
+import { cacheDirectory, exists } from "./cache.ts";
 import { JinjaChatTemplate, type SpecialTokens } from "./chat_template.ts";
 import type {
   ChatTemplate,
@@ -25,6 +25,11 @@ import { GgufWeights } from "./gguf_weights.ts";
 import { SafetensorsWeights, shardNames } from "./safetensors_weights.ts";
 import { JsonTokenizer, readTokenizerJson } from "./tokenizer.ts";
 
+export interface OpenOptions {
+  /** The cache directory, where digests are remembered; the user's by default. */
+  readonly cache?: string;
+}
+
 /**
  * Opens the checkpoint at `path`: a `.gguf` file, a directory of safetensors, or a directory with
  * exactly one `.gguf`. Headers, config and the shapes of all weights are checked; the weights stay
@@ -33,7 +38,22 @@ import { JsonTokenizer, readTokenizerJson } from "./tokenizer.ts";
  * @throws {TypeError} where the checkpoint is damaged, incomplete or of an unsupported kind
  * @throws {Deno.errors.NotFound} where there is nothing at `path`
  */
-export async function openCheckpoint(path: string): Promise<Checkpoint> {
+export async function openCheckpoint(
+  path: string,
+  options: OpenOptions = {},
+): Promise<Checkpoint> {
+  const parts = await openParts(path);
+  try {
+    checkWeights(parts.config, parts.weights);
+    checkVocabulary(parts.config, parts.tokenizer);
+    return new OpenCheckpoint(parts, options.cache ?? userCache());
+  } catch (error) {
+    parts.close();
+    throw error;
+  }
+}
+
+async function openParts(path: string): Promise<Parts> {
   const { isDirectory } = await Deno.stat(path);
   if (!isDirectory) return openGguf(path);
   const names = Array.from(Deno.readDirSync(path), (entry) => entry.name);
@@ -55,6 +75,25 @@ const TEMPLATE_TOKENS = [
   ["pad_token", "padding"],
 ] as const;
 
+/** @throws {TypeError} where the tokenizer has ids that the model has no embedding for */
+function checkVocabulary(config: DecoderConfig, tokenizer: Tokenizer): void {
+  if (tokenizer.vocabSize > config.vocabSize) {
+    throw new TypeError(
+      `Cannot load the model: its tokenizer has ${tokenizer.vocabSize} tokens, ` +
+        `its embedding ${config.vocabSize}`,
+    );
+  }
+}
+
+/** Undefined where the environment names none: nothing is remembered then. */
+function userCache(): string | undefined {
+  try {
+    return cacheDirectory();
+  } catch {
+    return undefined;
+  }
+}
+
 /** What both formats come to. */
 interface Parts {
   readonly id: string;
@@ -68,10 +107,12 @@ interface Parts {
 
 class OpenCheckpoint implements Checkpoint {
   readonly #parts: Parts;
+  readonly #cache: string | undefined;
   #digest: Promise<string> | undefined;
 
-  constructor(parts: Parts) {
+  constructor(parts: Parts, cache: string | undefined) {
     this.#parts = parts;
+    this.#cache = cache;
   }
 
   get id(): string {
@@ -96,7 +137,7 @@ class OpenCheckpoint implements Checkpoint {
 
   digest(): Promise<string> {
     const { paths, config, weights } = this.#parts;
-    this.#digest ??= cachedDigest(paths, () => modelDigest(config, weights));
+    this.#digest ??= cachedDigest(this.#cache, paths, () => modelDigest(config, weights));
     return this.#digest;
   }
 
@@ -109,15 +150,14 @@ class OpenCheckpoint implements Checkpoint {
   }
 }
 
-function openGguf(path: string): Checkpoint {
+function openGguf(path: string): Parts {
   const file = RandomAccessFile.open(path);
   try {
     const header = readGgufHeader(file);
     const config = ggufDecoderConfig(header, readRopeFactors(file, header));
     const rowOrder = config.architecture === "llama" ? "interleaved" : "plain";
     const weights = new GgufWeights(file, header, config, rowOrder);
-    checkWeights(config, weights);
-    return new OpenCheckpoint({
+    return {
       id: ggufId(path),
       paths: [path],
       config,
@@ -125,7 +165,7 @@ function openGguf(path: string): Checkpoint {
       tokenizer: new JsonTokenizer(ggufTokenizerJson(header)),
       chatTemplate: ggufChatTemplate(header),
       close: () => file.close(),
-    });
+    };
   } catch (error) {
     file.close();
     throw error;
@@ -157,7 +197,7 @@ function ggufChatTemplate(header: GgufHeader): ChatTemplate | undefined {
   return new JinjaChatTemplate(source, tokens);
 }
 
-async function openDirectory(directory: string): Promise<Checkpoint> {
+async function openDirectory(directory: string): Promise<Parts> {
   const generation = await optionalJson(`${directory}/generation_config.json`);
   const config = decoderConfig(await readJson(`${directory}/config.json`), generation);
   const tokenizerJson = await readJson(`${directory}/tokenizer.json`);
@@ -165,13 +205,7 @@ async function openDirectory(directory: string): Promise<Checkpoint> {
   const chatTemplate = await directoryChatTemplate(directory);
   const paths = await safetensorsPaths(directory);
   const weights = SafetensorsWeights.open(paths);
-  try {
-    checkWeights(config, weights);
-  } catch (error) {
-    weights.close();
-    throw error;
-  }
-  return new OpenCheckpoint({
+  return {
     id: lastPart(await Deno.realPath(directory)),
     paths: [`${directory}/config.json`, ...paths],
     config,
@@ -179,7 +213,7 @@ async function openDirectory(directory: string): Promise<Checkpoint> {
     tokenizer,
     chatTemplate,
     close: () => weights.close(),
-  });
+  };
 }
 
 async function safetensorsPaths(directory: string): Promise<readonly string[]> {

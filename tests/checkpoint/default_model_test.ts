@@ -1,4 +1,7 @@
 // deno-lint-ignore-file no-console -- the first run of this test fetches the model
+
+/** The default model, fetched for real: its weights, tokens and chats beside Python's. */
+
 import { assert, assertEquals } from "@std/assert";
 import { createHash } from "node:crypto";
 import type { ChatMessage } from "../../src/checkpoint/checkpoint.ts";

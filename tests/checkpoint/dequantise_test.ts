@@ -1,3 +1,5 @@
+/** Every stored weight type, bit for bit beside the gguf package. */
+
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { WeightType } from "../../src/checkpoint/checkpoint.ts";
 import { BLOCK_LAYOUTS, dequantise, storedBytes } from "../../src/checkpoint/dequantise.ts";

@@ -1,3 +1,5 @@
+/** GGUF headers: what they hold, and how those that lie are refused. */
+
 import { assert, assertEquals, assertInstanceOf, assertThrows } from "@std/assert";
 import { RandomAccessFile } from "../../src/checkpoint/file.ts";
 import { type GgufHeader, readGgufHeader } from "../../src/checkpoint/gguf.ts";
@@ -189,6 +191,16 @@ Deno.test("an unknown architecture in a GGUF is refused by name", () => {
     TypeError,
     "Cannot load architecture 'gpt2'",
   );
+});
+
+Deno.test("one part of a split GGUF, and one with experts, are refused", () => {
+  const architecture = (): GgufBytes =>
+    new GgufBytes().u32(MAGIC, 3).u64(0, 2)
+      .text("general.architecture").u32(STRING).text("llama");
+  const split = architecture().text("split.count").u32(4, 3).done();
+  assertThrows(() => ggufDecoderConfig(read(split), undefined), TypeError, "one of 3 parts");
+  const experts = architecture().text("llama.expert_count").u32(4, 8).done();
+  assertThrows(() => ggufDecoderConfig(read(experts), undefined), TypeError, "8 experts");
 });
 
 Deno.test("llama.cpp's names become Hugging Face's", () => {

@@ -1,3 +1,5 @@
+/** Models from the hub, fetched from a hub on this machine that speaks its protocol. */
+
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { createHash } from "node:crypto";
 import { resolveModel, type ResolveOptions } from "../../src/checkpoint/resolve.ts";

@@ -1,4 +1,6 @@
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+/** Whole checkpoints on disk, beside what Python read of the same models. */
+
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { createHash } from "node:crypto";
 import type { DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
@@ -135,23 +137,45 @@ Deno.test("a chat_template.jinja file wins over tokenizer_config.json", async ()
 
 Deno.test("a digest changes with the weights and the config, not with the place", async () => {
   await withDirectory(async (directory) => {
-    const digestOf = async (): Promise<string> => {
-      using checkpoint = await openCheckpoint(directory);
+    const model = `${directory}/model`;
+    await Deno.mkdir(model);
+    const digestOf = async (path: string, cache: string): Promise<string> => {
+      using checkpoint = await openCheckpoint(path, { cache: `${directory}/${cache}` });
       return await checkpoint.digest();
     };
-    using original = await openCheckpoint(fixture("mistral"));
-    const digest = await original.digest();
-    await copyDirectory("mistral", directory);
-    assertEquals(await digestOf(), digest);
-    assertEquals(await digestOf(), digest);
-    await editJson(`${directory}/config.json`, { rms_norm_eps: 1e-6 });
-    const other = await digestOf();
+    const digest = await digestOf(fixture("mistral"), "a");
+    assertMatch(digest, /^[0-9a-f]{64}$/);
+    await copyDirectory("mistral", model);
+    assertEquals(await digestOf(model, "b"), digest);
+    await editJson(`${model}/config.json`, { rms_norm_eps: 1e-6 });
+    const other = await digestOf(model, "c");
     assert(other !== digest);
-    const path = `${directory}/model.safetensors`;
-    const bytes = await Deno.readFile(path);
+    const bytes = await Deno.readFile(`${model}/model.safetensors`);
     bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
-    await Deno.writeFile(path, bytes);
-    assert(![digest, other].includes(await digestOf()));
+    await Deno.writeFile(`${model}/model.safetensors`, bytes);
+    assert(![digest, other].includes(await digestOf(model, "d")));
+  });
+});
+
+Deno.test("a digest is remembered by the file's path, size and time", async () => {
+  await withDirectory(async (directory) => {
+    const path = `${directory}/tiny.gguf`;
+    await Deno.copyFile(fixture("llama.gguf"), path);
+    const digestOf = async (): Promise<string> => {
+      using checkpoint = await openCheckpoint(path, { cache: `${directory}/cache` });
+      return await checkpoint.digest();
+    };
+    const digest = await digestOf();
+    const [entry] = Array.from(Deno.readDirSync(`${directory}/cache/digests`), ({ name }) => name);
+    const memory = `${directory}/cache/digests/${entry}`;
+    assertEquals(await Deno.readTextFile(memory), digest);
+    await Deno.writeTextFile(memory, "0".repeat(64));
+    assertEquals(await digestOf(), "0".repeat(64));
+    await Deno.writeTextFile(memory, "garbled");
+    assertEquals(await digestOf(), digest);
+    await Deno.writeTextFile(memory, "0".repeat(64));
+    await Deno.utime(path, 1, 1);
+    assertEquals(await digestOf(), digest);
   });
 });
 
@@ -187,10 +211,26 @@ Deno.test("weights that do not fit the config are refused by name", async () => 
     await assertRejects(() => openCheckpoint(directory), TypeError, "q_proj.bias");
     save((copy) => copy.set("model.layers.0.self_attn.rotary_emb.inv_freq", norm));
     (await openCheckpoint(directory)).close();
-    await editJson(`${directory}/config.json`, { model_type: "gpt2" });
+    const config = `${directory}/config.json`;
+    await editJson(config, { num_hidden_layers: 4_000_000_000 });
+    await assertRejects(() => openCheckpoint(directory), TypeError, "4000000000 layers");
+    await editJson(config, { num_hidden_layers: 2, vocab_size: 700 });
+    await assertRejects(() => openCheckpoint(directory), TypeError, "[700,64]");
+    await editJson(config, { model_type: "gpt2" });
     await assertRejects(() => openCheckpoint(directory), TypeError, "'gpt2'");
-    await Deno.writeTextFile(`${directory}/config.json`, "{");
+    await Deno.writeTextFile(config, "{");
     await assertRejects(() => openCheckpoint(directory), TypeError, "config.json");
+  });
+});
+
+Deno.test("a tokenizer with more tokens than the embedding has rows is refused", async () => {
+  await withDirectory(async (directory) => {
+    await copyDirectory("mistral", directory);
+    const path = `${directory}/tokenizer.json`;
+    const tokens = JSON.parse(await Deno.readTextFile(path))["added_tokens"];
+    const more = [...tokens, { id: 701, content: "<more>", special: true }];
+    await editJson(path, Object.fromEntries([["added_tokens", more]]));
+    await assertRejects(() => openCheckpoint(directory), TypeError, "702 tokens");
   });
 });
 

@@ -1,3 +1,5 @@
+/** What a download's progress looks like, on a terminal and off. */
+
 import { assertEquals } from "@std/assert";
 import { type Progress, textProgress } from "../../src/checkpoint/progress.ts";
 

@@ -1,3 +1,5 @@
+/** Model specs turned into paths, with the real pip over wheels made for the test. */
+
 import {
   assert,
   assertEquals,
@@ -177,8 +179,10 @@ Deno.test("without pip and without a hub, one sentence says what to pass", async
 Deno.test("a download that is given up ends with the signal's reason", async () => {
   await withDirectory(async (directory) => {
     const controller = new AbortController();
-    controller.abort(new DOMException("enough", "AbortError"));
-    const options = { cache: directory, signal: controller.signal, progress: () => {} };
+    const stop = (): void => controller.abort(new DOMException("enough", "AbortError"));
+    const options = { cache: directory, signal: controller.signal, progress: stop };
+    await assertRejects(() => resolveModel(SPEC, options), DOMException, "enough");
     await assertRejects(() => resolveModel(undefined, options), DOMException, "enough");
+    assertEquals(await filesUnder(directory), ["models/pypi/tiny-model-1.0.lock"]);
   });
 });

@@ -1,3 +1,5 @@
+/** Rotary tables beside transformers' own, for every scaling and both spellings. */
+
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { decoderConfig } from "../../src/checkpoint/config.ts";
 import { type RopeConfig, ropeFrequencies, ropeTables } from "../../src/checkpoint/rope.ts";

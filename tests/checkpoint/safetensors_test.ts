@@ -1,3 +1,5 @@
+/** The safetensors container: round trips, and headers that lie. */
+
 import { assert, assertEquals, assertInstanceOf, assertThrows } from "@std/assert";
 import {
   float32Tensor,

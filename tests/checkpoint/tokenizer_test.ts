@@ -1,3 +1,5 @@
+/** Tokenizers from both formats, token by token beside the Rust library. */
+
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { RandomAccessFile } from "../../src/checkpoint/file.ts";
 import { readGgufHeader } from "../../src/checkpoint/gguf.ts";

@@ -1,3 +1,5 @@
+/** Zip archives as wheels use them, whole and damaged. */
+
 import { assert, assertEquals, assertInstanceOf, assertRejects, assertThrows } from "@std/assert";
 import { RandomAccessFile } from "../../src/checkpoint/file.ts";
 import { readZipEntries, readZipEntry } from "../../src/checkpoint/zip.ts";
