@@ -36,7 +36,7 @@ Write a core as a PEFT LoRA directory:
 
 random    A and B orthonormal, spanning random directions; needs no weights (default)
 gaussian  A and B ~ N(0, 1) and s = 1/rank, as in arXiv 2402.01376
-svd       the leading directions of the stacked weights (Tucker-2); takes seconds to a minute
+svd       the leading directions of the stacked weights (Tucker-2); seconds for q and v, minutes for all
 `;
 
 export interface MakeFlags {
