@@ -1,3 +1,4 @@
+/** The cache of cores: residence, leases, eviction and shared loads, without a model or a file. */
 import {
   assert,
   assertEquals,

@@ -1,3 +1,4 @@
+/** Cores and their algebra against plain loops over the numbers. */
 import { assert, assertAlmostEquals, assertEquals, assertLess, assertThrows } from "@std/assert";
 import {
   average,

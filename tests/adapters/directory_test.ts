@@ -1,3 +1,4 @@
+/** The directory of adapters, on real directories: scanning, loading, and paths that try to leave. */
 import {
   assert,
   assertEquals,

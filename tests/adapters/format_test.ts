@@ -1,3 +1,4 @@
+/** Core and factor files: round trips, and truncated, garbled or lying bytes. */
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import {
   fileKind,

@@ -1,3 +1,4 @@
+/** Factor makers: orthonormality, seeds, and the spectra that `svd` has to find. */
 import { assert, assertEquals, assertLess, assertNotEquals, assertThrows } from "@std/assert";
 import type { FactorSet } from "../../adapters/factors.ts";
 import { dense, multiply, orthonormal, transpose } from "../../adapters/linalg.ts";

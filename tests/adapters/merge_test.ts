@@ -1,3 +1,4 @@
+/** Merged weights against the branch that they replace. */
 import { assertEquals, assertLess, assertStrictEquals, assertThrows } from "@std/assert";
 import { decode } from "../../adapters/format.ts";
 import { toResident, zeroCore } from "../../adapters/core.ts";

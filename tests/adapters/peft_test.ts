@@ -1,3 +1,4 @@
+/** PEFT LoRAs in and out, against dense products and against files that PEFT itself saved. */
 import {
   assert,
   assertAlmostEquals,

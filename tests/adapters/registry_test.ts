@@ -1,3 +1,4 @@
+/** Names, versions and ambiguity in the registry, without files. */
 import {
   assert,
   assertEquals,

@@ -1,3 +1,4 @@
+/** The factors command: its flags, its words, and one run of it as a process. */
 import { assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { describeFile, parseFactorsCommand } from "../../server/factors.ts";
 

@@ -1,3 +1,4 @@
+/** The flags of serve: defaults, environment, and the text of every refusal. */
 import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import { FlagError, helpText, parseFlags, type ServeFlags } from "../../server/flags.ts";
 import { formatBytes, parseBytes } from "../../server/bytes.ts";
