@@ -63,8 +63,6 @@ export function fakeModel(options: Partial<FakeModelOptions> = {}): FakeModel {
   return new FakeModel({ vocabSize: tokenizer.vocabSize, ...options });
 }
 
-let requests = 0;
-
 export type RequestOptions = Partial<Omit<GenerationRequest, "prompt" | "sampling">> & {
   readonly prompt?: string | readonly number[];
 } & Partial<SamplingParams>;
@@ -73,7 +71,7 @@ export type RequestOptions = Partial<Omit<GenerationRequest, "prompt" | "samplin
 export function request(options: RequestOptions = {}): GenerationRequest {
   const { id, tenant, prompt = "hello", adapter, n, priority, signal, ...sampling } = options;
   return {
-    id: id ?? `request-${requests++}`,
+    id: id ?? `request-${crypto.randomUUID()}`,
     tenant: tenant ?? "tenant-a",
     prompt: typeof prompt === "string" ? tokenizer.encode(prompt) : prompt,
     adapter,
