@@ -113,7 +113,7 @@ export class Base {
 }
 
 /** Kernels by dtype. One row at a time is fastest in blocks; batches are in W8A8. */
-function planOf({ dtype, maxBatch }: Pick<BaseOptions, "dtype" | "maxBatch">): LoweringPlan {
+export function planOf({ dtype, maxBatch }: Pick<BaseOptions, "dtype" | "maxBatch">): LoweringPlan {
   switch (dtype) {
     case "fp32":
       return { linear: () => "float32", embedding: "float32" };
@@ -195,7 +195,7 @@ class LayeredStore extends Map {
 }
 
 /** Runs the float32 model over text and makes channel scales from what each site saw. */
-async function calibrate(
+export async function calibrate(
   device: Device,
   checkpoint: Checkpoint,
   tokens: readonly number[],

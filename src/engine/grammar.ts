@@ -4,6 +4,7 @@
  * first grammar, and begins another where it broke or hung: matchers then catch up by themselves,
  * as each knows the tokens it took. It knows no sequence and no logits.
  */
+import { setImmediate } from "node:timers";
 import type { Tokenizer } from "../checkpoint/checkpoint.ts";
 import type { GrammarOrder, GrammarReply } from "./grammar_protocol.ts";
 import { expressibleSchema } from "./json_schema.ts";
@@ -101,26 +102,27 @@ class WorkerMatcher implements TokenMatcher {
 /** JSON mode and JSON schemas through xgrammar, on one worker. */
 export class GrammarPool implements GrammarSource {
   readonly #options: GrammarPoolOptions;
-  readonly #vocabulary: readonly string[];
   readonly #matchers = new Map<number, WorkerMatcher>();
   readonly #refusals = new Map<string, string>();
   /** Matchers that were ordered and have not had a mask yet, oldest first. */
   readonly #compiling = new Set<WorkerMatcher>();
+  #spelling: Promise<readonly string[]> | undefined;
+  #vocabulary: readonly string[] = [];
   #worker: Worker | undefined;
+  #closed = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #ids = 0;
 
   constructor(options: GrammarPoolOptions) {
     this.#options = options;
-    const { tokenizer, vocabSize } = options;
-    const known = Math.min(tokenizer.vocabSize, vocabSize);
-    this.#vocabulary = Array.from({ length: known }, (_, id) => spell(tokenizer, id));
   }
 
   async matcher(grammar: Grammar): Promise<TokenMatcher> {
     const schema = grammar.type === "json" ? ANY_OBJECT : expressibleSchema(grammar.schema);
     const refusal = this.#refusals.get(schema);
     if (refusal !== undefined) throw new TypeError(refusal);
+    this.#vocabulary = await (this.#spelling ??= spellAll(this.#options));
+    if (this.#closed) throw new Error("Cannot make a matcher: its pool is closed");
     const id = this.#ids++;
     const matcher = new WorkerMatcher(id, schema, {
       accept: (token) => this.#order({ type: "accept", id, token }),
@@ -135,6 +137,7 @@ export class GrammarPool implements GrammarSource {
 
   /** Ends the worker; matchers that are left fail. */
   close(): void {
+    this.#closed = true;
     this.#stop();
     for (const matcher of this.#matchers.values()) matcher.fail(new Error("The engine is closed"));
     this.#matchers.clear();
@@ -149,8 +152,11 @@ export class GrammarPool implements GrammarSource {
   }
 
   #dispose(id: number): void {
-    if (!this.#matchers.delete(id)) return;
-    if (this.#worker !== undefined) this.#order({ type: "dispose", id });
+    const gone = this.#matchers.get(id);
+    if (gone === undefined) return;
+    this.#matchers.delete(id);
+    if (this.#compiling.delete(gone)) this.#watch();
+    this.#worker?.postMessage({ type: "dispose", id } satisfies GrammarOrder);
   }
 
   #order(order: GrammarOrder): void {
@@ -223,6 +229,20 @@ export class GrammarPool implements GrammarSource {
     this.#worker?.terminate();
     this.#worker = undefined;
   }
+}
+
+/** Tokens spelled between two turns of the event loop. */
+const SPELLED_AT_ONCE = 2048;
+
+/** The whole vocabulary, in slices that leave the event loop free in between. */
+async function spellAll({ tokenizer, vocabSize }: GrammarPoolOptions): Promise<readonly string[]> {
+  const known = Math.min(tokenizer.vocabSize, vocabSize);
+  const vocabulary: string[] = [];
+  for (let id = 0; id < known; id++) {
+    vocabulary.push(spell(tokenizer, id));
+    if (id % SPELLED_AT_ONCE === 0) await new Promise<void>((go) => void setImmediate(go));
+  }
+  return vocabulary;
 }
 
 /** A token's bytes in GPT-2's printable spelling; empty for a special token, which no text may have. */

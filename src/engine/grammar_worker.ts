@@ -16,8 +16,8 @@ interface WorkerScope {
   __filename?: string;
 }
 
-/** JSON of small models: room for indentation, none for endless blanks. */
-const MOST_WHITESPACE = 24;
+/** Room for indentation, none for the endless blanks of small models; more takes long to compile. */
+const MOST_WHITESPACE = 8;
 
 const scope = globalThis as unknown as WorkerScope;
 
