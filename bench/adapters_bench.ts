@@ -6,6 +6,8 @@ import { coreFrom, toResident } from "../adapters/core.ts";
 import { readCore, readFactors, writeCore, writeFactors } from "../adapters/format.ts";
 import { randomFactors } from "../adapters/makers.ts";
 import type { Stack } from "../adapters/stack.ts";
+import { CoreSlots } from "../src/engine/core_slots.ts";
+import { openDevice } from "../src/runtime/open.ts";
 import { benchCore, benchFactors } from "./cores.ts";
 
 const STACK: Stack = {
@@ -22,7 +24,9 @@ const STACK: Stack = {
     down_proj: 576,
   },
 };
-const BATCH = 32;
+/** Odd, so that a row gets the other core each time round. */
+const BATCH = 31;
+const device = openDevice("cpu");
 
 for (const rank of [16, 32]) {
   const factors = benchFactors(STACK, rank);
@@ -45,15 +49,12 @@ for (const rank of [16, 32]) {
     toResident(core, factors);
   });
 
-  const resident = toResident(core, factors).data;
-  const size = rank * 2 * rank;
-  const memory = new Float32Array(STACK.layers * BATCH * size);
-  let slot = 0;
-  Deno.bench(`write a core into a row of the batch, ${group}`, { group }, () => {
-    slot = (slot + 1) % BATCH;
-    for (let layer = 0; layer < STACK.layers; layer++) {
-      const from = layer * size;
-      memory.set(resident.subarray(from, from + size), (layer * BATCH + slot) * size);
-    }
+  const slots = new CoreSlots(device, factors, STACK.layers, BATCH);
+  const two = [1, 2].map((k) => toResident(benchCore(factors, k), factors));
+  let turn = 0;
+  Deno.bench(`give a row of the batch another core, ${group}`, { group }, () => {
+    slots.set(turn % BATCH, two[turn % 2]);
+    turn++;
   });
+  Deno.bench(`move a core to another row, ${group}`, { group }, () => slots.move(1, 0));
 }

@@ -5,6 +5,7 @@
  */
 import type { Tokenizer } from "../src/checkpoint/checkpoint.ts";
 import { Engine } from "../src/engine/engine.ts";
+import type { BatchModel } from "../src/engine/model.ts";
 import { createApp } from "../server/app.ts";
 import type { AdapterCatalog, ServerContext } from "../server/context.ts";
 import { Lifecycle } from "../server/lifecycle.ts";
@@ -20,12 +21,14 @@ export interface OverheadBench extends AsyncDisposable {
   run(rows: number, tokens: number): Promise<number>;
 }
 
-/** An application over an engine whose model takes no time. */
-export function openOverhead(tokenizer: Tokenizer, maxBatch: number): OverheadBench {
-  const plain = plainTokens(tokenizer);
+/** An application over an engine of this one model, without adapters. */
+export function appOver(
+  tokenizer: Tokenizer,
+  model: BatchModel,
+): { readonly app: ReturnType<typeof createApp>; readonly engine: Engine } {
   const metrics = createMetrics();
   const engine = new Engine({
-    lanes: [{ factors: undefined, model: new InstantModel(tokenizer.vocabSize, maxBatch, plain) }],
+    lanes: [{ factors: undefined, model }],
     tokenizer,
     eosTokenIds: [],
     kvMemory: 2 ** 30,
@@ -33,7 +36,14 @@ export function openOverhead(tokenizer: Tokenizer, maxBatch: number): OverheadBe
     listener: metrics.listener,
   });
   metrics.attach({ model: "base", stats: () => engine.stats() });
-  const app = createApp(contextOf(engine, tokenizer, metrics));
+  return { app: createApp(contextOf(engine, tokenizer, metrics)), engine };
+}
+
+/** Streams of completions whose model takes no time. */
+export function openOverhead(tokenizer: Tokenizer, maxBatch: number): OverheadBench {
+  const plain = plainTokens(tokenizer);
+  const model = new InstantModel(tokenizer.vocabSize, maxBatch, plain);
+  const { app, engine } = appOver(tokenizer, model);
   return {
     async run(rows, tokens) {
       const before = engine.stats().decodeRuns;
@@ -71,7 +81,7 @@ function requestOf(prompt: readonly (number | undefined)[], tokens: number): Req
 }
 
 /** Up to 512 tokens that are text of their own. */
-function plainTokens(tokenizer: Tokenizer): number[] {
+export function plainTokens(tokenizer: Tokenizer): number[] {
   const ids: number[] = [];
   for (let id = 0; id < tokenizer.vocabSize && ids.length < 512; id++) {
     if (!tokenizer.isSpecial(id) && tokenizer.tokenBytes(id).length > 0) ids.push(id);
