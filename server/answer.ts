@@ -45,11 +45,13 @@ export function streamAnswer(
   run: Run,
   events: AsyncIterator<string>,
 ): Response {
-  const { response, ended } = eventStream(events, run.close, (error) => {
+  const onError = (error: unknown) => {
     const failure = toApiError(error, c.get("requestId"));
     logFailure(context.log, c.get("requestId"), failure);
     return `data: ${JSON.stringify(failure.body())}\n\n${DONE_EVENT}`;
-  });
+  };
+  const { signal } = c.req.raw;
+  const { response, ended } = eventStream({ events, signal, close: run.close, onError });
   c.get("notes").ended = ended.then((how) => {
     noteUsage(c, run.usage());
     return how;

@@ -76,6 +76,9 @@ function honoPath(path: string): string {
   return path.replaceAll(/\{(\w+)\}/g, ":$1");
 }
 
+/** Levels of a body: more would overflow the stack of whatever walks it later. */
+const MAX_DEPTH = 100;
+
 const ERROR_TEXTS: Readonly<Record<number, string>> = {
   400: "The request is malformed or asks for what is not supported.",
   401: "The API key is missing or wrong.",
@@ -149,6 +152,16 @@ async function readJson(request: Request, limit: number): Promise<unknown> {
     );
   }
   const bytes = await readBytes(request, limit);
+  const value = parse(bytes);
+  if (isDeeper(value, MAX_DEPTH)) {
+    throw new ApiError(400, `The JSON body is nested deeper than ${MAX_DEPTH} levels.`, {
+      code: "invalid_json",
+    });
+  }
+  return value;
+}
+
+function parse(bytes: Uint8Array): unknown {
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch (error) {
@@ -157,6 +170,12 @@ async function readJson(request: Request, limit: number): Promise<unknown> {
       code: "invalid_json",
     });
   }
+}
+
+function isDeeper(value: unknown, limit: number): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  if (limit === 0) return true;
+  return Object.values(value).some((inner) => isDeeper(inner, limit - 1));
 }
 
 async function readBytes(request: Request, limit: number): Promise<Uint8Array> {
@@ -187,5 +206,7 @@ function concatenate(chunks: readonly Uint8Array[], total: number): Uint8Array {
 function tooLarge(limit: number): ApiError {
   return new ApiError(413, `The request body is larger than the limit of ${limit} bytes.`, {
     code: "request_too_large",
+    // what was not read would be taken for the next request
+    headers: { connection: "close" },
   });
 }

@@ -20,8 +20,14 @@ export interface MetricsOptions {
   readonly model: string;
   /** What `max_lora` says: how many adapters may be resident; undefined = bounded by bytes only. */
   readonly maxAdapters?: number;
-  /** Read at each scrape. */
+  /** Read once a scrape. */
   readonly stats: () => EngineStats;
+}
+
+/** What the engine's metrics read: one snapshot a scrape, so that they agree. */
+interface Snapshot {
+  readonly stats: () => EngineStats;
+  readonly maxAdapters: number | undefined;
 }
 
 export interface Metrics {
@@ -45,15 +51,21 @@ export function createMetrics(): Metrics {
     registers: [registry],
   });
   const listener = createListener(registry);
+  let beginScrape = () => {};
   return {
     listener,
-    attach: (options) => {
-      registry.setDefaultLabels({ model_name: options.model });
-      registerEngine(registry, options);
+    attach: ({ model, stats, maxAdapters }) => {
+      registry.setDefaultLabels({ model_name: model });
+      let seen = stats();
+      beginScrape = () => seen = stats();
+      registerEngine(registry, { stats: () => seen, maxAdapters });
       registerProcess(registry);
     },
     response: (status) => responses.inc({ status: `${Math.floor(status / 100)}xx` }),
-    expose: async () => ({ contentType: registry.contentType, text: await registry.metrics() }),
+    expose: async () => {
+      beginScrape();
+      return { contentType: registry.contentType, text: await registry.metrics() };
+    },
   };
 }
 
@@ -122,8 +134,8 @@ const COUNTERS: readonly Reading[] = [
   ["lembas_requests_rejected_total", "Samples refused by a full queue.", (s) => s.rejected],
 ];
 
-/** Vllm's counters and gauges are the engine's own numbers, read when someone asks. */
-function registerEngine(registry: Registry, options: MetricsOptions): void {
+/** vLLM's counters and gauges are the engine's own numbers, read when someone asks. */
+function registerEngine(registry: Registry, options: Snapshot): void {
   for (const [name, help, read] of GAUGES) {
     new Gauge({
       name,
@@ -149,7 +161,7 @@ function registerEngine(registry: Registry, options: MetricsOptions): void {
   registerAdapters(registry, options);
 }
 
-function registerFinished(registry: Registry, options: MetricsOptions): void {
+function registerFinished(registry: Registry, options: Snapshot): void {
   new Counter({
     name: "vllm:request_success_total",
     help: "Samples that ended, by reason.",
@@ -164,7 +176,7 @@ function registerFinished(registry: Registry, options: MetricsOptions): void {
   });
 }
 
-function registerAdapters(registry: Registry, options: MetricsOptions): void {
+function registerAdapters(registry: Registry, options: Snapshot): void {
   new Gauge({
     name: "vllm:lora_requests_info",
     help: "Adapters of running and waiting requests; the value is the time of the scrape.",

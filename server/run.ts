@@ -63,7 +63,10 @@ export async function startRun(
     return {
       plan,
       usage: () => addUsage(generations),
-      close,
+      close: () => {
+        close();
+        deltas.return?.().catch(() => {});
+      },
       [Symbol.asyncIterator]: () => prepend(first, deltas),
     };
   } catch (error) {

@@ -70,7 +70,7 @@ async function serve(flags: ServeFlags, { load, version }: CommandEnvironment): 
   const metrics = createMetrics();
   const started = performance.now();
   try {
-    checkAddress(flags.host, flags.port);
+    await checkAddress(flags.host, flags.port);
     const loaded = await load(flags, metrics.listener, log);
     try {
       const { id } = loaded.checkpoint;
@@ -123,7 +123,8 @@ async function listenUntilSignal(
   started: number,
 ): Promise<number> {
   const { host, port, grace } = flags;
-  const server = listen({ host, port, fetch: createApp(context).fetch }, context.lifecycle);
+  const { fetch } = createApp(context);
+  const server = await listen({ host, port, fetch }, context.lifecycle);
   for (const line of startLines(flags, loaded, context)) context.log.info(line);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   context.log.info(`serving ${server.url}/v1 after ${seconds} s`);

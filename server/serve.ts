@@ -2,14 +2,20 @@
  * The socket and its end: listens, answers with an application, and on a signal lets running
  * requests finish before it goes. It owns the order of shutting down; it loads no model.
  */
+import type { Server } from "node:http";
+import type { AddressInfo } from "node:net";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Log } from "./log.ts";
+import { createFetchServer, type FetchHandler } from "./node_http.ts";
+
+/** What answers that have ended get to reach their clients. */
+const LAST_BYTES_SECONDS = 2;
 
 export interface ListenOptions {
   readonly host: string;
   /** 0 = any free port. */
   readonly port: number;
-  readonly fetch: (request: Request) => Response | Promise<Response>;
+  readonly fetch: FetchHandler;
 }
 
 export interface RunningServer {
@@ -23,18 +29,22 @@ export interface RunningServer {
 }
 
 /**
- * Listens at once.
- * @throws {Deno.errors.AddrInUse} and what else `Deno.serve` throws, with a text naming the address.
+ * Listens.
+ * @throws {Error} naming the address, where that cannot be.
  */
-export function listen(options: ListenOptions, lifecycle: Lifecycle): RunningServer {
-  const server = open(options);
-  const { hostname, port } = server.addr;
+export async function listen(
+  { host, port, fetch }: ListenOptions,
+  lifecycle: Lifecycle,
+): Promise<RunningServer> {
+  const server = createFetchServer(fetch);
+  await opened(server, host, port);
+  const address = server.address() as AddressInfo;
   return {
-    url: `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`,
+    url: `http://${host.includes(":") ? `[${host}]` : host}:${address.port}`,
     stop: async (graceSeconds, abort) => {
       const graceful = await within(graceSeconds, lifecycle.drain());
       if (!graceful) await abort();
-      await within(2, server.shutdown());
+      await closed(server);
       return graceful;
     },
   };
@@ -42,32 +52,34 @@ export function listen(options: ListenOptions, lifecycle: Lifecycle): RunningSer
 
 /**
  * Tries an address without keeping it, so that a taken port is known before a model is loaded.
- * @throws {Deno.errors.AddrInUse} and what else `Deno.listen` throws, with a text naming the address.
+ * @throws {Error} naming the address.
  */
-export function checkAddress(host: string, port: number): void {
-  try {
-    Deno.listen({ hostname: host, port }).close();
-  } catch (error) {
-    throw addressError(error, host, port);
-  }
+export async function checkAddress(host: string, port: number): Promise<void> {
+  const server = createFetchServer(() => new Response());
+  await opened(server, host, port);
+  await closed(server);
 }
 
-function open({ host, port, fetch }: ListenOptions): Deno.HttpServer<Deno.NetAddr> {
-  try {
-    return Deno.serve({ hostname: host, port, onListen: () => {} }, (request) => fetch(request));
-  } catch (error) {
-    throw addressError(error, host, port);
-  }
+function opened(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (error) => reject(addressError(error, host, port)));
+    server.listen(port, host, () => resolve());
+  });
 }
 
-function addressError(error: unknown, host: string, port: number): unknown {
-  if (error instanceof Deno.errors.AddrInUse) {
-    return new Deno.errors.AddrInUse(
-      `Cannot listen on ${host}:${port}: the port is in use. Choose another one with --port.`,
-    );
-  }
-  if (!(error instanceof Error)) return error;
-  return new Error(`Cannot listen on ${host}:${port}: ${error.message}`, { cause: error });
+/** Idle connections are closed; those of answers that are being written end with them. */
+async function closed(server: Server): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  server.close(() => resolve());
+  server.closeIdleConnections();
+  await within(LAST_BYTES_SECONDS, promise);
+  server.closeAllConnections();
+}
+
+function addressError(error: Error, host: string, port: number): Error {
+  const taken = "code" in error && error.code === "EADDRINUSE";
+  const reason = taken ? "the port is in use. Choose another one with --port." : error.message;
+  return new Error(`Cannot listen on ${host}:${port}: ${reason}`, { cause: error });
 }
 
 /** Whether a promise settles within so many seconds. */

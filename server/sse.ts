@@ -21,20 +21,32 @@ export interface EventStream {
   readonly ended: Promise<StreamEnd>;
 }
 
-/**
- * A streaming response. `close` is called once, however the stream ends; `onError` gives the last
- * event of a stream whose events failed.
- */
-export function eventStream(
-  events: AsyncIterator<string>,
-  close: () => void,
-  onError: (error: unknown) => string,
-): EventStream {
+export interface EventStreamOptions {
+  readonly events: AsyncIterator<string>;
+  /** The client's connection: a stream whose client left before it began is never cancelled. */
+  readonly signal: AbortSignal;
+  /** Called once, however the stream ends. */
+  readonly close: () => void;
+  /** The last event of a stream whose events failed. */
+  readonly onError: (error: unknown) => string;
+}
+
+/** A streaming response. */
+export function eventStream({ events, signal, close, onError }: EventStreamOptions): EventStream {
   const encoder = new TextEncoder();
   const { promise: ended, resolve } = Promise.withResolvers<StreamEnd>();
+  let open = true;
   const finish = (how: StreamEnd) => {
+    if (!open) return;
+    open = false;
+    signal.removeEventListener("abort", cancel);
     close();
     resolve(how);
+  };
+  const cancel = () => {
+    finish("cancelled");
+    // waits for an event on its way, which the cancellation just ended
+    events.return?.().catch(() => {});
   };
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
@@ -48,12 +60,10 @@ export function eventStream(
         finish("failed");
       }
     },
-    cancel: () => {
-      finish("cancelled");
-      // waits for an event on its way, which the cancellation just ended
-      events.return?.().catch(() => {});
-    },
+    cancel,
   }, { highWaterMark: 0 });
+  if (signal.aborted) cancel();
+  else signal.addEventListener("abort", cancel);
   return { response: new Response(body, { headers: HEADERS }), ended };
 }
 

@@ -323,6 +323,8 @@ Deno.test("bodies that are no JSON, no UTF-8, too large or of another type are r
   assertEquals((await errorOf(await post(context, chat, "{"))).code, "invalid_json");
   assertEquals((await errorOf(await post(context, chat, ""))).code, "invalid_json");
   assertEquals((await errorOf(await post(context, chat, "[]"))).status, 400);
+  const deep = `{"tools":${"[".repeat(40_000)}${"]".repeat(40_000)}}`;
+  assertEquals((await errorOf(await post(context, chat, deep))).code, "invalid_json");
   const form = await post(context, chat, HELLO, { "content-type": "text/plain" });
   assertEquals((await errorOf(form)).status, 415);
   const zipped = await post(context, chat, HELLO, { "content-encoding": "gzip" });

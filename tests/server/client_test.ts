@@ -14,7 +14,7 @@ async function withServer(
 ): Promise<void> {
   const context = fakeContext({ apiKey: "key" });
   const app = createApp(context);
-  const server = listen({ host: "127.0.0.1", port: 0, fetch: app.fetch }, context.lifecycle);
+  const server = await listen({ host: "127.0.0.1", port: 0, fetch: app.fetch }, context.lifecycle);
   const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "key", maxRetries: 0 });
   try {
     await body(client, context, server);
@@ -114,6 +114,23 @@ Deno.test("a client that leaves before its answer cancels its generation", () =>
     await left;
     await until(() => context.engine.running === 0);
     assertEquals(context.engine.aborted, 1);
+  }));
+
+Deno.test("a client that leaves before its stream begins holds nothing afterwards", () =>
+  withServer(async (client, context) => {
+    const gate = Promise.withResolvers<void>();
+    context.engine.pace = () => gate.promise;
+    const leave = new AbortController();
+    const body = { ...HELLO, stream: true, adapter: { cores: btoa("core bytes") } } as const;
+    const answer = client.chat.completions.create(body, { signal: leave.signal });
+    const left = assertRejects(() => answer, OpenAI.APIUserAbortError);
+    await until(() => context.engine.running === 1);
+    leave.abort();
+    await left;
+    await until(() => context.engine.aborted === 1);
+    gate.resolve();
+    await until(() => context.engine.running === 0 && context.lifecycle.active === 0);
+    assertEquals(context.adapters.held, 0);
   }));
 
 Deno.test("an event stream is not compressed, which would hold its events back", () =>

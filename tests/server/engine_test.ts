@@ -33,7 +33,7 @@ async function withEngine(
   const { context, loaded } = await engineContext(options);
   const { engine } = loaded;
   const app = createApp(context);
-  const server = listen({ host: "127.0.0.1", port: 0, fetch: app.fetch }, context.lifecycle);
+  const server = await listen({ host: "127.0.0.1", port: 0, fetch: app.fetch }, context.lifecycle);
   const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", maxRetries: 0 });
   try {
     await body({ ...loaded, client, url: server.url });

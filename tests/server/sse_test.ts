@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { eventStream } from "../../server/sse.ts";
+import { type EventStream, eventStream } from "../../server/sse.ts";
 
 /** Events e1, e2, … that count how many were asked for. */
 function counted(limit: number): { events: AsyncIterator<string>; taken: () => number } {
@@ -15,9 +15,17 @@ function counted(limit: number): { events: AsyncIterator<string>; taken: () => n
   };
 }
 
+function stream(
+  events: AsyncIterator<string>,
+  options: { readonly close?: () => void; readonly signal?: AbortSignal } = {},
+): EventStream {
+  const { close = () => {}, signal = new AbortController().signal } = options;
+  return eventStream({ events, signal, close, onError: (error) => `last: ${error}` });
+}
+
 Deno.test("events are taken as the client reads, none ahead", async () => {
   const { events, taken } = counted(1_000_000);
-  const { response } = eventStream(events, () => {}, String);
+  const { response } = stream(events);
   await new Promise((resolve) => setTimeout(resolve, 5));
   assertEquals(taken(), 0);
   const reader = response.body?.getReader();
@@ -30,14 +38,14 @@ Deno.test("events are taken as the client reads, none ahead", async () => {
 Deno.test("a stream closes once, whether read to its end, cancelled or failed", async () => {
   let closed = 0;
   const close = () => void closed++;
-  const read = eventStream(counted(2).events, close, String);
+  const read = stream(counted(2).events, { close });
   assertEquals(await read.response.text(), "data: e1\n\ndata: e2\n\n");
   assertEquals([await read.ended, closed], ["done", 1]);
-  const cut = eventStream(counted(2).events, close, String);
+  const cut = stream(counted(2).events, { close });
   await cut.response.body?.cancel();
   assertEquals([await cut.ended, closed], ["cancelled", 2]);
   const broken = { next: () => Promise.reject(new Error("no")) };
-  const failed = eventStream(broken, close, (error) => `last: ${error}`);
+  const failed = stream(broken, { close });
   assertEquals(await failed.response.text(), "last: Error: no");
   assertEquals([await failed.ended, closed], ["failed", 3]);
 });
@@ -51,10 +59,21 @@ Deno.test("a cancelled stream lets its events' own cleanup run", async () => {
       cleaned = true;
     }
   }
-  const { response } = eventStream(endless(), () => {}, String);
+  const { response } = stream(endless());
   const reader = response.body?.getReader();
   await reader?.read();
   await reader?.cancel();
   await new Promise((resolve) => setTimeout(resolve, 0));
   assertEquals(cleaned, true);
+});
+
+Deno.test("a stream whose client has left ends without being read", async () => {
+  let closed = 0;
+  const close = () => void closed++;
+  const leave = new AbortController();
+  const open = stream(counted(9).events, { close, signal: leave.signal });
+  leave.abort();
+  assertEquals([await open.ended, closed], ["cancelled", 1]);
+  const late = stream(counted(9).events, { close, signal: leave.signal });
+  assertEquals([await late.ended, closed], ["cancelled", 2]);
 });

@@ -1,0 +1,85 @@
+/**
+ * `node:http` as a server of `fetch` handlers. It owns the translation of requests and responses and
+ * one promise that `Deno.serve` (2.9) does not keep: a request's signal is aborted as soon as its
+ * client is gone, also while the handler still thinks. (There, once head and body came in separate
+ * packets, a lost client is noticed only after the response has begun.)
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+
+export type FetchHandler = (request: Request) => Response | Promise<Response>;
+
+/** A server that is not listening yet. */
+export function createFetchServer(fetch: FetchHandler): Server {
+  return createServer((incoming, outgoing) => {
+    answer(fetch, incoming, outgoing).catch(() => outgoing.destroy());
+  });
+}
+
+async function answer(
+  fetch: FetchHandler,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+): Promise<void> {
+  const lost = new AbortController();
+  outgoing.once("close", () => {
+    if (!outgoing.writableFinished) lost.abort();
+  });
+  const response = await fetch(toRequest(incoming, lost.signal));
+  if (outgoing.destroyed) {
+    await response.body?.cancel();
+    return;
+  }
+  await send(response, outgoing);
+}
+
+function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request {
+  const { method = "GET", url = "/", rawHeaders } = incoming;
+  const headers = new Headers();
+  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
+    headers.append(rawHeaders[i] ?? "", rawHeaders[i + 1] ?? "");
+  }
+  // no route looks at the host; an absolute or network-path target becomes a path
+  const target = `http://localhost${url.startsWith("/") ? url : `/${url}`}`;
+  if (method === "GET" || method === "HEAD") {
+    return new Request(target, { method, headers, signal });
+  }
+  const body = ReadableStream.from<Uint8Array>(incoming.iterator({ destroyOnReturn: false }));
+  return new Request(target, { method, headers, signal, body });
+}
+
+async function send(response: Response, outgoing: ServerResponse): Promise<void> {
+  const headers = Object.fromEntries(response.headers);
+  const { body, status } = response;
+  if (body === null || !headers["content-type"]?.startsWith("text/event-stream")) {
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    outgoing.writeHead(status, { ...headers, "content-length": bytes.byteLength });
+    outgoing.end(bytes);
+    return;
+  }
+  outgoing.writeHead(status, headers);
+  await pump(body, outgoing);
+}
+
+async function pump(body: ReadableStream<Uint8Array>, outgoing: ServerResponse): Promise<void> {
+  const reader = body.getReader();
+  outgoing.once("close", () => void reader.cancel().catch(() => {}));
+  while (true) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    if (!outgoing.write(value)) await drained(outgoing);
+  }
+  outgoing.end();
+}
+
+/** Resolves when the client has read enough, or is gone. */
+function drained(outgoing: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const settle = () => {
+      outgoing.off("drain", settle);
+      outgoing.off("close", settle);
+      resolve();
+    };
+    outgoing.on("drain", settle);
+    outgoing.on("close", settle);
+  });
+}
