@@ -6,7 +6,7 @@
 import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { lower, type Lowered, type LoweringPlan, type WeightStore } from "../graph/lowering.ts";
 import { buildCalibration, buildDecoder, inputs } from "../models/decoder.ts";
-import type { LinearHook, SiteName } from "../models/hook.ts";
+import type { LinearHook } from "../models/hook.ts";
 import { DecoderParameters, type Smoothing } from "../models/parameters.ts";
 import { smoothing } from "../models/smooth.ts";
 import type { Device, PrepackedWeights, Session, Tensor } from "../runtime/device.ts";
@@ -215,7 +215,7 @@ export async function calibrate(
     const chunk = tokens.slice(start, start + capacity);
     await runCalibration(device, session, kv, chunk, maxima);
   }
-  const scales = smoothing(checkpoint, (layer, site) => maximaOf(maxima, layer, site));
+  const scales = smoothing(checkpoint, (name) => maximaOf(maxima, name));
   kv.release();
   session.release();
   weights.release();
@@ -257,12 +257,8 @@ async function runCalibration(
   }
 }
 
-function maximaOf(
-  maxima: ReadonlyMap<string, Float32Array>,
-  layer: number,
-  site: SiteName,
-): Float32Array {
-  const found = maxima.get(`max.${layer}.${site}`);
-  if (found === undefined) throw new TypeError(`internal: no maxima of ${site} in layer ${layer}`);
+function maximaOf(maxima: ReadonlyMap<string, Float32Array>, name: string): Float32Array {
+  const found = maxima.get(`max.${name}`);
+  if (found === undefined) throw new TypeError(`internal: no maxima of ${name}`);
   return found;
 }

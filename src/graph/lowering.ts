@@ -182,8 +182,7 @@ const RULES: { readonly [K in OpName]: Rule<K> } = {
         kv_num_heads: kvHeads,
         do_rotary: 1,
         scale: { float: args.scale },
-        // The operator's window does not count the position itself.
-        ...(window === undefined ? {} : { local_window_size: window - 1 }),
+        ...(window === undefined ? {} : { local_window_size: window }),
       },
     });
     writer.node("Reshape", [`${out}.3`, joined], out);

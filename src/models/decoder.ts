@@ -40,7 +40,10 @@ export function buildDecoder(config: DecoderConfig, positions: number, hook?: Ho
   return new DecoderBuilder(config, positions, hook).build();
 }
 
-/** The same step, putting out the largest |activation| of each channel of each site: `max.L.SITE`. */
+/**
+ * The same step, putting out the largest |activation| of each channel of each site (`max.L.SITE`) and of
+ * the head (`max.head`).
+ */
 export function buildCalibration(config: DecoderConfig, positions: number): Graph {
   return new DecoderBuilder(config, positions, undefined).buildCalibration();
 }
@@ -85,7 +88,7 @@ class DecoderBuilder {
   readonly #total: Value;
   readonly #cos: Value;
   readonly #sin: Value;
-  /** What each site of each layer reads, by `LAYER.SITE`. */
+  /** What each site of each layer reads, by `LAYER.SITE`, and the head, by `head`. */
   readonly #sites = new Map<string, Value>();
 
   constructor(config: DecoderConfig, positions: number, hook: HookShape | undefined) {
@@ -101,14 +104,16 @@ class DecoderBuilder {
   }
 
   build(): Graph {
-    const { vocabSize, hiddenSize, numLayers, tieEmbeddings } = this.#config;
+    const { vocabSize, hiddenSize, numLayers } = this.#config;
     const rows = this.#graph.input(inputs.rows, "int32", ["rows"]);
     const table = this.#graph.parameter(names.embedding, [vocabSize, hiddenSize]);
     let x = this.#graph.add("embed", { ids: this.#ids, table }, "embedded");
     for (let layer = 0; layer < numLayers; layer++) x = this.#layer(layer, x);
     const last = this.#graph.add("rows", { x, index: rows }, "last");
     const normed = this.#norm(last, names.norm, "normed");
-    const head = tieEmbeddings ? table : this.#graph.parameter(names.head, [vocabSize, hiddenSize]);
+    // A parameter of its own even where it is tied: its input channels may be scaled.
+    const head = this.#graph.parameter(names.head, [vocabSize, hiddenSize]);
+    this.#sites.set("head", normed);
     const logits = { x: normed, weights: [head], biases: [] };
     return this.#graph.finish([this.#graph.add("linear", logits, inputs.logits)]);
   }

@@ -13,8 +13,11 @@ import type { AffineBlocks, BlockSource } from "../graph/quantise.ts";
 import { readAffineBlocks } from "./blocks.ts";
 import { type LinearHook, type ModuleName, SITE_OF, type SiteName } from "./hook.ts";
 
-/** Channel scales of each layer's sites: activations are divided by them. */
-export type Smoothing = readonly Readonly<Record<SiteName, Float32Array>>[];
+/** Channel scales by which activations are divided: of each layer's sites, and of the head's input. */
+export interface Smoothing {
+  readonly layers: readonly Readonly<Record<SiteName, Float32Array>>[];
+  readonly head: Float32Array;
+}
 
 /** Names of the parameters of a decoder graph. */
 export const names = {
@@ -70,16 +73,19 @@ export class DecoderParameters implements ParameterSource, BlockSource {
     if (name === names.sin) return this.#rope.sin;
     const factor = /^lotr\.(\d+)\.([ab])\.(.+)$/.exec(name);
     if (factor !== null) return this.#factor(Number(factor[1]), factor[2] === "a", factor[3]);
-    const data = this.#checkpoint.weights.read(name);
     const { rows, columns } = this.#scales(name);
-    const width = this.#checkpoint.weights.info(name).shape.at(-1) ?? 1;
+    const { weights, config } = this.#checkpoint;
+    const stored = name === names.head && config.tieEmbeddings ? names.embedding : name;
+    const data = weights.read(stored);
+    const width = weights.info(stored).shape.at(-1) ?? 1;
     return scaled(data, data.length === width ? 1 : width, rows, columns);
   }
 
   /** 4-bit blocks as the checkpoint stores them, where folding changes whole rows at most. */
   readBlocks(name: string): AffineBlocks | undefined {
     const { rows, columns } = this.#scales(name);
-    const blocks = columns === undefined
+    const known = this.#checkpoint.weights.has(name);
+    const blocks = columns === undefined && known
       ? readAffineBlocks(this.#checkpoint.weights, name)
       : undefined;
     if (blocks === undefined || rows === undefined) return blocks;
@@ -93,10 +99,12 @@ export class DecoderParameters implements ParameterSource, BlockSource {
 
   #scales(name: string): Scales {
     const { config } = this.#checkpoint;
+    if (name === names.head) return { rows: undefined, columns: this.#smoothing?.head };
+    if (name === names.norm) return { rows: inverse(this.#smoothing?.head), columns: undefined };
     const match = /^model\.layers\.(\d+)\.(?:\w+\.)?(\w+)\.(weight|bias)$/.exec(name);
     if (match === null) return { rows: undefined, columns: undefined };
     const [, layer, part, what] = match;
-    const smooth = this.#smoothing?.[Number(layer)];
+    const smooth = this.#smoothing?.layers[Number(layer)];
     if (part === "q_norm") {
       return { rows: filled(config.headDim, queryScale(config)), columns: undefined };
     }
@@ -113,7 +121,7 @@ export class DecoderParameters implements ParameterSource, BlockSource {
   /** What a module's outputs are multiplied by. */
   #outputScale(layer: number, module: ModuleName): ArrayLike<number> | undefined {
     const { config } = this.#checkpoint;
-    const smooth = this.#smoothing?.[layer];
+    const smooth = this.#smoothing?.layers[layer];
     switch (module) {
       case "q_proj":
         return config.qkNorm
@@ -133,7 +141,7 @@ export class DecoderParameters implements ParameterSource, BlockSource {
     if (hook === undefined) throw new TypeError(`internal: factor ${name} without a hook`);
     if (isA) {
       const site = name as SiteName;
-      return scaled(hook.a(site), hook.rank, this.#smoothing?.[layer]?.[site], undefined);
+      return scaled(hook.a(site), hook.rank, this.#smoothing?.layers[layer]?.[site], undefined);
     }
     const module = name as ModuleName;
     const b = hook.b(module);

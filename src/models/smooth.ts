@@ -12,15 +12,22 @@ import { names, type Smoothing } from "./parameters.ts";
 /** How much of the spread moves (0 = none, 1 = all): best for SmolLM2 among 0.3 to 0.6. */
 const ALPHA = 0.4;
 
-/** The largest |activation| of each channel, by layer and site. */
-export type Maxima = (layer: number, site: SiteName) => Float32Array;
+/** The largest |activation| of each channel, by `LAYER.SITE`, and of the head's input, by `head`. */
+export type Maxima = (name: string) => Float32Array;
 
 export function smoothing(checkpoint: Checkpoint, maxima: Maxima): Smoothing {
   const { config } = checkpoint;
-  return Array.from({ length: config.numLayers }, (_, layer) => {
+  const layers = Array.from({ length: config.numLayers }, (_, layer) => {
     const entries = SITES.map((site) => [site, siteScales(checkpoint, layer, site, maxima)]);
-    return Object.fromEntries(entries) as Smoothing[number];
+    return Object.fromEntries(entries) as Smoothing["layers"][number];
   });
+  return { layers, head: headScales(checkpoint, maxima("head")) };
+}
+
+function headScales({ config, weights }: Checkpoint, inputs: Float32Array): Float32Array {
+  const columns = new Float32Array(config.hiddenSize);
+  columnMaxima(weights.read(config.tieEmbeddings ? names.embedding : names.head), columns);
+  return inputs.map((x, j) => scaleOf(x, columns[j]));
 }
 
 function siteScales(
@@ -36,7 +43,7 @@ function siteScales(
     if (SITE_OF[module] !== site) continue;
     columnMaxima(checkpoint.weights.read(names.linear(layer, module)), weights);
   }
-  const inputs = Float32Array.from(maxima(layer, site));
+  const inputs = Float32Array.from(maxima(`${layer}.${site}`));
   if (site === "attn_out") { for (const values of [inputs, weights]) shareHeads(values, config); }
   return inputs.map((x, j) => scaleOf(x, weights[j]));
 }
