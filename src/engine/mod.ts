@@ -1,6 +1,12 @@
 /** The engine's public names, for `adapters`, `server` and the library's users. */
 export * from "./adapter.ts";
 export * from "./engine.ts";
+export {
+  GrammarPool,
+  type GrammarPoolOptions,
+  type GrammarSource,
+  type TokenMatcher,
+} from "./grammar.ts";
 export * from "./metrics.ts";
 export * from "./model.ts";
 export * from "./request.ts";

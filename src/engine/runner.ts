@@ -4,6 +4,7 @@
  * knows no request: what a token means to its caller is its delegate's.
  */
 import type { DeviceLease } from "../runtime/lease.ts";
+import type { TokenMatcher } from "./grammar.ts";
 import type { Lane } from "./lane.ts";
 import type { KvMemory } from "./memory.ts";
 import type { Counters, EngineListener } from "./metrics.ts";
@@ -17,6 +18,10 @@ import type { TurnKeeper, WaitingQueue } from "./waiting.ts";
 const ENGINE_PRIORITY = 0;
 /** Prefill runs of one step: only rows with a cached prefix, short ones, go more than one by one. */
 const PREFILL_RUNS = 4;
+
+/** How long a step waits for late masks while it has rows to draw, and while it has none. */
+const GRACE_MILLISECONDS = 3;
+const ALONE_MILLISECONDS = 50;
 
 /** What becomes of sequences, for the engine to tell their callers. */
 export interface RunnerDelegate {
@@ -168,7 +173,6 @@ export class LaneRunner {
     this.#makeRoom(lane);
     const { tokens, lengths } = lane.decodeInput();
     if (tokens.length === 0) return false;
-    await someReady(lane.rows);
     const rows = lane.rows.slice(0, tokens.length);
     const running = [...rows.keys()].filter((slot) => rows[slot]?.state === "running");
     const started = performance.now();
@@ -206,8 +210,9 @@ export class LaneRunner {
   // ---- sampling and leaving ----
 
   /**
-   * Draws for rows `indices` of the last run, which belong to `sequences[index]`. A row whose grammar
-   * has no mask yet is left one token behind: the next decode computes that token again.
+   * Draws for rows `indices` of the last run, which belong to `sequences[index]`. Masks are made
+   * while the model runs; a row whose mask is late nevertheless is left one token behind, so that
+   * the next decode computes that token again, and nobody waits for it.
    */
   async #sample(
     lane: Lane,
@@ -216,6 +221,7 @@ export class LaneRunner {
   ): Promise<void> {
     const drawn: Sequence[] = [];
     const rows: SampleRow[] = [];
+    await masksMade(indices.flatMap((index) => sequences[index]?.matcher ?? []), indices.length);
     for (const index of indices) {
       const sequence = sequences[index];
       if (sequence === undefined) continue;
@@ -363,13 +369,21 @@ function advanceOne(sequence: Sequence | undefined): void {
   if (sequence !== undefined) sequence.computed++;
 }
 
-/** Waits only where no running row could be sampled at all. */
-async function someReady(rows: readonly Sequence[]): Promise<void> {
-  const waits: Promise<void>[] = [];
-  for (const row of rows) {
-    if (row.state !== "running") continue;
-    if (row.matcher === undefined || row.matcher.ready) return;
-    waits.push(row.matcher.settled());
-  }
-  await Promise.race(waits);
+/**
+ * Waits for late masks: a moment where other rows can be drawn, longer where there is nothing else
+ * to do.
+ */
+async function masksMade(matchers: readonly TokenMatcher[], rows: number): Promise<void> {
+  const late = matchers.filter((matcher) => !matcher.ready);
+  if (late.length === 0) return;
+  const all = Promise.all(late.map((matcher) => matcher.settled()));
+  await within(all, late.length === rows ? ALONE_MILLISECONDS : GRACE_MILLISECONDS);
+}
+
+/** Resolves with the promise or after so many milliseconds, whichever comes first. */
+async function within(promise: Promise<unknown>, milliseconds: number): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<void>((resolve) => timer = setTimeout(resolve, milliseconds));
+  await Promise.race([promise, late]);
+  clearTimeout(timer);
 }

@@ -1,9 +1,12 @@
 /** Grammars: what is refused by name, and what the worker lets through. */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { GrammarPool } from "../../src/engine/grammar.ts";
+import { GrammarPool, type GrammarSource, type TokenMatcher } from "../../src/engine/grammar.ts";
 import { expressibleSchema } from "../../src/engine/json_schema.ts";
 import { EOS, SPECIAL } from "../fakes/tokenizer.ts";
 import { alone, harness, read, readOne, request, tokenizer } from "./harness.ts";
+
+/** A grammar ends with EOS even where the request ignores it. */
+const NO_EOS = new Map([[EOS, -100]]);
 
 function pool(options: { readonly timeoutMilliseconds?: number } = {}): GrammarPool {
   const { vocabSize } = tokenizer;
@@ -215,6 +218,63 @@ Deno.test("a grammar that takes too long to compile is refused", async () => {
   const asked = () => grammars.matcher({ type: "json" });
   await assertRejects(asked, TypeError, "longer than 0 ms");
   grammars.close();
+});
+
+/** A grammar that allows everything, whose masks come only after two more runs of the model. */
+class LateGrammars implements GrammarSource {
+  readonly #matchers = new Set<LateMatcher>();
+
+  matcher(): Promise<TokenMatcher> {
+    const matcher = new LateMatcher();
+    this.#matchers.add(matcher);
+    return Promise.resolve(matcher);
+  }
+
+  /** Says that the model runs once more. */
+  run(): void {
+    for (const matcher of this.#matchers) matcher.wait--;
+  }
+
+  close(): void {}
+}
+
+class LateMatcher implements TokenMatcher {
+  readonly mask = new Int32Array(Math.ceil(tokenizer.vocabSize / 32)).fill(-1);
+  readonly error = undefined;
+  wait = 0;
+
+  get ready(): boolean {
+    return this.wait <= 0;
+  }
+
+  settled(): Promise<void> {
+    return this.ready ? Promise.resolve() : new Promise(() => {});
+  }
+
+  accept(): void {
+    this.wait = 3;
+  }
+
+  dispose(): void {}
+}
+
+Deno.test("a row whose mask is late is drawn later, with the same text, and holds nobody up", async () => {
+  const grammars = new LateGrammars();
+  await using own = harness({ grammars, model: { onRun: () => grammars.run() } });
+  const late = request({ maxTokens: 6, temperature: 1, seed: 2, ignoreEos: true });
+  const free = request({ maxTokens: 30, ignoreEos: true });
+  const constrained = {
+    ...late,
+    sampling: { ...late.sampling, logitBias: NO_EOS, grammar: { type: "json" as const } },
+  };
+  const unconstrained = { ...late, sampling: { ...late.sampling, logitBias: NO_EOS } };
+  const [first, second] = await Promise.all([
+    read(own.engine.generate(constrained)),
+    read(own.engine.generate(free)),
+  ]);
+  assertEquals(first, await alone(unconstrained));
+  assertEquals(second, await alone(free));
+  assert(own.engine.stats().decodeRuns < 34, "the late row takes no steps of its own");
 });
 
 Deno.test("an engine without grammars says so", async () => {
