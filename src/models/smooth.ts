@@ -75,3 +75,31 @@ function shareHeads(values: Float32Array, { headDim, numHeads, numKvHeads }: Dec
     }
   }
 }
+
+/** Channel scales as JSON-ready arrays, to be kept beside the model's digest. */
+export function writeSmoothing({ layers, head }: Smoothing): string {
+  const plain = layers.map((sites) => SITES.map((site) => Array.from(sites[site])));
+  return JSON.stringify({ layers: plain, head: Array.from(head) });
+}
+
+/**
+ * What `writeSmoothing` wrote; undefined where it is damaged or of another shape.
+ */
+export function readSmoothing(text: string, config: DecoderConfig): Smoothing | undefined {
+  try {
+    const { layers, head } = JSON.parse(text);
+    const fits = layers.length === config.numLayers && head.length === config.hiddenSize &&
+      layers.every((sites: number[][]) =>
+        SITES.every((site, i) => sites[i].length === inputsOf(config, site))
+      );
+    if (!fits) return undefined;
+    return {
+      layers: layers.map((sites: number[][]) =>
+        Object.fromEntries(SITES.map((site, i) => [site, Float32Array.from(sites[i])]))
+      ),
+      head: Float32Array.from(head),
+    };
+  } catch {
+    return undefined;
+  }
+}

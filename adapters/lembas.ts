@@ -1,0 +1,356 @@
+/**
+ * The whole of lembas without HTTP: a base model opened and loaded, its factor sets, cores and engine
+ * put together, and text or tokens generated from it. It owns what it opens until closed; it knows no
+ * tenant's keys and no socket.
+ */
+import { cacheDirectory, writeAtomically } from "../src/checkpoint/cache.ts";
+import type { ChatMessage, Checkpoint } from "../src/checkpoint/checkpoint.ts";
+import { openCheckpoint } from "../src/checkpoint/open.ts";
+import { DEFAULT_SPEC, resolveModel, type ResolveOptions } from "../src/checkpoint/resolve.ts";
+import { Base, type ServingDtype } from "../src/engine/base.ts";
+import {
+  DEFAULT_SAMPLING,
+  Engine,
+  type EngineListener,
+  type FinishReason,
+  type GenerationDelta,
+  type GenerationRequest,
+  GrammarPool,
+  type LaneOptions,
+  type SamplingParams,
+  type Usage,
+} from "../src/engine/mod.ts";
+import { calibrationText } from "../src/models/calibration.ts";
+import type { Smoothing } from "../src/models/parameters.ts";
+import { readSmoothing, writeSmoothing } from "../src/models/smooth.ts";
+import type { Device } from "../src/runtime/device.ts";
+import { type DeviceKind, openDevice } from "../src/runtime/open.ts";
+import { CoreCache } from "./cache.ts";
+import type { Core } from "./core.ts";
+import { AdapterDirectory, type ScanWarning } from "./directory.ts";
+import type { FactorSet } from "./factors.ts";
+import { readFactors } from "./format.ts";
+import { type AdapterEntry, AdapterRegistry } from "./registry.ts";
+import { stackOf } from "./stack.ts";
+
+/** What to load and how much memory it may take. */
+export interface LembasOptions {
+  /** A path, `hf:owner/name` or `pypi:package==version`; default: SmolLM2-135M-Instruct. */
+  readonly model?: string;
+  /** Factor sets, or files of them. */
+  readonly factors?: readonly (FactorSet | string)[];
+  /** A directory of adapters, scanned now. */
+  readonly adapters?: string;
+  readonly device?: DeviceKind;
+  /** Default "int8". */
+  readonly dtype?: ServingDtype;
+  /** Rows of a batch. Default 32; 1 chooses kernels for one row at a time. */
+  readonly maxBatch?: number;
+  /** Tokens of prompt and completion. Default: the model's own limit. */
+  readonly maxContext?: number;
+  /** Bytes of keys and values. Default: a third of the memory that is free now. */
+  readonly kvMemory?: number;
+  /** Bytes of resident cores. Default 512 MiB. */
+  readonly coreMemory?: number;
+  /** Samples that may wait. Default 1024. */
+  readonly maxQueue?: number;
+  readonly listener?: EngineListener;
+  readonly progress?: NonNullable<ResolveOptions["progress"]>;
+  /** Is told of each file under `adapters` that could not be used. */
+  readonly onWarning?: (warning: ScanWarning) => void;
+}
+
+/** A request in text or tokens. Everything in `SamplingParams` may be given; the rest is default. */
+export interface GenerateOptions extends Partial<SamplingParams> {
+  /** `tenant/name`, `tenant/name@version`, or a bare name while it is unambiguous. */
+  readonly adapter?: string;
+  /** Isolates cached prefixes; default "default". */
+  readonly tenant?: string;
+  readonly signal?: AbortSignal;
+}
+
+export interface Generated {
+  readonly text: string;
+  readonly tokens: readonly number[];
+  readonly finishReason: FinishReason | undefined;
+  readonly usage: Usage;
+}
+
+const DEFAULT_BATCH = 32;
+const DEFAULT_CORE_MEMORY = 512 * 2 ** 20;
+
+/**
+ * A loaded base with its adapters and engine.
+ *
+ * @example
+ * ```ts
+ * import { Lembas } from "@lembas/lembas";
+ *
+ * await using lembas = await Lembas.load({ maxBatch: 4, maxContext: 512 });
+ * const { text } = await lembas.chat(
+ *   [{ role: "user", content: "Say hello." }],
+ *   { maxTokens: 8, temperature: 0 },
+ * );
+ * console.assert(text.length > 0);
+ * ```
+ */
+export class Lembas implements AsyncDisposable {
+  readonly checkpoint: Checkpoint;
+  readonly engine: Engine;
+  readonly registry: AdapterRegistry;
+  readonly cores: CoreCache;
+  /** Where adapters are read from; undefined where there is no such directory. */
+  readonly directory: AdapterDirectory | undefined;
+  /** The spec that the model was loaded from. */
+  readonly source: string;
+  readonly device: Device["name"];
+  readonly dtype: ServingDtype;
+  readonly maxBatch: number;
+  readonly #parts: Parts;
+
+  private constructor(parts: Parts, engine: Engine, cores: CoreCache, options: LembasOptions) {
+    this.#parts = parts;
+    this.engine = engine;
+    this.cores = cores;
+    this.checkpoint = parts.checkpoint;
+    this.registry = parts.registry;
+    this.directory = parts.directory;
+    this.source = options.model ?? DEFAULT_SPEC;
+    this.device = parts.device.name;
+    this.dtype = parts.dtype;
+    this.maxBatch = options.maxBatch ?? DEFAULT_BATCH;
+  }
+
+  /**
+   * Fetches (once), opens and loads.
+   * @throws {TypeError | RangeError} saying which model, file or option does not fit, and why
+   */
+  static async load(options: LembasOptions = {}): Promise<Lembas> {
+    const parts = await openParts(options);
+    try {
+      const cores = new CoreCache({
+        loader: parts.registry,
+        maxBytes: options.coreMemory ?? DEFAULT_CORE_MEMORY,
+      });
+      const { checkpoint } = parts;
+      const engine = new Engine({
+        lanes: await makeLanes(parts),
+        adapters: cores,
+        tokenizer: checkpoint.tokenizer,
+        eosTokenIds: checkpoint.config.eosTokenIds,
+        kvMemory: options.kvMemory ?? defaultKvMemory(),
+        grammars: parts.grammars,
+        ...(options.maxQueue === undefined ? {} : { maxQueue: options.maxQueue }),
+        ...(options.listener === undefined ? {} : { listener: options.listener }),
+      });
+      return new Lembas(parts, engine, cores, options);
+    } catch (error) {
+      release(parts);
+      throw error;
+    }
+  }
+
+  /**
+   * Adds a factor set: from now on cores that name it can be registered and served.
+   * @throws {TypeError} where it is of another base
+   */
+  async addFactors(factors: FactorSet): Promise<void> {
+    this.registry.addFactors(factors);
+    const model = await this.#parts.base.lane(factors);
+    this.engine.addLane({ factors: factors.digest, model });
+  }
+
+  /**
+   * Registers a core, or the bytes of a core file, under `tenant/name`.
+   * @throws {TypeError | RangeError} naming the digests or shapes that do not fit
+   */
+  addCore(name: string, core: Core | Uint8Array): AdapterEntry {
+    return core instanceof Uint8Array
+      ? this.registry.addBytes(name, core)
+      : this.registry.add(name, { core, source: "memory" });
+  }
+
+  tokenize(text: string): number[] {
+    return this.checkpoint.tokenizer.encode(text);
+  }
+
+  detokenize(tokens: readonly number[]): string {
+    return this.checkpoint.tokenizer.decode(tokens);
+  }
+
+  /** Completes a prompt. */
+  async generate(
+    prompt: string | readonly number[],
+    options: GenerateOptions = {},
+  ): Promise<Generated> {
+    const generation = this.engine.generate(this.#request(prompt, options));
+    const tokens: number[] = [];
+    let text = "";
+    let finishReason: FinishReason | undefined;
+    for await (const delta of generation) {
+      text += delta.text;
+      tokens.push(...delta.tokens);
+      finishReason = delta.finishReason;
+    }
+    return { text, tokens, finishReason, usage: generation.usage };
+  }
+
+  /** Completes a prompt, piece by piece. */
+  stream(
+    prompt: string | readonly number[],
+    options: GenerateOptions = {},
+  ): AsyncIterable<GenerationDelta> {
+    return this.engine.generate(this.#request(prompt, options));
+  }
+
+  /**
+   * Answers a conversation.
+   * @throws {TypeError} where the model has no chat template, or it refuses the conversation
+   */
+  chat(messages: readonly ChatMessage[], options: GenerateOptions = {}): Promise<Generated> {
+    return this.generate(this.renderChat(messages), options);
+  }
+
+  /** A conversation as the tokens of a prompt. */
+  renderChat(messages: readonly ChatMessage[]): number[] {
+    const { chatTemplate, tokenizer, id } = this.checkpoint;
+    if (chatTemplate === undefined) {
+      throw new TypeError(`Cannot chat: ${id} has no chat template, only completion works`);
+    }
+    const text = chatTemplate.render(messages, { addGenerationPrompt: true });
+    return tokenizer.encode(text, { addSpecialTokens: false });
+  }
+
+  /** Ends running requests and gives everything back. */
+  async close(): Promise<void> {
+    await this.engine.close();
+    release(this.#parts);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #request(prompt: string | readonly number[], options: GenerateOptions): GenerationRequest {
+    const { adapter, tenant = "default", signal, ...sampling } = options;
+    const entry = adapter === undefined ? undefined : this.registry.resolve(adapter);
+    if (adapter !== undefined && entry === undefined) {
+      throw new RangeError(`Cannot use adapter ${adapter}: there is none of that name`);
+    }
+    return {
+      id: crypto.randomUUID(),
+      tenant,
+      prompt: typeof prompt === "string" ? this.tokenize(prompt) : prompt,
+      adapter: entry?.ref,
+      sampling: { ...DEFAULT_SAMPLING, ...sampling },
+      n: 1,
+      priority: 0,
+      signal,
+    };
+  }
+}
+
+/** What a `Lembas` stands on, in the order in which it is opened. */
+interface Parts {
+  readonly checkpoint: Checkpoint;
+  readonly device: Device;
+  readonly dtype: ServingDtype;
+  readonly base: Base;
+  readonly registry: AdapterRegistry;
+  readonly directory: AdapterDirectory | undefined;
+  readonly grammars: GrammarPool;
+}
+
+async function openParts(options: LembasOptions): Promise<Parts> {
+  const { dtype = "int8", maxBatch = DEFAULT_BATCH, progress } = options;
+  const device = openDevice(options.device ?? "auto");
+  const path = await resolveModel(options.model, progress && { progress });
+  const checkpoint = await openCheckpoint(path);
+  const registry = new AdapterRegistry({
+    stack: stackOf(await checkpoint.digest(), checkpoint.config),
+  });
+  const directory = await openAdapters(options, registry);
+  const maxContext = Math.min(
+    options.maxContext ?? Infinity,
+    checkpoint.config.maxPositions,
+  );
+  const calibration = calibrationText();
+  const kept = await KeptSmoothing.open(checkpoint, calibration);
+  const base = await Base.load(device, checkpoint, {
+    dtype,
+    maxBatch,
+    maxContext,
+    calibration: checkpoint.tokenizer.encode(calibration),
+    ...(kept.smoothing === undefined ? {} : { smoothing: kept.smoothing }),
+  });
+  await kept.keep(base.smoothing);
+  const { tokenizer, config } = checkpoint;
+  const grammars = new GrammarPool({
+    tokenizer,
+    vocabSize: config.vocabSize,
+    stopTokens: config.eosTokenIds,
+  });
+  return { checkpoint, device, dtype, base, registry, directory, grammars };
+}
+
+/** Factor sets first, then the directory with its cores. */
+async function openAdapters(
+  { factors = [], adapters, onWarning }: LembasOptions,
+  registry: AdapterRegistry,
+): Promise<AdapterDirectory | undefined> {
+  for (const set of factors) {
+    registry.addFactors(typeof set === "string" ? readFactors(await Deno.readFile(set)) : set);
+  }
+  if (adapters === undefined) return undefined;
+  const directory = await AdapterDirectory.open(adapters, registry);
+  const { warnings } = await directory.scan();
+  for (const warning of warnings) onWarning?.(warning);
+  return directory;
+}
+
+/** A lane for each factor set; the base alone where there is none. */
+async function makeLanes({ base, registry }: Parts): Promise<LaneOptions[]> {
+  const sets = registry.factorSets();
+  if (sets.length === 0) return [{ factors: undefined, model: await base.lane() }];
+  const lanes: LaneOptions[] = [];
+  for (const set of sets) lanes.push({ factors: set.digest, model: await base.lane(set) });
+  return lanes;
+}
+
+function release({ base, device, checkpoint, grammars }: Parts): void {
+  grammars.close();
+  base.release();
+  device.release();
+  checkpoint.close();
+}
+
+function defaultKvMemory(): number {
+  return Math.floor(Deno.systemMemoryInfo().available / 3);
+}
+
+/** Channel scales in the cache directory, by the digests of the base and of the text. */
+class KeptSmoothing {
+  private constructor(readonly path: string, readonly smoothing: Smoothing | undefined) {}
+
+  static async open(checkpoint: Checkpoint, text: string): Promise<KeptSmoothing> {
+    const bytes = new TextEncoder().encode(`${await checkpoint.digest()}\n${text}`);
+    const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+    const path = `${cacheDirectory()}/smoothing/${hash}.json`;
+    return new KeptSmoothing(path, await readKept(path, checkpoint));
+  }
+
+  /** Writes new scales down; what was read is there already. */
+  async keep(smoothing: Smoothing | undefined): Promise<void> {
+    if (smoothing === undefined || smoothing === this.smoothing) return;
+    await writeAtomically(this.path, writeSmoothing(smoothing));
+  }
+}
+
+async function readKept(path: string, { config }: Checkpoint): Promise<Smoothing | undefined> {
+  try {
+    return readSmoothing(await Deno.readTextFile(path), config);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
