@@ -40,7 +40,10 @@ export interface GrammarPoolOptions {
   readonly stopTokens: readonly number[];
   /** Compiled grammars kept; default 64. */
   readonly cacheSize?: number;
-  /** Longest time one grammar may take to compile; default 10,000. */
+  /**
+   * Longest time one grammar may take to compile, the worker's start included; default
+   * 30,000.
+   */
   readonly timeoutMilliseconds?: number;
 }
 
@@ -192,7 +195,7 @@ export class GrammarPool implements GrammarSource {
     this.#timer = undefined;
     const oldest = this.#oldest();
     if (oldest === undefined) return;
-    const { timeoutMilliseconds = 10_000 } = this.#options;
+    const { timeoutMilliseconds = 30_000 } = this.#options;
     this.#timer = setTimeout(
       () => this.#restart(oldest, `it takes longer than ${timeoutMilliseconds} ms to compile`),
       timeoutMilliseconds,

@@ -9,7 +9,7 @@ import type { Lane } from "./lane.ts";
 import type { KvMemory } from "./memory.ts";
 import type { Counters, EngineListener } from "./metrics.ts";
 import type { PrefillRow, Sampled, SampleRow } from "./model.ts";
-import { BLOCK_TOKENS, worthTaking } from "./prefix_cache.ts";
+import { Prefixes } from "./prefixes.ts";
 import { bytesOf, planPreemption, planPrefill, type PrefillPlan } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
 import type { TurnKeeper, WaitingQueue } from "./waiting.ts";
@@ -54,6 +54,7 @@ export class LaneRunner {
   readonly #queue: WaitingQueue;
   readonly #turns: TurnKeeper;
   readonly #memory: KvMemory;
+  readonly #prefixes: Prefixes;
   readonly #lease: DeviceLease;
   readonly #counters: Counters;
   readonly #listener: EngineListener;
@@ -64,6 +65,7 @@ export class LaneRunner {
     this.#queue = options.queue;
     this.#turns = options.turns;
     this.#memory = options.memory;
+    this.#prefixes = new Prefixes(options.memory);
     this.#lease = options.lease;
     this.#counters = options.counters;
     this.#listener = options.listener;
@@ -109,7 +111,7 @@ export class LaneRunner {
       waiting: this.#queue.ordered,
       admitted: this.#allRows(),
       freeBytes: this.#memory.free,
-      hit: (sequence) => this.#hit(sequence),
+      hit: (sequence) => this.#prefixes.hit(sequence),
     });
   }
 
@@ -119,7 +121,9 @@ export class LaneRunner {
     if (plan.kind === "chunk") return [plan.sequence];
     if (plan.kind === "batch") return plan.sequences.filter((each) => this.#admit(lane, each));
     const { sequence } = plan;
-    return this.#admit(lane, sequence, (slot) => this.#load(sequence, slot)) ? [sequence] : [];
+    return this.#admit(lane, sequence, (slot) => this.#prefixes.load(sequence, slot))
+      ? [sequence]
+      : [];
   }
 
   #admit(lane: Lane, sequence: Sequence, load?: (slot: number) => void): boolean {
@@ -127,7 +131,7 @@ export class LaneRunner {
     this.#turns.served(sequence.place);
     sequence.enter("prefill");
     sequence.admittedAt ??= performance.now();
-    if (load !== undefined) this.#touch(sequence);
+    if (load !== undefined) this.#prefixes.touch(sequence);
     this.#resize(sequence, bytesOf(sequence));
     try {
       const slot = lane.admit(sequence);
@@ -144,9 +148,10 @@ export class LaneRunner {
   async #prefill(lane: Lane, sequences: readonly Sequence[]): Promise<number> {
     const rows = sequences.map((sequence) => chunkOf(sequence, lane.model.prefillTokens));
     const tokens = rows.reduce((sum, row) => sum + row.tokens.length, 0);
-    const started = performance.now();
+    let started = performance.now();
     try {
       using _turn = await this.#lease.take(ENGINE_PRIORITY);
+      started = performance.now();
       await lane.model.prefill(rows);
       const complete = sequences.map((sequence, i) => advance(sequence, rows[i]) ? i : undefined);
       const indices = complete.filter((index) => index !== undefined);
@@ -163,7 +168,7 @@ export class LaneRunner {
   #complete(sequence: Sequence | undefined): void {
     if (sequence === undefined) return;
     sequence.enter("running");
-    this.#keepPrefix(sequence);
+    this.#prefixes.keep(sequence);
     this.#delegate.prefilled(sequence);
   }
 
@@ -175,9 +180,10 @@ export class LaneRunner {
     if (tokens.length === 0) return false;
     const rows = lane.rows.slice(0, tokens.length);
     const running = [...rows.keys()].filter((slot) => rows[slot]?.state === "running");
-    const started = performance.now();
+    let started = performance.now();
     try {
       using _turn = await this.#lease.take(ENGINE_PRIORITY);
+      started = performance.now();
       await lane.model.decode(tokens, lengths);
       for (const slot of running) advanceOne(rows[slot]);
       await this.#sample(lane, rows, running);
@@ -252,7 +258,7 @@ export class LaneRunner {
 
   #leave(lane: Lane, sequences: readonly Sequence[]): void {
     if (sequences.length === 0) return;
-    for (const sequence of sequences) this.#keepPrefix(sequence);
+    for (const sequence of sequences) this.#prefixes.keep(sequence);
     this.remove(lane, sequences);
     for (const sequence of sequences) this.#delegate.ended(sequence);
   }
@@ -260,7 +266,7 @@ export class LaneRunner {
   /** Rows that were cancelled, or whose grammar broke, leave. */
   #reap(lane: Lane): boolean {
     const cancelled = lane.rows.filter((row) => row.cancelled);
-    for (const sequence of cancelled) this.#keepPrefix(sequence);
+    for (const sequence of cancelled) this.#prefixes.keep(sequence);
     this.remove(lane, cancelled);
     for (const sequence of cancelled) this.#delegate.aborted(sequence);
     const broken = lane.rows.filter((row) => row.matcher?.error !== undefined);
@@ -277,7 +283,7 @@ export class LaneRunner {
     }
   }
 
-  // ---- memory and prefixes ----
+  // ---- memory and counting ----
 
   #resize(sequence: Sequence, bytes: number): void {
     this.#memory.reserve(sequence.reserved, bytes);
@@ -286,56 +292,6 @@ export class LaneRunner {
 
   #allRows(): readonly Sequence[] {
     return this.#lanes().flatMap((lane) => lane.rows);
-  }
-
-  /** Tokens of a cached prefix worth taking, else 0. */
-  #hit(sequence: Sequence): number {
-    if (this.#memory.cache.size === 0) return 0;
-    return sequence.hit(this.#memory.cache.generation, () => {
-      const hit = BLOCK_TOKENS * this.#presentBlocks(sequence);
-      return worthTaking(hit, sequence.length) ? hit : 0;
-    });
-  }
-
-  #presentBlocks(sequence: Sequence): number {
-    const tokens = sequence.tokens(0, sequence.length);
-    return this.#memory.cache.present(sequence.chain, tokens, sequence.usableBlocks);
-  }
-
-  #touch(sequence: Sequence): void {
-    const tokens = sequence.tokens(0, sequence.length);
-    this.#memory.cache.touch(sequence.chain, tokens, this.#presentBlocks(sequence));
-  }
-
-  /** Copies the cached prefix, as much of it as is left, into the row. */
-  #load(sequence: Sequence, slot: number): void {
-    const blocks = this.#presentBlocks(sequence);
-    const tokens = sequence.tokens(0, sequence.length);
-    for (let index = 0; index < blocks; index++) {
-      const block = this.#memory.cache.block(sequence.chain, tokens, index);
-      sequence.lane.model.load(slot, index * BLOCK_TOKENS, block);
-    }
-    sequence.computed = blocks * BLOCK_TOKENS;
-    sequence.savedBlocks = blocks;
-  }
-
-  /** Saves the computed blocks of a row that the cache has not got, as far as memory allows. */
-  #keepPrefix(sequence: Sequence): void {
-    const { cache, cacheLimit } = this.#memory;
-    const { slot, lane, chain } = sequence;
-    const end = Math.floor(sequence.computed / BLOCK_TOKENS);
-    if (cacheLimit === 0 || slot === undefined) return;
-    const tokens = sequence.tokens(0, sequence.length);
-    for (let index = sequence.savedBlocks; index < end; index++) {
-      if (!cache.has(chain.key(index, tokens))) {
-        if (index > 0 && !cache.has(chain.parent(index, tokens))) return;
-        if (!this.#memory.admitBlock(BLOCK_TOKENS * lane.model.kvBytesPerToken)) return;
-        const start = index * BLOCK_TOKENS;
-        const block = lane.model.save(slot, start, start + BLOCK_TOKENS);
-        cache.insert(chain, tokens, index, block);
-      }
-      sequence.savedBlocks = index + 1;
-    }
   }
 
   #countPrefix(sequence: Sequence): void {

@@ -270,6 +270,44 @@ Deno.test("an error in one sample's prefill fails its request as a whole", async
   assertEquals(own.engine.stats().running + own.engine.stats().waiting, 0);
 });
 
+Deno.test("a core that the model refuses fails its request, its batch goes on", async () => {
+  await using own = harness();
+  const setCore = own.model.setCore.bind(own.model);
+  own.model.setCore = (slot, core) => {
+    if (core?.digest.includes("odd")) throw new TypeError("this core has another shape");
+    setCore(slot, core);
+  };
+  const asked = ["a", "odd", "b"].map((name) => request({ adapter: adapter(name) }));
+  const [first, odd, last] = await Promise.allSettled(
+    asked.map((each) => read(own.engine.generate(each))),
+  );
+  assert(odd?.status === "rejected" && odd.reason.message === "this core has another shape");
+  assert(first?.status === "fulfilled" && last?.status === "fulfilled");
+  const [a, , b] = asked;
+  assert(a !== undefined && b !== undefined);
+  assertEquals([first.value, last.value], [await alone(a), await alone(b)]);
+  assertEquals(own.adapters.held, 0);
+});
+
+Deno.test("a listener hears of first tokens, gaps, runs and ends", async () => {
+  const heard = { first: 0, gaps: 0, prefilled: 0, decoded: 0, ends: 0 };
+  await using own = harness({
+    listener: {
+      firstToken: () => heard.first++,
+      interToken: () => heard.gaps++,
+      step: ({ kind, tokens }) => heard[kind === "prefill" ? "prefilled" : "decoded"] += tokens,
+      finished: ({ promptTokens, generationTokens, endToEnd, queued }) => {
+        heard.ends++;
+        assertEquals([promptTokens, generationTokens], [3, 5]);
+        assert(queued !== undefined && queued <= endToEnd);
+      },
+    },
+  });
+  const asked = request({ prompt: [65, 66, 67], maxTokens: 5, n: 2, ignoreEos: true });
+  await read(own.engine.generate(asked));
+  assertEquals(heard, { first: 2, gaps: 8, prefilled: 6, decoded: 8, ends: 2 });
+});
+
 Deno.test("a full queue refuses with a time to come back", async () => {
   await using own = harness({ maxQueue: 2 });
   const accepted = [1, 2].map(() => read(own.engine.generate(request())));

@@ -8,9 +8,9 @@ import { alone, harness, read, readOne, request, tokenizer } from "./harness.ts"
 /** A grammar ends with EOS even where the request ignores it. */
 const NO_EOS = new Map([[EOS, -100]]);
 
-function pool(options: { readonly timeoutMilliseconds?: number } = {}): GrammarPool {
+function pool(timeoutMilliseconds = 600_000): GrammarPool {
   const { vocabSize } = tokenizer;
-  return new GrammarPool({ tokenizer, vocabSize, stopTokens: [EOS], ...options });
+  return new GrammarPool({ tokenizer, vocabSize, stopTokens: [EOS], timeoutMilliseconds });
 }
 
 const PERSON = {
@@ -214,7 +214,7 @@ Deno.test("an abort of the library fails its request only, and others go on", as
 });
 
 Deno.test("a grammar that takes too long to compile is refused", async () => {
-  const grammars = pool({ timeoutMilliseconds: 0 });
+  const grammars = pool(0);
   const asked = () => grammars.matcher({ type: "json" });
   await assertRejects(asked, TypeError, "longer than 0 ms");
   grammars.close();
