@@ -28,7 +28,7 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
     maxQueue: flags.maxQueue,
     listener,
     progress: standardErrorProgress(),
-    onWarning: ({ path, message }) => log.warn(`skipped ${path}: ${message}`),
+    onWarning: ({ path, message }) => log.warning(`skipped ${path}: ${message}`),
   });
 }
 
