@@ -58,7 +58,7 @@ export interface SessionOptions {
   readonly prepacked?: PrepackedWeights;
   /** Writes ONNX Runtime's profile (Chrome trace JSON) to files with this prefix. */
   readonly profile?: string;
-  /** Raw session configuration entries (`session.…`), for experiments and devices. */
+  /** Raw session configuration entries (`session.…`), over the device's own defaults. */
   readonly config?: Readonly<Record<string, string>>;
   /** Default "all". */
   readonly optimization?: "none" | "basic" | "extended" | "all";

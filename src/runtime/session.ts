@@ -14,6 +14,12 @@ import { dtypeOfCode, HostTensor } from "./tensor.ts";
 
 const LEVELS = { none: 0, basic: 1, extended: 2, all: 99 } as const;
 
+/**
+ * Threads spin for work within a run and sleep after it: left to spin, the threads of one session
+ * take the cores from the next one's run, which then takes up to twice as long.
+ */
+const DEFAULT_CONFIG: Readonly<Record<string, string>> = { "session.force_spinning_stop": "1" };
+
 /** Prepacked weights that sessions share. */
 export class OrtPrepackedWeights {
   readonly handle: Handle;
@@ -157,7 +163,7 @@ function configure(
   if (options.profile !== undefined) {
     check(api.EnableProfiling(native, pathString(options.profile)));
   }
-  for (const [key, value] of Object.entries(options.config ?? {})) {
+  for (const [key, value] of Object.entries({ ...DEFAULT_CONFIG, ...options.config })) {
     check(api.AddSessionConfigEntry(native, cString(key), cString(value)));
   }
 }

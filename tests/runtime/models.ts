@@ -70,7 +70,14 @@ export function node(
   attribute: AttributeProto[] = [],
   domain = "",
 ): NodeProto {
-  return create(NodeProtoSchema, { name: opType, opType, input, output, attribute, domain });
+  return create(NodeProtoSchema, {
+    name: output[0] ?? opType,
+    opType,
+    input,
+    output,
+    attribute,
+    domain,
+  });
 }
 
 export function intAttribute(name: string, i: number): AttributeProto {
