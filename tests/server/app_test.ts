@@ -1,4 +1,5 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
+/** The application's routes by `app.request()`: shapes, errors, keys, draining, logs; no socket, no weights. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { createApp } from "../../server/app.ts";
 import { ContextLengthError, OverloadedError } from "../../src/engine/request.ts";

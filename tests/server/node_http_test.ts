@@ -1,3 +1,4 @@
+/** The HTTP listener over raw sockets: lost clients, backpressure, bodies over the limit. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import type { AddressInfo } from "node:net";
 import { createApp } from "../../server/app.ts";

@@ -1,3 +1,4 @@
+/** Event streams by themselves: pulled, not pushed, and closed once. */
 import { assertEquals } from "@std/assert";
 import { type EventStream, eventStream } from "../../server/sse.ts";
 
