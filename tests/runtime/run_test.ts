@@ -269,6 +269,20 @@ Deno.test("binding names what does not fit", async () => {
   for (const [act, text] of cases) assertThrows(act, TypeError, text);
 });
 
+Deno.test("discarding a part leaves the rest of a tensor as it was", () => {
+  using device = openDevice("cpu");
+  const pages = 64 * 1024;
+  using tensor = device.tensor("float32", [3 * pages]);
+  floats(tensor).fill(7);
+  device.discard(tensor, pages, pages);
+  assert(floats(tensor).subarray(0, pages).every((x) => x === 7));
+  assert(floats(tensor).subarray(2 * pages).every((x) => x === 7));
+  if (Deno.build.os === "linux") assertEquals(floats(tensor)[pages + pages / 2], 0);
+  device.discard(tensor, 5, 1);
+  assertEquals(floats(tensor)[5], 7);
+  assertThrows(() => device.discard(tensor, 1, 3 * pages), RangeError, "Cannot discard elements");
+});
+
 Deno.test("tensors refuse data that does not fit", () => {
   using device = openDevice("cpu");
   const data = new Float32Array(3);
