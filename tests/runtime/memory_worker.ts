@@ -130,6 +130,25 @@ async function sharing(device: Device): Promise<Record<string, number>> {
   return { unpacked, packedOnce, packedTwice: resident() - base };
 }
 
+/**
+ * Runs a binding whose input nobody else holds, after garbage was collected and memory written
+ * anew: the share of the output that is right.
+ */
+async function unheld(device: Device): Promise<number> {
+  const count = 2 ** 20;
+  const session = await device.session(doublingModel("float32"));
+  const y = device.tensor("float32", [count]);
+  const input = () => device.tensor("float32", [count], new Float32Array(count).fill(3));
+  const binding = session.bind({ x: input() }, { y });
+  for (let i = 0; i < 4; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    collectGarbage();
+    new Float32Array(count).fill(-1);
+  }
+  await binding.run();
+  return (y.data as Float32Array).filter((value) => value === 6).length / count;
+}
+
 const BINDINGS = 20_000;
 const SESSIONS = 300;
 const device = openDevice("cpu");
@@ -154,6 +173,7 @@ const report = {
   ),
   pages: pages(device),
   sharing: await sharing(device),
+  unheld: await unheld(device),
 };
 // deno-lint-ignore no-console -- The line that the test reads.
 console.log(JSON.stringify(report));

@@ -1,3 +1,5 @@
+/** Opening devices by name, and what each says where it cannot be used. */
+
 import { assertEquals, assertGreaterOrEqual, assertThrows } from "@std/assert";
 import { openDevice } from "../../src/runtime/open.ts";
 import { coresOf, physicalCores } from "../../src/runtime/threads.ts";

@@ -1,3 +1,8 @@
+/**
+ * Tensors, sessions and bindings on the CPU: results, lifetimes, cancellation and error texts, on
+ * tiny models. Knows the device's contract, not ONNX Runtime's C API.
+ */
+
 import {
   assert,
   assertEquals,
