@@ -9,7 +9,13 @@ import { buildCalibration, buildDecoder, inputs } from "../models/decoder.ts";
 import type { LinearHook } from "../models/hook.ts";
 import { DecoderParameters, type Smoothing } from "../models/parameters.ts";
 import { smoothing } from "../models/smooth.ts";
-import type { Device, PrepackedWeights, Session, Tensor } from "../runtime/device.ts";
+import type {
+  Device,
+  PrepackedWeights,
+  Session,
+  SessionOptions,
+  Tensor,
+} from "../runtime/device.ts";
 import { Executor } from "./executor.ts";
 import { KvCache } from "./kv_cache.ts";
 import { Sampler } from "./sampler.ts";
@@ -83,7 +89,10 @@ export class Base {
     const { numLayers, numKvHeads, headDim } = this.config;
     const executor = new Executor({
       device: this.#device,
-      session: await this.#weights.session(lowered, this.#options),
+      sessions: {
+        prefill: await this.#weights.session(lowered, this.#options),
+        decode: await this.#weights.session(lowered, { ...this.#options, attention: "direct" }),
+      },
       sampler: this.#sampler,
       kv: {
         layers: numLayers,
@@ -148,7 +157,7 @@ class DeviceWeights {
 
   async session(
     lowered: Lowered,
-    options: Pick<BaseOptions, "threads" | "profile">,
+    options: Pick<BaseOptions, "threads" | "profile"> & Pick<SessionOptions, "attention">,
   ): Promise<Session> {
     const initializers = Object.fromEntries(
       Array.from(lowered.weights, ([name, weight]) => {
@@ -160,11 +169,14 @@ class DeviceWeights {
         return [name, tensor];
       }),
     );
+    const cfg = Deno.env.get("LAB_CFG");
     return await this.#device.session(lowered.model, {
       initializers,
+      ...(cfg ? { config: JSON.parse(cfg) } : {}),
       //prepacked: this.#prepacked,
       ...(options.threads === undefined ? {} : { threads: options.threads }),
       ...(options.profile === undefined ? {} : { profile: options.profile }),
+      ...(options.attention === undefined ? {} : { attention: options.attention }),
     });
   }
 

@@ -20,7 +20,8 @@ const KEPT_TOKENS = 256;
 
 export interface ExecutorOptions {
   readonly device: Device;
-  readonly session: Session;
+  /** The compiled step for prompts, and for one token a row: the same graph with other kernels. */
+  readonly sessions: { readonly prefill: Session; readonly decode: Session };
   readonly sampler: Sampler;
   readonly kv: KvShape;
   readonly vocabSize: number;
@@ -120,7 +121,8 @@ export class Executor implements BatchModel {
   release(): void {
     for (const step of [...Object.values(this.#decodes), ...this.#prefills.values()]) drop(step);
     this.#options.sampler.forget(this.#logits);
-    this.#options.session.release();
+    this.#options.sessions.prefill.release();
+    this.#options.sessions.decode.release();
     this.#kv.release();
     this.#cores.release();
     this.#logits.release();
@@ -144,7 +146,8 @@ export class Executor implements BatchModel {
   }
 
   #makeDecode(batch: number): Step {
-    const step = this.#makeStep({ first: 0, batch, time: 1, logits: 0 });
+    const { decode } = this.#options.sessions;
+    const step = this.#makeStep(decode, { first: 0, batch, time: 1, logits: 0 });
     step.rows.forEach((_, i) => step.rows[i] = i);
     return step;
   }
@@ -157,7 +160,7 @@ export class Executor implements BatchModel {
       this.#prefills.set(key, known);
       return known;
     }
-    const step = this.#makeStep(shape);
+    const step = this.#makeStep(this.#options.sessions.prefill, shape);
     this.#prefills.set(key, step);
     const [oldest] = this.#prefills;
     if (this.#prefills.size > KEPT_PREFILLS && oldest !== undefined) {
@@ -167,8 +170,8 @@ export class Executor implements BatchModel {
     return step;
   }
 
-  #makeStep({ first, batch, time, logits }: StepShape): Step {
-    const { device, session } = this.#options;
+  #makeStep(session: Session, { first, batch, time, logits }: StepShape): Step {
+    const { device } = this.#options;
     const arrays = {
       ids: new Int32Array(batch * time),
       lengths: new Int32Array(batch),

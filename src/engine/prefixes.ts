@@ -41,23 +41,35 @@ export class Prefixes {
     sequence.savedBlocks = blocks;
   }
 
-  /** Saves the computed blocks of a row that the cache has not got, as far as memory allows. */
-  keep(sequence: Sequence): void {
+  /** Saves at most `most` computed blocks of these rows that the cache has not got. */
+  keep(sequences: readonly Sequence[], most: number): void {
+    let left = most;
+    for (const sequence of sequences) {
+      if (left <= 0) return;
+      left -= this.#keepRow(sequence, left);
+    }
+  }
+
+  /** Blocks saved, as far as memory and `most` allow. */
+  #keepRow(sequence: Sequence, most: number): number {
     const { cache, cacheLimit } = this.#memory;
     const { slot, lane, chain } = sequence;
     const end = Math.floor(sequence.computed / BLOCK_TOKENS);
-    if (cacheLimit === 0 || slot === undefined) return;
+    if (cacheLimit === 0 || slot === undefined) return 0;
     const tokens = sequence.tokens(0, sequence.length);
-    for (let index = sequence.savedBlocks; index < end; index++) {
+    let saved = 0;
+    for (let index = sequence.savedBlocks; index < end && saved < most; index++) {
       if (!cache.has(chain.key(index, tokens))) {
-        if (index > 0 && !cache.has(chain.parent(index, tokens))) return;
-        if (!this.#memory.admitBlock(BLOCK_TOKENS * lane.model.kvBytesPerToken)) return;
+        if (index > 0 && !cache.has(chain.parent(index, tokens))) return saved;
+        if (!this.#memory.admitBlock(BLOCK_TOKENS * lane.model.kvBytesPerToken)) return saved;
         const start = index * BLOCK_TOKENS;
         const block = lane.model.save(slot, start, start + BLOCK_TOKENS);
         cache.insert(chain, tokens, index, block);
+        saved++;
       }
       sequence.savedBlocks = index + 1;
     }
+    return saved;
   }
 
   #presentBlocks(sequence: Sequence): number {

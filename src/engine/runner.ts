@@ -7,7 +7,7 @@ import type { DeviceLease } from "../runtime/lease.ts";
 import type { TokenMatcher } from "./grammar.ts";
 import type { Lane } from "./lane.ts";
 import type { KvMemory } from "./memory.ts";
-import type { Counters, EngineListener } from "./metrics.ts";
+import type { Counters, EngineListener, StepObservation } from "./metrics.ts";
 import type { PrefillRow, Sampled, SampleRow } from "./model.ts";
 import { Prefixes } from "./prefixes.ts";
 import { bytesOf, planPreemption, planPrefill, type PrefillPlan } from "./scheduler.ts";
@@ -19,6 +19,8 @@ const ENGINE_PRIORITY = 0;
 /** Prefill runs of one step: only rows with a cached prefix, short ones, go more than one by one. */
 const PREFILL_RUNS = 4;
 
+/** Blocks saved after one run: copying must not hold the event loop or the next step up. */
+const KEPT_BLOCKS = 8;
 /** How long a step waits for late masks while it has rows to draw, and while it has none. */
 const GRACE_MILLISECONDS = 3;
 const ALONE_MILLISECONDS = 50;
@@ -161,14 +163,14 @@ export class LaneRunner {
       this.#fail(lane, sequences, error);
     }
     this.#counters.prefillRuns++;
-    this.#observe("prefill", sequences.length, tokens, started);
+    this.#finishRun(lane, { kind: "prefill", rows: sequences.length, tokens }, started);
     return tokens;
   }
 
   #complete(sequence: Sequence | undefined): void {
     if (sequence === undefined) return;
     sequence.enter("running");
-    this.#prefixes.keep(sequence);
+    if (sequence.followers.length > 0) this.#prefixes.keep([sequence], Infinity);
     this.#delegate.prefilled(sequence);
   }
 
@@ -191,7 +193,8 @@ export class LaneRunner {
       this.#fail(lane, running.flatMap((slot) => rows[slot] ?? []), error);
     }
     this.#counters.decodeRuns++;
-    this.#observe("decode", running.length, running.length, started);
+    const rowCount = running.length;
+    this.#finishRun(lane, { kind: "decode", rows: rowCount, tokens: rowCount }, started);
     return true;
   }
 
@@ -258,7 +261,7 @@ export class LaneRunner {
 
   #leave(lane: Lane, sequences: readonly Sequence[]): void {
     if (sequences.length === 0) return;
-    for (const sequence of sequences) this.#prefixes.keep(sequence);
+    this.#prefixes.keep(sequences, KEPT_BLOCKS);
     this.remove(lane, sequences);
     for (const sequence of sequences) this.#delegate.ended(sequence);
   }
@@ -266,7 +269,7 @@ export class LaneRunner {
   /** Rows that were cancelled, or whose grammar broke, leave. */
   #reap(lane: Lane): boolean {
     const cancelled = lane.rows.filter((row) => row.cancelled);
-    for (const sequence of cancelled) this.#prefixes.keep(sequence);
+    this.#prefixes.keep(cancelled, KEPT_BLOCKS);
     this.remove(lane, cancelled);
     for (const sequence of cancelled) this.#delegate.aborted(sequence);
     const broken = lane.rows.filter((row) => row.matcher?.error !== undefined);
@@ -300,9 +303,11 @@ export class LaneRunner {
     sequence.cachedTokens ??= Math.min(sequence.computed, sequence.request.prompt.length);
   }
 
-  #observe(kind: "prefill" | "decode", rows: number, tokens: number, started: number): void {
+  /** After each run: saves a few blocks, and says what was done. */
+  #finishRun(lane: Lane, run: Omit<StepObservation, "seconds">, started: number): void {
     const seconds = (performance.now() - started) / 1000;
-    this.#listener.step?.({ kind, rows, tokens, seconds });
+    this.#prefixes.keep(lane.rows, KEPT_BLOCKS);
+    this.#listener.step?.({ ...run, seconds });
   }
 }
 
