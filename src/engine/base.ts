@@ -169,10 +169,8 @@ class DeviceWeights {
         return [name, tensor];
       }),
     );
-    const cfg = Deno.env.get("LAB_CFG");
     return await this.#device.session(lowered.model, {
       initializers,
-      ...(cfg ? { config: JSON.parse(cfg) } : {}),
       //prepacked: this.#prepacked,
       ...(options.threads === undefined ? {} : { threads: options.threads }),
       ...(options.profile === undefined ? {} : { profile: options.profile }),

@@ -119,6 +119,14 @@ export class Ort {
     return text;
   }
 
+  /** Runs one task after the other: for what depends on the process's state while it lasts. */
+  exclusively<T>(task: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(task);
+    this.#turn = result.then(() => {}, () => {});
+    return result;
+  }
+  #turn: Promise<void> = Promise.resolve();
+
   /** Gives up the environment; it ends when the last object made in it does. */
   release(): void {
     this.cpuMemory.release();

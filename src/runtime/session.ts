@@ -12,6 +12,7 @@ import { cString, cStrings, pathString, type Pointer, pointerArray } from "./ort
 import type { Status } from "./ort_api.ts";
 import { dtypeOfCode, HostTensor } from "./tensor.ts";
 
+const NO_FLASH = "ORT_GQA_DISABLE_FLASH_ATTENTION";
 const LEVELS = { none: 0, basic: 1, extended: 2, all: 99 } as const;
 
 /**
@@ -124,11 +125,36 @@ export async function createSession(
     configure(ort, native.pointer, options);
     replaceInitializers(ort, native.pointer, weights);
     if (shared) shareInitializers(ort, native.pointer, weights);
-    const pointer = await compile(ort, model, native.pointer, prepacked?.handle.pointer);
+    const { attention = "flash" } = options;
+    const pointer = await ort.exclusively(() =>
+      withAttention(
+        attention,
+        () => compile(ort, model, native.pointer, prepacked?.handle.pointer),
+      )
+    );
     const needs = shared ? [...tensors, ...container] : container;
     return describe(ort, ort.own(pointer, api.ReleaseSession, needs), options);
   } finally {
     native.release();
+  }
+}
+
+/**
+ * Makes a session's attention kernels compute as asked. ONNX Runtime reads this switch from the
+ * environment only, at the moment a kernel is made; it is put back at once.
+ */
+async function withAttention<T>(
+  attention: "flash" | "direct",
+  make: () => Promise<T>,
+): Promise<T> {
+  if (attention === "flash") return await make();
+  const before = Deno.env.get(NO_FLASH);
+  Deno.env.set(NO_FLASH, "1");
+  try {
+    return await make();
+  } finally {
+    if (before === undefined) Deno.env.delete(NO_FLASH);
+    else Deno.env.set(NO_FLASH, before);
   }
 }
 
