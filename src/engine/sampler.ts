@@ -149,7 +149,8 @@ export class Sampler {
     candidates: number,
     column: (value: (row: SampleRow) => number) => Tensor,
   ): Bound {
-    const last = ({ topK }: SampleRow) => BigInt(topK === undefined ? -1 : topK - 1);
+    const last = ({ topK }: SampleRow) =>
+      BigInt(topK === undefined ? -1 : Math.min(topK, this.#vocabSize) - 1);
     return {
       candidates: this.#tensor("int64", [1], BigInt64Array.of(BigInt(candidates))),
       last: this.#tensor("int64", [rows.length, 1], BigInt64Array.from(rows, last)),

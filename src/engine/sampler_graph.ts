@@ -176,9 +176,10 @@ class SamplerBuilder {
     ]);
     const inside = this.#op("GatherND", [grid, block], { "batch_dims": 1 });
     const inner = this.#op("CumSum", [inside, this.#scalar(1)]);
-    // Both sums are rounded: the target must stay below the block's own.
+    // All sums are rounded: the target must stay below the block's own, and not before its first.
     const limit = this.#op("Mul", [this.#last(inner, BLOCK), this.#float(1 - 2 ** -24)]);
-    const within = this.#op("Min", [this.#op("Sub", [target, before]), limit]);
+    const past = this.#op("Max", [this.#op("Sub", [target, before]), this.#float(0)]);
+    const within = this.#op("Min", [past, limit]);
     const offset = this.#passed(inner, within, BLOCK);
     const start = this.#op("Mul", [block, this.#int64([BLOCK])]);
     const token = this.#op("Add", [start, offset]);
