@@ -99,18 +99,9 @@ export class OrtBinding implements Binding {
   async run(): Promise<void> {
     const token = this.#begin();
     try {
-      const { pointer } = this.#session;
-      const [i, o] = [this.#inputs, this.#outputs];
-      const status = await this.#ort.api.RunAsync(
-        pointer,
-        token.options.pointer,
-        i.names.pointers,
-        i.pointers,
-        i.count,
-        o.names.pointers,
-        o.count,
-        o.pointers,
-      );
+      const { thread } = this.#ort;
+      // Two sessions that run at once: the second one takes a thread of Deno's pool.
+      const status = thread.busy ? await this.#runOnPool(token) : await this.#runOnThread(token);
       this.#settle(status, token);
     } finally {
       this.#end(token);
@@ -136,6 +127,37 @@ export class OrtBinding implements Binding {
     } finally {
       this.#end(token);
     }
+  }
+
+  async #runOnThread(token: Token): Promise<Status> {
+    const [i, o] = [this.#inputs, this.#outputs];
+    const address = (pointer: Deno.PointerValue) => Deno.UnsafePointer.value(pointer);
+    const status = await this.#ort.thread.run([
+      this.#ort.library.runAddress,
+      address(this.#session.pointer),
+      address(token.options.pointer),
+      address(Deno.UnsafePointer.of(i.names.pointers)),
+      address(Deno.UnsafePointer.of(i.pointers)),
+      i.count,
+      address(Deno.UnsafePointer.of(o.names.pointers)),
+      o.count,
+      address(Deno.UnsafePointer.of(o.pointers)),
+    ]);
+    return Deno.UnsafePointer.create(status);
+  }
+
+  #runOnPool(token: Token): Promise<Status> {
+    const [i, o] = [this.#inputs, this.#outputs];
+    return this.#ort.api.RunAsync(
+      this.#session.pointer,
+      token.options.pointer,
+      i.names.pointers,
+      i.pointers,
+      i.count,
+      o.names.pointers,
+      o.count,
+      o.pointers,
+    );
   }
 
   release(): void {

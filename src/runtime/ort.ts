@@ -4,6 +4,7 @@
  * sessions or devices.
  */
 
+import { RunThread } from "./run_thread.ts";
 import { RuntimeError } from "./device.ts";
 import { type Counted, Handle } from "./handle.ts";
 import { type Buffer, cString, type OrtApi, type Pointer, readCString } from "./ort_api.ts";
@@ -42,6 +43,8 @@ export class Ort {
   readonly env: Handle;
   /** `OrtMemoryInfo` of ordinary host memory. */
   readonly cpuMemory: Handle;
+  /** Where sessions run. */
+  readonly thread = new RunThread();
   readonly #allocator: Pointer;
 
   constructor(library: OrtLibrary) {
@@ -129,6 +132,7 @@ export class Ort {
 
   /** Gives up the environment; it ends when the last object made in it does. */
   release(): void {
+    this.thread.release();
     this.cpuMemory.release();
     this.env.release();
   }

@@ -99,6 +99,8 @@ export type OrtApi =
 /** An opened library. `close` unloads it: only after everything made with it was released. */
 export interface OrtLibrary {
   readonly api: OrtApi;
+  /** The address of `Run`, for a thread that calls it itself. */
+  readonly runAddress: bigint;
   /** ONNX Runtime's version, such as "1.30.0". */
   readonly version: string;
   /** The folder of the shared library, where execution provider libraries are looked for. */
@@ -128,7 +130,8 @@ export function openLibrary(): OrtLibrary {
       `Cannot use ONNX Runtime ${version}: its C API is older than version ${API_VERSION}`,
     );
   }
-  return { api: wrapTable(table), version, folder, close: () => library.close() };
+  const runAddress = Deno.UnsafePointer.value(functionAt(table, RUN[0]));
+  return { api: wrapTable(table), runAddress, version, folder, close: () => library.close() };
 }
 
 /** Reads a NUL-terminated UTF-8 string; "" for null. */

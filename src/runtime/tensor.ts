@@ -31,6 +31,12 @@ const DTYPE_OF_CODE = new Map(
 /** What kernels of the widest vector units like best, and a cache line. */
 const ALIGNMENT = 64;
 
+/**
+ * From this size on new memory is a SharedArrayBuffer, which V8 does not count as the heap's: gigabytes
+ * reserved for keys and values, mostly untouched, would otherwise drive it to collect all the time.
+ */
+const UNCOUNTED_BYTES = 2 ** 20;
+
 /** The dtype of an `ONNXTensorElementDataType`; undefined for one that lembas does not use. */
 export function dtypeOfCode(code: number): DType | undefined {
   return DTYPE_OF_CODE.get(code);
@@ -154,7 +160,10 @@ export function checkRange(action: string, tensor: Tensor, offset: number, count
 
 function zeroed(dtype: DType, count: number): TypedArray {
   const { bytes, view } = ELEMENT_TYPES[dtype];
-  const buffer = new ArrayBuffer(count * bytes + ALIGNMENT);
+  const size = count * bytes + ALIGNMENT;
+  const buffer = size < UNCOUNTED_BYTES
+    ? new ArrayBuffer(size)
+    : new SharedArrayBuffer(size) as ArrayBufferLike as ArrayBuffer;
   const address = Deno.UnsafePointer.value(Deno.UnsafePointer.of(new Uint8Array(buffer)));
   const past = Number(address % BigInt(ALIGNMENT));
   return view(buffer, past === 0 ? 0 : ALIGNMENT - past, count);
