@@ -160,11 +160,7 @@ class SamplerBuilder {
   #draw(probabilities: string, out: string): void {
     const writer = this.#writer;
     const blocks = Math.ceil(this.#vocabSize / BLOCK);
-    const missing = blocks * BLOCK - this.#vocabSize;
-    const padded = missing === 0
-      ? probabilities
-      : this.#op("Pad", [probabilities, this.#int64([0, 0, 0, missing])]);
-    const grid = this.#op("Reshape", [padded, this.#int64([-1, blocks, BLOCK])]);
+    const grid = this.#blocks(probabilities, 0);
     const sums = this.#op("ReduceSum", [grid, this.#int64([2])], { keepdims: 0 });
     const running = this.#op("CumSum", [sums, this.#scalar(1)]);
     const total = this.#last(running, blocks);
@@ -222,8 +218,29 @@ class SamplerBuilder {
     writer.output("topLogprobs", "float32", ["r", "top"]);
   }
 
+  /**
+   * The first of the largest logits, by blocks: the operator itself compares one by one, a maximum
+   * over a block is vectorised.
+   */
   #argMax(logits: string, out: string): void {
-    this.#writer.node("ArgMax", [logits], out, { attributes: { axis: 1, keepdims: 0 } });
+    const grid = this.#blocks(logits, -Infinity);
+    const maxima = this.#op("ReduceMax", [grid, this.#int64([2])], { keepdims: 0 });
+    const block = this.#op("ArgMax", [maxima], { axis: 1, keepdims: 1 });
+    const inside = this.#op("GatherND", [grid, block], { "batch_dims": 1 });
+    const offset = this.#op("ArgMax", [inside], { axis: 1, keepdims: 1 });
+    const start = this.#op("Mul", [block, this.#int64([BLOCK])]);
+    const token = this.#op("Add", [start, offset]);
+    this.#writer.node("Squeeze", [token, this.#int64([1])], out);
+  }
+
+  /** [r, V] as [r, V/256, 256], padded. */
+  #blocks(values: string, filler: number): string {
+    const blocks = Math.ceil(this.#vocabSize / BLOCK);
+    const missing = blocks * BLOCK - this.#vocabSize;
+    const padded = missing === 0
+      ? values
+      : this.#op("Pad", [values, this.#int64([0, 0, 0, missing]), this.#float(filler)]);
+    return this.#op("Reshape", [padded, this.#int64([-1, blocks, BLOCK])]);
   }
 
   #op(op: string, inputs: readonly string[], attributes: Record<string, number | string> = {}) {
