@@ -96,22 +96,31 @@ export function logSumExp(row: Float32Array): number {
   return top + Math.log(sum);
 }
 
-/** exp of the mean negative log-likelihood of each next token, in windows that share no context. */
-export async function perplexity(
+/**
+ * Mean negative log-likelihood (nats) of each next token, for each window of a text; windows share no
+ * context, and what fills none is left out.
+ */
+export async function windowLosses(
   model: WindowModel,
   tokens: readonly number[],
   window: number,
-): Promise<number> {
-  let [sum, count] = [0, 0];
-  for (let start = 0; start + 1 < tokens.length; start += window) {
+): Promise<number[]> {
+  const losses: number[] = [];
+  for (let start = 0; start + window <= tokens.length; start += window) {
     const part = tokens.slice(start, start + window);
     const logits = await model.logits(part);
-    const width = logits.length / part.length;
-    for (let i = 0; i + 1 < part.length; i++) {
+    const width = logits.length / window;
+    let sum = 0;
+    for (let i = 0; i + 1 < window; i++) {
       const row = logits.subarray(i * width, (i + 1) * width);
       sum += logSumExp(row) - row[part[i + 1]];
-      count++;
     }
+    losses.push(sum / (window - 1));
   }
-  return Math.exp(sum / count);
+  return losses;
+}
+
+/** exp of the mean loss. */
+export function perplexity(losses: readonly number[]): number {
+  return Math.exp(losses.reduce((sum, loss) => sum + loss, 0) / losses.length);
 }
