@@ -11,17 +11,17 @@ import { LOG_FATAL, type Ort, pointerIn, pointerSlot } from "./ort.ts";
 import { cString, cStrings, pathString, type Pointer, pointerArray } from "./ort_api.ts";
 import type { Status } from "./ort_api.ts";
 import { dtypeOfCode, HostTensor } from "./tensor.ts";
-import { workerProcessors } from "./threads.ts";
 
 const NO_FLASH = "ORT_GQA_DISABLE_FLASH_ATTENTION";
 const LEVELS = { none: 0, basic: 1, extended: 2, all: 99 } as const;
 
 /**
- * Threads spin for work within a run and sleep after it: left to spin, the threads of one session
- * take the cores from the next one's run, which then takes up to twice as long.
+ * Threads spin for work for a tenth of a millisecond, longer than the gaps within a run, then sleep:
+ * left to spin longer, they take the cores from the next session's run and from the HTTP server.
  */
-const AFFINITIES = "session.intra_op_thread_affinities";
-const DEFAULT_CONFIG: Readonly<Record<string, string>> = { "session.force_spinning_stop": "1" };
+const DEFAULT_CONFIG: Readonly<Record<string, string>> = {
+  "session.intra_op.spin_duration_us": "100",
+};
 
 /** Prepacked weights that sessions share. */
 export class OrtPrepackedWeights {
@@ -191,9 +191,7 @@ function configure(
   if (options.profile !== undefined) {
     check(api.EnableProfiling(native, pathString(options.profile)));
   }
-  const processors = workerProcessors(options.threads);
-  const placed = processors === undefined ? {} : { [AFFINITIES]: processors };
-  for (const [key, value] of Object.entries({ ...DEFAULT_CONFIG, ...placed, ...options.config })) {
+  for (const [key, value] of Object.entries({ ...DEFAULT_CONFIG, ...options.config })) {
     check(api.AddSessionConfigEntry(native, cString(key), cString(value)));
   }
 }

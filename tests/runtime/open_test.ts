@@ -2,7 +2,7 @@
 
 import { assertEquals, assertGreaterOrEqual, assertThrows } from "@std/assert";
 import { openDevice } from "../../src/runtime/open.ts";
-import { coresOf, physicalCores, placeWorkers } from "../../src/runtime/threads.ts";
+import { coresOf, physicalCores } from "../../src/runtime/threads.ts";
 import { doublingModel } from "./models.ts";
 
 Deno.test("auto opens the cpu", () => {
@@ -33,14 +33,4 @@ Deno.test("physical cores are counted once each", () => {
   assertEquals(coresOf(text), 3);
   assertEquals(coresOf("processor\t: 0\nBogoMIPS\t: 50\n"), 0);
   assertGreaterOrEqual(physicalCores(), 1);
-});
-
-Deno.test("workers get the first processor of each core but the caller's, within what is allowed", () => {
-  const thread = (processor: number, core: number) =>
-    `processor\t: ${processor}\nphysical id\t: 0\ncore id\t\t: ${core}\n`;
-  const cpuinfo = [thread(0, 0), thread(1, 1), thread(2, 2), thread(3, 0)].join("\n");
-  assertEquals(placeWorkers(3, cpuinfo, "Cpus_allowed_list:\t0-3\n"), "2;3");
-  assertEquals(placeWorkers(2, cpuinfo, "Cpus_allowed_list:\t1,3\n"), "4");
-  assertEquals(placeWorkers(2, cpuinfo, "Cpus_allowed_list:\t0-3\n"), undefined);
-  assertEquals(placeWorkers(2, "", ""), undefined);
 });
