@@ -56,7 +56,7 @@ export interface LembasOptions {
   readonly maxQueue?: number;
   readonly listener?: EngineListener;
   readonly progress?: NonNullable<ResolveOptions["progress"]>;
-  /** Is told of each file under `adapters` that could not be used. */
+  /** Is told of each file under `adapters` that could not be used, and of slower kernels. */
   readonly onWarning?: (warning: ScanWarning) => void;
 }
 
@@ -284,6 +284,7 @@ async function openParts(options: LembasOptions): Promise<Parts> {
     ...(kept.smoothing === undefined ? {} : { smoothing: kept.smoothing }),
   });
   await kept.keep(base.smoothing);
+  if (base.fallback !== undefined) options.onWarning?.({ path: dtype, message: base.fallback });
   const { tokenizer, config } = checkpoint;
   const grammars = new GrammarPool({
     tokenizer,

@@ -17,6 +17,7 @@ import type {
   Tensor,
 } from "../runtime/device.ts";
 import { Executor } from "./executor.ts";
+import { integerProductsAreExact } from "./integer_check.ts";
 import { KvCache } from "./kv_cache.ts";
 import { Sampler } from "./sampler.ts";
 
@@ -39,12 +40,18 @@ export interface BaseOptions {
   readonly profile?: string;
 }
 
+const INEXACT = "this processor's 8-bit products saturate (it has no VNNI): " +
+  "int8 runs in blocks, slower in batches";
+
 /** Tokens of one calibration run. */
 const CALIBRATION_CHUNK = 512;
 
 export class Base {
   readonly config: DecoderConfig;
   readonly smoothing: Smoothing | undefined;
+  /** Why other kernels are used than the dtype's own; undefined where they are its own. */
+  readonly fallback: string | undefined;
+  readonly #plan: LoweringPlan;
   readonly #device: Device;
   readonly #checkpoint: Checkpoint;
   readonly #options: BaseOptions;
@@ -57,7 +64,11 @@ export class Base {
     checkpoint: Checkpoint,
     options: BaseOptions,
     scales: Smoothing | undefined,
+    plan: LoweringPlan,
+    fallback: string | undefined,
   ) {
+    this.#plan = plan;
+    this.fallback = fallback;
     this.#device = device;
     this.#checkpoint = checkpoint;
     this.#options = options;
@@ -69,11 +80,13 @@ export class Base {
 
   /** Calibrates where the dtype wants it; weights are made with the first lane. */
   static async load(device: Device, checkpoint: Checkpoint, options: BaseOptions): Promise<Base> {
-    const needed = planOf(options).linear("") === "w8a8";
-    const scales = needed
+    const wanted = planOf(options);
+    const exact = wanted.linear("") !== "w8a8" || await integerProductsAreExact(device);
+    const plan = exact ? wanted : planOf({ ...options, maxBatch: 1 });
+    const scales = plan.linear("") === "w8a8"
       ? options.smoothing ?? await calibrate(device, checkpoint, options.calibration)
       : undefined;
-    return new Base(device, checkpoint, options, scales);
+    return new Base(device, checkpoint, options, scales, plan, exact ? undefined : INEXACT);
   }
 
   /** The base joined with a factor set (or none), with slots of its own. */
@@ -85,7 +98,7 @@ export class Base {
       ...(this.smoothing === undefined ? {} : { smoothing: this.smoothing }),
     });
     const store = this.#weights.storeFor(hook?.digest);
-    const lowered = lower(graph, parameters, planOf(this.#options), store);
+    const lowered = lower(graph, parameters, this.#plan, store);
     const { numLayers, numKvHeads, headDim } = this.config;
     const executor = new Executor({
       device: this.#device,
