@@ -5,6 +5,7 @@
  */
 import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { lower, type Lowered, type LoweringPlan, type WeightStore } from "../graph/lowering.ts";
+import type { Weight } from "../graph/onnx.ts";
 import { buildCalibration, buildDecoder, inputs } from "../models/decoder.ts";
 import type { LinearHook } from "../models/hook.ts";
 import { DecoderParameters, type Smoothing } from "../models/parameters.ts";
@@ -198,7 +199,7 @@ class DeviceWeights {
 }
 
 /** A store of a lane's factors before the base's weights. */
-class LayeredStore extends Map {
+class LayeredStore extends Map<string, Weight> {
   readonly #base: WeightStore;
 
   constructor(base: WeightStore) {
@@ -206,11 +207,11 @@ class LayeredStore extends Map {
     this.#base = base;
   }
 
-  override get(name: string) {
+  override get(name: string): Weight | undefined {
     return super.get(name) ?? this.#base.get(name);
   }
 
-  override set(name: string, weight: never): this {
+  override set(name: string, weight: Weight): this {
     if (name.startsWith("lotr.")) return super.set(name, weight);
     this.#base.set(name, weight);
     return this;

@@ -22,6 +22,18 @@ interface Values {
   readonly count: bigint;
 }
 
+type Pointers = BigUint64Array<ArrayBuffer>;
+type RunArguments = [
+  session: Deno.PointerValue,
+  options: Deno.PointerValue,
+  inputNames: Pointers,
+  inputs: Pointers,
+  inputCount: bigint,
+  outputNames: Pointers,
+  outputCount: bigint,
+  outputs: Pointers,
+];
+
 /** One set of run options, and whether the runs that use it were told to stop. */
 interface Token {
   readonly options: Handle;
@@ -111,18 +123,7 @@ export class OrtBinding implements Binding {
   runSync(): void {
     const token = this.#begin();
     try {
-      const { pointer } = this.#session;
-      const [i, o] = [this.#inputs, this.#outputs];
-      const status = this.#ort.api.Run(
-        pointer,
-        token.options.pointer,
-        i.names.pointers,
-        i.pointers,
-        i.count,
-        o.names.pointers,
-        o.count,
-        o.pointers,
-      );
+      const status = this.#ort.api.Run(...this.#callArguments(token));
       this.#settle(status, token);
     } finally {
       this.#end(token);
@@ -130,25 +131,24 @@ export class OrtBinding implements Binding {
   }
 
   async #runOnThread(token: Token): Promise<Status> {
-    const [i, o] = [this.#inputs, this.#outputs];
-    const address = (pointer: Deno.PointerValue) => Deno.UnsafePointer.value(pointer);
-    const status = await this.#ort.thread.run([
-      this.#ort.library.runAddress,
-      address(this.#session.pointer),
-      address(token.options.pointer),
-      address(Deno.UnsafePointer.of(i.names.pointers)),
-      address(Deno.UnsafePointer.of(i.pointers)),
-      i.count,
-      address(Deno.UnsafePointer.of(o.names.pointers)),
-      o.count,
-      address(Deno.UnsafePointer.of(o.pointers)),
-    ]);
+    const address = (value: RunArguments[number]) => {
+      if (typeof value === "bigint") return value;
+      const pointer = value instanceof BigUint64Array ? Deno.UnsafePointer.of(value) : value;
+      return Deno.UnsafePointer.value(pointer);
+    };
+    const call = this.#callArguments(token).map(address);
+    const status = await this.#ort.thread.run([this.#ort.library.runAddress, ...call]);
     return Deno.UnsafePointer.create(status);
   }
 
   #runOnPool(token: Token): Promise<Status> {
+    return this.#ort.api.RunAsync(...this.#callArguments(token));
+  }
+
+  /** `Run`'s arguments, in its order. */
+  #callArguments(token: Token): RunArguments {
     const [i, o] = [this.#inputs, this.#outputs];
-    return this.#ort.api.RunAsync(
+    return [
       this.#session.pointer,
       token.options.pointer,
       i.names.pointers,
@@ -157,7 +157,7 @@ export class OrtBinding implements Binding {
       o.names.pointers,
       o.count,
       o.pointers,
-    );
+    ];
   }
 
   release(): void {
