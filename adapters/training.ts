@@ -39,7 +39,10 @@ export interface TrainRequest {
   readonly factors?: FactorSet;
   /** A checkpoint's bytes: goes on where it was written, to the very same result. */
   readonly resume?: Uint8Array;
+  /** Ends training after the running step: a last checkpoint is written first, then it rejects. */
   readonly signal?: AbortSignal;
+  /** Steps between checkpoints; undefined = one at each evaluation. */
+  readonly checkpointEvery?: number;
   /** Hears of each step and evaluation. */
   readonly onProgress?: (progress: TrainProgress) => void;
   /** Writes a checkpoint; awaited, so that training never runs ahead of what is durable. */

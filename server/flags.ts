@@ -5,6 +5,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { parseBytes } from "./bytes.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
+import { nearest } from "./nearest.ts";
 
 export const DEVICES = ["auto", "cpu", "webgpu", "cuda"] as const;
 export const DTYPES = ["int8", "int4", "fp32", "fp16"] as const;
@@ -208,29 +209,6 @@ function refuseUnknown(arg: string, key?: string): never {
   throw new FlagError(
     `Unknown flag '--${key}'${near === undefined ? "" : `; did you mean '--${near}'?`} See --help.`,
   );
-}
-
-/** The candidate within two edits (a third of the length for long words), if any. */
-function nearest(word: string, candidates: readonly string[]): string | undefined {
-  const limit = Math.max(2, Math.floor(word.length / 3));
-  const ranked = candidates
-    .map((candidate) => ({ candidate, distance: editDistance(word, candidate) }))
-    .sort((a, b) => a.distance - b.distance);
-  const [best] = ranked;
-  return best !== undefined && best.distance <= limit ? best.candidate : undefined;
-}
-
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const swap = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(swap, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
 }
 
 /** The text of `--help`. */
