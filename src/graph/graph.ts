@@ -91,6 +91,11 @@ export class GraphBuilder {
     return out;
   }
 
+  /** What was added so far, in order. */
+  get nodes(): readonly Node[] {
+    return this.#nodes;
+  }
+
   finish(outputs: readonly Value[]): Graph {
     return {
       inputs: this.#inputs,

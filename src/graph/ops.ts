@@ -8,7 +8,25 @@
 import { sameShape, type Shape, showShape, type Value } from "./graph.ts";
 import type { DType } from "../runtime/device.ts";
 
-/** Arguments of each operation. Shapes: T tokens, N batch, S cache capacity, H heads, D head size. */
+/** How rotated queries attend: shared by attention's forms. */
+export interface AttentionForm {
+  /** cos, sin of the rotation, [positions, D/2]. */
+  readonly cos: Value;
+  readonly sin: Value;
+  readonly grid: Value;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  /** Scores are q·k · scale. */
+  readonly scale: number;
+  /** Tokens that a position sees, itself included; undefined = all before it. */
+  readonly window: number | undefined;
+}
+
+/**
+ * Arguments of each operation. Shapes: T tokens, N batch, S cache capacity, H heads, D head size.
+ * Names that end in `Grad` are pullbacks: `dy` is the gradient of a scalar by the operation's output.
+ */
 export interface Ops {
   /** `out[t] = table[ids[t]]`: ids [T] int32, table [V, d] → [T, d]. */
   readonly embed: { readonly ids: Value; readonly table: Value };
@@ -54,21 +72,18 @@ export interface Ops {
    * (time = total) are padded on the right. Scores are q·k · scale. window = tokens a position sees,
    * itself included. → [T, H·D].
    */
-  readonly attention: {
+  readonly attention: AttentionForm & {
     readonly qkv: Value;
     readonly keys: Value;
     readonly values: Value;
     readonly lengths: Value;
     readonly total: Value;
-    readonly cos: Value;
-    readonly sin: Value;
-    readonly grid: Value;
-    readonly heads: number;
-    readonly kvHeads: number;
-    readonly headDim: number;
-    readonly scale: number;
-    readonly window: number | undefined;
   };
+  /**
+   * The same without caches: every row begins at position 0 and is padded on the right, which no
+   * earlier token sees: qkv [T, (H + 2·KV)·D] → [T, H·D].
+   */
+  readonly causalAttention: AttentionForm & { readonly qkv: Value };
   /** `out = a + b`, same shape. */
   readonly add: { readonly a: Value; readonly b: Value };
   /** `out = silu(x[:, :d]) · x[:, d:]` (arXiv 2002.05202): x [T, 2·d] = gate | up → [T, d]. */
@@ -81,6 +96,64 @@ export interface Ops {
   readonly rows: { readonly x: Value; readonly index: Value };
   /** The largest |x| of each feature over all tokens, for calibration: x [T, d] → [d]. */
   readonly channelMax: { readonly x: Value };
+  /** `out[i] = -log softmax(logits[i])[targets[i]]`: logits [R, V], targets [R] int32 → [R]. */
+  readonly nll: { readonly logits: Value; readonly targets: Value };
+  /** 1 where the target is the largest logit, else 0: logits [R, V], targets [R] int32 → [R]. */
+  readonly hits: { readonly logits: Value; readonly targets: Value };
+
+  // ---- what pullbacks are made of ----
+
+  /** `dx = dy · concat(weights)`: dy [T, Σ d_out_i], each weight [d_out_i, d_in] → [T, d_in]. */
+  readonly linearGrad: { readonly dy: Value; readonly weights: readonly Value[] };
+  /** dx of `rmsNorm`: x, dy [T, groups·d], gamma [d] → [T, groups·d]. */
+  readonly rmsNormGrad: {
+    readonly x: Value;
+    readonly gamma: Value;
+    readonly dy: Value;
+    readonly eps: number;
+    readonly groups: number;
+  };
+  /** dx of `swiglu`: x [T, 2·d], dy [T, d] → [T, 2·d]. */
+  readonly swigluGrad: { readonly x: Value; readonly dy: Value };
+  /**
+   * dqkv of `causalAttention`, probabilities computed again (FlashAttention, arXiv 2205.14135):
+   * qkv [T, (H + 2·KV)·D], out and dy [T, H·D] → [T, (H + 2·KV)·D].
+   */
+  readonly causalAttentionGrad: AttentionForm & {
+    readonly qkv: Value;
+    readonly out: Value;
+    readonly dy: Value;
+  };
+  /** dlogits of `nll`: `(softmax(logits) - onehot(targets)) · dy`: dy [R] → [R, V]. */
+  readonly nllGrad: { readonly logits: Value; readonly targets: Value; readonly dy: Value };
+  /** dx of `columns`: x [T, size] at columns start … of zeros → [T, width]. */
+  readonly spread: { readonly x: Value; readonly start: number; readonly width: number };
+  /** dx of `rows`: adds x[i] to row index[i] of zeros shaped like `like`: x [R, d] → [T, d]. */
+  readonly scatterRows: { readonly x: Value; readonly index: Value; readonly like: Value };
+  /** `out = x · w`: x [T, k], w [k, n] → [T, n]. */
+  readonly project: { readonly x: Value; readonly w: Value };
+  /** `out = y · wᵀ`: y [T, n], w [k, n] → [T, k]. */
+  readonly projectGrad: { readonly dy: Value; readonly w: Value };
+  /** `out = aᵀ · b`, summed over tokens: a [T, m], b [T, n] → [m, n]. */
+  readonly outer: { readonly a: Value; readonly b: Value };
+  /** `v = u · G` by row: u [T, r], cores [N, r, m·r] → [T, m·r]. */
+  readonly coreProduct: { readonly u: Value; readonly cores: Value; readonly grid: Value };
+  /** `du = dv · Gᵀ` by row: dv [T, m·r], cores [N, r, m·r] → [T, r]. */
+  readonly coreProductGrad: { readonly dv: Value; readonly cores: Value; readonly grid: Value };
+  /** `dG = uᵀ · dv` by row: u [T, r], dv [T, m·r] → [N, r, m·r]. */
+  readonly coreGrad: {
+    readonly u: Value;
+    readonly dv: Value;
+    /** The cores, for their shape. */
+    readonly cores: Value;
+    readonly grid: Value;
+  };
+  /** `dv_m = dy[:, offset_m …] · B_mᵀ`, side by side: dy [T, d_out], each b [r, d_m] → [T, m·r]. */
+  readonly lotrGrad: {
+    readonly dy: Value;
+    readonly b: readonly Value[];
+    readonly offsets: readonly number[];
+  };
 }
 
 export type OpName = keyof Ops;
@@ -174,7 +247,97 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
   channelMax({ x }) {
     return float([matrix("channelMax", x)]);
   },
+  causalAttention({ qkv, heads, kvHeads, headDim }) {
+    const width = (heads + 2 * kvHeads) * headDim;
+    expect("causalAttention", matrix("causalAttention", qkv) === width, `qkv [T, ${width}]`, qkv);
+    return float([qkv.shape[0], heads * headDim]);
+  },
+  nll({ logits, targets }) {
+    return lossShape("nll", logits, targets);
+  },
+  hits({ logits, targets }) {
+    return lossShape("hits", logits, targets);
+  },
+  linearGrad({ dy, weights }) {
+    const outputs = weights.reduce((sum, weight) => sum + Number(weight.shape[0]), 0);
+    expect("linearGrad", matrix("linearGrad", dy) === outputs, `dy [T, ${outputs}]`, dy);
+    return float([dy.shape[0], weights[0]?.shape[1]]);
+  },
+  rmsNormGrad({ x, gamma, dy, groups }) {
+    const features = matrix("rmsNormGrad", x);
+    expect("rmsNormGrad", sameShape(x.shape, dy.shape), showShape(x.shape), dy);
+    const fits = sameShape(gamma.shape, [features / groups]);
+    expect("rmsNormGrad", fits, `gamma [${features / groups}]`, gamma);
+    return float(x.shape);
+  },
+  swigluGrad({ x, dy }) {
+    const width = matrix("swigluGrad", x) / 2;
+    expect("swigluGrad", matrix("swigluGrad", dy) === width, `dy [T, ${width}]`, dy);
+    return float(x.shape);
+  },
+  causalAttentionGrad({ qkv, out, dy, heads, headDim }) {
+    for (const value of [out, dy]) {
+      const fits = matrix("causalAttentionGrad", value) === heads * headDim;
+      expect("causalAttentionGrad", fits, `[T, ${heads * headDim}]`, value);
+    }
+    return float(qkv.shape);
+  },
+  nllGrad({ logits, targets, dy }) {
+    lossShape("nllGrad", logits, targets);
+    expect("nllGrad", sameShape(dy.shape, targets.shape), showShape(targets.shape), dy);
+    return float(logits.shape);
+  },
+  spread({ x, start, width }) {
+    expect("spread", start + matrix("spread", x) <= width, `at most ${width - start} columns`, x);
+    return float([x.shape[0], width]);
+  },
+  scatterRows({ x, index, like }) {
+    expect("scatterRows", index.dtype === "int32", "index int32", index);
+    const features = matrix("scatterRows", like);
+    expect("scatterRows", matrix("scatterRows", x) === features, `x [R, ${features}]`, x);
+    return float(like.shape);
+  },
+  project({ x, w }) {
+    expect("project", w.shape[0] === matrix("project", x), `w [${x.shape[1]}, n]`, w);
+    return float([x.shape[0], w.shape[1]]);
+  },
+  projectGrad({ dy, w }) {
+    expect("projectGrad", w.shape[1] === matrix("projectGrad", dy), `w [k, ${dy.shape[1]}]`, w);
+    return float([dy.shape[0], w.shape[0]]);
+  },
+  outer({ a, b }) {
+    return float([matrix("outer", a), matrix("outer", b)]);
+  },
+  coreProduct({ u, cores }) {
+    const rank = matrix("coreProduct", u);
+    expect("coreProduct", cores.shape[1] === rank, `cores [N, ${rank}, m·r]`, cores);
+    return float([u.shape[0], cores.shape[2]]);
+  },
+  coreProductGrad({ dv, cores }) {
+    const width = matrix("coreProductGrad", dv);
+    expect("coreProductGrad", cores.shape[2] === width, `cores [N, r, ${width}]`, cores);
+    return float([dv.shape[0], cores.shape[1]]);
+  },
+  coreGrad({ u, dv, cores }) {
+    expect("coreGrad", cores.shape[1] === matrix("coreGrad", u), "cores [N, r, m·r]", cores);
+    expect("coreGrad", cores.shape[2] === matrix("coreGrad", dv), "cores [N, r, m·r]", cores);
+    return float(cores.shape);
+  },
+  lotrGrad({ dy, b, offsets }) {
+    const width = matrix("lotrGrad", dy);
+    b.forEach((factor, i) => {
+      const end = (offsets[i] ?? NaN) + Number(factor.shape[1]);
+      expect("lotrGrad", end <= width, `b [r, d_m] within ${width} columns`, factor);
+    });
+    return float([dy.shape[0], b.length * Number(b[0]?.shape[0])]);
+  },
 };
+
+function lossShape(op: string, logits: Value, targets: Value): Inferred {
+  matrix(op, logits);
+  expect(op, targets.dtype === "int32" && targets.shape.length === 1, "targets [R] int32", targets);
+  return float([logits.shape[0]]);
+}
 
 function float(shape: readonly (Shape[number] | undefined)[]): Inferred {
   return { dtype: "float32", shape: shape.map((dim) => dim ?? "?") };

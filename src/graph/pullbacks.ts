@@ -1,0 +1,164 @@
+/**
+ * The pullback of each operation: from the gradient of a scalar by its output to those by its
+ * arguments, as operations of the same graph (reverse mode; Griewank and Walther, Evaluating
+ * Derivatives, chapter 3). The table is total: an operation without a row does not compile. It knows
+ * no device and no order of nodes (`autodiff.ts`).
+ */
+import type { GraphBuilder, Value } from "./graph.ts";
+import type { OpName, Ops } from "./ops.ts";
+
+/** What a pullback works with. */
+export interface Pulling {
+  readonly graph: GraphBuilder;
+  /** The operation's output, and the gradient by it, of the same shape. */
+  readonly out: Value;
+  readonly dy: Value;
+  /** Whether anybody wants the gradient by this argument. */
+  wants(argument: Value): boolean;
+  /** Hands in the gradient by an argument; what comes in several times is added up. */
+  give(argument: Value, gradient: Value): void;
+}
+
+type Pullback<K extends OpName> = (args: Ops[K], pulling: Pulling) => void;
+
+/** The pullback of each operation. */
+export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
+  embed: none("embed: token ids have no gradient, and the table is frozen"),
+
+  rmsNorm({ x, gamma, eps, groups }, { graph, out, dy, wants, give }) {
+    frozen("rmsNorm's gamma", gamma, wants);
+    if (!wants(x)) return;
+    give(x, graph.add("rmsNormGrad", { x, gamma, dy, eps, groups }, `d.${out.name}.x`));
+  },
+
+  linear({ x, weights, biases }, { graph, out, dy, wants, give }) {
+    for (const bias of biases) frozen("a linear's bias", bias, wants);
+    if (wants(x)) give(x, graph.add("linearGrad", { dy, weights }, `d.${out.name}.x`));
+    let start = 0;
+    for (const weight of weights) {
+      const size = Number(weight.shape[0]);
+      if (wants(weight)) {
+        const part = sliced(graph, dy, start, size);
+        give(weight, graph.add("outer", { a: part, b: x }, `d.${weight.name}`));
+      }
+      start += size;
+    }
+  },
+
+  lotr({ x, y, a, cores, b, offsets, grid }, { graph, out, dy, wants, give }) {
+    const name = `d.${out.name}`;
+    if (wants(y)) give(y, dy);
+    if (![x, a, cores, ...b].some(wants)) return;
+    const dv = graph.add("lotrGrad", { dy, b, offsets }, `${name}.v`);
+    const u = graph.add("project", { x, w: a }, `${name}.u`);
+    if (wants(cores)) {
+      give(cores, graph.add("coreGrad", { u, dv, cores, grid }, `${name}.cores`));
+    }
+    if (b.some(wants)) {
+      const v = graph.add("coreProduct", { u, cores, grid }, `${name}.v.again`);
+      const rank = Number(a.shape[1]);
+      b.forEach((factor, m) => {
+        if (!wants(factor)) return;
+        const left = sliced(graph, v, m * rank, rank);
+        const right = sliced(graph, dy, offsets[m] ?? 0, Number(factor.shape[1]));
+        give(factor, graph.add("outer", { a: left, b: right }, `d.${factor.name}`));
+      });
+    }
+    if (!wants(x) && !wants(a)) return;
+    const du = graph.add("coreProductGrad", { dv, cores, grid }, `${name}.du`);
+    if (wants(a)) give(a, graph.add("outer", { a: x, b: du }, `d.${a.name}`));
+    if (wants(x)) give(x, graph.add("projectGrad", { dy: du, w: a }, `${name}.x`));
+  },
+
+  attention: none("attention writes its caches in place: train with causalAttention"),
+
+  causalAttention(args, { graph, out, dy, wants, give }) {
+    if (!wants(args.qkv)) return;
+    const dqkv = graph.add("causalAttentionGrad", { ...args, out, dy }, `d.${out.name}.qkv`);
+    give(args.qkv, dqkv);
+  },
+
+  add({ a, b }, { dy, wants, give }) {
+    for (const term of [a, b]) if (wants(term)) give(term, dy);
+  },
+
+  swiglu({ x }, { graph, out, dy, wants, give }) {
+    if (wants(x)) give(x, graph.add("swigluGrad", { x, dy }, `d.${out.name}.x`));
+  },
+
+  columns({ x, start }, { graph, out, dy, wants, give }) {
+    if (!wants(x)) return;
+    const width = Number(x.shape[1]);
+    give(x, graph.add("spread", { x: dy, start, width }, `d.${out.name}.x`));
+  },
+
+  concat({ parts }, { graph, dy, wants, give }) {
+    let start = 0;
+    for (const part of parts) {
+      const size = Number(part.shape[1]);
+      if (wants(part)) give(part, sliced(graph, dy, start, size));
+      start += size;
+    }
+  },
+
+  rows({ x, index }, { graph, out, dy, wants, give }) {
+    if (!wants(x)) return;
+    give(x, graph.add("scatterRows", { x: dy, index, like: x }, `d.${out.name}.x`));
+  },
+
+  nll({ logits, targets }, { graph, out, dy, wants, give }) {
+    if (!wants(logits)) return;
+    give(logits, graph.add("nllGrad", { logits, targets, dy }, `d.${out.name}.logits`));
+  },
+
+  project({ x, w }, { graph, out, dy, wants, give }) {
+    if (wants(x)) give(x, graph.add("projectGrad", { dy, w }, `d.${out.name}.x`));
+    if (wants(w)) give(w, graph.add("outer", { a: x, b: dy }, `d.${w.name}`));
+  },
+
+  coreProduct({ u, cores, grid }, { graph, out, dy, wants, give }) {
+    const name = `d.${out.name}`;
+    if (wants(u)) {
+      give(u, graph.add("coreProductGrad", { dv: dy, cores, grid }, `${name}.u`));
+    }
+    if (wants(cores)) {
+      give(cores, graph.add("coreGrad", { u, dv: dy, cores, grid }, `${name}.cores`));
+    }
+  },
+
+  channelMax: none("channelMax is for calibration only"),
+  hits: none("hits counts: it is constant almost everywhere"),
+  linearGrad: once("linearGrad"),
+  rmsNormGrad: once("rmsNormGrad"),
+  swigluGrad: once("swigluGrad"),
+  causalAttentionGrad: once("causalAttentionGrad"),
+  nllGrad: once("nllGrad"),
+  spread: once("spread"),
+  scatterRows: once("scatterRows"),
+  projectGrad: once("projectGrad"),
+  outer: once("outer"),
+  coreProductGrad: once("coreProductGrad"),
+  coreGrad: once("coreGrad"),
+  lotrGrad: once("lotrGrad"),
+};
+
+/** Columns start … of a value, the value itself where that is all of it. */
+function sliced(graph: GraphBuilder, x: Value, start: number, size: number): Value {
+  if (size === x.shape[1]) return x;
+  return graph.add("columns", { x, start, size }, `${x.name}.${start}+${size}`);
+}
+
+function frozen(what: string, value: Value, wants: Pulling["wants"]): void {
+  if (!wants(value)) return;
+  throw new TypeError(`Cannot differentiate by ${value.name}: ${what} is frozen`);
+}
+
+function none(reason: string): () => never {
+  return () => {
+    throw new TypeError(`Cannot differentiate ${reason}`);
+  };
+}
+
+function once(op: string): () => never {
+  return none(`${op}: gradients are taken once, not of gradients`);
+}
