@@ -10,6 +10,10 @@ import type { FactorSet } from "./factors.ts";
 export const METHODS = ["core", "lotr"] as const;
 export type TrainMethod = typeof METHODS[number];
 
+/** How the learning rate falls after the warm-up. */
+export const SCHEDULES = ["cosine", "linear", "constant"] as const;
+export type Schedule = typeof SCHEDULES[number];
+
 /** How to train; "auto" is settled from the data, and reported. */
 export interface Hyperparameters {
   readonly epochs: number | "auto";
@@ -19,7 +23,7 @@ export interface Hyperparameters {
   readonly learningRateMultiplier: number | "auto";
   readonly rank: number;
   readonly method: TrainMethod;
-  readonly schedule: "cosine" | "linear" | "constant";
+  readonly schedule: Schedule;
   /** Share of all steps. */
   readonly warmup: number;
   readonly weightDecay: number;
@@ -29,6 +33,21 @@ export interface Hyperparameters {
   readonly patience: number;
   readonly seed: number;
 }
+
+/** What a caller who says nothing gets. */
+export const DEFAULT_HYPERPARAMETERS: Hyperparameters = {
+  epochs: "auto",
+  batchSize: "auto",
+  learningRateMultiplier: "auto",
+  rank: 32,
+  method: "core",
+  schedule: "cosine",
+  warmup: 0.05,
+  weightDecay: 0,
+  clip: 1,
+  patience: 3,
+  seed: 0,
+};
 
 export interface TrainRequest {
   readonly train: readonly Example[];
