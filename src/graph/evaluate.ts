@@ -1,19 +1,28 @@
 /**
  * The naive evaluator: every operation by its formula, in float64 loops, one number at a time. It is
- * the oracle that lowerings are checked against, and far too slow for anything else.
+ * the oracle that lowerings and pullbacks are checked against, and far too slow for anything else. The
+ * rules of training are in `evaluate_training.ts`.
  */
-import type { Graph, Node, ParameterSource, Value } from "./graph.ts";
-import type { OpName, Ops } from "./ops.ts";
+import {
+  addProduct,
+  columnsOf,
+  concatColumns,
+  coreProduct,
+  type Evaluated,
+  linear,
+  type Lookup,
+  multiply,
+  type Rule,
+  type Rules,
+  takeRows,
+  zeros,
+} from "./evaluate_arrays.ts";
+import { attention } from "./evaluate_attention.ts";
+import { TRAINING_RULES } from "./evaluate_training.ts";
+import type { Graph, Node, ParameterSource } from "./graph.ts";
+import type { OpName } from "./ops.ts";
 
-/** A tensor of the evaluator: numbers in row-major order and the shape they have in this run. */
-export interface Evaluated {
-  readonly shape: readonly number[];
-  readonly data: Float64Array | Float32Array | Int32Array;
-}
-
-/** Looks an argument up. */
-type Lookup = (value: Value) => Evaluated;
-type Rule<K extends OpName> = (args: Ops[K], at: Lookup) => Evaluated;
+export type { Evaluated } from "./evaluate_arrays.ts";
 
 /**
  * Runs a graph. Inputs by name; values under `updated` are written in place, as on a device.
@@ -47,7 +56,8 @@ function evaluateNode(node: Node, at: Lookup): Evaluated {
   return rule(node.args as never, at);
 }
 
-const RULES: { readonly [K in OpName]: Rule<K> } = {
+const RULES: Rules<OpName> = {
+  ...TRAINING_RULES,
   embed({ ids, table }, at) {
     return takeRows(at(table), at(ids));
   },
@@ -87,9 +97,7 @@ const RULES: { readonly [K in OpName]: Rule<K> } = {
     });
     return out;
   },
-  attention(args, at) {
-    return attention(args, at);
-  },
+  attention,
   add({ a, b }, at) {
     const [left, right] = [at(a), at(b)];
     const out = zeros(left.shape);
@@ -132,193 +140,3 @@ const RULES: { readonly [K in OpName]: Rule<K> } = {
     return out;
   },
 };
-
-function zeros(shape: readonly number[]): { shape: readonly number[]; data: Float64Array } {
-  return { shape, data: new Float64Array(shape.reduce((product, dim) => product * dim, 1)) };
-}
-
-function columnsOf(value: Evaluated): number {
-  return value.shape[value.shape.length - 1];
-}
-
-function takeRows(table: Evaluated, index: Evaluated): Evaluated {
-  const width = columnsOf(table);
-  const out = zeros([index.data.length, width]);
-  index.data.forEach((row, i) => {
-    out.data.set(table.data.subarray(row * width, (row + 1) * width), i * width);
-  });
-  return out;
-}
-
-/** x [T, k] · weight [n, k]ᵀ + bias. */
-function linear(x: Evaluated, weight: Evaluated, bias: Evaluated | undefined): Evaluated {
-  const [n, k] = weight.shape;
-  const out = zeros([x.shape[0], n]);
-  for (let i = 0; i < out.data.length; i++) {
-    const [row, column] = [Math.floor(i / n), i % n];
-    let sum = bias?.data[column] ?? 0;
-    for (let j = 0; j < k; j++) sum += x.data[row * k + j] * weight.data[column * k + j];
-    out.data[i] = sum;
-  }
-  return out;
-}
-
-/** x [T, k] · y [k, n]. */
-function multiply(x: Evaluated, y: Evaluated): Evaluated {
-  const [k, n] = y.shape;
-  const out = zeros([x.shape[0], n]);
-  for (let i = 0; i < out.data.length; i++) {
-    const row = Math.floor(i / n);
-    for (let j = 0; j < k; j++) out.data[i] += x.data[row * k + j] * y.data[j * n + i % n];
-  }
-  return out;
-}
-
-/** One token's u · G_m. */
-function coreProduct(
-  u: Evaluated,
-  cores: Evaluated,
-  at: { readonly token: number; readonly row: number; readonly m: number; readonly rank: number },
-): Float64Array {
-  const { token, row, m, rank } = at;
-  const width = columnsOf(cores);
-  return Float64Array.from({ length: rank }, (_, j) => {
-    let sum = 0;
-    for (let i = 0; i < rank; i++) {
-      sum += u.data[token * rank + i] * cores.data[(row * rank + i) * width + m * rank + j];
-    }
-    return sum;
-  });
-}
-
-/** out[token, offset …] += v · b. */
-function addProduct(
-  out: { readonly shape: readonly number[]; readonly data: Float64Array },
-  token: number,
-  offset: number,
-  v: Float64Array,
-  b: Evaluated,
-): void {
-  const width = columnsOf(b);
-  const start = token * columnsOf(out) + offset;
-  v.forEach((value, i) => {
-    for (let j = 0; j < width; j++) out.data[start + j] += value * b.data[i * width + j];
-  });
-}
-
-function concatColumns(parts: readonly Evaluated[]): Evaluated {
-  const width = parts.reduce((sum, part) => sum + columnsOf(part), 0);
-  const out = zeros([parts[0]?.shape[0] ?? 0, width]);
-  let offset = 0;
-  for (const part of parts) {
-    const size = columnsOf(part);
-    for (let i = 0; i < part.data.length; i++) {
-      out.data[Math.floor(i / size) * width + offset + i % size] = part.data[i];
-    }
-    offset += size;
-  }
-  return out;
-}
-
-function attention(args: Ops["attention"], at: Lookup): Evaluated {
-  const [batch, time] = at(args.grid).data;
-  const { heads, kvHeads, headDim } = args;
-  const qkv = Float64Array.from(at(args.qkv).data);
-  const width = (heads + 2 * kvHeads) * headDim;
-  const out = zeros([batch * time, heads * headDim]);
-  const total = at(args.total).data[0];
-  for (let row = 0; row < batch; row++) {
-    const end = at(args.lengths).data[row] + 1;
-    const past = time === total ? 0 : end - time;
-    for (let t = 0; t < time && past + t < end; t++) {
-      const token = qkv.subarray((row * time + t) * width, (row * time + t + 1) * width);
-      for (let h = 0; h < heads + kvHeads; h++) {
-        rotate(
-          token.subarray(h * headDim, (h + 1) * headDim),
-          past + t,
-          at(args.cos),
-          at(args.sin),
-        );
-      }
-      store(args, at, token, row, past + t);
-      for (let h = 0; h < heads; h++) {
-        attend(
-          args,
-          at,
-          token,
-          { row, position: past + t, head: h },
-          out.data.subarray(
-            ((row * time + t) * heads + h) * headDim,
-            ((row * time + t) * heads + h + 1) * headDim,
-          ),
-        );
-      }
-    }
-  }
-  return out;
-}
-
-/** Rotates dimension i with dimension i + D/2, in place. */
-function rotate(head: Float64Array, position: number, cos: Evaluated, sin: Evaluated): void {
-  const half = head.length / 2;
-  for (let i = 0; i < half; i++) {
-    const [c, s] = [cos.data[position * half + i], sin.data[position * half + i]];
-    const [a, b] = [head[i], head[i + half]];
-    head[i] = a * c - b * s;
-    head[i + half] = b * c + a * s;
-  }
-}
-
-/** Where head `kv` of a row's `position` begins in a cache. */
-function cacheOffset(cache: Evaluated, row: number, kv: number, position: number): number {
-  const [, kvHeads, capacity, dim] = cache.shape;
-  return ((row * kvHeads + kv) * capacity + position) * dim;
-}
-
-function store(
-  args: Ops["attention"],
-  at: Lookup,
-  token: Float64Array,
-  row: number,
-  position: number,
-): void {
-  const { heads, kvHeads, headDim } = args;
-  const caches = [at(args.keys), at(args.values)];
-  caches.forEach((cache, i) => {
-    for (let kv = 0; kv < kvHeads; kv++) {
-      const start = (heads + i * kvHeads + kv) * headDim;
-      cache.data.set(
-        token.subarray(start, start + headDim),
-        cacheOffset(cache, row, kv, position),
-      );
-    }
-  });
-}
-
-function attend(
-  args: Ops["attention"],
-  at: Lookup,
-  token: Float64Array,
-  where: { readonly row: number; readonly position: number; readonly head: number },
-  out: Float64Array,
-): void {
-  const { heads, kvHeads, headDim, scale, window } = args;
-  const { row, position, head } = where;
-  const kv = Math.floor(head / (heads / kvHeads));
-  const [keys, values] = [at(args.keys), at(args.values)];
-  const first = window === undefined ? 0 : Math.max(0, position - window + 1);
-  const scores: number[] = [];
-  for (let p = first; p <= position; p++) {
-    const k = cacheOffset(keys, row, kv, p);
-    let sum = 0;
-    for (let i = 0; i < headDim; i++) sum += token[head * headDim + i] * keys.data[k + i];
-    scores.push(sum * scale);
-  }
-  const top = Math.max(...scores);
-  const weights = scores.map((score) => Math.exp(score - top));
-  const norm = weights.reduce((sum, weight) => sum + weight, 0);
-  weights.forEach((weight, i) => {
-    const v = cacheOffset(values, row, kv, first + i);
-    for (let d = 0; d < headDim; d++) out[d] += weight / norm * values.data[v + d];
-  });
-}
