@@ -67,6 +67,8 @@ export class AdapterRegistry implements CoreLoader {
   readonly #entries = new Map<string, AdapterEntry[]>();
   /** How to get a registered core, by digest. */
   readonly #sources = new Map<string, () => Promise<Core>>();
+  /** Cores that only their holder can name, by digest. */
+  readonly #held = new Map<string, () => Promise<Core>>();
   readonly #requests = new Map<string, RequestCore>();
 
   constructor({ stack, requestBytes = 256 * 2 ** 20, now = Date.now }: RegistryOptions) {
@@ -135,6 +137,23 @@ export class AdapterRegistry implements CoreLoader {
   }
 
   /**
+   * Makes a core loadable by its digest under no name; it is read when a request asks for it.
+   * @throws {RangeError} where its factors are not loaded
+   */
+  hold(
+    { digest, factors }: Pick<AdapterRef, "digest" | "factors">,
+    load: () => Promise<Core>,
+  ): void {
+    this.factorsOf(factors);
+    this.#held.set(digest, load);
+  }
+
+  /** Forgets what `hold` was given. */
+  unhold(digest: string): void {
+    this.#held.delete(digest);
+  }
+
+  /**
    * The version that a name stands for, or undefined where there is none.
    * @throws {TypeError} for a name that cannot be one; {RangeError} where a bare name or a digest
    *   prefix fits more than one adapter
@@ -200,7 +219,7 @@ export class AdapterRegistry implements CoreLoader {
   async core(ref: AdapterRef): Promise<Core> {
     const request = this.#requests.get(ref.digest);
     if (request !== undefined) return request.core;
-    const source = this.#sources.get(ref.digest);
+    const source = this.#sources.get(ref.digest) ?? this.#held.get(ref.digest);
     if (source === undefined) {
       throw new RangeError(`Cannot load adapter '${ref.name}': it was unloaded`);
     }

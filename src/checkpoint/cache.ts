@@ -23,17 +23,35 @@ export function cacheDirectory(env: Environment = (name) => Deno.env.get(name)):
   return `${base}/lembas`;
 }
 
-/** Writes a small file so that a reader sees all of it or none. */
-export async function writeAtomically(path: string, text: string): Promise<void> {
+/**
+ * Writes a small file so that a reader sees all of it or none, and so that it is still there after
+ * the machine lost its power.
+ */
+export async function writeAtomically(path: string, content: string | Uint8Array): Promise<void> {
   const temporary = temporaryBeside(path);
   await Deno.mkdir(parentOf(path), { recursive: true });
   try {
-    await Deno.writeTextFile(temporary, text);
+    await writeSynced(temporary, content);
     await Deno.rename(temporary, path);
   } catch (error) {
     await removeIfThere(temporary);
     throw error;
   }
+  await syncDirectory(parentOf(path));
+}
+
+async function writeSynced(path: string, content: string | Uint8Array): Promise<void> {
+  const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
+  using file = await Deno.open(path, { write: true, createNew: true });
+  for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
+  await file.sync();
+}
+
+/** Makes the names in a directory durable; where directories cannot be opened, they are already. */
+export async function syncDirectory(path: string): Promise<void> {
+  if (Deno.build.os === "windows") return;
+  using directory = await Deno.open(path, { read: true });
+  await directory.sync();
 }
 
 /** A name beside `path` that no other process or call uses. */
