@@ -139,14 +139,15 @@ export class Base {
 export function planOf({ dtype, maxBatch }: Pick<BaseOptions, "dtype" | "maxBatch">): LoweringPlan {
   switch (dtype) {
     case "fp32":
-      return { linear: () => "float32", embedding: "float32" };
+      return { linear: () => "float32", gradient: () => "float32", embedding: "float32" };
     case "int8": {
       const kernel = maxBatch === 1 ? "nbits8" : "w8a8";
-      return { linear: () => kernel, embedding: "int8" };
+      return { linear: () => kernel, gradient: () => "w8a8", embedding: "int8" };
     }
     case "int4":
       return {
         linear: (weight) => weight.startsWith("model.layers.") ? "nbits4" : "nbits8",
+        gradient: () => "w8a8",
         embedding: "int8",
       };
   }

@@ -42,15 +42,16 @@ export function differentiate(
   const boundaries = new Map<number, number>();
   const give = (argument: Value, gradient: Value) => {
     const sum = gradients.get(argument.id);
-    const name = `${gradient.name}.sum`;
+    const name = `d.${argument.name}.sum${graph.nodes.length}`;
     const total = sum === undefined ? gradient : graph.add("add", { a: sum, b: gradient }, name);
     gradients.set(argument.id, total);
   };
   for (const [output, seed] of seeds) give(output, seed);
   for (const node of nodes.reverse()) {
     const dy = gradients.get(node.out.id);
-    if (dy !== undefined && active.has(node.out.id)) {
-      const wants = (argument: Value) => active.has(argument.id);
+    const wants = (argument: Value) => active.has(argument.id);
+    // A wanted value's own operation may have no gradient: nobody asks for one.
+    if (dy !== undefined && argumentsOf(node).some(wants)) {
       pull(node, { graph, out: node.out, dy, wants, give });
     }
     boundaries.set(node.out.id, graph.nodes.length);

@@ -12,12 +12,21 @@
  * It knows weights by name; `quantise.ts` makes them.
  */
 import type { Value } from "./graph.ts";
-import type { LoweringContext } from "./lowering.ts";
+import type { LoweringContext } from "./lowering_context.ts";
 import { MICROSOFT } from "./onnx.ts";
 import type { Ops } from "./ops.ts";
-import { packNBits4, packNBits8, quantiseColumns, transpose } from "./quantise.ts";
+import {
+  packNBits4,
+  packNBits8,
+  quantiseByColumn,
+  quantiseColumns,
+  transpose,
+} from "./quantise.ts";
 
 export type LinearKernel = "float32" | "w8a8" | "nbits8" | "nbits4";
+
+/** Kernels of a linear's pullback, `dy · W`: int8 has a second copy of W, scaled per input channel. */
+export type GradientKernel = "float32" | "w8a8";
 
 type Emit = (context: LoweringContext, linear: Linear, out: string) => void;
 
@@ -61,16 +70,10 @@ const KERNELS: { readonly [K in LinearKernel]: Emit } = {
   },
 
   w8a8(context, { x, name, weights, inputs, outputs }, out) {
-    const { writer } = context;
     const made = lazy(() => quantiseColumns(joined(context, weights), outputs, inputs));
     const q = context.weight(`${name}:w8`, "int8", [inputs, outputs], () => made().q);
     const scales = context.weight(`${name}:w8.scales`, "float32", [outputs], () => made().scales);
-    const activations = quantisedActivations(context, x);
-    const one = writer.constant("float.1", "float32", [], new Float32Array([1]));
-    const zero = writer.constant("uint8.128", "uint8", [], new Uint8Array([128]));
-    const product = [activations.q, q, one, scales, zero];
-    writer.node("MatMulIntegerToFloat", product, `${out}.unscaled`, { domain: MICROSOFT });
-    writer.node("Mul", [`${out}.unscaled`, activations.scale], out);
+    integerProduct(context, x, q, scales, out);
   },
 
   nbits8(context, { x, name, weights, inputs, outputs }, out) {
@@ -100,6 +103,44 @@ const KERNELS: { readonly [K in LinearKernel]: Emit } = {
     writer.node("Gemm", [sums, m, `${out}.centred`], out);
   },
 };
+
+/** Emits the pullback of a linear by its input, `dy · concat(weights)`. */
+export function emitLinearGrad(
+  context: LoweringContext,
+  { dy, weights }: Ops["linearGrad"],
+  out: string,
+): void {
+  const name = weights.map((weight) => weight.name).join("|");
+  const outputs = weights.reduce((sum, weight) => sum + Number(weight.shape[0]), 0);
+  const inputs = Number(weights[0]?.shape[1]);
+  if (context.plan.gradient(weights[0]?.name ?? "") === "float32") {
+    const made = () => joined(context, weights);
+    const weight = context.weight(`${name}:f32t`, "float32", [outputs, inputs], made);
+    context.writer.node("MatMul", [context.name(dy), weight], out);
+    return;
+  }
+  const made = lazy(() => quantiseByColumn(joined(context, weights), outputs, inputs));
+  const q = context.weight(`${name}:w8t`, "int8", [outputs, inputs], () => made().q);
+  const scales = context.weight(`${name}:w8t.scales`, "float32", [inputs], () => made().scales);
+  integerProduct(context, dy, q, scales, out);
+}
+
+/** x, quantised by token, times int8 [in, out] with a scale per column. */
+function integerProduct(
+  context: LoweringContext,
+  x: Value,
+  q: string,
+  scales: string,
+  out: string,
+): void {
+  const { writer } = context;
+  const activations = quantisedActivations(context, x);
+  const one = writer.constant("float.1", "float32", [], new Float32Array([1]));
+  const zero = writer.constant("uint8.128", "uint8", [], new Uint8Array([128]));
+  const product = [activations.q, q, one, scales, zero];
+  writer.node("MatMulIntegerToFloat", product, `${out}.unscaled`, { domain: MICROSOFT });
+  writer.node("Mul", [`${out}.unscaled`, activations.scale], out);
+}
 
 function matMulNBits(
   context: LoweringContext,

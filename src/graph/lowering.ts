@@ -4,85 +4,27 @@
  * linear is, `quantise.ts` makes the weights. It knows no session and no device memory.
  */
 import type { Graph, Node, ParameterSource, Value } from "./graph.ts";
-import { emitLinear, type LinearKernel } from "./kernels.ts";
-import { MICROSOFT, OnnxWriter, type Weight } from "./onnx.ts";
-import type { OpName, Ops } from "./ops.ts";
+import { emitLinear } from "./kernels.ts";
+import { ATTENTION_RULES } from "./lowering_attention.ts";
+import {
+  blockDiagonal,
+  gridShape,
+  LoweringContext,
+  type LoweringPlan,
+  type Rule,
+  type WeightStore,
+} from "./lowering_context.ts";
+import { TRAINING_RULES } from "./lowering_training.ts";
+import { MICROSOFT, type Weight } from "./onnx.ts";
+import type { OpName } from "./ops.ts";
 import { type BlockSource, quantiseRows } from "./quantise.ts";
-import type { DType } from "../runtime/device.ts";
 
-/** How a graph is to be computed. */
-export interface LoweringPlan {
-  /** The kernel of each linear, by the name of its first weight. */
-  readonly linear: (weight: string) => LinearKernel;
-  /** float32 rows, or int8 in blocks of 32 with a scale each. */
-  readonly embedding: "float32" | "int8";
-}
+export type { LoweringPlan, WeightStore } from "./lowering_context.ts";
 
 /** A model that ONNX Runtime compiles, and the weights it takes from memory. */
 export interface Lowered {
   readonly model: Uint8Array;
   readonly weights: ReadonlyMap<string, Weight>;
-}
-
-/** Weights in device layout, made once and shared by every graph lowered from the same parameters. */
-export type WeightStore = Map<string, Weight>;
-
-/** What rules work with: the writer, names of values, and shared by-products. */
-export class LoweringContext {
-  readonly writer = new OnnxWriter();
-  readonly used = new Map<string, Weight>();
-  readonly #names = new Map<number, string>();
-
-  constructor(
-    readonly plan: LoweringPlan,
-    readonly parameters: ParameterSource & Partial<BlockSource>,
-    readonly store: WeightStore,
-  ) {}
-
-  /** The ONNX name of a value. */
-  name(value: Value): string {
-    return this.#names.get(value.id) ?? value.name;
-  }
-
-  rename(value: Value, name: string): void {
-    this.#names.set(value.id, name);
-  }
-
-  /** A weight outside the model, made by `make` where the store lacks it. */
-  weight(
-    name: string,
-    dtype: DType,
-    shape: readonly number[],
-    make: () => Weight["data"],
-  ): string {
-    let weight = this.store.get(name);
-    if (weight === undefined) {
-      weight = { dtype, shape, data: make() };
-      this.store.set(name, weight);
-    }
-    this.used.set(name, weight);
-    return this.writer.external(name, dtype, shape);
-  }
-
-  /** A parameter as it is, float32. */
-  parameter(value: Value): string {
-    const shape = value.shape.map(Number);
-    return this.weight(value.name, "float32", shape, () => this.parameters.read(value.name));
-  }
-
-  /** Emits what `key` names once, and returns its name ever after. */
-  once(key: string, emit: (name: string) => void): string {
-    if (!this.#emitted.has(key)) {
-      this.#emitted.add(key);
-      emit(key);
-    }
-    return key;
-  }
-  readonly #emitted = new Set<string>();
-
-  int64(name: string, data: readonly number[], shape: readonly number[] = [data.length]): string {
-    return this.writer.constant(name, "int64", shape, BigInt64Array.from(data, BigInt));
-  }
 }
 
 /** Lowers a graph. Outputs are the graph's own, then each updated input as `NAME.out`. */
@@ -107,8 +49,6 @@ export function lower(
   return { model: writer.finish("lembas"), weights: context.used };
 }
 
-type Rule<K extends OpName> = (context: LoweringContext, args: Ops[K], out: string) => void;
-
 function lowerNode(context: LoweringContext, node: Node): void {
   const rule = RULES[node.op] as Rule<typeof node.op>;
   rule(context, node.args as never, context.name(node.out));
@@ -129,6 +69,8 @@ function fuseSkipNorm(context: LoweringContext, node: Node, next: Node): boolean
 }
 
 const RULES: { readonly [K in OpName]: Rule<K> } = {
+  ...ATTENTION_RULES,
+  ...TRAINING_RULES,
   embed(context, { ids, table }, out) {
     if (context.plan.embedding === "float32") {
       context.writer.node("Gather", [context.parameter(table), context.name(ids)], out);
@@ -163,30 +105,6 @@ const RULES: { readonly [K in OpName]: Rule<K> } = {
     const factor = blockDiagonal(context, b, offsets, Number(y.shape[1]));
     writer.node("Gemm", [`${out}.v`, factor, context.name(y)], out);
   },
-  attention(context, args, out) {
-    const { writer } = context;
-    const { heads, kvHeads, headDim, window } = args;
-    const shape = gridShape(context, args.grid, (heads + 2 * kvHeads) * headDim);
-    const joined = context.int64(`shape.joined.${heads * headDim}`, [-1, heads * headDim]);
-    writer.node("Reshape", [context.name(args.qkv), shape], `${out}.qkv3`);
-    const inputs = [
-      ...[`${out}.qkv3`, "", "", context.name(args.keys), context.name(args.values)],
-      ...[context.name(args.lengths), context.name(args.total)],
-      ...[context.parameter(args.cos), context.parameter(args.sin)],
-    ];
-    const outputs = [`${out}.3`, `${args.keys.name}.out`, `${args.values.name}.out`];
-    writer.nodes("GroupQueryAttention", inputs, outputs, {
-      domain: MICROSOFT,
-      attributes: {
-        num_heads: heads,
-        kv_num_heads: kvHeads,
-        do_rotary: 1,
-        scale: { float: args.scale },
-        ...(window === undefined ? {} : { local_window_size: window }),
-      },
-    });
-    writer.node("Reshape", [`${out}.3`, joined], out);
-  },
   add(context, { a, b }, out) {
     context.writer.node("Add", [context.name(a), context.name(b)], out);
   },
@@ -220,37 +138,6 @@ const RULES: { readonly [K in OpName]: Rule<K> } = {
     context.writer.node("ReduceMax", [`${out}.abs`, axis], out, { attributes });
   },
 };
-
-/** The shape [batch, time, width], computed once a step. */
-function gridShape(context: LoweringContext, grid: Value, width: number): string {
-  return context.once(`shape.grid.${width}`, (name) => {
-    const inputs = [context.name(grid), context.int64(`int64.${width}`, [width])];
-    context.writer.node("Concat", inputs, name, { attributes: { axis: 0 } });
-  });
-}
-
-/** All B of a site as one matrix [m·r, d_out]: block m in rows m·r …, columns offset_m …. */
-function blockDiagonal(
-  context: LoweringContext,
-  b: readonly Value[],
-  offsets: readonly number[],
-  width: number,
-): string {
-  const rank = Number(b[0]?.shape[0]);
-  const name = `${b.map((factor) => factor.name).join("|")}:block`;
-  return context.weight(name, "float32", [b.length * rank, width], () => {
-    const block = new Float32Array(b.length * rank * width);
-    b.forEach((factor, m) => {
-      const data = context.parameters.read(factor.name);
-      const columns = Number(factor.shape[1]);
-      for (let i = 0; i < rank; i++) {
-        const row = data.subarray(i * columns, (i + 1) * columns);
-        block.set(row, (m * rank + i) * width + (offsets[m] ?? 0));
-      }
-    });
-    return block;
-  });
-}
 
 /** Rows of an int8 table with a scale for every 32 numbers: exact for a Q8_0 checkpoint. */
 function embedInt8(context: LoweringContext, table: Value, ids: string, out: string): void {

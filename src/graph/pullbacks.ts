@@ -35,14 +35,14 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
     for (const bias of biases) frozen("a linear's bias", bias, wants);
     if (wants(x)) give(x, graph.add("linearGrad", { dy, weights }, `d.${out.name}.x`));
     let start = 0;
-    for (const weight of weights) {
+    weights.forEach((weight, i) => {
       const size = Number(weight.shape[0]);
       if (wants(weight)) {
-        const part = sliced(graph, dy, start, size);
-        give(weight, graph.add("outer", { a: part, b: x }, `d.${weight.name}`));
+        const part = sliced(graph, dy, { start, size }, `d.${out.name}.part${i}`);
+        give(weight, graph.add("outer", { a: part, b: x }, `d.${out.name}.w${i}`));
       }
       start += size;
-    }
+    });
   },
 
   lotr({ x, y, a, cores, b, offsets, grid }, { graph, out, dy, wants, give }) {
@@ -59,20 +59,22 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
       const rank = Number(a.shape[1]);
       b.forEach((factor, m) => {
         if (!wants(factor)) return;
-        const left = sliced(graph, v, m * rank, rank);
-        const right = sliced(graph, dy, offsets[m] ?? 0, Number(factor.shape[1]));
-        give(factor, graph.add("outer", { a: left, b: right }, `d.${factor.name}`));
+        const left = sliced(graph, v, { start: m * rank, size: rank }, `${name}.v${m}`);
+        const module = { start: offsets[m] ?? 0, size: Number(factor.shape[1]) };
+        const right = sliced(graph, dy, module, `${name}.y${m}`);
+        give(factor, graph.add("outer", { a: left, b: right }, `${name}.b${m}`));
       });
     }
     if (!wants(x) && !wants(a)) return;
     const du = graph.add("coreProductGrad", { dv, cores, grid }, `${name}.du`);
-    if (wants(a)) give(a, graph.add("outer", { a: x, b: du }, `d.${a.name}`));
+    if (wants(a)) give(a, graph.add("outer", { a: x, b: du }, `${name}.a`));
     if (wants(x)) give(x, graph.add("projectGrad", { dy: du, w: a }, `${name}.x`));
   },
 
   attention: none("attention writes its caches in place: train with causalAttention"),
 
   causalAttention(args, { graph, out, dy, wants, give }) {
+    for (const table of [args.cos, args.sin]) frozen("the rotation", table, wants);
     if (!wants(args.qkv)) return;
     const dqkv = graph.add("causalAttentionGrad", { ...args, out, dy }, `d.${out.name}.qkv`);
     give(args.qkv, dqkv);
@@ -92,13 +94,13 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
     give(x, graph.add("spread", { x: dy, start, width }, `d.${out.name}.x`));
   },
 
-  concat({ parts }, { graph, dy, wants, give }) {
+  concat({ parts }, { graph, out, dy, wants, give }) {
     let start = 0;
-    for (const part of parts) {
+    parts.forEach((part, i) => {
       const size = Number(part.shape[1]);
-      if (wants(part)) give(part, sliced(graph, dy, start, size));
+      if (wants(part)) give(part, sliced(graph, dy, { start, size }, `d.${out.name}.part${i}`));
       start += size;
-    }
+    });
   },
 
   rows({ x, index }, { graph, out, dy, wants, give }) {
@@ -113,7 +115,7 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
 
   project({ x, w }, { graph, out, dy, wants, give }) {
     if (wants(x)) give(x, graph.add("projectGrad", { dy, w }, `d.${out.name}.x`));
-    if (wants(w)) give(w, graph.add("outer", { a: x, b: dy }, `d.${w.name}`));
+    if (wants(w)) give(w, graph.add("outer", { a: x, b: dy }, `d.${out.name}.w`));
   },
 
   coreProduct({ u, cores, grid }, { graph, out, dy, wants, give }) {
@@ -143,9 +145,13 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
 };
 
 /** Columns start … of a value, the value itself where that is all of it. */
-function sliced(graph: GraphBuilder, x: Value, start: number, size: number): Value {
-  if (size === x.shape[1]) return x;
-  return graph.add("columns", { x, start, size }, `${x.name}.${start}+${size}`);
+function sliced(
+  graph: GraphBuilder,
+  x: Value,
+  part: { readonly start: number; readonly size: number },
+  name: string,
+): Value {
+  return part.size === x.shape[1] ? x : graph.add("columns", { x, ...part }, name);
 }
 
 function frozen(what: string, value: Value, wants: Pulling["wants"]): void {

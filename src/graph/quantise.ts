@@ -53,6 +53,28 @@ export function quantiseColumns(data: Float32Array, outs: number, ins: number): 
   return { q, scales };
 }
 
+/** Weights [rows, columns] → int8 of the same layout with scale = max|w| / 127 for each column. */
+export function quantiseByColumn(
+  data: Float32Array,
+  rows: number,
+  columns: number,
+): QuantisedColumns {
+  const scales = new Float32Array(columns);
+  for (let i = 0; i < rows * columns; i++) {
+    const size = Math.abs(data[i]);
+    if (size > scales[i % columns]) scales[i % columns] = size;
+  }
+  for (let c = 0; c < columns; c++) scales[c] /= 127;
+  const q = new Int8Array(data.length);
+  for (let r = 0; r < rows; r++) {
+    const at = r * columns;
+    for (let c = 0; c < columns; c++) {
+      q[at + c] = scales[c] === 0 ? 0 : Math.round(data[at + c] / scales[c]);
+    }
+  }
+  return { q, scales };
+}
+
 /** Rows in int8 with a scale for each `block` numbers. */
 export function quantiseRows(
   data: Float32Array,

@@ -3,7 +3,7 @@ import { assertEquals, assertLess } from "@std/assert";
 import { GraphBuilder } from "../../src/graph/graph.ts";
 import type { LinearKernel } from "../../src/graph/kernels.ts";
 import { openDevice } from "../../src/runtime/open.ts";
-import { distance, randomArray, RandomParameters, runLowered, runNaive } from "./run.ts";
+import { distance, FLOAT32, randomArray, RandomParameters, runLowered, runNaive } from "./run.ts";
 
 const INPUTS = 192;
 const OUTPUTS = [128, 64];
@@ -21,7 +21,7 @@ async function errorOf(kernel: LinearKernel, tokens: number, bias: boolean): Pro
   const graph = linearGraph(bias);
   const parameters = new RandomParameters(graph);
   const x = { shape: [tokens, INPUTS], data: randomArray(tokens * INPUTS, 3) };
-  const plan = { linear: () => kernel, embedding: "float32" as const };
+  const plan = { ...FLOAT32, linear: () => kernel };
   const shape = [tokens, OUTPUTS[0] + OUTPUTS[1]];
   const [y] = await runLowered(device, graph, { x }, parameters, plan, [shape]);
   const [expected] = runNaive(graph, { x }, parameters);
@@ -55,7 +55,7 @@ Deno.test("a token's w8a8 result does not depend on the other tokens", async () 
   const graph = linearGraph(false);
   const parameters = new RandomParameters(graph);
   const data = randomArray(16 * INPUTS, 5);
-  const plan = { linear: () => "w8a8" as const, embedding: "float32" as const };
+  const plan = { ...FLOAT32, linear: () => "w8a8" as const };
   const run = (tokens: Float32Array) => {
     const count = tokens.length / INPUTS;
     const x = { shape: [count, INPUTS], data: tokens };
@@ -73,7 +73,7 @@ Deno.test("a token of zeros stays zero through a w8a8 linear", async () => {
   const graph = linearGraph(false);
   const x = { shape: [2, INPUTS], data: new Float32Array(2 * INPUTS) };
   x.data.set(randomArray(INPUTS, 9));
-  const plan = { linear: () => "w8a8" as const, embedding: "float32" as const };
+  const plan = { ...FLOAT32, linear: () => "w8a8" as const };
   const [y] = await runLowered(device, graph, { x }, new RandomParameters(graph), plan, [[2, 192]]);
   assertEquals(y.slice(192), new Float32Array(192));
 });

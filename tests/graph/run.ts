@@ -7,7 +7,11 @@ import { lower, type LoweringPlan } from "../../src/graph/lowering.ts";
 import type { BlockSource } from "../../src/graph/quantise.ts";
 import type { Device, DType, Tensor, TypedArrayOf } from "../../src/runtime/device.ts";
 
-export const FLOAT32: LoweringPlan = { linear: () => "float32", embedding: "float32" };
+export const FLOAT32: LoweringPlan = {
+  linear: () => "float32",
+  gradient: () => "float32",
+  embedding: "float32",
+};
 
 /** A seeded generator of normal numbers (Box and Muller over mulberry32). */
 export function normal(seed: number): () => number {
