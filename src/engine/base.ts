@@ -4,19 +4,13 @@
  * calibration. It knows no request and no tenant.
  */
 import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
-import { lower, type Lowered, type LoweringPlan, type WeightStore } from "../graph/lowering.ts";
-import type { Weight } from "../graph/onnx.ts";
+import { lower, type LoweringPlan } from "../graph/lowering.ts";
 import { buildCalibration, buildDecoder, inputs } from "../models/decoder.ts";
+import { DeviceWeights } from "../models/device_weights.ts";
 import type { LinearHook } from "../models/hook.ts";
 import { DecoderParameters, type Smoothing } from "../models/parameters.ts";
 import { smoothing } from "../models/smooth.ts";
-import type {
-  Device,
-  PrepackedWeights,
-  Session,
-  SessionOptions,
-  Tensor,
-} from "../runtime/device.ts";
+import type { Device, Session, Tensor } from "../runtime/device.ts";
 import { Executor } from "./executor.ts";
 import { integerProductsAreExact } from "./integer_check.ts";
 import { KvCache } from "./kv_cache.ts";
@@ -150,72 +144,6 @@ export function planOf({ dtype, maxBatch }: Pick<BaseOptions, "dtype" | "maxBatc
         gradient: () => "w8a8",
         embedding: "int8",
       };
-  }
-}
-
-/** Tensors over weights, shared by the sessions that use them. */
-class DeviceWeights {
-  readonly #device: Device;
-  readonly #prepacked: PrepackedWeights;
-  readonly #base: WeightStore = new Map();
-  readonly #tensors = new Map<object, Tensor>();
-
-  constructor(device: Device) {
-    this.#device = device;
-    this.#prepacked = device.prepackedWeights();
-  }
-
-  /** Weights of the base are shared by all lanes; factors belong to one. */
-  storeFor(hook: string | undefined): WeightStore {
-    return hook === undefined ? this.#base : new LayeredStore(this.#base);
-  }
-
-  async session(
-    lowered: Lowered,
-    options: Pick<BaseOptions, "threads" | "profile"> & Pick<SessionOptions, "attention">,
-  ): Promise<Session> {
-    const initializers = Object.fromEntries(
-      Array.from(lowered.weights, ([name, weight]) => {
-        let tensor = this.#tensors.get(weight);
-        if (tensor === undefined) {
-          tensor = this.#device.tensor(weight.dtype, weight.shape, weight.data);
-          this.#tensors.set(weight, tensor);
-        }
-        return [name, tensor];
-      }),
-    );
-    return await this.#device.session(lowered.model, {
-      initializers,
-      //prepacked: this.#prepacked,
-      ...(options.threads === undefined ? {} : { threads: options.threads }),
-      ...(options.profile === undefined ? {} : { profile: options.profile }),
-      ...(options.attention === undefined ? {} : { attention: options.attention }),
-    });
-  }
-
-  release(): void {
-    for (const tensor of this.#tensors.values()) tensor.release();
-    this.#prepacked.release();
-  }
-}
-
-/** A store of a lane's factors before the base's weights. */
-class LayeredStore extends Map<string, Weight> {
-  readonly #base: WeightStore;
-
-  constructor(base: WeightStore) {
-    super();
-    this.#base = base;
-  }
-
-  override get(name: string): Weight | undefined {
-    return super.get(name) ?? this.#base.get(name);
-  }
-
-  override set(name: string, weight: Weight): this {
-    if (name.startsWith("lotr.")) return super.set(name, weight);
-    this.#base.set(name, weight);
-    return this;
   }
 }
 

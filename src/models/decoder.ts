@@ -6,6 +6,7 @@
  */
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { type Graph, GraphBuilder, type Value } from "../graph/graph.ts";
+import type { AttentionForm } from "../graph/ops.ts";
 import { type LinearHook, type ModuleName, SITE_OF, type SiteName } from "./hook.ts";
 import { names } from "./parameters.ts";
 
@@ -20,6 +21,9 @@ export const inputs = {
   values: (layer: number) => `values.${layer}`,
   cores: (layer: number, site: SiteName) => `cores.${layer}.${site}`,
   logits: "logits",
+  /** Of training: what each of `rows` should predict, and how much it counts. */
+  targets: "targets",
+  seeds: "seeds",
 } as const;
 
 /** What a hook means for the shapes of a graph. */
@@ -46,6 +50,36 @@ export function buildDecoder(config: DecoderConfig, positions: number, hook?: Ho
  */
 export function buildCalibration(config: DecoderConfig, positions: number): Graph {
   return new DecoderBuilder(config, positions, undefined).buildCalibration();
+}
+
+/** A decoder with its loss, not yet differentiated: values to differentiate by and to cut at. */
+export interface TrainingDecoder {
+  readonly graph: GraphBuilder;
+  /** What each layer's q, k and v read: the first value of a layer. */
+  readonly entries: readonly Value[];
+  /** What the head reads, [rows, d]. */
+  readonly normed: Value;
+  readonly logits: Value;
+  /** -log p of each row's target, [rows]. */
+  readonly nll: Value;
+  /** 1 where the target is the likeliest, [rows]. */
+  readonly hits: Value;
+  /** Gradient of what is minimised by each `nll`: how much each row counts, [rows]. */
+  readonly seeds: Value;
+}
+
+/**
+ * The decoder over whole rows without caches, with its loss: ids [tokens] (batch × time, flattened,
+ * padded on the right), grid [2], rows [R] = the tokens that carry loss, targets and seeds [R]. With
+ * `factors` "inputs", A and B are inputs of the graph, one each layer, as in `names`.
+ */
+export function buildTraining(
+  config: DecoderConfig,
+  positions: number,
+  hook: HookShape | undefined,
+  factors: "parameters" | "inputs" = "parameters",
+): TrainingDecoder {
+  return new DecoderBuilder(config, positions, hook).buildTraining(factors);
 }
 
 /** Outputs of a module. */
@@ -78,16 +112,22 @@ export function inputsOf(config: DecoderConfig, site: SiteName): number {
   }
 }
 
+/** How a layer's queries attend to what came before, given the packed projections. */
+type Attend = (layer: number, qkv: Value) => Value;
+
+/** What an adapted linear adds: parameters, or inputs of the graph where factors are trained. */
+type Factors = "parameters" | "inputs";
+
 class DecoderBuilder {
   readonly #graph = new GraphBuilder();
   readonly #config: DecoderConfig;
   readonly #hook: HookShape | undefined;
   readonly #ids: Value;
   readonly #grid: Value;
-  readonly #lengths: Value;
-  readonly #total: Value;
   readonly #cos: Value;
   readonly #sin: Value;
+  #attend: Attend;
+  #factors: Factors = "parameters";
   /** What each site of each layer reads, by `LAYER.SITE`, and the head, by `head`. */
   readonly #sites = new Map<string, Value>();
 
@@ -97,13 +137,41 @@ class DecoderBuilder {
     this.#hook = hook;
     this.#ids = graph.input(inputs.ids, "int32", ["tokens"]);
     this.#grid = graph.input(inputs.grid, "int64", [2]);
-    this.#lengths = graph.input(inputs.lengths, "int32", ["batch"]);
-    this.#total = graph.input(inputs.total, "int32", [1]);
     this.#cos = graph.parameter(names.cos, [positions, config.headDim / 2]);
     this.#sin = graph.parameter(names.sin, [positions, config.headDim / 2]);
+    this.#attend = this.#cached();
   }
 
   build(): Graph {
+    return this.#graph.finish([this.#logits()]);
+  }
+
+  buildCalibration(): Graph {
+    const logits = this.#logits();
+    const maxima = [...this.#sites].map(([name, x]) =>
+      this.#graph.add("channelMax", { x }, `max.${name}`)
+    );
+    return this.#graph.finish([...maxima, logits]);
+  }
+
+  buildTraining(factors: Factors): TrainingDecoder {
+    const graph = this.#graph;
+    this.#factors = factors;
+    this.#attend = (layer, qkv) =>
+      graph.add("causalAttention", { qkv, ...this.#form() }, `${layer}.attn_out`);
+    const logits = this.#logits();
+    const targets = graph.input(inputs.targets, "int32", ["rows"]);
+    const seeds = graph.input(inputs.seeds, "float32", ["rows"]);
+    const nll = graph.add("nll", { logits, targets }, "nll");
+    const hits = graph.add("hits", { logits, targets }, "hits");
+    const entries = Array.from(
+      { length: this.#config.numLayers },
+      (_, layer) => this.#site(`${layer}.attn_in`),
+    );
+    return { graph, entries, normed: this.#site("head"), logits, nll, hits, seeds };
+  }
+
+  #logits(): Value {
     const { vocabSize, hiddenSize, numLayers } = this.#config;
     const rows = this.#graph.input(inputs.rows, "int32", ["rows"]);
     const table = this.#graph.parameter(names.embedding, [vocabSize, hiddenSize]);
@@ -114,16 +182,44 @@ class DecoderBuilder {
     // A parameter of its own even where it is tied: its input channels may be scaled.
     const head = this.#graph.parameter(names.head, [vocabSize, hiddenSize]);
     this.#sites.set("head", normed);
-    const logits = { x: normed, weights: [head], biases: [] };
-    return this.#graph.finish([this.#graph.add("linear", logits, inputs.logits)]);
+    return this.#graph.add("linear", { x: normed, weights: [head], biases: [] }, inputs.logits);
   }
 
-  buildCalibration(): Graph {
-    const logits = this.build().outputs;
-    const maxima = [...this.#sites].map(([name, x]) =>
-      this.#graph.add("channelMax", { x }, `max.${name}`)
-    );
-    return this.#graph.finish([...maxima, ...logits]);
+  #site(name: string): Value {
+    const value = this.#sites.get(name);
+    if (value === undefined) throw new TypeError(`internal: no site ${name}`);
+    return value;
+  }
+
+  #form(): AttentionForm {
+    const { numHeads, numKvHeads, headDim, slidingWindow } = this.#config;
+    return {
+      cos: this.#cos,
+      sin: this.#sin,
+      grid: this.#grid,
+      heads: numHeads,
+      kvHeads: numKvHeads,
+      headDim,
+      scale: 1,
+      window: slidingWindow,
+    };
+  }
+
+  /** Attention over keys and values of earlier steps, written in place. */
+  #cached(): Attend {
+    const graph = this.#graph;
+    const { numKvHeads, headDim } = this.#config;
+    const counts = once(() => ({
+      lengths: graph.input(inputs.lengths, "int32", ["batch"]),
+      total: graph.input(inputs.total, "int32", [1]),
+    }));
+    const shape = ["batch", numKvHeads, "capacity", headDim];
+    return (layer, qkv) => {
+      const keys = graph.state(inputs.keys(layer), "float32", shape);
+      const values = graph.state(inputs.values(layer), "float32", shape);
+      const args = { qkv, keys, values, ...counts(), ...this.#form() };
+      return graph.add("attention", args, `${layer}.attn_out`);
+    };
   }
 
   #layer(layer: number, x: Value): Value {
@@ -139,26 +235,9 @@ class DecoderBuilder {
   }
 
   #attention(layer: number, x: Value): Value {
-    const { numHeads, numKvHeads, headDim, slidingWindow } = this.#config;
     const modules: ModuleName[] = ["q_proj", "k_proj", "v_proj"];
     const packed = this.#linear(layer, modules, x, this.#config.qkvBias);
-    const shape = ["batch", numKvHeads, "capacity", headDim];
-    const args = {
-      qkv: this.#config.qkNorm ? this.#headNorm(layer, packed) : packed,
-      keys: this.#graph.state(inputs.keys(layer), "float32", shape),
-      values: this.#graph.state(inputs.values(layer), "float32", shape),
-      lengths: this.#lengths,
-      total: this.#total,
-      cos: this.#cos,
-      sin: this.#sin,
-      grid: this.#grid,
-      heads: numHeads,
-      kvHeads: numKvHeads,
-      headDim,
-      scale: 1,
-      window: slidingWindow,
-    };
-    return this.#graph.add("attention", args, `${layer}.attn_out`);
+    return this.#attend(layer, this.#config.qkNorm ? this.#headNorm(layer, packed) : packed);
   }
 
   /** RMSNorm over each head of q and k. */
@@ -213,14 +292,14 @@ class DecoderBuilder {
     const args = {
       x,
       y,
-      a: this.#graph.parameter(names.a(layer, site), [Number(x.shape[1]), rank]),
+      a: this.#factor(names.a(layer, site), [Number(x.shape[1]), rank]),
       cores: this.#graph.input(inputs.cores(layer, site), "float32", [
         "batch",
         rank,
         adapted.length * rank,
       ]),
       b: adapted.map((module) =>
-        this.#graph.parameter(names.b(layer, module), [rank, outputsOf(this.#config, module)])
+        this.#factor(names.b(layer, module), [rank, outputsOf(this.#config, module)])
       ),
       offsets,
       grid: this.#grid,
@@ -228,9 +307,20 @@ class DecoderBuilder {
     return this.#graph.add("lotr", args, `${layer}.${site}.adapted`);
   }
 
+  #factor(name: string, shape: readonly number[]): Value {
+    return this.#factors === "parameters"
+      ? this.#graph.parameter(name, shape)
+      : this.#graph.input(name, "float32", shape);
+  }
+
   /** Where a module's outputs begin in the packed ones. */
   #offset(modules: readonly ModuleName[], module: ModuleName): number {
     return modules.slice(0, modules.indexOf(module))
       .reduce((sum, before) => sum + outputsOf(this.#config, before), 0);
   }
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => (made ??= { value: make() }).value;
 }
