@@ -17,9 +17,9 @@ import {
 export interface MakerOptions {
   readonly stack: Stack;
   /** 1 to 64, and at most the narrowest adapted input or output. Default 32. */
-  readonly rank?: number;
+  readonly rank?: number | undefined;
   /** Default q_proj and v_proj. */
-  readonly modules?: readonly ModuleName[];
+  readonly modules?: readonly ModuleName[] | undefined;
 }
 
 /** Options with nothing left open. */

@@ -2,7 +2,13 @@
  * Dense products of row-major matrices in double precision, and the few decompositions that factor
  * makers and projections need, from ml-matrix. It knows no model.
  */
-import { EigenvalueDecomposition, Matrix, pseudoInverse, QrDecomposition } from "ml-matrix";
+import {
+  EigenvalueDecomposition,
+  Matrix,
+  pseudoInverse,
+  QrDecomposition,
+  SingularValueDecomposition,
+} from "ml-matrix";
 
 /** A row-major matrix; elements are float64 whatever they were made from. */
 export interface Dense {
@@ -78,6 +84,16 @@ export function pseudoInverseOf(a: Dense): Dense {
 /** Orthonormal columns with the span of a's, [rows, columns]. */
 export function orthonormal(a: Dense): Dense {
   return fromMatrix(new QrDecomposition(toMatrix(a)).orthogonalMatrix);
+}
+
+/** The min(rows, columns) singular values, largest first. */
+export function singularValues(a: Dense): number[] {
+  const solved = new SingularValueDecomposition(toMatrix(a), {
+    computeLeftSingularVectors: false,
+    computeRightSingularVectors: false,
+    autoTranspose: true,
+  });
+  return solved.diagonal;
 }
 
 export interface Leading {

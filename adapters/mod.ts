@@ -4,8 +4,12 @@
  */
 export * from "./cache.ts";
 export * from "./core.ts";
+export * from "./corpus.ts";
+export * from "./default_factors.ts";
 export * from "./directory.ts";
+export * from "./energy.ts";
 export * from "./factors.ts";
+export * from "./gradient_factors.ts";
 export * from "./makers.ts";
 export * from "./merge.ts";
 export * from "./peft_export.ts";

@@ -19,8 +19,8 @@ export interface WeightGradientRequest {
   readonly examples: readonly Example[];
   readonly modules: readonly ModuleName[];
   /** Hears of tokens done, of all. */
-  readonly onProgress?: (done: number, total: number) => void;
-  readonly signal?: AbortSignal;
+  readonly onProgress?: ((done: number, total: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** A frozen model that can be differentiated by its own weights. */

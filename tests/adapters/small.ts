@@ -4,11 +4,18 @@
  */
 import { Core, coreFrom } from "../../adapters/core.ts";
 import type { FactorSet } from "../../adapters/factors.ts";
+import { dense, multiply } from "../../adapters/linalg.ts";
 import { randomFactors } from "../../adapters/makers.ts";
 import { gaussian } from "../../adapters/random.ts";
 import { type Stack, weightName } from "../../adapters/stack.ts";
 import type { WeightInfo, WeightSource } from "../../src/checkpoint/checkpoint.ts";
 import { type ModuleName, MODULES, SITE_OF } from "../../src/models/hook.ts";
+import type {
+  GradientSource,
+  LinearMatrix,
+  WeightGradientRequest,
+} from "../../src/train/gradient_source.ts";
+import type { Example } from "../../src/train/model.ts";
 
 /** A digest that names nothing. */
 export function digestOf(letter: string): string {
@@ -95,4 +102,44 @@ export class SmallWeights implements WeightSource {
 
 export function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return Array.from(a).reduce((most, value, i) => Math.max(most, Math.abs(value - b[i])), 0);
+}
+
+/** Calibration examples that nothing reads but their number of tokens. */
+export const EXAMPLES: readonly Example[] = [3, 4].map((length) => ({
+  tokens: new Int32Array(length),
+  weights: new Float32Array(length).fill(1),
+  line: 1,
+}));
+
+/** For each linear of the set a matrix A · M · B of the stack's shape, M Gaussian and full. */
+export function gradientsWithin(factors: FactorSet, seed = 0): LinearMatrix[] {
+  const { rank, layers, modules } = factors;
+  return modules.flatMap((module, place) =>
+    Array.from({ length: layers }, (_, layer) => {
+      const middle = gaussian(seed, 1000 + place * layers + layer, rank * rank);
+      const a = dense(factors.inputSize(SITE_OF[module]), rank, factors.a(SITE_OF[module]));
+      const b = dense(rank, factors.outputSize(module), factors.b(module));
+      const { data } = multiply(multiply(a, dense(rank, rank, middle)), b);
+      return { layer, module, values: Float32Array.from(data) };
+    })
+  );
+}
+
+/** Hands out gradients made before and remembers what it was asked for. */
+export class Gradients implements GradientSource {
+  readonly requests: WeightGradientRequest[] = [];
+  released = 0;
+
+  constructor(readonly gradients: readonly LinearMatrix[]) {}
+
+  weightGradients(request: WeightGradientRequest): Promise<readonly LinearMatrix[]> {
+    this.requests.push(request);
+    const tokens = request.examples.reduce((sum, { tokens }) => sum + tokens.length, 0);
+    request.onProgress?.(tokens, tokens);
+    return Promise.resolve(this.gradients);
+  }
+
+  release(): void {
+    this.released++;
+  }
 }

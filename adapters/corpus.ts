@@ -1,0 +1,77 @@
+/**
+ * Calibration text for the `gradient` maker: general passages of our own (`general.txt` beside this
+ * file: no task, no instruction to follow) or a text that a caller brings, as examples with loss on
+ * every token. It knows no gradient and no factor.
+ */
+import { createHash } from "node:crypto";
+import type { Tokenizer } from "../src/checkpoint/checkpoint.ts";
+import type { Example } from "../src/train/model.ts";
+
+/** Longer passages are cut: many short beginnings tell more of a model than few long texts. */
+export const PASSAGE_TOKENS = 128;
+/** Tokens that are worth a minute's work; more are thinned out evenly. */
+export const CORPUS_TOKENS = 8192;
+
+/** The general text. Read on each call: it is wanted once in a process at most. */
+export function generalText(): string {
+  return Deno.readTextFileSync(new URL("general.txt", import.meta.url));
+}
+
+/** Passages of a text: what empty lines part. */
+export function passagesOf(text: string): string[] {
+  return text.split(/\r?\n(?:[ \t]*\r?\n)+/).map((passage) => passage.trim()).filter(Boolean);
+}
+
+/**
+ * One example a passage of at most 128 tokens, each of the same weight in sum; `line` is where it
+ * begins in the text.
+ *
+ * @throws {TypeError} where no passage has the two tokens that a prediction needs
+ */
+export function textExamples(text: string, tokenizer: Tokenizer): Example[] {
+  const examples: Example[] = [];
+  let from = 0;
+  for (const passage of passagesOf(text)) {
+    from = text.indexOf(passage, from);
+    const line = text.slice(0, from).split("\n").length;
+    const tokens = tokenizer.encode(passage);
+    for (let at = 0; at < tokens.length; at += PASSAGE_TOKENS) {
+      const part = Int32Array.from(tokens.slice(at, at + PASSAGE_TOKENS));
+      if (part.length > 1) examples.push({ tokens: part, weights: evenWeights(part.length), line });
+    }
+    from += passage.length;
+  }
+  if (examples.length === 0) {
+    throw new TypeError("Cannot calibrate on the text: it has no passage of two tokens or more");
+  }
+  return examples;
+}
+
+/** Every so many examples, so that about `maxTokens` remain; all of them where they fit. */
+export function thinned(
+  examples: readonly Example[],
+  maxTokens: number = CORPUS_TOKENS,
+): readonly Example[] {
+  const tokens = examples.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  if (tokens <= maxTokens) return examples;
+  const count = Math.max(1, Math.floor(examples.length * maxTokens / tokens));
+  return Array.from({ length: count }, (_, i) => examples[Math.floor(i * examples.length / count)]);
+}
+
+/** SHA-256 (hex) of the examples' tokens and weights. */
+export function corpusDigest(examples: readonly Example[]): string {
+  const hash = createHash("sha256");
+  for (const { tokens, weights } of examples) {
+    hash.update(`${tokens.length}\n`);
+    hash.update(new Uint8Array(tokens.buffer, tokens.byteOffset, tokens.byteLength));
+    hash.update(new Uint8Array(weights.buffer, weights.byteOffset, weights.byteLength));
+  }
+  return hash.digest("hex");
+}
+
+/** Nothing for the first token, which nothing predicts; 1 in sum. */
+function evenWeights(length: number): Float32Array {
+  const weights = new Float32Array(length).fill(1 / (length - 1));
+  weights[0] = 0;
+  return weights;
+}
