@@ -1,0 +1,65 @@
+/**
+ * The data files of a training: read whole, checked before any weight is loaded, counted and
+ * digested. It owns the counts; what a line means is the base's reader's.
+ */
+import type { Example } from "../../src/train/model.ts";
+import type { DataOptions, TrainBase } from "./base.ts";
+import type { DataFile } from "./report.ts";
+
+export interface LoadedData {
+  readonly file: DataFile;
+  readonly examples: readonly Example[];
+  readonly warnings: readonly string[];
+}
+
+/** @throws {Error} naming the file, and the line that is broken. */
+export async function loadData(
+  path: string,
+  base: TrainBase,
+  options: DataOptions,
+): Promise<LoadedData> {
+  const bytes = await readFile(path);
+  try {
+    const { examples, warnings } = base.readData(bytes, options);
+    if (examples.length === 0) throw new TypeError("it has no rows");
+    const file = { file: path, sha256: await sha256(bytes), ...countsOf(examples) };
+    return { file, examples, warnings: warnings.map((text) => `${path}: ${text}`) };
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    throw new TypeError(`Cannot train on ${path}: ${error.message}`, { cause: error });
+  }
+}
+
+export function countsOf(
+  examples: readonly Example[],
+): { rows: number; tokens: number; lossTokens: number } {
+  let [tokens, lossTokens] = [0, 0];
+  for (const example of examples) {
+    tokens += example.tokens.length;
+    for (const weight of example.weights) if (weight > 0) lossTokens++;
+  }
+  return { rows: examples.length, tokens, lossTokens };
+}
+
+/** `200 rows, 5,000 tokens, 1,234 of them with loss` */
+export function countsText({ rows, tokens, lossTokens }: ReturnType<typeof countsOf>): string {
+  const text = (count: number) => count.toLocaleString("en-US");
+  return `${text(rows)} rows, ${text(tokens)} tokens, ${text(lossTokens)} of them with loss`;
+}
+
+async function readFile(path: string): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    const reason = error instanceof Deno.errors.NotFound
+      ? "there is no such file"
+      : error instanceof Error
+      ? error.message
+      : String(error);
+    throw new TypeError(`Cannot read ${path}: ${reason}.`, { cause: error });
+  }
+}
+
+async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+}

@@ -1,0 +1,102 @@
+/**
+ * Where a training's files lie and how they get there: the core and its factor set as
+ * `deno task serve --adapters DIR` reads them, the report and the curve beside the core, checkpoints
+ * while it runs. It owns names and the order of writing; what is in a file is decided elsewhere.
+ */
+import { writeCore, writeFactors } from "../../adapters/format.ts";
+import type { Core } from "../../adapters/core.ts";
+import { shortDigest } from "../../adapters/digest.ts";
+import type { FactorSet } from "../../adapters/factors.ts";
+import { exists, removeIfThere, writeAtomically } from "../../src/checkpoint/cache.ts";
+import { type History, type HistoryData, parseHistory } from "./history.ts";
+import { type Variant, variantLabel } from "./hyperparameters.ts";
+
+export interface OutputPaths {
+  readonly out: string;
+  /** Of the core, if it is published. */
+  readonly core: string;
+  /** Of the core, if the gate refuses it. */
+  readonly refused: string;
+  readonly report: string;
+  readonly curve: string;
+}
+
+/** `DIR/TENANT/NAME…` */
+export function outputPaths(
+  { out, tenant, name }: { readonly out: string; readonly tenant: string; readonly name: string },
+): OutputPaths {
+  const stem = `${out}/${tenant}/${name}`;
+  return {
+    out,
+    core: `${stem}.safetensors`,
+    refused: `${stem}.refused.safetensors`,
+    report: `${stem}.report.json`,
+    curve: `${stem}.curve.svg`,
+  };
+}
+
+export interface WrittenCore {
+  readonly path: string;
+  readonly bytes: number;
+  /** Of the core as the file holds it. */
+  readonly digest: string;
+  readonly factorsPath: string;
+}
+
+/** Writes the factor set (once for each) and then the core, so that no core lacks its set. */
+export async function writeTrained(
+  paths: OutputPaths,
+  core: Core,
+  factors: FactorSet,
+  verdict: "published" | "refused",
+): Promise<WrittenCore> {
+  const factorsPath = `${paths.out}/factors-${shortDigest(factors.digest)}.safetensors`;
+  if (!await exists(factorsPath)) await writeAtomically(factorsPath, writeFactors(factors));
+  const path = verdict === "published" ? paths.core : paths.refused;
+  const bytes = writeCore(core);
+  await writeAtomically(path, bytes);
+  // the other one would be served beside it and tell of another run
+  if (verdict === "published") await removeIfThere(paths.refused);
+  return { path, bytes: bytes.length, digest: core.digest, factorsPath };
+}
+
+/** What a run that was cut off has left. */
+export interface Saved {
+  readonly checkpoint: Uint8Array;
+  readonly history: HistoryData;
+}
+
+/** The checkpoint of one run and its history beside it. */
+export class CheckpointFile {
+  readonly path: string;
+  readonly #historyPath: string;
+
+  constructor(paths: OutputPaths, variant: Variant) {
+    const slug = variantLabel(variant).replaceAll("=", "-").replaceAll(" ", "_");
+    const stem = paths.core.replace(/\.safetensors$/, slug === "" ? "" : `.${slug}`);
+    this.path = `${stem}.checkpoint.safetensors`;
+    this.#historyPath = `${stem}.checkpoint.json`;
+  }
+
+  exists(): Promise<boolean> {
+    return exists(this.path);
+  }
+
+  /** Undefined where there is none. */
+  async read(): Promise<Saved | undefined> {
+    if (!await exists(this.path)) return undefined;
+    const history = parseHistory(await Deno.readTextFile(this.#historyPath));
+    return { checkpoint: await Deno.readFile(this.path), history };
+  }
+
+  /** The history first: it may know more than the checkpoint, and never less. */
+  async write(bytes: Uint8Array, history: History): Promise<void> {
+    await writeAtomically(this.#historyPath, JSON.stringify(history.data));
+    await writeAtomically(this.path, bytes);
+  }
+
+  async remove(): Promise<void> {
+    await removeIfThere(this.path);
+    await removeIfThere(this.#historyPath);
+  }
+}

@@ -1,0 +1,215 @@
+/**
+ * How training looks while it runs: one line that is drawn over on a terminal, now and then a line
+ * elsewhere, each evaluation in a line of its own. It owns that line; it knows nothing of what is
+ * trained or where.
+ */
+import type { TrainProgress } from "../../adapters/training.ts";
+
+/** Where text goes. */
+export interface ProgressScreen {
+  readonly isTerminal: boolean;
+  /** Of the terminal, now. */
+  readonly columns: () => number;
+  readonly write: (text: string) => void;
+}
+
+export interface DisplayOptions {
+  readonly screen: ProgressScreen;
+  /** How many runs will report. */
+  readonly runs: number;
+  /** Milliseconds, rising. */
+  readonly now: () => number;
+}
+
+type Of<T extends TrainProgress["type"]> = Extract<TrainProgress, { readonly type: T }>;
+
+/** A run as far as it is shown. */
+interface RunState {
+  readonly label: string;
+  steps: number;
+  /** Steps that were done before this process went on. */
+  before: number;
+  step: number;
+  last: Of<"step"> | undefined;
+  ended: boolean;
+}
+
+const BAR_WIDTH = 24;
+/** Milliseconds between two drawings, on a terminal and off it. */
+const REDRAW = 100;
+const LINE_EVERY = 10_000;
+
+/** Standard error as it is. */
+export function standardErrorScreen(): ProgressScreen {
+  const encoder = new TextEncoder();
+  const isTerminal = Deno.stderr.isTerminal();
+  return {
+    isTerminal,
+    columns: () => isTerminal ? Deno.consoleSize().columns : 80,
+    write: (text) => void Deno.stderr.writeSync(encoder.encode(text)),
+  };
+}
+
+/** Shows one run, or all runs of a sweep. */
+export class TrainDisplay {
+  readonly #screen: ProgressScreen;
+  readonly #now: () => number;
+  readonly #expected: number;
+  readonly #runs: RunState[] = [];
+  #began: number | undefined;
+  #drawn = -Infinity;
+  /** Whether the bar is on the terminal's last line. */
+  #open = false;
+
+  constructor({ screen, runs, now }: DisplayOptions) {
+    this.#screen = screen;
+    this.#expected = runs;
+    this.#now = now;
+  }
+
+  /** A run's listener; `label` sets it apart in a sweep. */
+  run(label: string): (progress: TrainProgress) => void {
+    const state: RunState = {
+      label,
+      steps: 0,
+      before: 0,
+      step: 0,
+      last: undefined,
+      ended: false,
+    };
+    this.#runs.push(state);
+    return (progress) => this.#hear(state, progress);
+  }
+
+  /** A line that stays. */
+  line(text: string): void {
+    this.#screen.write(`${this.#open ? "\r\x1b[K" : ""}${text}\n`);
+    this.#open = false;
+    this.#drawn = -Infinity;
+  }
+
+  /** Leaves the bar as it is and begins a new line; call it last. */
+  close(): void {
+    if (this.#open) this.#screen.write("\n");
+    this.#open = false;
+  }
+
+  #hear(state: RunState, progress: TrainProgress): void {
+    const at = state.label === "" ? "" : `${state.label}: `;
+    switch (progress.type) {
+      case "start":
+        return this.#start(state, progress, at);
+      case "step":
+        return this.#step(state, progress);
+      case "evaluation": {
+        const { step, evaluation } = progress;
+        return this.#note(`${at}step ${step}: ${evaluationText("validation", evaluation)}`);
+      }
+      case "rollback":
+        return this.#note(`${at}step ${progress.step}: went back, ${progress.reason}`);
+      case "stopped":
+        state.ended = true;
+        return this.#note(`${at}step ${progress.step}: stopped, ${progress.reason}`);
+    }
+  }
+
+  #start(state: RunState, { settled, steps, done, base }: Of<"start">, at: string): void {
+    Object.assign(state, { steps, before: done, step: done });
+    const rate = settled.learningRate.toPrecision(3);
+    this.line(
+      `${at}${steps} steps, ${settled.epochs} epochs, batch ${settled.batchSize}, ` +
+        `learning rate ${rate}${done > 0 ? `; going on after step ${done}` : ""}`,
+    );
+    this.line(`${at}base: ${evaluationText("validation", base)}`);
+    this.#began ??= this.#now();
+  }
+
+  #step(state: RunState, progress: Of<"step">): void {
+    state.step = progress.step;
+    state.last = progress;
+    state.ended = progress.step >= progress.steps;
+    this.#draw(state.ended && this.#done() >= this.#total() ? 0 : REDRAW);
+  }
+
+  /** A line that stays, and the bar below it again. */
+  #note(text: string): void {
+    const drawn = this.#drawn;
+    this.line(text);
+    if (this.#screen.isTerminal) this.#draw(0);
+    else this.#drawn = drawn;
+  }
+
+  #draw(least: number): void {
+    const now = this.#now();
+    const { isTerminal, columns, write } = this.#screen;
+    if (now - this.#drawn < (least === 0 || isTerminal ? least : LINE_EVERY)) return;
+    this.#drawn = now;
+    const text = this.#text(now);
+    if (!isTerminal) return write(`${text}\n`);
+    write(`\r\x1b[K${text.slice(0, Math.max(20, columns() - 1))}`);
+    this.#open = true;
+  }
+
+  #text(now: number): string {
+    const [done, total] = [this.#done(), this.#total()];
+    const last = this.#runs.flatMap((run) => run.last ?? []);
+    const mean = (pick: (step: Of<"step">) => number) =>
+      last.reduce((sum, step) => sum + pick(step), 0) / Math.max(1, last.length);
+    const speed = this.#runs.reduce(
+      (sum, run) => sum + (run.ended ? 0 : run.last?.tokensPerSecond ?? 0),
+      0,
+    ) || last.reduce((sum, step) => sum + step.tokensPerSecond, 0);
+    const loss = `loss ${mean((step) => step.loss).toFixed(3)}`;
+    const parts = [
+      this.#screen.isTerminal ? `${barOf(done, total)} ${done}/${total}` : `step ${done}/${total}`,
+      this.#expected > 1 ? `${loss} (mean of ${this.#expected})` : loss,
+      `accuracy ${percent(mean((step) => step.accuracy))}`,
+      `${Math.round(speed).toLocaleString("en-US")} tok/s`,
+      `ETA ${this.#eta(now, done, total)}`,
+    ];
+    return parts.join("  ");
+  }
+
+  #eta(now: number, done: number, total: number): string {
+    const own = done - this.#runs.reduce((sum, run) => sum + run.before, 0);
+    if (own <= 0 || this.#began === undefined) return "-";
+    return duration((now - this.#began) / own * (total - done) / 1000);
+  }
+
+  /** Runs that stopped early count as whole. */
+  #done(): number {
+    return this.#runs.reduce((sum, run) => sum + (run.ended ? run.steps : run.step), 0);
+  }
+
+  #total(): number {
+    return this.#runs.reduce((sum, run) => sum + run.steps, 0);
+  }
+}
+
+/** `validation loss 1.234, accuracy 56.7%` */
+export function evaluationText(
+  what: string,
+  { loss, accuracy }: { readonly loss: number; readonly accuracy: number },
+): string {
+  return `${what} loss ${loss.toFixed(4)}, accuracy ${percent(accuracy)}`;
+}
+
+/** 0.5 → `50.0%` */
+export function percent(share: number): string {
+  return `${(100 * share).toFixed(1)}%`;
+}
+
+/** Seconds → `1:02:03`, `2:03`, `0:03`. */
+export function duration(seconds: number): string {
+  const whole = Math.max(0, Math.round(seconds));
+  const two = (value: number) => String(value).padStart(2, "0");
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
+  return hours > 0
+    ? `${hours}:${two(minutes)}:${two(whole % 60)}`
+    : `${minutes}:${two(whole % 60)}`;
+}
+
+function barOf(done: number, total: number): string {
+  const filled = Math.round(Math.min(1, done / Math.max(total, 1)) * BAR_WIDTH);
+  return `[${"#".repeat(filled).padEnd(BAR_WIDTH, ".")}]`;
+}
