@@ -1,0 +1,99 @@
+/** The general text as it ships, and a caller's text cut into examples. */
+import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import {
+  corpusDigest,
+  generalText,
+  PASSAGE_TOKENS,
+  passagesOf,
+  textExamples,
+  thinned,
+} from "../../adapters/corpus.ts";
+import { FakeTokenizer } from "../fakes/tokenizer.ts";
+
+const tokenizer = new FakeTokenizer();
+
+function read(path: string): string {
+  return Deno.readTextFileSync(new URL(path, import.meta.url));
+}
+
+Deno.test("the general text has at least 64 passages of 40 words or more, all different", () => {
+  const passages = passagesOf(generalText());
+  assert(passages.length >= 64, `${passages.length} passages`);
+  for (const passage of passages) {
+    const words = passage.split(/\s+/).length;
+    assert(words >= 40 && words <= 100, `${words} words: ${passage.slice(0, 40)}`);
+  }
+  assertEquals(new Set(passages).size, passages.length);
+});
+
+Deno.test("the general text shares no run of eight words with the held-out text", () => {
+  const runs = (text: string) => {
+    const words = text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
+    return words.slice(7).map((_, i) => words.slice(i, i + 8).join(" "));
+  };
+  const heldOut = new Set(runs(read("../fixtures/texts/heldout.txt")));
+  assert(heldOut.size > 1000);
+  assertEquals(runs(generalText()).filter((run) => heldOut.has(run)), []);
+});
+
+Deno.test("empty lines part passages, whatever ends a line", () => {
+  assertEquals(passagesOf("one\ntwo\n\nthree\n \t\n\n four \n"), ["one\ntwo", "three", "four"]);
+  assertEquals(passagesOf("one\r\ntwo\r\n\r\nthree"), ["one\r\ntwo", "three"]);
+});
+
+Deno.test("an example knows its line and gives each passage the same weight in sum", () => {
+  const examples = textExamples("Hello there\n\n\nGood morning to all\n", tokenizer);
+  assertEquals(examples.map(({ line }) => line), [1, 4]);
+  for (const { tokens, weights } of examples) {
+    assertEquals([weights.length, weights[0]], [tokens.length, 0]);
+    const sum = weights.reduce((a, b) => a + b, 0);
+    assert(Math.abs(sum - 1) < 1e-6, `${sum}`);
+  }
+  assertEquals(tokenizer.decode([...examples[1].tokens]), "Good morning to all");
+});
+
+Deno.test("a long passage is cut, and none of its tokens is lost", () => {
+  const text = "word ".repeat(PASSAGE_TOKENS * 2).trim();
+  const examples = textExamples(text, tokenizer);
+  assert(examples.length > 1);
+  assert(examples.every(({ tokens }) => tokens.length <= PASSAGE_TOKENS));
+  assertEquals(examples.flatMap(({ tokens }) => [...tokens]), tokenizer.encode(text));
+});
+
+Deno.test("a text without any prediction is refused", () => {
+  for (const text of ["", "\n \n"]) {
+    assertThrows(() => textExamples(text, tokenizer), TypeError, "no passage of two tokens");
+  }
+});
+
+Deno.test("too large a corpus is thinned out evenly, a small one left alone", () => {
+  const examples = textExamples(
+    Array.from({ length: 50 }, (_, i) => `passage number ${i}`).join("\n\n"),
+    tokenizer,
+  );
+  assertEquals(thinned(examples), examples);
+  const tokens = examples.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const some = thinned(examples, tokens / 5);
+  assertEquals(some.length, 10);
+  assertEquals(some.map((example) => examples.indexOf(example)), [
+    0,
+    5,
+    10,
+    15,
+    20,
+    25,
+    30,
+    35,
+    40,
+    45,
+  ]);
+});
+
+Deno.test("a corpus' digest changes with its tokens and with their weights", () => {
+  const [one, other] = ["Hello there", "Hello where"].map((text) => textExamples(text, tokenizer));
+  assertEquals(corpusDigest(one), corpusDigest(textExamples("Hello there", tokenizer)));
+  assertNotEquals(corpusDigest(one), corpusDigest(other));
+  const [first] = one;
+  const weights = first.weights.map((weight) => weight * 2);
+  assertNotEquals(corpusDigest(one), corpusDigest([{ ...first, weights }]));
+});
