@@ -77,18 +77,28 @@ export function compare(
   const next = normal(4711);
   const seed = { shape, data: Float64Array.from({ length: size(shape) }, next) };
   const dy = graph.input("seed", "float32", out.shape);
-  const made = differentiate(graph, new Map([[out, dy]]), wanted);
-  const outputs = wanted.map((value) => {
-    const gradient = made.gradient(value);
-    if (gradient === undefined) throw new TypeError(`${out.name} does not depend on ${value.name}`);
-    return gradient;
-  });
+  const outputs = gradientsOf(graph, out, dy, wanted);
   const gradients = evaluate(graph.finish(outputs), { ...given, seed }, NO_PARAMETERS);
   const scalar = () => dot(evaluate(forward, given, NO_PARAMETERS)[0], seed);
   return wanted.map((value, i) => ({
     wanted: value,
     error: errorOf(given[value.name], gradients[i], scalar, samples),
   }));
+}
+
+/** Appends the gradients of `Σ dy · out` by each of the wanted values. */
+export function gradientsOf(
+  graph: GraphBuilder,
+  out: Value,
+  dy: Value,
+  wanted: readonly Value[],
+): Value[] {
+  const { gradient } = differentiate(graph, new Map([[out, dy]]), wanted);
+  return wanted.map((value) => {
+    const made = gradient(value);
+    if (made === undefined) throw new TypeError(`${out.name} does not depend on ${value.name}`);
+    return made;
+  });
 }
 
 /** Relative step: its square, the truncation, and 1e-16 over it, the rounding, are both ~1e-10. */

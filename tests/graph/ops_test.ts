@@ -9,55 +9,11 @@
 import { assertEquals, assertLess, assertLessOrEqual, assertThrows } from "@std/assert";
 import { evaluate, type Evaluated } from "../../src/graph/evaluate.ts";
 import { type Graph, GraphBuilder, type Value } from "../../src/graph/graph.ts";
-import type { LoweringPlan } from "../../src/graph/lowering.ts";
 import { SHAPES } from "../../src/graph/ops.ts";
-import { openDevice } from "../../src/runtime/open.ts";
-import {
-  distance,
-  FLOAT32,
-  normal,
-  randomArray,
-  RandomParameters,
-  runLowered,
-  runNaive,
-} from "./run.ts";
+import { assertExact, both, floats, type Inputs, ints, relative } from "./pairs.ts";
+import { distance, FLOAT32, normal, RandomParameters } from "./run.ts";
 
 const ROUNDING = 1e-5;
-
-type Inputs = Readonly<Record<string, Evaluated>>;
-
-/** Both results of each output. */
-interface Pair {
-  readonly lowered: Float32Array;
-  readonly naive: Evaluated;
-}
-
-async function both(graph: Graph, given: Inputs, plan: LoweringPlan = FLOAT32): Promise<Pair[]> {
-  using device = openDevice("cpu");
-  const parameters = new RandomParameters(graph);
-  const expected = runNaive(graph, given, parameters);
-  const shapes = expected.map(({ shape }) => shape);
-  const lowered = await runLowered(device, graph, given, parameters, plan, shapes);
-  return expected.map((naive, i) => ({ naive, lowered: lowered[i] }));
-}
-
-/** Largest difference over the root mean square of what is expected. */
-function relative({ lowered, naive: { data } }: Pair): number {
-  const squares = Array.from(data).reduce((sum, x) => sum + x * x, 0);
-  return distance(lowered, data) / Math.sqrt(squares / data.length);
-}
-
-function assertExact({ lowered, naive: { data } }: Pair): void {
-  assertEquals(lowered, Float32Array.from(data));
-}
-
-function floats(shape: readonly number[], seed: number, scale = 1): Evaluated {
-  return { shape, data: randomArray(shape.reduce((n, dim) => n * dim, 1), seed, scale) };
-}
-
-function ints(...values: number[]): Evaluated {
-  return { shape: [values.length], data: Int32Array.from(values) };
-}
 
 Deno.test("embed takes rows of the table: float32 exactly, int8 within half a step of each block", async () => {
   for (const [vocab, width] of [[5, 32], [300, 96]]) {
