@@ -1,0 +1,99 @@
+/**
+ * Which rows share a forward and backward pass: rows of like length together, within a budget of
+ * tokens, padding counted. Pure arithmetic on lengths; it knows neither tokens nor tenants.
+ */
+
+export interface MicroBatchOptions {
+  /** Most tokens of a micro-batch, as rows × longest row. A longer row is alone in its own. */
+  readonly budget: number;
+  /** What starting one more micro-batch costs, in tokens; default 64. */
+  readonly overhead?: number;
+}
+
+/** How much of the work is padding. */
+export interface Padding {
+  /** Tokens of the rows themselves. */
+  readonly tokens: number;
+  /** Σ rows × longest row. */
+  readonly padded: number;
+  /** (padded - tokens) / padded; 0 where there are no rows. */
+  readonly waste: number;
+}
+
+const DEFAULT_OVERHEAD = 64;
+
+/**
+ * Partitions rows into micro-batches: of all ways to cut the rows, sorted by length, into runs
+ * within the budget, the one of least Σ (rows × longest + overhead). Deterministic: rows of equal
+ * length keep their order.
+ *
+ * @param lengths tokens of each row
+ * @returns indices into `lengths`, each exactly once; longest rows first, within a batch as well
+ * @throws {RangeError} where budget or overhead is no such number
+ */
+export function microBatches(
+  lengths: ArrayLike<number>,
+  { budget, overhead = DEFAULT_OVERHEAD }: MicroBatchOptions,
+): readonly (readonly number[])[] {
+  if (!(budget >= 1)) {
+    throw new RangeError(`Cannot make micro-batches: budget is ${budget}, it should be 1 or more`);
+  }
+  if (!(overhead >= 0)) {
+    throw new RangeError(
+      `Cannot make micro-batches: overhead is ${overhead}, it should be 0 or more`,
+    );
+  }
+  const lengthOf = (row: number): number => lengths[row] ?? 0;
+  const sorted = Array.from({ length: lengths.length }, (_, row) => row)
+    .sort((a, b) => lengthOf(b) - lengthOf(a) || a - b);
+  const ends = cheapestEnds(sorted.map(lengthOf), budget, overhead);
+  const batches: number[][] = [];
+  for (let start = 0; start < sorted.length;) {
+    const end = ends[start] ?? start + 1;
+    batches.push(sorted.slice(start, end));
+    start = end;
+  }
+  return batches;
+}
+
+/** Tokens of rows against tokens with padding, over all batches. */
+export function paddingOf(
+  lengths: ArrayLike<number>,
+  batches: readonly (readonly number[])[],
+): Padding {
+  let tokens = 0;
+  let padded = 0;
+  for (const batch of batches) {
+    let longest = 0;
+    for (const row of batch) {
+      const length = lengths[row] ?? 0;
+      tokens += length;
+      longest = Math.max(longest, length);
+    }
+    padded += longest * batch.length;
+  }
+  return { tokens, padded, waste: padded === 0 ? 0 : (padded - tokens) / padded };
+}
+
+/**
+ * For each start, where the run that begins there ends in the cheapest partition of the rest; of
+ * equally cheap ones the longest run. `lengths` fall, so a run's first row is its longest.
+ */
+function cheapestEnds(lengths: readonly number[], budget: number, overhead: number): Uint32Array {
+  const count = lengths.length;
+  const ends = new Uint32Array(count);
+  const costs = new Float64Array(count + 1);
+  for (let start = count - 1; start >= 0; start--) {
+    const longest = lengths[start] ?? 0;
+    const most = longest === 0 ? count : Math.max(1, Math.floor(budget / longest));
+    let best = Infinity;
+    for (let end = start + 1; end <= Math.min(count, start + most); end++) {
+      const cost = (end - start) * longest + overhead + (costs[end] ?? 0);
+      if (cost > best) continue;
+      best = cost;
+      ends[start] = end;
+    }
+    costs[start] = best;
+  }
+  return ends;
+}
