@@ -1,0 +1,249 @@
+/**
+ * One job from its first step to a published core: what the trainer reports becomes events, durable
+ * progress and checkpoints, and a result that passed the gate becomes a model. It owns this order;
+ * when a job runs, and what an interruption means, is the runner's.
+ */
+import type { FactorSet } from "../../adapters/factors.ts";
+import type {
+  CoreTrainer,
+  TrainCheckpoint,
+  TrainProgress,
+  TrainResult,
+} from "../../adapters/training.ts";
+import type { Log } from "../log.ts";
+import type { JobRecord, StepMetrics, Store } from "../store/store.ts";
+import type { Dataset } from "./dataset.ts";
+import { NotBetter } from "./job_failure.ts";
+import type { Journal } from "./journal.ts";
+import type { JobLedger, JobPatch } from "./ledger.ts";
+import type { TunedModels } from "./tuned_models.ts";
+
+export interface TrainingPorts {
+  readonly trainer: CoreTrainer;
+  readonly store: Pick<Store, "files" | "jobs">;
+  readonly tuned: TunedModels;
+  readonly ledger: JobLedger;
+  /** A loaded factor set. @throws {RangeError} for an unknown digest. */
+  readonly factorsOf: (digest: string) => FactorSet;
+  readonly log: Log;
+  /** Hears of tokens trained on, as they are. */
+  readonly onTokens: (tokens: number) => void;
+}
+
+/** Where a running job is, for those who ask meanwhile. */
+export interface LiveProgress {
+  /** Unix milliseconds at which it should end; undefined before the second step. */
+  estimatedFinish: number | undefined;
+}
+
+export interface RunningJob {
+  readonly job: JobRecord;
+  readonly dataset: Dataset;
+  readonly journal: Journal;
+  readonly signal: AbortSignal;
+  readonly live: LiveProgress;
+}
+
+/**
+ * Trains, judges and publishes; returns what the job's record is to say at the end.
+ * @throws {JobFailure} where the core is not to be published; what `signal` was aborted with; what
+ *   the trainer throws
+ */
+export async function trainJob(running: RunningJob, ports: TrainingPorts): Promise<JobPatch> {
+  const { job, dataset, journal, signal } = running;
+  const resume = await ports.store.jobs.progress(job.id);
+  const { factors: digest, ...hyperparameters } = job.hyperparameters;
+  const teller = new Teller(running, ports);
+  const result = await ports.trainer.train({
+    train: dataset.train,
+    valid: dataset.valid,
+    hyperparameters: { ...hyperparameters, seed: job.seed },
+    ...(digest === null ? {} : { factors: ports.factorsOf(digest) }),
+    ...(resume === undefined ? {} : { resume }),
+    signal,
+    onProgress: (progress) => teller.tell(progress),
+    onCheckpoint: (checkpoint) => saveCheckpoint(checkpoint, running, ports),
+  });
+  await journal.flush();
+  signal.throwIfAborted();
+  return await conclude(result, running, ports);
+}
+
+async function saveCheckpoint(
+  { step, bytes, core, evaluation }: TrainCheckpoint,
+  { job, dataset, journal }: RunningJob,
+  { store, tuned, log }: TrainingPorts,
+): Promise<void> {
+  const known = await store.jobs.checkpoints(job.id);
+  const isNew = !known.some((other) => other.step === step && other.core === core.digest);
+  if (evaluation !== undefined && step > 0 && isNew) {
+    const figures = checkpointMetrics(journal.at(step), step, dataset.valid.length > 0);
+    await tuned.addCheckpoint(job, { core }, step, figures);
+    journal.message(`Checkpoint created at step ${step}`);
+  }
+  await journal.flush();
+  await store.jobs.saveProgress(job.id, bytes);
+  log.debug(`${job.id} can go on from step ${step}`, { bytes: bytes.length });
+}
+
+/** OpenAI's names; figures of a validation file only where there is one. */
+function checkpointMetrics(seen: StepMetrics, step: number, validated: boolean): StepMetrics {
+  const names = ["train_loss", "train_mean_token_accuracy"];
+  if (validated) {
+    names.push("valid_loss", "valid_mean_token_accuracy");
+    names.push("full_valid_loss", "full_valid_mean_token_accuracy");
+  }
+  const found = names.flatMap((name) => {
+    const value = seen[name];
+    return value === undefined ? [] : [[name, value] as const];
+  });
+  return { step, ...Object.fromEntries(found) };
+}
+
+async function conclude(
+  result: TrainResult,
+  running: RunningJob,
+  ports: TrainingPorts,
+): Promise<JobPatch> {
+  const { job, journal } = running;
+  const resultFiles = [await writeResults(journal, ports)];
+  const { trainedTokens, base, best, refused } = result;
+  const figures = `loss ${base.loss.toFixed(3)} → ${best.loss.toFixed(3)}`;
+  if (refused !== undefined) {
+    await keepRefused(result, running, ports);
+    ports.log.warning(`${job.id} not published: ${refused}`);
+    throw new NotBetter(refused, { trainedTokens, resultFiles });
+  }
+  const model = await ports.tuned.publish(job, result, { trainedTokens, resultFiles });
+  journal.message(`New fine-tuned model created: ${model}`);
+  ports.log.info(`${job.id} published ${model}: ${figures}, best at step ${best.step}`);
+  return { fineTunedModel: model, trainedTokens, resultFiles };
+}
+
+async function keepRefused(
+  { core, factors, best }: TrainResult,
+  { job, journal }: RunningJob,
+  { store, tuned }: TrainingPorts,
+): Promise<void> {
+  const known = await store.jobs.checkpoints(job.id);
+  if (known.some((other) => other.core === core.digest)) return;
+  const metrics = { ...checkpointMetrics(journal.at(best.step), best.step, true) };
+  await tuned.addCheckpoint(job, { core, factors }, best.step, metrics);
+}
+
+async function writeResults(journal: Journal, { store }: TrainingPorts): Promise<string> {
+  const bytes = new TextEncoder().encode(journal.csv());
+  const content = (async function* () {
+    yield bytes;
+  })();
+  await using staged = await store.files.stage(content);
+  const { id } = await staged.commit({
+    filename: "step_metrics.csv",
+    purpose: "fine-tune-results",
+  });
+  return id;
+}
+
+type Progress<T extends TrainProgress["type"]> = Extract<TrainProgress, { readonly type: T }>;
+
+/** Turns what the trainer reports into events, log lines and an estimate of the end. */
+class Teller {
+  readonly #running: RunningJob;
+  readonly #ports: TrainingPorts;
+  #steps = 0;
+  #tokens: number | undefined;
+  #pace: { readonly step: number; readonly time: number } | undefined;
+
+  constructor(running: RunningJob, ports: TrainingPorts) {
+    this.#running = running;
+    this.#ports = ports;
+  }
+
+  tell(progress: TrainProgress): void {
+    const { journal, job } = this.#running;
+    switch (progress.type) {
+      case "start":
+        return this.#start(progress);
+      case "step":
+        return this.#step(progress);
+      case "evaluation":
+        return this.#evaluation(progress);
+      case "rollback":
+        this.#ports.log.warning(`${job.id} rolled back at step ${progress.step}`);
+        return journal.message(`Step ${progress.step} rolled back: ${progress.reason}`, "warn");
+      case "stopped":
+        return journal.message(`Training stopped at step ${progress.step}: ${progress.reason}`);
+    }
+  }
+
+  #start({ settled, steps, done, base, tokensPerEpoch }: Progress<"start">): void {
+    const { job, journal, dataset } = this.#running;
+    const { ledger, log } = this.#ports;
+    this.#steps = steps;
+    if (done === 0) this.#tokens = 0;
+    // a failure to write it is met again when the job's end is written
+    ledger.change(job.id, { settled }).catch(() => {});
+    if (done === 0) {
+      journal.message(
+        `Training ${dataset.train.length} examples for ${settled.epochs} epochs in ${steps} steps ` +
+          `of ${settled.batchSize}; the base's loss is ${base.loss.toFixed(3)}`,
+      );
+    }
+    log.info(`${job.id} ${done === 0 ? "starts" : `goes on from step ${done}`}`, {
+      examples: dataset.train.length,
+      steps,
+      tokens: tokensPerEpoch,
+    });
+  }
+
+  #step(progress: Progress<"step">): void {
+    const { step, steps, loss, accuracy, tokens } = progress;
+    this.#steps = steps;
+    this.#running.journal.metrics(`Step ${step}/${steps}: training loss=${loss.toFixed(2)}`, {
+      step,
+      total_steps: steps,
+      train_loss: loss,
+      train_mean_token_accuracy: accuracy,
+    });
+    this.#ports.onTokens(Math.max(0, tokens - (this.#tokens ?? tokens)));
+    this.#tokens = tokens;
+    this.#estimate(step);
+  }
+
+  #estimate(step: number): void {
+    const now = Date.now();
+    this.#pace ??= { step, time: now };
+    const done = step - this.#pace.step;
+    if (done === 0) return;
+    const perStep = (now - this.#pace.time) / done;
+    this.#running.live.estimatedFinish = now + perStep * (this.#steps - step);
+  }
+
+  #evaluation({ step, evaluation: { loss, accuracy } }: Progress<"evaluation">): void {
+    const { job, journal, dataset } = this.#running;
+    const of = `Step ${step}/${this.#steps}`;
+    if (dataset.valid.length > 0) {
+      journal.metrics(`${of}: validation loss=${loss.toFixed(2)}`, {
+        ...journal.at(step),
+        step,
+        total_steps: this.#steps,
+        valid_loss: loss,
+        valid_mean_token_accuracy: accuracy,
+        full_valid_loss: loss,
+        full_valid_mean_token_accuracy: accuracy,
+      });
+    } else {
+      journal.metrics(`${of}: loss on a sample of the training file=${loss.toFixed(2)}`, {
+        ...journal.at(step),
+        step,
+        total_steps: this.#steps,
+        sample_loss: loss,
+        sample_mean_token_accuracy: accuracy,
+      });
+    }
+    this.#ports.log.info(`${job.id} step ${step}/${this.#steps}`, {
+      loss: loss.toFixed(3),
+      accuracy: accuracy.toFixed(3),
+    });
+  }
+}
