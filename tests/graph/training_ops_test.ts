@@ -1,7 +1,7 @@
 /**
  * The operations of training, lowered to ONNX Runtime's CPU kernels, against the naive evaluator:
- * the loss, attention without caches, what pullbacks are made of. A whole
- * decoder is `training_decoder_test.ts`'.
+ * the loss, attention without caches, what pullbacks are made of. A whole decoder is
+ * `training_decoder_test.ts`'.
  *
  * Tolerances are largest difference over root mean square of what is expected, as in `ops_test.ts`:
  * float32 sums of some hundred products in another order than the evaluator's float64, 1e-5.
