@@ -21,7 +21,7 @@ export interface Curve {
 
 const WIDTH = 800;
 const HEIGHT = 450;
-const PLOT = { left: 64, right: WIDTH - 24, top: 44, bottom: HEIGHT - 56 } as const;
+const PLOT = { left: 64, right: WIDTH - 24, top: 60, bottom: HEIGHT - 56 } as const;
 /** More points than pixels are averaged. */
 const MOST_POINTS = 360;
 /** Share of the training losses that the picture must show; accidents beyond it are cut. */
@@ -41,7 +41,13 @@ const STYLE = `
   }`;
 
 /** The picture; with nothing measured, an empty plot that says so. */
-export function curveSvg(curve: Curve): string {
+export function curveSvg(measured: Curve): string {
+  const finite = (points: readonly Point[]) => points.filter(({ loss }) => Number.isFinite(loss));
+  const curve = {
+    ...measured,
+    training: finite(measured.training),
+    validation: finite(measured.validation),
+  };
   const scale = scaleOf(curve);
   const parts = [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img">`,
@@ -50,7 +56,7 @@ export function curveSvg(curve: Curve): string {
     `<style>${STYLE}\n</style>`,
     `<clipPath id="plot"><rect ${box(PLOT)}/></clipPath>`,
     `<rect class="ground" width="${WIDTH}" height="${HEIGHT}"/>`,
-    `<text class="title" x="${PLOT.left}" y="26">${escape(curve.title)}</text>`,
+    `<text class="title" x="${PLOT.left}" y="22">${escape(curve.title)}</text>`,
     ...axes(scale),
     `<g clip-path="url(#plot)">`,
     ...series(curve, scale),
@@ -69,12 +75,12 @@ interface Scale {
 }
 
 function scaleOf({ training, validation, base }: Curve): Scale {
-  const sorted = training.map(({ loss }) => loss).filter(Number.isFinite).sort((a, b) => a - b);
+  const sorted = training.map(({ loss }) => loss).sort((a, b) => a - b);
   const high = sorted[Math.ceil(sorted.length * SHOWN) - 1];
   const values = [
     ...sorted.slice(0, 1),
     ...(high === undefined ? [] : [high]),
-    ...validation.map(({ loss }) => loss).filter(Number.isFinite),
+    ...validation.map(({ loss }) => loss),
     ...(base === undefined ? [] : [base]),
   ];
   const lastStep = Math.max(1, ...[...training, ...validation].map(({ step }) => step));
@@ -122,8 +128,7 @@ function series({ training, validation, base, best }: Curve, { x, y }: Scale): s
   const path = (points: readonly Point[]) =>
     points.map(({ step, loss }, i) => `${i === 0 ? "M" : "L"}${px(x(step))} ${px(y(loss))}`)
       .join("");
-  const raw = thin(training.filter(({ loss }) => Number.isFinite(loss)));
-  const measured = validation.filter(({ loss }) => Number.isFinite(loss));
+  const raw = thin(training);
   return [
     base === undefined ? "" : `<path class="base line" d="${across(base)}"/>`,
     best === undefined
@@ -131,8 +136,8 @@ function series({ training, validation, base, best }: Curve, { x, y }: Scale): s
       : `<path class="best line" d="M${px(x(best))} ${PLOT.top}V${PLOT.bottom}"/>`,
     raw.length === 0 ? "" : `<path class="raw line" d="${path(raw)}"/>`,
     raw.length === 0 ? "" : `<path class="training line" d="${path(smooth(raw))}"/>`,
-    measured.length === 0 ? "" : `<path class="validation line" d="${path(measured)}"/>`,
-    ...measured.map(({ step, loss }) =>
+    validation.length === 0 ? "" : `<path class="validation line" d="${path(validation)}"/>`,
+    ...validation.map(({ step, loss }) =>
       `<circle class="dot" cx="${px(x(step))}" cy="${px(y(loss))}" r="3"/>`
     ),
   ].filter((part) => part !== "");
@@ -149,10 +154,10 @@ function legend({ training, validation, base, best }: Curve): string[] {
     return [`<text x="${WIDTH / 2}" y="${HEIGHT / 2}" text-anchor="middle">nothing yet</text>`];
   }
   return entries.flatMap(([name, text], i) => {
-    const at = PLOT.right - 140 * (entries.length - i);
+    const at = PLOT.left + 150 * i;
     return [
-      `<path class="${name} line" d="M${at} 22h24"/>`,
-      `<text x="${at + 30}" y="26">${text}</text>`,
+      `<path class="${name} line" d="M${at} 41h24"/>`,
+      `<text x="${at + 30}" y="45">${text}</text>`,
     ];
   });
 }

@@ -235,7 +235,9 @@ function refuseUnknown(arg: string, key?: string): never {
   }
   const near = nearest(key, [...NAMES, ...SWITCH_NAMES, "help", "version"]);
   throw new FlagError(
-    `Unknown flag '--${key}'${near === undefined ? "" : `; did you mean '--${near}'?`} See --help.`,
+    `Unknown flag '${arg.split("=")[0]}'${
+      near === undefined ? "" : `; did you mean '--${near}'?`
+    } See --help.`,
   );
 }
 

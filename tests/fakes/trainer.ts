@@ -6,6 +6,7 @@
 import { coreFrom } from "../../adapters/core.ts";
 import type { FactorSet } from "../../adapters/factors.ts";
 import { randomFactors } from "../../adapters/makers.ts";
+import type { Stack } from "../../adapters/stack.ts";
 import type {
   CoreTrainer,
   Evaluation,
@@ -30,8 +31,8 @@ export interface FakeTrainerOptions {
   readonly fails?: (request: TrainRequest) => string | undefined;
 }
 
-export function fakeFactors(rank = 8): FactorSet {
-  const stack = {
+export function fakeStack(): Stack {
+  return {
     base: DIGEST,
     layers: 2,
     inputs: { attn_in: 16, attn_out: 16, mlp_in: 16, mlp_mid: 32 },
@@ -45,7 +46,10 @@ export function fakeFactors(rank = 8): FactorSet {
       down_proj: 16,
     },
   };
-  return randomFactors({ stack, rank, modules: ["q_proj", "v_proj"], seed: 1 });
+}
+
+export function fakeFactors(rank = 8): FactorSet {
+  return randomFactors({ stack: fakeStack(), rank, modules: ["q_proj", "v_proj"], seed: 1 });
 }
 
 /** A base whose lines of text become bytes, the second half of which carries loss. */
