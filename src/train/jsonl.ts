@@ -1,0 +1,145 @@
+/**
+ * Training files: JSON lines of OpenAI's chat fine-tuning format or of prompts with completions. It
+ * owns what a line may hold; templates, tokens and lengths are not its matter.
+ */
+import { BrokenLine, shown, type WarningList } from "./faults.ts";
+import { readConversation, type TrainMessage } from "./messages.ts";
+
+export type TrainRecord =
+  | { readonly type: "chat"; readonly line: number; readonly messages: readonly TrainMessage[] }
+  | {
+    readonly type: "completion";
+    readonly line: number;
+    readonly prompt: string;
+    readonly completion: string;
+  };
+
+/** A line that is not blank, undecoded. */
+export interface RawLine {
+  /** From 1; blank lines count. */
+  readonly line: number;
+  readonly bytes: Uint8Array;
+}
+
+const NEWLINE = 0x0a;
+const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf];
+const BLANKS = new Set([0x20, 0x09, 0x0d]);
+
+/** The lines of a file that are not blank. A byte order mark and carriage returns are passed over. */
+export function* rawLines(file: Uint8Array): Generator<RawLine> {
+  let start = BYTE_ORDER_MARK.every((byte, i) => file[i] === byte) ? BYTE_ORDER_MARK.length : 0;
+  for (let line = 1; start < file.length; line++) {
+    const found = file.indexOf(NEWLINE, start);
+    const end = found < 0 ? file.length : found;
+    const bytes = file.subarray(start, end);
+    if (bytes.some((byte) => !BLANKS.has(byte))) yield { line, bytes };
+    start = end + 1;
+  }
+}
+
+/** Reads the lines of one file, all of one kind. */
+export class RecordReader {
+  readonly #warnings: WarningList;
+  readonly #decoder = new TextDecoder("utf-8", { fatal: true });
+  #first: Pick<TrainRecord, "type" | "line"> | undefined;
+
+  /** @param warnings hears of what is ignored */
+  constructor(warnings: WarningList) {
+    this.#warnings = warnings;
+  }
+
+  /** @throws {BrokenLine} saying what is wrong. */
+  read({ line, bytes }: RawLine): TrainRecord {
+    const fields = this.#parse(bytes);
+    const type = typeOf(fields);
+    this.#first ??= { type, line };
+    if (this.#first.type !== type) {
+      throw new BrokenLine(
+        `it is ${KINDS[type]}, but line ${this.#first.line} is ${KINDS[this.#first.type]}: ` +
+          "a file should have one kind",
+      );
+    }
+    this.#noteIgnored(line, type, fields);
+    if (type === "completion") {
+      return {
+        type,
+        line,
+        prompt: textOf("prompt", fields["prompt"]),
+        completion: textOf("completion", fields["completion"]),
+      };
+    }
+    const named = (name: string): void =>
+      this.#warnings.add(line, `a message's '${name}' is ignored`);
+    return { type, line, messages: readConversation(fields["messages"], named) };
+  }
+
+  #parse(bytes: Uint8Array): Readonly<Record<string, unknown>> {
+    const value = parseJson(this.#decode(bytes));
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+      return value as Readonly<Record<string, unknown>>;
+    }
+    throw new BrokenLine(`it is ${shown(value)}, it should be a JSON object`);
+  }
+
+  #decode(bytes: Uint8Array): string {
+    try {
+      return this.#decoder.decode(bytes);
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+      throw new BrokenLine("it is not UTF-8");
+    }
+  }
+
+  #noteIgnored(
+    line: number,
+    type: TrainRecord["type"],
+    fields: Readonly<Record<string, unknown>>,
+  ): void {
+    for (const [name, value] of Object.entries(fields)) {
+      if (value === null || FIELDS[type].includes(name)) continue;
+      this.#warnings.add(line, `'${name}' is ignored`);
+    }
+  }
+}
+
+const FIELDS: Readonly<Record<TrainRecord["type"], readonly string[]>> = {
+  chat: ["messages"],
+  completion: ["prompt", "completion"],
+};
+
+const KINDS: Readonly<Record<TrainRecord["type"], string>> = {
+  chat: "a conversation",
+  completion: "a prompt with a completion",
+};
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    const hint = text.trim() === "[" || text.trim() === "{"
+      ? "; each object should be on one line"
+      : "";
+    throw new BrokenLine(`it is not JSON: ${error.message}${hint}`);
+  }
+}
+
+function typeOf(fields: Readonly<Record<string, unknown>>): TrainRecord["type"] {
+  const has = (name: string): boolean => Object.hasOwn(fields, name);
+  const completion = has("prompt") || has("completion");
+  if (has("messages")) {
+    if (!completion) return "chat";
+    throw new BrokenLine("it has both 'messages' and 'prompt' or 'completion'");
+  }
+  if (completion) return "completion";
+  const names = Object.keys(fields).slice(0, 8).map((name) => shown(name)).join(", ");
+  throw new BrokenLine(
+    `it has ${names === "" ? "no fields" : `the fields ${names}`}; it should have 'messages', ` +
+      "or 'prompt' and 'completion'",
+  );
+}
+
+function textOf(name: string, value: unknown): string {
+  if (typeof value === "string") return value;
+  throw new BrokenLine(`${name} is ${shown(value)}, it should be a string`);
+}
