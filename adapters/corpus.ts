@@ -5,7 +5,9 @@
  */
 import { createHash } from "node:crypto";
 import type { Tokenizer } from "../src/checkpoint/checkpoint.ts";
+import { readDataset } from "../src/train/dataset.ts";
 import type { Example } from "../src/train/model.ts";
+import type { TextSource } from "../src/train/render.ts";
 
 /** Longer passages are cut: many short beginnings tell more of a model than few long texts. */
 export const PASSAGE_TOKENS = 128;
@@ -47,6 +49,33 @@ export function textExamples(text: string, tokenizer: Tokenizer): Example[] {
   return examples;
 }
 
+/**
+ * Examples of a caller's calibration file: plain text, passages parted by empty lines, or the JSONL
+ * of training, whose loss is on the answers. Each example counts the same; what is more than 8,192
+ * tokens in sum is thinned out.
+ *
+ * @throws {TypeError | RangeError | DatasetError} saying what is wrong with it
+ */
+export function calibrationExamples(file: Uint8Array, source: TextSource): readonly Example[] {
+  const text = new TextDecoder("utf-8", { fatal: true }).decode(file);
+  if (!startsWithObject(text)) return thinned(textExamples(text, source.tokenizer));
+  const { maxPositions: maxContext } = source.config;
+  const { examples } = readDataset(file, { source, maxContext, longRows: "truncate" });
+  return thinned(examples.map(({ weights, ...rest }) => ({ ...rest, weights: toSumOne(weights) })));
+}
+
+/** Whether the first line that is not empty is a JSON object. */
+function startsWithObject(text: string): boolean {
+  const [first = ""] = text.trimStart().split("\n", 1);
+  if (!first.startsWith("{")) return false;
+  try {
+    JSON.parse(first);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Every so many examples, so that about `maxTokens` remain; all of them where they fit. */
 export function thinned(
   examples: readonly Example[],
@@ -71,7 +100,10 @@ export function corpusDigest(examples: readonly Example[]): string {
 
 /** Nothing for the first token, which nothing predicts; 1 in sum. */
 function evenWeights(length: number): Float32Array {
-  const weights = new Float32Array(length).fill(1 / (length - 1));
-  weights[0] = 0;
-  return weights;
+  return toSumOne(new Float32Array(length).fill(1, 1));
+}
+
+function toSumOne(weights: Float32Array): Float32Array {
+  const sum = weights.reduce((total, weight) => total + weight, 0);
+  return weights.map((weight) => weight / sum);
 }

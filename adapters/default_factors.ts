@@ -33,7 +33,7 @@ export interface DefaultFactorsOptions {
   readonly progress?: ((progress: MakerProgress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
   /** Where sets are kept; default: `factors` in the cache directory. */
-  readonly directory?: string;
+  readonly directory?: string | undefined;
 }
 
 /**

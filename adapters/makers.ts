@@ -13,7 +13,7 @@ import { tuckerFactors, TuckerSums } from "./tucker.ts";
 
 export type { MakerOptions } from "./assemble.ts";
 
-export const MAKERS = ["random", "gaussian", "svd"] as const;
+export const MAKERS = ["gradient", "random", "gaussian", "svd"] as const;
 export type MakerName = typeof MAKERS[number];
 
 export interface RandomOptions extends MakerOptions {

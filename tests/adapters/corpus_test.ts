@@ -1,6 +1,7 @@
 /** The general text as it ships, and a caller's text cut into examples. */
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import {
+  calibrationExamples,
   corpusDigest,
   generalText,
   PASSAGE_TOKENS,
@@ -8,8 +9,10 @@ import {
   textExamples,
   thinned,
 } from "../../adapters/corpus.ts";
+import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { FakeTokenizer } from "../fakes/tokenizer.ts";
 
+const TINY = new URL("../fixtures/models/llama", import.meta.url).pathname;
 const tokenizer = new FakeTokenizer();
 
 function read(path: string): string {
@@ -64,6 +67,20 @@ Deno.test("a text without any prediction is refused", () => {
   for (const text of ["", "\n \n"]) {
     assertThrows(() => textExamples(text, tokenizer), TypeError, "no passage of two tokens");
   }
+});
+
+Deno.test("a calibration file may be text or the JSONL of training, each example counts the same", async () => {
+  using checkpoint = await openCheckpoint(TINY);
+  const read = (text: string) => calibrationExamples(new TextEncoder().encode(text), checkpoint);
+  const texts = read("{braces} begin this one\n\nand this is another");
+  const rows = read('{"prompt": "Name a colour:", "completion": " blue"}\n');
+  assertEquals([texts.length, rows.length], [2, 1]);
+  for (const { weights } of [...texts, ...rows]) {
+    assert(Math.abs(weights.reduce((a, b) => a + b, 0) - 1) < 1e-6);
+  }
+  assert(rows[0].weights.filter((weight) => weight > 0).length < rows[0].tokens.length - 1);
+  assertThrows(() => read('{"prompt": 7}\n'), Error, "line 1");
+  assertThrows(() => calibrationExamples(Uint8Array.of(0xff, 0xfe), checkpoint), TypeError);
 });
 
 Deno.test("too large a corpus is thinned out evenly, a small one left alone", () => {
