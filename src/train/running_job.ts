@@ -107,10 +107,12 @@ export class RunningJob implements Candidate {
 
   #due(events: readonly JobEvent[]): boolean {
     if (this.#hooks.onState === undefined || events.length === 0) return false;
-    const { step } = this.#run.state;
-    return this.kind === "none" || events.some(({ type }) => type === "evaluation") ||
-      step - this.#written.step >= (this.#hooks.stateEvery ?? Infinity) ||
-      (step > this.#written.step && this.#now() - this.#writtenAt >= OLDEST_UNWRITTEN_MS);
+    if (this.kind === "none" || events.some(({ type }) => type === "evaluation")) return true;
+    const steps = this.#run.state.step - this.#written.step;
+    // Where an evaluation comes next, one write after it does for both.
+    if (this.kind === "evaluation" || steps === 0) return false;
+    return steps >= (this.#hooks.stateEvery ?? Infinity) ||
+      this.#now() - this.#writtenAt >= OLDEST_UNWRITTEN_MS;
   }
 
   async #write(wake: () => void): Promise<void> {
