@@ -4,24 +4,14 @@
  */
 import type { FactorSet } from "../../adapters/factors.ts";
 import type { CoreTrainer } from "../../adapters/training.ts";
-import type { Example } from "../../src/train/model.ts";
-
-/** Rows that were read, and what their reader has to say about them. */
-export interface TrainData {
-  readonly examples: readonly Example[];
-  readonly warnings: readonly string[];
-}
-
-export interface DataOptions {
-  /** Most tokens of a row; undefined = the model's. */
-  readonly maxContext: number | undefined;
-  readonly longRows: "refuse" | "truncate";
-}
+import type { TextSource } from "../../src/train/render.ts";
 
 export interface TrainerOptions {
   /** Undefined = the base's default set, made where it is missing. */
   readonly factors: FactorSet | undefined;
-  readonly maxContext: number | undefined;
+  /** Most tokens of a row. */
+  readonly maxContext: number;
+  /** Hears of what takes its time, and of what is odd. */
   readonly onNote: (text: string) => void;
 }
 
@@ -35,15 +25,8 @@ export interface OpenedTrainer {
 
 /** A base of which config and tokenizer are read, and no weights yet; close it. */
 export interface TrainBase {
-  readonly id: string;
+  readonly source: TextSource;
   digest(): Promise<string>;
-  /**
-   * Reads a JSONL file whole.
-   * @throws {TypeError | RangeError} naming the line and the reason.
-   */
-  readData(bytes: Uint8Array, options: DataOptions): TrainData;
-  /** A row as people can check it: its tokens, those that carry loss marked. */
-  showExample(example: Example): string;
   openTrainer(options: TrainerOptions): Promise<OpenedTrainer>;
   close(): Promise<void>;
 }

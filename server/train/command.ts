@@ -2,6 +2,7 @@
  * The life of `deno task train`: flags, where to train, exit code. It owns the order and the words of
  * a failure; bases are opened by a loader that is passed in.
  */
+import type { Marks } from "../../src/train/dry_run.ts";
 import { FlagError } from "../flags.ts";
 import type { BaseLoader } from "./base.ts";
 import { dryRun } from "./dry_run.ts";
@@ -20,8 +21,12 @@ export interface TrainEnvironment {
   readonly screen: ProgressScreen;
   /** A line of the result. */
   readonly print: (line: string) => void;
+  /** How a dry run marks tokens with loss in what it prints. */
+  readonly marks: Marks;
   /** Milliseconds, rising. */
   readonly now: () => number;
+  /** Resolves after so many milliseconds, or when `signal` fires. */
+  readonly wait: (milliseconds: number, signal: AbortSignal) => Promise<void>;
 }
 
 /** Runs the command; resolves with the exit code. */

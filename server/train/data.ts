@@ -1,9 +1,11 @@
 /**
  * The data files of a training: read whole, checked before any weight is loaded, counted and
- * digested. It owns the counts; what a line means is the base's reader's.
+ * digested. It owns the counts; what a line means is `src/train`'s.
  */
+import { type DatasetOptions, readDataset } from "../../src/train/dataset.ts";
 import type { Example } from "../../src/train/model.ts";
-import type { DataOptions, TrainBase } from "./base.ts";
+import type { TextSource } from "../../src/train/render.ts";
+import type { TrainFlags } from "./flags.ts";
 import type { DataFile } from "./report.ts";
 
 export interface LoadedData {
@@ -12,22 +14,31 @@ export interface LoadedData {
   readonly warnings: readonly string[];
 }
 
-/** @throws {Error} naming the file, and the line that is broken. */
-export async function loadData(
-  path: string,
-  base: TrainBase,
-  options: DataOptions,
-): Promise<LoadedData> {
+/** @throws {TypeError} naming the file, and the lines that are broken. */
+export async function loadData(path: string, options: DatasetOptions): Promise<LoadedData> {
   const bytes = await readFile(path);
   try {
-    const { examples, warnings } = base.readData(bytes, options);
-    if (examples.length === 0) throw new TypeError("it has no rows");
+    const { examples, warnings } = readDataset(bytes, options);
     const file = { file: path, sha256: await sha256(bytes), ...countsOf(examples) };
     return { file, examples, warnings: warnings.map((text) => `${path}: ${text}`) };
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     throw new TypeError(`Cannot train on ${path}: ${error.message}`, { cause: error });
   }
+}
+
+/** How the rows of a command are to be read. @throws {RangeError} where the model is shorter. */
+export function dataOptions(
+  { maxContext, longRows }: Pick<TrainFlags, "maxContext" | "longRows">,
+  source: TextSource,
+): DatasetOptions {
+  const most = source.config.maxPositions;
+  if ((maxContext ?? 0) > most) {
+    throw new RangeError(
+      `Cannot train on rows of ${maxContext} tokens: ${source.id} has at most ${most}.`,
+    );
+  }
+  return { source, maxContext: maxContext ?? most, longRows };
 }
 
 export function countsOf(
@@ -44,7 +55,9 @@ export function countsOf(
 /** `200 rows, 5,000 tokens, 1,234 of them with loss` */
 export function countsText({ rows, tokens, lossTokens }: ReturnType<typeof countsOf>): string {
   const text = (count: number) => count.toLocaleString("en-US");
-  return `${text(rows)} rows, ${text(tokens)} tokens, ${text(lossTokens)} of them with loss`;
+  return `${text(rows)} ${rows === 1 ? "row" : "rows"}, ${text(tokens)} tokens, ${
+    text(lossTokens)
+  } of them with loss`;
 }
 
 async function readFile(path: string): Promise<Uint8Array<ArrayBuffer>> {

@@ -224,6 +224,10 @@ function checkTogether(flags: TrainFlags): TrainFlags {
     ? "the server has its model; leave --model out"
     : flags.checkpointEvery !== undefined
     ? "the server writes its checkpoints when it wants; leave --checkpoint-every out"
+    : flags.maxContext !== undefined || flags.longRows === "truncate"
+    ? "the server refuses rows that are too long; leave --max-context and --truncate out"
+    : flags.gate === "force"
+    ? "the server publishes no core that is worse than the base; leave --force out"
     : undefined;
   if (fault === undefined) return flags;
   throw new FlagError(`Cannot train on ${flags.where.url} so: ${fault}.`);

@@ -5,10 +5,11 @@
 import { readFactors } from "../../adapters/format.ts";
 import type { FactorSet } from "../../adapters/factors.ts";
 import { writeAtomically } from "../../src/checkpoint/cache.ts";
+import type { DatasetOptions } from "../../src/train/dataset.ts";
 import type { OpenedTrainer, TrainBase } from "./base.ts";
 import type { TrainEnvironment } from "./command.ts";
 import { curveSvg } from "./curve.ts";
-import { countsText, loadData, type LoadedData } from "./data.ts";
+import { countsText, dataOptions, loadData, type LoadedData } from "./data.ts";
 import type { PlannedRun, TrainFlags } from "./flags.ts";
 import { History } from "./history.ts";
 import { settleRank, variantLabel } from "./hyperparameters.ts";
@@ -24,8 +25,9 @@ export async function trainHere(flags: TrainFlags, environment: TrainEnvironment
   const base = await environment.load(flags.model);
   try {
     const note = (text: string) => environment.screen.write(`${text}\n`);
-    const data = await loadAll(flags, base, note);
-    const { maxContext } = flags;
+    const options = dataOptions(flags, base.source);
+    const data = await loadAll(flags, options, note);
+    const { maxContext } = options;
     const opened = await base.openTrainer({ factors, maxContext, onNote: note });
     try {
       return await runAll({ flags, environment, base, data, plans, opened, note });
@@ -85,11 +87,11 @@ async function loadFactors(path: string): Promise<FactorSet> {
 
 async function loadAll(
   flags: TrainFlags,
-  base: TrainBase,
+  options: DatasetOptions,
   note: (text: string) => void,
 ): Promise<AllData> {
-  const train = await loadData(flags.data, base, flags);
-  const valid = flags.valid === undefined ? undefined : await loadData(flags.valid, base, flags);
+  const train = await loadData(flags.data, options);
+  const valid = flags.valid === undefined ? undefined : await loadData(flags.valid, options);
   const warnings = [
     ...train.warnings,
     ...(valid?.warnings ?? []),
@@ -190,7 +192,7 @@ async function finish(job: Job, runs: readonly EndedRun[], seconds: number): Pro
     version: environment.version,
     tenant: flags.tenant,
     name: flags.name,
-    model: { id: base.id, digest: await base.digest() },
+    model: { id: base.source.id, digest: await base.digest() },
     data: data.train.file,
     valid: data.valid?.file,
     runs,

@@ -3,7 +3,7 @@
  * elsewhere, each evaluation in a line of its own. It owns that line; it knows nothing of what is
  * trained or where.
  */
-import type { TrainProgress } from "../../adapters/training.ts";
+import type { Evaluation, SettledHyperparameters, TrainProgress } from "../../adapters/training.ts";
 
 /** Where text goes. */
 export interface ProgressScreen {
@@ -21,7 +21,26 @@ export interface DisplayOptions {
   readonly now: () => number;
 }
 
-type Of<T extends TrainProgress["type"]> = Extract<TrainProgress, { readonly type: T }>;
+/** What can be shown of a run: a `TrainProgress`, or as much of it as a server tells. */
+export type ShownProgress =
+  | {
+    readonly type: "start";
+    readonly steps: number;
+    readonly done: number;
+    readonly settled: SettledHyperparameters;
+    readonly base?: Evaluation;
+  }
+  | {
+    readonly type: "step";
+    readonly step: number;
+    readonly steps: number;
+    readonly loss: number;
+    readonly accuracy: number;
+    readonly tokensPerSecond?: number;
+  }
+  | Exclude<TrainProgress, { readonly type: "start" | "step" }>;
+
+type Of<T extends ShownProgress["type"]> = Extract<ShownProgress, { readonly type: T }>;
 
 /** A run as far as it is shown. */
 interface RunState {
@@ -68,7 +87,7 @@ export class TrainDisplay {
   }
 
   /** A run's listener; `label` sets it apart in a sweep. */
-  run(label: string): (progress: TrainProgress) => void {
+  run(label: string): (progress: ShownProgress) => void {
     const state: RunState = {
       label,
       steps: 0,
@@ -94,7 +113,7 @@ export class TrainDisplay {
     this.#open = false;
   }
 
-  #hear(state: RunState, progress: TrainProgress): void {
+  #hear(state: RunState, progress: ShownProgress): void {
     const at = state.label === "" ? "" : `${state.label}: `;
     switch (progress.type) {
       case "start":
@@ -120,7 +139,7 @@ export class TrainDisplay {
       `${at}${steps} steps, ${settled.epochs} epochs, batch ${settled.batchSize}, ` +
         `learning rate ${rate}${done > 0 ? `; going on after step ${done}` : ""}`,
     );
-    this.line(`${at}base: ${evaluationText("validation", base)}`);
+    if (base !== undefined) this.line(`${at}base: ${evaluationText("validation", base)}`);
     this.#began ??= this.#now();
   }
 
@@ -155,19 +174,25 @@ export class TrainDisplay {
     const last = this.#runs.flatMap((run) => run.last ?? []);
     const mean = (pick: (step: Of<"step">) => number) =>
       last.reduce((sum, step) => sum + pick(step), 0) / Math.max(1, last.length);
-    const speed = this.#runs.reduce(
-      (sum, run) => sum + (run.ended ? 0 : run.last?.tokensPerSecond ?? 0),
-      0,
-    ) || last.reduce((sum, step) => sum + step.tokensPerSecond, 0);
+    const speed = this.#speed();
     const loss = `loss ${mean((step) => step.loss).toFixed(3)}`;
     const parts = [
       this.#screen.isTerminal ? `${barOf(done, total)} ${done}/${total}` : `step ${done}/${total}`,
       this.#expected > 1 ? `${loss} (mean of ${this.#expected})` : loss,
       `accuracy ${percent(mean((step) => step.accuracy))}`,
-      `${Math.round(speed).toLocaleString("en-US")} tok/s`,
+      ...(speed === undefined ? [] : [`${Math.round(speed).toLocaleString("en-US")} tok/s`]),
       `ETA ${this.#eta(now, done, total)}`,
     ];
     return parts.join("  ");
+  }
+
+  /** Of the runs that still run together; of the last ones where none does. */
+  #speed(): number | undefined {
+    const running = this.#runs.filter(({ ended }) => !ended);
+    const speeds = (running.length > 0 ? running : this.#runs).flatMap(({ last }) =>
+      last?.tokensPerSecond ?? []
+    );
+    return speeds.length === 0 ? undefined : speeds.reduce((sum, speed) => sum + speed, 0);
   }
 
   #eta(now: number, done: number, total: number): string {

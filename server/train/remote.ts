@@ -1,15 +1,216 @@
 /**
  * Training on a running server: the files go up, a job is made, its events are shown as if it ran
- * here, its core comes down. It owns that conversation; the server owns the training.
+ * here, its results come down. It owns that conversation; the server owns the training.
  */
+import { readFactors } from "../../adapters/format.ts";
+import { writeAtomically } from "../../src/checkpoint/cache.ts";
+import { type RemoteEvent, type RemoteJob, TrainingApi } from "./api.ts";
 import type { TrainEnvironment } from "./command.ts";
+import { curveSvg, type Point } from "./curve.ts";
 import type { TrainFlags, Where } from "./flags.ts";
+import type { AskedHyperparameters } from "./hyperparameters.ts";
+import { Interrupts } from "./interrupt.ts";
+import { type OutputPaths, outputPaths } from "./output.ts";
+import { TrainDisplay } from "./progress.ts";
+
+type Server = Extract<Where, { readonly type: "server" }>;
+
+/** Milliseconds between two looks at a job. */
+const LOOK_EVERY = 1000;
+const ENDED: ReadonlySet<string> = new Set(["succeeded", "failed", "cancelled"]);
 
 /** Trains there; resolves with the exit code. */
-export function trainOnServer(
-  _flags: TrainFlags,
-  { url }: Extract<Where, { readonly type: "server" }>,
-  _environment: TrainEnvironment,
+export async function trainOnServer(
+  flags: TrainFlags,
+  server: Server,
+  environment: TrainEnvironment,
 ): Promise<number> {
-  return Promise.reject(new TypeError(`Cannot train on ${url}: not yet.`));
+  const { screen, wait, now } = environment;
+  const display = new TrainDisplay({ screen, runs: 1, now });
+  using interrupts = new Interrupts(() => {});
+  const { signal } = interrupts;
+  const api = new TrainingApi({ ...server, wait, signal });
+  let job: RemoteJob | undefined;
+  try {
+    job = await api.create(await jobBody(flags, api));
+    display.line(`job ${job.id} is created`);
+    const follower = new Follower(api, job.id, display, flags, environment);
+    job = await follower.end();
+    display.close();
+    return await finish(job, follower, { flags, server, api, environment });
+  } catch (error) {
+    display.close();
+    if (interrupts.exitCode === undefined || error !== signal.reason) throw error;
+    screen.write(`${leavingText(job, server)}\n`);
+    return interrupts.exitCode;
+  }
+}
+
+/** OpenAI's body, with what lembas adds to it. */
+async function jobBody(flags: TrainFlags, api: TrainingApi): Promise<Record<string, unknown>> {
+  const { data, valid, tenant, name } = flags;
+  const [run] = flags.runs;
+  if (run === undefined) throw new TypeError("internal: a command has at least one run");
+  const model = await api.baseModel();
+  const factors = flags.factors === undefined
+    ? undefined
+    : readFactors(await Deno.readFile(flags.factors)).digest;
+  return {
+    model,
+    training_file: await api.upload(data),
+    ...(valid === undefined ? {} : { validation_file: await api.upload(valid) }),
+    suffix: name,
+    tenant,
+    seed: run.hyperparameters.seed,
+    method: {
+      type: "supervised",
+      supervised: { hyperparameters: hyperparameterBody(run.hyperparameters, factors) },
+    },
+  };
+}
+
+function hyperparameterBody(asked: AskedHyperparameters, factors: string | undefined) {
+  return {
+    n_epochs: asked.epochs,
+    batch_size: asked.batchSize,
+    learning_rate_multiplier: asked.learningRateMultiplier,
+    rank: asked.rank,
+    method: asked.method,
+    schedule: asked.schedule,
+    warmup: asked.warmup,
+    weight_decay: asked.weightDecay,
+    clip: asked.clip,
+    patience: asked.patience,
+    ...(factors === undefined ? {} : { factors }),
+  };
+}
+
+/** Shows a job's events until it has ended. */
+class Follower {
+  readonly training: Point[] = [];
+  readonly validation: Point[] = [];
+  readonly events: RemoteEvent[] = [];
+  readonly #show: ReturnType<TrainDisplay["run"]>;
+
+  constructor(
+    readonly api: TrainingApi,
+    readonly id: string,
+    readonly display: TrainDisplay,
+    readonly flags: TrainFlags,
+    readonly environment: TrainEnvironment,
+  ) {
+    this.#show = display.run("");
+  }
+
+  /** @throws what the server says, or the signal's reason */
+  async end(): Promise<RemoteJob> {
+    const { signal } = this.api;
+    while (true) {
+      // the job first: no event comes after its end
+      const job = await this.api.job(this.id);
+      for (const event of await this.api.eventsAfter(this.id, this.events.at(-1)?.id)) {
+        this.events.push(event);
+        this.#tell(event);
+      }
+      if (ENDED.has(job.status)) return job;
+      await this.environment.wait(LOOK_EVERY, signal);
+      signal.throwIfAborted();
+    }
+  }
+
+  #tell(event: RemoteEvent): void {
+    if (this.flags.output === "json") {
+      return this.environment.print(JSON.stringify({ ...event, type: `event.${event.type}` }));
+    }
+    if (event.type !== "metrics" || event.data === null) return this.display.line(event.message);
+    this.#metrics(event.data);
+  }
+
+  #metrics(data: Readonly<Record<string, unknown>>): void {
+    const number = (key: string) => typeof data[key] === "number" ? data[key] : undefined;
+    const [step = 0, steps = 0] = [number("step"), number("total_steps")];
+    const [loss, accuracy = 0] = [number("train_loss"), number("train_mean_token_accuracy")];
+    if (loss !== undefined && this.training.at(-1)?.step !== step) {
+      this.training.push({ step, loss });
+      this.#show({ type: "step", step, steps, loss, accuracy });
+    }
+    const valid = number("full_valid_loss") ?? number("valid_loss") ?? number("sample_loss");
+    if (valid === undefined) return;
+    this.validation.push({ step, loss: valid });
+    const hits = number("valid_mean_token_accuracy") ?? number("sample_mean_token_accuracy") ?? 0;
+    this.#show({ type: "evaluation", step, evaluation: { loss: valid, accuracy: hits } });
+  }
+}
+
+interface Finished {
+  readonly flags: TrainFlags;
+  readonly server: Server;
+  readonly api: TrainingApi;
+  readonly environment: TrainEnvironment;
+}
+
+async function finish(job: RemoteJob, follower: Follower, parts: Finished): Promise<number> {
+  const { flags, server, environment } = parts;
+  const paths = outputPaths(flags);
+  const files = await saveResults(job, follower, paths, parts.api);
+  const report = { format: "lembas.remote-training/1", server: server.url, job, files };
+  await writeAtomically(
+    paths.report,
+    JSON.stringify({ ...report, events: follower.events }, null, 1) + "\n",
+  );
+  const model = job.fine_tuned_model;
+  if (job.status !== "succeeded" || model === null) {
+    throw new Error(`Job ${job.id} ${job.status}: ${job.error?.message ?? "it made no model"}`);
+  }
+  if (flags.output === "json") {
+    environment.print(JSON.stringify({ type: "result", ...report }));
+    return 0;
+  }
+  environment.print([
+    `model     ${model}, also ${flags.tenant}/${flags.name}`,
+    ...files.map((file) => `result    ${file}`),
+    `report    ${paths.report}`,
+    "",
+    "Try it:",
+    tryLine(server, model),
+  ].join("\n"));
+  return 0;
+}
+
+/** The job's files and the curve, below DIR; returns their paths. */
+async function saveResults(
+  job: RemoteJob,
+  { training, validation }: Follower,
+  paths: OutputPaths,
+  api: TrainingApi,
+): Promise<string[]> {
+  const stem = paths.core.replace(/safetensors$/, "");
+  const files: string[] = [];
+  for (const id of job.result_files) {
+    const { filename, content } = await api.download(id);
+    const path = `${stem}${filename.replaceAll(/[^\w.-]/g, "_")}`;
+    await writeAtomically(path, content);
+    files.push(path);
+  }
+  if (training.length + validation.length === 0) return files;
+  const title = job.fine_tuned_model ?? job.id;
+  await writeAtomically(
+    paths.curve,
+    curveSvg({ title, training, validation, base: undefined, best: undefined }),
+  );
+  return [...files, paths.curve];
+}
+
+function tryLine({ url, apiKey }: Server, model: string): string {
+  const key = apiKey === undefined ? "" : ` -H "authorization: Bearer $LEMBAS_API_KEY"`;
+  const body = { model, messages: [{ role: "user", content: "Hello" }] };
+  return `curl ${url}/v1/chat/completions -H 'content-type: application/json'${key} \\\n` +
+    `  -d '${JSON.stringify(body)}'`;
+}
+
+function leavingText(job: RemoteJob | undefined, { url, apiKey }: Server): string {
+  if (job === undefined) return "interrupted before the job was created";
+  const key = apiKey === undefined ? "" : ` -H "authorization: Bearer $LEMBAS_API_KEY"`;
+  return `job ${job.id} goes on without this command; to cancel it: ` +
+    `curl -X POST ${url}/v1/fine_tuning/jobs/${job.id}/cancel${key}`;
 }

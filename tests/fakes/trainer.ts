@@ -1,12 +1,12 @@
 /**
- * A base without weights that trains: rows are lines of text, losses follow a formula, the core's
- * elements are sums of a hash over the steps. It resumes exactly, so the command's promises about
+ * A base without weights that trains: losses follow a formula, the core's elements are sums over the
+ * steps. It resumes exactly, so the command's promises about
  * checkpoints can be tested in milliseconds.
  */
 import { coreFrom } from "../../adapters/core.ts";
 import type { FactorSet } from "../../adapters/factors.ts";
 import { randomFactors } from "../../adapters/makers.ts";
-import type { Stack } from "../../adapters/stack.ts";
+import { type Stack, stackOf } from "../../adapters/stack.ts";
 import type {
   CoreTrainer,
   Evaluation,
@@ -14,13 +14,12 @@ import type {
   TrainRequest,
   TrainResult,
 } from "../../adapters/training.ts";
-import type { TrainBase, TrainData } from "../../server/train/base.ts";
-import type { Example } from "../../src/train/model.ts";
+import type { TrainBase } from "../../server/train/base.ts";
+import type { DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
+import { EOS, FakeTokenizer } from "./tokenizer.ts";
 
 const DIGEST = "b".repeat(64);
 const BASE: Evaluation = { loss: 2.5, accuracy: 0.25 };
-/** Rows longer than this are too long. */
-const MAX_TOKENS = 64;
 
 export interface FakeTrainerOptions {
   /** Awaited before each step, from 1. */
@@ -32,37 +31,45 @@ export interface FakeTrainerOptions {
 }
 
 export function fakeStack(): Stack {
-  return {
-    base: DIGEST,
-    layers: 2,
-    inputs: { attn_in: 16, attn_out: 16, mlp_in: 16, mlp_mid: 32 },
-    outputs: {
-      q_proj: 16,
-      k_proj: 8,
-      v_proj: 8,
-      o_proj: 16,
-      gate_proj: 32,
-      up_proj: 32,
-      down_proj: 16,
-    },
-  };
+  return stackOf(DIGEST, CONFIG);
 }
 
 export function fakeFactors(rank = 8): FactorSet {
   return randomFactors({ stack: fakeStack(), rank, modules: ["q_proj", "v_proj"], seed: 1 });
 }
 
-/** A base whose lines of text become bytes, the second half of which carries loss. */
+const CONFIG: DecoderConfig = {
+  architecture: "llama",
+  vocabSize: new FakeTokenizer().vocabSize,
+  hiddenSize: 16,
+  intermediateSize: 32,
+  numLayers: 2,
+  numHeads: 2,
+  numKvHeads: 1,
+  headDim: 8,
+  maxPositions: 64,
+  rmsNormEps: 1e-5,
+  ropeTheta: 1e4,
+  ropeScaling: { type: "none" },
+  tieEmbeddings: true,
+  qkvBias: false,
+  outputBias: false,
+  qkNorm: false,
+  slidingWindow: undefined,
+  bosTokenId: undefined,
+  eosTokenIds: [EOS],
+};
+
+/** A base of a tokenizer and no weights, for prompts with completions of at most 64 tokens. */
 export function fakeBase(options: FakeTrainerOptions = {}): TrainBase {
   return {
-    id: "tiny",
+    source: {
+      id: "tiny",
+      config: CONFIG,
+      tokenizer: new FakeTokenizer(),
+      chatTemplate: undefined,
+    },
     digest: () => Promise.resolve(DIGEST),
-    readData: (bytes, { longRows }) => readLines(bytes, longRows),
-    showExample: ({ tokens, weights }) =>
-      [...tokens].map((token, i) => {
-        const text = String.fromCharCode(token);
-        return (weights[i] ?? 0) > 0 ? `[${text}]` : text;
-      }).join(""),
     openTrainer: ({ factors = fakeFactors() }) =>
       Promise.resolve({
         trainer: new FakeTrainer(options),
@@ -73,24 +80,14 @@ export function fakeBase(options: FakeTrainerOptions = {}): TrainBase {
   };
 }
 
-function readLines(bytes: Uint8Array, longRows: "refuse" | "truncate"): TrainData {
-  const warnings: string[] = [];
-  const examples = new TextDecoder().decode(bytes).trim().split("\n").map((text, i): Example => {
-    if (text.startsWith("!")) throw new TypeError(`line ${i + 1}: it is broken`);
-    let tokens = new TextEncoder().encode(text);
-    if (tokens.length > MAX_TOKENS && longRows === "refuse") {
-      throw new TypeError(`line ${i + 1}: ${tokens.length} tokens, at most ${MAX_TOKENS} fit`);
-    }
-    if (tokens.length > MAX_TOKENS) {
-      warnings.push(`line ${i + 1}: cut to ${MAX_TOKENS} tokens`);
-      tokens = tokens.slice(0, MAX_TOKENS);
-    }
-    const half = tokens.length >> 1;
-    const weights = Float32Array.from(tokens, (_, at) => at < half ? 0 : 1);
-    return { tokens: Int32Array.from(tokens), weights, line: i + 1 };
-  });
-  return { examples, warnings };
-}
+/** A file of prompts and completions. */
+export const FAKE_ROWS = [
+  ["hello", " world"],
+  ["abc", " def"],
+  ["the quick", " fox"],
+  ["lembas", " bread"],
+  ["fi", "ve"],
+].map(([prompt, completion]) => `${JSON.stringify({ prompt, completion })}\n`).join("");
 
 interface State {
   step: number;

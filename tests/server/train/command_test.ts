@@ -11,9 +11,16 @@ import { AdapterDirectory } from "../../../adapters/directory.ts";
 import { readCore, readFactors, writeFactors } from "../../../adapters/format.ts";
 import { AdapterRegistry } from "../../../adapters/registry.ts";
 import { runTrain } from "../../../server/train/command.ts";
-import { fakeBase, fakeFactors, fakeStack, type FakeTrainerOptions } from "../../fakes/trainer.ts";
+import {
+  FAKE_ROWS,
+  fakeBase,
+  fakeFactors,
+  fakeStack,
+  type FakeTrainerOptions,
+} from "../../fakes/trainer.ts";
 
-const ROWS = "hello world\nabc def\nthe quick fox\nlembas bread\nfive\n";
+/** 71 tokens. */
+const LONG_ROW = `{"prompt": "x", "completion": "${"y".repeat(69)}"}\n`;
 
 interface Ran {
   readonly code: number;
@@ -27,7 +34,7 @@ class Place implements AsyncDisposable {
 
   static async make(): Promise<Place> {
     const place = new Place(await Deno.makeTempDir());
-    await Deno.writeTextFile(`${place.root}/d.jsonl`, ROWS);
+    await Deno.writeTextFile(`${place.root}/d.jsonl`, FAKE_ROWS);
     return place;
   }
 
@@ -42,6 +49,8 @@ class Place implements AsyncDisposable {
       screen: { isTerminal: false, columns: () => 80, write: (text) => void err.push(text) },
       print: (text) => void out.push(`${text}\n`),
       now: () => 0,
+      marks: "brackets",
+      wait: () => Promise.resolve(),
     });
     return { code, stdout: out.join(""), stderr: err.join("") };
   }
@@ -93,10 +102,10 @@ Deno.test("training writes a core, its factors, a report and a curve, and no che
   assertEquals((report.steps as unknown[]).length, 6);
   assertEquals(report.data, {
     file: `${place.root}/d.jsonl`,
-    sha256: "df9062727665efbd8524b3e441b50cbe717ef399d25a8dc6ebf77a59f3af5221",
+    sha256: "6619d5ed2da1ddbda1bf43c00382b6b948e6ead113e42ceab7c9818fe03fcefa",
     rows: 5,
-    tokens: 47,
-    lossTokens: 25,
+    tokens: 38,
+    lossTokens: 19,
   });
   assertEquals(report.verdict, "published");
   assertMatch(stdout, /base +2\.5000 +25\.0%\ncore, step 6 of 6 +1\.4220 +55\.8%/);
@@ -122,13 +131,13 @@ Deno.test("the directory that training writes is one that the server reads", asy
 
 Deno.test("rows of both files are counted, and a factor file is trained for", async () => {
   await using place = await Place.make();
-  await Deno.writeTextFile(`${place.root}/v.jsonl`, "one more row\n");
+  await Deno.writeTextFile(`${place.root}/v.jsonl`, FAKE_ROWS.split("\n")[0]);
   await Deno.writeFile(`${place.root}/f.safetensors`, writeFactors(fakeFactors(4)));
   const { code, stderr } = await place.train(
     `--valid ${place.root}/v.jsonl --factors ${place.root}/f.safetensors`,
   );
   assertEquals(code, 0, stderr);
-  assertStringIncludes(stderr, "v.jsonl: 1 rows, 12 tokens, 6 of them with loss");
+  assertStringIncludes(stderr, "v.jsonl: 1 row, 6 tokens, 4 of them with loss");
   assertEquals(stderr.includes("without --valid"), false);
   const core = readCore(await place.read("acme/shelf.safetensors"));
   assertEquals([core.rank, core.factors], [4, fakeFactors(4).digest]);
@@ -136,12 +145,16 @@ Deno.test("rows of both files are counted, and a factor file is trained for", as
 
 Deno.test("a failure is one line and code 1, a wrong line code 2, and neither writes anything", async () => {
   await using place = await Place.make();
-  await Deno.writeTextFile(`${place.root}/bad.jsonl`, "good\n!bad\n");
-  await Deno.writeTextFile(`${place.root}/long.jsonl`, `${"x".repeat(65)}\n`);
+  await Deno.writeTextFile(`${place.root}/bad.jsonl`, `${FAKE_ROWS}{"prompt": 1}\n`);
+  await Deno.writeTextFile(`${place.root}/long.jsonl`, LONG_ROW);
   const cases: readonly [string, number, RegExp][] = [
-    [`--data ${place.root}/bad.jsonl`, 1, /Cannot train on \S+bad\.jsonl: line 2: it is broken/],
+    [
+      `--data ${place.root}/bad.jsonl`,
+      1,
+      /Cannot train on \S+bad\.jsonl: 1 of its 6 lines is broken\nline 6: /,
+    ],
     [`--data ${place.root}/none.jsonl`, 1, /Cannot read \S+none\.jsonl: there is no such file/],
-    [`--data ${place.root}/long.jsonl`, 1, /line 1: 65 tokens, at most 64 fit/],
+    [`--data ${place.root}/long.jsonl`, 1, /it has 71 tokens, at most 64 fit/],
     [`--factors ${place.root}/d.jsonl`, 1, /Cannot use --factors \S+d\.jsonl: /],
     ["--rank 16", 1, /Cannot train at rank 16: the factor set has rank 8/],
     ["--rank x", 2, /--rank/],
@@ -156,12 +169,18 @@ Deno.test("a failure is one line and code 1, a wrong line code 2, and neither wr
 
 Deno.test("long rows are cut where that is asked for, and the report says so", async () => {
   await using place = await Place.make();
-  await Deno.writeTextFile(`${place.root}/d.jsonl`, `${"x".repeat(65)}\n${ROWS}`);
+  await Deno.writeTextFile(`${place.root}/d.jsonl`, `${LONG_ROW}${FAKE_ROWS}`);
   const { code, stderr } = await place.train("--truncate");
   assertEquals(code, 0);
-  assertStringIncludes(stderr, "line 1: cut to 64 tokens");
+  assertStringIncludes(
+    stderr,
+    "1 row is cut at 64 tokens, which loses 7 tokens (the first is line 1)",
+  );
   const { warnings } = await place.json("acme/shelf.report.json");
-  assertStringIncludes(JSON.stringify(warnings), "line 1: cut to 64 tokens");
+  assertStringIncludes(
+    JSON.stringify(warnings),
+    "1 row is cut at 64 tokens, which loses 7 tokens (the first is line 1)",
+  );
 });
 
 Deno.test("a core that the gate refuses is kept aside, fails the command, and yields to --force", async () => {
@@ -265,8 +284,8 @@ Deno.test("a dry run shows the rows with their loss marked, and trains nothing",
   await using place = await Place.make();
   const { code, stdout } = await place.train("--dry-run");
   assertEquals(code, 0);
-  assertStringIncludes(stdout, "line 5\nfi[v][e]\n");
-  assertStringIncludes(stdout, "5 rows, 47 tokens, 25 of them with loss");
+  assertStringIncludes(stdout, "line 5, 5 tokens\nfi⟦ve<|end|>⟧\n");
+  assertStringIncludes(stdout, "5 rows, 38 tokens, 19 of them with loss");
   assertEquals([...Deno.readDirSync(place.root)].length, 1);
   const json = await place.train("--dry-run --json");
   const lines = json.stdout.trim().split("\n").map((line) => JSON.parse(line));
@@ -274,8 +293,13 @@ Deno.test("a dry run shows the rows with their loss marked, and trains nothing",
     type: "row",
     file: `${place.root}/d.jsonl`,
     line: 5,
-    tokens: [102, 105, 118, 101],
-    weights: [0, 0, 1, 1],
+    tokens: [
+      { id: 102, text: "f", weight: 0 },
+      { id: 105, text: "i", weight: 0 },
+      { id: 118, text: "v", weight: 1 },
+      { id: 101, text: "e", weight: 1 },
+      { id: 256, text: "<|end|>", weight: 1 },
+    ],
   });
-  assertEquals(lines[5].lossTokens, 25);
+  assertEquals(lines[5].lossTokens, 19);
 });

@@ -1,9 +1,8 @@
 /** A training process and what ends it early: signals that ask, and one that does not. */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { FAKE_ROWS } from "../../fakes/trainer.ts";
 
 const CHILD = new URL("./train_child.ts", import.meta.url).pathname;
-const ROWS = "hello world\nabc def\nthe quick fox\nlembas bread\nfive\n";
-
 /** A training process whose standard error is read until it stands still, or ends. */
 function train(root: string, name: string, more: readonly string[], stopBefore?: number) {
   const args = `--data ${root}/d.jsonl --tenant acme --name ${name} --out ${root}/out`.split(" ");
@@ -35,7 +34,7 @@ function train(root: string, name: string, more: readonly string[], stopBefore?:
 async function withPlace(test: (root: string) => Promise<void>): Promise<void> {
   const root = await Deno.makeTempDir();
   try {
-    await Deno.writeTextFile(`${root}/d.jsonl`, ROWS);
+    await Deno.writeTextFile(`${root}/d.jsonl`, FAKE_ROWS);
     await test(root);
   } finally {
     await Deno.remove(root, { recursive: true });

@@ -3,6 +3,7 @@
  * stands still before the step that STOP_BEFORE names.
  */
 import { runTrain } from "../../../server/train/command.ts";
+import { waitFor } from "../../../server/train/wait.ts";
 import { standardErrorScreen } from "../../../server/train/progress.ts";
 import { fakeBase } from "../../fakes/trainer.ts";
 
@@ -18,6 +19,8 @@ if (import.meta.main) {
     // deno-lint-ignore no-console -- the command's output
     print: (line) => console.log(line),
     now: () => performance.now(),
+    marks: "brackets",
+    wait: waitFor,
   });
   Deno.exit(code);
 }
