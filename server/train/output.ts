@@ -13,6 +13,8 @@ import { type Variant, variantLabel } from "./hyperparameters.ts";
 
 export interface OutputPaths {
   readonly out: string;
+  /** `DIR/TENANT/NAME` */
+  readonly stem: string;
   /** Of the core, if it is published. */
   readonly core: string;
   /** Of the core, if the gate refuses it. */
@@ -28,6 +30,7 @@ export function outputPaths(
   const stem = `${out}/${tenant}/${name}`;
   return {
     out,
+    stem,
     core: `${stem}.safetensors`,
     refused: `${stem}.refused.safetensors`,
     report: `${stem}.report.json`,
@@ -73,7 +76,7 @@ export class CheckpointFile {
 
   constructor(paths: OutputPaths, variant: Variant) {
     const slug = variantLabel(variant).replaceAll("=", "-").replaceAll(" ", "_");
-    const stem = paths.core.replace(/\.safetensors$/, slug === "" ? "" : `.${slug}`);
+    const stem = `${paths.stem}${slug === "" ? "" : `.${slug}`}`;
     this.path = `${stem}.checkpoint.safetensors`;
     this.#historyPath = `${stem}.checkpoint.json`;
   }

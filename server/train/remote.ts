@@ -2,7 +2,9 @@
  * Training on a running server: the files go up, a job is made, its events are shown as if it ran
  * here, its results come down. It owns that conversation; the server owns the training.
  */
-import { readFactors } from "../../adapters/format.ts";
+import type { Core } from "../../adapters/core.ts";
+import type { FactorSet } from "../../adapters/factors.ts";
+import { readCore, readFactors } from "../../adapters/format.ts";
 import { writeAtomically } from "../../src/checkpoint/cache.ts";
 import { type RemoteEvent, type RemoteJob, TrainingApi } from "./api.ts";
 import type { TrainEnvironment } from "./command.ts";
@@ -10,7 +12,7 @@ import { curveSvg, type Point } from "./curve.ts";
 import type { TrainFlags, Where } from "./flags.ts";
 import type { AskedHyperparameters } from "./hyperparameters.ts";
 import { Interrupts } from "./interrupt.ts";
-import { type OutputPaths, outputPaths } from "./output.ts";
+import { type OutputPaths, outputPaths, writeTrained } from "./output.ts";
 import { TrainDisplay } from "./progress.ts";
 
 type Server = Extract<Where, { readonly type: "server" }>;
@@ -154,14 +156,10 @@ async function finish(job: RemoteJob, follower: Follower, parts: Finished): Prom
   const paths = outputPaths(flags);
   const files = await saveResults(job, follower, paths, parts.api);
   const report = { format: "lembas.remote-training/1", server: server.url, job, files };
-  await writeAtomically(
-    paths.report,
-    JSON.stringify({ ...report, events: follower.events }, null, 1) + "\n",
-  );
+  const events = { ...report, events: follower.events };
+  await writeAtomically(paths.report, JSON.stringify(events, null, 1) + "\n");
   const model = job.fine_tuned_model;
-  if (job.status !== "succeeded" || model === null) {
-    throw new Error(`Job ${job.id} ${job.status}: ${job.error?.message ?? "it made no model"}`);
-  }
+  if (job.status !== "succeeded" || model === null) throw failureOf(job, files);
   if (flags.output === "json") {
     environment.print(JSON.stringify({ type: "result", ...report }));
     return 0;
@@ -177,27 +175,40 @@ async function finish(job: RemoteJob, follower: Follower, parts: Finished): Prom
   return 0;
 }
 
-/** The job's files and the curve, below DIR; returns their paths. */
+function failureOf({ id, status, error }: RemoteJob, files: readonly string[]): Error {
+  const refused = files.find((file) => file.endsWith(".refused.safetensors"));
+  const kept = refused === undefined ? "" : ` It is kept as ${refused}.`;
+  return new Error(`Job ${id} ${status}: ${error?.message ?? "it made no model."}${kept}`);
+}
+
+/** The job's files as a training here would leave them; returns their paths. */
 async function saveResults(
   job: RemoteJob,
   { training, validation }: Follower,
   paths: OutputPaths,
   api: TrainingApi,
 ): Promise<string[]> {
-  const stem = paths.core.replace(/safetensors$/, "");
   const files: string[] = [];
+  let [core, factors]: [Core | undefined, FactorSet | undefined] = [undefined, undefined];
   for (const id of job.result_files) {
     const { filename, content } = await api.download(id);
-    const path = `${stem}${filename.replaceAll(/[^\w.-]/g, "_")}`;
-    await writeAtomically(path, content);
-    files.push(path);
+    if (filename === "core.safetensors") core = readCore(content);
+    else if (filename === "factors.safetensors") factors = readFactors(content);
+    else {
+      const path = `${paths.stem}.${filename.replaceAll(/[^\w.-]/g, "_")}`;
+      await writeAtomically(path, content);
+      files.push(path);
+    }
+  }
+  if (core !== undefined && factors !== undefined) {
+    const verdict = job.status === "succeeded" ? "published" : "refused";
+    const written = await writeTrained(paths, core, factors, verdict);
+    files.unshift(written.path, written.factorsPath);
   }
   if (training.length + validation.length === 0) return files;
   const title = job.fine_tuned_model ?? job.id;
-  await writeAtomically(
-    paths.curve,
-    curveSvg({ title, training, validation, base: undefined, best: undefined }),
-  );
+  const curve = { title, training, validation, base: undefined, best: undefined };
+  await writeAtomically(paths.curve, curveSvg(curve));
   return [...files, paths.curve];
 }
 
