@@ -11,6 +11,8 @@ import { logFailure } from "./failure.ts";
 import { registerAdapters } from "./routes/adapters.ts";
 import { registerChat } from "./routes/chat.ts";
 import { registerCompletions } from "./routes/completions.ts";
+import { registerFiles } from "./routes/files.ts";
+import { registerFineTuning } from "./routes/fine_tuning.ts";
 import { registerHealth } from "./routes/health.ts";
 import { registerModels } from "./routes/models.ts";
 import { registerTokenize } from "./routes/tokenize.ts";
@@ -31,6 +33,10 @@ export function createApp(context: ServerContext): App {
   registerModels(app, context);
   registerAdapters(app, context);
   registerTokenize(app, context);
+  if (context.tuning !== undefined) {
+    registerFiles(app, context.tuning, context.lifecycle);
+    registerFineTuning(app, context, context.tuning);
+  }
   registerHealth(app, context);
   registerOpenApi(app, context);
   app.notFound((c) => unknownUrl(app, c).response());

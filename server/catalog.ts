@@ -1,6 +1,6 @@
 /**
- * The registry of adapters as the routes see it. It owns the translation of names and errors; what
- * a path may name and how it is read is the directory's.
+ * The registry of adapters and the tuned models as the routes see them. It owns the translation of
+ * names and errors; what a path may name and how it is read is the directory's.
  */
 import type { AdapterDirectory } from "../adapters/directory.ts";
 import type { AdapterEntry as RegistryEntry, AdapterRegistry } from "../adapters/registry.ts";
@@ -11,22 +11,36 @@ import type {
   InlineAdapter,
   LoadedAdapter,
 } from "./context.ts";
+import { TUNED_PREFIX } from "./jobs/names.ts";
+
+/** What `ft:` names stand for. */
+export interface TunedNames {
+  find(name: string): AdapterEntry | undefined;
+  list(): readonly AdapterEntry[];
+}
 
 export class RegistryCatalog implements AdapterCatalog {
   readonly #registry: AdapterRegistry;
   readonly #directory: AdapterDirectory | undefined;
+  readonly #tuned: TunedNames | undefined;
 
   /** Without a directory no path is read; cores inside requests still work. */
-  constructor(registry: AdapterRegistry, directory: AdapterDirectory | undefined) {
+  constructor(
+    registry: AdapterRegistry,
+    directory: AdapterDirectory | undefined,
+    tuned?: TunedNames,
+  ) {
     this.#registry = registry;
     this.#directory = directory;
+    this.#tuned = tuned;
   }
 
   list(): readonly AdapterEntry[] {
-    return this.#registry.list().map(toEntry);
+    return [...this.#registry.list().map(toEntry), ...(this.#tuned?.list() ?? [])];
   }
 
   find(name: string): AdapterEntry | undefined {
+    if (name.startsWith(TUNED_PREFIX)) return this.#tuned?.find(name);
     try {
       const entry = this.#registry.resolve(name);
       return entry && toEntry(entry);

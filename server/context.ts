@@ -6,6 +6,7 @@
 import type { ChatTemplate, Tokenizer } from "../src/checkpoint/checkpoint.ts";
 import type { AdapterRef } from "../src/engine/adapter.ts";
 import type { Engine } from "../src/engine/engine.ts";
+import type { FineTuning } from "./jobs/fine_tuning.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
@@ -100,4 +101,6 @@ export interface ServerContext {
   readonly metrics: Metrics;
   readonly log: Log;
   readonly lifecycle: Lifecycle;
+  /** Files, jobs and what they made; undefined = the server has no such endpoints. */
+  readonly tuning?: FineTuning | undefined;
 }

@@ -33,13 +33,17 @@ export interface Answer {
 }
 
 export interface Route<B extends z.ZodType | undefined = z.ZodType | undefined> {
-  readonly method: "get" | "post";
+  readonly method: "get" | "post" | "delete";
   /** OpenAPI's notation: `/v1/models/{model}`. */
   readonly path: string;
   readonly tag: string;
   readonly summary: string;
   readonly body?: B;
   readonly params?: z.ZodObject;
+  /** What the query string may say. */
+  readonly query?: z.ZodObject;
+  /** A multipart body's fields, for the description; a route that has them reads them itself. */
+  readonly form?: z.ZodObject;
   readonly ok: Answer;
   /** Error statuses it may give beside those of every route. */
   readonly errors?: readonly number[];
@@ -47,14 +51,43 @@ export interface Route<B extends z.ZodType | undefined = z.ZodType | undefined> 
   readonly open?: boolean;
 }
 
-/** Registers a route without a body. */
+/** Registers a route without a JSON body, under its own method. */
 export function get(
   app: App,
   route: Route<undefined>,
   handler: (c: AppContext) => Response | Promise<Response>,
 ): void {
   describe(app, route);
-  app.get(honoPath(route.path), handler);
+  app[route.method](honoPath(route.path), handler);
+}
+
+/** Registers a route whose query string `route.query` validates. */
+export function list<Q extends z.ZodObject>(
+  app: App,
+  route: Route<undefined> & { readonly query: Q },
+  handler: (c: AppContext, query: z.output<Q>) => Response | Promise<Response>,
+): void {
+  describe(app, route);
+  app.get(honoPath(route.path), (c) => {
+    const result = route.query.safeParse(readQuery(c.req.url), { reportInput: true });
+    if (!result.success) throw validationError(result.error.issues);
+    return handler(c, result.data);
+  });
+}
+
+/** `a=1&m[k]=v` → `{ a: "1", m: { k: "v" } }`. */
+function readQuery(url: string): Record<string, unknown> {
+  const query: Record<string, unknown> = {};
+  for (const [key, value] of new URL(url).searchParams) {
+    const [, name, inner] = /^([^[]+)\[([^\]]*)\]$/.exec(key) ?? [];
+    if (name === undefined || inner === undefined) query[key] = value;
+    else query[name] = { ...objectOr(query[name]), [inner]: value };
+  }
+  return query;
+}
+
+function objectOr(value: unknown): object {
+  return typeof value === "object" && value !== null ? value : {};
 }
 
 /** Registers a route whose JSON body `route.body` validates. */
@@ -82,7 +115,8 @@ const MAX_DEPTH = 100;
 const ERROR_TEXTS: Readonly<Record<number, string>> = {
   400: "The request is malformed or asks for what is not supported.",
   401: "The API key is missing or wrong.",
-  404: "There is no such model or adapter.",
+  404: "There is no such model, adapter, file or job.",
+  409: "It is in use.",
   413: "The body is too large.",
   415: "The body is not JSON.",
   429: "The queue is full; Retry-After says when to try again.",
@@ -93,7 +127,8 @@ const ERROR_TEXTS: Readonly<Record<number, string>> = {
 function describe(app: App, route: Route): void {
   const statuses = new Set([
     ...(route.open ? [] : [401]),
-    ...(route.body ? [400, 413, 415] : []),
+    ...(route.body || route.form ? [400, 413, 415] : []),
+    ...(route.query ? [400] : []),
     ...(route.errors ?? []),
     500,
   ]);
@@ -110,8 +145,12 @@ function describe(app: App, route: Route): void {
     security: route.open ? [] : [{ bearer: [] }],
     request: {
       ...(route.params && { params: route.params }),
+      ...(route.query && { query: route.query }),
       ...(route.body && {
         body: { required: true, content: { "application/json": { schema: route.body } } },
+      }),
+      ...(route.form && {
+        body: { required: true, content: { "multipart/form-data": { schema: route.form } } },
       }),
     },
     responses: {
@@ -203,7 +242,8 @@ function concatenate(chunks: readonly Uint8Array[], total: number): Uint8Array {
   return bytes;
 }
 
-function tooLarge(limit: number): ApiError {
+/** 413; the connection ends with it. */
+export function tooLarge(limit: number): ApiError {
   return new ApiError(413, `The request body is larger than the limit of ${limit} bytes.`, {
     code: "request_too_large",
     // what was not read would be taken for the next request

@@ -6,7 +6,7 @@
 import type { z } from "@hono/zod-openapi";
 import { ContextLengthError, OverloadedError } from "../src/engine/request.ts";
 
-export type ErrorStatus = 400 | 401 | 404 | 405 | 413 | 415 | 429 | 500 | 503;
+export type ErrorStatus = 400 | 401 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 503;
 
 export interface ErrorBody {
   readonly error: {

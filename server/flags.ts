@@ -31,6 +31,14 @@ export interface ServeFlags {
   readonly coreMemory: number | undefined;
   readonly maxQueue: number;
   readonly maxBody: number;
+  /** Largest uploaded file, bytes. */
+  readonly maxFile: number;
+  /** Where files, jobs and tuned models lie; undefined = the user's data directory. */
+  readonly data: string | undefined;
+  /** Share of the device that training may take while requests run, above 0, at most 1. */
+  readonly trainShare: number;
+  /** Jobs that train at once. */
+  readonly trainJobs: number;
   readonly apiKey: string | undefined;
   /** Seconds that running requests get when the server is told to stop. */
   readonly grace: number;
@@ -82,15 +90,23 @@ const FLAGS = {
   "core-memory": { value: "BYTES", help: "memory for resident cores, e.g. 256MiB" },
   "max-queue": { value: "N", help: "samples that may wait before 429", fallback: "1024" },
   "max-body": { value: "BYTES", help: "largest request body", fallback: "8MiB" },
+  "max-file": { value: "BYTES", help: "largest uploaded file", fallback: "512MiB" },
+  data: {
+    value: "DIR",
+    help: "directory of files, jobs and tuned models (default: the user's data directory)",
+  },
+  "train-share": {
+    value: "F",
+    help: "share of the device that training may take while requests run",
+    fallback: "0.25",
+  },
+  "train-jobs": { value: "N", help: "jobs that train at once", fallback: "16" },
   "api-key": { value: "KEY", help: "key that clients must send (better: LEMBAS_API_KEY)" },
   grace: { value: "SECONDS", help: "time for running requests at SIGTERM", fallback: "30" },
   "log-level": { value: LOG_LEVELS.join("|"), help: "least level logged", fallback: "info" },
 } as const satisfies Readonly<Record<string, FlagSpec>>;
 type FlagName = keyof typeof FLAGS;
 const NAMES = Object.keys(FLAGS) as FlagName[];
-
-/** Flags that are fixed in name and come with training; until then they are refused, not ignored. */
-const LATER: readonly string[] = ["data", "train-share"];
 
 /**
  * Reads a command line; a flag wins over its environment variable.
@@ -148,6 +164,10 @@ function toFlags(read: Read, factors: readonly string[]): ServeFlags {
     coreMemory: optional(read("core-memory"), (text) => bytes("core-memory", text)),
     maxQueue: integer("max-queue", read("max-queue"), 1, 1 << 20),
     maxBody: bytes("max-body", read("max-body")),
+    maxFile: bytes("max-file", read("max-file")),
+    data: read("data"),
+    trainShare: share("train-share", read("train-share")),
+    trainJobs: integer("train-jobs", read("train-jobs"), 1, 256),
     apiKey: read("api-key"),
     grace: integer("grace", read("grace"), 0, 3600),
     logLevel: choice("log-level", read("log-level"), LOG_LEVELS),
@@ -168,6 +188,12 @@ function bytes(name: FlagName, text: string | undefined): number {
   const value = parseBytes(text ?? "");
   if (value !== undefined && value > 0) return value;
   throw wrong(name, text, "a number of bytes such as 1048576, 512MiB or 1.5GiB");
+}
+
+function share(name: FlagName, text: string | undefined): number {
+  const value = /^\d*\.?\d+$/.test(text ?? "") ? Number(text) : NaN;
+  if (value > 0 && value <= 1) return value;
+  throw wrong(name, text, "a number above 0 and at most 1, e.g. 0.25");
 }
 
 function choice<T extends string>(
@@ -201,9 +227,6 @@ function isLoopback(host: string): boolean {
 function refuseUnknown(arg: string, key?: string): never {
   if (key === undefined) {
     throw new FlagError(`Unexpected argument '${arg}': serve takes flags only; see --help.`);
-  }
-  if (LATER.includes(key)) {
-    throw new FlagError(`Cannot use --${key}: training is not part of this version yet.`);
   }
   const near = nearest(key, [...NAMES, "help", "version"]);
   throw new FlagError(

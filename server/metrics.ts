@@ -4,6 +4,7 @@
  * only label with free values, the adapters' names, is bounded and rewritten at each scrape.
  */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { JOB_STATUSES } from "./store/store.ts";
 import type { EngineListener, EngineStats } from "../src/engine/metrics.ts";
 
 /** Names of adapters that one scrape lists at most, running and waiting each. */
@@ -30,7 +31,16 @@ interface Snapshot {
   readonly maxAdapters: number | undefined;
 }
 
+/** What fine-tuning tells of itself. */
+export interface TrainingMetrics {
+  /** Counts tokens trained on. */
+  readonly tokens: (count: number) => void;
+  /** Names the jobs to count by status when someone scrapes. */
+  readonly attach: (jobs: () => Promise<readonly { readonly status: string }[]>) => void;
+}
+
 export interface Metrics {
+  readonly training: TrainingMetrics;
   /** The engine's observations go here. */
   readonly listener: EngineListener;
   /** Names the engine to read; metrics exist before the engine that reports to them. */
@@ -54,6 +64,7 @@ export function createMetrics(): Metrics {
   let beginScrape = () => {};
   return {
     listener,
+    training: trainingMetrics(registry),
     attach: ({ model, stats, maxAdapters }) => {
       registry.setDefaultLabels({ model_name: model });
       let seen = stats();
@@ -65,6 +76,30 @@ export function createMetrics(): Metrics {
     expose: async () => {
       beginScrape();
       return { contentType: registry.contentType, text: await registry.metrics() };
+    },
+  };
+}
+
+function trainingMetrics(registry: Registry): TrainingMetrics {
+  const tokens = new Counter({
+    name: "lembas_training_tokens_total",
+    help: "Tokens trained on.",
+    registers: [registry],
+  });
+  return {
+    tokens: (count) => tokens.inc(count),
+    attach: (jobs) => {
+      new Gauge({
+        name: "lembas_training_jobs",
+        help: "Fine-tuning jobs by status.",
+        labelNames: ["status"],
+        registers: [registry],
+        async collect() {
+          this.reset();
+          for (const status of JOB_STATUSES) this.set({ status }, 0);
+          for (const { status } of await jobs()) this.inc({ status });
+        },
+      });
     },
   };
 }

@@ -50,7 +50,7 @@ function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request {
 async function send(response: Response, outgoing: ServerResponse): Promise<void> {
   const headers = Object.fromEntries(response.headers);
   const { body, status } = response;
-  if (body === null || !headers["content-type"]?.startsWith("text/event-stream")) {
+  if (body === null || !isStreamed(headers)) {
     const bytes = new Uint8Array(await response.arrayBuffer());
     outgoing.writeHead(status, { ...headers, "content-length": bytes.byteLength });
     outgoing.end(bytes);
@@ -58,6 +58,13 @@ async function send(response: Response, outgoing: ServerResponse): Promise<void>
   }
   outgoing.writeHead(status, headers);
   await pump(body, outgoing);
+}
+
+/** Events go out as they come; a file of known length need not be in memory whole. */
+function isStreamed(headers: Readonly<Record<string, string>>): boolean {
+  const type = headers["content-type"] ?? "";
+  return type.startsWith("text/event-stream") ||
+    type === "application/octet-stream" && "content-length" in headers;
 }
 
 async function pump(body: ReadableStream<Uint8Array>, outgoing: ServerResponse): Promise<void> {

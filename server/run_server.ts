@@ -4,18 +4,34 @@
  * and what is printed; the loader is passed in, and what it loads is closed here.
  */
 import type { AdapterDirectory } from "../adapters/directory.ts";
+import type { FactorSet } from "../adapters/factors.ts";
 import type { AdapterRegistry } from "../adapters/registry.ts";
+import type { CoreTrainer } from "../adapters/training.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
+import { readDatasetInTurns } from "../src/train/dataset.ts";
 import { createApp } from "./app.ts";
 import { RegistryCatalog } from "./catalog.ts";
 import type { ServerContext } from "./context.ts";
 import { FlagError, helpText, parseFlags, type ServeFlags } from "./flags.ts";
+import { FineTuning, type TrainingBackend } from "./jobs/fine_tuning.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { createLog, type Log } from "./log.ts";
 import { createMetrics } from "./metrics.ts";
+import { defaultDataDirectory } from "./store/data_directory.ts";
+import { openDiskStore } from "./store/disk.ts";
+import type { Store } from "./store/store.ts";
 import { awaitSignal, checkAddress, listen } from "./serve.ts";
+
+/** Training over a loaded base. */
+export interface LoadedTraining {
+  readonly trainer: CoreTrainer;
+  /** Most tokens of a training row. */
+  readonly maxContext: number;
+  /** The factor set of jobs that name none; made when first asked for. */
+  defaultFactors(): Promise<FactorSet>;
+}
 
 /** A model ready to serve, with its adapters; the server closes it. */
 export interface Loaded {
@@ -29,6 +45,10 @@ export interface Loaded {
   readonly device: string;
   readonly dtype: string;
   readonly maxBatch: number;
+  /** What trains over this base; undefined = it only serves. */
+  readonly training?: LoadedTraining | undefined;
+  /** Makes a factor set servable, in registry and engine. @throws {TypeError} where it is foreign. */
+  addFactors(factors: FactorSet): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -65,41 +85,81 @@ export async function runServer(command: CommandEnvironment): Promise<number> {
   }
 }
 
-async function serve(flags: ServeFlags, { load, version }: CommandEnvironment): Promise<number> {
+async function serve(flags: ServeFlags, command: CommandEnvironment): Promise<number> {
   const log = createLog(flags.logLevel);
-  const metrics = createMetrics();
-  const started = performance.now();
   try {
     await checkAddress(flags.host, flags.port);
-    const loaded = await load(flags, metrics.listener, log);
-    try {
-      const { id } = loaded.checkpoint;
-      metrics.attach({ model: id, stats: () => loaded.engine.stats() });
-      const context = await toContext(loaded, {
-        metrics,
-        log,
-        options: { apiKey: flags.apiKey, maxBodyBytes: flags.maxBody, version },
-      });
-      return await listenUntilSignal(flags, loaded, context, started);
-    } finally {
-      await loaded.close();
-    }
+    await using store = await openDiskStore(flags.data ?? defaultDataDirectory(command.env), log);
+    return await serveFrom(store, flags, command, log);
   } catch (error) {
     log.error(failureText(error, flags));
     return 1;
   }
 }
 
+async function serveFrom(
+  store: Store,
+  flags: ServeFlags,
+  { load, version }: CommandEnvironment,
+  log: Log,
+): Promise<number> {
+  const metrics = createMetrics();
+  const started = performance.now();
+  const loaded = await load(flags, metrics.listener, log);
+  try {
+    metrics.attach({ model: loaded.checkpoint.id, stats: () => loaded.engine.stats() });
+    await using tuning = await startTuning(loaded, store, flags, { log, metrics });
+    const context = await toContext(loaded, {
+      metrics,
+      log,
+      tuning,
+      options: { apiKey: flags.apiKey, maxBodyBytes: flags.maxBody, version },
+    });
+    return await listenUntilSignal(flags, loaded, context, started);
+  } finally {
+    await loaded.close();
+  }
+}
+
+/** Serves what was tuned, and takes up jobs, over a loaded model. */
+export function startTuning(
+  loaded: Loaded,
+  store: Store,
+  flags: Pick<ServeFlags, "trainJobs" | "maxFile">,
+  { log, metrics }: Pick<ServerContext, "log" | "metrics">,
+): Promise<FineTuning> {
+  return FineTuning.start({
+    store,
+    registry: loaded.registry,
+    addFactors: (factors) => loaded.addFactors(factors),
+    backend: loaded.training && backendOf(loaded, loaded.training),
+    model: loaded.checkpoint.id,
+    maxJobs: flags.trainJobs,
+    maxFileBytes: flags.maxFile,
+    log,
+    metrics: metrics.training,
+  });
+}
+
+function backendOf({ checkpoint }: Loaded, training: LoadedTraining): TrainingBackend {
+  const { trainer, maxContext } = training;
+  return {
+    trainer,
+    defaultFactors: () => training.defaultFactors(),
+    reader: (file, signal) => readDatasetInTurns(file, { source: checkpoint, maxContext, signal }),
+  };
+}
+
 /** The routes' context of a loaded model. */
 export async function toContext(
   loaded: Loaded,
-  parts: Pick<ServerContext, "metrics" | "log" | "options">,
+  parts: Pick<ServerContext, "metrics" | "log" | "options" | "tuning">,
 ): Promise<ServerContext> {
   const { checkpoint, engine, registry } = loaded;
   return {
     ...parts,
     engine,
-    adapters: new RegistryCatalog(registry, loaded.directory),
+    adapters: new RegistryCatalog(registry, loaded.directory, parts.tuning?.tuned),
     lifecycle: new Lifecycle(),
     model: {
       id: checkpoint.id,
@@ -132,7 +192,10 @@ async function listenUntilSignal(
   context.log.info(`${signal}: finishing requests, for at most ${grace} s`, {
     running: context.lifecycle.active,
   });
-  const graceful = await server.stop(grace, () => loaded.engine.close());
+  const [graceful] = await Promise.all([
+    server.stop(grace, () => loaded.engine.close()),
+    context.tuning?.stop(),
+  ]);
   context.log.info(graceful ? "stopped" : "stopped, with requests cut short");
   return 0;
 }

@@ -15,6 +15,8 @@ import { type LiveProgress, type TrainingPorts, trainJob } from "./train_job.ts"
 export interface RunnerOptions extends Omit<TrainingPorts, "ledger" | "store"> {
   readonly store: Store;
   readonly reader: ExampleReader;
+  /** The base model's id; jobs of another one wait for it. */
+  readonly model: string;
   /** Jobs that train at once; they share micro-batches. */
   readonly maxJobs: number;
 }
@@ -79,6 +81,10 @@ export class JobRunner {
   async start(): Promise<void> {
     for (const job of await this.#options.store.jobs.all()) {
       if (isFinished(job) || job.status === "paused") continue;
+      if (job.model !== this.#options.model) {
+        this.#options.log.warning(`${job.id} waits for its base model, ${job.model}`);
+        continue;
+      }
       const published = await this.#options.store.models.find(tunedModelName(job));
       if (published !== undefined) {
         const { trainedTokens, resultFiles } = published;

@@ -4,14 +4,16 @@
  * when a job runs, and what an interruption means, is the runner's.
  */
 import type { FactorSet } from "../../adapters/factors.ts";
-import type {
-  CoreTrainer,
-  TrainCheckpoint,
-  TrainProgress,
-  TrainResult,
+import { writeCore, writeFactors } from "../../adapters/format.ts";
+import {
+  type CoreTrainer,
+  DEFAULT_HYPERPARAMETERS,
+  type TrainCheckpoint,
+  type TrainProgress,
+  type TrainResult,
 } from "../../adapters/training.ts";
 import type { Log } from "../log.ts";
-import type { JobRecord, StepMetrics, Store } from "../store/store.ts";
+import type { JobHyperparameters, JobRecord, StepMetrics, Store } from "../store/store.ts";
 import type { Dataset } from "./dataset.ts";
 import { NotBetter } from "./job_failure.ts";
 import type { Journal } from "./journal.ts";
@@ -23,8 +25,8 @@ export interface TrainingPorts {
   readonly store: Pick<Store, "files" | "jobs">;
   readonly tuned: TunedModels;
   readonly ledger: JobLedger;
-  /** A loaded factor set. @throws {RangeError} for an unknown digest. */
-  readonly factorsOf: (digest: string) => FactorSet;
+  /** The factor set of jobs that name none; made when first asked for. */
+  readonly defaultFactors: () => Promise<FactorSet>;
   readonly log: Log;
   /** Hears of tokens trained on, as they are. */
   readonly onTokens: (tokens: number) => void;
@@ -50,15 +52,17 @@ export interface RunningJob {
  *   the trainer throws
  */
 export async function trainJob(running: RunningJob, ports: TrainingPorts): Promise<JobPatch> {
-  const { job, dataset, journal, signal } = running;
+  const { dataset, journal, signal } = running;
+  const factors = await factorsFor(running, ports);
+  const job = await pin(running.job, factors, ports);
   const resume = await ports.store.jobs.progress(job.id);
-  const { factors: digest, ...hyperparameters } = job.hyperparameters;
   const teller = new Teller(running, ports);
+  const { factors: _digest, ...hyperparameters } = job.hyperparameters;
   const result = await ports.trainer.train({
     train: dataset.train,
     valid: dataset.valid,
-    hyperparameters: { ...hyperparameters, seed: job.seed },
-    ...(digest === null ? {} : { factors: ports.factorsOf(digest) }),
+    hyperparameters: { ...hyperparameters, rank: job.hyperparameters.rank, seed: job.seed },
+    factors,
     ...(resume === undefined ? {} : { resume }),
     signal,
     onProgress: (progress) => teller.tell(progress),
@@ -67,6 +71,36 @@ export async function trainJob(running: RunningJob, ports: TrainingPorts): Promi
   await journal.flush();
   signal.throwIfAborted();
   return await conclude(result, running, ports);
+}
+
+async function factorsFor(
+  { job, signal }: RunningJob,
+  { tuned, defaultFactors }: TrainingPorts,
+): Promise<FactorSet> {
+  const { factors } = job.hyperparameters;
+  const found = await (factors === null ? defaultFactors() : tuned.factorsOf(factors));
+  signal.throwIfAborted();
+  return found;
+}
+
+/** The factor set and rank of a job that has begun stay, whatever the default becomes. */
+async function pin(
+  { id, hyperparameters }: JobRecord,
+  factors: FactorSet,
+  { tuned, ledger }: TrainingPorts,
+): Promise<PinnedJob> {
+  await tuned.keepFactors(factors);
+  const { rank } = hyperparameters;
+  const settled = {
+    ...hyperparameters,
+    rank: rank === "auto" ? Math.min(DEFAULT_HYPERPARAMETERS.rank, factors.rank) : rank,
+    factors: factors.digest,
+  };
+  return { ...await ledger.change(id, { hyperparameters: settled }), hyperparameters: settled };
+}
+
+interface PinnedJob extends JobRecord {
+  readonly hyperparameters: JobHyperparameters & { readonly rank: number };
 }
 
 async function saveCheckpoint(
@@ -106,7 +140,7 @@ async function conclude(
   ports: TrainingPorts,
 ): Promise<JobPatch> {
   const { job, journal } = running;
-  const resultFiles = [await writeResults(journal, ports)];
+  const resultFiles = await writeResults(result, journal, ports);
   const { trainedTokens, base, best, refused } = result;
   const figures = `loss ${base.loss.toFixed(3)} → ${best.loss.toFixed(3)}`;
   if (refused !== undefined) {
@@ -131,17 +165,23 @@ async function keepRefused(
   await tuned.addCheckpoint(job, { core, factors }, best.step, metrics);
 }
 
-async function writeResults(journal: Journal, { store }: TrainingPorts): Promise<string> {
-  const bytes = new TextEncoder().encode(journal.csv());
-  const content = (async function* () {
-    yield bytes;
-  })();
-  await using staged = await store.files.stage(content);
-  const { id } = await staged.commit({
-    filename: "step_metrics.csv",
-    purpose: "fine-tune-results",
-  });
-  return id;
+/** The curve, the core and its factor set, as files to download. */
+async function writeResults(
+  { core, factors }: TrainResult,
+  journal: Journal,
+  { store }: TrainingPorts,
+): Promise<string[]> {
+  const contents = [
+    ["step_metrics.csv", new TextEncoder().encode(journal.csv())],
+    ["core.safetensors", writeCore(core)],
+    ["factors.safetensors", writeFactors(factors)],
+  ] as const;
+  const ids: string[] = [];
+  for (const [filename, bytes] of contents) {
+    await using staged = await store.files.stage(ReadableStream.from([bytes]));
+    ids.push((await staged.commit({ filename, purpose: "fine-tune-results" })).id);
+  }
+  return ids;
 }
 
 type Progress<T extends TrainProgress["type"]> = Extract<TrainProgress, { readonly type: T }>;

@@ -65,7 +65,7 @@ export class TunedModels {
     outcome: Outcome,
   ): Promise<string> {
     const { models, registry } = this.#options;
-    await this.#keepFactors(factors);
+    await this.keepFactors(factors);
     const id = tunedModelName(job);
     const name = adapterNameOf(job);
     const latest = registry.resolve(`${job.tenant}/${name}`)?.version ?? 0;
@@ -97,7 +97,7 @@ export class TunedModels {
     metrics: StepMetrics,
   ): Promise<CheckpointRecord> {
     const { jobs } = this.#options;
-    if (factors !== undefined) await this.#keepFactors(factors);
+    if (factors !== undefined) await this.keepFactors(factors);
     const checkpoint: CheckpointRecord = {
       id: newId("ftckpt"),
       jobId: job.id,
@@ -111,6 +111,24 @@ export class TunedModels {
     this.#serveCheckpoint(job, checkpoint);
     await this.#forgetDropped(job);
     return checkpoint;
+  }
+
+  /** Keeps a factor set, and makes it servable. */
+  async keepFactors(factors: FactorSet): Promise<void> {
+    const { models, addFactors } = this.#options;
+    await models.addFactors(factors.digest, writeFactors(factors));
+    if (!this.#isLoaded(factors.digest)) await addFactors(factors);
+  }
+
+  /**
+   * A factor set that is loaded, or was kept; it is loaded then.
+   * @throws {RangeError} for an unknown digest; {TypeError} where it is of another base
+   */
+  async factorsOf(digest: string): Promise<FactorSet> {
+    const { models, registry, addFactors } = this.#options;
+    const file = this.#isLoaded(digest) ? undefined : await models.factors(digest);
+    if (file !== undefined) await addFactors(readFactors(file));
+    return registry.factorsOf(digest);
   }
 
   /** Forgets a published model. Whether there was one. */
@@ -128,10 +146,12 @@ export class TunedModels {
 
   /** Serves again what earlier processes have published; what cannot be is named in the log. */
   async restore(): Promise<void> {
-    const { models, jobs, log } = this.#options;
+    const { models, jobs, registry, log } = this.#options;
     for (const model of await models.all()) {
       await this.#attempt(model.id, async () => {
-        await this.#restoreFactors(model);
+        const { base } = registry.stack;
+        if (model.base !== base) throw new TypeError(`its base is ${model.base}, not ${base}`);
+        await this.factorsOf(model.factors);
         this.#serve(model, readCore(await models.core(model)));
       });
     }
@@ -150,23 +170,6 @@ export class TunedModels {
       const reason = error instanceof Error ? error.message : String(error);
       this.#options.log.warning(`not served: ${id}: ${reason}`);
     }
-  }
-
-  async #keepFactors(factors: FactorSet): Promise<void> {
-    const { models, addFactors } = this.#options;
-    await models.addFactors(factors.digest, writeFactors(factors));
-    if (!this.#isLoaded(factors.digest)) await addFactors(factors);
-  }
-
-  async #restoreFactors({ base, factors: digest }: PublishedModel): Promise<void> {
-    const { models, registry, addFactors } = this.#options;
-    if (base !== registry.stack.base) {
-      throw new TypeError(`its base is ${base}, served is ${registry.stack.base}`);
-    }
-    if (this.#isLoaded(digest)) return;
-    const file = await models.factors(digest);
-    if (file === undefined) throw new RangeError(`its factor set ${digest} is gone`);
-    await addFactors(readFactors(file));
   }
 
   #isLoaded(digest: string): boolean {

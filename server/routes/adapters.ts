@@ -3,6 +3,7 @@ import type { z } from "@hono/zod-openapi";
 import type { LoadedAdapter, ServerContext } from "../context.ts";
 import { type App, post } from "../endpoint.ts";
 import { ApiError, invalid } from "../errors.ts";
+import { TUNED_PREFIX } from "../jobs/names.ts";
 import { findAdapter } from "../model_name.ts";
 import { loadAdapterSchema, unloadAdapterSchema } from "../schema/admin.ts";
 
@@ -26,6 +27,12 @@ export function registerAdapters(app: App, context: ServerContext): void {
     ok: { description: "What was removed, as a sentence.", text: ["text/plain"] },
     errors: [404],
   }, (c, { lora_name: name }) => {
+    if (name.startsWith(TUNED_PREFIX)) {
+      throw invalid(
+        "lora_name",
+        `'${name}' is a tuned model: DELETE /v1/models/${name} removes it.`,
+      );
+    }
     if (findAdapter(context.adapters, name) === undefined) throw notFound(name);
     context.adapters.unload(name);
     return c.text(`Success: LoRA adapter '${name}' removed successfully.`);

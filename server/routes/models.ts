@@ -2,9 +2,15 @@
 import { z } from "@hono/zod-openapi";
 import type { AdapterEntry, ServerContext } from "../context.ts";
 import { type App, type AppContext, get } from "../endpoint.ts";
-import { modelNotFound } from "../errors.ts";
+import { invalid, modelNotFound } from "../errors.ts";
+import type { FineTuning } from "../jobs/fine_tuning.ts";
 import { findAdapter } from "../model_name.ts";
-import { type ModelBody, modelListSchema, modelSchema } from "../schema/admin.ts";
+import {
+  type ModelBody,
+  modelDeletedSchema,
+  modelListSchema,
+  modelSchema,
+} from "../schema/admin.ts";
 
 export function registerModels(app: App, context: ServerContext): void {
   get(app, {
@@ -26,8 +32,27 @@ export function registerModels(app: App, context: ServerContext): void {
     ok: { description: "The model.", json: modelSchema },
     errors: [404],
   }, (c) => one(context, c, c.req.param("model") ?? ""));
+  if (context.tuning !== undefined) registerDelete(app, context, context.tuning);
   app.get("/v1/models/:tenant/:name", (c) => {
     return one(context, c, `${c.req.param("tenant")}/${c.req.param("name")}`);
+  });
+}
+
+function registerDelete(app: App, context: ServerContext, { tuned }: FineTuning): void {
+  get(app, {
+    method: "delete",
+    path: "/v1/models/{model}",
+    tag: "models",
+    summary: "Deletes a tuned model (`ft:…`); requests that already run end with it.",
+    params: z.object({ model: z.string() }),
+    ok: { description: "That it is deleted.", json: modelDeletedSchema },
+    errors: [400, 404],
+  }, async (c) => {
+    const name = c.req.param("model") ?? "";
+    if (await tuned.remove(name)) return c.json({ id: name, object: "model", deleted: true });
+    const known = name === context.model.id || findAdapter(context.adapters, name) !== undefined;
+    if (!known) throw modelNotFound(name);
+    throw invalid("model", `Only tuned models can be deleted, and '${name}' is none.`);
   });
 }
 

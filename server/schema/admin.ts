@@ -23,6 +23,12 @@ export const modelListSchema = z.object({
   data: z.array(modelSchema),
 }).openapi("ModelList");
 
+export const modelDeletedSchema = z.object({
+  id: z.string(),
+  object: z.literal("model"),
+  deleted: z.literal(true),
+}).openapi("ModelDeleted");
+
 export const loadAdapterSchema = z.strictObject({
   lora_name: z.string().min(1).max(256),
   lora_path: z.string().min(1).max(4096).openapi({

@@ -64,9 +64,10 @@ export const JOB_STATUSES = [
 ] as const;
 export type JobStatus = typeof JOB_STATUSES[number];
 
-/** As asked for; "auto" is settled by the trainer. The seed is the job's own field. */
-export interface JobHyperparameters extends Omit<Hyperparameters, "seed"> {
-  /** Digest of the factor set to train for; null = the default one. */
+/** As asked for; "auto" is settled when training starts. The seed is the job's own field. */
+export interface JobHyperparameters extends Omit<Hyperparameters, "seed" | "rank"> {
+  readonly rank: number | "auto";
+  /** Digest of the factor set to train for; null = the default one, until training starts. */
   readonly factors: string | null;
 }
 

@@ -12,7 +12,7 @@ import { stackOf } from "../../adapters/stack.ts";
 import type { ServerContext } from "../../server/context.ts";
 import { createLog } from "../../server/log.ts";
 import { createMetrics } from "../../server/metrics.ts";
-import { type Loaded, toContext } from "../../server/run_server.ts";
+import { type Loaded, type LoadedTraining, toContext } from "../../server/run_server.ts";
 import type { ChatTemplate, DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import { GrammarPool } from "../../src/engine/grammar.ts";
@@ -56,6 +56,7 @@ export interface FakeLoadOptions extends Omit<FakeModelOptions, "vocabSize" | "o
   /** The root of a directory of adapters. */
   readonly directory?: string;
   readonly listener?: EngineListener;
+  readonly training?: LoadedTraining;
 }
 
 export interface FakeLoaded extends Loaded {
@@ -90,6 +91,13 @@ export async function fakeLoad(options: FakeLoadOptions = {}): Promise<FakeLoade
     device: "cpu",
     dtype: "int8",
     maxBatch: options.maxBatch ?? 4,
+    training: options.training,
+    addFactors: (set) => {
+      registry.addFactors(set);
+      const { vocabSize } = new FakeTokenizer();
+      engine.addLane({ factors: set.digest, model: new FakeModel({ ...options, vocabSize }) });
+      return Promise.resolve();
+    },
     close: () => engine.close(),
   };
 }

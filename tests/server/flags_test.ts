@@ -24,6 +24,10 @@ Deno.test("without flags there are the documented defaults", () => {
     coreMemory: undefined,
     maxQueue: 1024,
     maxBody: 8 << 20,
+    maxFile: 512 * 2 ** 20,
+    data: undefined,
+    trainShare: 0.25,
+    trainJobs: 16,
     apiKey: undefined,
     grace: 30,
     logLevel: "info",
@@ -56,8 +60,10 @@ Deno.test("a bad value is one line with the flag, the value and what would be ri
     [["--adaptors", "x"], /Unknown flag '--adaptors'; did you mean '--adapters'\?/],
     [["--zzzzzz"], /Unknown flag '--zzzzzz' See --help/],
     [["serve"], /Unexpected argument 'serve'/],
-    [["--train-share", "0.5"], /--train-share: training is not part/],
-    [["--data=dir"], /--data: training/],
+    [["--train-share", "0"], /--train-share .*'0', .*above 0 and at most 1/],
+    [["--train-share", "1.5"], /--train-share .*'1\.5'/],
+    [["--train-jobs", "0"], /--train-jobs .*'0'/],
+    [["--data"], /--data: it needs a value/],
   ];
   for (const [args, message] of cases) {
     const error = assertThrows(() => parse(args), FlagError);

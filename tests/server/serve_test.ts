@@ -10,8 +10,10 @@ class Child {
   readonly #read: Promise<void>;
 
   constructor(args: readonly string[]) {
+    const data = Deno.makeTempDirSync();
     this.#process = new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", "--no-check", CHILD, ...args],
+      env: { LEMBAS_DATA: data },
       stdout: "piped",
       stderr: "piped",
     }).spawn();

@@ -1,0 +1,127 @@
+/** OpenAI's `/v1/files`: training data up, results down. */
+import { z } from "@hono/zod-openapi";
+import { type App, type AppContext, get, list } from "../endpoint.ts";
+import { ApiError, invalid, shuttingDown, validationError } from "../errors.ts";
+import { fileBody } from "../jobs/bodies.ts";
+import type { FineTuning } from "../jobs/fine_tuning.ts";
+import { isFinished } from "../jobs/ledger.ts";
+import type { Lifecycle } from "../lifecycle.ts";
+import {
+  fileDeletedSchema,
+  fileListSchema,
+  fileQuerySchema,
+  fileSchema,
+  uploadFieldsSchema,
+  uploadFormSchema,
+} from "../schema/files.ts";
+import type { FileRecord } from "../store/store.ts";
+import { readUpload } from "../upload.ts";
+import { pageIn } from "./paging.ts";
+
+const TAG = "files";
+const MAX_LISTED = 10_000;
+const params = z.object({ file_id: z.string() });
+
+export function registerFiles(app: App, tuning: FineTuning, lifecycle: Lifecycle): void {
+  get(app, {
+    method: "post",
+    path: "/v1/files",
+    tag: TAG,
+    summary: "Uploads a file for fine-tuning; jobs validate it.",
+    form: uploadFormSchema,
+    ok: { description: "The file.", json: fileSchema },
+    errors: [503],
+  }, async (c) => {
+    if (lifecycle.draining) throw shuttingDown();
+    return c.json(fileBody(await upload(c, tuning)));
+  });
+  list(app, {
+    method: "get",
+    path: "/v1/files",
+    tag: TAG,
+    summary: "Lists files, newest first.",
+    query: fileQuerySchema,
+    ok: { description: "A page of files.", json: fileListSchema },
+  }, async (c, { purpose, after, limit = MAX_LISTED, order = "desc" }) => {
+    const { items, hasMore } = await pageIn(() =>
+      tuning.files.list({ purpose, after, limit, order })
+    );
+    return c.json({
+      object: "list",
+      data: items.map(fileBody),
+      first_id: items[0]?.id ?? null,
+      last_id: items.at(-1)?.id ?? null,
+      has_more: hasMore,
+    });
+  });
+  registerOne(app, tuning);
+}
+
+function registerOne(app: App, tuning: FineTuning): void {
+  get(app, {
+    method: "get",
+    path: "/v1/files/{file_id}",
+    tag: TAG,
+    summary: "Describes one file.",
+    params,
+    ok: { description: "The file.", json: fileSchema },
+    errors: [404],
+  }, async (c) => c.json(fileBody(await find(c, tuning))));
+  get(app, {
+    method: "get",
+    path: "/v1/files/{file_id}/content",
+    tag: TAG,
+    summary: "The file's content.",
+    params,
+    ok: { description: "The content, as it is.", text: ["application/octet-stream"] },
+    errors: [404],
+  }, async (c) => await content(await find(c, tuning), tuning));
+  get(app, {
+    method: "delete",
+    path: "/v1/files/{file_id}",
+    tag: TAG,
+    summary: "Deletes a file that no job under way needs.",
+    params,
+    ok: { description: "That it is deleted.", json: fileDeletedSchema },
+    errors: [404, 409],
+  }, async (c) => {
+    const { id } = await find(c, tuning);
+    await refuseInUse(id, tuning);
+    await tuning.files.remove(id);
+    return c.json({ id, object: "file", deleted: true });
+  });
+}
+
+async function upload(c: AppContext, { files, maxFileBytes }: FineTuning): Promise<FileRecord> {
+  const receive = (content: AsyncIterable<Uint8Array>) => files.stage(content);
+  const { file, filename, fields } = await readUpload(c.req.raw, maxFileBytes, receive);
+  await using staged = file;
+  const result = uploadFieldsSchema.safeParse(fields, { reportInput: true });
+  if (!result.success) throw validationError(result.error.issues);
+  if (staged.bytes === 0) throw invalid("file", "The file is empty.");
+  return await staged.commit({ filename: filename.slice(0, 255), purpose: result.data.purpose });
+}
+
+async function find(c: AppContext, { files }: FineTuning): Promise<FileRecord> {
+  const id = c.req.param("file_id") ?? "";
+  const file = await files.find(id);
+  if (file !== undefined) return file;
+  throw new ApiError(404, `No such File object: ${id.slice(0, 80)}`, { param: "id" });
+}
+
+async function content({ id, bytes }: FileRecord, { files }: FineTuning): Promise<Response> {
+  return new Response(await files.open(id), {
+    headers: { "content-type": "application/octet-stream", "content-length": String(bytes) },
+  });
+}
+
+async function refuseInUse(id: string, { jobs }: FineTuning): Promise<void> {
+  const user = (await jobs.all()).find((job) =>
+    !isFinished(job) && (job.trainingFile === id || job.validationFile === id)
+  );
+  if (user === undefined) return;
+  throw new ApiError(409, `Cannot delete ${id}: job ${user.id} (${user.status}) needs it.`, {
+    param: "id",
+    code: "file_in_use",
+  });
+}
