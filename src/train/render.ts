@@ -52,8 +52,8 @@ export class RecordRenderer {
     if (rows.length > 1) {
       this.#warnings.add(
         record.line,
-        "the chat template renders earlier turns anew for each answer: " +
-          "such conversations become several rows",
+        "a later prompt does not begin with the tokens of the turns before it: " +
+          "its answer becomes a row of its own",
       );
     }
     return rows;
