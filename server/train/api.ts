@@ -62,11 +62,11 @@ export class TrainingApi {
     return base.id;
   }
 
-  /** Sends a file; returns its id. */
-  async upload(path: string): Promise<string> {
+  /** Sends a training file; returns its id. */
+  async upload(filename: string, content: Uint8Array<ArrayBuffer>): Promise<string> {
     const form = new FormData();
     form.set("purpose", "fine-tune");
-    form.set("file", new Blob([await Deno.readFile(path)]), path.split("/").at(-1) ?? path);
+    form.set("file", new Blob([content]), filename);
     const file = await this.#json<{ readonly id: string }>("/v1/files", { body: form });
     return file.id;
   }

@@ -16,7 +16,7 @@ export interface LoadedData {
 
 /** @throws {TypeError} naming the file, and the lines that are broken. */
 export async function loadData(path: string, options: DatasetOptions): Promise<LoadedData> {
-  const bytes = await readFile(path);
+  const bytes = await readData(path);
   try {
     const { examples, warnings } = readDataset(bytes, options);
     const file = { file: path, sha256: await sha256(bytes), ...countsOf(examples) };
@@ -60,7 +60,8 @@ export function countsText({ rows, tokens, lossTokens }: ReturnType<typeof count
   } of them with loss`;
 }
 
-async function readFile(path: string): Promise<Uint8Array<ArrayBuffer>> {
+/** A file's bytes. @throws {TypeError} naming the path and what is wrong with it. */
+export async function readData(path: string): Promise<Uint8Array<ArrayBuffer>> {
   try {
     return await Deno.readFile(path);
   } catch (error) {

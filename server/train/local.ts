@@ -9,7 +9,7 @@ import type { DatasetOptions } from "../../src/train/dataset.ts";
 import type { OpenedTrainer, TrainBase } from "./base.ts";
 import type { TrainEnvironment } from "./command.ts";
 import { curveSvg } from "./curve.ts";
-import { countsText, dataOptions, loadData, type LoadedData } from "./data.ts";
+import { countsText, dataOptions, loadData, type LoadedData, readData } from "./data.ts";
 import type { PlannedRun, TrainFlags } from "./flags.ts";
 import { History } from "./history.ts";
 import { settleRank, variantLabel } from "./hyperparameters.ts";
@@ -77,8 +77,9 @@ async function planRuns(flags: TrainFlags): Promise<Plan[]> {
 }
 
 async function loadFactors(path: string): Promise<FactorSet> {
+  const bytes = await readData(path);
   try {
-    return readFactors(await Deno.readFile(path));
+    return readFactors(bytes);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new TypeError(`Cannot use --factors ${path}: ${reason}`, { cause: error });

@@ -144,6 +144,10 @@ export class TrainDisplay {
   }
 
   #step(state: RunState, progress: Of<"step">): void {
+    // a run that is watched from outside may never tell its start
+    if (state.last === undefined && state.steps === 0) state.before = progress.step - 1;
+    this.#began ??= this.#now();
+    state.steps = progress.steps;
     state.step = progress.step;
     state.last = progress;
     state.ended = progress.step >= progress.steps;

@@ -9,6 +9,7 @@ import { writeAtomically } from "../../src/checkpoint/cache.ts";
 import { type RemoteEvent, type RemoteJob, TrainingApi } from "./api.ts";
 import type { TrainEnvironment } from "./command.ts";
 import { curveSvg, type Point } from "./curve.ts";
+import { readData } from "./data.ts";
 import type { TrainFlags, Where } from "./flags.ts";
 import type { AskedHyperparameters } from "./hyperparameters.ts";
 import { Interrupts } from "./interrupt.ts";
@@ -53,14 +54,21 @@ async function jobBody(flags: TrainFlags, api: TrainingApi): Promise<Record<stri
   const { data, valid, tenant, name } = flags;
   const [run] = flags.runs;
   if (run === undefined) throw new TypeError("internal: a command has at least one run");
-  const model = await api.baseModel();
+  const files = [data, ...(valid === undefined ? [] : [valid])];
+  const contents = await Promise.all(files.map(readData));
   const factors = flags.factors === undefined
     ? undefined
-    : readFactors(await Deno.readFile(flags.factors)).digest;
+    : readFactors(await readData(flags.factors)).digest;
+  const model = await api.baseModel();
+  const ids: string[] = [];
+  for (const [i, content] of contents.entries()) {
+    ids.push(await api.upload(files[i]?.split("/").at(-1) ?? "data.jsonl", content));
+  }
+  const [trainingFile, validationFile] = ids;
   return {
     model,
-    training_file: await api.upload(data),
-    ...(valid === undefined ? {} : { validation_file: await api.upload(valid) }),
+    training_file: trainingFile,
+    ...(validationFile === undefined ? {} : { validation_file: validationFile }),
     suffix: name,
     tenant,
     seed: run.hyperparameters.seed,

@@ -22,8 +22,8 @@ const DIGEST = "b".repeat(64);
 const BASE: Evaluation = { loss: 2.5, accuracy: 0.25 };
 
 export interface FakeTrainerOptions {
-  /** Awaited before each step, from 1. */
-  readonly pace?: (step: number) => Promise<void>;
+  /** Awaited before each step, from 1; given what ends the run. */
+  readonly pace?: (step: number, signal: AbortSignal | undefined) => Promise<void>;
   /** Why the gate refuses what comes out. */
   readonly refuses?: (request: TrainRequest) => string | undefined;
   /** Why a run breaks. */
@@ -95,7 +95,7 @@ interface State {
   best: Evaluation & { step: number };
 }
 
-class FakeTrainer implements CoreTrainer {
+export class FakeTrainer implements CoreTrainer {
   readonly #options: FakeTrainerOptions;
 
   constructor(options: FakeTrainerOptions) {
@@ -121,7 +121,7 @@ class FakeTrainer implements CoreTrainer {
         evaluation: state.best,
       });
     while (state.step < steps) {
-      await this.#options.pace?.(state.step + 1);
+      await this.#options.pace?.(state.step + 1, request.signal);
       if (request.signal?.aborted) {
         await save();
         throw request.signal.reason;
