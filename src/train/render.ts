@@ -7,6 +7,7 @@ import type { ChatMessage, Checkpoint } from "../checkpoint/checkpoint.ts";
 import { BrokenLine, shown, type WarningList } from "./faults.ts";
 import type { TrainRecord } from "./jsonl.ts";
 import type { TrainMessage } from "./messages.ts";
+import { type Encode, SectionEncoder } from "./sections.ts";
 
 /** What of a checkpoint rendering needs. */
 export type TextSource = Pick<Checkpoint, "id" | "config" | "tokenizer" | "chatTemplate">;
@@ -22,12 +23,14 @@ export class RecordRenderer {
   readonly #source: TextSource;
   readonly #warnings: WarningList;
   readonly #ends: ReadonlySet<number>;
+  readonly #sections: SectionEncoder;
 
   /** @param warnings hears of answers without an end, or split conversations */
   constructor(source: TextSource, warnings: WarningList) {
     this.#source = source;
     this.#warnings = warnings;
     this.#ends = new Set(source.config.eosTokenIds);
+    this.#sections = new SectionEncoder(source.tokenizer);
   }
 
   /**
@@ -61,9 +64,10 @@ export class RecordRenderer {
 
   #conversation(line: number, messages: readonly TrainMessage[]): readonly Row[] {
     const rows: Row[] = [];
+    const encode = this.#encoderOf(messages);
     for (const [i, { weight }] of messages.entries()) {
       if (weight === 0) continue;
-      const { prompt, answer } = this.#answer(messages.slice(0, i + 1).map(messageOf));
+      const { prompt, answer } = this.#answer(messages.slice(0, i + 1).map(messageOf), encode);
       const row = rows.at(-1);
       const goesOn = row !== undefined && startsWith(prompt, row.tokens);
       const into = goesOn ? row : { tokens: [], weights: [] };
@@ -74,8 +78,17 @@ export class RecordRenderer {
     return rows;
   }
 
+  /** Beginnings of a conversation share most of their text. */
+  #encoderOf(messages: readonly TrainMessage[]): Encode {
+    const answers = messages.filter(({ weight }) => weight > 0).length;
+    if (answers < 2) return this.#sections.plain;
+    return this.#sections.sharing(
+      this.#apply(messages.map(messageOf), { addGenerationPrompt: false }),
+    );
+  }
+
   /** The last message's tokens, and those of the prompt that it answers. */
-  #answer(messages: readonly ChatMessage[]): Continuation {
+  #answer(messages: readonly ChatMessage[], encode: Encode): Continuation {
     const at = `messages[${messages.length - 1}]`;
     if (messages.length === 1) {
       throw new BrokenLine(`${at} is the assistant's, but there is nothing before it to answer`);
@@ -83,7 +96,7 @@ export class RecordRenderer {
     const prompt = this.#apply(messages.slice(0, -1), { addGenerationPrompt: true });
     const whole = this.#apply(messages, { addGenerationPrompt: false });
     if (!whole.startsWith(prompt)) throw notAnAnswer(at, prompt, whole);
-    return this.#continuation(at, prompt, whole, { addSpecialTokens: false });
+    return this.#continuation(at, prompt, whole, encode);
   }
 
   #apply(
@@ -125,9 +138,8 @@ export class RecordRenderer {
   }
 
   #completion({ line, prompt, completion }: TrainRecord & { type: "completion" }): Row {
-    const continued = this.#continuation("completion", prompt, prompt + completion, {
-      addSpecialTokens: true,
-    });
+    const encode: Encode = (text) => this.#source.tokenizer.encode(text);
+    const continued = this.#continuation("completion", prompt, prompt + completion, encode);
     const row: Row = { tokens: [], weights: [] };
     append(row, continued.prompt, 0);
     append(row, continued.answer, 1);
@@ -143,18 +155,12 @@ export class RecordRenderer {
    * what the whole text has after them where it begins with them, else (a token would reach across
    * the border, as "\n" and "\n\nYes" in one) the rest by itself.
    */
-  #continuation(
-    at: string,
-    prompt: string,
-    whole: string,
-    options: { readonly addSpecialTokens: boolean },
-  ): Continuation {
-    const { tokenizer } = this.#source;
-    const before = tokenizer.encode(prompt, options);
-    const all = tokenizer.encode(whole, options);
+  #continuation(at: string, prompt: string, whole: string, encode: Encode): Continuation {
+    const before = encode(prompt);
+    const all = encode(whole);
     if (startsWith(all, before)) return { prompt: before, answer: all.slice(before.length) };
-    const rest = tokenizer.encode(whole.slice(prompt.length), { addSpecialTokens: false });
-    const text = (ids: readonly number[]): string => tokenizer.decode(ids);
+    const rest = this.#sections.plain(whole.slice(prompt.length));
+    const text = (ids: readonly number[]): string => this.#source.tokenizer.decode(ids);
     if (text([...before, ...rest]) === text(all)) return { prompt: before, answer: rest };
     throw new BrokenLine(
       `${at} cannot be told from its prompt: by itself, ` +
