@@ -89,6 +89,7 @@ function receiveFile<T extends AsyncDisposable>(
   parser.on("file", (_name: string, content: BusboyFileStream, given: string | undefined) => {
     stream = content;
     filename = given ?? filename;
+    content.on("error", () => {}); // whoever reads it meets it; afterwards no one needs to
     file = receive(bounded(content, limit));
     file.catch(reject);
   });

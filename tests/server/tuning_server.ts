@@ -1,0 +1,174 @@
+/**
+ * A listening server that fine-tunes: the real store, runner and trainer over a model whose
+ * gradients are closed formulas, and the engine over the fake model. It can be stopped and started
+ * again on the same directory.
+ */
+import OpenAI from "openai";
+import { SharedCoreTrainer } from "../../adapters/core_trainer.ts";
+import type { FactorSet } from "../../adapters/factors.ts";
+import { createApp } from "../../server/app.ts";
+import type { FineTuning } from "../../server/jobs/fine_tuning.ts";
+import { createLog } from "../../server/log.ts";
+import { createMetrics } from "../../server/metrics.ts";
+import { type LoadedTraining, startTuning, toContext } from "../../server/run_server.ts";
+import { listen } from "../../server/serve.ts";
+import { openDiskStore } from "../../server/store/disk.ts";
+import type { Store } from "../../server/store/store.ts";
+import type { Example, GradientModel, MicroBatch } from "../../src/train/model.ts";
+import { FakeGradientModel, VOCABULARY } from "../fakes/gradient_model.ts";
+import { fakeLoad, type FakeLoaded } from "./engine_context.ts";
+
+/** A file of prompts and completions; each of the fake's steps takes four of them. */
+export const ROWS = rowsOf(24);
+
+export function rowsOf(count: number): string {
+  return Array.from({ length: count }, (_, i) => {
+    const [prompt, completion] = [`row ${i % 7} is`, ` ${"abcdefgh"[i % 8]}${"xyz"[i % 3]}.`];
+    return JSON.stringify({ prompt, completion }) + "\n";
+  }).join("");
+}
+
+export interface TrainingOptions {
+  /** Awaited before each micro-batch. */
+  readonly pace?: (() => Promise<void> | void) | undefined;
+  /** Gradients point the wrong way, so that every step makes it worse. */
+  readonly contrary?: boolean;
+}
+
+/** The real trainer over closed formulas. */
+export function fakeTraining(
+  factors: () => FactorSet,
+  { pace, contrary = false }: TrainingOptions = {},
+): LoadedTraining {
+  const open = (set: FactorSet) => {
+    const inner = new FakeGradientModel({
+      maxTokens: 256,
+      maxContext: 128,
+      table: ({ rank }) => set.layers * set.modules.length * rank ** 2,
+      before: async () => await pace?.(),
+    });
+    return Promise.resolve(folded(inner, contrary ? -1 : 1));
+  };
+  return {
+    trainer: new SharedCoreTrainer({
+      models: { core: open, lotr: open },
+      defaultFactors: () => Promise.resolve(factors()),
+    }),
+    maxContext: 128,
+    defaultFactors: () => Promise.resolve(factors()),
+  };
+}
+
+/** Any tokens as those of the fake's small vocabulary. */
+function folded(inner: FakeGradientModel, sign: number): GradientModel {
+  const fold = ({ rows, trainables }: MicroBatch): MicroBatch => ({
+    trainables,
+    rows: rows.map(({ example, trainable }) => ({ example: foldRow(example), trainable })),
+  });
+  return {
+    maxTokens: inner.maxTokens,
+    maxContext: inner.maxContext,
+    losses: (batch, signal) => inner.losses(fold(batch), signal),
+    gradients: async (batch, signal) => {
+      const { rows, gradients } = await inner.gradients(fold(batch), signal);
+      return { rows, gradients: gradients.map((one) => one.map((value) => sign * value)) };
+    },
+    release: () => inner.release(),
+  };
+}
+
+function foldRow(example: Example): Example {
+  return { ...example, tokens: example.tokens.map((token) => token % VOCABULARY) };
+}
+
+export interface TuningServer {
+  readonly client: OpenAI;
+  readonly url: string;
+  readonly loaded: FakeLoaded;
+  readonly store: Store;
+  readonly tuning: FineTuning;
+  readonly lines: readonly string[];
+  stop(): Promise<void>;
+}
+
+export interface ServerOptions extends TrainingOptions {
+  /** Where it keeps its data. */
+  readonly data: string;
+  readonly maxJobs?: number;
+  readonly maxFile?: number;
+  /** Of adapters, scanned at the start. */
+  readonly serveOnly?: boolean;
+}
+
+export async function startServer(options: ServerOptions): Promise<TuningServer> {
+  const lines: string[] = [];
+  const log = createLog("info", (line) => lines.push(line));
+  const store = await openDiskStore(options.data, log);
+  const metrics = createMetrics();
+  const base = await fakeLoad({ listener: metrics.listener });
+  const training = options.serveOnly ? undefined : fakeTraining(() => base.factors, options);
+  const loaded: FakeLoaded = { ...base, training };
+  metrics.attach({ model: "tiny", stats: () => loaded.engine.stats() });
+  const flags = { trainJobs: options.maxJobs ?? 4, maxFile: options.maxFile ?? 1 << 20 };
+  const tuning = await startTuning(loaded, store, flags, { log, metrics });
+  const context = await toContext(loaded, {
+    metrics,
+    log,
+    tuning,
+    options: { apiKey: undefined, maxBodyBytes: 1 << 20, version: "0.0.0" },
+  });
+  const { fetch } = createApp(context);
+  const server = await listen({ host: "127.0.0.1", port: 0, fetch }, context.lifecycle);
+  const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", maxRetries: 0 });
+  return {
+    client,
+    url: server.url,
+    loaded,
+    store,
+    tuning,
+    lines,
+    stop: async () => {
+      await Promise.all([server.stop(5, () => loaded.engine.close()), tuning.stop()]);
+      await loaded.close();
+      await store[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** Runs `body` with a server on a directory of its own. */
+export async function withServer(
+  body: (server: TuningServer, data: string) => Promise<void>,
+  options: Omit<ServerOptions, "data"> = {},
+): Promise<void> {
+  const data = await Deno.makeTempDir();
+  try {
+    const server = await startServer({ ...options, data });
+    try {
+      await body(server, data);
+    } finally {
+      await server.stop();
+    }
+  } finally {
+    await Deno.remove(data, { recursive: true });
+  }
+}
+
+/** Uploads rows; returns the file's id. */
+export async function upload(client: OpenAI, rows = ROWS, name = "rows.jsonl"): Promise<string> {
+  const file = new File([rows], name);
+  return (await client.files.create({ file, purpose: "fine-tune" })).id;
+}
+
+type Job = OpenAI.FineTuning.Jobs.FineTuningJob;
+
+/** Asks until a job's status is one of these. */
+export async function until(client: OpenAI, id: string, ...statuses: string[]): Promise<Job> {
+  while (true) {
+    const job = await client.fineTuning.jobs.retrieve(id);
+    if (statuses.includes(job.status)) return job;
+    if (["succeeded", "failed", "cancelled"].includes(job.status)) {
+      throw new Error(`${id} is ${job.status}: ${JSON.stringify(job.error)}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
