@@ -202,7 +202,37 @@ Deno.test("a checkpoint holds a servable core, and the evaluation where there wa
   const best = checkpoints.find(({ step }) => step === result.best.step);
   assertEquals(best?.core.digest, result.core.digest);
   assertEquals(best?.evaluation?.loss, result.best.loss);
-  assert(checkpoints.some(({ evaluation }) => evaluation === undefined));
+  // 15 steps an epoch are evaluated after 8 and 15; a checkpoint comes after 4 others as well.
+  const evaluated = checkpoints.map(({ step, evaluation }) => [step, evaluation !== undefined]);
+  assertEquals(evaluated.slice(0, 6), [
+    ...[[4, false], [8, true], [12, false], [15, true], [19, false], [23, true]],
+  ]);
+});
+
+Deno.test("speed counts the tokens of this run alone", async () => {
+  const { checkpoints } = await checkpointsOf(requestOf());
+  const { bytes: resume, step: done } = checkpoints[5];
+  let clock = 0;
+  const model = new FakeGradientModel();
+  const open = () => Promise.resolve(model);
+  const trainer = new SharedCoreTrainer({
+    models: { core: open, lotr: open },
+    defaultFactors: () => Promise.resolve(FACTORS),
+    now: () => clock,
+  });
+  const before: number[] = [];
+  await trainer.train(requestOf({
+    resume,
+    onProgress: (event) => {
+      if (event.type === "step") {
+        before.push(event.tokens - event.tokensPerSecond * clock / 1000);
+        assertEquals(event.step, done + before.length);
+      }
+      clock += 1000;
+    },
+  }));
+  assertGreater(before[0], 0);
+  for (const tokens of before) assertAlmostEquals(tokens, before[0], 1e-6);
 });
 
 Deno.test("an aborted job writes a checkpoint that ends with the identical core", async () => {

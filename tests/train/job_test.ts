@@ -182,6 +182,15 @@ Deno.test("a job that keeps diverging fails where it was never better than the b
   assert(error.message.includes("multiplier may help"), error.message);
 });
 
+Deno.test("a job that keeps diverging fails where its best is no better than the base", () => {
+  const run = byHand(planOf({ epochs: 9 }));
+  answer(run, 2);
+  while (run.kind === "step") answer(run, 2);
+  answer(run, 2.1);
+  for (let i = 0; i < MOST_ROLLBACKS; i++) answer(run, NaN);
+  assertThrows(() => answer(run, NaN), DivergedError);
+});
+
 Deno.test("a job that keeps diverging keeps its best where that is better than the base", () => {
   const run = byHand(planOf({ epochs: 9 }));
   answer(run, 2);

@@ -1,7 +1,7 @@
 /** Many jobs over one model: shared equals alone, resuming is exact, failures stay where they are. */
 import { assert, assertEquals, assertGreater, assertLess, assertRejects } from "@std/assert";
 import type { JobPlan, JobState } from "../../src/train/job.ts";
-import type { MicroBatch } from "../../src/train/model.ts";
+import type { Example, MicroBatch } from "../../src/train/model.ts";
 import { streamKey, uniformOf } from "../../src/train/random.ts";
 import { Trainer } from "../../src/train/trainer.ts";
 import { fakeExamples, FakeGradientModel } from "../fakes/gradient_model.ts";
@@ -178,23 +178,46 @@ Deno.test("an aborted job writes its last whole step, and going on from it gives
   }
 });
 
+Deno.test("an abort in the midst of a micro-batch writes the last whole step", async () => {
+  const plan = planOf();
+  const stop = new AbortController();
+  let [runs, last] = [0, 0];
+  const model = new FakeGradientModel({
+    before: (_, kind) => {
+      if (kind === "gradients" && ++runs === 4) stop.abort();
+    },
+  });
+  const onState = ({ step }: JobState) => Promise.resolve(void (last = step));
+  const job = trainerOf(model).run(plan, { signal: stop.signal, onState });
+  await assertRejects(() => job, DOMException);
+  assertEquals([runs, last], [4, 3]);
+});
+
 Deno.test("an abort ends a shared micro-batch only where all of its jobs abort", async () => {
   for (const aborting of [[0], [0, 1]]) {
     const stops = [new AbortController(), new AbortController()];
-    let started = 0;
+    const plans = [planOf({ seed: 0 }), planOf({ seed: 1 })];
+    const trained: Example[] = [];
+    let shared = 0;
     const model = new FakeGradientModel({
-      before: ({ trainables }, kind) => {
-        if (trainables.length < 2 || kind === "losses") return;
-        started++;
+      before: ({ trainables, rows }, kind) => {
+        if (kind === "losses") return;
+        trained.push(...rows.map(({ example }) => example));
+        if (trainables.length < 2) return;
+        shared++;
         for (const i of aborting) stops[i].abort();
       },
     });
     const trainer = trainerOf(model);
-    const jobs = stops.map(({ signal }, seed) => trainer.run(planOf({ seed }), { signal }));
+    const jobs = plans.map((plan, i) => trainer.run(plan, { signal: stops[i].signal }));
     await assertRejects(() => jobs[0], DOMException);
     if (aborting.length === 2) await assertRejects(() => jobs[1], DOMException);
-    else assertClose(await jobs[1], (await runAlone(planOf({ seed: 1 }))).state);
-    assertEquals([started, trainer.running], [1, 0]);
+    else {
+      assertClose(await jobs[1], (await runAlone(plans[1])).state);
+      const own = trained.filter((example) => plans[1].train.includes(example));
+      assertEquals(own.length, 2 * plans[1].train.length, "a row was run in vain");
+    }
+    assertEquals([shared, trainer.running], [1, 0]);
   }
 });
 
@@ -274,6 +297,27 @@ Deno.test("a job of long rows takes no more than its share beside one of short r
   await first;
   assertGreater(shares.length, 1);
   for (const share of shares) assert(share > 0.5 && share < 2, `${shares}`);
+});
+
+Deno.test("a job that comes late does not hold up the others until it has caught up", async () => {
+  const [early, late] = [planOf({ epochs: 6 }), planOf({ seed: 4 })];
+  // Rows hardly ever fit together, so that each turn is one job's.
+  const model = new FakeGradientModel({ maxTokens: 12 });
+  const trainer = trainerOf(model);
+  let other: Promise<JobState> | undefined;
+  let joined = 0;
+  await trainer.run(early, {
+    onEvent: (event) => {
+      if (event.type !== "step" || event.step !== 24) return;
+      joined = model.batches.length;
+      other = trainer.run(late);
+    },
+  });
+  const next = model.batches.slice(joined, joined + 20).flatMap(({ rows }) => rows);
+  const rows = new Set([...early.train, ...early.evaluated]);
+  const own = next.filter(({ example }) => rows.has(example)).length;
+  assert(own > 5 && own < next.length - 5, `${own} of ${next.length} rows`);
+  await other;
 });
 
 Deno.test("rows too long or without loss are refused by their line", async () => {
