@@ -1,3 +1,4 @@
+// deno-lint-ignore-file camelcase -- names of the wire format
 /** The openai client fine-tunes: files up, jobs, events, checkpoints, and the model at the end. */
 import {
   assert,

@@ -1,57 +1,11 @@
 /** The command's life in a process of its own: start, signals, exit codes. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { ServerProcess } from "./server_process.ts";
 
-const CHILD = new URL("./serve_child.ts", import.meta.url).pathname;
-
-class Child {
-  readonly #process: Deno.ChildProcess;
-  readonly #lines: string[] = [];
-  #waiters: (() => void)[] = [];
-  readonly #read: Promise<void>;
-
+/** The command over a model without weights. */
+class Child extends ServerProcess {
   constructor(args: readonly string[]) {
-    const data = Deno.makeTempDirSync();
-    this.#process = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--no-check", CHILD, ...args],
-      env: { LEMBAS_DATA: data },
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
-    this.#read = this.#pump();
-  }
-
-  async #pump(): Promise<void> {
-    let rest = "";
-    for await (const text of this.#process.stderr.pipeThrough(new TextDecoderStream())) {
-      const lines = (rest + text).split("\n");
-      rest = lines.pop() ?? "";
-      this.#lines.push(...lines);
-      for (const wake of this.#waiters.splice(0)) wake();
-    }
-  }
-
-  /** The first line of stderr that matches. */
-  async line(pattern: RegExp): Promise<string> {
-    while (true) {
-      const found = this.#lines.find((line) => pattern.test(line));
-      if (found !== undefined) return found;
-      await new Promise<void>((resolve) => this.#waiters.push(resolve));
-    }
-  }
-
-  async url(): Promise<string> {
-    return /http:\S+(?=\/v1)/.exec(await this.line(/serving http/))?.[0] ?? "";
-  }
-
-  kill(signal: Deno.Signal): void {
-    this.#process.kill(signal);
-  }
-
-  async ended(): Promise<{ code: number; stdout: string; lines: readonly string[] }> {
-    const stdout = await new Response(this.#process.stdout).text();
-    const { code } = await this.#process.status;
-    await this.#read;
-    return { code, stdout, lines: this.#lines };
+    super(new URL("./serve_child.ts", import.meta.url), { args });
   }
 }
 
