@@ -8,6 +8,7 @@ import type { Example } from "../src/train/model.ts";
 import { SITE_OF } from "../src/models/hook.ts";
 import { type MakerOptions, settle, type Settled } from "./assemble.ts";
 import type { FactorSet } from "./factors.ts";
+import { factorsOnThread } from "./factors_thread.ts";
 import { type Dense, dense, scaled } from "./linalg.ts";
 import { tuckerFactors, TuckerSums } from "./tucker.ts";
 
@@ -32,12 +33,10 @@ export interface GradientFactors {
   readonly factors: FactorSet;
   /** Share of the normalised gradients' energy that each basis holds, by `A.site` and `B.module`. */
   readonly shares: ReadonlyMap<string, number>;
-  /** The gradients, for reports: see `capturedEnergy`. */
-  readonly gradients: readonly LinearMatrix[];
 }
 
 /**
- * Factors of the first-step gradients over the examples.
+ * Factors of the first-step gradients over the examples; the event loop stays free.
  *
  * @throws {RangeError} for a rank that is not possible
  * @throws {TypeError} where there is no example, or a gradient is missing, zero or not finite
@@ -55,8 +54,7 @@ export async function gradientFactors(options: GradientOptions): Promise<Gradien
     onProgress: (done, total) => progress({ phase: "gradients", done, total, what: "tokens" }),
     signal,
   });
-  signal?.throwIfAborted();
-  return { ...factorsOfGradients(settled, gradients, progress), gradients };
+  return await factorsOnThread({ settled, gradients }, { progress, signal });
 }
 
 /**
@@ -69,7 +67,7 @@ export function factorsOfGradients(
   options: MakerOptions,
   gradients: readonly LinearMatrix[],
   progress: (progress: MakerProgress) => void = () => {},
-): Pick<GradientFactors, "factors" | "shares"> {
+): GradientFactors {
   const settled = settle(options);
   const sums = new TuckerSums(settled.stack, settled.modules);
   const shares = new Map<string, number>();

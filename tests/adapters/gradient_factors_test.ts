@@ -80,6 +80,16 @@ Deno.test("gradients that are missing, zero or not finite are refused by layer a
   }
 });
 
+Deno.test("what is wrong with a gradient is told across threads in the same words", async () => {
+  const [, ...rest] = gradientsWithin(randomFactors({ stack: STACK, rank: 2 }));
+  const source = new Gradients(rest);
+  await assertRejects(
+    () => gradientFactors({ stack: STACK, rank: 2, source, examples: EXAMPLES }),
+    TypeError,
+    "no gradient of layer 0 q_proj",
+  );
+});
+
 Deno.test("an empty calibration text and an aborted signal stop the maker", async () => {
   const source = new Gradients(gradientsWithin(randomFactors({ stack: STACK, rank: 2 })));
   await assertRejects(
