@@ -91,6 +91,10 @@ export class GraphBuilder {
     return out;
   }
 
+  get inputs(): readonly Value[] {
+    return this.#inputs;
+  }
+
   /** What was added so far, in order. */
   get nodes(): readonly Node[] {
     return this.#nodes;

@@ -186,18 +186,20 @@ function quantisedActivations(
 ): { readonly q: string; readonly scale: string } {
   const { writer } = context;
   const name = context.name(x);
-  const q = context.once(`${name}.q`, (to) => {
+  const q = context.once(`${name}.u8`, (to) => {
     const step = writer.constant("float.1/127", "float32", [], new Float32Array([1 / 127]));
     const axis = context.int64("int64.1", [1]);
-    writer.node("Abs", [name], `${name}.abs`);
-    writer.node("ReduceMax", [`${name}.abs`, axis], `${name}.max`, { attributes: { keepdims: 1 } });
-    writer.node("Mul", [`${name}.max`, step], `${name}.scale`);
+    writer.node("Abs", [name], `${name}.u8.abs`);
+    writer.node("ReduceMax", [`${name}.u8.abs`, axis], `${name}.u8.max`, {
+      attributes: { keepdims: 1 },
+    });
+    writer.node("Mul", [`${name}.u8.max`, step], `${name}.u8.scale`);
     // A block as long as the row: the per-axis form is slower and wants the scales once more as [T].
-    writer.node("QuantizeLinear", [name, `${name}.scale`, zeroPoints(context, x)], to, {
+    writer.node("QuantizeLinear", [name, `${name}.u8.scale`, zeroPoints(context, x)], to, {
       attributes: { axis: 1, "block_size": Number(x.shape[1]) },
     });
   });
-  return { q, scale: `${name}.scale` };
+  return { q, scale: `${name}.u8.scale` };
 }
 
 /** 128 for each row of x, [T, 1], made once a step for each number of rows. */

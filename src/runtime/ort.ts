@@ -33,6 +33,7 @@ const CODES = [
 export const LOG_FATAL = 4;
 
 const DEVICE_ALLOCATOR = 0;
+const ARENA_ALLOCATOR = 1;
 const MEMORY_TYPE_DEFAULT = 0;
 
 /** One `OrtEnv` on an opened library. Lives while any handle made in it does. */
@@ -64,6 +65,28 @@ export class Ort {
       api.ReleaseMemoryInfo,
     );
     this.#allocator = this.made("allocator", (out) => api.GetAllocatorWithDefaultOptions(out));
+    this.#shareArena();
+  }
+
+  /**
+   * One arena for what all sessions need while they run: they take turns, and each one's own would
+   * keep the most that it ever held.
+   */
+  #shareArena(): void {
+    const { api } = this;
+    const [unlimited, asRequested, byDefault] = [0n, 1, -1];
+    const config = this.made(
+      "arena's settings",
+      (out) => api.CreateArenaCfg(unlimited, asRequested, byDefault, byDefault, out),
+    );
+    const memory = this.made(
+      "memory description",
+      (out) => api.CreateCpuMemoryInfo(ARENA_ALLOCATOR, MEMORY_TYPE_DEFAULT, out),
+    );
+    const status = api.CreateAndRegisterAllocator(this.env.pointer, memory, config);
+    api.ReleaseMemoryInfo(memory);
+    api.ReleaseArenaCfg(config);
+    this.check(status, "share an arena between sessions");
   }
 
   /** @throws {RuntimeError} where `status` is a failure, which it frees. */

@@ -21,6 +21,7 @@ const LEVELS = { none: 0, basic: 1, extended: 2, all: 99 } as const;
  */
 const DEFAULT_CONFIG: Readonly<Record<string, string>> = {
   "session.intra_op.spin_duration_us": "100",
+  "session.use_env_allocators": "1",
 };
 
 /** Prepacked weights that sessions share. */
