@@ -8,9 +8,11 @@ import { newId } from "../store/ids.ts";
 import { type Dataset, type ExampleReader, readDataset } from "./dataset.ts";
 import { Journal } from "./journal.ts";
 import { NotBetter, toJobError } from "./job_failure.ts";
-import { isFinished, JobLedger, type JobPatch, JobStateError } from "./ledger.ts";
+import { checkInterruptible, checkPaused, ENDS, Interrupt } from "./interrupt.ts";
+import { isFinished, JobLedger, type JobPatch } from "./ledger.ts";
 import { tunedModelName } from "./names.ts";
-import { type LiveProgress, type TrainingPorts, trainJob } from "./train_job.ts";
+import type { LiveProgress } from "./teller.ts";
+import { type TrainingPorts, trainJob } from "./train_job.ts";
 
 export interface RunnerOptions extends Omit<TrainingPorts, "ledger" | "store"> {
   readonly store: Store;
@@ -33,16 +35,6 @@ export type NewJob = Pick<
   | "hyperparameters"
   | "metadata"
 >;
-
-type InterruptKind = "cancel" | "pause" | "stop";
-
-/** Why a job's signal was aborted. */
-class Interrupt extends Error {
-  override readonly name = "AbortError";
-  constructor(readonly kind: InterruptKind) {
-    super(`the job was interrupted: ${kind}`);
-  }
-}
 
 interface Active {
   readonly controller: AbortController;
@@ -121,7 +113,7 @@ export class JobRunner {
   /** @throws {JobStateError} where it is not paused; {RangeError} where there is no such job */
   async resume(id: string): Promise<JobRecord> {
     const job = await this.#ledger.change(id, (job) => {
-      if (job.status !== "paused") throw wrongState(job, "resume", "only a paused job");
+      checkPaused(job);
       return { status: job.validated ? "queued" : "validating_files" };
     });
     await this.#tell(id, "The job was resumed");
@@ -281,12 +273,12 @@ export class JobRunner {
     this.#ready.delete(id);
     const now = await this.#find(id);
     if (interrupted && now.status === wanted) return now;
+    checkInterruptible(now, kind);
+    await this.#tell(id, `The job was ${wanted}`);
     const job = await this.#ledger.change(id, (job) => {
-      const allowed = kind === "cancel" ? !isFinished(job) : UNDER_WAY.has(job.status);
-      if (!allowed) throw wrongState(job, kind, "only a job that is under way");
+      checkInterruptible(job, kind);
       return kind === "cancel" ? { status: wanted, finishedAt: Date.now() } : { status: wanted };
     });
-    await this.#tell(id, `The job was ${wanted}`);
     if (kind === "cancel") await this.#options.store.jobs.dropProgress(id);
     return job;
   }
@@ -305,17 +297,3 @@ export class JobRunner {
 }
 
 type Phase = (signal: AbortSignal, live: LiveProgress) => Promise<Dataset | undefined>;
-
-const UNDER_WAY: ReadonlySet<JobStatus> = new Set(["validating_files", "queued", "running"]);
-
-const ENDS: Readonly<Partial<Record<JobStatus, { message?: string; level: "info" | "error" }>>> = {
-  succeeded: { message: "The job has successfully completed", level: "info" },
-  cancelled: { message: "The job was cancelled", level: "info" },
-  failed: { level: "error" },
-};
-
-function wrongState(job: JobRecord, verb: string, right: string): JobStateError {
-  return new JobStateError(
-    `Cannot ${verb} ${job.id}: its status is '${job.status}', and ${right} can be.`,
-  );
-}

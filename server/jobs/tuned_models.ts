@@ -32,6 +32,12 @@ export interface TunedModelsOptions {
 /** What a job says of itself once its core is published. */
 export type Outcome = Pick<PublishedModel, "trainedTokens" | "resultFiles">;
 
+/** What training has made. */
+interface MadeCore {
+  readonly core: Core;
+  readonly factors: FactorSet;
+}
+
 interface Named {
   readonly model: PublishedModel;
   readonly adapter: Registered;
@@ -42,6 +48,10 @@ export class TunedModels {
   /** By `ft:` name, oldest first. */
   readonly #published = new Map<string, Named>();
   readonly #checkpoints = new Map<string, AdapterEntry>();
+  /** Factor sets that are being loaded, by digest. */
+  readonly #loading = new Map<string, Promise<void>>();
+  /** Publishing goes one after the other, so that versions are counted right. */
+  #publishing: Promise<unknown> = Promise.resolve();
 
   constructor(options: TunedModelsOptions) {
     this.#options = options;
@@ -59,9 +69,15 @@ export class TunedModels {
   }
 
   /** Writes a core and its factor set down, then serves it; returns its `ft:` name. */
-  async publish(
+  publish(job: JobRecord, made: MadeCore, outcome: Outcome): Promise<string> {
+    const published = this.#publishing.then(() => this.#publish(job, made, outcome));
+    this.#publishing = published.catch(() => {});
+    return published;
+  }
+
+  async #publish(
     job: JobRecord,
-    { core, factors }: { readonly core: Core; readonly factors: FactorSet },
+    { core, factors }: MadeCore,
     outcome: Outcome,
   ): Promise<string> {
     const { models, registry } = this.#options;
@@ -115,9 +131,9 @@ export class TunedModels {
 
   /** Keeps a factor set, and makes it servable. */
   async keepFactors(factors: FactorSet): Promise<void> {
-    const { models, addFactors } = this.#options;
+    const { models } = this.#options;
     await models.addFactors(factors.digest, writeFactors(factors));
-    if (!this.#isLoaded(factors.digest)) await addFactors(factors);
+    await this.#load(factors);
   }
 
   /**
@@ -125,10 +141,25 @@ export class TunedModels {
    * @throws {RangeError} for an unknown digest; {TypeError} where it is of another base
    */
   async factorsOf(digest: string): Promise<FactorSet> {
-    const { models, registry, addFactors } = this.#options;
+    const { models, registry } = this.#options;
     const file = this.#isLoaded(digest) ? undefined : await models.factors(digest);
-    if (file !== undefined) await addFactors(readFactors(file));
+    if (file !== undefined) await this.#load(readFactors(file));
     return registry.factorsOf(digest);
+  }
+
+  /** Once, however many jobs ask for it at the same time. */
+  async #load(factors: FactorSet): Promise<void> {
+    const { digest } = factors;
+    const loading = this.#loading.get(digest);
+    if (loading !== undefined) return await loading;
+    if (this.#isLoaded(digest)) return;
+    const loaded = this.#options.addFactors(factors);
+    this.#loading.set(digest, loaded);
+    try {
+      await loaded;
+    } finally {
+      this.#loading.delete(digest);
+    }
   }
 
   /** Forgets a published model. Whether there was one. */

@@ -427,6 +427,85 @@ Deno.test("metrics count tokens and jobs by status", () =>
     assertMatch(text, /^lembas_training_jobs\{status="queued"\S* 0$/m);
   }));
 
+Deno.test("published models outlive the server; a damaged one is named, the others serve", async () => {
+  const data = await Deno.makeTempDir();
+  const first = await startServer({ data });
+  const training_file = await upload(first.client);
+  const models: string[] = [];
+  for (const [seed, tenant] of [[1, "acme"], [2, "globex"], [3, "acme"]] as const) {
+    const { id } = await first.client.fineTuning.jobs.create({
+      model: "tiny",
+      training_file,
+      suffix: "shelf",
+      seed,
+      hyperparameters: FAST,
+      ...{ tenant },
+    });
+    models.push((await until(first.client, id, "succeeded")).fine_tuned_model ?? "");
+  }
+  const [one = "", two = "", three = ""] = models;
+  const text = await say(first.client, three);
+  const [record] = await first.store.models.all();
+  await first.stop();
+  const path = `${data}/models/${record?.jobId}.safetensors`;
+  const bytes = await Deno.readFile(path);
+  bytes[bytes.length - 1] ^= 1;
+  await Deno.writeFile(path, bytes);
+  const second = await startServer({ data });
+  const ids = await Array.fromAsync(second.client.models.list(), ({ id }) => id);
+  assertEquals(ids, ["tiny", "acme/shelf@2", "globex/shelf@1", two, three]);
+  assertEquals(await say(second.client, three), text);
+  await assertRejects(() => say(second.client, one), OpenAI.NotFoundError);
+  assertMatch(
+    second.lines.join("\n"),
+    /set aside models\/ftjob-\w+\.json .*its content has digest/,
+  );
+  await second.stop();
+  await Deno.remove(data, { recursive: true });
+});
+
+Deno.test("a crash between publishing and the job's last word loses neither", async () => {
+  const data = await Deno.makeTempDir();
+  const first = await startServer({ data });
+  const training_file = await upload(first.client);
+  const { id } = await first.client.fineTuning.jobs.create({
+    model: "tiny",
+    training_file,
+    hyperparameters: FAST,
+  });
+  const before = await until(first.client, id, "succeeded");
+  await first.tuning.stop();
+  const job = await first.store.jobs.find(id);
+  assertExists(job);
+  const nothing = { fineTunedModel: null, trainedTokens: null, resultFiles: [], finishedAt: null };
+  await first.store.jobs.update({ ...job, ...nothing, status: "running" });
+  await first.stop();
+  const trained = () => Promise.reject(new Error("it trained again"));
+  const second = await startServer({ data, pace: trained });
+  const after = await second.client.fineTuning.jobs.retrieve(id);
+  const { finished_at: _before, ...was } = before;
+  const { finished_at, ...is } = after;
+  assertEquals(is, was);
+  assertExists(finished_at);
+  await say(second.client, after.fine_tuned_model ?? "");
+  await second.stop();
+  await Deno.remove(data, { recursive: true });
+});
+
+Deno.test("many jobs run at once and each gets its own model", () =>
+  withServer(async ({ client }) => {
+    const training_file = await upload(client);
+    const ids = await Promise.all(Array.from({ length: 12 }, async (_, seed) => {
+      const body = { model: "tiny", training_file, suffix: "shelf", hyperparameters: FAST, seed };
+      return (await client.fineTuning.jobs.create(body)).id;
+    }));
+    const jobs = await Promise.all(ids.map((id) => until(client, id, "succeeded")));
+    const listed = await Array.fromAsync(client.models.list(), ({ id }) => id);
+    assertEquals(new Set(jobs.map((job) => job.fine_tuned_model)).size, 12);
+    assertEquals(listed.filter((id) => id.startsWith("default/shelf@")).length, 12);
+    assertEquals(listed.length, 25);
+  }, { maxJobs: 5 }));
+
 Deno.test("a server that cannot train says so, and still serves what was trained", async () => {
   const data = await Deno.makeTempDir();
   const trains = await startServer({ data });

@@ -86,6 +86,9 @@ Deno.test("SIGTERM lets a job write down where it is; it goes on from there", ()
       hyperparameters: { ...FAST, n_epochs: 2000 },
     });
     await untilCheckpoint(client, id);
+    const { status, estimated_finish } = await client.fineTuning.jobs.retrieve(id);
+    assertEquals(status, "running");
+    assert((estimated_finish ?? 0) > Date.now() / 1000 - 60, `${estimated_finish}`);
     child.kill("SIGTERM");
     const { code, lines } = await child.ended();
     assertEquals(code, 0);
