@@ -46,8 +46,6 @@ type Of<T extends ShownProgress["type"]> = Extract<ShownProgress, { readonly typ
 interface RunState {
   readonly label: string;
   steps: number;
-  /** Steps that were done before this process went on. */
-  before: number;
   step: number;
   last: Of<"step"> | undefined;
   ended: boolean;
@@ -75,7 +73,8 @@ export class TrainDisplay {
   readonly #now: () => number;
   readonly #expected: number;
   readonly #runs: RunState[] = [];
-  #began: number | undefined;
+  /** When the first step was told, and how many steps were done then. */
+  #first: { readonly time: number; readonly done: number } | undefined;
   #drawn = -Infinity;
   /** Whether the bar is on the terminal's last line. */
   #open = false;
@@ -91,7 +90,6 @@ export class TrainDisplay {
     const state: RunState = {
       label,
       steps: 0,
-      before: 0,
       step: 0,
       last: undefined,
       ended: false,
@@ -133,24 +131,21 @@ export class TrainDisplay {
   }
 
   #start(state: RunState, { settled, steps, done, base }: Of<"start">, at: string): void {
-    Object.assign(state, { steps, before: done, step: done });
+    Object.assign(state, { steps, step: done });
     const rate = settled.learningRate.toPrecision(3);
     this.line(
       `${at}${steps} steps, ${settled.epochs} epochs, batch ${settled.batchSize}, ` +
         `learning rate ${rate}${done > 0 ? `; going on after step ${done}` : ""}`,
     );
     if (base !== undefined) this.line(`${at}base: ${evaluationText("validation", base)}`);
-    this.#began ??= this.#now();
   }
 
   #step(state: RunState, progress: Of<"step">): void {
-    // a run that is watched from outside may never tell its start
-    if (state.last === undefined && state.steps === 0) state.before = progress.step - 1;
-    this.#began ??= this.#now();
     state.steps = progress.steps;
     state.step = progress.step;
     state.last = progress;
     state.ended = progress.step >= progress.steps;
+    this.#first ??= { time: this.#now(), done: this.#done() };
     this.#draw(state.ended && this.#done() >= this.#total() ? 0 : REDRAW);
   }
 
@@ -200,9 +195,9 @@ export class TrainDisplay {
   }
 
   #eta(now: number, done: number, total: number): string {
-    const own = done - this.#runs.reduce((sum, run) => sum + run.before, 0);
-    if (own <= 0 || this.#began === undefined) return "-";
-    return duration((now - this.#began) / own * (total - done) / 1000);
+    const first = this.#first;
+    if (first === undefined || done <= first.done) return "-";
+    return duration((now - first.time) / (done - first.done) * (total - done) / 1000);
   }
 
   /** Runs that stopped early count as whole. */

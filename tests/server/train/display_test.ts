@@ -91,9 +91,12 @@ Deno.test("a resumed run's time left counts its own steps only", () => {
   const hear = display.run("");
   hear(start(100, 80));
   clock.now += 20_000;
-  hear(step(90, 100));
+  hear(step(81, 100));
   assertStringIncludes(written.join(""), "going on after step 80");
-  assertMatch(written.at(-1) ?? "", /step 90\/100 .* ETA 0:20/);
+  assertMatch(written.at(-1) ?? "", /step 81\/100 .* ETA -/);
+  clock.now += 10_000;
+  hear(step(91, 100));
+  assertMatch(written.at(-1) ?? "", /step 91\/100 .* ETA 0:09/);
 });
 
 Deno.test("runs of a sweep are one bar: steps and speeds are summed, losses are means", () => {
