@@ -58,10 +58,12 @@ export class SharedCoreTrainer implements CoreTrainer, AsyncDisposable {
     const factors = request.factors ?? await this.#options.defaultFactors();
     const job = jobOf(request, factors);
     const { method } = request.hyperparameters;
+    // The paper's method at a smaller rank trains a set that is cut to it.
+    const { factors: own } = job.trainable;
     const hooks = hooksOf(request, job, this.#options.now ?? (() => performance.now()));
     const end = await this.#pool.with(
-      `${method} ${factors.digest}`,
-      () => this.#options.models[method](factors),
+      `${method} ${own.digest}`,
+      () => this.#options.models[method](own),
       (trainer) => trainer.run(job.plan, hooks),
     );
     return resultOf(job, end);

@@ -5,6 +5,7 @@
  */
 import type { RateSpan } from "../src/train/adamw.ts";
 import { coreRate, factorRate } from "../src/train/rate.ts";
+import { canonical } from "./canonical.ts";
 import { type Core, coreFrom } from "./core.ts";
 import { FactorSet } from "./factors.ts";
 import { checkRank } from "./stack.ts";
@@ -12,11 +13,13 @@ import type { TrainMethod } from "./training.ts";
 
 export interface Trainable {
   readonly rank: number;
+  /** What the model is opened with. */
+  readonly factors: FactorSet;
   /** An adapter without effect. */
   readonly start: Float32Array;
   /** Peak rates of spans of the vector, the core's last. */
   readonly rates: readonly RateSpan[];
-  /** The parameters as what they stand for. */
+  /** The parameters as what they stand for; trained factors are orthonormal again. */
   result(parameters: Float32Array): { readonly core: Core; readonly factors: FactorSet };
 }
 
@@ -45,6 +48,7 @@ function coreTrainable(
   const rate = learningRateMultiplier * coreRateOf(factors, rank);
   return {
     rank,
+    factors,
     start,
     rates: [{ length: start.length, rate }],
     result: (parameters) => ({ core: coreFrom(factors, rank, parameters.slice()), factors }),
@@ -71,9 +75,10 @@ function lotrTrainable(
   ];
   return {
     rank,
+    factors: cut,
     start: concatenate([...parts, new Float32Array(size)]),
     rates,
-    result: (parameters) => splitLotr(cut, parameters),
+    result: (parameters) => canonical(splitLotr(cut, parameters)),
   };
 }
 
