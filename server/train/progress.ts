@@ -51,7 +51,7 @@ interface RunState {
   ended: boolean;
 }
 
-const BAR_WIDTH = 24;
+const BAR_WIDTH = { least: 8, most: 24 } as const;
 /** Milliseconds between two drawings, on a terminal and off it. */
 const REDRAW = 100;
 const LINE_EVERY = 10_000;
@@ -62,7 +62,7 @@ export function standardErrorScreen(): ProgressScreen {
   const isTerminal = Deno.stderr.isTerminal();
   return {
     isTerminal,
-    columns: () => isTerminal ? Deno.consoleSize().columns : 80,
+    columns: () => isTerminal ? Deno.consoleSize().columns || 80 : 80,
     write: (text) => void Deno.stderr.writeSync(encoder.encode(text)),
   };
 }
@@ -162,21 +162,23 @@ export class TrainDisplay {
     const { isTerminal, columns, write } = this.#screen;
     if (now - this.#drawn < (least === 0 || isTerminal ? least : LINE_EVERY)) return;
     this.#drawn = now;
-    const text = this.#text(now);
-    if (!isTerminal) return write(`${text}\n`);
-    write(`\r\x1b[K${text.slice(0, Math.max(20, columns() - 1))}`);
+    const [done, total] = [this.#done(), this.#total()];
+    const text = this.#text(now, done, total);
+    if (!isTerminal) return write(`step ${text}\n`);
+    const room = columns() - 1;
+    const bar = barOf(done, total, room - text.length - "[] ".length);
+    write(`\r\x1b[K${`${bar} ${text}`.slice(0, room)}`);
     this.#open = true;
   }
 
-  #text(now: number): string {
-    const [done, total] = [this.#done(), this.#total()];
+  #text(now: number, done: number, total: number): string {
     const last = this.#runs.flatMap((run) => run.last ?? []);
     const mean = (pick: (step: Of<"step">) => number) =>
       last.reduce((sum, step) => sum + pick(step), 0) / Math.max(1, last.length);
     const speed = this.#speed();
     const loss = `loss ${mean((step) => step.loss).toFixed(3)}`;
     const parts = [
-      this.#screen.isTerminal ? `${barOf(done, total)} ${done}/${total}` : `step ${done}/${total}`,
+      `${done}/${total}`,
       this.#expected > 1 ? `${loss} (mean of ${this.#expected})` : loss,
       `accuracy ${percent(mean((step) => step.accuracy))}`,
       ...(speed === undefined ? [] : [`${Math.round(speed).toLocaleString("en-US")} tok/s`]),
@@ -233,7 +235,8 @@ export function duration(seconds: number): string {
     : `${minutes}:${two(whole % 60)}`;
 }
 
-function barOf(done: number, total: number): string {
-  const filled = Math.round(Math.min(1, done / Math.max(total, 1)) * BAR_WIDTH);
-  return `[${"#".repeat(filled).padEnd(BAR_WIDTH, ".")}]`;
+function barOf(done: number, total: number, room: number): string {
+  const width = Math.max(BAR_WIDTH.least, Math.min(BAR_WIDTH.most, room));
+  const filled = Math.round(Math.min(1, done / Math.max(total, 1)) * width);
+  return `[${"#".repeat(filled).padEnd(width, ".")}]`;
 }

@@ -138,7 +138,7 @@ export function curveOf(parts: Pick<ReportParts, "tenant" | "name" | "best">): C
   return {
     title: `${parts.tenant}/${parts.name}`,
     training: steps,
-    validation: evaluations,
+    validation: [{ step: 0, loss: result.base.loss }, ...evaluations],
     base: result.base.loss,
     best: result.best.step,
   };
