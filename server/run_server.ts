@@ -205,7 +205,7 @@ function startLines(flags: ServeFlags, loaded: Loaded, context: ServerContext): 
   const sets = loaded.registry.factorSets().map((set) =>
     `${set.digest.slice(0, 12)} (rank ${set.rank}, ${set.modules.join(" ")})`
   );
-  const adapters = context.adapters.list().length;
+  const adapters = loaded.registry.list().length;
   return [
     `lembas ${context.options.version}`,
     `model ${model.id} ${model.digest.slice(0, 12)}, ${model.dtype} on ${model.device}`,

@@ -4,6 +4,7 @@
  */
 import type { Log } from "../log.ts";
 import { ifThere } from "./data_directory.ts";
+import { linesBackward } from "./lines_backward.ts";
 import type { JobEvent, Page, PageQuery } from "./store.ts";
 
 export class EventFile {
@@ -27,17 +28,27 @@ export class EventFile {
   /** @throws {RangeError} where `after` names no event. */
   async page({ after, limit, order }: PageQuery): Promise<Page<JobEvent>> {
     await this.#last;
-    const text = await ifThere(Deno.readTextFile(this.#path)) ?? "";
-    const lines = text.split("\n").filter((line) => line !== "");
-    if (order === "desc") lines.reverse();
-    const start = after === undefined ? 0 : lines.findIndex((line) => isOf(line, after)) + 1;
-    if (after !== undefined && start === 0) {
+    const lines: string[] = [];
+    let begun = after === undefined;
+    // the newest are asked for all the time: they are read without the rest of the file
+    for await (const line of order === "desc" ? linesBackward(this.#path) : this.#forward()) {
+      if (!begun) begun = isOf(line, after ?? "");
+      else if (lines.push(line) > limit) break;
+    }
+    if (!begun) {
       throw new RangeError(
-        `Cannot list what comes after '${after.slice(0, 80)}': it is not listed`,
+        `Cannot list what comes after '${after?.slice(0, 80)}': it is not listed`,
       );
     }
-    const items = lines.slice(start, start + limit).flatMap((line) => this.#parse(line));
-    return { items, hasMore: start + limit < lines.length };
+    return {
+      items: lines.slice(0, limit).flatMap((line) => this.#parse(line)),
+      hasMore: lines.length > limit,
+    };
+  }
+
+  async *#forward(): AsyncGenerator<string> {
+    const text = await ifThere(Deno.readTextFile(this.#path)) ?? "";
+    yield* text.split("\n").filter((line) => line !== "");
   }
 
   #parse(line: string): JobEvent[] {

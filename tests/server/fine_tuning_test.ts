@@ -198,6 +198,42 @@ Deno.test("an upload that cannot be is refused by name, and leaves nothing behin
     assertEquals([...Deno.readDirSync(`${data}/files`)], []);
   }, { maxFile: 2000 }));
 
+Deno.test("a client that leaves in mid-upload leaves nothing behind", () =>
+  withServer(async ({ url }, data) => {
+    const staged = () => [...Deno.readDirSync(`${data}/files`)].length;
+    const leave = new AbortController();
+    async function* body() {
+      const head = 'content-disposition: form-data; name="file"; filename="x"';
+      yield new TextEncoder().encode(`--b\r\n${head}\r\n\r\n${"x".repeat(100_000)}`);
+      while (staged() === 0) await new Promise((resolve) => setTimeout(resolve, 2));
+      leave.abort();
+      await new Promise(() => {});
+    }
+    const sent = fetch(`${url}/v1/files`, {
+      method: "POST",
+      headers: { "content-type": "multipart/form-data; boundary=b" },
+      body: ReadableStream.from(body()),
+      signal: leave.signal,
+    });
+    await assertRejects(() => sent, DOMException);
+    while (staged() > 0) await new Promise((resolve) => setTimeout(resolve, 2));
+  }));
+
+Deno.test("the description of the API has files and jobs, with lembas' own fields", () =>
+  withServer(async ({ url }) => {
+    const { paths, components } = await (await fetch(`${url}/openapi.json`)).json();
+    const job = "/v1/fine_tuning/jobs/{fine_tuning_job_id}";
+    for (const path of ["/v1/files", "/v1/files/{file_id}/content", job, `${job}/events`]) {
+      assertExists(paths[path], path);
+    }
+    const query = paths["/v1/fine_tuning/jobs"].get.parameters;
+    assertEquals(query.map(({ name }: { name: string }) => name), ["after", "limit", "metadata"]);
+    const { properties } = components.schemas.FineTuningHyperparameters;
+    assertMatch(properties.method.description, /lembas/);
+    const form = paths["/v1/files"].post.requestBody.content["multipart/form-data"].schema;
+    assertStringIncludes(JSON.stringify(form), "CreateFileRequest");
+  }));
+
 Deno.test("jobs are listed newest first by page and by metadata", () =>
   withServer(async ({ client }) => {
     const training_file = await upload(client);
@@ -376,7 +412,7 @@ Deno.test("a paused job goes on where it was, and ends as if it had not been pau
 });
 
 Deno.test("a tenant's models are its own; a name again is the next version; deleting takes it away", () =>
-  withServer(async ({ client, loaded }) => {
+  withServer(async ({ client, loaded, url }) => {
     const training_file = await upload(client);
     const body = { model: "tiny", training_file, suffix: "shelf", hyperparameters: FAST };
     const create = async (more: object) => {
@@ -395,6 +431,13 @@ Deno.test("a tenant's models are its own; a name again is the next version; dele
     await assertRejects(() => say(client, second), OpenAI.NotFoundError);
     await say(client, first);
     await assertRejects(() => client.models.delete("tiny"), OpenAI.BadRequestError);
+    const unloaded = await fetch(`${url}/v1/unload_lora_adapter`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ lora_name: first }),
+    });
+    assertEquals(unloaded.status, 400);
+    assertStringIncludes(await unloaded.text(), `DELETE /v1/models/${first}`);
     await assertRejects(() => client.models.delete("nothing"), OpenAI.NotFoundError);
   }));
 

@@ -13,6 +13,7 @@ import { createLog } from "../../server/log.ts";
 import { DataDirectory, defaultDataDirectory } from "../../server/store/data_directory.ts";
 import { openDiskStore } from "../../server/store/disk.ts";
 import { newId } from "../../server/store/ids.ts";
+import { linesBackward } from "../../server/store/lines_backward.ts";
 import { pageOf } from "../../server/store/page.ts";
 import type { JobEvent, JobRecord, Store } from "../../server/store/store.ts";
 
@@ -156,6 +157,37 @@ Deno.test("an event that a crash has torn is cut off, and others follow it", () 
     await store.jobs.addEvents(id, [event("third")]);
     assertEquals(await messages(), ["third", "second", "first"]);
     assertMatch(lines.join("\n"), /events\.jsonl: cut off a torn line/);
+  }));
+
+Deno.test("lines are read from the end of a file, whatever the size of a block", () =>
+  withRoot(async (root) => {
+    const path = `${root}/lines`;
+    assertEquals(await Array.fromAsync(linesBackward(path)), []);
+    const lines = Array.from({ length: 40 }, (_, i) => `${"é".repeat(i % 9)}${i}`);
+    for (const end of ["\n", ""]) {
+      await Deno.writeTextFile(path, lines.join("\n") + end);
+      for (const block of [1, 2, 7, 64, 1 << 16]) {
+        assertEquals(await Array.fromAsync(linesBackward(path, block)), lines.toReversed());
+      }
+    }
+  }));
+
+Deno.test("events are paged in both orders, and an unknown cursor is refused", () =>
+  withRoot(async (root) => {
+    await using opened = await open(root);
+    const { jobs } = opened.store;
+    const { id } = await jobs.create(JOB);
+    const events = ["a", "b", "c", "d"].map(event);
+    await jobs.addEvents(id, events);
+    const page = async (after: string | undefined, order: "asc" | "desc") => {
+      const { items, hasMore } = await jobs.events(id, { after, limit: 2, order });
+      return [items.map(({ message }) => message).join(""), hasMore];
+    };
+    assertEquals(await page(undefined, "desc"), ["dc", true]);
+    assertEquals(await page(events[2]?.id, "desc"), ["ba", false]);
+    assertEquals(await page(events[0]?.id, "desc"), ["", false]);
+    assertEquals(await page(events[0]?.id, "asc"), ["bc", true]);
+    await assertRejects(() => page("ftevent-none", "desc"), RangeError, "ftevent-none");
   }));
 
 Deno.test("of many checkpoints the newest are kept", () =>
