@@ -14,7 +14,7 @@ import type { PlannedRun, TrainFlags } from "./flags.ts";
 import { History } from "./history.ts";
 import { settleRank, variantLabel } from "./hyperparameters.ts";
 import { Interrupts } from "./interrupt.ts";
-import { CheckpointFile, outputPaths, type Saved, writeTrained } from "./output.ts";
+import { CheckpointFile, outputPaths, prepareOutput, type Saved, writeTrained } from "./output.ts";
 import { TrainDisplay } from "./progress.ts";
 import { bestRun, curveOf, type EndedRun, reportOf, type ReportParts, summary } from "./report.ts";
 
@@ -108,12 +108,14 @@ async function loadAll(
 }
 
 async function runAll(job: Job): Promise<number> {
-  const { environment, plans, note } = job;
+  const { environment, plans, opened, note } = job;
+  for (const { hyperparameters } of plans) settleRank(hyperparameters, opened.factors.rank);
   const { screen, now } = environment;
   const display = new TrainDisplay({ screen, runs: plans.length, now });
   using interrupts = new Interrupts((signal) =>
     display.line(`${signal}: writing a checkpoint after this step`)
   );
+  await prepareOutput(outputPaths(job.flags));
   const began = now();
   if (job.flags.start === "resume" && plans.every(({ saved }) => saved === undefined)) {
     note("no checkpoint to go on from: starting at the beginning");

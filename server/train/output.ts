@@ -7,8 +7,14 @@ import { writeCore, writeFactors } from "../../adapters/format.ts";
 import type { Core } from "../../adapters/core.ts";
 import { shortDigest } from "../../adapters/digest.ts";
 import type { FactorSet } from "../../adapters/factors.ts";
-import { exists, removeIfThere, writeAtomically } from "../../src/checkpoint/cache.ts";
-import { type History, type HistoryData, parseHistory } from "./history.ts";
+import {
+  exists,
+  parentOf,
+  removeIfThere,
+  temporaryBeside,
+  writeAtomically,
+} from "../../src/checkpoint/cache.ts";
+import { EMPTY_HISTORY, type History, type HistoryData, parseHistory } from "./history.ts";
 import { type Variant, variantLabel } from "./hyperparameters.ts";
 
 export interface OutputPaths {
@@ -36,6 +42,20 @@ export function outputPaths(
     report: `${stem}.report.json`,
     curve: `${stem}.curve.svg`,
   };
+}
+
+/** Makes the directory now, so that hours of training do not end where nothing can be written. */
+export async function prepareOutput({ stem }: OutputPaths): Promise<void> {
+  const directory = parentOf(stem);
+  try {
+    await Deno.mkdir(directory, { recursive: true });
+    const probe = temporaryBeside(stem);
+    await Deno.writeFile(probe, new Uint8Array(0));
+    await Deno.remove(probe);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new TypeError(`Cannot write to ${directory}: ${reason}`, { cause: error });
+  }
 }
 
 export interface WrittenCore {
@@ -88,7 +108,10 @@ export class CheckpointFile {
   /** Undefined where there is none. */
   async read(): Promise<Saved | undefined> {
     if (!await exists(this.path)) return undefined;
-    const history = parseHistory(await Deno.readTextFile(this.#historyPath));
+    const known = await exists(this.#historyPath);
+    const history = known
+      ? parseHistory(await Deno.readTextFile(this.#historyPath))
+      : EMPTY_HISTORY;
     return { checkpoint: await Deno.readFile(this.path), history };
   }
 

@@ -167,6 +167,15 @@ Deno.test("a failure is one line and code 1, a wrong line code 2, and neither wr
   assertEquals([...Deno.readDirSync(place.root)].some(({ name }) => name === "out"), false);
 });
 
+Deno.test("a directory that cannot be written to is told before anything is trained", async () => {
+  await using place = await Place.make();
+  await Deno.symlink("nowhere", `${place.root}/out`);
+  const pace = () => Promise.reject(new Error("it trained"));
+  const { code, stderr } = await place.train("", { pace });
+  assertEquals(code, 1);
+  assertMatch(stderr, /Cannot write to \S+\/out\/acme: /);
+});
+
 Deno.test("long rows are cut where that is asked for, and the report says so", async () => {
   await using place = await Place.make();
   await Deno.writeTextFile(`${place.root}/d.jsonl`, `${LONG_ROW}${FAKE_ROWS}`);
