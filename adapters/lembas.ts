@@ -3,11 +3,9 @@
  * put together, and text or tokens generated from it. It owns what it opens until closed; it knows no
  * tenant's keys and no socket.
  */
-import { cacheDirectory, writeAtomically } from "../src/checkpoint/cache.ts";
 import type { ChatMessage, Checkpoint } from "../src/checkpoint/checkpoint.ts";
-import { openCheckpoint } from "../src/checkpoint/open.ts";
-import { DEFAULT_SPEC, resolveModel, type ResolveOptions } from "../src/checkpoint/resolve.ts";
-import { Base, type ServingDtype } from "../src/engine/base.ts";
+import { DEFAULT_SPEC, type ResolveOptions } from "../src/checkpoint/resolve.ts";
+import type { Base, ServingDtype } from "../src/engine/base.ts";
 import {
   DEFAULT_SAMPLING,
   Engine,
@@ -20,16 +18,18 @@ import {
   type SamplingParams,
   type Usage,
 } from "../src/engine/mod.ts";
-import { calibrationText } from "../src/models/calibration.ts";
-import type { Smoothing } from "../src/models/parameters.ts";
-import { readSmoothing, writeSmoothing } from "../src/models/smooth.ts";
+import { BackgroundTurns } from "../src/runtime/background.ts";
 import type { Device } from "../src/runtime/device.ts";
-import { type DeviceKind, openDevice } from "../src/runtime/open.ts";
+import { DeviceLease } from "../src/runtime/lease.ts";
+import type { DeviceKind } from "../src/runtime/open.ts";
+import { BaseTrainer } from "./base_trainer.ts";
 import { CoreCache } from "./cache.ts";
 import type { Core } from "./core.ts";
 import { AdapterDirectory, type ScanWarning } from "./directory.ts";
 import type { FactorSet } from "./factors.ts";
 import { readFactors } from "./format.ts";
+import type { MakerProgress } from "./gradient_factors.ts";
+import { loadBase } from "./loaded_base.ts";
 import { type AdapterEntry, AdapterRegistry } from "./registry.ts";
 import { stackOf } from "./stack.ts";
 
@@ -54,7 +54,11 @@ export interface LembasOptions {
   readonly coreMemory?: number;
   /** Samples that may wait. Default 1024. */
   readonly maxQueue?: number;
+  /** How much of the device training may take while requests run, above 0 to 1. Default 0.25. */
+  readonly trainShare?: number;
   readonly listener?: EngineListener;
+  /** Hears of the default factor set being made, when training first needs it. */
+  readonly onFactors?: (progress: MakerProgress) => void;
   readonly progress?: NonNullable<ResolveOptions["progress"]>;
   /** Is told of each file under `adapters` that could not be used, and of slower kernels. */
   readonly onWarning?: (warning: ScanWarning) => void;
@@ -77,6 +81,7 @@ export interface Generated {
 }
 
 const DEFAULT_BATCH = 32;
+const DEFAULT_TRAIN_SHARE = 0.25;
 const DEFAULT_CORE_MEMORY = 512 * 2 ** 20;
 
 /**
@@ -106,9 +111,17 @@ export class Lembas implements AsyncDisposable {
   readonly device: Device["name"];
   readonly dtype: ServingDtype;
   readonly maxBatch: number;
+  /** Trains cores on the same weights and device, between the engine's steps. */
+  readonly training: BaseTrainer;
   readonly #parts: Parts;
 
   private constructor(parts: Parts, engine: Engine, cores: CoreCache, options: LembasOptions) {
+    const share = options.trainShare ?? DEFAULT_TRAIN_SHARE;
+    const turns = new BackgroundTurns(parts.lease, { share });
+    this.training = new BaseTrainer(parts.base.shared, {
+      turn: () => turns.take(),
+      ...(options.onFactors === undefined ? {} : { onFactors: options.onFactors }),
+    });
     this.#parts = parts;
     this.engine = engine;
     this.cores = cores;
@@ -140,6 +153,7 @@ export class Lembas implements AsyncDisposable {
         eosTokenIds: checkpoint.config.eosTokenIds,
         kvMemory: options.kvMemory ?? defaultKvMemory(),
         grammars: parts.grammars,
+        lease: parts.lease,
         ...(options.maxQueue === undefined ? {} : { maxQueue: options.maxQueue }),
         ...(options.listener === undefined ? {} : { listener: options.listener }),
       });
@@ -223,6 +237,7 @@ export class Lembas implements AsyncDisposable {
 
   /** Ends running requests and gives everything back. */
   async close(): Promise<void> {
+    await this.training.close();
     await this.engine.close();
     release(this.#parts);
   }
@@ -259,31 +274,24 @@ interface Parts {
   readonly registry: AdapterRegistry;
   readonly directory: AdapterDirectory | undefined;
   readonly grammars: GrammarPool;
+  readonly lease: DeviceLease;
 }
 
 async function openParts(options: LembasOptions): Promise<Parts> {
   const { dtype = "int8", maxBatch = DEFAULT_BATCH, progress } = options;
-  const device = openDevice(options.device ?? "auto");
-  const path = await resolveModel(options.model, progress && { progress });
-  const checkpoint = await openCheckpoint(path);
+  const { model, maxContext, device: kind } = options;
+  const { checkpoint, device, base } = await loadBase({
+    model,
+    device: kind,
+    dtype,
+    maxBatch,
+    maxContext,
+    progress,
+  });
   const registry = new AdapterRegistry({
     stack: stackOf(await checkpoint.digest(), checkpoint.config),
   });
   const directory = await openAdapters(options, registry);
-  const maxContext = Math.min(
-    options.maxContext ?? Infinity,
-    checkpoint.config.maxPositions,
-  );
-  const calibration = calibrationText();
-  const kept = await KeptSmoothing.open(checkpoint, calibration);
-  const base = await Base.load(device, checkpoint, {
-    dtype,
-    maxBatch,
-    maxContext,
-    calibration: checkpoint.tokenizer.encode(calibration),
-    ...(kept.smoothing === undefined ? {} : { smoothing: kept.smoothing }),
-  });
-  await kept.keep(base.smoothing);
   if (base.fallback !== undefined) options.onWarning?.({ path: dtype, message: base.fallback });
   const { tokenizer, config } = checkpoint;
   const grammars = new GrammarPool({
@@ -291,7 +299,8 @@ async function openParts(options: LembasOptions): Promise<Parts> {
     vocabSize: config.vocabSize,
     stopTokens: config.eosTokenIds,
   });
-  return { checkpoint, device, dtype, base, registry, directory, grammars };
+  const lease = new DeviceLease();
+  return { checkpoint, device, dtype, base, registry, directory, grammars, lease };
 }
 
 /** Factor sets first, then the directory with its cores. */
@@ -327,31 +336,4 @@ function release({ base, device, checkpoint, grammars }: Parts): void {
 
 function defaultKvMemory(): number {
   return Math.floor(Deno.systemMemoryInfo().available / 3);
-}
-
-/** Channel scales in the cache directory, by the digests of the base and of the text. */
-class KeptSmoothing {
-  private constructor(readonly path: string, readonly smoothing: Smoothing | undefined) {}
-
-  static async open(checkpoint: Checkpoint, text: string): Promise<KeptSmoothing> {
-    const bytes = new TextEncoder().encode(`${await checkpoint.digest()}\n${text}`);
-    const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
-    const path = `${cacheDirectory()}/smoothing/${hash}.json`;
-    return new KeptSmoothing(path, await readKept(path, checkpoint));
-  }
-
-  /** Writes new scales down; what was read is there already. */
-  async keep(smoothing: Smoothing | undefined): Promise<void> {
-    if (smoothing === undefined || smoothing === this.smoothing) return;
-    await writeAtomically(this.path, writeSmoothing(smoothing));
-  }
-}
-
-async function readKept(path: string, { config }: Checkpoint): Promise<Smoothing | undefined> {
-  try {
-    return readSmoothing(await Deno.readTextFile(path), config);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
 }

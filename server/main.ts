@@ -4,6 +4,7 @@
  */
 import config from "../deno.json" with { type: "json" };
 import { Lembas } from "../adapters/lembas.ts";
+import type { MakerProgress } from "../adapters/gradient_factors.ts";
 import { standardErrorProgress } from "../src/checkpoint/progress.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
 import type { ServeFlags } from "./flags.ts";
@@ -26,10 +27,22 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
     dtype: flags.dtype,
     maxBatch: flags.maxBatch,
     maxQueue: flags.maxQueue,
+    trainShare: flags.trainShare,
+    onFactors: factorsLog(log),
     listener,
     progress: standardErrorProgress(),
     onWarning: ({ path, message }) => log.warning(`skipped ${path}: ${message}`),
   });
+}
+
+/** Says that the default factor set is being made, and when it is done. */
+function factorsLog(log: Log): (progress: MakerProgress) => void {
+  let told = "";
+  return ({ phase, done, total }) => {
+    const text = `making the default factor set: ${phase} ${Math.floor(4 * done / total) * 25}%`;
+    if (text !== told) log.info(text);
+    told = text;
+  };
 }
 
 if (import.meta.main) {

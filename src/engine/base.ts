@@ -35,6 +35,17 @@ export interface BaseOptions {
   readonly profile?: string;
 }
 
+/** A base's parts, for graphs that others lower over the same weights. */
+export interface SharedBase {
+  readonly device: Device;
+  readonly checkpoint: Checkpoint;
+  readonly weights: DeviceWeights;
+  readonly plan: LoweringPlan;
+  readonly smoothing: Smoothing | undefined;
+  /** Rows of the RoPE tables: graphs over the same weights have as many. */
+  readonly positions: number;
+}
+
 const INEXACT = "this processor's 8-bit products saturate (it has no VNNI): " +
   "int8 runs in blocks, slower in batches";
 
@@ -114,6 +125,18 @@ export class Base {
     });
     this.#lanes.add(executor);
     return executor;
+  }
+
+  /** What a trainer shares with the lanes. */
+  get shared(): SharedBase {
+    return {
+      device: this.#device,
+      checkpoint: this.#checkpoint,
+      weights: this.#weights,
+      plan: this.#plan,
+      smoothing: this.smoothing,
+      positions: this.#options.maxContext,
+    };
   }
 
   /** Releases a lane and what only it used. */

@@ -26,9 +26,27 @@ interface Waiter {
 export class DeviceLease {
   #held: Turn | undefined;
   readonly #waiters: Waiter[] = [];
+  readonly #foreground = { held: false, total: 0, ended: -Infinity };
+  #listeners: (() => void)[] = [];
 
   get held(): boolean {
     return this.#held !== undefined;
+  }
+
+  /** Of turns of priority 0: whether one is held, milliseconds of all, and when the last one ended. */
+  get foreground(): { readonly held: boolean; readonly total: number; readonly ended: number } {
+    return this.#foreground;
+  }
+
+  /** Resolves when a turn of priority 0 ends, or after so many milliseconds. */
+  foregroundEnds(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      this.#listeners.push(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
   }
 
   /** Whether someone waits with a number below `priority`: a holder of that priority should yield. */
@@ -39,7 +57,7 @@ export class DeviceLease {
 
   /** A turn at once where the device is free, a promise of one otherwise. */
   take(priority: number): Turn | Promise<Turn> {
-    if (this.#held === undefined) return this.#grant();
+    if (this.#held === undefined) return this.#grant(priority);
     return new Promise((grant) => {
       const after = this.#waiters.findIndex((waiter) => waiter.priority > priority);
       const at = after === -1 ? this.#waiters.length : after;
@@ -47,15 +65,28 @@ export class DeviceLease {
     });
   }
 
-  #grant(): Turn {
+  #grant(priority: number): Turn {
+    const began = performance.now();
     const release = () => {
       if (this.#held !== turn) return;
       const next = this.#waiters.shift();
       this.#held = undefined;
-      if (next !== undefined) next.grant(this.#grant());
+      if (priority === 0) this.#foregroundEnded(began);
+      if (next !== undefined) next.grant(this.#grant(next.priority));
     };
     const turn: Turn = { release, [Symbol.dispose]: release };
     this.#held = turn;
+    if (priority === 0) this.#foreground.held = true;
     return turn;
+  }
+
+  #foregroundEnded(began: number): void {
+    const now = performance.now();
+    this.#foreground.held = false;
+    this.#foreground.total += now - began;
+    this.#foreground.ended = now;
+    const listeners = this.#listeners;
+    this.#listeners = [];
+    for (const tell of listeners) tell();
   }
 }

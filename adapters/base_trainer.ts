@@ -1,0 +1,89 @@
+/**
+ * Training over a loaded base: the models that compute gradients share its weights with serving, and
+ * take its device turn by turn. It owns which model trains which method; the loop is the trainer's.
+ */
+import type { SharedBase } from "../src/engine/base.ts";
+import { DecoderParameters } from "../src/models/parameters.ts";
+import type { Turn } from "../src/runtime/lease.ts";
+import { DecoderGradients } from "../src/train/gradient_model.ts";
+import type { GradientModel } from "../src/train/model.ts";
+import { openBaseGradients } from "./base_gradients.ts";
+import { SharedCoreTrainer } from "./core_trainer.ts";
+import { defaultFactors } from "./default_factors.ts";
+import type { FactorSet } from "./factors.ts";
+import type { MakerProgress } from "./gradient_factors.ts";
+
+export interface BaseTrainerOptions {
+  /** Takes the device for one piece of a pass. */
+  readonly turn: () => Turn | Promise<Turn>;
+  /** Hears of the default factor set being made. */
+  readonly onFactors?: (progress: MakerProgress) => void;
+}
+
+/** Trains cores over one base. Close it before the base. */
+export class BaseTrainer implements AsyncDisposable {
+  /** Trains cores; many at once share micro-batches. */
+  readonly trainer: SharedCoreTrainer;
+  readonly #base: SharedBase;
+  readonly #options: BaseTrainerOptions;
+  #factors: Promise<FactorSet> | undefined;
+
+  constructor(base: SharedBase, options: BaseTrainerOptions) {
+    this.#base = base;
+    this.#options = options;
+    const model = (factors: FactorSet) => this.#model(factors);
+    this.trainer = new SharedCoreTrainer({
+      models: { core: model, lotr: model },
+      defaultFactors: () => this.defaultFactors(),
+    });
+  }
+
+  /** Most tokens of a training row. */
+  get maxContext(): number {
+    return this.#base.positions;
+  }
+
+  /** The set of requests that name none: from the cache, or made now, once. */
+  defaultFactors(): Promise<FactorSet> {
+    return this.#factors ??= this.#makeFactors();
+  }
+
+  close(): Promise<void> {
+    return this.trainer.release();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #makeFactors(): Promise<FactorSet> {
+    const { checkpoint, device } = this.#base;
+    const { turn, onFactors } = this.#options;
+    try {
+      return await defaultFactors({
+        checkpoint,
+        openSource: () => openBaseGradients(checkpoint, { device, turn }),
+        progress: onFactors,
+      });
+    } catch (error) {
+      this.#factors = undefined;
+      throw error;
+    }
+  }
+
+  #model(factors: FactorSet): Promise<GradientModel> {
+    const { device, checkpoint, weights, plan, smoothing, positions } = this.#base;
+    const hook = { hook: factors, ...(smoothing === undefined ? {} : { smoothing }) };
+    return DecoderGradients.compile({
+      config: checkpoint.config,
+      hook: factors,
+      scale: factors.alpha / factors.rank,
+      positions,
+      device,
+      weights,
+      plan,
+      parameters: new DecoderParameters(checkpoint, positions, hook),
+      turn: this.#options.turn,
+    });
+  }
+}

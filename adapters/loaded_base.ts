@@ -1,0 +1,88 @@
+/**
+ * A base model opened from a spec: fetched where it is missing, its checkpoint read, its channel
+ * scales calibrated once and kept in the cache directory. It knows no adapter and no engine.
+ */
+import { cacheDirectory, writeAtomically } from "../src/checkpoint/cache.ts";
+import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
+import { openCheckpoint } from "../src/checkpoint/open.ts";
+import { resolveModel, type ResolveOptions } from "../src/checkpoint/resolve.ts";
+import { Base, type ServingDtype } from "../src/engine/base.ts";
+import { calibrationText } from "../src/models/calibration.ts";
+import type { Smoothing } from "../src/models/parameters.ts";
+import { readSmoothing, writeSmoothing } from "../src/models/smooth.ts";
+import type { Device } from "../src/runtime/device.ts";
+import { type DeviceKind, openDevice } from "../src/runtime/open.ts";
+
+export interface BaseSpec {
+  /** Default: SmolLM2-135M-Instruct. */
+  readonly model?: string | undefined;
+  readonly device?: DeviceKind | undefined;
+  readonly dtype: ServingDtype;
+  readonly maxBatch: number;
+  /** Default: the model's own limit. */
+  readonly maxContext?: number | undefined;
+  readonly progress?: NonNullable<ResolveOptions["progress"]> | undefined;
+}
+
+/** What was opened; close it, base first. */
+export interface LoadedBase {
+  readonly checkpoint: Checkpoint;
+  readonly device: Device;
+  readonly base: Base;
+}
+
+/** @throws {TypeError | RangeError} saying which model or option does not fit, and why */
+export async function loadBase(spec: BaseSpec): Promise<LoadedBase> {
+  const device = openDevice(spec.device ?? "auto");
+  const { progress } = spec;
+  const checkpoint = await openCheckpoint(
+    await resolveModel(spec.model, progress && { progress }),
+  );
+  return { checkpoint, device, base: await loadWeights(device, checkpoint, spec) };
+}
+
+/** Loads an open checkpoint's weights. */
+export async function loadWeights(
+  device: Device,
+  checkpoint: Checkpoint,
+  { dtype, maxBatch, maxContext }: Pick<BaseSpec, "dtype" | "maxBatch" | "maxContext">,
+): Promise<Base> {
+  const calibration = calibrationText();
+  const kept = await KeptSmoothing.open(checkpoint, calibration);
+  const base = await Base.load(device, checkpoint, {
+    dtype,
+    maxBatch,
+    maxContext: Math.min(maxContext ?? Infinity, checkpoint.config.maxPositions),
+    calibration: checkpoint.tokenizer.encode(calibration),
+    ...(kept.smoothing === undefined ? {} : { smoothing: kept.smoothing }),
+  });
+  await kept.keep(base.smoothing);
+  return base;
+}
+
+/** Channel scales in the cache directory, by the digests of the base and of the text. */
+class KeptSmoothing {
+  private constructor(readonly path: string, readonly smoothing: Smoothing | undefined) {}
+
+  static async open(checkpoint: Checkpoint, text: string): Promise<KeptSmoothing> {
+    const bytes = new TextEncoder().encode(`${await checkpoint.digest()}\n${text}`);
+    const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+    const path = `${cacheDirectory()}/smoothing/${hash}.json`;
+    return new KeptSmoothing(path, await readKept(path, checkpoint));
+  }
+
+  /** Writes new scales down; what was read is there already. */
+  async keep(smoothing: Smoothing | undefined): Promise<void> {
+    if (smoothing === undefined || smoothing === this.smoothing) return;
+    await writeAtomically(this.path, writeSmoothing(smoothing));
+  }
+}
+
+async function readKept(path: string, { config }: Checkpoint): Promise<Smoothing | undefined> {
+  try {
+    return readSmoothing(await Deno.readTextFile(path), config);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
