@@ -25,8 +25,7 @@ import type { Store } from "./store/store.ts";
 import { awaitSignal, checkAddress, listen } from "./serve.ts";
 
 /** Training over a loaded base. */
-export interface LoadedTraining {
-  readonly trainer: CoreTrainer;
+export interface LoadedTraining extends CoreTrainer {
   /** Most tokens of a training row. */
   readonly maxContext: number;
   /** The factor set of jobs that name none; made when first asked for. */
@@ -142,9 +141,9 @@ export function startTuning(
 }
 
 function backendOf({ checkpoint }: Loaded, training: LoadedTraining): TrainingBackend {
-  const { trainer, maxContext } = training;
+  const { maxContext } = training;
   return {
-    trainer,
+    trainer: training,
     defaultFactors: () => training.defaultFactors(),
     reader: (file, signal) => readDatasetInTurns(file, { source: checkpoint, maxContext, signal }),
   };

@@ -26,6 +26,9 @@ export interface TrainingPorts extends TellerPorts {
   readonly defaultFactors: () => Promise<FactorSet>;
 }
 
+/** A wait that is worth a word. */
+const SLOW_MS = 2000;
+
 /**
  * Trains, judges and publishes; returns what the job's record is to say at the end.
  * @throws {JobFailure} where the core is not to be published; what `signal` was aborted with; what
@@ -54,14 +57,20 @@ export async function trainJob(running: RunningJob, ports: TrainingPorts): Promi
 }
 
 async function factorsFor(
-  { job, signal }: RunningJob,
+  { job, journal, signal }: RunningJob,
   { tuned, defaultFactors }: TrainingPorts,
 ): Promise<FactorSet> {
   const { factors } = job.hyperparameters;
-  return await unlessAborted(
-    factors === null ? defaultFactors() : tuned.factorsOf(factors),
-    signal,
+  if (factors !== null) return await tuned.factorsOf(factors);
+  const slow = setTimeout(
+    () => journal.message("Making the base's factor set, once: about a minute"),
+    SLOW_MS,
   );
+  try {
+    return await unlessAborted(defaultFactors(), signal);
+  } finally {
+    clearTimeout(slow);
+  }
 }
 
 /** Making a factor set takes a minute: a job may be cancelled meanwhile. */

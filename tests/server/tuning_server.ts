@@ -49,14 +49,9 @@ export function fakeTraining(
     });
     return Promise.resolve(folded(inner, contrary ? -1 : 1));
   };
-  return {
-    trainer: new SharedCoreTrainer({
-      models: { core: open, lotr: open },
-      defaultFactors: () => Promise.resolve(factors()),
-    }),
-    maxContext: 128,
-    defaultFactors: () => Promise.resolve(factors()),
-  };
+  const defaultFactors = () => Promise.resolve(factors());
+  const trainer = new SharedCoreTrainer({ models: { core: open, lotr: open }, defaultFactors });
+  return { train: (request) => trainer.train(request), maxContext: 128, defaultFactors };
 }
 
 /** Any tokens as those of the fake's small vocabulary. */
