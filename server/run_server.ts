@@ -25,7 +25,8 @@ import type { Store } from "./store/store.ts";
 import { awaitSignal, checkAddress, listen } from "./serve.ts";
 
 /** Training over a loaded base. */
-export interface LoadedTraining extends CoreTrainer {
+export interface LoadedTraining {
+  readonly trainer: CoreTrainer;
   /** Most tokens of a training row. */
   readonly maxContext: number;
   /** The factor set of jobs that name none; made when first asked for. */
@@ -141,9 +142,9 @@ export function startTuning(
 }
 
 function backendOf({ checkpoint }: Loaded, training: LoadedTraining): TrainingBackend {
-  const { maxContext } = training;
+  const { trainer, maxContext } = training;
   return {
-    trainer: training,
+    trainer,
     defaultFactors: () => training.defaultFactors(),
     reader: (file, signal) => readDatasetInTurns(file, { source: checkpoint, maxContext, signal }),
   };

@@ -51,7 +51,7 @@ export function fakeTraining(
   };
   const defaultFactors = () => Promise.resolve(factors());
   const trainer = new SharedCoreTrainer({ models: { core: open, lotr: open }, defaultFactors });
-  return { train: (request) => trainer.train(request), maxContext: 128, defaultFactors };
+  return { trainer, maxContext: 128, defaultFactors };
 }
 
 /** Any tokens as those of the fake's small vocabulary. */
