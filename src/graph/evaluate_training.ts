@@ -33,13 +33,8 @@ export const TRAINING_RULES: Rules<TrainingOp> = {
   nll({ logits, targets }, at) {
     return byRow(at(logits), at(targets), (row, target) => logSumExp(row) - row[target]);
   },
-  /** Of equal logits the first is the largest. */
   hits({ logits, targets }, at) {
-    return byRow(
-      at(logits),
-      at(targets),
-      (row, target) => row.indexOf(largest(row)) === target ? 1 : 0,
-    );
+    return byRow(at(logits), at(targets), (row, target) => row[target] === largest(row) ? 1 : 0);
   },
   nllGrad({ logits, targets, dy }, at) {
     const out = zeros(at(logits).shape);
