@@ -2,7 +2,7 @@
  * Attention without caches for the evaluator, and its pullback: one query at a time, by the formula.
  * It knows no other operation.
  */
-import type { AttentionForm, Ops } from "./ops.ts";
+import type { AttentionForm, Ops, SharedContext } from "./ops.ts";
 import { columnsOf, type Evaluated, type Filling, type Lookup, zeros } from "./evaluate_arrays.ts";
 import { rotate } from "./evaluate_attention.ts";
 
@@ -57,27 +57,27 @@ interface Query {
   readonly q: number;
   /** Of the head in [T, H·D]. */
   readonly out: number;
-  /** Of the first token that it sees in [T, (H + 2·KV)·D]. */
-  readonly first: number;
-  /** How many tokens it sees, itself included. */
-  readonly seen: number;
+  /** Where each token that it sees begins in [T, (H + 2·KV)·D], itself last. */
+  readonly seen: readonly number[];
   /** Its key and value head. */
   readonly kv: number;
 }
 
-type Form = AttentionForm & { readonly qkv: unknown };
+type Form = AttentionForm & Partial<SharedContext> & { readonly qkv: unknown };
 
 function forEachQuery(form: Form, at: Lookup, visit: (query: Query) => void): void {
   const { heads, kvHeads, headDim, window } = form;
   const [batch, time] = Array.from(at(form.grid).data, Number);
   const width = (heads + 2 * kvHeads) * headDim;
   for (let token = 0; token < batch * time; token++) {
-    const seen = Math.min(token % time + 1, window ?? time);
+    const row = Math.floor(token / time);
+    const own = Array.from({ length: token % time + 1 }, (_, i) => row * time + i);
+    const all = [...sharedTokens(form, at, row), ...own];
+    const seen = all.slice(window === undefined ? 0 : -window).map((index) => index * width);
     for (let head = 0; head < heads; head++) {
       visit({
         q: token * width + head * headDim,
         out: (token * heads + head) * headDim,
-        first: (token + 1 - seen) * width,
         seen,
         kv: Math.floor(head / (heads / kvHeads)),
       });
@@ -85,8 +85,20 @@ function forEachQuery(form: Form, at: Lookup, visit: (query: Query) => void): vo
   }
 }
 
-function keyOffset({ heads, kvHeads, headDim }: Form, { first, kv }: Query, i: number): number {
-  return first + (i * (heads + 2 * kvHeads) + heads + kv) * headDim;
+/** The tokens before a row's own. */
+function sharedTokens({ grid, context, offsets }: Form, at: Lookup, row: number): number[] {
+  if (context === undefined || offsets === undefined) return [];
+  const time = Number(at(grid).data[1]);
+  const rows = at(context);
+  const first = row * columnsOf(rows);
+  return Array.from(
+    { length: at(offsets).data[row] },
+    (_, i) => rows.data[first + Math.floor(i / time)] * time + i % time,
+  );
+}
+
+function keyOffset({ heads, headDim }: Form, { seen, kv }: Query, i: number): number {
+  return seen[i] + (heads + kv) * headDim;
 }
 
 function valueOffset(form: Form, query: Query, i: number): number {
@@ -94,7 +106,7 @@ function valueOffset(form: Form, query: Query, i: number): number {
 }
 
 function probabilities(form: Form, { data }: Evaluated, query: Query): number[] {
-  const scores = Array.from({ length: query.seen }, (_, i) => {
+  const scores = query.seen.map((_, i) => {
     const k = keyOffset(form, query, i);
     return form.scale * sum(form.headDim, (d) => data[query.q + d] * data[k + d]);
   });
@@ -118,7 +130,11 @@ function rotateHeads(form: Form, tokens: Filling, at: Lookup, sin: Evaluated): v
   for (let token = 0; token < tokens.shape[0]; token++) {
     for (let h = 0; h < heads + kvHeads; h++) {
       const start = token * width + h * headDim;
-      rotate(tokens.data.subarray(start, start + headDim), token % time, at(form.cos), sin);
+      const shared = form.offsets === undefined
+        ? 0
+        : at(form.offsets).data[Math.floor(token / time)];
+      const position = shared + token % time;
+      rotate(tokens.data.subarray(start, start + headDim), position, at(form.cos), sin);
     }
   }
 }

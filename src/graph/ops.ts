@@ -24,6 +24,18 @@ export interface AttentionForm {
 }
 
 /**
+ * Prefixes that rows of a batch share, each computed once in a row of its own: row n sees the first
+ * offsets[n] tokens of the rows context[n, 0 … C-1], laid end to end, before its own, whose positions
+ * begin at offsets[n]. The rows named are full but for the last; those beyond are not looked at.
+ */
+export interface SharedContext {
+  /** [N, C] int32. */
+  readonly context: Value;
+  /** [N] int32. */
+  readonly offsets: Value;
+}
+
+/**
  * Arguments of each operation. Shapes: T tokens, N batch, S cache capacity, H heads, D head size.
  * Names that end in `Grad` are pullbacks: `dy` is the gradient of a scalar by the operation's output.
  */
@@ -80,10 +92,10 @@ export interface Ops {
     readonly total: Value;
   };
   /**
-   * The same without caches: every row begins at position 0 and is padded on the right, which no
-   * earlier token sees: qkv [T, (H + 2·KV)·D] → [T, H·D].
+   * The same without caches: every row begins at position 0, or after what it shares, and is padded
+   * on the right, which no earlier token sees: qkv [T, (H + 2·KV)·D] → [T, H·D].
    */
-  readonly causalAttention: AttentionForm & { readonly qkv: Value };
+  readonly causalAttention: AttentionForm & Partial<SharedContext> & { readonly qkv: Value };
   /** `out = a + b`, same shape. */
   readonly add: { readonly a: Value; readonly b: Value };
   /** `out = silu(x[:, :d]) · x[:, d:]` (arXiv 2002.05202): x [T, 2·d] = gate | up → [T, d]. */
@@ -119,7 +131,7 @@ export interface Ops {
    * dqkv of `causalAttention`, probabilities computed again (FlashAttention, arXiv 2205.14135):
    * qkv [T, (H + 2·KV)·D], out and dy [T, H·D] → [T, (H + 2·KV)·D].
    */
-  readonly causalAttentionGrad: AttentionForm & {
+  readonly causalAttentionGrad: AttentionForm & Partial<SharedContext> & {
     readonly qkv: Value;
     readonly out: Value;
     readonly dy: Value;

@@ -1,0 +1,342 @@
+/**
+ * The parts that attention without caches and its pullback are lowered to: heads and tokens in turn,
+ * rotation by position, masks, and the keys that rows share. It knows no operation as a whole.
+ */
+import type { Value } from "./graph.ts";
+import { gridShape, type LoweringContext } from "./lowering_context.ts";
+import { MICROSOFT, onnxType } from "./onnx.ts";
+import type { AttentionForm, SharedContext } from "./ops.ts";
+
+const FUSED = { domain: MICROSOFT };
+const FIRST = { attributes: { axis: 0 } };
+/** Rows may share nothing: a dimension of 0 is meant. */
+const EMPTY = { attributes: { allowzero: 1 } };
+/** Between [N, C, KV, time, D] and [N, KV, C, time, D]. */
+const SWAP = { attributes: { perm: [0, 2, 1, 3, 4] } };
+
+/** Batch and time as scalars in a list, int64 [1] each. */
+function sizes(context: LoweringContext, grid: Value): { batch: string; time: string } {
+  const pick = (name: string, at: number) =>
+    context.once(`grid.${name}`, (to) => {
+      const index = context.int64(`int64.${at}`, [at]);
+      context.writer.node("Gather", [context.name(grid), index], to);
+    });
+  return { batch: pick("batch", 0), time: pick("time", 1) };
+}
+
+/** GroupQueryAttention's counts where every row is a first prompt of `time` tokens. */
+export function firstPrompts(
+  context: LoweringContext,
+  grid: Value,
+): { lengths: string; total: string } {
+  const { writer } = context;
+  const { batch, time } = sizes(context, grid);
+  const total = context.once("grid.total", (to) => {
+    writer.node("Cast", [time], to, { attributes: { to: onnxType("int32") } });
+  });
+  const lengths = context.once("grid.lengths", (to) => {
+    const one = writer.constant("int32.1", "int32", [], new Int32Array([1]));
+    writer.node("Sub", [total, one], `${to}.one`);
+    writer.node("Expand", [`${to}.one`, batch], to);
+  });
+  return { lengths, total };
+}
+
+/** Queries, and the keys and values that they see. */
+export interface SeenHeads {
+  /** [N, KV, G·time, D], rotated. */
+  readonly q: string;
+  /** [N, KV, keys, D], rotated; keys = what is shared, then the row's own `time`. */
+  readonly k: string;
+  readonly v: string;
+}
+
+type Form = AttentionForm & Partial<SharedContext>;
+
+/** Heads of packed tokens, q and k rotated, keys and values with the shared ones before them. */
+export function seenHeads(
+  context: LoweringContext,
+  form: Form,
+  qkv: string,
+  out: string,
+): SeenHeads {
+  const { writer } = context;
+  const { heads, kvHeads, headDim, grid } = form;
+  const [queries, keys] = [heads * headDim, kvHeads * headDim];
+  const shape = gridShape(context, grid, queries + 2 * keys);
+  writer.node("Reshape", [qkv, shape], `${out}.in`);
+  const split = (from: string, to: readonly string[], at: readonly number[]) =>
+    writer.nodes("Split", [from, context.int64(`split.${at.join(".")}`, at)], to, {
+      attributes: { axis: 2 },
+    });
+  split(`${out}.in`, [`${out}.qk`, `${out}.v`], [queries + keys, keys]);
+  rotate(context, form, `${out}.qk`, "forth", `${out}.qk.r`);
+  split(`${out}.qk.r`, [`${out}.q`, `${out}.k`], [queries, keys]);
+  const single = { ...form, heads: kvHeads };
+  return {
+    q: headsOf(context, grid, `${out}.q`, form, `${out}.q.h`),
+    k: withShared(context, form, headsOf(context, grid, `${out}.k`, single, `${out}.k.h`)),
+    v: withShared(context, form, headsOf(context, grid, `${out}.v`, single, `${out}.v.h`)),
+  };
+}
+
+/** Emits softmax of the masked scores as `OUT.p`, [N, KV, G·time, keys]. */
+export function probabilities(
+  context: LoweringContext,
+  form: Form,
+  { q, k }: SeenHeads,
+  out: string,
+): void {
+  const { writer } = context;
+  const attributes = { transB: 1, alpha: { float: form.scale } };
+  writer.node("FusedMatMul", [q, k], `${out}.scores`, { attributes, ...FUSED });
+  const softmax = { attributes: { axis: -1 } };
+  if (form.context === undefined) {
+    writer.node("Add", [`${out}.scores`, causalMask(context, form)], `${out}.masked`);
+    writer.node("Softmax", [`${out}.masked`], `${out}.p`, softmax);
+    return;
+  }
+  const { batch, time } = sizes(context, form.grid);
+  const byHead = context.once(`shape.scores.${form.heads}`, (to) => {
+    const parts = [batch, context.int64(`int64.${form.heads}`, [form.heads]), time];
+    writer.node("Concat", [...parts, context.int64("int64.-1", [-1])], to, FIRST);
+  });
+  const byGroup = context.once(`shape.grouped.${form.kvHeads}`, (to) => {
+    writer.node("Shape", [`${out}.scores`], to);
+  });
+  writer.node("Reshape", [`${out}.scores`, byHead], `${out}.scores.h`);
+  writer.node("Add", [`${out}.scores.h`, sharedMask(context, form)], `${out}.masked`);
+  writer.node("Softmax", [`${out}.masked`], `${out}.p.h`, softmax);
+  writer.node("Reshape", [`${out}.p.h`, byGroup], `${out}.p`);
+}
+
+/** Keys or values [N, KV, time, D] behind those of the rows that each row shares. */
+function withShared(context: LoweringContext, form: Form, own: string): string {
+  if (form.context === undefined) return own;
+  const { writer } = context;
+  const { split, joined } = sharedShapes(context, form);
+  writer.node("Gather", [own, sharedRows(context, form.context)], `${own}.shared.rows`);
+  writer.node("Reshape", [`${own}.shared.rows`, split], `${own}.shared.split`, EMPTY);
+  writer.node("Transpose", [`${own}.shared.split`], `${own}.shared.turned`, SWAP);
+  writer.node("Reshape", [`${own}.shared.turned`, joined], `${own}.shared`, EMPTY);
+  return writer.node("Concat", [`${own}.shared`, own], `${own}.all`, { attributes: { axis: 2 } });
+}
+
+/** The pullback of that: gradients by shared keys go back to the rows that they are of. */
+export function ownShare(context: LoweringContext, form: Form, gradient: string): string {
+  if (form.context === undefined) return gradient;
+  const { writer } = context;
+  const { turned, rows, end } = sharedShapes(context, form);
+  const slice = (from: string, to: string, name: string) =>
+    writer.node("Slice", [gradient, from, to, context.int64("int64.2", [2])], name);
+  slice(context.int64("int64.0", [0]), end, `${gradient}.shared`);
+  slice(end, context.int64("int64.max", [2 ** 31]), `${gradient}.own`);
+  writer.node("Reshape", [`${gradient}.shared`, turned], `${gradient}.turned`, EMPTY);
+  writer.node("Transpose", [`${gradient}.turned`], `${gradient}.split`, SWAP);
+  writer.node("Reshape", [`${gradient}.split`, rows], `${gradient}.rows`, EMPTY);
+  const index = context.once(`${sharedRows(context, form.context)}.column`, (to) => {
+    const inputs = [sharedRows(context, form.context as Value), context.int64("int64.1", [1])];
+    writer.node("Unsqueeze", inputs, to);
+  });
+  const inputs = [`${gradient}.own`, index, `${gradient}.rows`];
+  const attributes = { reduction: "add" };
+  return writer.node("ScatterND", inputs, `${gradient}.sum`, { attributes });
+}
+
+/** Rows that are shared, [N·C] int64. */
+function sharedRows(context: LoweringContext, rows: Value): string {
+  return context.once(`${context.name(rows)}.flat`, (to) => {
+    const attributes = { to: onnxType("int64") };
+    context.writer.node("Cast", [context.name(rows)], `${to}.64`, { attributes });
+    context.writer.node("Reshape", [`${to}.64`, context.int64("int64.-1", [-1])], to);
+  });
+}
+
+/** Shapes between rows and the keys that they make for others, and C·time. */
+function sharedShapes(context: LoweringContext, form: Form) {
+  const { writer } = context;
+  const { kvHeads, headDim, grid } = form;
+  const { batch, time } = sizes(context, grid);
+  const [heads, dim] = [`int64.${kvHeads}`, `int64.${headDim}`];
+  context.int64(heads, [kvHeads]);
+  context.int64(dim, [headDim]);
+  const rows = context.once("shared.rows", (to) => {
+    const from = { attributes: { start: 1, end: 2 } };
+    writer.node("Shape", [context.name(form.context as Value)], to, from);
+  });
+  const concat = (name: string, parts: readonly string[]) =>
+    context.once(`${name}.${kvHeads}.${headDim}`, (to) => {
+      writer.node("Concat", parts, to, FIRST);
+    });
+  const product = (name: string, a: string, b: string) =>
+    context.once(name, (to) => void writer.node("Mul", [a, b], to));
+  const end = product("shared.end", rows, time);
+  return {
+    split: concat("shared.split", [batch, rows, heads, time, dim]),
+    joined: concat("shared.joined", [batch, heads, end, dim]),
+    turned: concat("shared.turned", [batch, heads, rows, time, dim]),
+    rows: concat("shared.each", [product("shared.count", batch, rows), heads, time, dim]),
+    end,
+  };
+}
+
+/** 0 where a token (row) sees another one (column), -inf where not: [G·time, time]. */
+function causalMask(context: LoweringContext, form: AttentionForm): string {
+  const groups = form.heads / form.kvHeads;
+  return context.once(`mask.tiled.${groups}.${form.window ?? "all"}`, (to) => {
+    const tile = context.int64(`tile.${groups}`, [groups, 1]);
+    context.writer.node("Tile", [ownMask(context, form), tile], to);
+  });
+}
+
+/** The same within one head: [time, time]. */
+function ownMask(context: LoweringContext, { grid, window }: AttentionForm): string {
+  return context.once(`mask.${window ?? "all"}`, (to) => {
+    const { writer } = context;
+    const columns = upTo(context, sizes(context, grid).time, "own.columns");
+    writer.node("Unsqueeze", [columns, context.int64("int64.1", [1])], `${to}.rows`);
+    writer.node("Greater", [columns, `${to}.rows`], `${to}.later`);
+    hide(context, `${to}.later`, [columns, `${to}.rows`], window, to);
+  });
+}
+
+/** For rows that share: [N, 1, time, C·time + time]. */
+function sharedMask(context: LoweringContext, form: Form): string {
+  return context.once(`mask.shared.${form.window ?? "all"}`, (to) => {
+    const { writer } = context;
+    const { end } = sharedShapes(context, form);
+    const { batch, time } = sizes(context, form.grid);
+    const axes = context.int64("int64.1.2.3", [1, 2, 3]);
+    const one = context.int64("int64.1", [1]);
+    const offsets = offsets64(context, form.offsets as Value);
+    writer.node("Unsqueeze", [offsets, axes], `${to}.offsets`);
+    const columns = upTo(context, end, "shared.columns");
+    writer.node("GreaterOrEqual", [columns, `${to}.offsets`], `${to}.beyond`);
+    const rows = upTo(context, time, "own.columns");
+    writer.node("Unsqueeze", [rows, one], `${to}.rows`);
+    writer.node("Add", [`${to}.offsets`, `${to}.rows`], `${to}.positions`);
+    hide(context, `${to}.beyond`, [columns, `${to}.positions`], form.window, `${to}.left`);
+    const full = (from: string, keys: string, name: string) => {
+      writer.node("Concat", [batch, one, time, keys], `${name}.shape`, FIRST);
+      return writer.node("Expand", [from, `${name}.shape`], name);
+    };
+    const parts = [
+      full(`${to}.left`, end, `${to}.left.all`),
+      full(ownMask(context, form), time, `${to}.own.all`),
+    ];
+    writer.node("Concat", parts, to, { attributes: { axis: 3 } });
+  });
+}
+
+/** -inf where `hidden`, or where a column is a window or more before its row; else 0. */
+function hide(
+  context: LoweringContext,
+  hidden: string,
+  [columns, rows]: readonly [string, string],
+  window: number | undefined,
+  to: string,
+): void {
+  const { writer } = context;
+  const zero = writer.constant("float.0", "float32", [], new Float32Array([0]));
+  const never = writer.constant("float.-inf", "float32", [], new Float32Array([-Infinity]));
+  let condition = hidden;
+  if (window !== undefined) {
+    const size = context.int64(`int64.scalar.${window}`, [window], []);
+    writer.node("Add", [columns, size], `${to}.ends`);
+    writer.node("LessOrEqual", [`${to}.ends`, rows], `${to}.gone`);
+    condition = writer.node("Or", [hidden, `${to}.gone`], `${to}.hidden`);
+  }
+  writer.node("Where", [condition, never, zero], to);
+}
+
+/** 0, 1, … below a count [1], int64. */
+function upTo(context: LoweringContext, count: string, name: string): string {
+  return context.once(name, (to) => {
+    const start = context.int64("int64.scalar.0", [0], []);
+    const step = context.int64("int64.scalar.1", [1], []);
+    context.writer.node("Squeeze", [count], `${to}.end`);
+    context.writer.node("Range", [start, `${to}.end`, step], to);
+  });
+}
+
+function offsets64(context: LoweringContext, offsets: Value): string {
+  return context.once(`${context.name(offsets)}.64`, (to) => {
+    const attributes = { to: onnxType("int64") };
+    context.writer.node("Cast", [context.name(offsets)], to, { attributes });
+  });
+}
+
+/** Positions of tokens for a rotation: the first one where all rows begin there, else [N, time]. */
+function positionsOf(context: LoweringContext, form: Form): string {
+  const { offsets } = form;
+  if (offsets === undefined) return context.int64("int64.0", [0]);
+  return context.once("positions", (to) => {
+    const { writer } = context;
+    const one = context.int64("int64.1", [1]);
+    const columns = upTo(context, sizes(context, form.grid).time, "own.columns");
+    writer.node("Unsqueeze", [offsets64(context, offsets), one], `${to}.first`);
+    writer.node("Add", [`${to}.first`, columns], to);
+  });
+}
+
+/** Rotates q and k of [batch, time, heads·D] by position, or back. */
+export function rotate(
+  context: LoweringContext,
+  form: Form,
+  from: string,
+  direction: "forth" | "back",
+  to: string,
+): void {
+  const { cos, sin } = form;
+  const turn = direction === "forth" ? context.parameter(sin) : context.weight(
+    `${sin.name}:negated`,
+    "float32",
+    sin.shape.map(Number),
+    () => context.parameters.read(sin.name).map((value) => -value),
+  );
+  const inputs = [from, positionsOf(context, form), context.parameter(cos), turn];
+  context.writer.node("RotaryEmbedding", inputs, to, FUSED);
+}
+
+/** [.., H·D] of tokens as [N, KV, G·time, D]: heads that share a key-value head one after another. */
+export function headsOf(
+  context: LoweringContext,
+  grid: Value,
+  from: string,
+  { heads, kvHeads, headDim }: Pick<AttentionForm, "heads" | "kvHeads" | "headDim">,
+  to: string,
+): string {
+  const { writer } = context;
+  const groups = heads / kvHeads;
+  const split = gridShape(context, grid, kvHeads, groups, headDim);
+  writer.node("Reshape", [from, split], `${to}.split`);
+  const attributes = { perm: [0, 2, 3, 1, 4] };
+  writer.node("Transpose", [`${to}.split`], `${to}.turned`, { attributes });
+  const joined = context.int64(`shape.kv.${kvHeads}.${headDim}`, [0, kvHeads, -1, headDim]);
+  return writer.node("Reshape", [`${to}.turned`, joined], to);
+}
+
+/** The way back: [N, KV, G·time, D] as [batch, time, H·D]. */
+export function tokensOf(
+  context: LoweringContext,
+  grid: Value,
+  from: string,
+  [kvHeads, groups, headDim]: readonly [number, number, number],
+  to: string,
+): string {
+  const { writer } = context;
+  const { batch, time } = sizes(context, grid);
+  const key = `shape.turned.${kvHeads}.${groups}.${headDim}`;
+  const shape = context.once(key, (name) => {
+    const middle = context.int64(`int64.${kvHeads}.${groups}`, [kvHeads, groups]);
+    const inputs = [batch, middle, time, context.int64(`int64.${headDim}`, [headDim])];
+    writer.node("Concat", inputs, name, { attributes: { axis: 0 } });
+  });
+  writer.node("Reshape", [from, shape], `${to}.split`);
+  const attributes = { perm: [0, 3, 1, 2, 4] };
+  writer.node("Transpose", [`${to}.split`], `${to}.turned`, { attributes });
+  return writer.node("Reshape", [
+    `${to}.turned`,
+    gridShape(context, grid, kvHeads * groups * headDim),
+  ], to);
+}
