@@ -10,10 +10,16 @@ import { createApp } from "../../server/app.ts";
 import type { FineTuning } from "../../server/jobs/fine_tuning.ts";
 import { createLog } from "../../server/log.ts";
 import { createMetrics } from "../../server/metrics.ts";
-import { type LoadedTraining, startTuning, toContext } from "../../server/run_server.ts";
+import {
+  type Loaded,
+  type LoadedTraining,
+  startTuning,
+  toContext,
+} from "../../server/run_server.ts";
 import { listen } from "../../server/serve.ts";
 import { openDiskStore } from "../../server/store/disk.ts";
 import type { Store } from "../../server/store/store.ts";
+import type { EngineListener } from "../../src/engine/metrics.ts";
 import type { Example, GradientModel, MicroBatch } from "../../src/train/model.ts";
 import { FakeGradientModel, VOCABULARY } from "../fakes/gradient_model.ts";
 import { fakeLoad, type FakeLoaded } from "./engine_context.ts";
@@ -76,10 +82,10 @@ function foldRow(example: Example): Example {
   return { ...example, tokens: example.tokens.map((token) => token % VOCABULARY) };
 }
 
-export interface TuningServer {
+export interface TuningServer<L extends Loaded = FakeLoaded> {
   readonly client: OpenAI;
   readonly url: string;
-  readonly loaded: FakeLoaded;
+  readonly loaded: L;
   readonly store: Store;
   readonly tuning: FineTuning;
   readonly lines: readonly string[];
@@ -91,21 +97,33 @@ export interface ServerOptions extends TrainingOptions {
   readonly data: string;
   readonly maxJobs?: number;
   readonly maxFile?: number;
-  /** Of adapters, scanned at the start. */
+  /** Without anything that trains. */
   readonly serveOnly?: boolean;
 }
 
-export async function startServer(options: ServerOptions): Promise<TuningServer> {
+export function startServer(options: ServerOptions): Promise<TuningServer> {
+  return serveLoaded(async (listener): Promise<FakeLoaded> => {
+    const loaded = await fakeLoad({ listener });
+    const training = options.serveOnly ? undefined : fakeTraining(() => loaded.factors, options);
+    return { ...loaded, training };
+  }, options);
+}
+
+/** A listening server over whatever was loaded; it closes that when it stops. */
+export async function serveLoaded<L extends Loaded>(
+  load: (listener: EngineListener) => Promise<L>,
+  { data, maxJobs = 4, maxFile = 1 << 20 }: Pick<ServerOptions, "data" | "maxJobs" | "maxFile">,
+): Promise<TuningServer<L>> {
   const lines: string[] = [];
   const log = createLog("info", (line) => lines.push(line));
-  const store = await openDiskStore(options.data, log);
+  const store = await openDiskStore(data, log);
   const metrics = createMetrics();
-  const base = await fakeLoad({ listener: metrics.listener });
-  const training = options.serveOnly ? undefined : fakeTraining(() => base.factors, options);
-  const loaded: FakeLoaded = { ...base, training };
-  metrics.attach({ model: "tiny", stats: () => loaded.engine.stats() });
-  const flags = { trainJobs: options.maxJobs ?? 4, maxFile: options.maxFile ?? 1 << 20 };
-  const tuning = await startTuning(loaded, store, flags, { log, metrics });
+  const loaded = await load(metrics.listener);
+  metrics.attach({ model: loaded.checkpoint.id, stats: () => loaded.engine.stats() });
+  const tuning = await startTuning(loaded, store, { trainJobs: maxJobs, maxFile }, {
+    log,
+    metrics,
+  });
   const context = await toContext(loaded, {
     metrics,
     log,
@@ -115,19 +133,12 @@ export async function startServer(options: ServerOptions): Promise<TuningServer>
   const { fetch } = createApp(context);
   const server = await listen({ host: "127.0.0.1", port: 0, fetch }, context.lifecycle);
   const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", maxRetries: 0 });
-  return {
-    client,
-    url: server.url,
-    loaded,
-    store,
-    tuning,
-    lines,
-    stop: async () => {
-      await Promise.all([server.stop(5, () => loaded.engine.close()), tuning.stop()]);
-      await loaded.close();
-      await store[Symbol.asyncDispose]();
-    },
+  const stop = async () => {
+    await Promise.all([server.stop(5, () => loaded.engine.close()), tuning.stop()]);
+    await loaded.close();
+    await store[Symbol.asyncDispose]();
   };
+  return { client, url: server.url, loaded, store, tuning, lines, stop };
 }
 
 /** Runs `body` with a server on a directory of its own. */
@@ -164,6 +175,6 @@ export async function until(client: OpenAI, id: string, ...statuses: string[]): 
     if (["succeeded", "failed", "cancelled"].includes(job.status)) {
       throw new Error(`${id} is ${job.status}: ${JSON.stringify(job.error)}`);
     }
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
