@@ -21,7 +21,10 @@ export const inputs = {
   values: (layer: number) => `values.${layer}`,
   cores: (layer: number, site: SiteName) => `cores.${layer}.${site}`,
   logits: "logits",
-  /** Of training: what each of `rows` should predict, and how much it counts. */
+  /** Of training: prefixes that rows share (`SharedContext` in `graph/ops.ts`). */
+  context: "context",
+  offsets: "offsets",
+  /** What each of `rows` should predict, and how much it counts. */
   targets: "targets",
   seeds: "seeds",
 } as const;
@@ -70,7 +73,7 @@ export interface TrainingDecoder {
 
 /**
  * The decoder over whole rows without caches, with its loss: ids [tokens] (batch × time, flattened,
- * padded on the right), grid [2], rows [R] = the tokens that carry loss, targets and seeds [R]. With
+ * padded on the right), grid [2], context [batch, C] and offsets [batch] of shared prefixes, rows [R] = the tokens that carry loss, targets and seeds [R]. With
  * `factors` "inputs", A and B are inputs of the graph, one each layer, as in `names`.
  */
 export function buildTraining(
@@ -157,8 +160,12 @@ class DecoderBuilder {
   buildTraining(factors: Factors): TrainingDecoder {
     const graph = this.#graph;
     this.#factors = factors;
-    this.#attend = (layer, qkv) =>
-      graph.add("causalAttention", { qkv, ...this.#form() }, `${layer}.attn_out`);
+    const context = graph.input(inputs.context, "int32", ["batch", "contexts"]);
+    const offsets = graph.input(inputs.offsets, "int32", ["batch"]);
+    this.#attend = (layer, qkv) => {
+      const args = { qkv, context, offsets, ...this.#form() };
+      return graph.add("causalAttention", args, `${layer}.attn_out`);
+    };
     const logits = this.#logits();
     const targets = graph.input(inputs.targets, "int32", ["rows"]);
     const seeds = graph.input(inputs.seeds, "float32", ["rows"]);

@@ -81,13 +81,13 @@ export class DecoderGradients implements GradientModel {
   async gradients(batch: MicroBatch, signal?: AbortSignal): Promise<Gradients> {
     const packed = this.#load(batch);
     await this.#program.run(packed.sizes, 0, this.#program.length, signal);
-    return { rows: this.#losses(packed), gradients: this.#collect(batch, packed) };
+    return { rows: this.#losses(batch, packed), gradients: this.#collect(batch, packed) };
   }
 
   async losses(batch: MicroBatch, signal?: AbortSignal): Promise<readonly RowLoss[]> {
     const packed = this.#load(batch);
     await this.#program.run(packed.sizes, 0, this.#forward, signal);
-    return this.#losses(packed);
+    return this.#losses(batch, packed);
   }
 
   release(): void {
@@ -97,14 +97,17 @@ export class DecoderGradients implements GradientModel {
   #load(batch: MicroBatch): Packed {
     const packed = pack(batch.rows);
     const { sizes } = packed;
-    const spread = { ...sizes, tokens: Math.max(sizes.tokens, this.maxTokens) };
-    this.#program.reserve({ ...spread, rows: Math.max(sizes.rows, LOSS_CHUNK) });
+    this.#program.reserve({
+      ...sizes,
+      tokens: Math.max(sizes.tokens, this.maxTokens),
+      rows: Math.max(sizes.rows, LOSS_CHUNK),
+    });
     loadTokens(this.#program, this.#values.decoder, packed);
     const size = matrixSize(this.#layout);
     for (const { value, layer, site } of this.#values.sites) {
       const width = size(site);
       const data = this.#program.data<Float32Array>(value, sizes);
-      batch.rows.forEach(({ trainable }, row) => {
+      packed.trainables.forEach((trainable, row) => {
         const { parameters, rank } = batch.trainables[trainable];
         const to = data.subarray(row * width, (row + 1) * width);
         this.#layout.write(parameters, rank, layer, site, to);
@@ -113,19 +116,19 @@ export class DecoderGradients implements GradientModel {
     return packed;
   }
 
-  #losses(packed: Packed): RowLoss[] {
+  #losses({ rows }: MicroBatch, packed: Packed): RowLoss[] {
     const { nll, hits } = this.#values.decoder;
     const read = (value: Value) => this.#program.data<Float32Array>(value, packed.sizes);
-    return lossesOf(packed, read(nll), read(hits));
+    return lossesOf(packed, rows.length, read(nll), read(hits));
   }
 
-  #collect({ rows, trainables }: MicroBatch, { sizes }: Packed): Float32Array[] {
+  #collect({ trainables }: MicroBatch, packed: Packed): Float32Array[] {
     const sums = trainables.map(({ rank }) => new Float32Array(this.#layout.count(rank)));
     const size = matrixSize(this.#layout);
     for (const { gradient, layer, site } of this.#values.sites) {
       const width = size(site);
-      const data = this.#program.data<Float32Array>(gradient, sizes);
-      rows.forEach(({ trainable }, row) => {
+      const data = this.#program.data<Float32Array>(gradient, packed.sizes);
+      packed.trainables.forEach((trainable, row) => {
         const from = data.subarray(row * width, (row + 1) * width);
         const { rank } = trainables[trainable];
         this.#layout.accumulate(sums[trainable], rank, layer, site, from);
@@ -139,6 +142,8 @@ export class DecoderGradients implements GradientModel {
 export interface LossValues {
   readonly ids: Value;
   readonly grid: Value;
+  readonly context: Value;
+  readonly offsets: Value;
   readonly rows: Value;
   readonly targets: Value;
   readonly seeds: Value;
@@ -184,6 +189,8 @@ export function lossValues({ graph, seeds, nll, hits }: TrainingDecoder): LossVa
   return {
     ids: find(inputs.ids),
     grid: find(inputs.grid),
+    context: find(inputs.context),
+    offsets: find(inputs.offsets),
     rows: find(inputs.rows),
     targets: find(inputs.targets),
     seeds,
@@ -194,9 +201,11 @@ export function lossValues({ graph, seeds, nll, hits }: TrainingDecoder): LossVa
 
 /** Writes a micro-batch's tokens and loss positions where the program reads them. */
 export function loadTokens(program: Program, values: LossValues, packed: Packed): void {
-  const { sizes, time, ids, positions, targets, weights } = packed;
+  const { sizes, time, ids, context, offsets, positions, targets, weights } = packed;
   program.data<Int32Array>(values.ids, sizes).set(ids);
   program.data<BigInt64Array>(values.grid, sizes).set([BigInt(sizes.batch), BigInt(time)]);
+  program.data<Int32Array>(values.context, sizes).set(context);
+  program.data<Int32Array>(values.offsets, sizes).set(offsets);
   program.data<Int32Array>(values.rows, sizes).set(positions);
   program.data<Int32Array>(values.targets, sizes).set(targets);
   program.data<Float32Array>(values.seeds, sizes).set(weights);

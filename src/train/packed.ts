@@ -1,10 +1,11 @@
 /**
- * A micro-batch as a graph's inputs: rows of tokens padded to the longest one, and the positions
- * that carry loss with their targets and weights. Also the way back, from losses by position to
- * losses by row. It knows no model and no device.
+ * A micro-batch as a graph's inputs: rows of tokens on a grid, padded on the right, what they share
+ * in rows of its own behind them, and the positions that carry loss with their targets and weights.
+ * Also the way back, from losses by position to losses by row. It knows no model and no device.
  */
 import type { BatchRow, RowLoss } from "./model.ts";
 import type { Sizes } from "./program.ts";
+import { layOut } from "./shared_prefix.ts";
 
 /** Loss positions are padded to a multiple of this, so that few distinct shapes occur. */
 const ROW_STEP = 16;
@@ -14,51 +15,52 @@ export interface Packed {
   readonly time: number;
   /** [tokens], 0 where padded. */
   readonly ids: Int32Array;
+  /** [batch, contexts]: the rows that hold what a row shares. */
+  readonly context: Int32Array;
+  /** [batch]: how many tokens of them it sees. */
+  readonly offsets: Int32Array;
+  /** [batch]: whose row it is. */
+  readonly trainables: Int32Array;
   /** [rows]: the token whose logits predict … */
   readonly positions: Int32Array;
   /** … this one, … */
   readonly targets: Int32Array;
   /** … and how much that counts; 0 where padded. */
   readonly weights: Float32Array;
-  /** The batch row of each position that is not padding. */
+  /** The micro-batch's row of each position that is not padding. */
   readonly owners: Int32Array;
+}
+
+/** A row of the grid. */
+interface GridRow {
+  readonly trainable: number;
+  readonly tokens: Int32Array;
+  readonly offset: number;
+  readonly context: readonly number[];
 }
 
 /** @throws {RangeError} for no row, or one without tokens. */
 export function pack(rows: readonly BatchRow[]): Packed {
-  const time = Math.max(0, ...rows.map(({ example }) => example.tokens.length));
-  if (time === 0) throw new RangeError("Cannot train on a micro-batch without tokens");
-  const owners = lossPositions(rows).map(({ row }) => row);
-  const count = Math.max(1, Math.ceil(owners.length / ROW_STEP)) * ROW_STEP;
-  const packed = {
-    sizes: { tokens: rows.length * time, batch: rows.length, rows: count },
-    time,
-    ids: new Int32Array(rows.length * time),
-    positions: new Int32Array(count),
-    targets: new Int32Array(count),
-    weights: new Float32Array(count),
-    owners: Int32Array.from(owners),
-  };
-  rows.forEach(({ example }, row) => packed.ids.set(example.tokens, row * time));
-  lossPositions(rows).forEach(({ row, position }, i) => {
-    const { tokens, weights } = rows[row].example;
-    packed.positions[i] = row * time + position - 1;
-    packed.targets[i] = tokens[position];
-    packed.weights[i] = weights[position];
-  });
-  return packed;
+  const count = Math.max(0, ...rows.map(({ trainable }) => trainable + 1));
+  const groups = Array.from(
+    { length: count },
+    (_, i) => rows.filter(({ trainable }) => trainable === i).map(({ example }) => example),
+  );
+  const { time, shared } = layOut(groups);
+  if (rows.length === 0 || rows.some(({ example }) => example.tokens.length === 0)) {
+    throw new RangeError("Cannot train on a micro-batch without rows, or rows without tokens");
+  }
+  return { time, ...gridInputs(rows, groups.map(([first]) => first?.tokens), time, shared) };
 }
 
 /** Sums by row of what each position lost and hit. */
 export function lossesOf(
   packed: Packed,
+  rows: number,
   nll: ArrayLike<number>,
   hits: ArrayLike<number>,
 ): RowLoss[] {
-  const sums = Array.from(
-    { length: packed.sizes.batch },
-    () => ({ loss: 0, weight: 0, hits: 0, tokens: 0 }),
-  );
+  const sums = Array.from({ length: rows }, () => ({ loss: 0, weight: 0, hits: 0, tokens: 0 }));
   packed.owners.forEach((row, i) => {
     const sum = sums[row];
     sum.loss += packed.weights[i] * nll[i];
@@ -67,6 +69,63 @@ export function lossesOf(
     sum.tokens++;
   });
   return sums;
+}
+
+function gridInputs(
+  rows: readonly BatchRow[],
+  prefixes: readonly (Int32Array | undefined)[],
+  time: number,
+  shared: readonly number[],
+): Omit<Packed, "time"> {
+  const behind: GridRow[] = [];
+  const chains = shared.map((length, trainable) => {
+    const chain: number[] = [];
+    for (let offset = 0; offset < length; offset += time) {
+      const tokens = prefixes[trainable]?.subarray(offset, Math.min(length, offset + time));
+      behind.push({ trainable, tokens: tokens ?? new Int32Array(), offset, context: [...chain] });
+      chain.push(rows.length + behind.length - 1);
+    }
+    return chain;
+  });
+  const own = rows.map(({ trainable, example }): GridRow => ({
+    trainable,
+    tokens: example.tokens.subarray(shared[trainable]),
+    offset: shared[trainable],
+    context: chains[trainable],
+  }));
+  const grid = [...own, ...behind];
+  const losses = lossInputs(rows, time, shared);
+  const contexts = Math.max(0, ...grid.map(({ context }) => context.length));
+  const { length: batch } = grid;
+  const sizes = { tokens: batch * time, batch, rows: losses.positions.length, contexts };
+  const ids = new Int32Array(sizes.tokens);
+  const context = new Int32Array(batch * contexts);
+  grid.forEach((row, i) => {
+    ids.set(row.tokens, i * time);
+    context.set(row.context, i * contexts);
+  });
+  const offsets = Int32Array.from(grid, ({ offset }) => offset);
+  const trainables = Int32Array.from(grid, ({ trainable }) => trainable);
+  return { sizes, ids, context, offsets, trainables, ...losses };
+}
+
+function lossInputs(
+  rows: readonly BatchRow[],
+  time: number,
+  shared: readonly number[],
+): Pick<Packed, "positions" | "targets" | "weights" | "owners"> {
+  const losses = lossPositions(rows);
+  const count = Math.max(1, Math.ceil(losses.length / ROW_STEP)) * ROW_STEP;
+  const positions = new Int32Array(count);
+  const targets = new Int32Array(count);
+  const weights = new Float32Array(count);
+  losses.forEach(({ row, position }, i) => {
+    const { example, trainable } = rows[row];
+    positions[i] = row * time + position - 1 - shared[trainable];
+    targets[i] = example.tokens[position];
+    weights[i] = example.weights[position];
+  });
+  return { positions, targets, weights, owners: Int32Array.from(losses, ({ row }) => row) };
 }
 
 /** The first token predicts the second: nothing predicts the first. */

@@ -16,6 +16,8 @@ export interface Sizes {
   readonly tokens: number;
   readonly batch: number;
   readonly rows: number;
+  /** Rows that a row may share, at most. */
+  readonly contexts: number;
 }
 
 /** What a program is compiled with. */
@@ -50,7 +52,7 @@ export class Program {
   readonly #options: ProgramOptions;
   readonly #buffers = new Map<string, Tensor>();
   readonly #chunkLocal: ReadonlySet<string>;
-  #capacity: Sizes = { tokens: 0, batch: 0, rows: 0 };
+  #capacity: Sizes = { tokens: 0, batch: 0, rows: 0, contexts: 0 };
 
   private constructor(pieces: readonly Piece[], options: ProgramOptions) {
     this.#pieces = pieces;
@@ -77,13 +79,16 @@ export class Program {
 
   /** Makes room for a run of these sizes; what buffers held may be lost. */
   reserve(sizes: Sizes): void {
-    const { tokens, batch, rows } = this.#capacity;
-    if (sizes.tokens <= tokens && sizes.batch <= batch && sizes.rows <= rows) return;
+    const now = this.#capacity;
+    const names = ["tokens", "batch", "rows", "contexts"] as const;
+    if (names.every((name) => sizes[name] <= now[name])) return;
     this.#forget();
+    const larger = (name: keyof Sizes) => Math.max(now[name], sizes[name]);
     this.#capacity = {
-      tokens: Math.max(tokens, sizes.tokens),
-      batch: Math.max(batch, sizes.batch),
-      rows: Math.max(rows, sizes.rows),
+      tokens: larger("tokens"),
+      batch: larger("batch"),
+      rows: larger("rows"),
+      contexts: larger("contexts"),
     };
   }
 
@@ -137,7 +142,7 @@ export class Program {
   #binding(index: number, sizes: Sizes, start: number): Binding {
     const piece = this.#pieces[index];
     if (piece === undefined) throw new RangeError(`internal: no piece ${index}`);
-    const key = `${sizes.tokens}.${sizes.batch}.${sizes.rows}.${start}`;
+    const key = `${Object.values(sizes).join(".")}.${start}`;
     const known = piece.bindings.get(key);
     if (known !== undefined) return known;
     if (piece.bindings.size >= KEPT_BINDINGS) dropBindings(piece);
