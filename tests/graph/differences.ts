@@ -8,6 +8,28 @@ import { evaluate, type Evaluated } from "../../src/graph/evaluate.ts";
 import { type Graph, GraphBuilder, type Shape, type Value } from "../../src/graph/graph.ts";
 import { normal, size } from "./run.ts";
 
+/** Rows that share: tokens each sees before its own, and the rows that hold them. */
+export interface Sharing {
+  readonly time: number;
+  readonly offsets: readonly number[];
+  readonly context: readonly (readonly number[])[];
+  readonly window: number | undefined;
+}
+
+/** Nothing shared; one row seen by two; chains of rows, the last not full, with and without window. */
+export const SHARING: readonly Sharing[] = [
+  { time: 4, offsets: [0, 0], context: [[], []], window: undefined },
+  { time: 4, offsets: [0, 0, 0], context: [[1], [0], [2]], window: undefined },
+  { time: 4, offsets: [4, 2, 0], context: [[2], [2], [0]], window: undefined },
+  {
+    time: 3,
+    offsets: [5, 5, 0, 0, 3],
+    context: [[3, 4], [3, 4], [0, 0], [0, 0], [3, 0]],
+    window: undefined,
+  },
+  { time: 3, offsets: [6, 4, 0, 3], context: [[2, 3], [2, 3], [0, 0], [2, 0]], window: 4 },
+];
+
 /** A graph builder that makes up a float64 value for every input it is asked for. */
 export class Sketch {
   readonly graph = new GraphBuilder();
@@ -33,6 +55,13 @@ export class Sketch {
   ints(name: string, values: readonly number[], dim: string | number = "rows"): Value {
     this.given[name] = { shape: [values.length], data: Int32Array.from(values) };
     return this.graph.input(name, "int32", [dim]);
+  }
+
+  /** Rows of integers, [batch, contexts]. */
+  table(name: string, rows: readonly (readonly number[])[]): Value {
+    const shape = [rows.length, rows[0]?.length ?? 0];
+    this.given[name] = { shape, data: Int32Array.from(rows.flat()) };
+    return this.graph.input(name, "int32", ["batch", "contexts"]);
   }
 
   grid(batch: number, time: number): Value {

@@ -10,7 +10,7 @@ import { assertEquals, assertLess, assertThrows } from "@std/assert";
 import { differentiate } from "../../src/graph/autodiff.ts";
 import type { Value } from "../../src/graph/graph.ts";
 import { PULLBACKS } from "../../src/graph/pullbacks.ts";
-import { compare, Sketch } from "./differences.ts";
+import { compare, SHARING, Sketch } from "./differences.ts";
 
 const TOLERANCE = 1e-7;
 
@@ -105,6 +105,19 @@ check("causalAttention, with grouped heads and windows,", HEADS, (to, shape) => 
   const qkv = to.tokens("qkv", batch * time, (heads + 2 * kvHeads) * headDim);
   const form = { ...to.rotation(time, headDim), grid: to.grid(batch, time), scale, window };
   const args = { qkv, heads, kvHeads, headDim, ...form };
+  return { out: to.graph.add("causalAttention", args, "out"), wanted: [qkv] };
+});
+
+check("causalAttention, with prefixes that rows share,", SHARING, (to, shape) => {
+  const { time, offsets, context, window } = shape;
+  const [heads, kvHeads, headDim, batch] = [4, 2, 4, offsets.length];
+  const qkv = to.tokens("qkv", batch * time, (heads + 2 * kvHeads) * headDim);
+  const args = {
+    ...{ qkv, heads, kvHeads, headDim, window, scale: 0.6, grid: to.grid(batch, time) },
+    ...to.rotation(time + Math.max(...offsets), headDim),
+    context: to.table("context", context),
+    offsets: to.ints("offsets", offsets, "batch"),
+  };
   return { out: to.graph.add("causalAttention", args, "out"), wanted: [qkv] };
 });
 

@@ -10,7 +10,7 @@ import { assertEquals, assertGreater, assertLess } from "@std/assert";
 import type { Evaluated } from "../../src/graph/evaluate.ts";
 import { GraphBuilder } from "../../src/graph/graph.ts";
 import type { LoweringPlan } from "../../src/graph/lowering.ts";
-import { gradientsOf } from "./differences.ts";
+import { gradientsOf, SHARING, type Sharing } from "./differences.ts";
 import { assertExact, both, cosine, floats, ints, relative } from "./pairs.ts";
 import { FLOAT32, normal } from "./run.ts";
 
@@ -85,6 +85,41 @@ Deno.test("attention without caches and its pullback of random shapes follow the
     const [out, grad] = await attend(shape, 1000 * seed);
     assertLess(out, ATTENTION, JSON.stringify(shape));
     assertLess(grad, ATTENTION, JSON.stringify(shape));
+  }
+});
+
+/** The same for rows that share prefixes. */
+async function attendShared({ time, offsets, context, window }: Sharing, seed: number) {
+  const [heads, kvHeads, headDim, batch] = [6, 2, 16, offsets.length];
+  const graph = new GraphBuilder();
+  const width = (heads + 2 * kvHeads) * headDim;
+  const positions = time + Math.max(...offsets);
+  const table = (name: string) => graph.parameter(name, [positions, headDim / 2]);
+  const args = {
+    ...{ cos: table("cos"), sin: table("sin"), grid: graph.input("grid", "int64", [2]) },
+    ...{ heads, kvHeads, headDim, scale: 0.5, window },
+    qkv: graph.input("qkv", "float32", ["tokens", width]),
+    context: graph.input("context", "int32", ["batch", "contexts"]),
+    offsets: graph.input("offsets", "int32", ["batch"]),
+  };
+  const out = graph.add("causalAttention", args, "out");
+  const dy = graph.input("dy", "float32", ["tokens", heads * headDim]);
+  const grad = graph.add("causalAttentionGrad", { ...args, out, dy }, "dqkv");
+  const pairs = await both(graph.finish([out, grad]), {
+    qkv: floats([batch * time, width], seed, 1.5),
+    dy: floats([batch * time, heads * headDim], seed + 1),
+    grid: ints(batch, time),
+    context: { shape: [batch, context[0].length], data: Int32Array.from(context.flat()) },
+    offsets: ints(...offsets),
+  });
+  return pairs.map(relative);
+}
+
+Deno.test("attention of rows that share prefixes and its pullback follow the formula", async () => {
+  for (const [seed, shape] of SHARING.entries()) {
+    for (const error of await attendShared(shape, seed)) {
+      assertLess(error, ATTENTION, JSON.stringify(shape));
+    }
   }
 });
 
