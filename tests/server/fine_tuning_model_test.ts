@@ -56,6 +56,7 @@ Deno.test("the default model is fine-tuned by a file, and the next request is an
       model: MODEL,
       training_file,
       suffix: "shelf",
+      seed: 1,
       hyperparameters,
     });
     const before = await score(client, MODEL, rows);
