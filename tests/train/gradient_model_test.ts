@@ -146,6 +146,43 @@ Deno.test("rows of one trainable add up, and rows of others do not touch it", as
   });
 });
 
+/** Rows that begin alike: `shared` tokens, then some of their own, which carry loss. */
+function alike(shared: number, lengths: readonly number[], seed: number): Example[] {
+  const { tokens: head } = example(shared, seed);
+  return lengths.map((length, i) => {
+    const { tokens: tail } = example(length, seed + 1 + i);
+    const tokens = Int32Array.from([...head, ...tail]);
+    const weights = Float32Array.from(tokens, (_, at) => at > shared ? 1 : 0);
+    return { tokens, weights, line: i + 1 };
+  });
+}
+
+Deno.test("rows that begin alike lose and pull the same as each alone", async () => {
+  for (const name of ["llama", "mistral"]) {
+    using tiny = await Tiny.open(name);
+    const trainable = tiny.trainable(0);
+    const model = await tiny.compile(trainable);
+    const trainables = [1, 2].map((scale) => ({
+      rank: 4,
+      parameters: trainable.cores.map((x) => x * scale),
+    }));
+    const rows = [
+      ...alike(30, [4, 7, 2, 6], 100).map((example) => ({ example, trainable: 0 })),
+      ...alike(11, [5, 3, 4], 200).map((example) => ({ example, trainable: 1 })),
+    ];
+    const together = await model.gradients({ rows, trainables });
+    const sums = trainables.map(({ parameters }) => new Float64Array(parameters.length));
+    for (const [i, row] of rows.entries()) {
+      const alone = await model.gradients({ rows: [row], trainables });
+      assertLess(Math.abs(together.rows[i].loss / alone.rows[0].loss - 1), 1e-5);
+      assertEquals(together.rows[i].tokens, alone.rows[0].tokens);
+      alone.gradients[row.trainable].forEach((x, at) => sums[row.trainable][at] += x);
+    }
+    sums.forEach((sum, n) => assertLess(relativeError(together.gradients[n], sum), 1e-5));
+    model.release();
+  }
+});
+
 Deno.test("losses without gradients are the very losses with them, and weights only weigh", async () => {
   await onLlama(async (model, { cores }) => {
     const trainables = [{ rank: 4, parameters: cores }];
