@@ -1,6 +1,7 @@
 /**
- * Whose rows share the next micro-batch: the job that was served least leads, and rows of all jobs
- * of like length fill up around its longest. A pure policy; it knows neither parameters nor results.
+ * Whose rows share the next micro-batch: the job that was served least leads with rows of like
+ * length, and others fill what is left. A job's rows go together, since what they share is computed
+ * once. A pure policy; it knows neither parameters nor results.
  */
 import type { Work } from "./job.ts";
 import type { WaitingRow } from "./job_run.ts";
@@ -11,6 +12,8 @@ export interface Candidate {
   readonly kind: Work["type"];
   /** Longest first. */
   readonly waiting: readonly WaitingRow[];
+  /** Tokens that its rows begin with, all of them alike. */
+  readonly shared: number;
   /** Tokens of its rows that went out so far. */
   readonly served: number;
 }
@@ -34,30 +37,57 @@ const MOST_OFFERED = 512;
  * Chooses from jobs in the order given, ties in `served` going to the first; undefined where no row
  * waits. A job alone gets the same micro-batches every time.
  *
- * @param maxTokens of rows × longest row; a longer row is alone
+ * @param maxTokens of the grid, shared rows and padding included; a longer row is alone
  */
 export function chooseTurn<C extends Candidate>(
   candidates: readonly C[],
   maxTokens: number,
 ): Turn<C> | undefined {
-  const ready = candidates.filter(({ waiting }) => waiting.length > 0);
-  if (ready.length === 0) return undefined;
-  const leader = ready.reduce((least, one) => one.served < least.served ? one : least);
+  const [leader, ...others] = candidates
+    .filter(({ waiting }) => waiting.length > 0)
+    .sort((a, b) => a.served - b.served);
+  if (leader === undefined) return undefined;
   const { kind } = leader;
   if (kind === "none") throw new Error("internal: rows wait for no work");
-  const offered = [leader, ...ready.filter((one) => one.kind === kind && one !== leader)]
-    .flatMap((candidate) =>
-      candidate.waiting.slice(0, MOST_OFFERED).map((row) => ({ candidate, row }))
-    );
-  const lengths = offered.map(({ row }) => row.example.tokens.length);
-  // The leader's longest row is the first that is offered.
-  const batch = microBatches(lengths, { budget: maxTokens }).find((rows) => rows.includes(0)) ?? [];
-  const byCandidate = Map.groupBy(batch.map((i) => offered[i]), ({ candidate }) => candidate);
-  return {
-    kind,
-    picks: [...byCandidate].map(([candidate, rows]) => ({
-      candidate,
-      rows: rows.map(({ row }) => row),
-    })),
-  };
+  const first = leading(leader, maxTokens);
+  const time = ownLength(leader, first.rows[0]);
+  let left = Math.floor(maxTokens / time) - gridRows(leader, first.rows.length, time);
+  const picks = [first];
+  for (const candidate of others.filter((other) => other.kind === kind)) {
+    const rows = fitting(candidate, time, left);
+    if (rows.length === 0) continue;
+    picks.push({ candidate, rows });
+    left -= gridRows(candidate, rows.length, time);
+  }
+  return { kind, picks };
+}
+
+/** The leader's longest rows, of a length that wastes little. */
+function leading<C extends Candidate>(candidate: C, maxTokens: number): Pick<C> {
+  const offered = candidate.waiting.slice(0, MOST_OFFERED);
+  const lengths = offered.map((row) => ownLength(candidate, row));
+  const budget = Math.max(1, maxTokens - sharedBy(candidate));
+  const [batch = []] = microBatches(lengths, { budget });
+  return { candidate, rows: batch.map((i) => offered[i]) };
+}
+
+/** Rows that fit a grid of `time` columns with `left` rows free: as many as go, longest first. */
+function fitting(candidate: Candidate, time: number, left: number): readonly WaitingRow[] {
+  const rows = candidate.waiting.filter((row) => ownLength(candidate, row) <= time)
+    .slice(0, Math.max(0, left - gridRows(candidate, 0, time)));
+  // One row alone has nobody to share with.
+  if (rows.length === 1 && rows[0].example.tokens.length > time) return [];
+  return rows;
+}
+
+function gridRows(candidate: Candidate, rows: number, time: number): number {
+  return rows + Math.ceil(sharedBy(candidate) / time);
+}
+
+function ownLength(candidate: Candidate, { example }: WaitingRow): number {
+  return example.tokens.length - sharedBy(candidate);
+}
+
+function sharedBy({ waiting, shared }: Candidate): number {
+  return waiting.length < 2 ? 0 : shared;
 }

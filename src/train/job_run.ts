@@ -14,6 +14,7 @@ import {
   type Work,
   workOf,
 } from "./job.ts";
+import { sharedLength } from "./shared_prefix.ts";
 
 /** One row that waits; the same object comes back with its result. */
 export interface WaitingRow {
@@ -35,6 +36,7 @@ export class JobRun {
   #work: Work = { type: "none" };
   /** Longest first, rows of equal length in the job's own order. */
   #waiting: readonly WaitingRow[] = [];
+  #shared = 0;
   #sums = noRows();
   #gradient = new Float64Array();
 
@@ -51,6 +53,11 @@ export class JobRun {
   /** What the waiting rows are for; "none" when the job is done. */
   get kind(): Work["type"] {
     return this.#work.type;
+  }
+
+  /** Tokens that the rows of this step or evaluation all begin with. */
+  get shared(): number {
+    return this.#shared;
   }
 
   /** Longest first. */
@@ -80,6 +87,7 @@ export class JobRun {
   #begin(): void {
     this.#work = workOf(this.plan, this.#state);
     const rows = this.#work.type === "none" ? [] : this.#work.rows;
+    this.#shared = sharedLength(rows);
     this.#waiting = rows.map((example) => ({ example }))
       .sort((a, b) => b.example.tokens.length - a.example.tokens.length);
     this.#sums = noRows();

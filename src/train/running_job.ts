@@ -54,6 +54,10 @@ export class RunningJob implements Candidate {
     return this.#run.kind;
   }
 
+  get shared(): number {
+    return this.#run.shared;
+  }
+
   /** No row while a state is being written. */
   get waiting(): readonly WaitingRow[] {
     return this.#writing || this.#over ? [] : this.#run.waiting;
