@@ -15,6 +15,7 @@ import { History } from "./history.ts";
 import { settleRank, variantLabel } from "./hyperparameters.ts";
 import { Interrupts } from "./interrupt.ts";
 import { CheckpointFile, outputPaths, prepareOutput, type Saved, writeTrained } from "./output.ts";
+import { shellQuote } from "./shell.ts";
 import { TrainDisplay } from "./progress.ts";
 import { bestRun, curveOf, type EndedRun, reportOf, type ReportParts, summary } from "./report.ts";
 
@@ -227,8 +228,8 @@ function refusalText(reason: string, path: string, verdict: "published" | "refus
 }
 
 function servingText({ out, tenant, name, model }: TrainFlags): string {
-  const base = model === undefined ? "" : ` --model ${quote(model)}`;
-  return `serve it: deno task serve${base} --adapters ${quote(out)}` +
+  const base = model === undefined ? "" : ` --model ${shellQuote(model)}`;
+  return `serve it: deno task serve${base} --adapters ${shellQuote(out)}` +
     `, and ask for the model ${tenant}/${name}`;
 }
 
@@ -236,10 +237,5 @@ function servingText({ out, tenant, name, model }: TrainFlags): string {
 function resumeCommand(args: readonly string[]): string {
   const kept = args.filter((arg, i) => !/^--api-key/.test(arg) && args[i - 1] !== "--api-key");
   const resume = kept.includes("--resume") ? [] : ["--resume"];
-  return ["deno task train", ...kept.map(quote), ...resume].join(" ");
-}
-
-/** As a POSIX shell wants it. */
-function quote(text: string): string {
-  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
+  return ["deno task train", ...kept.map(shellQuote), ...resume].join(" ");
 }

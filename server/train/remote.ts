@@ -14,6 +14,7 @@ import type { TrainFlags, Where } from "./flags.ts";
 import type { AskedHyperparameters } from "./hyperparameters.ts";
 import { Interrupts } from "./interrupt.ts";
 import { type OutputPaths, outputPaths, writeTrained } from "./output.ts";
+import { shellQuote } from "./shell.ts";
 import { TrainDisplay } from "./progress.ts";
 
 type Server = Extract<Where, { readonly type: "server" }>;
@@ -36,7 +37,6 @@ export async function trainOnServer(
   let job: RemoteJob | undefined;
   try {
     job = await api.create(await jobBody(flags, api));
-    display.line(`job ${job.id} is created`);
     const follower = new Follower(api, job.id, display, flags, environment);
     job = await follower.end();
     display.close();
@@ -178,7 +178,7 @@ async function finish(job: RemoteJob, follower: Follower, parts: Finished): Prom
     `report    ${paths.report}`,
     "",
     "Try it:",
-    tryLine(server, model),
+    await tryLine(server, model, flags.data),
   ].join("\n"));
   return 0;
 }
@@ -220,11 +220,30 @@ async function saveResults(
   return [...files, paths.curve];
 }
 
-function tryLine({ url, apiKey }: Server, model: string): string {
+/** A request like the first row of the data. */
+async function tryLine({ url, apiKey }: Server, model: string, data: string): Promise<string> {
   const key = apiKey === undefined ? "" : ` -H "authorization: Bearer $LEMBAS_API_KEY"`;
-  const body = { model, messages: [{ role: "user", content: "Hello" }] };
-  return `curl ${url}/v1/chat/completions -H 'content-type: application/json'${key} \\\n` +
-    `  -d '${JSON.stringify(body)}'`;
+  const { path, ...question } = firstQuestion(await Deno.readTextFile(data));
+  const body = { model, ...question, temperature: 0, "max_tokens": 40 };
+  return `curl ${url}/v1/${path} -H 'content-type: application/json'${key} \\\n` +
+    `  -d ${shellQuote(JSON.stringify(body))}`;
+}
+
+type Question =
+  | { readonly path: "chat/completions"; readonly messages: readonly unknown[] }
+  | { readonly path: "completions"; readonly prompt: string };
+
+/** What the first row asks, without its answer. The server has found the file to be sound. */
+function firstQuestion(text: string): Question {
+  const { messages, prompt } = JSON.parse(text.split("\n").find((line) => line.trim()) ?? "{}");
+  if (typeof prompt === "string") return { path: "completions", prompt };
+  const said: readonly { role: string; content: unknown }[] = messages;
+  const asked = said.slice(0, said.findIndex(({ role }) => role === "assistant"));
+  // a training message's weight is no part of a request
+  return {
+    path: "chat/completions",
+    messages: asked.map(({ role, content }) => ({ role, content })),
+  };
 }
 
 function leavingText(job: RemoteJob | undefined, { url, apiKey }: Server): string {
