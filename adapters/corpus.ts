@@ -5,12 +5,14 @@
  */
 import { createHash } from "node:crypto";
 import type { Tokenizer } from "../src/checkpoint/checkpoint.ts";
-import { readDataset } from "../src/train/dataset.ts";
+import { lmExample, readDataset } from "../src/train/dataset.ts";
 import type { Example } from "../src/train/model.ts";
 import type { TextSource } from "../src/train/render.ts";
 
 /** Longer passages are cut: many short beginnings tell more of a model than few long texts. */
-export const PASSAGE_TOKENS = 128;
+export const PASSAGE_TOKENS = 160;
+/** What is left of a cut passage is dropped where it is shorter: too little to predict from. */
+const LEAST_REST = 32;
 /** Tokens that are worth a minute's work; more are thinned out evenly. */
 export const CORPUS_TOKENS = 8192;
 
@@ -25,8 +27,8 @@ export function passagesOf(text: string): string[] {
 }
 
 /**
- * One example a passage of at most 128 tokens, each of the same weight in sum; `line` is where it
- * begins in the text.
+ * One example a passage, or several of at most 160 tokens, with loss on every token but the first;
+ * `line` is where the passage begins in the text.
  *
  * @throws {TypeError} where no passage has the two tokens that a prediction needs
  */
@@ -38,8 +40,8 @@ export function textExamples(text: string, tokenizer: Tokenizer): Example[] {
     const line = text.slice(0, from).split("\n").length;
     const tokens = tokenizer.encode(passage);
     for (let at = 0; at < tokens.length; at += PASSAGE_TOKENS) {
-      const part = Int32Array.from(tokens.slice(at, at + PASSAGE_TOKENS));
-      if (part.length > 1) examples.push({ tokens: part, weights: evenWeights(part.length), line });
+      const part = tokens.slice(at, at + PASSAGE_TOKENS);
+      if (part.length >= (at === 0 ? 2 : LEAST_REST)) examples.push(lmExample(part, line));
     }
     from += passage.length;
   }
@@ -51,8 +53,7 @@ export function textExamples(text: string, tokenizer: Tokenizer): Example[] {
 
 /**
  * Examples of a caller's calibration file: plain text, passages parted by empty lines, or the JSONL
- * of training, whose loss is on the answers. Each example counts the same; what is more than 8,192
- * tokens in sum is thinned out.
+ * of training, whose loss is on the answers. What is more than 8,192 tokens in sum is thinned out.
  *
  * @throws {TypeError | RangeError | DatasetError} saying what is wrong with it
  */
@@ -61,7 +62,7 @@ export function calibrationExamples(file: Uint8Array, source: TextSource): reado
   if (!startsWithObject(text)) return thinned(textExamples(text, source.tokenizer));
   const { maxPositions: maxContext } = source.config;
   const { examples } = readDataset(file, { source, maxContext, longRows: "truncate" });
-  return thinned(examples.map(({ weights, ...rest }) => ({ ...rest, weights: toSumOne(weights) })));
+  return thinned(examples);
 }
 
 /** Whether the first line that is not empty is a JSON object. */
@@ -96,14 +97,4 @@ export function corpusDigest(examples: readonly Example[]): string {
     hash.update(new Uint8Array(weights.buffer, weights.byteOffset, weights.byteLength));
   }
   return hash.digest("hex");
-}
-
-/** Nothing for the first token, which nothing predicts; 1 in sum. */
-function evenWeights(length: number): Float32Array {
-  return toSumOne(new Float32Array(length).fill(1, 1));
-}
-
-function toSumOne(weights: Float32Array): Float32Array {
-  const sum = weights.reduce((total, weight) => total + weight, 0);
-  return weights.map((weight) => weight / sum);
 }

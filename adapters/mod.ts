@@ -2,6 +2,7 @@
  * The public face of the adapters: LoTR factor sets and cores, their files, algebra, PEFT import and
  * export, merging, and the registry and cache that serve them.
  */
+export * from "./base_gradients.ts";
 export * from "./cache.ts";
 export * from "./core.ts";
 export * from "./corpus.ts";

@@ -15,7 +15,7 @@ import type { WorkProgress } from "./display.ts";
 export interface FactorsBase extends Disposable {
   readonly checkpoint: Checkpoint;
   /** Opens what computes gradients: seconds. Released by whoever opened it. */
-  readonly openSource: () => Promise<GradientSource>;
+  readonly openSource: () => GradientSource;
   /** Where made sets are kept; undefined = the cache directory's own place. */
   readonly cache?: string;
 }
@@ -43,7 +43,7 @@ export async function gradientMatrices(
   progress: WorkProgress,
 ): Promise<readonly LinearMatrix[]> {
   const examples = await readCalibration(calibration, base.checkpoint);
-  const source = await base.openSource();
+  const source = base.openSource();
   try {
     const onProgress = (done: number, total: number) => progress(done, total, "tokens");
     return await source.weightGradients({ examples, modules, onProgress });

@@ -1,4 +1,5 @@
 /** The base model of `deno task factors`, opened from a spec. It knows no factor. */
+import { openBaseGradients } from "../../adapters/base_gradients.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { resolveModel } from "../../src/checkpoint/resolve.ts";
 import type { FactorsBase } from "./matrices.ts";
@@ -8,7 +9,7 @@ export async function loadFactorsBase(spec: string | undefined): Promise<Factors
   const checkpoint = await openCheckpoint(await resolveModel(spec));
   return {
     checkpoint,
-    openSource: () => Promise.reject(new TypeError("Cannot compute gradients: not built in yet")),
+    openSource: () => openBaseGradients(checkpoint),
     [Symbol.dispose]: () => checkpoint.close(),
   };
 }

@@ -44,23 +44,21 @@ Deno.test("empty lines part passages, whatever ends a line", () => {
   assertEquals(passagesOf("one\r\ntwo\r\n\r\nthree"), ["one\r\ntwo", "three"]);
 });
 
-Deno.test("an example knows its line and gives each passage the same weight in sum", () => {
+Deno.test("an example knows its line and carries loss on all tokens but the first", () => {
   const examples = textExamples("Hello there\n\n\nGood morning to all\n", tokenizer);
   assertEquals(examples.map(({ line }) => line), [1, 4]);
   for (const { tokens, weights } of examples) {
-    assertEquals([weights.length, weights[0]], [tokens.length, 0]);
-    const sum = weights.reduce((a, b) => a + b, 0);
-    assert(Math.abs(sum - 1) < 1e-6, `${sum}`);
+    assertEquals([...weights], [...tokens].map((_, i) => i === 0 ? 0 : 1));
   }
   assertEquals(tokenizer.decode([...examples[1].tokens]), "Good morning to all");
 });
 
-Deno.test("a long passage is cut, and none of its tokens is lost", () => {
-  const text = "word ".repeat(PASSAGE_TOKENS * 2).trim();
-  const examples = textExamples(text, tokenizer);
-  assert(examples.length > 1);
-  assert(examples.every(({ tokens }) => tokens.length <= PASSAGE_TOKENS));
-  assertEquals(examples.flatMap(({ tokens }) => [...tokens]), tokenizer.encode(text));
+Deno.test("a long passage is cut, its rest kept unless it is a scrap", () => {
+  const lengths = (count: number) =>
+    textExamples("~".repeat(count), tokenizer).map(({ tokens }) => tokens.length);
+  assertEquals(lengths(PASSAGE_TOKENS), [PASSAGE_TOKENS]);
+  assertEquals(lengths(PASSAGE_TOKENS * 2 + 40), [PASSAGE_TOKENS, PASSAGE_TOKENS, 40]);
+  assertEquals(lengths(PASSAGE_TOKENS + 31), [PASSAGE_TOKENS]);
 });
 
 Deno.test("a text without any prediction is refused", () => {
@@ -69,15 +67,12 @@ Deno.test("a text without any prediction is refused", () => {
   }
 });
 
-Deno.test("a calibration file may be text or the JSONL of training, each example counts the same", async () => {
+Deno.test("a calibration file may be text or the JSONL of training", async () => {
   using checkpoint = await openCheckpoint(TINY);
   const read = (text: string) => calibrationExamples(new TextEncoder().encode(text), checkpoint);
   const texts = read("{braces} begin this one\n\nand this is another");
   const rows = read('{"prompt": "Name a colour:", "completion": " blue"}\n');
   assertEquals([texts.length, rows.length], [2, 1]);
-  for (const { weights } of [...texts, ...rows]) {
-    assert(Math.abs(weights.reduce((a, b) => a + b, 0) - 1) < 1e-6);
-  }
   assert(rows[0].weights.filter((weight) => weight > 0).length < rows[0].tokens.length - 1);
   assertThrows(() => read('{"prompt": 7}\n'), Error, "line 1");
   assertThrows(() => calibrationExamples(Uint8Array.of(0xff, 0xfe), checkpoint), TypeError);

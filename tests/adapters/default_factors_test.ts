@@ -27,7 +27,7 @@ async function withCache(
   const openSource = () => {
     const source = new Gradients(gradients);
     opened.push(source);
-    return Promise.resolve(source);
+    return source;
   };
   try {
     await body({ checkpoint, openSource, rank: 4, directory }, opened, checkpoint);

@@ -49,7 +49,7 @@ class Command implements AsyncDisposable {
     await Deno.writeFile(this.path("truth"), writeFactors(truth));
     return {
       checkpoint,
-      openSource: () => Promise.resolve(new Gradients(gradientsWithin(truth))),
+      openSource: () => new Gradients(gradientsWithin(truth)),
       cache: this.path("cache"),
       [Symbol.dispose]: () => checkpoint.close(),
     };
