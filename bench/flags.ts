@@ -19,6 +19,7 @@ modes
   peers     the same beside llama.cpp, in turns (needs Node, and Python's gguf to requantise)
   serve     the same model over HTTP under a load: first token, between tokens, throughput
   overhead  a step of everything but the model
+  train     training: \`deno task bench train --help\`
 
 model
   --model SPEC           as the server's (default: the packaged SmolLM2)

@@ -18,6 +18,7 @@ import { ADDON_VERSION, Llama, peerCache, requantised } from "./peers/llama.ts";
 import { baseModelOf, benchServe, loadAdapters, type ServeFigure, ServerProcess } from "./serve.ts";
 import { round, spread } from "./stats.ts";
 import { Target } from "./target.ts";
+import { benchTrain } from "./train/main.ts";
 import { adapterCount } from "./workload.ts";
 
 /** Tokens a row has room for, where it is not the question. */
@@ -168,6 +169,7 @@ async function overheadMode(flags: BenchFlags): Promise<unknown> {
 }
 
 async function main(): Promise<void> {
+  if (Deno.args[0] === "train") return await benchTrain(Deno.args.slice(1));
   const flags = parseFlags(Deno.args);
   if (flags === undefined) return console.log(HELP);
   const machine = await describeMachine();

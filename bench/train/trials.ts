@@ -1,0 +1,168 @@
+/**
+ * Trains and judges trials over one loaded model: all that are asked for at once, as tenants of
+ * shared micro-batches, each judged through the engine as it ends and written down. It owns which
+ * factor set a method means; which trials are wanted is `quality.ts`'.
+ */
+import type { FactorSet } from "../../adapters/factors.ts";
+import type { Lembas } from "../../adapters/lembas.ts";
+import { randomFactors } from "../../adapters/makers.ts";
+import { DEFAULT_HYPERPARAMETERS, type TrainResult } from "../../adapters/training.ts";
+import { judge } from "./answers.ts";
+import type { TaskData } from "./data.ts";
+import type { RunFile, Trial, TrialRun } from "./runs.ts";
+
+/** Where factors come from, and the core's rank. */
+export interface Method {
+  readonly name: string;
+  readonly factors: "default" | "random";
+  readonly rank: number;
+}
+
+/** Of random factor sets; runs differ by the seed of their training. */
+const SEED_OF_RANDOM = 0;
+
+/** Reads `core32`, `core16`, `random32`, …: the default factor set, or a random one of that rank. */
+export function parseMethod(name: string): Method {
+  const match = /^(core|random)([1-9]\d*)$/.exec(name);
+  if (match === null) {
+    throw new TypeError(
+      `Cannot bench: method is ${name}, must be core or random with a rank, as core32`,
+    );
+  }
+  return { name, factors: match[1] === "core" ? "default" : "random", rank: Number(match[2]) };
+}
+
+/** Runs trials, and remembers those that are on file. */
+export class TrialBench {
+  readonly #lembas: Lembas;
+  readonly #file: RunFile;
+  readonly #tell: (line: string) => void;
+  readonly #sets = new Map<string, FactorSet>();
+  /** Judging is one at a time: a run is on file as early as it can be. */
+  #judging: Promise<unknown> = Promise.resolve();
+
+  constructor(lembas: Lembas, file: RunFile, tell: (line: string) => void) {
+    this.#lembas = lembas;
+    this.#file = file;
+    this.#tell = tell;
+  }
+
+  /** The method's factor set, made where it is missing; the engine serves it from now on. */
+  async factors({ factors, rank }: Method): Promise<FactorSet> {
+    const key = factors === "default" ? factors : `random${rank}`;
+    const known = this.#sets.get(key);
+    if (known !== undefined) return known;
+    const { stack } = this.#lembas.registry;
+    const made = factors === "default"
+      ? await this.#lembas.training.defaultFactors()
+      : randomFactors({ stack, rank, seed: SEED_OF_RANDOM });
+    await this.#lembas.addFactors(made);
+    this.#sets.set(key, made);
+    return made;
+  }
+
+  /** The base's own answers. */
+  async base(trial: Trial, data: TaskData): Promise<TrialRun> {
+    return this.#file.find(trial) ?? await this.#judged(trial, data, undefined);
+  }
+
+  /**
+   * Trains all that are not on file, together. One that fails is told of and left out; a later run
+   * of the bench tries it again.
+   */
+  async train(
+    trials: readonly { readonly trial: Trial; readonly method: Method }[],
+    data: TaskData,
+  ): Promise<readonly TrialRun[]> {
+    const runs = await Promise.all(trials.map(async ({ trial, method }) => {
+      const known = this.#file.find(trial);
+      if (known !== undefined) return known;
+      try {
+        return await this.#judged(trial, data, await this.#trained(trial, method, data));
+      } catch (error) {
+        this.#tell(`  ${nameOf(trial)} failed: ${error}`);
+        return undefined;
+      }
+    }));
+    return runs.filter((run) => run !== undefined);
+  }
+
+  async #trained(trial: Trial, method: Method, data: TaskData): Promise<TrainResult> {
+    const { rate, seed, epochs, batch } = trial;
+    return await this.#lembas.training.trainer.train({
+      train: data.train,
+      valid: data.valid,
+      factors: await this.factors(method),
+      hyperparameters: {
+        ...DEFAULT_HYPERPARAMETERS,
+        epochs,
+        batchSize: batch,
+        learningRateMultiplier: rate,
+        rank: method.rank,
+        patience: 0,
+        seed,
+      },
+      onProgress: (progress) => {
+        if (progress.type !== "evaluation" && progress.type !== "rollback") return;
+        const what = progress.type === "rollback"
+          ? progress.reason
+          : `validation loss ${progress.evaluation.loss.toFixed(4)}`;
+        this.#tell(`  ${nameOf(trial)}, step ${progress.step}: ${what}`);
+      },
+    });
+  }
+
+  #judged(trial: Trial, data: TaskData, trained: TrainResult | undefined): Promise<TrialRun> {
+    const run = this.#judging.then(() => this.#judge(trial, data, trained));
+    this.#judging = run.catch(() => {});
+    return run;
+  }
+
+  async #judge(
+    trial: Trial,
+    data: TaskData,
+    trained: TrainResult | undefined,
+  ): Promise<TrialRun> {
+    const name = trained === undefined ? undefined : `bench/${trial.task}-${crypto.randomUUID()}`;
+    if (name !== undefined && trained !== undefined) this.#lembas.addCore(name, trained.core);
+    try {
+      const valid = await judge(this.#lembas, data.judgedValid, name);
+      const { rowsExact, rowsLabel, exact, label } = await judge(this.#lembas, data.test, name);
+      const run: TrialRun = {
+        ...trial,
+        parameters: trained?.trainableParameters ?? 0,
+        valid: { exact: valid.exact, label: valid.label },
+        test: { exact, label },
+        ...(trained && { training: trainingOf(trained) }),
+        rowsExact,
+        rowsLabel,
+      };
+      await this.#file.add(run);
+      this.#tell(describe(run));
+      return run;
+    } finally {
+      if (name !== undefined) this.#lembas.registry.remove(name);
+    }
+  }
+}
+
+function trainingOf({ settled, base, best, steps, trainedTokens }: TrainResult) {
+  return {
+    learningRate: settled.learningRate,
+    baseLoss: base.loss,
+    bestLoss: best.loss,
+    bestStep: best.step,
+    steps,
+    tokens: trainedTokens,
+  };
+}
+
+function nameOf({ task, method, rate, seed }: Trial): string {
+  return method === "base" ? `${task} base` : `${task} ${method} × ${rate}, seed ${seed}`;
+}
+
+function describe(run: TrialRun): string {
+  const percent = ({ label, exact }: TrialRun["test"]) =>
+    `${(100 * label).toFixed(1)}% by label, ${(100 * exact).toFixed(1)}% by answer`;
+  return `${nameOf(run)}: validation ${percent(run.valid)}; test ${percent(run.test)}`;
+}
