@@ -354,7 +354,7 @@ async function untilStep(server: TuningServer, id: string): Promise<void> {
 
 Deno.test("cancel ends a running job, a queued one, and no finished one", async () => {
   const gated = gate();
-  gated.hold(6);
+  gated.hold(4);
   await withServer(async (server) => {
     const { client } = server;
     const { jobs } = client.fineTuning;
@@ -388,7 +388,7 @@ Deno.test("a paused job goes on where it was, and ends as if it had not been pau
     const training_file = await upload(client);
     const body = { model: "tiny", training_file, hyperparameters: FAST, seed: 3 };
     const straight = await until(client, (await jobs.create(body)).id, "succeeded");
-    gated.hold(8);
+    gated.hold(4);
     const { id } = await jobs.create(body);
     await untilStep(server, id);
     const pausing = jobs.pause(id);

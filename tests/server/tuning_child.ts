@@ -1,6 +1,6 @@
 /**
  * `deno task serve` that fine-tunes over a model of closed formulas, for tests that kill it. After
- * as many micro-batches as the environment says (LEMBAS_TEST_FREE), training stands still.
+ * as many micro-batches of steps as the environment says (LEMBAS_TEST_FREE), training stands still.
  */
 import { runServer } from "../../server/run_server.ts";
 import { fakeLoad } from "./engine_context.ts";

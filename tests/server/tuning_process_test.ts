@@ -6,7 +6,8 @@ import { ServerProcess } from "./server_process.ts";
 import { until, upload } from "./tuning_server.ts";
 
 const SCRIPT = new URL("./tuning_child.ts", import.meta.url);
-const FAST = { n_epochs: 3, batch_size: 4, learning_rate_multiplier: 15 } as const;
+const LONG = { n_epochs: 20, batch_size: 4, learning_rate_multiplier: 15 } as const;
+const STEPS = 20 * 24 / 4;
 
 async function start(data: string, free?: number) {
   const child = new ServerProcess(SCRIPT, {
@@ -38,14 +39,14 @@ async function coreOf(client: OpenAI, id: string): Promise<Uint8Array> {
   return new Uint8Array(await (await client.files.content(core)).arrayBuffer());
 }
 
-/** Micro-batches after which some checkpoint is written and training is not done. */
-const SOME = 14;
+/** Micro-batches of steps after which some checkpoint is written and training is not done. */
+const SOME = STEPS / 3;
 
 Deno.test("after kill -9 every job is there, and the one that ran ends with the same core", () =>
   withData(async (data) => {
     const first = await start(data, SOME);
     const training_file = await upload(first.client);
-    const body = { model: "tiny", training_file, hyperparameters: FAST, seed: 5 };
+    const body = { model: "tiny", training_file, hyperparameters: LONG, seed: 5 };
     const running = await first.client.fineTuning.jobs.create({ ...body, suffix: "shelf" });
     await untilCheckpoint(first.client, running.id);
     const queued = await first.client.fineTuning.jobs.create(body);
@@ -62,7 +63,7 @@ Deno.test("after kill -9 every job is there, and the one that ran ends with the 
     assertStringIncludes(messages.join("\n"), "The server was started again");
     const steps = messages.filter((text) => text.includes("training loss"));
     assertEquals(steps.length, new Set(steps).size);
-    assertEquals(steps.length, 18);
+    assert(steps.length > SOME && steps.length <= STEPS, `${steps.length} steps`);
     assertMatch(await child.line(/goes on from step/), new RegExp(running.id));
     child.kill("SIGTERM");
     assertEquals((await child.ended()).code, 0);
@@ -83,7 +84,7 @@ Deno.test("SIGTERM lets a job write down where it is; it goes on from there", ()
     const { id } = await client.fineTuning.jobs.create({
       model: "tiny",
       training_file,
-      hyperparameters: { ...FAST, n_epochs: 2000 },
+      hyperparameters: { ...LONG, n_epochs: 2000, ...{ patience: 0 } },
     });
     await untilCheckpoint(client, id);
     const { status, estimated_finish } = await client.fineTuning.jobs.retrieve(id);

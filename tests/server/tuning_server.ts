@@ -35,7 +35,7 @@ export function rowsOf(count: number): string {
 }
 
 export interface TrainingOptions {
-  /** Awaited before each micro-batch. */
+  /** Awaited before each micro-batch of a step; one step has one, or a few. */
   readonly pace?: (() => Promise<void> | void) | undefined;
   /** Gradients point the wrong way, so that every step makes it worse. */
   readonly contrary?: boolean;
@@ -48,10 +48,13 @@ export function fakeTraining(
 ): LoadedTraining {
   const open = (set: FactorSet) => {
     const inner = new FakeGradientModel({
-      maxTokens: 256,
+      // what rows share counts once, so that more of them fit than the fake would think
+      maxTokens: 1 << 16,
       maxContext: 128,
       table: ({ rank }) => set.layers * set.modules.length * rank ** 2,
-      before: async () => await pace?.(),
+      before: async (_batch, kind) => {
+        if (kind === "gradients") await pace?.();
+      },
     });
     return Promise.resolve(folded(inner, contrary ? -1 : 1));
   };
@@ -67,7 +70,7 @@ function folded(inner: FakeGradientModel, sign: number): GradientModel {
     rows: rows.map(({ example, trainable }) => ({ example: foldRow(example), trainable })),
   });
   return {
-    maxTokens: inner.maxTokens,
+    maxTokens: 256,
     maxContext: inner.maxContext,
     losses: (batch, signal) => inner.losses(fold(batch), signal),
     gradients: async (batch, signal) => {
