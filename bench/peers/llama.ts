@@ -9,6 +9,7 @@
  *     deno run -A bench/peers/llama.ts --gguf model.gguf --types Q4_0,Q8_0,shipped
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { linesOf } from "../lines.ts";
 import { median, round } from "../stats.ts";
 
 /** The release of node-llama-cpp whose prebuilt kernels are measured. */
@@ -55,16 +56,6 @@ async function addonFolder(): Promise<string> {
   return `${new TextDecoder().decode(stdout).trim()}/${platform}`;
 }
 
-async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  const decoder = new TextDecoder();
-  let rest = "";
-  for await (const bytes of stream) {
-    const parts = (rest + decoder.decode(bytes, { stream: true })).split("\n");
-    rest = parts.pop() ?? "";
-    yield* parts;
-  }
-}
-
 /** A running llama.cpp with its model loaded: one command at a time. */
 export class Llama implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
@@ -74,7 +65,7 @@ export class Llama implements AsyncDisposable {
   private constructor(child: Deno.ChildProcess, readonly label: string) {
     this.#child = child;
     this.#stdin = child.stdin.getWriter();
-    this.#replies = lines(child.stdout);
+    this.#replies = linesOf(child.stdout);
   }
 
   /** @throws {Error} where Node or the prebuilt build is missing, or the file is none it can load. */

@@ -20,9 +20,12 @@ all
   --model SPEC      as the server's (default: the packaged SmolLM2)
   --data DIR        TASK.train.jsonl, TASK.valid.jsonl and TASK.test.jsonl
   --peft PYTHON     speed, jobs: a Python with torch, transformers, peft and gguf
-  --rounds N        speed: turns (default 3)
-  --steps N         speed: optimizer steps of a turn (default 6)
-  --ranks LIST      speed: default 16,32
+
+speed
+  --rounds N        turns (default 3)
+  --steps N         optimizer steps of a turn (default 6)
+  --ranks LIST      default 16,32
+  --only LIST       text, chat (needs --data), memory (default all)
 
 jobs
   --jobs N          default 16
@@ -52,6 +55,9 @@ traffic
 
 Everything but the last line is for people; the last line is JSON.`;
 
+export const SPEED_PARTS = ["text", "chat", "memory"] as const;
+export type SpeedPart = typeof SPEED_PARTS[number];
+
 interface Common {
   /** Undefined = the packaged default. */
   readonly model: string | undefined;
@@ -65,6 +71,7 @@ export interface SpeedFlags extends Common {
   readonly rounds: number;
   readonly steps: number;
   readonly ranks: readonly number[];
+  readonly only: readonly SpeedPart[];
 }
 
 export interface JobsFlags extends Common {
@@ -115,6 +122,7 @@ const NAMES = [
   "rounds",
   "steps",
   "ranks",
+  "only",
   "jobs",
   "rows",
   "epochs",
@@ -150,10 +158,7 @@ export function parseTrainFlags(args: readonly string[]): TrainFlags | undefined
   });
   const name = given._[0];
   if (given.help || name === undefined) return undefined;
-  const bench = BENCHES.find((one) => one === name);
-  if (bench === undefined) {
-    throw new TypeError(`Cannot bench: bench is ${name}, must be one of ${BENCHES.join(", ")}`);
-  }
+  const bench = oneOf("bench", String(name), BENCHES);
   return READERS[bench](new Values((flag) => given[flag]?.toString()));
 }
 
@@ -195,6 +200,7 @@ const READERS: { readonly [B in BenchName]: (values: Values) => TrainFlags } = {
     rounds: values.count("rounds", 3),
     steps: values.count("steps", 6),
     ranks: values.list("ranks", "16,32").map((part) => whole("ranks", part, 1)),
+    only: values.list("only", SPEED_PARTS.join()).map((part) => oneOf("--only", part, SPEED_PARTS)),
   }),
   jobs: (values) => ({
     bench: "jobs",
@@ -248,4 +254,10 @@ function positive(name: Name, text: string): number {
   const value = Number(text);
   if (value > 0 && Number.isFinite(value)) return value;
   throw new TypeError(`Cannot bench: --${name} is ${text}, must be a positive number`);
+}
+
+function oneOf<T extends string>(name: string, value: string, known: readonly T[]): T {
+  const found = known.find((one) => one === value);
+  if (found !== undefined) return found;
+  throw new TypeError(`Cannot bench: ${name} is ${value}, must be one of ${known.join(", ")}`);
 }

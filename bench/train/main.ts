@@ -6,6 +6,7 @@
 import { describeMachine } from "../machine.ts";
 import { HELP, parseTrainFlags, type TrainFlags } from "./flags.ts";
 import { benchQuality } from "./quality.ts";
+import { benchSpeed } from "./speed.ts";
 
 /** @throws {TypeError} for flags that cannot be; what a bench throws. */
 export async function benchTrain(args: readonly string[]): Promise<void> {
@@ -22,6 +23,8 @@ function run(flags: TrainFlags, tell: (line: string) => void): Promise<unknown> 
   switch (flags.bench) {
     case "quality":
       return benchQuality(flags, tell);
+    case "speed":
+      return benchSpeed(flags, tell);
     default:
       throw new TypeError(`Cannot bench: ${flags.bench} is not there yet`);
   }

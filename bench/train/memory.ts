@@ -1,0 +1,129 @@
+// deno-lint-ignore-file no-console -- as a program it prints what it measures
+/**
+ * How much memory training takes at 2,048 tokens: each case in a process of its own, by the most
+ * that was ever resident. The file is both the program of that process and what starts it.
+ */
+import { generalText } from "../../adapters/corpus.ts";
+import { DecoderParameters } from "../../src/models/parameters.ts";
+import { DeviceLease } from "../../src/runtime/lease.ts";
+import { lmExample } from "../../src/train/dataset.ts";
+import { DecoderGradients } from "../../src/train/gradient_model.ts";
+import type { Example } from "../../src/train/model.ts";
+import { round } from "../stats.ts";
+import { Trainee } from "./trainee.ts";
+
+const TOKENS = 2048;
+const RANK = 32;
+const STEPS = 3;
+
+/** Rows of one step, and whether the step is one micro-batch or as many as the trainer likes. */
+const CASES = {
+  "steps of 16 × 128 tokens by the trainer": { rows: 16, at: "trainer" },
+  "micro-batches of 16 × 128 tokens": { rows: 16, at: "model" },
+  "micro-batches of 1 × 2048 tokens": { rows: 1, at: "model" },
+} as const;
+type CaseName = keyof typeof CASES;
+
+export interface MemoryFigure {
+  readonly case: string;
+  /** The process' peak: model, weights, runtime and all. */
+  readonly peakGB: number;
+  /** Of it, what was resident when the base was loaded. */
+  readonly loadedGB: number;
+}
+
+/** Loss is on every token; rank 32. */
+export async function measureMemory(
+  { model }: { readonly model: string | undefined },
+  tell: (line: string) => void,
+): Promise<readonly MemoryFigure[]> {
+  const figures: MemoryFigure[] = [];
+  for (const name of Object.keys(CASES)) {
+    const args = ["run", "-A", import.meta.url, name, ...(model === undefined ? [] : [model])];
+    const run = new Deno.Command(Deno.execPath(), { args, stderr: "inherit" });
+    const { success, stdout } = await run.output();
+    if (!success) throw new Error(`Cannot measure memory: the process of ${name} failed`);
+    const line = new TextDecoder().decode(stdout).trim().split("\n").at(-1) ?? "";
+    const figure = { case: name, ...JSON.parse(line) as Omit<MemoryFigure, "case"> };
+    tell(`  ${name}: ${figure.peakGB} GB at most, ${figure.loadedGB} GB with the base loaded`);
+    figures.push(figure);
+  }
+  return figures;
+}
+
+async function main(name: CaseName, model: string | undefined): Promise<void> {
+  await using trainee = await Trainee.open({ model, maxContext: TOKENS });
+  const { rows: count, at } = CASES[name];
+  const length = TOKENS / count;
+  const text = trainee.checkpoint.tokenizer.encode(generalText());
+  const rows = Array.from(
+    { length: count },
+    (_, row) => lmExample(text.slice(row * length, (row + 1) * length), 1),
+  );
+  const loaded = Deno.memoryUsage().rss;
+  const sampler = new PeakSampler();
+  if (at === "trainer") {
+    await trainee.steps({ rows, batch: count, epochs: STEPS, rank: RANK });
+  } else {
+    await gradients(trainee, rows);
+  }
+  const gigabytes = (bytes: number) => round(bytes / 1e9, 2);
+  console.log(JSON.stringify({
+    peakGB: gigabytes(await sampler.peak()),
+    loadedGB: gigabytes(loaded),
+  }));
+}
+
+/** All rows as one micro-batch, forward and backward. */
+async function gradients(trainee: Trainee, rows: readonly Example[]): Promise<void> {
+  const factors = trainee.factors(RANK);
+  const { device, weights, plan, smoothing, positions, checkpoint } = trainee.loaded.base.shared;
+  const hook = { hook: factors, ...(smoothing === undefined ? {} : { smoothing }) };
+  const lease = new DeviceLease();
+  const model = await DecoderGradients.compile({
+    config: checkpoint.config,
+    hook: factors,
+    scale: factors.alpha / factors.rank,
+    positions,
+    device,
+    weights,
+    plan,
+    parameters: new DecoderParameters(checkpoint, positions, hook),
+    turn: () => lease.take(0),
+    maxTokens: TOKENS,
+  });
+  const { layers, modules } = factors;
+  const parameters = new Float32Array(layers * modules.length * RANK ** 2);
+  const batch = {
+    rows: rows.map((example) => ({ example, trainable: 0 })),
+    trainables: [{ rank: RANK, parameters }],
+  };
+  for (let step = 0; step < STEPS; step++) await model.gradients(batch);
+  model.release();
+}
+
+/** The most memory that was resident: what Linux kept count of, samples elsewhere. */
+class PeakSampler {
+  #seen = 0;
+  readonly #timer = setInterval(() => this.#sample(), 20);
+
+  async peak(): Promise<number> {
+    clearInterval(this.#timer);
+    this.#sample();
+    const status = await Deno.readTextFile("/proc/self/status").catch(() => "");
+    const kilobytes = /^VmHWM:\s*(\d+) kB$/m.exec(status)?.[1];
+    return kilobytes === undefined ? this.#seen : Number(kilobytes) * 1024;
+  }
+
+  #sample(): void {
+    this.#seen = Math.max(this.#seen, Deno.memoryUsage().rss);
+  }
+}
+
+if (import.meta.main) {
+  const [name, model] = Deno.args;
+  if (!Object.hasOwn(CASES, name)) {
+    throw new TypeError(`Cannot measure memory: case is ${name}, must be one of its own`);
+  }
+  await main(name as CaseName, model);
+}
