@@ -17,6 +17,8 @@ export interface Accident {
 
 /** Plain data: it is stored beside a checkpoint as JSON. */
 export interface HistoryData {
+  /** Digest of the factor set that is trained for. */
+  readonly factors?: string;
   readonly steps: readonly StepRecord[];
   readonly evaluations: readonly EvaluationRecord[];
   readonly accidents: readonly Accident[];
@@ -46,7 +48,7 @@ export class History {
     return this.#tokensPerSecond;
   }
 
-  get data(): HistoryData {
+  get data(): Omit<HistoryData, "factors"> {
     return { steps: this.#steps, evaluations: this.#evaluations, accidents: this.#accidents };
   }
 

@@ -14,7 +14,14 @@ import type { PlannedRun, TrainFlags } from "./flags.ts";
 import { History } from "./history.ts";
 import { settleRank, variantLabel } from "./hyperparameters.ts";
 import { Interrupts } from "./interrupt.ts";
-import { CheckpointFile, outputPaths, prepareOutput, type Saved, writeTrained } from "./output.ts";
+import {
+  CheckpointFile,
+  keepFactors,
+  outputPaths,
+  prepareOutput,
+  type Saved,
+  writeTrained,
+} from "./output.ts";
 import { shellQuote } from "./shell.ts";
 import { TrainDisplay } from "./progress.ts";
 import { bestRun, curveOf, type EndedRun, reportOf, type ReportParts, summary } from "./report.ts";
@@ -22,7 +29,8 @@ import { bestRun, curveOf, type EndedRun, reportOf, type ReportParts, summary } 
 /** Trains; resolves with the exit code. */
 export async function trainHere(flags: TrainFlags, environment: TrainEnvironment): Promise<number> {
   const plans = await planRuns(flags);
-  const factors = flags.factors === undefined ? undefined : await loadFactors(flags.factors);
+  const factorsPath = flags.factors ?? plans.find(({ saved }) => saved)?.saved?.factorsPath;
+  const factors = factorsPath === undefined ? undefined : await loadFactors(factorsPath);
   const base = await environment.load(flags.model);
   try {
     const note = (text: string) => environment.screen.write(`${text}\n`);
@@ -83,7 +91,7 @@ async function loadFactors(path: string): Promise<FactorSet> {
     return readFactors(bytes);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new TypeError(`Cannot use --factors ${path}: ${reason}`, { cause: error });
+    throw new TypeError(`Cannot use the factor set ${path}: ${reason}`, { cause: error });
   }
 }
 
@@ -116,7 +124,9 @@ async function runAll(job: Job): Promise<number> {
   using interrupts = new Interrupts((signal) =>
     display.line(`${signal}: writing a checkpoint after this step`)
   );
-  await prepareOutput(outputPaths(job.flags));
+  const paths = outputPaths(job.flags);
+  await prepareOutput(paths);
+  await keepFactors(paths, opened.factors);
   const began = now();
   if (job.flags.start === "resume" && plans.every(({ saved }) => saved === undefined)) {
     note("no checkpoint to go on from: starting at the beginning");
@@ -164,7 +174,7 @@ async function trainOne(
         history.add(progress);
         show(progress);
       },
-      onCheckpoint: ({ bytes }) => checkpoint.write(bytes, history),
+      onCheckpoint: ({ bytes }) => checkpoint.write(bytes, history, opened.factors),
     });
     return { variant, hyperparameters, history, outcome: { type: "trained", result } };
   } catch (error) {

@@ -66,6 +66,17 @@ export interface WrittenCore {
   readonly factorsPath: string;
 }
 
+/** Writes a factor set where it is not there yet; returns its path. */
+export async function keepFactors(paths: OutputPaths, factors: FactorSet): Promise<string> {
+  const path = factorsPathOf(paths, factors.digest);
+  if (!await exists(path)) await writeAtomically(path, writeFactors(factors));
+  return path;
+}
+
+function factorsPathOf({ out }: OutputPaths, digest: string): string {
+  return `${out}/factors-${shortDigest(digest)}.safetensors`;
+}
+
 /** Writes the factor set (once for each) and then the core, so that no core lacks its set. */
 export async function writeTrained(
   paths: OutputPaths,
@@ -73,8 +84,7 @@ export async function writeTrained(
   factors: FactorSet,
   verdict: "published" | "refused",
 ): Promise<WrittenCore> {
-  const factorsPath = `${paths.out}/factors-${shortDigest(factors.digest)}.safetensors`;
-  if (!await exists(factorsPath)) await writeAtomically(factorsPath, writeFactors(factors));
+  const factorsPath = await keepFactors(paths, factors);
   const path = verdict === "published" ? paths.core : paths.refused;
   const bytes = writeCore(core);
   await writeAtomically(path, bytes);
@@ -87,14 +97,18 @@ export async function writeTrained(
 export interface Saved {
   readonly checkpoint: Uint8Array;
   readonly history: HistoryData;
+  /** Where its factor set lies: what is the default one may have changed since. */
+  readonly factorsPath: string | undefined;
 }
 
 /** The checkpoint of one run and its history beside it. */
 export class CheckpointFile {
   readonly path: string;
+  readonly #paths: OutputPaths;
   readonly #historyPath: string;
 
   constructor(paths: OutputPaths, variant: Variant) {
+    this.#paths = paths;
     const slug = variantLabel(variant).replaceAll("=", "-").replaceAll(" ", "_");
     const stem = `${paths.stem}${slug === "" ? "" : `.${slug}`}`;
     this.path = `${stem}.checkpoint.safetensors`;
@@ -112,12 +126,16 @@ export class CheckpointFile {
     const history = known
       ? parseHistory(await Deno.readTextFile(this.#historyPath))
       : EMPTY_HISTORY;
-    return { checkpoint: await Deno.readFile(this.path), history };
+    const checkpoint = await Deno.readFile(this.path);
+    const { factors } = history;
+    const factorsPath = factors === undefined ? undefined : factorsPathOf(this.#paths, factors);
+    return { checkpoint, history, factorsPath };
   }
 
   /** The history first: it may know more than the checkpoint, and never less. */
-  async write(bytes: Uint8Array, history: History): Promise<void> {
-    await writeAtomically(this.#historyPath, JSON.stringify(history.data));
+  async write(bytes: Uint8Array, history: History, factors: FactorSet): Promise<void> {
+    const data: HistoryData = { factors: factors.digest, ...history.data };
+    await writeAtomically(this.#historyPath, JSON.stringify(data));
     await writeAtomically(this.path, bytes);
   }
 

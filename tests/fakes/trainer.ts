@@ -22,6 +22,8 @@ const DIGEST = "b".repeat(64);
 const BASE: Evaluation = { loss: 2.5, accuracy: 0.25 };
 
 export interface FakeTrainerOptions {
+  /** Rank of the default factor set; 8 where it is not given. */
+  readonly defaultRank?: number;
   /** Awaited before each step, from 1; given what ends the run. */
   readonly pace?: (step: number, signal: AbortSignal | undefined) => Promise<void>;
   /** Why the gate refuses what comes out. */
@@ -70,7 +72,7 @@ export function fakeBase(options: FakeTrainerOptions = {}): TrainBase {
       chatTemplate: undefined,
     },
     digest: () => Promise.resolve(DIGEST),
-    openTrainer: ({ factors = fakeFactors() }) =>
+    openTrainer: ({ factors = fakeFactors(options.defaultRank) }) =>
       Promise.resolve({
         trainer: new FakeTrainer(options),
         factors,
