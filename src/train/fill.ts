@@ -50,14 +50,14 @@ export function chooseTurn<C extends Candidate>(
   const { kind } = leader;
   if (kind === "none") throw new Error("internal: rows wait for no work");
   const first = leading(leader, maxTokens);
-  const time = ownLength(leader, first.rows[0]);
-  let left = Math.floor(maxTokens / time) - gridRows(leader, first.rows.length, time);
+  const time = longestOf(first);
+  let left = Math.floor(maxTokens / time) - gridRows(first, time);
   const picks = [first];
   for (const candidate of others.filter((other) => other.kind === kind)) {
-    const rows = fitting(candidate, time, left);
-    if (rows.length === 0) continue;
-    picks.push({ candidate, rows });
-    left -= gridRows(candidate, rows.length, time);
+    const pick = { candidate, rows: fitting(candidate, time, left) };
+    if (pick.rows.length === 0) continue;
+    picks.push(pick);
+    left -= gridRows(pick, time);
   }
   return { kind, picks };
 }
@@ -65,29 +65,38 @@ export function chooseTurn<C extends Candidate>(
 /** The leader's longest rows, of a length that wastes little. */
 function leading<C extends Candidate>(candidate: C, maxTokens: number): Pick<C> {
   const offered = candidate.waiting.slice(0, MOST_OFFERED);
-  const lengths = offered.map((row) => ownLength(candidate, row));
-  const budget = Math.max(1, maxTokens - sharedBy(candidate));
+  const lengths = offered.map(({ example }) => example.tokens.length - candidate.shared);
+  const budget = Math.max(1, maxTokens - candidate.shared);
   const [batch = []] = microBatches(lengths, { budget });
-  return { candidate, rows: batch.map((i) => offered[i]) };
+  const pick = { candidate, rows: batch.map((i) => offered[i]) };
+  // What is shared takes whole rows of the grid.
+  const time = longestOf(pick);
+  const over = gridRows(pick, time) - Math.max(1, Math.floor(maxTokens / time));
+  return over <= 0
+    ? pick
+    : { candidate, rows: pick.rows.slice(0, Math.max(1, batch.length - over)) };
 }
 
 /** Rows that fit a grid of `time` columns with `left` rows free: as many as go, longest first. */
 function fitting(candidate: Candidate, time: number, left: number): readonly WaitingRow[] {
-  const rows = candidate.waiting.filter((row) => ownLength(candidate, row) <= time)
-    .slice(0, Math.max(0, left - gridRows(candidate, 0, time)));
+  const { waiting, shared } = candidate;
+  const short = waiting.filter(({ example }) => example.tokens.length - shared <= time);
+  const rows = short.slice(0, Math.max(0, left - Math.ceil(shared / time)));
+  if (rows.length > 1 || left < 1) return rows;
   // One row alone has nobody to share with.
-  if (rows.length === 1 && rows[0].example.tokens.length > time) return [];
-  return rows;
+  return waiting.filter(({ example }) => example.tokens.length <= time).slice(0, 1);
 }
 
-function gridRows(candidate: Candidate, rows: number, time: number): number {
-  return rows + Math.ceil(sharedBy(candidate) / time);
+/** Columns of the grid that these rows need. */
+function longestOf({ candidate, rows }: Pick<Candidate>): number {
+  return rows[0].example.tokens.length - sharedBy(candidate, rows.length);
 }
 
-function ownLength(candidate: Candidate, { example }: WaitingRow): number {
-  return example.tokens.length - sharedBy(candidate);
+/** Rows of the grid: those that hold what is shared come on top. */
+function gridRows({ candidate, rows }: Pick<Candidate>, time: number): number {
+  return rows.length + Math.ceil(sharedBy(candidate, rows.length) / time);
 }
 
-function sharedBy({ waiting, shared }: Candidate): number {
-  return waiting.length < 2 ? 0 : shared;
+function sharedBy({ shared }: Candidate, rows: number): number {
+  return rows < 2 ? 0 : shared;
 }
