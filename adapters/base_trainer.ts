@@ -6,7 +6,7 @@ import type { SharedBase } from "../src/engine/base.ts";
 import { DecoderParameters } from "../src/models/parameters.ts";
 import type { Turn } from "../src/runtime/lease.ts";
 import { DecoderGradients } from "../src/train/gradient_model.ts";
-import type { GradientModel } from "../src/train/model.ts";
+import { LotrGradients, type LotrGradientsOptions } from "../src/train/lotr_model.ts";
 import { openBaseGradients } from "./base_gradients.ts";
 import { SharedCoreTrainer } from "./core_trainer.ts";
 import { defaultFactors } from "./default_factors.ts";
@@ -31,9 +31,11 @@ export class BaseTrainer implements AsyncDisposable {
   constructor(base: SharedBase, options: BaseTrainerOptions) {
     this.#base = base;
     this.#options = options;
-    const model = (factors: FactorSet) => this.#model(factors);
     this.trainer = new SharedCoreTrainer({
-      models: { core: model, lotr: model },
+      models: {
+        core: (factors) => DecoderGradients.compile(this.#over(factors)),
+        lotr: (factors) => LotrGradients.compile(this.#over(factors)),
+      },
       defaultFactors: () => this.defaultFactors(),
     });
   }
@@ -71,10 +73,11 @@ export class BaseTrainer implements AsyncDisposable {
     }
   }
 
-  #model(factors: FactorSet): Promise<GradientModel> {
+  /** What a model over these factors is compiled with. */
+  #over(factors: FactorSet): LotrGradientsOptions {
     const { device, checkpoint, weights, plan, smoothing, positions } = this.#base;
     const hook = { hook: factors, ...(smoothing === undefined ? {} : { smoothing }) };
-    return DecoderGradients.compile({
+    return {
       config: checkpoint.config,
       hook: factors,
       scale: factors.alpha / factors.rank,
@@ -84,6 +87,6 @@ export class BaseTrainer implements AsyncDisposable {
       plan,
       parameters: new DecoderParameters(checkpoint, positions, hook),
       turn: this.#options.turn,
-    });
+    };
   }
 }

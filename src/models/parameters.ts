@@ -136,16 +136,23 @@ export class DecoderParameters implements ParameterSource, BlockSource {
     }
   }
 
+  /** What a layer's A is multiplied by, row by row (of a site), or its B, column by column. */
+  factorScale(layer: number, of: SiteName | ModuleName): ArrayLike<number> | undefined {
+    return of in SITE_OF
+      ? this.#outputScale(layer, of as ModuleName)
+      : this.#smoothing?.layers[layer]?.[of as SiteName];
+  }
+
   #factor(layer: number, isA: boolean, name: string): Float32Array {
     const hook = this.#hook;
     if (hook === undefined) throw new TypeError(`internal: factor ${name} without a hook`);
     if (isA) {
       const site = name as SiteName;
-      return scaled(hook.a(site), hook.rank, this.#smoothing?.layers[layer]?.[site], undefined);
+      return scaled(hook.a(site), hook.rank, this.factorScale(layer, site), undefined);
     }
     const module = name as ModuleName;
     const b = hook.b(module);
-    return scaled(b, b.length / hook.rank, undefined, this.#outputScale(layer, module));
+    return scaled(b, b.length / hook.rank, undefined, this.factorScale(layer, module));
   }
 }
 

@@ -1,22 +1,19 @@
 /**
  * A decoder's gradients by its own frozen weights, on a device: what factors are made of. It owns the
  * sums over micro-batches and the weights' layout; the differentiated graph and its pieces are those
- * of training (`gradient_model.ts`), and what becomes of the sums it does not know.
+ * of training (`loss_program.ts`), and what becomes of the sums it does not know.
  */
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import type { Value } from "../graph/graph.ts";
 import { buildTraining, inputsOf, outputsOf } from "../models/decoder.ts";
 import { type ModuleName, SITE_OF } from "../models/hook.ts";
 import { names, queryScale } from "../models/parameters.ts";
-import { derive, loadTokens, LOSS_CHUNK, lossValues } from "./gradient_model.ts";
 import type { GradientSource, LinearMatrix, WeightGradientRequest } from "./gradient_source.ts";
 import { microBatches } from "./micro_batches.ts";
 import type { Example } from "./model.ts";
+import { LossProgram, MAX_TOKENS } from "./loss_program.ts";
 import { pack } from "./packed.ts";
-import { Program, type ProgramOptions } from "./program.ts";
-
-/** Tokens of a micro-batch, as in training. */
-const MAX_TOKENS = 512;
+import type { ProgramOptions } from "./program.ts";
 
 /** `parameters` must be unfolded but for the attention scale: made without smoothing. */
 export interface WeightGradientsOptions extends Omit<ProgramOptions, "owner" | "chunk"> {
@@ -49,13 +46,9 @@ export class WeightGradients implements GradientSource {
     checkLengths(examples, positions);
     const decoder = buildTraining(config, positions, undefined);
     const wanted = wantedOf(config, modules, (name, shape) => decoder.graph.parameter(name, shape));
-    const { cuts, gradients } = derive(decoder, wanted.map(({ weight }) => weight));
-    const program = await Program.compile(cuts.graphs, {
-      ...this.#options,
-      owner: undefined,
-      chunk: LOSS_CHUNK,
-    });
-    const values = lossValues(decoder);
+    const weights = wanted.map(({ weight }) => weight);
+    const owned = { ...this.#options, owner: undefined };
+    const program = await LossProgram.compile(decoder, weights, owned);
     const sums = wanted.map(({ weight }) => new Float32Array(sizeOf(weight)));
     const total = examples.reduce((sum, { tokens }) => sum + tokens.length, 0);
     let done = 0;
@@ -63,18 +56,9 @@ export class WeightGradients implements GradientSource {
       for (const indices of batchesOf(examples)) {
         const batch = indices.map((index) => examples[index]);
         const packed = pack(batch.map((example) => ({ example, trainable: 0 })));
-        const { sizes } = packed;
-        program.reserve({
-          tokens: Math.max(sizes.tokens, MAX_TOKENS),
-          batch: sizes.batch,
-          contexts: sizes.contexts,
-          rows: Math.max(sizes.rows, LOSS_CHUNK),
-        });
-        loadTokens(program, values, packed);
-        await program.run(sizes, 0, program.length, signal);
-        gradients.forEach((gradient, i) => {
-          addTo(sums[i], program.data<Float32Array>(gradient, sizes));
-        });
+        program.load(packed);
+        await program.run("gradients", packed.sizes, signal);
+        weights.forEach((weight, i) => addTo(sums[i], program.gradient(weight, packed.sizes)));
         done += batch.reduce((sum, { tokens }) => sum + tokens.length, 0);
         onProgress(done, total);
       }
