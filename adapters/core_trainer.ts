@@ -60,11 +60,12 @@ export class SharedCoreTrainer implements CoreTrainer, AsyncDisposable {
     const { method } = request.hyperparameters;
     // The paper's method at a smaller rank trains a set that is cut to it.
     const { factors: own } = job.trainable;
-    const hooks = hooksOf(request, job, this.#options.now ?? (() => performance.now()));
+    const now = this.#options.now ?? (() => performance.now());
     const end = await this.#pool.with(
       `${method} ${own.digest}`,
       () => this.#options.models[method](own),
-      (trainer) => trainer.run(job.plan, hooks),
+      // the hooks' clock starts here: opening the model is no part of the speed
+      (trainer) => trainer.run(job.plan, hooksOf(request, job, now)),
     );
     return resultOf(job, end);
   }
