@@ -45,6 +45,8 @@ export interface LoadReport {
   readonly ttft: Percentiles;
   /** Between two events of a request, ms. */
   readonly interToken: Percentiles;
+  /** The longest of these, ms. */
+  readonly longestGap: number;
   /** From sending to the end, ms. */
   readonly endToEnd: Percentiles;
   readonly eventsPerRequest: number;
@@ -170,6 +172,7 @@ export function reportOf(traces: readonly Trace[], seconds: number): LoadReport 
       traces.flatMap(({ events, sent }) => events.slice(0, 1).map((at) => at - sent)),
     ),
     interToken: percentiles(gaps),
+    longestGap: round(gaps.reduce((longest, gap) => Math.max(longest, gap), 0), 1),
     endToEnd: percentiles(traces.map(({ sent, ended }) => ended - sent)),
     eventsPerRequest: round(events / traces.length, 1),
   };

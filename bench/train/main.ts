@@ -5,8 +5,10 @@
  */
 import { describeMachine } from "../machine.ts";
 import { HELP, parseTrainFlags, type TrainFlags } from "./flags.ts";
+import { benchJobs } from "./jobs.ts";
 import { benchQuality } from "./quality.ts";
 import { benchSpeed } from "./speed.ts";
+import { benchTraffic } from "./traffic.ts";
 
 /** @throws {TypeError} for flags that cannot be; what a bench throws. */
 export async function benchTrain(args: readonly string[]): Promise<void> {
@@ -23,9 +25,11 @@ function run(flags: TrainFlags, tell: (line: string) => void): Promise<unknown> 
   switch (flags.bench) {
     case "quality":
       return benchQuality(flags, tell);
+    case "jobs":
+      return benchJobs(flags, tell);
     case "speed":
       return benchSpeed(flags, tell);
-    default:
-      throw new TypeError(`Cannot bench: ${flags.bench} is not there yet`);
+    case "traffic":
+      return benchTraffic(flags, tell);
   }
 }

@@ -90,7 +90,6 @@ async function gradients(trainee: Trainee, rows: readonly Example[]): Promise<vo
     plan,
     parameters: new DecoderParameters(checkpoint, positions, hook),
     turn: () => lease.take(0),
-    maxTokens: TOKENS,
   });
   const { layers, modules } = factors;
   const parameters = new Float32Array(layers * modules.length * RANK ** 2);

@@ -31,7 +31,7 @@ export class PeftWorker implements AsyncDisposable {
     const script = new URL("../peers/peft_worker.py", import.meta.url).pathname;
     const child = new Deno.Command(python, {
       args: [script, model],
-      env: { TRANSFORMERS_VERBOSITY: "error", HF_HUB_DISABLE_PROGRESS_BARS: "1" },
+      env: { TQDM_DISABLE: "1", TRANSFORMERS_VERBOSITY: "error" },
       stdin: "piped",
       stdout: "piped",
       stderr: "inherit",

@@ -126,5 +126,6 @@ Deno.test("a report's figures are those of its traces", () => {
   assertEquals(report.outputTokensPerSecond, 3);
   assertEquals(report.ttft, { p50: 100, p95: 100, p99: 100 });
   assertEquals(report.interToken, { p50: 20, p95: 20, p99: 20 });
+  assertEquals(report.longestGap, 20);
   assertEquals(report.endToEnd, { p50: 140, p95: 140, p99: 140 });
 });
