@@ -21,6 +21,7 @@ type TrainingOp = Extract<
   | "hits"
   | "project"
   | "outer"
+  | "gated"
   | "spread"
   | "scatterRows"
   | "coreProduct"
@@ -81,6 +82,21 @@ export const TRAINING_RULES: Rules<TrainingOp> = {
       const sigmoid = 1 / (1 + Math.exp(-gate));
       out.data[start] = d * up * sigmoid * (1 + gate * (1 - sigmoid));
       out.data[start + width] = d * gate * sigmoid;
+    });
+    return out;
+  },
+  gated({ gate, up }, at) {
+    const [gates, ups] = [at(gate), at(up).data];
+    const out = zeros(gates.shape);
+    gates.data.forEach((g, i) => out.data[i] = g / (1 + Math.exp(-g)) * ups[i]);
+    return out;
+  },
+  gatedGrad({ gate, up, dy }, at) {
+    const [gates, ups, gradient] = [at(gate), at(up).data, at(dy).data];
+    const out = zeros(gates.shape);
+    gates.data.forEach((g, i) => {
+      const sigmoid = 1 / (1 + Math.exp(-g));
+      out.data[i] = gradient[i] * ups[i] * sigmoid * (1 + g * (1 - sigmoid));
     });
     return out;
   },

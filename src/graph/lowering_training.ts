@@ -20,6 +20,7 @@ type TrainingOp = Extract<
   | "scatterRows"
   | "project"
   | "outer"
+  | "gated"
   | "coreProduct"
   | Exclude<Extract<OpName, `${string}Grad`>, "causalAttentionGrad">
 >;
@@ -34,21 +35,26 @@ export const TRAINING_RULES: { readonly [K in TrainingOp]: Rule<K> } = {
    */
   nll(context, { logits, targets }, out) {
     const { writer } = context;
-    writer.node("Softmax", [context.name(logits)], `${out}.p`, { attributes: { axis: 1 } });
-    rowMax(context, `${out}.p`, `${out}.p.max`);
-    writer.node("Log", [`${out}.p.max`], `${out}.p.log`);
-    const { largest, chosen } = targetLogits(context, logits, targets);
-    writer.node("Sub", [largest, chosen], `${out}.gap`);
-    writer.node("Sub", [`${out}.gap`, `${out}.p.log`], `${out}.column`);
+    const axis = { attributes: { axis: 1 } };
+    // Four times as fast as ReduceLogSumExp.
+    writer.node("LogSoftmax", [context.name(logits)], `${out}.log`, axis);
+    const index = column(context, targets);
+    writer.node("GatherElements", [`${out}.log`, index], `${out}.chosen`, axis);
+    writer.node("Neg", [`${out}.chosen`], `${out}.column`);
     writer.node("Squeeze", [`${out}.column`, context.int64("int64.1", [1])], out);
   },
 
   hits(context, { logits, targets }, out) {
     const { writer } = context;
-    const { largest, chosen } = targetLogits(context, logits, targets);
-    writer.node("Equal", [largest, chosen], `${out}.same`);
-    writer.node("Squeeze", [`${out}.same`, context.int64("int64.1", [1])], `${out}.flat`);
-    writer.node("Cast", [`${out}.flat`], out, { attributes: { to: onnxType("float32") } });
+    const axis = context.int64("int64.1", [1]);
+    const from = context.name(logits);
+    writer.node("ReduceMax", [from, axis], `${out}.best`, { attributes: { keepdims: 1 } });
+    const chosen = { attributes: { axis: 1 } };
+    writer.node("GatherElements", [from, column(context, targets)], `${out}.logit`, chosen);
+    writer.node("Equal", [`${out}.best`, `${out}.logit`], `${out}.same`);
+    const float = { attributes: { to: onnxType("float32") } };
+    writer.node("Cast", [`${out}.same`], `${out}.column`, float);
+    writer.node("Squeeze", [`${out}.column`, axis], out);
   },
 
   nllGrad(context, { logits, targets, dy }, out) {
@@ -119,6 +125,21 @@ export const TRAINING_RULES: { readonly [K in TrainingOp]: Rule<K> } = {
     writer.node("Mul", [context.name(dy), up], `${out}.dyup`);
     writer.node("Mul", [`${out}.dyup`, `${out}.slope`], `${out}.dgate`);
     writer.node("Concat", [`${out}.dgate`, `${out}.dup`], out, { attributes: { axis: 1 } });
+  },
+
+  gated(context, { gate, up }, out) {
+    context.writer.node("Mul", [silu(context, gate), context.name(up)], out);
+  },
+
+  gatedGrad(context, { gate, up, dy }, out) {
+    const { writer } = context;
+    const one = writer.constant("float.1", "float32", [], new Float32Array([1]));
+    // silu' = σ · (1 + x − silu)
+    writer.node("Sub", [context.name(gate), silu(context, gate)], `${out}.rest`);
+    writer.node("Add", [`${out}.rest`, one], `${out}.rest1`);
+    writer.node("Mul", [`${out}.rest1`, sigmoid(context, gate)], `${out}.slope`);
+    writer.node("Mul", [context.name(dy), context.name(up)], `${out}.dyup`);
+    writer.node("Mul", [`${out}.dyup`, `${out}.slope`], out);
   },
 
   spread(context, { x, start, width }, out) {
@@ -204,6 +225,19 @@ function targetLogits(
 function rowMax(context: LoweringContext, from: string, to: string): void {
   const axis = context.int64("int64.1", [1]);
   context.writer.node("ReduceMax", [from, axis], to, { attributes: { keepdims: 1 } });
+}
+
+function sigmoid(context: LoweringContext, x: Value): string {
+  return context.once(`${context.name(x)}.sigmoid`, (to) => {
+    context.writer.node("Sigmoid", [context.name(x)], to);
+  });
+}
+
+function silu(context: LoweringContext, x: Value): string {
+  const of = sigmoid(context, x);
+  return context.once(`${context.name(x)}.silu`, (to) => {
+    context.writer.node("Mul", [context.name(x), of], to);
+  });
 }
 
 /** int32 [R] as int64 [R, 1]. */

@@ -100,6 +100,8 @@ export interface Ops {
   readonly add: { readonly a: Value; readonly b: Value };
   /** `out = silu(x[:, :d]) · x[:, d:]` (arXiv 2002.05202): x [T, 2·d] = gate | up → [T, d]. */
   readonly swiglu: { readonly x: Value };
+  /** The same of a gate and what it lets through, apart: `out = silu(gate) · up`, each [T, d]. */
+  readonly gated: { readonly gate: Value; readonly up: Value };
   /** Columns start … start + size - 1 of x [T, d] → [T, size]. */
   readonly columns: { readonly x: Value; readonly start: number; readonly size: number };
   /** Side by side: parts [T, d_i] → [T, Σ d_i]. */
@@ -127,6 +129,8 @@ export interface Ops {
   };
   /** dx of `swiglu`: x [T, 2·d], dy [T, d] → [T, 2·d]. */
   readonly swigluGrad: { readonly x: Value; readonly dy: Value };
+  /** dgate of `gated`: each [T, d] → [T, d]. */
+  readonly gatedGrad: { readonly gate: Value; readonly up: Value; readonly dy: Value };
   /**
    * dqkv of `causalAttention`, probabilities computed again (FlashAttention, arXiv 2205.14135):
    * qkv [T, (H + 2·KV)·D], out and dy [T, H·D] → [T, (H + 2·KV)·D].
@@ -244,6 +248,10 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
   swiglu({ x }) {
     return float([x.shape[0], matrix("swiglu", x) / 2]);
   },
+  gated({ gate, up }) {
+    expect("gated", sameShape(gate.shape, up.shape), showShape(gate.shape), up);
+    return float([gate.shape[0], matrix("gated", gate)]);
+  },
   columns({ x, start, size }) {
     expect("columns", start + size <= matrix("columns", x), `${start + size} columns or more`, x);
     return float([x.shape[0], size]);
@@ -286,6 +294,12 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
     const width = matrix("swigluGrad", x) / 2;
     expect("swigluGrad", matrix("swigluGrad", dy) === width, `dy [T, ${width}]`, dy);
     return float(x.shape);
+  },
+  gatedGrad({ gate, up, dy }) {
+    for (const value of [up, dy]) {
+      expect("gatedGrad", sameShape(gate.shape, value.shape), showShape(gate.shape), value);
+    }
+    return float(gate.shape);
   },
   causalAttentionGrad({ qkv, out, dy, heads, headDim }) {
     for (const value of [out, dy]) {

@@ -88,6 +88,11 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
     if (wants(x)) give(x, graph.add("swigluGrad", { x, dy }, `d.${out.name}.x`));
   },
 
+  gated({ gate, up }, { graph, out, dy, wants, give }) {
+    if (wants(gate)) give(gate, graph.add("gatedGrad", { gate, up, dy }, `d.${out.name}.gate`));
+    if (wants(up)) give(up, graph.add("gated", { gate, up: dy }, `d.${out.name}.up`));
+  },
+
   columns({ x, start }, { graph, out, dy, wants, give }) {
     if (!wants(x)) return;
     const width = Number(x.shape[1]);
@@ -133,6 +138,7 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
   linearGrad: once("linearGrad"),
   rmsNormGrad: once("rmsNormGrad"),
   swigluGrad: once("swigluGrad"),
+  gatedGrad: once("gatedGrad"),
   causalAttentionGrad: once("causalAttentionGrad"),
   nllGrad: once("nllGrad"),
   spread: once("spread"),

@@ -7,7 +7,7 @@
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { type Graph, GraphBuilder, type Value } from "../graph/graph.ts";
 import type { AttentionForm } from "../graph/ops.ts";
-import { type LinearHook, type ModuleName, SITE_OF, type SiteName } from "./hook.ts";
+import { type LinearHook, type ModuleName, SITE_OF, type SiteName, SITES } from "./hook.ts";
 import { names } from "./parameters.ts";
 
 /** Names of a decoder graph's inputs that the engine's executor binds. */
@@ -131,6 +131,7 @@ class DecoderBuilder {
   readonly #sin: Value;
   #attend: Attend;
   #factors: Factors = "parameters";
+  #training = false;
   /** What each site of each layer reads, by `LAYER.SITE`, and the head, by `head`. */
   readonly #sites = new Map<string, Value>();
 
@@ -160,6 +161,7 @@ class DecoderBuilder {
   buildTraining(factors: Factors): TrainingDecoder {
     const graph = this.#graph;
     this.#factors = factors;
+    this.#training = true;
     const context = graph.input(inputs.context, "int32", ["batch", "contexts"]);
     const offsets = graph.input(inputs.offsets, "int32", ["batch"]);
     this.#attend = (layer, qkv) => {
@@ -183,9 +185,8 @@ class DecoderBuilder {
     const rows = this.#graph.input(inputs.rows, "int32", ["rows"]);
     const table = this.#graph.parameter(names.embedding, [vocabSize, hiddenSize]);
     let x = this.#graph.add("embed", { ids: this.#ids, table }, "embedded");
-    for (let layer = 0; layer < numLayers; layer++) x = this.#layer(layer, x);
-    const last = this.#graph.add("rows", { x, index: rows }, "last");
-    const normed = this.#norm(last, names.norm, "normed");
+    for (let layer = 0; layer < numLayers - 1; layer++) x = this.#layer(layer, x);
+    const normed = this.#norm(this.#lastLayer(numLayers - 1, x, rows), names.norm, "normed");
     // A parameter of its own even where it is tied: its input channels may be scaled.
     const head = this.#graph.parameter(names.head, [vocabSize, hiddenSize]);
     this.#sites.set("head", normed);
@@ -230,15 +231,51 @@ class DecoderBuilder {
   }
 
   #layer(layer: number, x: Value): Value {
+    return this.#afterAttention(layer, x, this.#attended(layer, x));
+  }
+
+  /** The last layer's rows that the head reads; what comes before no other token asks for. */
+  #lastLayer(layer: number, x: Value, rows: Value): Value {
+    const attended = this.#attended(layer, x);
+    const pick = (value: Value, name: string) =>
+      this.#graph.add("rows", { x: value, index: rows }, name);
+    // A branch wants whole rows of the batch.
+    const branches = SITES.some((site) => site !== "attn_in" && this.#adapts(site));
+    if (branches || !this.#training) {
+      return pick(this.#afterAttention(layer, x, attended), "last");
+    }
+    const [before, seen] = [pick(x, "last.in"), pick(attended, "last.attended")];
+    return this.#afterAttention(layer, before, seen);
+  }
+
+  #attended(layer: number, x: Value): Value {
     const normed = this.#norm(x, names.attentionNorm(layer), `${layer}.attn_in`);
-    const attended = this.#attention(layer, normed);
+    return this.#attention(layer, normed);
+  }
+
+  #afterAttention(layer: number, x: Value, attended: Value): Value {
     const o = this.#linear(layer, ["o_proj"], attended, this.#config.outputBias);
     const middle = this.#graph.add("add", { a: x, b: o }, `${layer}.middle`);
     const mlpIn = this.#norm(middle, names.mlpNorm(layer), `${layer}.mlp_in`);
-    const gateUp = this.#linear(layer, ["gate_proj", "up_proj"], mlpIn, false);
-    const mixed = this.#graph.add("swiglu", { x: gateUp }, `${layer}.mlp_mid`);
+    const mixed = this.#mixed(layer, mlpIn);
     const down = this.#linear(layer, ["down_proj"], mixed, false);
     return this.#graph.add("add", { a: middle, b: down }, `${layer}.out`);
+  }
+
+  /** Gate and up in one product where nodes count, apart where bytes do: in training. */
+  #mixed(layer: number, x: Value): Value {
+    const name = `${layer}.mlp_mid`;
+    if (!this.#training || this.#adapts("mlp_in")) {
+      const both = this.#linear(layer, ["gate_proj", "up_proj"], x, false);
+      return this.#graph.add("swiglu", { x: both }, name);
+    }
+    const gate = this.#linear(layer, ["gate_proj"], x, false);
+    const up = this.#linear(layer, ["up_proj"], x, false);
+    return this.#graph.add("gated", { gate, up }, name);
+  }
+
+  #adapts(site: SiteName): boolean {
+    return this.#hook !== undefined && modulesOf(this.#hook, site).length > 0;
   }
 
   #attention(layer: number, x: Value): Value {
