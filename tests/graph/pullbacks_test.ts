@@ -131,6 +131,11 @@ check("swiglu", [[1, 1], [4, 5]], (to, [tokens, width]) => {
   return { out: to.graph.add("swiglu", { x }, "y"), wanted: [x] };
 });
 
+check("gated by gate and what it lets through", [[1, 1], [4, 5]], (to, [tokens, width]) => {
+  const [gate, up] = ["gate", "up"].map((name) => to.tokens(name, tokens, width));
+  return { out: to.graph.add("gated", { gate, up }, "y"), wanted: [gate, up] };
+});
+
 const COLUMNS = [{ start: 0, size: 7 }, { start: 0, size: 3 }, { start: 5, size: 2 }];
 
 check("columns, all and some,", COLUMNS, (to, part) => {

@@ -12,7 +12,7 @@ import { GraphBuilder } from "../../src/graph/graph.ts";
 import type { LoweringPlan } from "../../src/graph/lowering.ts";
 import { gradientsOf, SHARING, type Sharing } from "./differences.ts";
 import { assertExact, both, cosine, floats, ints, relative } from "./pairs.ts";
-import { FLOAT32, normal } from "./run.ts";
+import { distance, FLOAT32, normal } from "./run.ts";
 
 const ROUNDING = 1e-5;
 
@@ -215,10 +215,11 @@ Deno.test("rmsNormGrad follows the formula, for features in one group and in sev
   }
 });
 
+/** Where a gate is saturated, 1 + x - silu(x) is a difference of large numbers. */
+const GATES = [[1, 8, 1, ROUNDING], [5, 96, 4, ROUNDING], [17, 1536, 40, 3 * ROUNDING]];
+
 Deno.test("swigluGrad follows the formula, saturated gates included", async () => {
-  // Where a gate is saturated, 1 + x - silu(x) is a difference of large numbers.
-  const cases = [[1, 8, 1, ROUNDING], [5, 96, 4, ROUNDING], [17, 1536, 40, 3 * ROUNDING]];
-  for (const [tokens, width, scale, tolerance] of cases) {
+  for (const [tokens, width, scale, tolerance] of GATES) {
     const graph = new GraphBuilder();
     const x = graph.input("x", "float32", ["tokens", 2 * width]);
     const dy = graph.input("dy", "float32", ["tokens", width]);
@@ -226,6 +227,31 @@ Deno.test("swigluGrad follows the formula, saturated gates included", async () =
     const given = { x: floats([tokens, 2 * width], 1, scale), dy: floats([tokens, width], 2) };
     const [pair] = await both(finished, given);
     assertLess(relative(pair), tolerance);
+  }
+});
+
+Deno.test("gated and its pullback follow the formula, and are swiglu's of the halves apart", async () => {
+  for (const [tokens, width, scale, tolerance] of GATES) {
+    const graph = new GraphBuilder();
+    const [gate, up, dy] = ["gate", "up", "dy"].map((name) =>
+      graph.input(name, "float32", ["tokens", width])
+    );
+    const out = graph.add("gated", { gate, up }, "out");
+    const gradients = gradientsOf(graph, out, dy, [gate, up]);
+    const x = graph.add("concat", { parts: [gate, up] }, "x");
+    const whole = graph.add("swiglu", { x }, "whole");
+    const dx = graph.add("swigluGrad", { x, dy }, "dx");
+    const joined = graph.add("concat", { parts: gradients }, "joined");
+    const shape = [tokens, width];
+    const pairs = await both(graph.finish([out, joined, whole, dx]), {
+      gate: floats(shape, 1, scale),
+      up: floats(shape, 2, scale),
+      dy: floats(shape, 3),
+    });
+    for (const pair of pairs) assertLess(relative(pair), tolerance);
+    for (const i of [0, 1]) {
+      assertLess(distance(pairs[i].naive.data, pairs[i + 2].naive.data), 1e-9);
+    }
   }
 });
 

@@ -68,6 +68,16 @@ const MISFITS: readonly (readonly [string, () => unknown, readonly string[]])[] 
     ["swigluGrad", "[T, 6]", "[T, 12]"],
   ],
   [
+    "a gate narrower than what it lets through",
+    () => SHAPES.gated({ gate: NARROW, up: WIDE }),
+    ["gated", "[T, 3]", "[T, 12]"],
+  ],
+  [
+    "a gradient of another width than its gate",
+    () => SHAPES.gatedGrad({ gate: WIDE, up: WIDE, dy: NARROW }),
+    ["gatedGrad", "[T, 12]", "[T, 3]"],
+  ],
+  [
     "columns past the end",
     () => SHAPES.spread({ x: NARROW, start: 10, width: 12 }),
     ["spread", "at most 2", "[T, 3]"],

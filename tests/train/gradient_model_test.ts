@@ -7,6 +7,7 @@ import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { planOf } from "../../src/engine/base.ts";
 import { DeviceWeights } from "../../src/models/device_weights.ts";
+import { type ModuleName, MODULES } from "../../src/models/hook.ts";
 import { DecoderParameters } from "../../src/models/parameters.ts";
 import type { Device } from "../../src/runtime/device.ts";
 import { DeviceLease } from "../../src/runtime/lease.ts";
@@ -93,6 +94,46 @@ for (const name of NAMES) {
     }
   });
 }
+
+/** The cores of some modules. */
+function coresOf(cores: ArrayLike<number>, modules: readonly ModuleName[]): Float32Array {
+  const places = MODULES.flatMap((module, i) => modules.includes(module) ? [i] : []);
+  const layers = cores.length / (MODULES.length * 16);
+  return Float32Array.from({ length: layers * places.length * 16 }, (_, i) => {
+    const [layer, place] = [Math.floor(i / 16 / places.length), Math.floor(i / 16) % places.length];
+    return cores[(layer * MODULES.length + places[place]) * 16 + i % 16];
+  });
+}
+
+const SUBSETS: readonly (readonly ModuleName[])[] = [
+  ["q_proj", "v_proj"],
+  ["o_proj"],
+  ["k_proj", "down_proj"],
+  ["gate_proj"],
+];
+
+Deno.test("a set that adapts some linears pulls as one of all of them does, the other cores at 0", async () => {
+  for (const name of ["llama", "qwen3"]) {
+    using tiny = await Tiny.open(name);
+    const all = tiny.trainable(0);
+    const whole = await tiny.compile(all);
+    const rows = new Oracle("tiny", name).batch([]).rows.map((row) => ({ ...row, trainable: 0 }));
+    for (const modules of SUBSETS) {
+      const kept = all.cores.map((x, i) =>
+        modules.includes(MODULES[Math.floor(i / 16) % MODULES.length]) ? x : 0
+      );
+      const part = await tiny.compile({ ...all, hook: { ...all.hook, modules, digest: "part" } });
+      const of = (parameters: Float32Array) => ({ rows, trainables: [{ rank: 4, parameters }] });
+      const wanted = await whole.gradients(of(kept));
+      const found = await part.gradients(of(coresOf(kept, modules)));
+      assertLess(relativeError(lossesOf(found), lossesOf(wanted)), 1e-6);
+      const expected = coresOf(wanted.gradients[0], modules);
+      assertLess(relativeError(found.gradients[0], expected), 1e-5, modules.join());
+      part.release();
+    }
+    whole.release();
+  }
+});
 
 /** Random tokens that all carry loss but the first. */
 function example(length: number, seed: number): Example {
