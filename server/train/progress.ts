@@ -76,6 +76,8 @@ export class TrainDisplay {
   /** When the first step was told, and how many steps were done then. */
   #first: { readonly time: number; readonly done: number } | undefined;
   #drawn = -Infinity;
+  /** What was said of the base: runs of a sweep need not say it again. */
+  #base = "";
   /** Whether the bar is on the terminal's last line. */
   #open = false;
 
@@ -137,7 +139,9 @@ export class TrainDisplay {
       `${at}${steps} steps, ${settled.epochs} epochs, batch ${settled.batchSize}, ` +
         `learning rate ${rate}${done > 0 ? `; going on after step ${done}` : ""}`,
     );
-    if (base !== undefined) this.line(`${at}base: ${evaluationText("validation", base)}`);
+    const text = base === undefined ? "" : `base: ${evaluationText("validation", base)}`;
+    if (text !== this.#base) this.line(text);
+    this.#base = text;
   }
 
   #step(state: RunState, progress: Of<"step">): void {

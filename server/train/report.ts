@@ -150,7 +150,6 @@ export function summary(parts: ReportParts, paths: OutputPaths): string {
   const { result } = best.outcome;
   const row = (label: string, { loss, accuracy }: Evaluation) =>
     `${label.padEnd(24)}${loss.toFixed(4).padStart(9)}${percent(accuracy).padStart(11)}`;
-  const rate = best.history.tokensPerSecond;
   return [
     ...(parts.runs.length === 1 ? [] : [...sweepTable(parts.runs, best), ""]),
     `${"".padEnd(24)}${"loss".padStart(9)}${"accuracy".padStart(11)}`,
@@ -159,14 +158,21 @@ export function summary(parts: ReportParts, paths: OutputPaths): string {
     "",
     `trained   ${result.trainableParameters.toLocaleString("en-US")} parameters ` +
     `(rank ${result.core.rank}, ${result.core.modules.join(" ")})`,
-    `tokens    ${result.trainedTokens.toLocaleString("en-US")}` +
-    `${rate === undefined ? "" : `, ${Math.round(rate).toLocaleString("en-US")} a second`}, ` +
-    `${duration(seconds)} in all`,
+    `tokens    ${tokensText(parts.runs, best, seconds)}, ${duration(seconds)} in all`,
     `core      ${core.path} (${formatBytes(core.bytes)})`,
     `factors   ${core.factorsPath}`,
     `report    ${paths.report}`,
     `curve     ${paths.curve}`,
   ].join("\n");
+}
+
+/** Of a run alone as it told; of a sweep, all runs together. */
+function tokensText(runs: readonly EndedRun[], best: TrainedRun, seconds: number): string {
+  const tokens = runs.filter(isTrained)
+    .reduce((sum, { outcome }) => sum + outcome.result.trainedTokens, 0);
+  const rate = runs.length === 1 ? best.history.tokensPerSecond : tokens / Math.max(seconds, 1e-3);
+  const text = (count: number) => Math.round(count).toLocaleString("en-US");
+  return rate === undefined ? text(tokens) : `${text(tokens)}, ${text(rate)} a second`;
 }
 
 function sweepTable(runs: readonly EndedRun[], best: TrainedRun): string[] {
