@@ -17,6 +17,9 @@ import type { OpenedTrainer, TrainBase, TrainerOptions } from "./base.ts";
 /** Chooses kernels for batches: what the server chooses by default. */
 const MAX_BATCH = 32;
 
+/** Milliseconds after which a wait is told: another process may be making the set. */
+const PATIENCE = 2000;
+
 /** @throws {TypeError | RangeError} where the spec names no model that can be had */
 export async function loadTrainBase(spec: string | undefined): Promise<TrainBase> {
   const progress = standardErrorProgress();
@@ -39,21 +42,22 @@ async function openTrainer(
   const base = await loadWeights(device, checkpoint, spec);
   if (base.fallback !== undefined) onNote(`warning: ${base.fallback}`);
   const lease = new DeviceLease();
-  const training = new BaseTrainer(base.shared, {
-    turn: () => lease.take(0),
-    onFactors: factorsNotes(onNote),
-  });
+  const notes = factorsNotes(onNote);
+  const training = new BaseTrainer(base.shared, { turn: () => lease.take(0), onFactors: notes });
   const close = async () => {
     await training.close();
     base.release();
     device.release();
   };
+  const waiting = setTimeout(() => onNote("waiting for the default factor set"), PATIENCE);
   try {
     const factors = given ?? await training.defaultFactors();
     return { trainer: training.trainer, factors, close };
   } catch (error) {
     await close();
     throw error;
+  } finally {
+    clearTimeout(waiting);
   }
 }
 
