@@ -29,28 +29,27 @@ const FUSED = { domain: MICROSOFT };
 
 /** The rule of each operation that only training has. */
 export const TRAINING_RULES: { readonly [K in TrainingOp]: Rule<K> } = {
+  /**
+   * logsumexp = max - log(largest probability): over a whole vocabulary ReduceLogSumExp takes twenty
+   * times as long as Softmax and loses the small terms of its sum.
+   */
   nll(context, { logits, targets }, out) {
     const { writer } = context;
-    const axis = { attributes: { axis: 1 } };
-    // ReduceLogSumExp takes twenty times as long, and loses the small terms of its sum.
-    writer.node("LogSoftmax", [context.name(logits)], `${out}.log`, axis);
-    const index = column(context, targets);
-    writer.node("GatherElements", [`${out}.log`, index], `${out}.chosen`, axis);
-    writer.node("Neg", [`${out}.chosen`], `${out}.column`);
+    writer.node("Softmax", [context.name(logits)], `${out}.p`, { attributes: { axis: 1 } });
+    rowMax(context, `${out}.p`, `${out}.p.max`);
+    writer.node("Log", [`${out}.p.max`], `${out}.p.log`);
+    const { largest, chosen } = targetLogits(context, logits, targets);
+    writer.node("Sub", [largest, chosen], `${out}.gap`);
+    writer.node("Sub", [`${out}.gap`, `${out}.p.log`], `${out}.column`);
     writer.node("Squeeze", [`${out}.column`, context.int64("int64.1", [1])], out);
   },
 
   hits(context, { logits, targets }, out) {
     const { writer } = context;
-    const axis = context.int64("int64.1", [1]);
-    const from = context.name(logits);
-    writer.node("ReduceMax", [from, axis], `${out}.best`, { attributes: { keepdims: 1 } });
-    const chosen = { attributes: { axis: 1 } };
-    writer.node("GatherElements", [from, column(context, targets)], `${out}.logit`, chosen);
-    writer.node("Equal", [`${out}.best`, `${out}.logit`], `${out}.same`);
-    const float = { attributes: { to: onnxType("float32") } };
-    writer.node("Cast", [`${out}.same`], `${out}.column`, float);
-    writer.node("Squeeze", [`${out}.column`, axis], out);
+    const { largest, chosen } = targetLogits(context, logits, targets);
+    writer.node("Equal", [largest, chosen], `${out}.same`);
+    writer.node("Squeeze", [`${out}.same`, context.int64("int64.1", [1])], `${out}.flat`);
+    writer.node("Cast", [`${out}.flat`], out, { attributes: { to: onnxType("float32") } });
   },
 
   nllGrad(context, { logits, targets, dy }, out) {
@@ -201,6 +200,27 @@ export const TRAINING_RULES: { readonly [K in TrainingOp]: Rule<K> } = {
     context.writer.node("FusedMatMul", inputs, out, { attributes: { transB: 1 }, ...FUSED });
   },
 };
+
+/** The largest logit of each row, and its target's, [R, 1] both: shared by loss and hits. */
+function targetLogits(
+  context: LoweringContext,
+  logits: Value,
+  targets: Value,
+): { readonly largest: string; readonly chosen: string } {
+  const name = context.name(logits);
+  const largest = context.once(`${name}.largest`, (to) => rowMax(context, name, to));
+  const chosen = context.once(`${name}.${context.name(targets)}.chosen`, (to) => {
+    const inputs = [name, column(context, targets)];
+    context.writer.node("GatherElements", inputs, to, { attributes: { axis: 1 } });
+  });
+  return { largest, chosen };
+}
+
+/** The largest number of each row, [R, 1]. */
+function rowMax(context: LoweringContext, from: string, to: string): void {
+  const axis = context.int64("int64.1", [1]);
+  context.writer.node("ReduceMax", [from, axis], to, { attributes: { keepdims: 1 } });
+}
 
 function sigmoid(context: LoweringContext, x: Value): string {
   return context.once(`${context.name(x)}.sigmoid`, (to) => {
