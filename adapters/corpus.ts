@@ -27,20 +27,25 @@ export function passagesOf(text: string): string[] {
 }
 
 /**
- * One example a passage, or several of at most 160 tokens, with loss on every token but the first;
- * `line` is where the passage begins in the text.
+ * One example a passage, or several of at most 160 tokens (and no more than `maxContext`), with loss
+ * on every token but the first; `line` is where the passage begins in the text.
  *
  * @throws {TypeError} where no passage has the two tokens that a prediction needs
  */
-export function textExamples(text: string, tokenizer: Tokenizer): Example[] {
+export function textExamples(
+  text: string,
+  tokenizer: Tokenizer,
+  maxContext: number = PASSAGE_TOKENS,
+): Example[] {
   const examples: Example[] = [];
+  const most = Math.min(PASSAGE_TOKENS, maxContext);
   let from = 0;
   for (const passage of passagesOf(text)) {
     from = text.indexOf(passage, from);
     const line = text.slice(0, from).split("\n").length;
     const tokens = tokenizer.encode(passage);
-    for (let at = 0; at < tokens.length; at += PASSAGE_TOKENS) {
-      const part = tokens.slice(at, at + PASSAGE_TOKENS);
+    for (let at = 0; at < tokens.length; at += most) {
+      const part = tokens.slice(at, at + most);
       if (part.length >= (at === 0 ? 2 : LEAST_REST)) examples.push(lmExample(part, line));
     }
     from += passage.length;
@@ -59,8 +64,8 @@ export function textExamples(text: string, tokenizer: Tokenizer): Example[] {
  */
 export function calibrationExamples(file: Uint8Array, source: TextSource): readonly Example[] {
   const text = new TextDecoder("utf-8", { fatal: true }).decode(file);
-  if (!startsWithObject(text)) return thinned(textExamples(text, source.tokenizer));
   const { maxPositions: maxContext } = source.config;
+  if (!startsWithObject(text)) return thinned(textExamples(text, source.tokenizer, maxContext));
   const { examples } = readDataset(file, { source, maxContext, longRows: "truncate" });
   return thinned(examples);
 }

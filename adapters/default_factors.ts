@@ -46,7 +46,9 @@ export interface DefaultFactorsOptions {
  */
 export async function defaultFactors(options: DefaultFactorsOptions): Promise<FactorSet> {
   const { checkpoint, openSource, progress, signal } = options;
-  const examples = options.examples ?? textExamples(generalText(), checkpoint.tokenizer);
+  const { tokenizer, config } = checkpoint;
+  const examples = options.examples ??
+    textExamples(generalText(), tokenizer, config.maxPositions);
   const { stack, rank, modules } = settle({
     stack: stackOf(await checkpoint.digest(), checkpoint.config),
     rank: options.rank,

@@ -28,7 +28,9 @@ export async function readCalibration(
   path: string | undefined,
   checkpoint: Checkpoint,
 ): Promise<readonly Example[]> {
-  if (path === undefined) return textExamples(generalText(), checkpoint.tokenizer);
+  if (path === undefined) {
+    return textExamples(generalText(), checkpoint.tokenizer, checkpoint.config.maxPositions);
+  }
   try {
     return calibrationExamples(await Deno.readFile(path), checkpoint);
   } catch (error) {
