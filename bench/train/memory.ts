@@ -21,7 +21,10 @@ const CASES = {
   "steps of 16 × 128 tokens by the trainer": { rows: 16, at: "trainer" },
   "micro-batches of 16 × 128 tokens": { rows: 16, at: "model" },
   "micro-batches of 1 × 2048 tokens": { rows: 1, at: "model" },
+  "steps of 16 rows of every length from 16 to 128": { rows: 16, at: "ragged" },
 } as const;
+/** Steps of ragged rows: as many shapes as a real data set brings. */
+const RAGGED_STEPS = 24;
 type CaseName = keyof typeof CASES;
 
 export interface MemoryFigure {
@@ -56,22 +59,33 @@ async function main(name: CaseName, model: string | undefined): Promise<void> {
   const { rows: count, at } = CASES[name];
   const length = TOKENS / count;
   const text = trainee.checkpoint.tokenizer.encode(generalText());
-  const rows = Array.from(
-    { length: count },
-    (_, row) => lmExample(text.slice(row * length, (row + 1) * length), 1),
-  );
+  const pieces = (lengths: readonly number[]) =>
+    lengths.map((tokens, row) => {
+      const from = (row * length) % (text.length - length);
+      return lmExample(text.slice(from, from + tokens), 1);
+    });
+  const rows = pieces(Array.from({ length: count }, () => length));
   const loaded = Deno.memoryUsage().rss;
   const sampler = new PeakSampler();
   if (at === "trainer") {
     await trainee.steps({ rows, batch: count, epochs: STEPS, rank: RANK });
-  } else {
+  } else if (at === "model") {
     await gradients(trainee, rows);
+  } else {
+    const ragged = pieces(raggedLengths(count * RAGGED_STEPS, length));
+    await trainee.steps({ rows: ragged, batch: count, epochs: 1, rank: RANK });
   }
   const gigabytes = (bytes: number) => round(bytes / 1e9, 2);
   console.log(JSON.stringify({
     peakGB: gigabytes(await sampler.peak()),
     loadedGB: gigabytes(loaded),
   }));
+}
+
+/** Lengths from an eighth of the longest up, each as often as the others, in no order. */
+function raggedLengths(count: number, longest: number): readonly number[] {
+  const least = longest / 8;
+  return Array.from({ length: count }, (_, i) => least + (i * 37) % (longest - least + 1));
 }
 
 /** All rows as one micro-batch, forward and backward. */

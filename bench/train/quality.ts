@@ -8,11 +8,14 @@ import { readTask, type TaskData } from "./data.ts";
 import type { QualityFlags } from "./flags.ts";
 import { bestRate, figuresOf, reportTable, resultsOf } from "./report.ts";
 import { readPeftRuns, type Run, RunFile, type Trial } from "./runs.ts";
+import { TrialStates } from "./states.ts";
 import { type Method, TrialBench } from "./trials.ts";
 
 /** Rows are short conversations. */
 const MAX_CONTEXT = 512;
 const MAX_BATCH = 32;
+/** Keys and values of a full batch, and then some: what one core cached is of no use to another. */
+const KV_MEMORY = 2 ** 30;
 
 /** Trains what is not on file yet, prints the report and returns its figures. */
 export async function benchQuality(
@@ -25,9 +28,10 @@ export async function benchQuality(
     ...(flags.model === undefined ? {} : { model: flags.model }),
     maxBatch: MAX_BATCH,
     maxContext: MAX_CONTEXT,
+    kvMemory: KV_MEMORY,
     onWarning: ({ message }) => tell(`warning: ${message}`),
   });
-  const bench = new TrialBench(lembas, file, tell);
+  const bench = new TrialBench(lembas, { file, states: new TrialStates(flags.out), tell });
   const runs: Run[] = [];
   for (const task of flags.tasks) {
     const limits = { ...flags, maxContext: MAX_CONTEXT };

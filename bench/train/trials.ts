@@ -6,10 +6,16 @@
 import type { FactorSet } from "../../adapters/factors.ts";
 import type { Lembas } from "../../adapters/lembas.ts";
 import { randomFactors } from "../../adapters/makers.ts";
-import { DEFAULT_HYPERPARAMETERS, type TrainResult } from "../../adapters/training.ts";
+import {
+  DEFAULT_HYPERPARAMETERS,
+  type TrainProgress,
+  type TrainRequest,
+  type TrainResult,
+} from "../../adapters/training.ts";
 import { judge } from "./answers.ts";
 import type { TaskData } from "./data.ts";
 import type { RunFile, Trial, TrialRun } from "./runs.ts";
+import type { TrialStates } from "./states.ts";
 
 /** Where factors come from, and the core's rank. */
 export interface Method {
@@ -32,19 +38,24 @@ export function parseMethod(name: string): Method {
   return { name, factors: match[1] === "core" ? "default" : "random", rank: Number(match[2]) };
 }
 
+/** Where trials are kept, and who hears of them. */
+export interface TrialPorts {
+  readonly file: RunFile;
+  readonly states: TrialStates;
+  readonly tell: (line: string) => void;
+}
+
 /** Runs trials, and remembers those that are on file. */
 export class TrialBench {
   readonly #lembas: Lembas;
-  readonly #file: RunFile;
-  readonly #tell: (line: string) => void;
+  readonly #ports: TrialPorts;
   readonly #sets = new Map<string, FactorSet>();
   /** Judging is one at a time: a run is on file as early as it can be. */
   #judging: Promise<unknown> = Promise.resolve();
 
-  constructor(lembas: Lembas, file: RunFile, tell: (line: string) => void) {
+  constructor(lembas: Lembas, ports: TrialPorts) {
     this.#lembas = lembas;
-    this.#file = file;
-    this.#tell = tell;
+    this.#ports = ports;
   }
 
   /** The method's factor set, made where it is missing; the engine serves it from now on. */
@@ -63,7 +74,7 @@ export class TrialBench {
 
   /** The base's own answers. */
   async base(trial: Trial, data: TaskData): Promise<TrialRun> {
-    return this.#file.find(trial) ?? await this.#judged(trial, data, undefined);
+    return this.#ports.file.find(trial) ?? await this.#judged(trial, data, undefined);
   }
 
   /**
@@ -75,21 +86,36 @@ export class TrialBench {
     data: TaskData,
   ): Promise<readonly TrialRun[]> {
     const runs = await Promise.all(trials.map(async ({ trial, method }) => {
-      const known = this.#file.find(trial);
+      const known = this.#ports.file.find(trial);
       if (known !== undefined) return known;
       try {
         return await this.#judged(trial, data, await this.#trained(trial, method, data));
       } catch (error) {
-        this.#tell(`  ${nameOf(trial)} failed: ${error}`);
+        this.#ports.tell(`  ${nameOf(trial)} failed: ${error}`);
         return undefined;
       }
     }));
     return runs.filter((run) => run !== undefined);
   }
 
+  /** Goes on from the trial's checkpoint; from the start where it is of another time's trainer. */
   async #trained(trial: Trial, method: Method, data: TaskData): Promise<TrainResult> {
+    const request = await this.#request(trial, method, data);
+    const { trainer } = this.#lembas.training;
+    const resume = await this.#ports.states.read(trial);
+    if (resume === undefined) return await trainer.train(request);
+    try {
+      return await trainer.train({ ...request, resume });
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+      this.#ports.tell(`  ${nameOf(trial)} begins again: ${error.message}`);
+      return await trainer.train(request);
+    }
+  }
+
+  async #request(trial: Trial, method: Method, data: TaskData): Promise<TrainRequest> {
     const { rate, seed, epochs, batch } = trial;
-    return await this.#lembas.training.trainer.train({
+    return {
       train: data.train,
       valid: data.valid,
       factors: await this.factors(method),
@@ -102,14 +128,12 @@ export class TrialBench {
         patience: 0,
         seed,
       },
+      onCheckpoint: ({ bytes }) => this.#ports.states.write(trial, bytes),
       onProgress: (progress) => {
-        if (progress.type !== "evaluation" && progress.type !== "rollback") return;
-        const what = progress.type === "rollback"
-          ? progress.reason
-          : `validation loss ${progress.evaluation.loss.toFixed(4)}`;
-        this.#tell(`  ${nameOf(trial)}, step ${progress.step}: ${what}`);
+        const text = progressText(progress);
+        if (text !== undefined) this.#ports.tell(`  ${nameOf(trial)}, ${text}`);
       },
-    });
+    };
   }
 
   #judged(trial: Trial, data: TaskData, trained: TrainResult | undefined): Promise<TrialRun> {
@@ -137,12 +161,25 @@ export class TrialBench {
         rowsExact,
         rowsLabel,
       };
-      await this.#file.add(run);
-      this.#tell(describe(run));
+      await this.#ports.file.add(run);
+      await this.#ports.states.remove(trial);
+      this.#ports.tell(describe(run));
       return run;
     } finally {
       if (name !== undefined) this.#lembas.registry.remove(name);
     }
+  }
+}
+
+/** Undefined for what need not be told. */
+function progressText(progress: TrainProgress): string | undefined {
+  switch (progress.type) {
+    case "evaluation":
+      return `step ${progress.step}: validation loss ${progress.evaluation.loss.toFixed(4)}`;
+    case "rollback":
+      return `step ${progress.step}: ${progress.reason}`;
+    default:
+      return undefined;
   }
 }
 

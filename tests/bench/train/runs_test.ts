@@ -1,6 +1,7 @@
 /** The file of quality runs: what is in it is found again, and what a kill left torn is not. */
 import { assertEquals, assertRejects } from "@std/assert";
 import { readPeftRuns, RunFile, type TrialRun } from "../../../bench/train/runs.ts";
+import { TrialStates } from "../../../bench/train/states.ts";
 
 const RUN: TrialRun = {
   method: "core32",
@@ -64,5 +65,20 @@ Deno.test("the peer's lines become runs, whatever it printed between them", asyn
     await assertRejects(() => readPeftRuns(path), TypeError, "has no verdicts");
   } finally {
     await Deno.remove(path);
+  }
+});
+
+Deno.test("a trial's checkpoint is found by that trial alone, until it is done", async () => {
+  const directory = await Deno.makeTempDir();
+  try {
+    const states = new TrialStates(`${directory}/runs.jsonl`);
+    assertEquals(await states.read(RUN), undefined);
+    await states.write(RUN, Uint8Array.of(1, 2));
+    assertEquals(await states.read(RUN), Uint8Array.of(1, 2));
+    assertEquals(await states.read({ ...RUN, rate: 9 }), undefined);
+    await states.remove(RUN);
+    assertEquals(await states.read(RUN), undefined);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
   }
 });
