@@ -5,7 +5,7 @@
 import type { Value } from "./graph.ts";
 import { gridShape, type LoweringContext } from "./lowering_context.ts";
 import { MICROSOFT, onnxType } from "./onnx.ts";
-import type { AttentionForm, SharedContext } from "./ops.ts";
+import type { AttentionForm, Ops, SharedContext } from "./ops.ts";
 
 const FUSED = { domain: MICROSOFT };
 const FIRST = { attributes: { axis: 0 } };
@@ -160,24 +160,37 @@ function sharedShapes(context: LoweringContext, form: Form) {
   const [heads, dim] = [`int64.${kvHeads}`, `int64.${headDim}`];
   context.int64(heads, [kvHeads]);
   context.int64(dim, [headDim]);
-  const rows = context.once("shared.rows", (to) => {
-    const from = { attributes: { start: 1, end: 2 } };
-    writer.node("Shape", [context.name(form.context as Value)], to, from);
-  });
+  const shared = form.context as Value;
+  const rows = sharedCount(context, shared);
   const concat = (name: string, parts: readonly string[]) =>
     context.once(`${name}.${kvHeads}.${headDim}`, (to) => {
       writer.node("Concat", parts, to, FIRST);
     });
-  const product = (name: string, a: string, b: string) =>
-    context.once(name, (to) => void writer.node("Mul", [a, b], to));
-  const end = product("shared.end", rows, time);
+  const end = sharedKeys(context, shared, grid);
+  const count = context.once("shared.count", (to) => void writer.node("Mul", [batch, rows], to));
   return {
     split: concat("shared.split", [batch, rows, heads, time, dim]),
     joined: concat("shared.joined", [batch, heads, end, dim]),
     turned: concat("shared.turned", [batch, heads, rows, time, dim]),
-    rows: concat("shared.each", [product("shared.count", batch, rows), heads, time, dim]),
+    rows: concat("shared.each", [count, heads, time, dim]),
     end,
   };
+}
+
+/** C, how many rows a row may share. */
+function sharedCount(context: LoweringContext, rows: Value): string {
+  return context.once("shared.rows", (to) => {
+    const from = { attributes: { start: 1, end: 2 } };
+    context.writer.node("Shape", [context.name(rows)], to, from);
+  });
+}
+
+/** C·time. */
+function sharedKeys(context: LoweringContext, rows: Value, grid: Value): string {
+  const { time } = sizes(context, grid);
+  return context.once("shared.end", (to) => {
+    context.writer.node("Mul", [sharedCount(context, rows), time], to);
+  });
 }
 
 /** 0 where a token (row) sees another one (column), -inf where not: [G·time, time]. */
@@ -190,7 +203,10 @@ function causalMask(context: LoweringContext, form: AttentionForm): string {
 }
 
 /** The same within one head: [time, time]. */
-function ownMask(context: LoweringContext, { grid, window }: AttentionForm): string {
+function ownMask(
+  context: LoweringContext,
+  { grid, window }: Pick<AttentionForm, "grid" | "window">,
+): string {
   return context.once(`mask.${window ?? "all"}`, (to) => {
     const { writer } = context;
     const columns = upTo(context, sizes(context, grid).time, "own.columns");
@@ -202,30 +218,39 @@ function ownMask(context: LoweringContext, { grid, window }: AttentionForm): str
 
 /** For rows that share: [N, 1, time, C·time + time]. */
 function sharedMask(context: LoweringContext, form: Form): string {
+  if (form.mask !== undefined) return context.name(form.mask);
+  const given = { ...form, context: form.context as Value, offsets: form.offsets as Value };
   return context.once(`mask.shared.${form.window ?? "all"}`, (to) => {
-    const { writer } = context;
-    const { end } = sharedShapes(context, form);
-    const { batch, time } = sizes(context, form.grid);
-    const axes = context.int64("int64.1.2.3", [1, 2, 3]);
-    const one = context.int64("int64.1", [1]);
-    const offsets = offsets64(context, form.offsets as Value);
-    writer.node("Unsqueeze", [offsets, axes], `${to}.offsets`);
-    const columns = upTo(context, end, "shared.columns");
-    writer.node("GreaterOrEqual", [columns, `${to}.offsets`], `${to}.beyond`);
-    const rows = upTo(context, time, "own.columns");
-    writer.node("Unsqueeze", [rows, one], `${to}.rows`);
-    writer.node("Add", [`${to}.offsets`, `${to}.rows`], `${to}.positions`);
-    hide(context, `${to}.beyond`, [columns, `${to}.positions`], form.window, `${to}.left`);
-    const full = (from: string, keys: string, name: string) => {
-      writer.node("Concat", [batch, one, time, keys], `${name}.shape`, FIRST);
-      return writer.node("Expand", [from, `${name}.shape`], name);
-    };
-    const parts = [
-      full(`${to}.left`, end, `${to}.left.all`),
-      full(ownMask(context, form), time, `${to}.own.all`),
-    ];
-    writer.node("Concat", parts, to, { attributes: { axis: 3 } });
+    emitSharedMask(context, given, to);
   });
+}
+
+/** Emits that mask. */
+export function emitSharedMask(
+  context: LoweringContext,
+  { context: rows, offsets, grid, window }: Ops["attentionMask"],
+  to: string,
+): void {
+  const { writer } = context;
+  const end = sharedKeys(context, rows, grid);
+  const { batch, time } = sizes(context, grid);
+  const one = context.int64("int64.1", [1]);
+  const axes = context.int64("int64.1.2.3", [1, 2, 3]);
+  writer.node("Unsqueeze", [offsets64(context, offsets), axes], `${to}.offsets`);
+  const columns = upTo(context, end, "shared.columns");
+  writer.node("GreaterOrEqual", [columns, `${to}.offsets`], `${to}.beyond`);
+  writer.node("Unsqueeze", [upTo(context, time, "own.columns"), one], `${to}.rows`);
+  writer.node("Add", [`${to}.offsets`, `${to}.rows`], `${to}.positions`);
+  hide(context, `${to}.beyond`, [columns, `${to}.positions`], window, `${to}.left`);
+  const full = (from: string, keys: string, name: string) => {
+    writer.node("Concat", [batch, one, time, keys], `${name}.shape`, FIRST);
+    return writer.node("Expand", [from, `${name}.shape`], name);
+  };
+  const parts = [
+    full(`${to}.left`, end, `${to}.left.all`),
+    full(ownMask(context, { grid, window }), time, `${to}.own.all`),
+  ];
+  writer.node("Concat", parts, to, { attributes: { axis: 3 } });
 }
 
 /** -inf where `hidden`, or where a column is a window or more before its row; else 0. */
@@ -267,16 +292,24 @@ function offsets64(context: LoweringContext, offsets: Value): string {
 }
 
 /** Positions of tokens for a rotation: the first one where all rows begin there, else [N, time]. */
-function positionsOf(context: LoweringContext, form: Form): string {
-  const { offsets } = form;
+function positionsOf(context: LoweringContext, { offsets, positions, grid }: Form): string {
+  if (positions !== undefined) return context.name(positions);
   if (offsets === undefined) return context.int64("int64.0", [0]);
-  return context.once("positions", (to) => {
-    const { writer } = context;
-    const one = context.int64("int64.1", [1]);
-    const columns = upTo(context, sizes(context, form.grid).time, "own.columns");
-    writer.node("Unsqueeze", [offsets64(context, offsets), one], `${to}.first`);
-    writer.node("Add", [`${to}.first`, columns], to);
-  });
+  return context.once("positions.shared", (to) => emitPositions(context, offsets, grid, to));
+}
+
+/** Emits offsets[n] + t, [N, time] int64. */
+export function emitPositions(
+  context: LoweringContext,
+  offsets: Value,
+  grid: Value,
+  to: string,
+): void {
+  const { writer } = context;
+  const one = context.int64("int64.1", [1]);
+  const columns = upTo(context, sizes(context, grid).time, "own.columns");
+  writer.node("Unsqueeze", [offsets64(context, offsets), one], `${to}.first`);
+  writer.node("Add", [`${to}.first`, columns], to);
 }
 
 /** Rotates q and k of [batch, time, heads·D] by position, or back. */

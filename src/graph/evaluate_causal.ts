@@ -51,6 +51,23 @@ export function causalAttentionGrad(args: Ops["causalAttentionGrad"], at: Lookup
   return grad;
 }
 
+/** What each token of a row sees: of what is shared, then of its own. */
+export function attentionMask(args: Ops["attentionMask"], at: Lookup): Evaluated {
+  const { context, offsets, grid, window = Infinity } = args;
+  const [batch, time] = Array.from(at(grid).data, Number);
+  const shared = columnsOf(at(context)) * time;
+  const keys = shared + time;
+  const out = zeros([batch, 1, time, keys]);
+  out.data.forEach((_, i) => {
+    const [row, t, key] = [Math.floor(i / (time * keys)), Math.floor(i / keys) % time, i % keys];
+    const before = at(offsets).data[row];
+    const position = key < shared ? key : before + key - shared;
+    const there = key < shared ? key < before : key - shared <= t;
+    out.data[i] = there && before + t - position < window ? 0 : -Infinity;
+  });
+  return out;
+}
+
 /** Where one head of one token lies, in numbers from the start. */
 interface Query {
   /** Of the head in [T, (H + 2·KV)·D]. */

@@ -10,13 +10,15 @@ import {
   type Rules,
   zeros,
 } from "./evaluate_arrays.ts";
-import { causalAttention, causalAttentionGrad } from "./evaluate_causal.ts";
+import { attentionMask, causalAttention, causalAttentionGrad } from "./evaluate_causal.ts";
 import type { OpName } from "./ops.ts";
 
 /** Operations of training graphs only. */
 type TrainingOp = Extract<
   OpName,
+  | "attentionMask"
   | "causalAttention"
+  | "positions"
   | "nll"
   | "hits"
   | "project"
@@ -29,8 +31,15 @@ type TrainingOp = Extract<
 >;
 
 export const TRAINING_RULES: Rules<TrainingOp> = {
+  attentionMask,
   causalAttention,
   causalAttentionGrad,
+  positions({ offsets, grid }, at) {
+    const [batch, time] = Array.from(at(grid).data, Number);
+    const out = zeros([batch, time]);
+    out.data.forEach((_, i) => out.data[i] = at(offsets).data[Math.floor(i / time)] + i % time);
+    return out;
+  },
   nll({ logits, targets }, at) {
     return byRow(at(logits), at(targets), (row, target) => logSumExp(row) - row[target]);
   },

@@ -4,6 +4,8 @@
  */
 import type { Value } from "./graph.ts";
 import {
+  emitPositions,
+  emitSharedMask,
   firstPrompts,
   headsOf,
   ownShare,
@@ -18,7 +20,12 @@ import type { AttentionForm } from "./ops.ts";
 
 const FUSED = { domain: MICROSOFT };
 
-type AttentionOp = "attention" | "causalAttention" | "causalAttentionGrad";
+type AttentionOp =
+  | "attention"
+  | "attentionMask"
+  | "causalAttention"
+  | "causalAttentionGrad"
+  | "positions";
 
 /** The rule of each form of attention. */
 export const ATTENTION_RULES: { readonly [K in AttentionOp]: Rule<K> } = {
@@ -46,6 +53,14 @@ export const ATTENTION_RULES: { readonly [K in AttentionOp]: Rule<K> } = {
     });
     writer.node("Reshape", [`${out}.3`, joined], out);
   },
+  attentionMask(context, args, out) {
+    emitSharedMask(context, args, out);
+  },
+
+  positions(context, { offsets, grid }, out) {
+    emitPositions(context, offsets, grid, out);
+  },
+
   causalAttention(context, args, out) {
     if (args.context === undefined) return promptAttention(context, args, out);
     const { writer } = context;

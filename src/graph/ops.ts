@@ -33,6 +33,9 @@ export interface SharedContext {
   readonly context: Value;
   /** [N] int32. */
   readonly offsets: Value;
+  /** What every layer would make of them again: `attentionMask` and `positions`, made once. */
+  readonly mask?: Value;
+  readonly positions?: Value;
 }
 
 /**
@@ -110,6 +113,16 @@ export interface Ops {
   readonly rows: { readonly x: Value; readonly index: Value };
   /** The largest |x| of each feature over all tokens, for calibration: x [T, d] → [d]. */
   readonly channelMax: { readonly x: Value };
+  /**
+   * 0 where a token sees a key, -inf where not, for rows that share: context [N, C], offsets [N] →
+   * [N, 1, time, keys], keys = C·time and then the row's own `time`.
+   */
+  readonly attentionMask: Omit<SharedContext, "mask" | "positions"> & {
+    readonly grid: Value;
+    readonly window: number | undefined;
+  };
+  /** `out[n, t] = offsets[n] + t`: offsets [N] → [N, time] int64. */
+  readonly positions: { readonly offsets: Value; readonly grid: Value };
   /** `out[i] = -log softmax(logits[i])[targets[i]]`: logits [R, V], targets [R] int32 → [R]. */
   readonly nll: { readonly logits: Value; readonly targets: Value };
   /** 1 where the target is the largest logit, else 0: logits [R, V], targets [R] int32 → [R]. */
@@ -271,6 +284,16 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
     const width = (heads + 2 * kvHeads) * headDim;
     expect("causalAttention", matrix("causalAttention", qkv) === width, `qkv [T, ${width}]`, qkv);
     return float([qkv.shape[0], heads * headDim]);
+  },
+  attentionMask({ context, offsets }) {
+    for (const counts of [context, offsets]) {
+      expect("attentionMask", counts.dtype === "int32", "int32 rows and counts", counts);
+    }
+    return float([offsets.shape[0], 1, "time", "keys"]);
+  },
+  positions({ offsets }) {
+    expect("positions", offsets.dtype === "int32", "offsets [N] int32", offsets);
+    return { dtype: "int64", shape: [offsets.shape[0] ?? "?", "time"] };
   },
   nll({ logits, targets }) {
     return lossShape("nll", logits, targets);

@@ -134,6 +134,8 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
   },
 
   channelMax: none("channelMax is for calibration only"),
+  attentionMask: none("attentionMask is made of counts"),
+  positions: none("positions are counts"),
   hits: none("hits counts: it is constant almost everywhere"),
   linearGrad: once("linearGrad"),
   rmsNormGrad: once("rmsNormGrad"),

@@ -164,8 +164,12 @@ class DecoderBuilder {
     this.#training = true;
     const context = graph.input(inputs.context, "int32", ["batch", "contexts"]);
     const offsets = graph.input(inputs.offsets, "int32", ["batch"]);
+    const form = this.#form();
+    const { grid, window } = form;
+    const mask = graph.add("attentionMask", { context, offsets, grid, window }, "mask");
+    const positions = graph.add("positions", { offsets, grid }, "positions");
     this.#attend = (layer, qkv) => {
-      const args = { qkv, context, offsets, ...this.#form() };
+      const args = { qkv, context, offsets, mask, positions, ...form };
       return graph.add("causalAttention", args, `${layer}.attn_out`);
     };
     const logits = this.#logits();

@@ -46,11 +46,6 @@ export class LossProgram {
 
   /** Writes tokens and loss positions where the program reads them. */
   load({ sizes, ...packed }: Packed): void {
-    this.#program.reserve({
-      ...sizes,
-      tokens: Math.max(sizes.tokens, MAX_TOKENS),
-      rows: Math.max(sizes.rows, LOSS_CHUNK),
-    });
     const write = (value: Value, data: Int32Array) =>
       this.#program.data<Int32Array>(value, sizes).set(data);
     const values = this.#values;
@@ -60,7 +55,7 @@ export class LossProgram {
     write(values.rows, packed.positions);
     write(values.targets, packed.targets);
     this.data(values.seeds, sizes).set(packed.weights);
-    const grid = [BigInt(sizes.batch), BigInt(packed.time)];
+    const grid = [BigInt(sizes.batch), BigInt(sizes.time)];
     this.#program.data<BigInt64Array>(values.grid, sizes).set(grid);
   }
 

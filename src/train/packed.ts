@@ -12,7 +12,6 @@ const ROW_STEP = 16;
 
 export interface Packed {
   readonly sizes: Sizes;
-  readonly time: number;
   /** [tokens], 0 where padded. */
   readonly ids: Int32Array;
   /** [batch, contexts]: the rows that hold what a row shares. */
@@ -50,7 +49,7 @@ export function pack(rows: readonly BatchRow[]): Packed {
   if (rows.length === 0 || rows.some(({ example }) => example.tokens.length === 0)) {
     throw new RangeError("Cannot train on a micro-batch without rows, or rows without tokens");
   }
-  return { time, ...gridInputs(rows, groups.map(([first]) => first?.tokens), time, shared) };
+  return gridInputs(rows, groups.map(([first]) => first?.tokens), time, shared);
 }
 
 /** Sums by row of what each position lost and hit. */
@@ -76,7 +75,7 @@ function gridInputs(
   prefixes: readonly (Int32Array | undefined)[],
   time: number,
   shared: readonly number[],
-): Omit<Packed, "time"> {
+): Packed {
   const behind: GridRow[] = [];
   const chains = shared.map((length, trainable) => {
     const chain: number[] = [];
@@ -97,7 +96,14 @@ function gridInputs(
   const losses = lossInputs(rows, time, shared);
   const contexts = Math.max(0, ...grid.map(({ context }) => context.length));
   const { length: batch } = grid;
-  const sizes = { tokens: batch * time, batch, rows: losses.positions.length, contexts };
+  const sizes = {
+    tokens: batch * time,
+    batch,
+    rows: losses.positions.length,
+    time,
+    contexts,
+    keys: (contexts + 1) * time,
+  };
   const ids = new Int32Array(sizes.tokens);
   const context = new Int32Array(batch * contexts);
   grid.forEach((row, i) => {

@@ -16,8 +16,12 @@ export interface Sizes {
   readonly tokens: number;
   readonly batch: number;
   readonly rows: number;
+  /** Tokens of a row. */
+  readonly time: number;
   /** Rows that a row may share, at most. */
   readonly contexts: number;
+  /** Tokens that a row sees at most: (contexts + 1) × time. */
+  readonly keys: number;
 }
 
 /** What a program is compiled with. */
@@ -44,6 +48,14 @@ interface Piece {
   readonly bindings: Map<string, Binding>;
 }
 
+/** The rows that a run of a chunked piece takes. */
+interface RowPart {
+  readonly start: number;
+  readonly rows: number;
+}
+
+/** Room for the next somewhat larger run. */
+const GROWTH = 1.25;
 /** Shapes whose bindings a piece keeps. */
 const KEPT_BINDINGS = 48;
 
@@ -52,7 +64,6 @@ export class Program {
   readonly #options: ProgramOptions;
   readonly #buffers = new Map<string, Tensor>();
   readonly #chunkLocal: ReadonlySet<string>;
-  #capacity: Sizes = { tokens: 0, batch: 0, rows: 0, contexts: 0 };
 
   private constructor(pieces: readonly Piece[], options: ProgramOptions) {
     this.#pieces = pieces;
@@ -77,26 +88,10 @@ export class Program {
     return this.#pieces.length;
   }
 
-  /** Makes room for a run of these sizes; what buffers held may be lost. */
-  reserve(sizes: Sizes): void {
-    const now = this.#capacity;
-    const names = ["tokens", "batch", "rows", "contexts"] as const;
-    if (names.every((name) => sizes[name] <= now[name])) return;
-    this.#forget();
-    const larger = (name: keyof Sizes) => Math.max(now[name], sizes[name]);
-    this.#capacity = {
-      tokens: larger("tokens"),
-      batch: larger("batch"),
-      rows: larger("rows"),
-      contexts: larger("contexts"),
-    };
-  }
-
   /** A value's memory in a run of these sizes: to be written before it, or read after it. */
   data<T extends Tensor["data"]>(value: Value, sizes: Sizes): NonNullable<T> {
-    const count = shapeOf(value, sizes).reduce((product, size) => product * size, 1);
-    const { data } = this.#buffer(value);
-    return data?.subarray(0, count) as NonNullable<T>;
+    const count = countOf(value, sizes);
+    return this.#buffer(value, count).data?.subarray(0, count) as NonNullable<T>;
   }
 
   /**
@@ -112,7 +107,7 @@ export class Program {
         const rows = Math.min(step, sizes.rows - start);
         for (let i = at; i < group.end; i++) {
           signal?.throwIfAborted();
-          await this.#runPiece(i, { ...sizes, rows }, start);
+          await this.#runPiece(i, sizes, { start, rows });
         }
       }
       at = group.end;
@@ -133,31 +128,35 @@ export class Program {
     return { chunked, end: last };
   }
 
-  async #runPiece(index: number, sizes: Sizes, start: number): Promise<void> {
-    const binding = this.#binding(index, sizes, start);
+  async #runPiece(index: number, sizes: Sizes, part: RowPart): Promise<void> {
+    const binding = this.#binding(index, sizes, part);
     using _turn = await this.#options.turn();
     await binding.run();
   }
 
-  #binding(index: number, sizes: Sizes, start: number): Binding {
+  #binding(index: number, sizes: Sizes, part: RowPart): Binding {
     const piece = this.#pieces[index];
     if (piece === undefined) throw new RangeError(`internal: no piece ${index}`);
-    const key = `${Object.values(sizes).join(".")}.${start}`;
+    const key = `${Object.values(sizes).join(".")}.${part.start}`;
     const known = piece.bindings.get(key);
     if (known !== undefined) return known;
     if (piece.bindings.size >= KEPT_BINDINGS) dropBindings(piece);
-    const binding = this.#bind(piece, sizes, start);
+    const binding = this.#bind(piece, sizes, part);
     piece.bindings.set(key, binding);
     return binding;
   }
 
-  #bind({ session, graph }: Piece, sizes: Sizes, start: number): Binding {
+  #bind({ session, graph }: Piece, sizes: Sizes, { start, rows }: RowPart): Binding {
+    // All room is made before any view: growing drops bindings.
+    const values = [...graph.inputs, ...graph.outputs];
+    for (const value of values) this.#buffer(value, this.#room(value, sizes));
     const views: Tensor[] = [];
     const viewsOf = (values: readonly Value[]) =>
       Object.fromEntries(values.map((value) => {
-        const shape = shapeOf(value, sizes);
+        const shape = shapeOf(value, { ...sizes, rows });
         const offset = this.#chunkLocal.has(value.name) ? 0 : offsetOf(value, start);
-        const view = this.#options.device.view(this.#buffer(value), offset, shape);
+        const buffer = this.#buffer(value, this.#room(value, sizes));
+        const view = this.#options.device.view(buffer, offset, shape);
         views.push(view);
         return [value.name, view];
       }));
@@ -167,14 +166,24 @@ export class Program {
     return binding;
   }
 
-  #buffer(value: Value): Tensor {
-    let buffer = this.#buffers.get(value.name);
-    if (buffer === undefined) {
-      const rows = this.#chunkLocal.has(value.name) ? this.#options.chunk : this.#capacity.rows;
-      const shape = shapeOf(value, { ...this.#capacity, rows });
-      buffer = this.#options.device.tensor(value.dtype, shape);
-      this.#buffers.set(value.name, buffer);
+  /** Elements that a value needs in a run of these sizes. */
+  #room(value: Value, sizes: Sizes): number {
+    const rows = this.#chunkLocal.has(value.name)
+      ? Math.min(sizes.rows, this.#options.chunk)
+      : sizes.rows;
+    return countOf(value, { ...sizes, rows });
+  }
+
+  /** A value's memory, of at least `count` elements; what it held is lost where it grows. */
+  #buffer(value: Value, count: number): Tensor {
+    const known = this.#buffers.get(value.name);
+    if (known !== undefined && Number(known.data?.length) >= count) return known;
+    if (known !== undefined) {
+      known.release();
+      for (const piece of this.#pieces) dropBindings(piece);
     }
+    const buffer = this.#options.device.tensor(value.dtype, [Math.ceil(GROWTH * count)]);
+    this.#buffers.set(value.name, buffer);
     return buffer;
   }
 
@@ -200,6 +209,10 @@ function localTo(pieces: readonly Piece[]): ReadonlySet<string> {
   const read = new Set(chunked.flatMap(({ graph }) => graph.inputs).map(({ name }) => name));
   const made = chunked.flatMap(({ graph }) => graph.outputs).map(({ name }) => name);
   return new Set(made.filter((name) => read.has(name) && !outside.has(name)));
+}
+
+function countOf(value: Value, sizes: Sizes): number {
+  return shapeOf(value, sizes).reduce((product, size) => product * size, 1);
 }
 
 function shapeOf(value: Value, sizes: Sizes): number[] {

@@ -2,7 +2,7 @@
  * Attention over prefixes that rows share: equal to each row by itself with the prefix before it,
  * gradients included, and computed on the device as the formulas say.
  */
-import { assertLess } from "@std/assert";
+import { assertEquals, assertLess } from "@std/assert";
 import { evaluate, type Evaluated } from "../../src/graph/evaluate.ts";
 import { type Graph, GraphBuilder } from "../../src/graph/graph.ts";
 import { openDevice } from "../../src/runtime/open.ts";
@@ -124,4 +124,35 @@ for (const window of [undefined, 3]) {
       wanted.forEach(({ data }, i) => assertLess(distance(got[i], data), ROUNDING));
     });
   }
+}
+
+for (const window of [undefined, 3]) {
+  Deno.test(`mask and positions made once are what attention makes for itself, window ${window}`, async () => {
+    using device = openDevice("cpu");
+    for (const [time, shared] of [[6, 6], [4, 7], [5, 0]]) {
+      const graph = new GraphBuilder();
+      const context = graph.input("context", "int32", ["batch", "contexts"]);
+      const offsets = graph.input("offsets", "int32", ["batch"]);
+      const grid = graph.input("grid", "int64", [2]);
+      const mask = graph.add("attentionMask", { context, offsets, grid, window }, "mask");
+      const positions = graph.add("positions", { offsets, grid }, "positions");
+      const given = sharedInputs(time, shared);
+      const keys = given.context.shape[1] * time + time;
+      const [made] = await runLowered(
+        device,
+        graph.finish([mask]),
+        given,
+        new RandomParameters(graph.finish([])),
+        FLOAT32,
+        [[5, 1, time, keys]],
+      );
+      const [wanted, places] = evaluate(
+        graph.finish([mask, positions]),
+        given,
+        new RandomParameters(graph.finish([])),
+      );
+      assertEquals(made, Float32Array.from(wanted.data));
+      assertEquals(places.data[2 * time], shared);
+    }
+  });
 }

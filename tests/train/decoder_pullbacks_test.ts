@@ -32,7 +32,8 @@ type Given = Record<string, Evaluated>;
 
 /** What a graph reads of packed rows. */
 function tokensOf(packed: Packed): Given {
-  const { ids, context, offsets, positions, targets, weights, sizes, time } = packed;
+  const { ids, context, offsets, positions, targets, weights, sizes } = packed;
+  const { time } = sizes;
   const list = (data: Int32Array | Float32Array) => ({ shape: [data.length], data });
   return {
     [inputs.ids]: list(ids),

@@ -41,8 +41,15 @@ Deno.test("the smaller grid is taken: shared rows, or whole ones where sharing s
 Deno.test("many rows share one prefix, cut to the grid's columns, each row's rest behind it", () => {
   const many = [...rows, ...rows, ...rows];
   const packed = pack(many.map((example) => ({ example, trainable: 0 })));
-  assertEquals(packed.time, 3);
-  assertEquals(packed.sizes, { tokens: 36, batch: 12, rows: 16, contexts: 3 });
+
+  assertEquals(packed.sizes, {
+    tokens: 36,
+    batch: 12,
+    rows: 16,
+    time: 3,
+    contexts: 3,
+    keys: 12,
+  });
   assertEquals([...packed.ids.subarray(27)], [...PREFIX, 0, 0]);
   assertEquals([...packed.offsets], [...Array(9).fill(7), 0, 3, 6]);
   assertEquals([...packed.context.subarray(0, 3)], [9, 10, 11]);
