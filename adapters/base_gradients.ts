@@ -3,7 +3,7 @@
  * the weights that it loads for that and gives them back; it knows no factor.
  */
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
-import { planOf } from "../src/engine/base.ts";
+import type { LoweringPlan } from "../src/graph/lowering.ts";
 import { DeviceWeights } from "../src/models/device_weights.ts";
 import { DecoderParameters } from "../src/models/parameters.ts";
 import type { Device } from "../src/runtime/device.ts";
@@ -14,6 +14,13 @@ import { WeightGradients } from "../src/train/weight_gradients.ts";
 
 /** Rows of calibration text may be this long, and no longer than the model allows. */
 const MAX_POSITIONS = 2048;
+
+/** One copy of each weight: speed counts less here than a server's memory. */
+const PLAN: LoweringPlan = {
+  linear: () => "float32-shared",
+  gradient: () => "float32",
+  embedding: "float32",
+};
 
 export interface BaseGradientsOptions {
   /** A device to run on, left open; default: one of its own. */
@@ -35,7 +42,9 @@ export function openBaseGradients(
     device,
     weights,
     parameters: new DecoderParameters(checkpoint, positions),
-    plan: planOf({ dtype: "fp32", maxBatch: 1 }),
+    plan: PLAN,
+    // Packed for speed, each weight would be there three times.
+    sessionConfig: { "session.disable_prepacking": "1" },
     turn: options.turn ?? (() => lease.take(0)),
     config: checkpoint.config,
     positions,

@@ -2,6 +2,7 @@
  * How a linear is computed on the CPU, by kernel:
  *
  * - `float32`: MatMul.
+ * - `float32-shared`: the same over the weight as its pullback reads it: one copy for both.
  * - `w8a8`: int8 weights with a scale per output column, activations quantised per token inside the
  *   graph (symmetric, 127 steps, stored as u8 around 128), MLAS's u8 × s8 product. A token's result
  *   does not depend on its neighbours.
@@ -23,7 +24,7 @@ import {
   transpose,
 } from "./quantise.ts";
 
-export type LinearKernel = "float32" | "w8a8" | "nbits8" | "nbits4";
+export type LinearKernel = "float32" | "float32-shared" | "w8a8" | "nbits8" | "nbits4";
 
 /** Kernels of a linear's pullback, `dy · W`: int8 has a second copy of W, scaled per input channel. */
 export type GradientKernel = "float32" | "w8a8";
@@ -67,6 +68,14 @@ const KERNELS: { readonly [K in LinearKernel]: Emit } = {
       () => transpose(joined(context, weights), outputs, inputs),
     );
     context.writer.node("MatMul", [context.name(x), weight], out);
+  },
+
+  "float32-shared"(context, { x, name, weights, inputs, outputs }, out) {
+    const weight = float32Weight(context, { name, weights, inputs, outputs });
+    context.writer.node("FusedMatMul", [context.name(x), weight], out, {
+      domain: MICROSOFT,
+      attributes: { transB: 1 },
+    });
   },
 
   w8a8(context, { x, name, weights, inputs, outputs }, out) {
@@ -114,8 +123,7 @@ export function emitLinearGrad(
   const outputs = weights.reduce((sum, weight) => sum + Number(weight.shape[0]), 0);
   const inputs = Number(weights[0]?.shape[1]);
   if (context.plan.gradient(weights[0]?.name ?? "") === "float32") {
-    const made = () => joined(context, weights);
-    const weight = context.weight(`${name}:f32t`, "float32", [outputs, inputs], made);
+    const weight = float32Weight(context, { name, weights, inputs, outputs });
     context.writer.node("MatMul", [context.name(dy), weight], out);
     return;
   }
@@ -123,6 +131,15 @@ export function emitLinearGrad(
   const q = context.weight(`${name}:w8t`, "int8", [outputs, inputs], () => made().q);
   const scales = context.weight(`${name}:w8t.scales`, "float32", [inputs], () => made().scales);
   integerProduct(context, dy, q, scales, out);
+}
+
+/** Weights one below the other, [Σ d_out_i, d_in], as they are. */
+function float32Weight(
+  context: LoweringContext,
+  { name, weights, inputs, outputs }: Omit<Linear, "x">,
+): string {
+  const made = () => joined(context, weights);
+  return context.weight(`${name}:f32t`, "float32", [outputs, inputs], made);
 }
 
 /** x, quantised by token, times int8 [in, out] with a scale per column. */

@@ -23,7 +23,7 @@ export class DeviceWeights {
 
   async session(
     lowered: Lowered,
-    options: Pick<SessionOptions, "threads" | "profile" | "attention">,
+    options: Pick<SessionOptions, "threads" | "profile" | "attention" | "config">,
   ): Promise<Session> {
     const initializers = Object.fromEntries(
       Array.from(lowered.weights, ([name, weight]) => {
@@ -39,6 +39,7 @@ export class DeviceWeights {
       initializers,
       ...(options.threads === undefined ? {} : { threads: options.threads }),
       ...(options.profile === undefined ? {} : { profile: options.profile }),
+      ...(options.config === undefined ? {} : { config: options.config }),
       ...(options.attention === undefined ? {} : { attention: options.attention }),
     });
   }

@@ -7,7 +7,7 @@ import { lower, type LoweringPlan } from "../graph/lowering.ts";
 import type { Graph, ParameterSource, Value } from "../graph/graph.ts";
 import type { BlockSource } from "../graph/quantise.ts";
 import type { DeviceWeights } from "../models/device_weights.ts";
-import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
+import type { Binding, Device, Session, SessionOptions, Tensor } from "../runtime/device.ts";
 import type { Turn } from "../runtime/lease.ts";
 
 /** What the named dimensions of a graph are in one run. */
@@ -34,6 +34,8 @@ export interface ProgramOptions {
   readonly plan: LoweringPlan;
   /** Takes the device for one piece. */
   readonly turn: () => Turn | Promise<Turn>;
+  /** Settings of the pieces' sessions. */
+  readonly sessionConfig?: SessionOptions["config"];
   /** Rows of the loss that are computed at once. */
   readonly chunk: number;
   readonly progress?: (done: number, total: number) => void;
@@ -72,11 +74,13 @@ export class Program {
   }
 
   static async compile(graphs: readonly Graph[], options: ProgramOptions): Promise<Program> {
-    const { parameters, plan, weights, owner, progress } = options;
+    const { parameters, plan, weights, owner, sessionConfig: config, progress } = options;
     const store = weights.storeFor(owner);
     const pieces: Piece[] = [];
     for (const graph of graphs) {
-      const session = await weights.session(lower(graph, parameters, plan, store), {});
+      const session = await weights.session(lower(graph, parameters, plan, store), {
+        ...(config === undefined ? {} : { config }),
+      });
       const chunked = [...graph.inputs, ...graph.outputs].every(({ shape }) => shape[0] === "rows");
       pieces.push({ session, graph, chunked, bindings: new Map() });
       progress?.(pieces.length, graphs.length);
