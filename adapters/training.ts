@@ -45,7 +45,7 @@ export const DEFAULT_HYPERPARAMETERS: Hyperparameters = {
   warmup: 0.05,
   weightDecay: 0,
   clip: 1,
-  patience: 3,
+  patience: 6,
   seed: 0,
 };
 

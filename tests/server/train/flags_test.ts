@@ -37,7 +37,7 @@ Deno.test("training needs data, a tenant and a name, and has defaults for the re
         warmup: 0.05,
         weightDecay: 0,
         clip: 1,
-        patience: 3,
+        patience: 6,
         seed: 0,
       },
     }],
