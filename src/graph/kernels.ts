@@ -26,8 +26,11 @@ import {
 
 export type LinearKernel = "float32" | "float32-shared" | "w8a8" | "nbits8" | "nbits4";
 
-/** Kernels of a linear's pullback, `dy · W`: int8 has a second copy of W, scaled per input channel. */
-export type GradientKernel = "float32" | "w8a8";
+/**
+ * Kernels of a linear's pullback, `dy · W`. int8 has a second copy of W, scaled per input channel;
+ * `w8a16` rounds what dy's first 8 bits left to 8 more, and multiplies twice.
+ */
+export type GradientKernel = "float32" | "w8a8" | "w8a16";
 
 type Emit = (context: LoweringContext, linear: Linear, out: string) => void;
 
@@ -122,7 +125,8 @@ export function emitLinearGrad(
   const name = weights.map((weight) => weight.name).join("|");
   const outputs = weights.reduce((sum, weight) => sum + Number(weight.shape[0]), 0);
   const inputs = Number(weights[0]?.shape[1]);
-  if (context.plan.gradient(weights[0]?.name ?? "") === "float32") {
+  const kernel = context.plan.gradient(weights[0]?.name ?? "");
+  if (kernel === "float32") {
     const weight = float32Weight(context, { name, weights, inputs, outputs });
     context.writer.node("MatMul", [context.name(dy), weight], out);
     return;
@@ -130,7 +134,13 @@ export function emitLinearGrad(
   const made = lazy(() => quantiseByColumn(joined(context, weights), outputs, inputs));
   const q = context.weight(`${name}:w8t`, "int8", [outputs, inputs], () => made().q);
   const scales = context.weight(`${name}:w8t.scales`, "float32", [inputs], () => made().scales);
-  integerProduct(context, dy, q, scales, out);
+  if (kernel === "w8a8") return integerProduct(context, dy, q, scales, out);
+  const high = quantised(context, context.name(dy), dy);
+  const rest = remainder(context, context.name(dy), dy, high);
+  const low = quantised(context, rest, dy);
+  integerProductOf(context, high, q, scales, `${out}.high`);
+  integerProductOf(context, low, q, scales, `${out}.low`);
+  context.writer.node("Add", [`${out}.high`, `${out}.low`], out);
 }
 
 /** Weights one below the other, [Σ d_out_i, d_in], as they are. */
@@ -150,8 +160,17 @@ function integerProduct(
   scales: string,
   out: string,
 ): void {
+  integerProductOf(context, quantised(context, context.name(x), x), q, scales, out);
+}
+
+function integerProductOf(
+  context: LoweringContext,
+  activations: Quantised,
+  q: string,
+  scales: string,
+  out: string,
+): void {
   const { writer } = context;
-  const activations = quantisedActivations(context, x);
   const one = writer.constant("float.1", "float32", [], new Float32Array([1]));
   const zero = writer.constant("uint8.128", "uint8", [], new Uint8Array([128]));
   const product = [activations.q, q, one, scales, zero];
@@ -193,30 +212,47 @@ function blockIndicator(context: LoweringContext, inputs: number, block: number)
   });
 }
 
+/** Names of numbers in u8 and of their rows' scales. */
+interface Quantised {
+  readonly q: string;
+  readonly scale: string;
+}
+
 /**
- * A value's tokens as u8 with a scale each: scale = max|x| / 127, q = round(x / scale) + 128. A row
- * of zeros has scale 0 and whatever q: the product with the scale is 0 all the same.
+ * Tokens as u8 with a scale each: scale = max|x| / 127, q = round(x / scale) + 128. A row of zeros
+ * has scale 0 and whatever q: the product with the scale is 0 all the same. `like` has the shape.
  */
-function quantisedActivations(
-  context: LoweringContext,
-  x: Value,
-): { readonly q: string; readonly scale: string } {
+function quantised(context: LoweringContext, name: string, like: Value): Quantised {
   const { writer } = context;
-  const name = context.name(x);
+  const scale = `${name}.u8.scale`;
   const q = context.once(`${name}.u8`, (to) => {
     const step = writer.constant("float.1/127", "float32", [], new Float32Array([1 / 127]));
     const axis = context.int64("int64.1", [1]);
-    writer.node("Abs", [name], `${name}.u8.abs`);
-    writer.node("ReduceMax", [`${name}.u8.abs`, axis], `${name}.u8.max`, {
-      attributes: { keepdims: 1 },
-    });
-    writer.node("Mul", [`${name}.u8.max`, step], `${name}.u8.scale`);
-    // A block as long as the row: the per-axis form is slower and wants the scales once more as [T].
-    writer.node("QuantizeLinear", [name, `${name}.u8.scale`, zeroPoints(context, x)], to, {
-      attributes: { axis: 1, "block_size": Number(x.shape[1]) },
-    });
+    writer.node("Abs", [name], `${to}.abs`);
+    writer.node("ReduceMax", [`${to}.abs`, axis], `${to}.max`, { attributes: { keepdims: 1 } });
+    writer.node("Mul", [`${to}.max`, step], scale);
+    writer.node("QuantizeLinear", [name, scale, zeroPoints(context, like)], to, rowBlocks(like));
   });
-  return { q, scale: `${name}.u8.scale` };
+  return { q, scale };
+}
+
+/** What rounding to 8 bits left of tokens. */
+function remainder(
+  context: LoweringContext,
+  name: string,
+  like: Value,
+  { q, scale }: Quantised,
+): string {
+  return context.once(`${name}.rest`, (to) => {
+    const inputs = [q, scale, zeroPoints(context, like)];
+    context.writer.node("DequantizeLinear", inputs, `${to}.rounded`, rowBlocks(like));
+    context.writer.node("Sub", [name, `${to}.rounded`], to);
+  });
+}
+
+/** A block as long as the row: the per-axis form is slower and wants the scales once more as [T]. */
+function rowBlocks({ shape }: Value) {
+  return { attributes: { axis: 1, "block_size": Number(shape[1]) } };
 }
 
 /** 128 for each row of x, [T, 1], made once a step for each number of rows. */

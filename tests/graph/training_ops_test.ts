@@ -198,6 +198,22 @@ Deno.test("linearGrad in 8 bits both sides is within their steps, and zeros stay
   assertEquals(lowered, new Float32Array(64));
 });
 
+Deno.test("16 bits of dy in two products keep what one large element hides from 8", async () => {
+  const graph = new GraphBuilder();
+  const dy = graph.input("dy", "float32", ["tokens", 2048]);
+  const dx = graph.add("linearGrad", { dy, weights: [graph.parameter("w", [2048, 64])] }, "dx");
+  // As p - target: thousands of small ones of one sign, and one of -1; the last row is padding.
+  const data = floats([4, 2048], 3).data.map((x, i) => i % 2048 === 7 ? -1 : Math.abs(x) / 1024);
+  const given = { dy: { shape: [4, 2048], data: data.fill(0, 3 * 2048) } };
+  const plan = (kernel: "w8a8" | "w8a16") => ({ ...FLOAT32, gradient: () => kernel });
+  const [eight] = await both(graph.finish([dx]), given, plan("w8a8"));
+  const [sixteen] = await both(graph.finish([dx]), given, plan("w8a16"));
+  // The small ones are a tenth of the sum; the weights' own 8 bits cost a hundredth.
+  assertGreater(relative(eight), 0.1);
+  assertLess(relative(sixteen), 0.05);
+  assertEquals(sixteen.lowered.slice(3 * 64), new Float32Array(64));
+});
+
 Deno.test("rmsNormGrad follows the formula, for features in one group and in several", async () => {
   for (const [groups, width] of [[1, 24], [1, 576], [4, 16], [9, 64]]) {
     for (const tokens of [1, 7]) {
