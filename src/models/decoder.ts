@@ -58,7 +58,7 @@ export function buildCalibration(config: DecoderConfig, positions: number): Grap
 /** A decoder with its loss, not yet differentiated: values to differentiate by and to cut at. */
 export interface TrainingDecoder {
   readonly graph: GraphBuilder;
-  /** What each layer's q, k and v read: the first value of a layer. */
+  /** What each layer's attention and then its MLP read: where a pass can be cut. */
   readonly entries: readonly Value[];
   /** What the head reads, [rows, d]. */
   readonly normed: Value;
@@ -179,8 +179,8 @@ class DecoderBuilder {
     const hits = graph.add("hits", { logits, targets }, "hits");
     const entries = Array.from(
       { length: this.#config.numLayers },
-      (_, layer) => this.#site(`${layer}.attn_in`),
-    );
+      (_, layer) => [this.#site(`${layer}.attn_in`), this.#site(`${layer}.mlp_in`)],
+    ).flat();
     return { graph, entries, normed: this.#site("head"), logits, nll, hits, seeds };
   }
 

@@ -1,8 +1,8 @@
 /**
- * A decoder with its loss, differentiated by some of its values, cut into pieces and compiled: a
- * piece a layer, forth and back. It takes packed micro-batches in and gives losses by row and
- * gradients out; what the wanted values stand for its users know (`gradient_model.ts`,
- * `lotr_model.ts`, `weight_gradients.ts`).
+ * A decoder with its loss, differentiated by some of its values, cut into pieces and compiled: two a
+ * layer, forth and back, each no longer than a decode step. It takes packed micro-batches in and
+ * gives losses by row and gradients out; what the wanted values stand for its users know
+ * (`gradient_model.ts`, `lotr_model.ts`, `weight_gradients.ts`).
  */
 import { differentiate } from "../graph/autodiff.ts";
 import type { Graph, Value } from "../graph/graph.ts";
@@ -15,7 +15,7 @@ import { Program, type ProgramOptions, type Sizes } from "./program.ts";
 /** Tokens of a micro-batch: enough for the kernels' best speed, little enough for the caches. */
 export const MAX_TOKENS = 512;
 /** Rows of logits at once: the vocabulary is wide. */
-const LOSS_CHUNK = 64;
+const LOSS_CHUNK = 32;
 
 /** Forward only, or gradients as well. */
 export type Pass = "losses" | "gradients";
