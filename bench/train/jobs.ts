@@ -47,14 +47,15 @@ export async function benchJobs(flags: JobsFlags, tell: (line: string) => void):
   const big = { ...jobs[0], rows: jobs.flatMap(({ rows }) => rows) };
   const one = await timed([big], (own) => inOrder(own, (job) => run(trainee, job)));
   add({ ...figureOf("one big job", [big], one), measured: flags.jobs });
-  const distances = alone.results.map((own, i) => distance(together.results[i], own));
+  const apart = apartOf(together.results, alone.results);
   if (flags.peft !== undefined) {
     const worker = stack.use(await PeftWorker.start(flags.peft, await resolveModel(flags.model)));
     for (const figure of await peftFigures(worker, jobs, flags)) add(figure);
   }
   const ratios = ratiosOf(figures);
-  tell(describeRatios(ratios, Math.max(...distances)));
-  return { figures, ratios, farthestFromAlone: Math.max(...distances) };
+  tell(describeRatios(ratios));
+  tell(`  in company against alone, farthest: ${JSON.stringify(apart)}`);
+  return { figures, ratios, apart };
 }
 
 /** Jobs of rows of their own, every other one of another task. */
@@ -138,14 +139,38 @@ async function peftFigures(
   return figures;
 }
 
-/** ‖together - alone‖ / ‖alone‖ of the best cores. */
-function distance({ core: { cores: own } }: TrainResult, { core: { cores: alone } }: TrainResult) {
+/** How far jobs in shared micro-batches are from the same jobs alone: the farthest of them. */
+export interface Apart {
+  /** Of the base's own loss, relative: what neighbours alone do to a row. */
+  readonly baseLoss: number;
+  /** Of the best step's loss, relative. */
+  readonly bestLoss: number;
+  /** ‖together - alone‖ / ‖alone‖ of the best cores. */
+  readonly cores: number;
+}
+
+type Trained = Pick<TrainResult, "base" | "best"> & {
+  readonly core: { readonly cores: Float32Array };
+};
+
+export function apartOf(together: readonly Trained[], alone: readonly Trained[]): Apart {
+  const farthest = (of: (own: Trained, other: Trained) => number) =>
+    Number(Math.max(...alone.map((other, i) => of(together[i], other))).toPrecision(3));
+  const relative = (own: number, other: number) => Math.abs(own - other) / other;
+  return {
+    baseLoss: farthest((own, other) => relative(own.base.loss, other.base.loss)),
+    bestLoss: farthest((own, other) => relative(own.best.loss, other.best.loss)),
+    cores: farthest((own, other) => distance(own.core.cores, other.core.cores)),
+  };
+}
+
+function distance(own: Float32Array, other: Float32Array): number {
   let [squares, norm] = [0, 0];
-  for (let i = 0; i < alone.length; i++) {
-    squares += (own[i] - alone[i]) ** 2;
-    norm += alone[i] ** 2;
+  for (let i = 0; i < other.length; i++) {
+    squares += (own[i] - other[i]) ** 2;
+    norm += other[i] ** 2;
   }
-  return round(Math.sqrt(squares / norm), 4);
+  return Math.sqrt(squares / norm);
 }
 
 /** How many times sooner the jobs are done together than in each other way. */
@@ -160,8 +185,7 @@ function describe({ way, measured, seconds, tokensPerSecond }: JobsFigure, jobs:
   return `  ${jobs} jobs, ${way}: ${seconds} s${how}, ${tokensPerSecond} tok/s`;
 }
 
-function describeRatios(ratios: Readonly<Record<string, number>>, farthest: number): string {
-  const times = Object.entries(ratios).map(([way, ratio]) => `${ratio} × ${way}`);
-  return `  together is sooner than: ${times.join("; ")}\n` +
-    `  a core from a shared batch is ${farthest} of its norm from the one trained alone, at most`;
+function describeRatios(ratios: Readonly<Record<string, number>>): string {
+  const times = Object.entries(ratios).map(([way, ratio]) => `${way} ${ratio}`);
+  return `  times as long as together: ${times.join("; ")}`;
 }

@@ -1,6 +1,7 @@
 /** The arithmetic of the training benches: paces, ratios, batches and what metrics say. */
 import { assertEquals } from "@std/assert";
 import { compare, tokensOf } from "../../../bench/train/contest.ts";
+import { apartOf } from "../../../bench/train/jobs.ts";
 import { batchesOf } from "../../../bench/train/peft.ts";
 import { summaryOf, type TrafficRound } from "../../../bench/train/traffic.ts";
 import { paceOf, sumOf } from "../../../bench/train/tuning_job.ts";
@@ -60,4 +61,16 @@ Deno.test("traffic's summary takes ratios round by round", () => {
     longestRatio: 1.5,
     shareOfFree: 0.8,
   });
+});
+
+Deno.test("jobs in company are as far from alone as the farthest of them", () => {
+  const job = (base: number, best: number, cores: readonly number[]) => ({
+    base: { loss: base, accuracy: 0 },
+    best: { loss: best, accuracy: 0, step: 1 },
+    core: { cores: Float32Array.from(cores) },
+  });
+  const alone = [job(2, 1, [3, 4]), job(4, 1, [0, 1])];
+  assertEquals(apartOf(alone, alone), { baseLoss: 0, bestLoss: 0, cores: 0 });
+  const together = [job(2, 1.5, [3, 4]), job(3, 1, [0, 0.5]), job(9, 9, [9, 9])];
+  assertEquals(apartOf(together, alone), { baseLoss: 0.25, bestLoss: 0.5, cores: 0.5 });
 });
