@@ -4,7 +4,8 @@
  * device computes it: evaluation and lowering are tables elsewhere.
  */
 import type { DType } from "../runtime/device.ts";
-import { type OpName, type Ops, SHAPES } from "./ops.ts";
+import type { OpName, Ops } from "./ops.ts";
+import { SHAPES } from "./shapes.ts";
 
 /** A dimension: a number, or the name of one that is known only at run time. */
 export type Dim = number | string;

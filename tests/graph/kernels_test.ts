@@ -35,6 +35,7 @@ function rms(data: ArrayLike<number>): number {
 // Worst error over root mean square: rounding noise of 192 products, of 8 bits both sides, of 4 bits.
 const TOLERANCES: Readonly<Record<LinearKernel, number>> = {
   float32: 1e-5,
+  "float32-shared": 1e-5,
   w8a8: 0.06,
   nbits8: 0.06,
   nbits4: 0.6,

@@ -9,7 +9,7 @@
 import { assertEquals, assertLess, assertLessOrEqual, assertThrows } from "@std/assert";
 import { evaluate, type Evaluated } from "../../src/graph/evaluate.ts";
 import { type Graph, GraphBuilder, type Value } from "../../src/graph/graph.ts";
-import { SHAPES } from "../../src/graph/ops.ts";
+import { SHAPES } from "../../src/graph/shapes.ts";
 import { assertExact, both, floats, type Inputs, ints, relative } from "./pairs.ts";
 import { distance, FLOAT32, normal, RandomParameters } from "./run.ts";
 

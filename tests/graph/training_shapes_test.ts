@@ -1,7 +1,7 @@
 /** Shape rules of training's operations: what does not fit is refused, naming operation and shapes. */
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import type { Value } from "../../src/graph/graph.ts";
-import { SHAPES } from "../../src/graph/ops.ts";
+import { SHAPES } from "../../src/graph/shapes.ts";
 
 /** Values of given shapes, without a graph around them. */
 function value(shape: readonly (number | string)[], dtype: Value["dtype"] = "float32"): Value {

@@ -1,0 +1,226 @@
+/**
+ * The shape rule of each operation: what it puts out for its arguments, or why they do not fit. The
+ * table is total. It knows no numbers.
+ */
+import { sameShape, type Shape, showShape, type Value } from "./graph.ts";
+import type { OpName, Ops } from "./ops.ts";
+import type { DType } from "../runtime/device.ts";
+
+/** What a node puts out. */
+export interface Inferred {
+  readonly dtype: DType;
+  readonly shape: Shape;
+}
+
+type ShapeRule<K extends OpName> = (args: Ops[K]) => Inferred;
+
+/** The shape rule of each operation. */
+export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
+  embed({ ids, table }) {
+    expect("embed", ids.dtype === "int32" && ids.shape.length === 1, "ids [T] int32", ids);
+    expect("embed", table.shape.length === 2, "table [V, d]", table);
+    return float([ids.shape[0], table.shape[1]]);
+  },
+  rmsNorm({ x, gamma, groups }) {
+    const features = matrix("rmsNorm", x);
+    const fits = sameShape(gamma.shape, [features / groups]);
+    expect("rmsNorm", fits, `gamma [${features / groups}]`, gamma);
+    return float(x.shape);
+  },
+  linear({ x, weights, biases }) {
+    const features = matrix("linear", x);
+    let out = 0;
+    for (const weight of weights) {
+      const fits = weight.shape.length === 2 && weight.shape[1] === features;
+      expect("linear", fits, `weight [d_out, ${features}]`, weight);
+      out += Number(weight.shape[0]);
+    }
+    if (biases.length > 0 && biases.length !== weights.length) {
+      throw new TypeError(`linear wants a bias a weight or none: got ${biases.length}`);
+    }
+    biases.forEach((bias, i) => {
+      const fits = bias.shape[0] === weights[i]?.shape[0];
+      expect("linear", fits, `bias [${weights[i]?.shape[0]}]`, bias);
+    });
+    return float([x.shape[0], out]);
+  },
+  lotr({ x, y, a, cores, b, offsets }) {
+    const features = matrix("lotr", x);
+    const width = matrix("lotr", y);
+    const rank = Number(a.shape[1]);
+    expect("lotr", sameShape(a.shape, [features, rank]), `a [${features}, r]`, a);
+    const fits = sameShape(cores.shape.slice(1), [rank, b.length * rank]);
+    expect("lotr", fits, `cores [N, ${rank}, ${b.length * rank}]`, cores);
+    b.forEach((factor, i) => {
+      const end = (offsets[i] ?? NaN) + Number(factor.shape[1]);
+      const good = factor.shape[0] === rank && end <= width;
+      expect("lotr", good, `b [${rank}, d_m] within ${width} columns`, factor);
+    });
+    return float(y.shape);
+  },
+  attention({ qkv, keys, values, lengths, total, cos, sin, heads, kvHeads, headDim }) {
+    const width = (heads + 2 * kvHeads) * headDim;
+    expect("attention", matrix("attention", qkv) === width, `qkv [T, ${width}]`, qkv);
+    for (const cache of [keys, values]) {
+      const [, kv, , dim] = cache.shape;
+      expect("attention", kv === kvHeads && dim === headDim, "cache [N, KV, S, D]", cache);
+    }
+    for (const table of [cos, sin]) {
+      expect("attention", table.shape[1] === headDim / 2, `table [P, ${headDim / 2}]`, table);
+    }
+    for (const counts of [lengths, total]) {
+      expect("attention", counts.dtype === "int32", "int32 counts", counts);
+    }
+    return float([qkv.shape[0], heads * headDim]);
+  },
+  add({ a, b }) {
+    expect("add", sameShape(a.shape, b.shape), showShape(a.shape), b);
+    return float(a.shape);
+  },
+  swiglu({ x }) {
+    return float([x.shape[0], matrix("swiglu", x) / 2]);
+  },
+  gated({ gate, up }) {
+    expect("gated", sameShape(gate.shape, up.shape), showShape(gate.shape), up);
+    return float([gate.shape[0], matrix("gated", gate)]);
+  },
+  columns({ x, start, size }) {
+    expect("columns", start + size <= matrix("columns", x), `${start + size} columns or more`, x);
+    return float([x.shape[0], size]);
+  },
+  concat({ parts }) {
+    const width = parts.reduce((sum, part) => sum + matrix("concat", part), 0);
+    return float([parts[0]?.shape[0], width]);
+  },
+  rows({ x, index }) {
+    expect("rows", index.dtype === "int32", "index int32", index);
+    return float([index.shape[0], matrix("rows", x)]);
+  },
+  channelMax({ x }) {
+    return float([matrix("channelMax", x)]);
+  },
+  causalAttention({ qkv, heads, kvHeads, headDim }) {
+    const width = (heads + 2 * kvHeads) * headDim;
+    expect("causalAttention", matrix("causalAttention", qkv) === width, `qkv [T, ${width}]`, qkv);
+    return float([qkv.shape[0], heads * headDim]);
+  },
+  attentionMask({ context, offsets }) {
+    for (const counts of [context, offsets]) {
+      expect("attentionMask", counts.dtype === "int32", "int32 rows and counts", counts);
+    }
+    return float([offsets.shape[0], 1, "time", "keys"]);
+  },
+  positions({ offsets }) {
+    expect("positions", offsets.dtype === "int32", "offsets [N] int32", offsets);
+    return { dtype: "int64", shape: [offsets.shape[0] ?? "?", "time"] };
+  },
+  nll({ logits, targets }) {
+    return lossShape("nll", logits, targets);
+  },
+  hits({ logits, targets }) {
+    return lossShape("hits", logits, targets);
+  },
+  linearGrad({ dy, weights }) {
+    const outputs = weights.reduce((sum, weight) => sum + Number(weight.shape[0]), 0);
+    expect("linearGrad", matrix("linearGrad", dy) === outputs, `dy [T, ${outputs}]`, dy);
+    return float([dy.shape[0], weights[0]?.shape[1]]);
+  },
+  rmsNormGrad({ x, gamma, dy, groups }) {
+    const features = matrix("rmsNormGrad", x);
+    expect("rmsNormGrad", sameShape(x.shape, dy.shape), showShape(x.shape), dy);
+    const fits = sameShape(gamma.shape, [features / groups]);
+    expect("rmsNormGrad", fits, `gamma [${features / groups}]`, gamma);
+    return float(x.shape);
+  },
+  swigluGrad({ x, dy }) {
+    const width = matrix("swigluGrad", x) / 2;
+    expect("swigluGrad", matrix("swigluGrad", dy) === width, `dy [T, ${width}]`, dy);
+    return float(x.shape);
+  },
+  gatedGrad({ gate, up, dy }) {
+    for (const value of [up, dy]) {
+      expect("gatedGrad", sameShape(gate.shape, value.shape), showShape(gate.shape), value);
+    }
+    return float(gate.shape);
+  },
+  causalAttentionGrad({ qkv, out, dy, heads, headDim }) {
+    for (const value of [out, dy]) {
+      const fits = matrix("causalAttentionGrad", value) === heads * headDim;
+      expect("causalAttentionGrad", fits, `[T, ${heads * headDim}]`, value);
+    }
+    return float(qkv.shape);
+  },
+  nllGrad({ logits, targets, dy }) {
+    lossShape("nllGrad", logits, targets);
+    expect("nllGrad", sameShape(dy.shape, targets.shape), showShape(targets.shape), dy);
+    return float(logits.shape);
+  },
+  spread({ x, start, width }) {
+    expect("spread", start + matrix("spread", x) <= width, `at most ${width - start} columns`, x);
+    return float([x.shape[0], width]);
+  },
+  scatterRows({ x, index, like }) {
+    expect("scatterRows", index.dtype === "int32", "index int32", index);
+    const features = matrix("scatterRows", like);
+    expect("scatterRows", matrix("scatterRows", x) === features, `x [R, ${features}]`, x);
+    return float(like.shape);
+  },
+  project({ x, w }) {
+    expect("project", w.shape[0] === matrix("project", x), `w [${x.shape[1]}, n]`, w);
+    return float([x.shape[0], w.shape[1]]);
+  },
+  projectGrad({ dy, w }) {
+    expect("projectGrad", w.shape[1] === matrix("projectGrad", dy), `w [k, ${dy.shape[1]}]`, w);
+    return float([dy.shape[0], w.shape[0]]);
+  },
+  outer({ a, b }) {
+    return float([matrix("outer", a), matrix("outer", b)]);
+  },
+  coreProduct({ u, cores }) {
+    const rank = matrix("coreProduct", u);
+    expect("coreProduct", cores.shape[1] === rank, `cores [N, ${rank}, m·r]`, cores);
+    return float([u.shape[0], cores.shape[2]]);
+  },
+  coreProductGrad({ dv, cores }) {
+    const width = matrix("coreProductGrad", dv);
+    expect("coreProductGrad", cores.shape[2] === width, `cores [N, r, ${width}]`, cores);
+    return float([dv.shape[0], cores.shape[1]]);
+  },
+  coreGrad({ u, dv, cores }) {
+    expect("coreGrad", cores.shape[1] === matrix("coreGrad", u), "cores [N, r, m·r]", cores);
+    expect("coreGrad", cores.shape[2] === matrix("coreGrad", dv), "cores [N, r, m·r]", cores);
+    return float(cores.shape);
+  },
+  lotrGrad({ dy, b, offsets }) {
+    const width = matrix("lotrGrad", dy);
+    b.forEach((factor, i) => {
+      const end = (offsets[i] ?? NaN) + Number(factor.shape[1]);
+      expect("lotrGrad", end <= width, `b [r, d_m] within ${width} columns`, factor);
+    });
+    return float([dy.shape[0], b.length * Number(b[0]?.shape[0])]);
+  },
+};
+
+function lossShape(op: string, logits: Value, targets: Value): Inferred {
+  matrix(op, logits);
+  expect(op, targets.dtype === "int32" && targets.shape.length === 1, "targets [R] int32", targets);
+  return float([logits.shape[0]]);
+}
+
+function float(shape: readonly (Shape[number] | undefined)[]): Inferred {
+  return { dtype: "float32", shape: shape.map((dim) => dim ?? "?") };
+}
+
+/** Features of a `[T, d]` value. */
+function matrix(op: string, value: Value): number {
+  const features = value.shape[1];
+  if (value.shape.length === 2 && typeof features === "number") return features;
+  throw new TypeError(`${op} wants [T, d], got ${value.name} ${showShape(value.shape)}`);
+}
+
+function expect(op: string, fits: boolean, wanted: string, got: Value): void {
+  if (fits) return;
+  throw new TypeError(
+    `${op} wants ${wanted}, got ${got.name} ${got.dtype} ${showShape(got.shape)}`,
+  );
+}
