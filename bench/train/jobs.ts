@@ -38,7 +38,8 @@ export async function benchJobs(flags: JobsFlags, tell: (line: string) => void):
   await using stack = new AsyncDisposableStack();
   const trainee = stack.use(await Trainee.open({ ...flags, maxContext: MAX_CONTEXT }));
   const jobs = await jobsOf(trainee, flags);
-  await trainee.steps({ ...jobs[0], rows: jobs[0].rows.slice(0, flags.batch) });
+  const first = (job: Work) => ({ ...job, rows: job.rows.slice(0, flags.batch) });
+  await Promise.all(jobs.map((job) => trainee.steps(first(job))));
   const together = await timed(jobs, (own) => Promise.all(own.map((job) => run(trainee, job))));
   add(figureOf("together", jobs, together));
   const single = jobs.slice(0, flags.alone);

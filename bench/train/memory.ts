@@ -31,8 +31,8 @@ export interface MemoryFigure {
   readonly case: string;
   /** The process' peak: model, weights, runtime and all. */
   readonly peakGB: number;
-  /** Of it, what was resident when the base was loaded. */
-  readonly loadedGB: number;
+  /** What was resident before training, whose weights are made at its start. */
+  readonly beforeGB: number;
 }
 
 /** Loss is on every token; rank 32. */
@@ -48,7 +48,7 @@ export async function measureMemory(
     if (!success) throw new Error(`Cannot measure memory: the process of ${name} failed`);
     const line = new TextDecoder().decode(stdout).trim().split("\n").at(-1) ?? "";
     const figure = { case: name, ...JSON.parse(line) as Omit<MemoryFigure, "case"> };
-    tell(`  ${name}: ${figure.peakGB} GB at most, ${figure.loadedGB} GB with the base loaded`);
+    tell(`  ${name}: ${figure.peakGB} GB at most, ${figure.beforeGB} GB before`);
     figures.push(figure);
   }
   return figures;
@@ -65,7 +65,7 @@ async function main(name: CaseName, model: string | undefined): Promise<void> {
       return lmExample(text.slice(from, from + tokens), 1);
     });
   const rows = pieces(Array.from({ length: count }, () => length));
-  const loaded = Deno.memoryUsage().rss;
+  const before = Deno.memoryUsage().rss;
   const sampler = new PeakSampler();
   if (at === "trainer") {
     await trainee.steps({ rows, batch: count, epochs: STEPS, rank: RANK });
@@ -78,7 +78,7 @@ async function main(name: CaseName, model: string | undefined): Promise<void> {
   const gigabytes = (bytes: number) => round(bytes / 1e9, 2);
   console.log(JSON.stringify({
     peakGB: gigabytes(await sampler.peak()),
-    loadedGB: gigabytes(loaded),
+    beforeGB: gigabytes(before),
   }));
 }
 
