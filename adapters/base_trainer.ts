@@ -6,6 +6,7 @@ import type { SharedBase } from "../src/engine/base.ts";
 import { DecoderParameters } from "../src/models/parameters.ts";
 import type { Turn } from "../src/runtime/lease.ts";
 import { DecoderGradients } from "../src/train/gradient_model.ts";
+import type { Pieces } from "../src/train/loss_program.ts";
 import { LotrGradients, type LotrGradientsOptions } from "../src/train/lotr_model.ts";
 import { openBaseGradients } from "./base_gradients.ts";
 import { SharedCoreTrainer } from "./core_trainer.ts";
@@ -16,6 +17,8 @@ import type { MakerProgress } from "./gradient_factors.ts";
 export interface BaseTrainerOptions {
   /** Takes the device for one piece of a pass. */
   readonly turn: () => Turn | Promise<Turn>;
+  /** How long a turn is; default: half a layer. */
+  readonly pieces?: Pieces;
   /** Hears of the default factor set being made. */
   readonly onFactors?: (progress: MakerProgress) => void;
 }
@@ -76,6 +79,7 @@ export class BaseTrainer implements AsyncDisposable {
   /** What a model over these factors is compiled with. */
   #over(factors: FactorSet): LotrGradientsOptions {
     const { device, checkpoint, weights, plan, smoothing, positions } = this.#base;
+    const { turn, pieces } = this.#options;
     const hook = { hook: factors, ...(smoothing === undefined ? {} : { smoothing }) };
     return {
       config: checkpoint.config,
@@ -86,7 +90,8 @@ export class BaseTrainer implements AsyncDisposable {
       weights,
       plan,
       parameters: new DecoderParameters(checkpoint, positions, hook),
-      turn: this.#options.turn,
+      turn,
+      ...(pieces === undefined ? {} : { pieces }),
     };
   }
 }

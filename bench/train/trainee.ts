@@ -41,7 +41,10 @@ export class Trainee implements Contestant, AsyncDisposable {
     this.loaded = loaded;
     this.#stack = stack;
     const lease = new DeviceLease();
-    this.#training = new BaseTrainer(loaded.base.shared, { turn: () => lease.take(0) });
+    this.#training = new BaseTrainer(loaded.base.shared, {
+      turn: () => lease.take(0),
+      pieces: "layers",
+    });
   }
 
   static async open({ model, maxContext }: TraineeOptions): Promise<Trainee> {

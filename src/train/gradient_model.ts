@@ -8,12 +8,11 @@ import type { Value } from "../graph/graph.ts";
 import { buildTraining, inputs, type TrainingDecoder } from "../models/decoder.ts";
 import { type LinearHook, SITE_OF, type SiteName } from "../models/hook.ts";
 import { CoreLayout } from "./core_layout.ts";
-import { inputOf, LossProgram, MAX_TOKENS } from "./loss_program.ts";
+import { inputOf, LossProgram, type LossProgramOptions, MAX_TOKENS } from "./loss_program.ts";
 import type { GradientModel, Gradients, MicroBatch, RowLoss, TrainableState } from "./model.ts";
 import { pack, type Packed } from "./packed.ts";
-import type { ProgramOptions } from "./program.ts";
 
-export interface DecoderGradientsOptions extends Omit<ProgramOptions, "owner" | "chunk"> {
+export interface DecoderGradientsOptions extends Omit<LossProgramOptions, "owner"> {
   readonly config: DecoderConfig;
   readonly hook: LinearHook;
   /** s of the branch. */
