@@ -1,8 +1,8 @@
 /**
- * A decoder with its loss, differentiated by some of its values, cut into pieces and compiled: one or
- * two a layer, forth and back. It takes packed micro-batches in and
- * gives losses by row and gradients out; what the wanted values stand for its users know
- * (`gradient_model.ts`, `lotr_model.ts`, `weight_gradients.ts`).
+ * A decoder with its loss, differentiated by some of its values, cut into pieces and compiled: one
+ * or two a layer, forth and back. It takes packed micro-batches in and gives losses by row and
+ * gradients out; what the wanted values stand for its users know (`gradient_model.ts`,
+ * `lotr_model.ts`, `weight_gradients.ts`).
  */
 import { differentiate } from "../graph/autodiff.ts";
 import type { Graph, Value } from "../graph/graph.ts";
