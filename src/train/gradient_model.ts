@@ -105,32 +105,49 @@ export class CoreInputs {
     return this.#inputs.map(({ value }) => value);
   }
 
+  /** Each trainable's matrices are laid out once and copied to its other rows. */
   load(program: LossProgram, packed: Packed, trainables: readonly TrainableState[]): void {
+    const rows = rowsOf(packed, trainables.length);
     for (const { value, layer, site, size } of this.#inputs) {
       const data = program.data(value, packed.sizes);
-      packed.trainables.forEach((trainable, row) => {
-        const { parameters, rank } = trainables[trainable];
-        const to = data.subarray(row * size, (row + 1) * size);
-        this.#layout.write(parameters, rank, layer, site, to);
+      rows.forEach(([first, ...others], i) => {
+        if (first === undefined) return;
+        const { parameters, rank } = trainables[i];
+        const matrices = data.subarray(first * size, (first + 1) * size);
+        this.#layout.write(parameters, rank, layer, site, matrices);
+        for (const row of others) data.copyWithin(row * size, first * size, (first + 1) * size);
       });
     }
   }
 
-  /** Each trainable's gradient: the sum over its rows. */
+  /** Each trainable's gradient: the sum over its rows. What the program made is written over. */
   collect(
     program: LossProgram,
     packed: Packed,
     trainables: readonly Pick<TrainableState, "rank">[],
   ): Float32Array[] {
     const sums = trainables.map(({ rank }) => new Float32Array(this.#layout.count(rank)));
+    const rows = rowsOf(packed, trainables.length);
     for (const { value, layer, site, size } of this.#inputs) {
       const data = program.gradient(value, packed.sizes);
-      packed.trainables.forEach((trainable, row) => {
-        const from = data.subarray(row * size, (row + 1) * size);
-        const { rank } = trainables[trainable];
-        this.#layout.accumulate(sums[trainable], rank, layer, site, from);
+      rows.forEach(([first, ...others], i) => {
+        if (first === undefined) return;
+        const sum = data.subarray(first * size, (first + 1) * size);
+        for (const row of others) addTo(sum, data.subarray(row * size, (row + 1) * size));
+        this.#layout.accumulate(sums[i], trainables[i].rank, layer, site, sum);
       });
     }
     return sums;
   }
+}
+
+/** The grid's rows of each trainable. */
+function rowsOf({ trainables }: Packed, count: number): readonly (readonly number[])[] {
+  const rows: number[][] = Array.from({ length: count }, () => []);
+  trainables.forEach((trainable, row) => rows[trainable].push(row));
+  return rows;
+}
+
+function addTo(sum: Float32Array, part: Float32Array): void {
+  for (let i = 0; i < sum.length; i++) sum[i] += part[i];
 }
