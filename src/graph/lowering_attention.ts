@@ -30,29 +30,11 @@ type AttentionOp =
 /** The rule of each form of attention. */
 export const ATTENTION_RULES: { readonly [K in AttentionOp]: Rule<K> } = {
   attention(context, args, out) {
-    const { writer } = context;
-    const { heads, kvHeads, headDim, window } = args;
-    const shape = gridShape(context, args.grid, (heads + 2 * kvHeads) * headDim);
-    const joined = context.int64(`shape.joined.${heads * headDim}`, [-1, heads * headDim]);
-    writer.node("Reshape", [context.name(args.qkv), shape], `${out}.qkv3`);
-    const inputs = [
-      ...[`${out}.qkv3`, "", "", context.name(args.keys), context.name(args.values)],
-      ...[context.name(args.lengths), context.name(args.total)],
-      ...[context.parameter(args.cos), context.parameter(args.sin)],
-    ];
-    const outputs = [`${out}.3`, `${args.keys.name}.out`, `${args.values.name}.out`];
-    writer.nodes("GroupQueryAttention", inputs, outputs, {
-      domain: MICROSOFT,
-      attributes: {
-        num_heads: heads,
-        kv_num_heads: kvHeads,
-        do_rotary: 1,
-        scale: { float: args.scale },
-        ...(window === undefined ? {} : { local_window_size: window }),
-      },
-    });
-    writer.node("Reshape", [`${out}.3`, joined], out);
+    const given = [args.keys, args.values, args.lengths, args.total];
+    const written = [`${args.keys.name}.out`, `${args.values.name}.out`];
+    groupQueryAttention(context, args, given.map((value) => context.name(value)), written, out);
   },
+
   attentionMask(context, args, out) {
     emitSharedMask(context, args, out);
   },
@@ -112,26 +94,39 @@ export const ATTENTION_RULES: { readonly [K in AttentionOp]: Rule<K> } = {
 type Attributes = NonNullable<NodeOptions["attributes"]>;
 
 /** Rows that share nothing: the kernel of prompts, without a cache. */
-function promptAttention(
+function promptAttention(context: LoweringContext, args: Packed, out: string): void {
+  const { lengths, total } = firstPrompts(context, args.grid);
+  const given = ["", "", lengths, total];
+  groupQueryAttention(context, args, given, [`${out}.keys`, `${out}.values`], out);
+}
+
+type Packed = AttentionForm & { readonly qkv: Value };
+
+/**
+ * Emits the kernel over packed tokens.
+ * @param given keys, values, lengths and total
+ * @param written keys and values after the step
+ */
+function groupQueryAttention(
   context: LoweringContext,
-  args: AttentionForm & { readonly qkv: Value },
+  { qkv, heads, kvHeads, headDim, window, grid, scale, cos, sin }: Packed,
+  given: readonly string[],
+  written: readonly string[],
   out: string,
 ): void {
   const { writer } = context;
-  const { heads, kvHeads, headDim, window, grid } = args;
   const shape = gridShape(context, grid, (heads + 2 * kvHeads) * headDim);
   const joined = context.int64(`shape.joined.${heads * headDim}`, [-1, heads * headDim]);
-  const { lengths, total } = firstPrompts(context, grid);
-  writer.node("Reshape", [context.name(args.qkv), shape], `${out}.qkv3`);
-  const tables = [context.parameter(args.cos), context.parameter(args.sin)];
-  const inputs = [`${out}.qkv3`, "", "", "", "", lengths, total, ...tables];
-  writer.nodes("GroupQueryAttention", inputs, [`${out}.3`, `${out}.keys`, `${out}.values`], {
+  writer.node("Reshape", [context.name(qkv), shape], `${out}.qkv3`);
+  const tables = [context.parameter(cos), context.parameter(sin)];
+  const inputs = [`${out}.qkv3`, "", "", ...given, ...tables];
+  writer.nodes("GroupQueryAttention", inputs, [`${out}.3`, ...written], {
     domain: MICROSOFT,
     attributes: {
       num_heads: heads,
       kv_num_heads: kvHeads,
       do_rotary: 1,
-      scale: { float: args.scale },
+      scale: { float: scale },
       ...(window === undefined ? {} : { local_window_size: window }),
     },
   });
