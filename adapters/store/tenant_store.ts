@@ -88,4 +88,6 @@ export interface KeyStore {
   revoke(tenant: string, id: string): Promise<boolean>;
   /** How many keys there are that are neither revoked nor expired, of all tenants. */
   countUsable(): Promise<number>;
+  /** 32 random bytes, made once and the same for every process on the store: keys are hashed with it. */
+  secret(): Promise<Uint8Array<ArrayBuffer>>;
 }
