@@ -52,7 +52,12 @@ export interface JobRecord {
   readonly fineTunedModel: string | null;
   readonly resultFiles: readonly string[];
   readonly trainedTokens: number | null;
+  /** Times in a row that its training was begun without a step that was kept; 0 for a new job. */
+  readonly attempts: number;
 }
+
+/** What may change of a job. */
+export type JobPatch = Partial<Omit<JobRecord, "id" | "createdAt" | "tenant">>;
 
 /** A job's figures at a step, under OpenAI's names. */
 export type StepMetrics = Readonly<Record<string, number>>;
@@ -81,9 +86,15 @@ export interface CheckpointRecord {
 export interface JobStore {
   /** @throws {RangeError} where the tenant is not there, or `job.tenant` is another one */
   create(job: Omit<JobRecord, "id" | "createdAt">): Promise<JobRecord>;
-  /** Replaces the record of the same id. */
-  update(job: JobRecord): Promise<void>;
+  /**
+   * Applies what `change` makes of the record as it is then: no other change, of this process or
+   * another one, comes in between (a transaction that locks the row). Told as a change of kind "job".
+   * @throws what `change` throws: then nothing is changed
+   */
+  change(id: string, change: JobPatch | ((job: JobRecord) => JobPatch)): Promise<JobRecord>;
   find(id: string): Promise<JobRecord | undefined>;
+  /** Jobs whose ids end so, oldest first. */
+  endingWith(tail: string): Promise<readonly JobRecord[]>;
   /**
    * `metadata`: jobs that have all of these pairs, null = jobs without any, undefined = all jobs.
    * @throws {RangeError} where `after` names no job.
