@@ -3,11 +3,12 @@
  * OpenAI's shape. It owns no socket and loads no model: `main.ts` does.
  */
 import { OpenAPIHono } from "@hono/zod-openapi";
-import { keyCheck } from "./auth.ts";
+import { type Access, accessOf, authenticate } from "./auth.ts";
 import type { ServerContext } from "./context.ts";
 import type { App, AppContext, AppEnv } from "./endpoint.ts";
 import { ApiError, toApiError } from "./errors.ts";
 import { logFailure } from "./failure.ts";
+import type { Principal } from "./principal.ts";
 import { registerAdapters } from "./routes/adapters.ts";
 import { registerChat } from "./routes/chat.ts";
 import { registerCompletions } from "./routes/completions.ts";
@@ -18,8 +19,10 @@ import { registerModels } from "./routes/models.ts";
 import { registerTokenize } from "./routes/tokenize.ts";
 import type { StreamEnd } from "./sse.ts";
 
-/** The path that answers without a key. */
-const OPEN_PATH = "/health";
+/** What answers without a key: probes, and the console, which asks for one itself. */
+const OPEN_PATHS = /^\/(health|ready|console)$|^\/console\//;
+/** What machines ask all the time. */
+const PROBES: ReadonlySet<string> = new Set(["/health", "/ready", "/metrics"]);
 
 /**
  * The application over a loaded model. `app.request(…)` and `Deno.serve(app.fetch)` both work.
@@ -27,7 +30,7 @@ const OPEN_PATH = "/health";
 export function createApp(context: ServerContext): App {
   const app = new OpenAPIHono<AppEnv>();
   app.use(observe(context));
-  if (context.options.apiKey !== undefined) app.use(authenticate(context.options.apiKey));
+  app.use(identify(context.access ?? accessOf(context.options.apiKey)));
   registerChat(app, context);
   registerCompletions(app, context);
   registerModels(app, context);
@@ -87,7 +90,9 @@ function logAccess(
   context.metrics.response(status);
   const { model, promptTokens, completionTokens } = c.get("notes");
   const { path, method } = c.req;
-  const quiet = status < 400 && (path === OPEN_PATH || path === "/metrics");
+  // a request that was refused has none
+  const principal: Principal | undefined = c.get("principal");
+  const quiet = status < 400 && PROBES.has(path);
   context.log[quiet ? "debug" : "info"](`${method} ${path}`, {
     status,
     ms: performance.now() - start,
@@ -95,14 +100,18 @@ function logAccess(
     prompt: promptTokens,
     output: completionTokens,
     end: end === "done" ? undefined : end,
+    tenant: principal?.tenant,
+    key: principal?.keyId ?? undefined,
     id: c.get("requestId"),
   });
 }
 
-function authenticate(apiKey: string): (c: AppContext, next: Next) => Promise<void> {
-  const check = keyCheck(apiKey);
+/** Gives each request its principal. */
+function identify(access: Access): (c: AppContext, next: Next) => Promise<void> {
   return async (c, next) => {
-    if (c.req.path !== OPEN_PATH) check(c.req.header("authorization"));
+    if (!OPEN_PATHS.test(c.req.path)) {
+      c.set("principal", await authenticate(access, c.req.raw.headers));
+    }
     await next();
   };
 }

@@ -6,6 +6,7 @@
 import type { ChatTemplate, Tokenizer } from "../src/checkpoint/checkpoint.ts";
 import type { AdapterRef } from "../src/engine/adapter.ts";
 import type { Engine } from "../src/engine/engine.ts";
+import type { Access } from "./auth.ts";
 import type { FineTuning } from "./jobs/fine_tuning.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Log } from "./log.ts";
@@ -62,12 +63,13 @@ export interface InlineAdapter extends Disposable {
 
 /** The adapters that this server knows by name. */
 export interface AdapterCatalog {
-  list(): readonly AdapterEntry[];
+  /** Of every tenant: whoever asks shows only what may be seen. */
+  list(): readonly AdapterEntry[] | Promise<readonly AdapterEntry[]>;
   /**
-   * `tenant/name`, `tenant/name@version`, or a bare name while it is unambiguous.
+   * `tenant/name`, `tenant/name@version`, or a bare name while it is unambiguous; of every tenant.
    * @throws {RangeError} naming the candidates of an ambiguous name.
    */
-  find(name: string): AdapterEntry | undefined;
+  find(name: string): AdapterEntry | undefined | Promise<AdapterEntry | undefined>;
   /**
    * Reads an adapter below the adapters' directory; a name that is taken gets a new version.
    * @throws {TypeError | RangeError} saying what is wrong with the path or does not fit.
@@ -85,7 +87,7 @@ export interface AdapterCatalog {
 
 /** Limits and secrets of one server. */
 export interface ServerOptions {
-  /** Required as a bearer token on everything but `/health`, where set. */
+  /** An administrator's key; where a context has no `access`, the only one, undefined = open. */
   readonly apiKey: string | undefined;
   /** Largest request body in bytes. */
   readonly maxBodyBytes: number;
@@ -101,6 +103,8 @@ export interface ServerContext {
   readonly metrics: Metrics;
   readonly log: Log;
   readonly lifecycle: Lifecycle;
+  /** Who may come in; undefined = as `options.apiKey` says. */
+  readonly access?: Access | undefined;
   /** Files, jobs and what they made; undefined = the server has no such endpoints. */
   readonly tuning?: FineTuning | undefined;
 }

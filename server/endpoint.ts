@@ -4,7 +4,9 @@
  */
 import type { OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Context } from "hono";
+import type { Scope } from "../adapters/store/store.ts";
 import { ApiError, validationError } from "./errors.ts";
+import { checkScope, type Principal } from "./principal.ts";
 import { errorSchema } from "./schema/common.ts";
 import type { StreamEnd } from "./sse.ts";
 
@@ -19,7 +21,13 @@ export interface RequestNotes {
 
 /** Hono's environment of this app. */
 export interface AppEnv {
-  Variables: { requestId: string; notes: RequestNotes; maxBodyBytes: number };
+  Variables: {
+    requestId: string;
+    notes: RequestNotes;
+    maxBodyBytes: number;
+    /** Unset on open paths alone. */
+    principal: Principal;
+  };
 }
 export type App = OpenAPIHono<AppEnv>;
 export type AppContext = Context<AppEnv>;
@@ -49,7 +57,12 @@ export interface Route<B extends z.ZodType | undefined = z.ZodType | undefined> 
   readonly errors?: readonly number[];
   /** Answers without a key. */
   readonly open?: boolean;
+  /** A key needs one of these scopes; default: it must be an administrator's. */
+  readonly scopes?: readonly Scope[];
 }
+
+/** Routes for every key. */
+export const ANY_SCOPE = ["infer", "train"] as const;
 
 /** Registers a route without a JSON body, under its own method. */
 export function get(
@@ -58,7 +71,10 @@ export function get(
   handler: (c: AppContext) => Response | Promise<Response>,
 ): void {
   describe(app, route);
-  app[route.method](honoPath(route.path), handler);
+  app[route.method](honoPath(route.path), (c) => {
+    admit(c, route);
+    return handler(c);
+  });
 }
 
 /** Registers a route whose query string `route.query` validates. */
@@ -69,6 +85,7 @@ export function list<Q extends z.ZodObject>(
 ): void {
   describe(app, route);
   app.get(honoPath(route.path), (c) => {
+    admit(c, route);
     const result = route.query.safeParse(readQuery(c.req.url), { reportInput: true });
     if (!result.success) throw validationError(result.error.issues);
     return handler(c, result.data);
@@ -98,11 +115,17 @@ export function post<B extends z.ZodType>(
 ): void {
   describe(app, route);
   app.post(honoPath(route.path), async (c) => {
+    admit(c, route);
     const value = await readJson(c.req.raw, c.get("maxBodyBytes"));
     const result = route.body.safeParse(value, { reportInput: true });
     if (!result.success) throw validationError(result.error.issues);
     return handler(c, result.data);
   });
+}
+
+/** Before a body is read. @throws {ApiError} 403 */
+function admit(c: AppContext, { open, scopes = [] }: Pick<Route, "open" | "scopes">): void {
+  if (!open) checkScope(c.get("principal"), scopes);
 }
 
 function honoPath(path: string): string {
@@ -114,19 +137,20 @@ const MAX_DEPTH = 100;
 
 const ERROR_TEXTS: Readonly<Record<number, string>> = {
   400: "The request is malformed or asks for what is not supported.",
-  401: "The API key is missing or wrong.",
-  404: "There is no such model, adapter, file or job.",
+  401: "The API key is missing or not good.",
+  403: "The API key lacks a scope that this needs.",
+  404: "There is no such thing for the tenant of this key.",
   409: "It is in use.",
   413: "The body is too large.",
   415: "The body is not JSON.",
   429: "The queue is full; Retry-After says when to try again.",
   500: "The server failed; its log has the details under the request's id.",
-  503: "The server is shutting down.",
+  503: "The server is shutting down, or its store does not answer.",
 };
 
 function describe(app: App, route: Route): void {
   const statuses = new Set([
-    ...(route.open ? [] : [401]),
+    ...(route.open ? [] : [401, 403, 404, 503]),
     ...(route.body || route.form ? [400, 413, 415] : []),
     ...(route.query ? [400] : []),
     ...(route.errors ?? []),

@@ -4,9 +4,10 @@
  * it knows no route.
  */
 import type { z } from "@hono/zod-openapi";
+import { QuotaError } from "../adapters/store/quota_error.ts";
 import { ContextLengthError, OverloadedError } from "../src/engine/request.ts";
 
-export type ErrorStatus = 400 | 401 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 503;
+export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 503;
 
 export interface ErrorBody {
   readonly error: {
@@ -51,6 +52,8 @@ export class ApiError extends Error {
 
 function errorType(status: ErrorStatus): string {
   switch (status) {
+    case 403:
+      return "insufficient_permissions";
     case 429:
       return "rate_limit_exceeded";
     case 500:
@@ -114,6 +117,9 @@ export function toApiError(error: unknown, requestId: string): ApiError {
   if (error instanceof OverloadedError) return overloaded(error);
   if (error instanceof ContextLengthError) {
     return new ApiError(400, error.message, { code: "context_length_exceeded" });
+  }
+  if (error instanceof QuotaError) {
+    return new ApiError(403, error.message, { code: "storage_quota_exceeded" });
   }
   return new ApiError(
     500,

@@ -2,10 +2,10 @@
 import type { ApiError } from "./errors.ts";
 import type { Log } from "./log.ts";
 
-/** Logs the cause of a 500; other answers are the caller's affair and have their access line. */
+/** Logs the cause of a 5xx; other answers are the caller's affair and have their access line. */
 export function logFailure(log: Log, requestId: string, failure: ApiError): void {
-  if (failure.status !== 500) return;
-  const { cause } = failure;
+  const { status, cause } = failure;
+  if (status < 500 || status !== 500 && cause === undefined) return;
   const detail = cause instanceof Error ? cause.stack ?? cause.message : String(cause);
   log.error(`request ${requestId} failed: ${detail}`);
 }

@@ -37,6 +37,12 @@ export interface FineTuningOptions {
   readonly metrics: TrainingMetrics;
 }
 
+/** One tenant's part. */
+export interface TenantTuning {
+  readonly files: FileStore;
+  readonly jobs: JobStore;
+}
+
 export class FineTuning implements AsyncDisposable {
   readonly files: FileStore;
   readonly jobs: JobStore;
@@ -69,6 +75,11 @@ export class FineTuning implements AsyncDisposable {
     options.metrics.attach(() => options.store.jobs.all());
     await tuning.runner?.start();
     return tuning;
+  }
+
+  /** What a tenant has; another's ids are unknown there. */
+  forTenant(_tenant: string): TenantTuning {
+    return { files: this.files, jobs: this.jobs };
   }
 
   /** Running jobs write down where they are, and stop. */

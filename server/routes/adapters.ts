@@ -5,6 +5,7 @@ import { type App, post } from "../endpoint.ts";
 import { ApiError, invalid } from "../errors.ts";
 import { TUNED_PREFIX } from "../jobs/names.ts";
 import { findAdapter } from "../model_name.ts";
+import type { Principal } from "../principal.ts";
 import { loadAdapterSchema, unloadAdapterSchema } from "../schema/admin.ts";
 
 type LoadBody = z.output<typeof loadAdapterSchema>;
@@ -17,7 +18,7 @@ export function registerAdapters(app: App, context: ServerContext): void {
     summary: "Loads a core file, or projects a PEFT LoRA directory onto the factors.",
     body: loadAdapterSchema,
     ok: { description: "What was loaded, as a sentence.", text: ["text/plain"] },
-  }, async (c, body) => c.text(success(body, await load(context, body))));
+  }, async (c, body) => c.text(success(body, await load(context, c.get("principal"), body))));
   post(app, {
     method: "post",
     path: "/v1/unload_lora_adapter",
@@ -25,21 +26,26 @@ export function registerAdapters(app: App, context: ServerContext): void {
     summary: "Removes an adapter; requests that already run end with it.",
     body: unloadAdapterSchema,
     ok: { description: "What was removed, as a sentence.", text: ["text/plain"] },
-    errors: [404],
-  }, (c, { lora_name: name }) => {
+  }, async (c, { lora_name: name }) => {
     if (name.startsWith(TUNED_PREFIX)) {
       throw invalid(
         "lora_name",
         `'${name}' is a tuned model: DELETE /v1/models/${name} removes it.`,
       );
     }
-    if (findAdapter(context.adapters, name) === undefined) throw notFound(name);
-    context.adapters.unload(name);
+    const entry = await findAdapter(context.adapters, c.get("principal"), name);
+    if (entry === undefined) throw notFound(name);
+    const version = name.includes("@") ? name.slice(name.indexOf("@")) : "";
+    context.adapters.unload(`${entry.name}${version}`);
     return c.text(`Success: LoRA adapter '${name}' removed successfully.`);
   });
 }
 
-async function load(context: ServerContext, body: LoadBody): Promise<LoadedAdapter> {
+async function load(
+  context: ServerContext,
+  principal: Principal,
+  body: LoadBody,
+): Promise<LoadedAdapter> {
   const { lora_name: name, lora_path: path } = body;
   if (name === context.model.id) {
     throw invalid("lora_name", `The name '${name}' is the base model's; choose another one.`);
@@ -50,7 +56,8 @@ async function load(context: ServerContext, body: LoadBody): Promise<LoadedAdapt
       `This server's base model is '${context.model.id}', not '${body.base_model_name}'.`,
     );
   }
-  if (!body.load_inplace && findAdapter(context.adapters, name) !== undefined) {
+  const taken = await findAdapter(context.adapters, principal, name);
+  if (!body.load_inplace && taken !== undefined) {
     throw invalid(
       "lora_name",
       `The lora adapter '${name}' has already been loaded. ` +

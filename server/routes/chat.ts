@@ -27,14 +27,15 @@ export function registerChat(app: App, context: ServerContext): void {
       json: chatCompletionSchema,
       text: ["text/event-stream"],
     },
-    errors: [404, 429, 503],
+    errors: [429],
+    scopes: ["infer"],
   }, (c, body) => answer(context, c, body));
 }
 
 async function answer(context: ServerContext, c: AppContext, body: ChatRequest) {
   c.get("notes").model = body.model;
   const usage = usageWanted(body);
-  const target = resolveTarget(context, body.model, body.adapter);
+  const target = await resolveTarget(context, c.get("principal"), body.model, body.adapter);
   const run = await startRun(context, c, target, () => planChat(context, body));
   const head = chatHead(run.plan.id, body.model, target);
   if (!body.stream) return await whole(context, c, head, run);

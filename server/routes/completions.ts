@@ -38,7 +38,8 @@ export function registerCompletions(app: App, context: ServerContext): void {
       json: completionSchema,
       text: ["text/event-stream"],
     },
-    errors: [404, 429, 503],
+    errors: [429],
+    scopes: ["infer"],
   }, (c, body) => answer(context, c, body));
 }
 
@@ -46,7 +47,7 @@ async function answer(context: ServerContext, c: AppContext, body: CompletionReq
   c.get("notes").model = body.model;
   const usage = usageWanted(body);
   refuseCombinations(body);
-  const target = resolveTarget(context, body.model, body.adapter);
+  const target = await resolveTarget(context, c.get("principal"), body.model, body.adapter);
   const run = await startRun(context, c, target, () => planCompletion(context, body));
   const head = {
     id: run.plan.id,

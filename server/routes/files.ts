@@ -3,7 +3,7 @@ import { z } from "@hono/zod-openapi";
 import { type App, type AppContext, get, list } from "../endpoint.ts";
 import { ApiError, invalid, shuttingDown, validationError } from "../errors.ts";
 import { fileBody } from "../jobs/bodies.ts";
-import type { FineTuning } from "../jobs/fine_tuning.ts";
+import type { FineTuning, TenantTuning } from "../jobs/fine_tuning.ts";
 import { isFinished } from "../jobs/ledger.ts";
 import type { Lifecycle } from "../lifecycle.ts";
 import {
@@ -30,7 +30,7 @@ export function registerFiles(app: App, tuning: FineTuning, lifecycle: Lifecycle
     summary: "Uploads a file for fine-tuning; jobs validate it.",
     form: uploadFormSchema,
     ok: { description: "The file.", json: fileSchema },
-    errors: [503],
+    scopes: ["train"],
   }, async (c) => {
     if (lifecycle.draining) throw shuttingDown();
     return c.json(fileBody(await upload(c, tuning)));
@@ -42,9 +42,10 @@ export function registerFiles(app: App, tuning: FineTuning, lifecycle: Lifecycle
     summary: "Lists files, newest first.",
     query: fileQuerySchema,
     ok: { description: "A page of files.", json: fileListSchema },
+    scopes: ["train"],
   }, async (c, { purpose, after, limit = MAX_LISTED, order = "desc" }) => {
     const { items, hasMore } = await pageIn(() =>
-      tuning.files.list({ purpose, after, limit, order })
+      dataOf(c, tuning).files.list({ purpose, after, limit, order })
     );
     return c.json({
       object: "list",
@@ -65,8 +66,8 @@ function registerOne(app: App, tuning: FineTuning): void {
     summary: "Describes one file.",
     params,
     ok: { description: "The file.", json: fileSchema },
-    errors: [404],
-  }, async (c) => c.json(fileBody(await find(c, tuning))));
+    scopes: ["train"],
+  }, async (c) => c.json(fileBody(await find(c, dataOf(c, tuning)))));
   get(app, {
     method: "get",
     path: "/v1/files/{file_id}/content",
@@ -74,8 +75,11 @@ function registerOne(app: App, tuning: FineTuning): void {
     summary: "The file's content.",
     params,
     ok: { description: "The content, as it is.", text: ["application/octet-stream"] },
-    errors: [404],
-  }, async (c) => await content(await find(c, tuning), tuning));
+    scopes: ["train"],
+  }, async (c) => {
+    const data = dataOf(c, tuning);
+    return await content(await find(c, data), data);
+  });
   get(app, {
     method: "delete",
     path: "/v1/files/{file_id}",
@@ -83,16 +87,24 @@ function registerOne(app: App, tuning: FineTuning): void {
     summary: "Deletes a file that no job under way needs.",
     params,
     ok: { description: "That it is deleted.", json: fileDeletedSchema },
-    errors: [404, 409],
+    errors: [409],
+    scopes: ["train"],
   }, async (c) => {
-    const { id } = await find(c, tuning);
-    await refuseInUse(id, tuning);
-    await tuning.files.remove(id);
+    const data = dataOf(c, tuning);
+    const { id } = await find(c, data);
+    await refuseInUse(id, data);
+    await data.files.remove(id);
     return c.json({ id, object: "file", deleted: true });
   });
 }
 
-async function upload(c: AppContext, { files, maxFileBytes }: FineTuning): Promise<FileRecord> {
+function dataOf(c: AppContext, tuning: FineTuning): TenantTuning {
+  return tuning.forTenant(c.get("principal").tenant);
+}
+
+async function upload(c: AppContext, tuning: FineTuning): Promise<FileRecord> {
+  const { maxFileBytes } = tuning;
+  const { files } = dataOf(c, tuning);
   const receive = (content: AsyncIterable<Uint8Array>) => files.stage(content);
   const { file, filename, fields } = await readUpload(c.req.raw, maxFileBytes, receive);
   await using staged = file;
@@ -102,20 +114,20 @@ async function upload(c: AppContext, { files, maxFileBytes }: FineTuning): Promi
   return await staged.commit({ filename: filename.slice(0, 255), purpose: result.data.purpose });
 }
 
-async function find(c: AppContext, { files }: FineTuning): Promise<FileRecord> {
+async function find(c: AppContext, { files }: TenantTuning): Promise<FileRecord> {
   const id = c.req.param("file_id") ?? "";
   const file = await files.find(id);
   if (file !== undefined) return file;
   throw new ApiError(404, `No such File object: ${id.slice(0, 80)}`, { param: "id" });
 }
 
-async function content({ id, bytes }: FileRecord, { files }: FineTuning): Promise<Response> {
+async function content({ id, bytes }: FileRecord, { files }: TenantTuning): Promise<Response> {
   return new Response(await files.open(id), {
     headers: { "content-type": "application/octet-stream", "content-length": String(bytes) },
   });
 }
 
-async function refuseInUse(id: string, { jobs }: FineTuning): Promise<void> {
+async function refuseInUse(id: string, { jobs }: TenantTuning): Promise<void> {
   const user = (await jobs.all()).find((job) =>
     !isFinished(job) && (job.trainingFile === id || job.validationFile === id)
   );

@@ -4,10 +4,11 @@ import type { ServerContext } from "../context.ts";
 import { type App, type AppContext, get, list, post } from "../endpoint.ts";
 import { ApiError, invalid, modelNotFound, shuttingDown } from "../errors.ts";
 import { checkpointBody, eventBody, jobBody, toHyperparameters } from "../jobs/bodies.ts";
-import type { FineTuning } from "../jobs/fine_tuning.ts";
+import type { FineTuning, TenantTuning } from "../jobs/fine_tuning.ts";
 import { JobStateError } from "../jobs/ledger.ts";
 import type { JobRunner } from "../jobs/runner.ts";
 import { findAdapter } from "../model_name.ts";
+import { type Principal, TENANT_HEADER } from "../principal.ts";
 import {
   checkpointListSchema,
   type CreateJobBody,
@@ -22,7 +23,6 @@ import {
 import { pageOf } from "../store/page.ts";
 import type { JobRecord } from "../store/store.ts";
 import { pageIn } from "./paging.ts";
-import { DEFAULT_TENANT } from "../../adapters/name.ts";
 
 const TAG = "fine-tuning";
 const JOBS = "/v1/fine_tuning/jobs";
@@ -37,10 +37,10 @@ export function registerFineTuning(app: App, context: ServerContext, tuning: Fin
     summary: "Creates a job: its files are validated, then it trains beside the others.",
     body: createJobSchema,
     ok: { description: "The job.", json: jobSchema },
-    errors: [404, 503],
+    scopes: ["train"],
   }, async (c, body) => {
     if (context.lifecycle.draining) throw shuttingDown();
-    return c.json(show(await create(body, context, tuning), tuning));
+    return c.json(show(await create(c.get("principal"), body, context, tuning), tuning));
   });
   list(app, {
     method: "get",
@@ -49,10 +49,11 @@ export function registerFineTuning(app: App, context: ServerContext, tuning: Fin
     summary: "Lists jobs, newest first.",
     query: jobQuerySchema,
     ok: { description: "A page of jobs.", json: jobListSchema },
+    scopes: ["train"],
   }, async (c, { after, limit = 20, metadata: asked }) => {
     const metadata = asked === "null" ? null : asked;
     const query = { after, limit, metadata, order: "desc" } as const;
-    const { items, hasMore } = await pageIn(() => tuning.jobs.list(query));
+    const { items, hasMore } = await pageIn(() => dataOf(c, tuning).jobs.list(query));
     const data = items.map((job) => show(job, tuning));
     return c.json({ object: "list", data, has_more: hasMore });
   });
@@ -68,7 +69,7 @@ function registerOne(app: App, tuning: FineTuning): void {
     summary: "Describes one job.",
     params,
     ok: { description: "The job.", json: jobSchema },
-    errors: [404],
+    scopes: ["train"],
   }, async (c) => c.json(show(await find(c, tuning), tuning)));
   list(app, {
     method: "get",
@@ -78,11 +79,11 @@ function registerOne(app: App, tuning: FineTuning): void {
     params,
     query: pageQuerySchema,
     ok: { description: "A page of events.", json: jobEventListSchema },
-    errors: [404],
+    scopes: ["train"],
   }, async (c, { after, limit = 20 }) => {
     const { id } = await find(c, tuning);
     const query = { after, limit, order: "desc" } as const;
-    const { items, hasMore } = await pageIn(() => tuning.jobs.events(id, query));
+    const { items, hasMore } = await pageIn(() => dataOf(c, tuning).jobs.events(id, query));
     return c.json({ object: "list", data: items.map(eventBody), has_more: hasMore });
   });
   list(app, {
@@ -93,10 +94,10 @@ function registerOne(app: App, tuning: FineTuning): void {
     params,
     query: pageQuerySchema,
     ok: { description: "A page of checkpoints.", json: checkpointListSchema },
-    errors: [404],
+    scopes: ["train"],
   }, async (c, { after, limit = 10 }) => {
     const job = await find(c, tuning);
-    const all = await tuning.jobs.checkpoints(job.id);
+    const all = await dataOf(c, tuning).jobs.checkpoints(job.id);
     // they come newest first already
     const query = { after, limit, order: "asc" } as const;
     const { items, hasMore } = await pageIn(() => Promise.try(() => pageOf(all, query)));
@@ -125,7 +126,8 @@ function registerActions(app: App, tuning: FineTuning): void {
       summary: ACTIONS[action],
       params,
       ok: { description: "The job.", json: jobSchema },
-      errors: [400, 404],
+      errors: [400],
+      scopes: ["train"],
     }, async (c) => {
       const { id } = await find(c, tuning);
       return c.json(show(await act(runnerOf(tuning), action, id), tuning));
@@ -146,20 +148,28 @@ async function act(
   }
 }
 
+function dataOf(c: AppContext, tuning: FineTuning): TenantTuning {
+  return tuning.forTenant(c.get("principal").tenant);
+}
+
 async function create(
+  principal: Principal,
   body: CreateJobBody,
   context: ServerContext,
   tuning: FineTuning,
 ): Promise<JobRecord> {
   const runner = runnerOf(tuning);
-  checkModel(body.model, context);
+  const { tenant } = principal;
+  checkTenant(body.tenant, tenant);
+  await checkModel(principal, body.model, context);
   const given = hyperparametersOf(body);
-  await checkFile("training_file", body.training_file, tuning);
-  if (body.validation_file) await checkFile("validation_file", body.validation_file, tuning);
+  const data = tuning.forTenant(tenant);
+  await checkFile("training_file", body.training_file, data);
+  if (body.validation_file) await checkFile("validation_file", body.validation_file, data);
   await checkRank(given, tuning);
   return await runner.create({
     model: body.model,
-    tenant: body.tenant ?? DEFAULT_TENANT,
+    tenant,
     suffix: body.suffix ?? null,
     seed: body.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
     trainingFile: body.training_file,
@@ -169,9 +179,25 @@ async function create(
   });
 }
 
-function checkModel(name: string, context: ServerContext): void {
+/** Files, job and model are one tenant's; the same answer whether the other one is there or not. */
+function checkTenant(asked: string | null | undefined, own: string): void {
+  if (!asked || asked === own) return;
+  throw invalid(
+    "tenant",
+    `This request acts for tenant '${own}', not for '${asked}': leave 'tenant' out, or (as an ` +
+      `administrator, or in open mode) send the header '${TENANT_HEADER}: ${asked}' with the ` +
+      `files, with this and with whatever asks for the job.`,
+  );
+}
+
+async function checkModel(
+  principal: Principal,
+  name: string,
+  context: ServerContext,
+): Promise<void> {
   if (name === context.model.id) return;
-  if (findAdapter(context.adapters, name) === undefined) throw modelNotFound(name);
+  const entry = await findAdapter(context.adapters, principal, name);
+  if (entry === undefined) throw modelNotFound(name);
   throw invalid(
     "model",
     `Only the base model can be fine-tuned: '${context.model.id}', not its adapter '${name}'.`,
@@ -191,7 +217,7 @@ function hyperparametersOf({ hyperparameters, method }: CreateJobBody):
   return hyperparameters ?? nested ?? undefined;
 }
 
-async function checkFile(param: string, id: string, { files }: FineTuning): Promise<void> {
+async function checkFile(param: string, id: string, { files }: TenantTuning): Promise<void> {
   const file = await files.find(id);
   if (file === undefined) {
     throw invalid(param, `Invalid '${param}': there is no file '${id}'.`, "file_not_found");
@@ -217,7 +243,8 @@ async function checkRank(
   }
 }
 
-async function find(c: AppContext, { jobs }: FineTuning): Promise<JobRecord> {
+async function find(c: AppContext, tuning: FineTuning): Promise<JobRecord> {
+  const { jobs } = dataOf(c, tuning);
   const id = c.req.param("fine_tuning_job_id") ?? "";
   const job = await jobs.find(id);
   if (job !== undefined) return job;

@@ -1,6 +1,6 @@
 /** `/health`, `/version` and `/metrics`: what machines ask, never touching the model. */
 import type { ServerContext } from "../context.ts";
-import { type App, get } from "../endpoint.ts";
+import { ANY_SCOPE, type App, get } from "../endpoint.ts";
 import { shuttingDown } from "../errors.ts";
 import { versionSchema } from "../schema/admin.ts";
 
@@ -23,6 +23,7 @@ export function registerHealth(app: App, context: ServerContext): void {
     tag: "server",
     summary: "The version of lembas.",
     ok: { description: "The version.", json: versionSchema },
+    scopes: ANY_SCOPE,
   }, (c) => c.json({ version: context.options.version }));
   get(app, {
     method: "get",

@@ -1,10 +1,11 @@
 /** `GET /v1/models` and `/v1/models/{model}`: the base and its adapters, as vLLM lists them. */
 import { z } from "@hono/zod-openapi";
 import type { AdapterEntry, ServerContext } from "../context.ts";
-import { type App, type AppContext, get } from "../endpoint.ts";
+import { ANY_SCOPE, type App, type AppContext, get } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../errors.ts";
 import type { FineTuning } from "../jobs/fine_tuning.ts";
 import { findAdapter } from "../model_name.ts";
+import { checkScope, sees } from "../principal.ts";
 import {
   type ModelBody,
   modelDeletedSchema,
@@ -17,10 +18,13 @@ export function registerModels(app: App, context: ServerContext): void {
     method: "get",
     path: "/v1/models",
     tag: "models",
-    summary: "Lists the base model and the adapters loaded.",
+    summary: "Lists the base model and the tenant's adapters.",
     ok: { description: "The models.", json: modelListSchema },
-  }, (c) => {
-    const adapters = context.adapters.list().map((entry) => adapterBody(context, entry));
+    scopes: ANY_SCOPE,
+  }, async (c) => {
+    const principal = c.get("principal");
+    const visible = (await context.adapters.list()).filter(({ tenant }) => sees(principal, tenant));
+    const adapters = visible.map((entry) => adapterBody(context, entry));
     return c.json({ object: "list", data: [baseBody(context), ...adapters] });
   });
   get(app, {
@@ -30,10 +34,11 @@ export function registerModels(app: App, context: ServerContext): void {
     summary: "Describes one model; an adapter's slash may be written plainly or as %2F.",
     params: z.object({ model: z.string() }),
     ok: { description: "The model.", json: modelSchema },
-    errors: [404],
+    scopes: ANY_SCOPE,
   }, (c) => one(context, c, c.req.param("model") ?? ""));
   if (context.tuning !== undefined) registerDelete(app, context, context.tuning);
   app.get("/v1/models/:tenant/:name", (c) => {
+    checkScope(c.get("principal"), ANY_SCOPE);
     return one(context, c, `${c.req.param("tenant")}/${c.req.param("name")}`);
   });
 }
@@ -46,19 +51,20 @@ function registerDelete(app: App, context: ServerContext, { tuned }: FineTuning)
     summary: "Deletes a tuned model (`ft:…`); requests that already run end with it.",
     params: z.object({ model: z.string() }),
     ok: { description: "That it is deleted.", json: modelDeletedSchema },
-    errors: [400, 404],
+    errors: [400],
+    scopes: ["train"],
   }, async (c) => {
     const name = c.req.param("model") ?? "";
+    const entry = await findAdapter(context.adapters, c.get("principal"), name);
+    if (entry === undefined && name !== context.model.id) throw modelNotFound(name);
     if (await tuned.remove(name)) return c.json({ id: name, object: "model", deleted: true });
-    const known = name === context.model.id || findAdapter(context.adapters, name) !== undefined;
-    if (!known) throw modelNotFound(name);
     throw invalid("model", `Only tuned models can be deleted, and '${name}' is none.`);
   });
 }
 
-function one(context: ServerContext, c: AppContext, name: string): Response {
+async function one(context: ServerContext, c: AppContext, name: string): Promise<Response> {
   if (name === context.model.id) return c.json(baseBody(context));
-  const entry = findAdapter(context.adapters, name);
+  const entry = await findAdapter(context.adapters, c.get("principal"), name);
   if (entry === undefined) throw modelNotFound(name);
   return c.json(adapterBody(context, entry));
 }

@@ -4,6 +4,7 @@ import { type App, post } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../errors.ts";
 import { findAdapter } from "../model_name.ts";
 import { checkTokenIds, encodeChat } from "../prompt.ts";
+import type { Principal } from "../principal.ts";
 import {
   detokenizeRequestSchema,
   detokenizeResponseSchema,
@@ -21,9 +22,9 @@ export function registerTokenize(app: App, context: ServerContext): void {
     summary: "Text or a conversation as token ids.",
     body: tokenizeRequestSchema,
     ok: { description: "The ids.", json: tokenizeResponseSchema },
-    errors: [404],
-  }, (c, body) => {
-    checkModel(context, body.model);
+    scopes: ["infer"],
+  }, async (c, body) => {
+    await checkModel(context, c.get("principal"), body.model);
     const tokens = encode(context, body);
     return c.json({
       count: tokens.length,
@@ -39,9 +40,9 @@ export function registerTokenize(app: App, context: ServerContext): void {
     summary: "Token ids as text.",
     body: detokenizeRequestSchema,
     ok: { description: "The text.", json: detokenizeResponseSchema },
-    errors: [404],
-  }, (c, body) => {
-    checkModel(context, body.model);
+    scopes: ["infer"],
+  }, async (c, body) => {
+    await checkModel(context, c.get("principal"), body.model);
     checkTokenIds("tokens", body.tokens, model.vocabSize);
     return c.json({ prompt: model.tokenizer.decode(body.tokens, { skipSpecialTokens: false }) });
   });
@@ -58,7 +59,12 @@ function encode({ model }: ServerContext, body: TokenizeRequest): number[] {
   });
 }
 
-function checkModel(context: ServerContext, name: string | null | undefined): void {
+async function checkModel(
+  context: ServerContext,
+  principal: Principal,
+  name: string | null | undefined,
+): Promise<void> {
   if (name === undefined || name === null || name === context.model.id) return;
-  if (findAdapter(context.adapters, name) === undefined) throw modelNotFound(name);
+  const entry = await findAdapter(context.adapters, principal, name);
+  if (entry === undefined) throw modelNotFound(name);
 }

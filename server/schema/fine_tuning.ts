@@ -71,7 +71,9 @@ export const createJobSchema = z.strictObject({
   seed: z.int().min(0).max(2 ** 32 - 1).nullish(),
   metadata: metadataSchema.nullish(),
   integrations: harmless("integrations", [[]]),
-  tenant: namePart.nullish().openapi({ description: "Whose model it will be (lembas)." }),
+  tenant: namePart.nullish().openapi({
+    description: "If given, the tenant that the request acts for (lembas).",
+  }),
 }).openapi("CreateFineTuningJobRequest");
 export type CreateJobBody = Readonly<z.output<typeof createJobSchema>>;
 

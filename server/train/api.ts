@@ -4,10 +4,14 @@
  * owns requests, retries of what only asks, and the words of a failure; it decides nothing.
  */
 
+import { TENANT_HEADER } from "../principal.ts";
+
 export interface ApiOptions {
   /** Without `/v1`. */
   readonly url: string;
   readonly apiKey: string | undefined;
+  /** Whose files, job and model it is about. */
+  readonly tenant: string;
   /** Resolves after so many milliseconds, or when `signal` fires. */
   readonly wait: (milliseconds: number, signal: AbortSignal) => Promise<void>;
   /** Ends all requests. */
@@ -112,8 +116,9 @@ export class TrainingApi {
   }
 
   async #request(path: string, post?: RequestInit): Promise<Response> {
-    const { url, apiKey, signal } = this.#options;
+    const { url, apiKey, tenant, signal } = this.#options;
     const headers = new Headers(post?.headers);
+    headers.set(TENANT_HEADER, tenant);
     if (apiKey !== undefined) headers.set("authorization", `Bearer ${apiKey}`);
     const method = post === undefined ? "GET" : "POST";
     let response: Response;

@@ -6,6 +6,7 @@ import type { Core } from "../../adapters/core.ts";
 import type { FactorSet } from "../../adapters/factors.ts";
 import { readCore, readFactors } from "../../adapters/format.ts";
 import { writeAtomically } from "../../src/checkpoint/cache.ts";
+import { TENANT_HEADER } from "../principal.ts";
 import { type RemoteEvent, type RemoteJob, TrainingApi } from "./api.ts";
 import type { TrainEnvironment } from "./command.ts";
 import { curveSvg, type Point } from "./curve.ts";
@@ -33,7 +34,7 @@ export async function trainOnServer(
   const display = new TrainDisplay({ screen, runs: 1, now });
   using interrupts = new Interrupts(() => {});
   const { signal } = interrupts;
-  const api = new TrainingApi({ ...server, wait, signal });
+  const api = new TrainingApi({ ...server, tenant: flags.tenant, wait, signal });
   let job: RemoteJob | undefined;
   try {
     job = await api.create(await jobBody(flags, api));
@@ -44,7 +45,7 @@ export async function trainOnServer(
   } catch (error) {
     display.close();
     if (interrupts.exitCode === undefined || error !== signal.reason) throw error;
-    screen.write(`${leavingText(job, server)}\n`);
+    screen.write(`${leavingText(job, server, flags.tenant)}\n`);
     return interrupts.exitCode;
   }
 }
@@ -246,9 +247,13 @@ function firstQuestion(text: string): Question {
   };
 }
 
-function leavingText(job: RemoteJob | undefined, { url, apiKey }: Server): string {
+function leavingText(
+  job: RemoteJob | undefined,
+  { url, apiKey }: Server,
+  tenant: string,
+): string {
   if (job === undefined) return "interrupted before the job was created";
   const key = apiKey === undefined ? "" : ` -H "authorization: Bearer $LEMBAS_API_KEY"`;
   return `job ${job.id} goes on without this command; to cancel it: ` +
-    `curl -X POST ${url}/v1/fine_tuning/jobs/${job.id}/cancel${key}`;
+    `curl -X POST ${url}/v1/fine_tuning/jobs/${job.id}/cancel -H '${TENANT_HEADER}: ${tenant}'${key}`;
 }

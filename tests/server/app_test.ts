@@ -384,10 +384,11 @@ Deno.test("models are the base and its adapters, by name with a plain or an esca
   assertEquals((await errorOf(await app.request("/v1/models/no"))).code, "model_not_found");
 });
 
-Deno.test("an adapter's request carries its ref and tenant; an ambiguous name is refused", async () => {
+Deno.test("an adapter's request carries its ref and its sender's tenant; an ambiguous name is refused", async () => {
   const context = fakeContext();
   const entry = context.adapters.add("ada/haiku");
-  const response = await post(context, "/v1/chat/completions", { ...HELLO, model: "ada/haiku" });
+  const ask = { ...HELLO, model: "ada/haiku" };
+  const response = await post(context, "/v1/chat/completions", ask, { "lembas-tenant": "ada" });
   const body = chatCompletionSchema.parse(await response.json());
   assertEquals(body.model, "ada/haiku");
   assertStringIncludes(body.system_fingerprint, entry.ref.digest.slice(0, 10));

@@ -13,6 +13,7 @@ import {
 import OpenAI from "openai";
 import { readCore } from "../../adapters/format.ts";
 import {
+  actingFor,
   ROWS,
   rowsOf,
   startServer,
@@ -413,14 +414,15 @@ Deno.test("a paused job goes on where it was, and ends as if it had not been pau
 
 Deno.test("a tenant's models are its own; a name again is the next version; deleting takes it away", () =>
   withServer(async ({ client, loaded, url }) => {
-    const training_file = await upload(client);
+    const acme = actingFor(client, "acme");
+    const training_file = await upload(acme);
     const body = { model: "tiny", training_file, suffix: "shelf", hyperparameters: FAST };
-    const create = async (more: object) => {
-      const { id } = await client.fineTuning.jobs.create({ ...body, ...more });
-      return (await until(client, id, "succeeded")).fine_tuned_model ?? "";
+    const create = async (seed: number) => {
+      const { id } = await acme.fineTuning.jobs.create({ ...body, seed, ...{ tenant: "acme" } });
+      return (await until(acme, id, "succeeded")).fine_tuned_model ?? "";
     };
-    const first = await create({ tenant: "acme", seed: 1 });
-    const second = await create({ tenant: "acme", seed: 2 });
+    const first = await create(1);
+    const second = await create(2);
     assertMatch(first, /^ft:tiny:acme:shelf:\w{8}$/);
     const roots = await Array.fromAsync(client.models.list(), ({ id }) => id);
     assertEquals(roots, ["tiny", "acme/shelf@1", "acme/shelf@2", first, second]);
@@ -473,18 +475,17 @@ Deno.test("metrics count tokens and jobs by status", () =>
 Deno.test("published models outlive the server; a damaged one is named, the others serve", async () => {
   const data = await Deno.makeTempDir();
   const first = await startServer({ data });
-  const training_file = await upload(first.client);
   const models: string[] = [];
   for (const [seed, tenant] of [[1, "acme"], [2, "globex"], [3, "acme"]] as const) {
-    const { id } = await first.client.fineTuning.jobs.create({
+    const client = actingFor(first.client, tenant);
+    const { id } = await client.fineTuning.jobs.create({
       model: "tiny",
-      training_file,
+      training_file: await upload(client),
       suffix: "shelf",
       seed,
       hyperparameters: FAST,
-      ...{ tenant },
     });
-    models.push((await until(first.client, id, "succeeded")).fine_tuned_model ?? "");
+    models.push((await until(client, id, "succeeded")).fine_tuned_model ?? "");
   }
   const [one = "", two = "", three = ""] = models;
   const text = await say(first.client, three);

@@ -162,6 +162,11 @@ export async function withServer(
   }
 }
 
+/** A client that acts for a tenant, where the server lets it. */
+export function actingFor(client: OpenAI, tenant: string): OpenAI {
+  return client.withOptions({ defaultHeaders: { "lembas-tenant": tenant } });
+}
+
 /** Uploads rows; returns the file's id. */
 export async function upload(client: OpenAI, rows = ROWS, name = "rows.jsonl"): Promise<string> {
   const file = new File([rows], name);

@@ -171,12 +171,13 @@ Deno.test("Ctrl-C leaves a server's job running and says how to cancel it", asyn
       text += piece;
     }
     assertEquals((await process.status).code, 130, text);
-    const [, cancel = ""] = /to cancel it: (curl -X POST \S+\/cancel)\n/.exec(text) ?? [];
+    const [, cancel = ""] = /to cancel it: (curl -X POST \S+\/cancel .*)\n/.exec(text) ?? [];
     const id = /ftjob-\w+/.exec(cancel)?.[0];
-    const job = await fetch(`${at.url}/v1/fine_tuning/jobs/${id}`).then((r) => r.json());
+    const ask = { headers: { "lembas-tenant": "acme" } };
+    const job = await fetch(`${at.url}/v1/fine_tuning/jobs/${id}`, ask).then((r) => r.json());
     assertEquals(job.status, "running");
     await new Deno.Command("sh", { args: ["-c", cancel], stdout: "null", stderr: "null" }).output();
-    const after = await fetch(`${at.url}/v1/fine_tuning/jobs/${id}`).then((r) => r.json());
+    const after = await fetch(`${at.url}/v1/fine_tuning/jobs/${id}`, ask).then((r) => r.json());
     assertEquals(after.status, "cancelled");
   });
 });
