@@ -210,6 +210,7 @@ export class Delivery implements RunnerDelegate {
     const now = performance.now();
     const { lastTokenAt, arrivedAt, cachedTokens = 0 } = sequence;
     if (lastTokenAt === undefined) {
+      sequence.firstTokenAt = now;
       this.#listener.firstToken?.((now - arrivedAt) / 1000);
       this.#live.get(sequence)?.stream.cached(cachedTokens);
       if (sequence.index === 0) this.#counters.cachedTokens += cachedTokens;
@@ -220,11 +221,12 @@ export class Delivery implements RunnerDelegate {
 
   #observeEnd(sequence: Sequence, reason: FinishReason): void {
     const now = performance.now();
-    const { request, arrivedAt, admittedAt } = sequence;
+    const { request, arrivedAt, admittedAt, firstTokenAt } = sequence;
     this.#counters.finished[reason]++;
     this.rate.record(now);
     this.#listener.finished?.({
       requestId: request.id,
+      index: sequence.index,
       tenant: request.tenant,
       adapter: request.adapter?.name,
       reason,
@@ -233,6 +235,7 @@ export class Delivery implements RunnerDelegate {
       generationTokens: sequence.outputs,
       endToEnd: (now - arrivedAt) / 1000,
       queued: admittedAt === undefined ? undefined : (admittedAt - arrivedAt) / 1000,
+      firstToken: firstTokenAt === undefined ? undefined : (firstTokenAt - arrivedAt) / 1000,
     });
   }
 

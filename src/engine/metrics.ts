@@ -7,6 +7,8 @@ import type { FinishReason } from "./request.ts";
 /** One finished generation sample. Times in seconds. */
 export interface FinishedObservation {
   readonly requestId: string;
+  /** Which of the request's samples, from 0. */
+  readonly index: number;
   readonly tenant: string;
   /** The adapter's name, undefined for the base. */
   readonly adapter: string | undefined;
@@ -18,6 +20,8 @@ export interface FinishedObservation {
   readonly endToEnd: number;
   /** Arrival to the first admission into a batch; undefined where it never came to that. */
   readonly queued: number | undefined;
+  /** Arrival to the first token; undefined where none came. */
+  readonly firstToken: number | undefined;
 }
 
 /** One run of the model. */

@@ -78,6 +78,7 @@ export class Sequence {
   /** Asked to leave; it does at the next boundary between runs. */
   cancelled = false;
   admittedAt: number | undefined;
+  firstTokenAt: number | undefined;
   lastTokenAt: number | undefined;
   /** Found with its last token. */
   ending: Ending | undefined;

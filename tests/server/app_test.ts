@@ -561,6 +561,7 @@ Deno.test("metrics have vLLM's names and read the engine", async () => {
   context.metrics.listener.firstToken?.(0.03);
   context.metrics.listener.finished?.({
     requestId: "r",
+    index: 0,
     tenant: "t",
     adapter: undefined,
     reason: "stop",
@@ -569,6 +570,7 @@ Deno.test("metrics have vLLM's names and read the engine", async () => {
     generationTokens: 4,
     endToEnd: 1,
     queued: 0.5,
+    firstToken: 0.7,
   });
   const response = await createApp(context).request("/metrics");
   assertStringIncludes(response.headers.get("content-type") ?? "", "text/plain");
