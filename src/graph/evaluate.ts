@@ -82,16 +82,17 @@ const RULES: Rules<OpName> = {
     });
     return concatColumns(parts);
   },
-  lotr({ x, y, a, cores, b, offsets, grid }, at) {
-    const [batch, time] = at(grid).data;
+  lotr({ x, y, a, cores, b, offsets, grid, places }, at) {
+    const time = at(grid).data[1];
     const input = at(x);
     const out = zeros(at(y).shape);
     out.data.set(at(y).data);
     const rank = columnsOf(at(a));
     const u = multiply(input, at(a));
     b.forEach((factor, m) => {
-      for (let token = 0; token < batch * time; token++) {
-        const v = coreProduct(u, at(cores), { token, row: Math.floor(token / time), m, rank });
+      for (let token = 0; token < input.shape[0]; token++) {
+        const cell = places === undefined ? token : at(places).data[token];
+        const v = coreProduct(u, at(cores), { token, row: Math.floor(cell / time), m, rank });
         addProduct(out, token, offsets[m], v, at(factor));
       }
     });
@@ -128,6 +129,9 @@ const RULES: Rules<OpName> = {
     return concatColumns(parts.map(at));
   },
   rows({ x, index }, at) {
+    return takeRows(at(x), at(index));
+  },
+  regroup({ x, index }, at) {
     return takeRows(at(x), at(index));
   },
   channelMax({ x }, at) {

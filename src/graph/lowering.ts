@@ -94,16 +94,21 @@ const RULES: { readonly [K in OpName]: Rule<K> } = {
   linear(context, args, out) {
     emitLinear(context, args, out);
   },
-  lotr(context, { x, y, a, cores, b, offsets, grid }, out) {
+  lotr(context, { x, y, a, cores, b, offsets, grid, cells, places }, out) {
     const { writer } = context;
     const rank = Number(a.shape[1]);
     const joined = context.int64(`shape.joined.${b.length * rank}`, [-1, b.length * rank]);
+    const moved = (from: string, index: Value | undefined) =>
+      index === undefined
+        ? from
+        : writer.node("Gather", [from, context.name(index)], `${from}.moved`);
     writer.node("MatMul", [context.name(x), context.parameter(a)], `${out}.u`);
-    writer.node("Reshape", [`${out}.u`, gridShape(context, grid, rank)], `${out}.u3`);
+    const rows = moved(`${out}.u`, cells);
+    writer.node("Reshape", [rows, gridShape(context, grid, rank)], `${out}.u3`);
     writer.node("MatMul", [`${out}.u3`, context.name(cores)], `${out}.v3`);
     writer.node("Reshape", [`${out}.v3`, joined], `${out}.v`);
     const factor = blockDiagonal(context, b, offsets, Number(y.shape[1]));
-    writer.node("Gemm", [`${out}.v`, factor, context.name(y)], out);
+    writer.node("Gemm", [moved(`${out}.v`, places), factor, context.name(y)], out);
   },
   add(context, { a, b }, out) {
     context.writer.node("Add", [context.name(a), context.name(b)], out);
@@ -129,6 +134,9 @@ const RULES: { readonly [K in OpName]: Rule<K> } = {
     context.writer.node("Concat", inputs, out, { attributes: { axis: 1 } });
   },
   rows(context, { x, index }, out) {
+    context.writer.node("Gather", [context.name(x), context.name(index)], out);
+  },
+  regroup(context, { x, index }, out) {
     context.writer.node("Gather", [context.name(x), context.name(index)], out);
   },
   channelMax(context, { x }, out) {

@@ -39,6 +39,18 @@ export interface SharedContext {
 }
 
 /**
+ * Where tokens lie on a grid of rows that are shorter than its width: token t in cell places[t], and in
+ * cell c the token cells[c]. Cells without one name a token that is padding itself: it lies in such a
+ * cell, no other token sees it and no loss comes from it.
+ */
+export interface Layout {
+  /** [N · time] int32. */
+  readonly cells: Value;
+  /** [T] int32. */
+  readonly places: Value;
+}
+
+/**
  * Arguments of each operation. Shapes: T tokens, N batch, S cache capacity, H heads, D head size.
  * Names that end in `Grad` are pullbacks: `dy` is the gradient of a scalar by the operation's output.
  */
@@ -68,9 +80,9 @@ export interface Ops {
    * LoTR's branch (arXiv 2402.01376): for module m of this site,
    * `out[:, offset_m …] = y[:, offset_m …] + ((x · A) · G_m) · B_m`, with G of the row of the batch
    * that the token belongs to: x [T, d_in], y [T, d_out], a [d_in, r], cores [N, r, m·r] (G_m side
-   * by side, scale folded in), each b [r, d_m].
+   * by side, scale folded in), each b [r, d_m]. Without a layout token t lies in cell t.
    */
-  readonly lotr: {
+  readonly lotr: Partial<Layout> & {
     readonly x: Value;
     readonly y: Value;
     readonly a: Value;
@@ -111,6 +123,12 @@ export interface Ops {
   readonly concat: { readonly parts: readonly Value[] };
   /** `out[i] = x[index[i]]`: x [T, d], index [R] int32 → [R, d]. */
   readonly rows: { readonly x: Value; readonly index: Value };
+  /**
+   * The same where `inverse` is the way back, so that the pullback is one too: x [T, d], index [R] and
+   * inverse [T] int32 → [R, d]. Where they are not each other's inverse (`Layout`'s padding), the
+   * gradient must be 0.
+   */
+  readonly regroup: { readonly x: Value; readonly index: Value; readonly inverse: Value };
   /** The largest |x| of each feature over all tokens, for calibration: x [T, d] → [d]. */
   readonly channelMax: { readonly x: Value };
   /**

@@ -45,17 +45,23 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
     });
   },
 
-  lotr({ x, y, a, cores, b, offsets, grid }, { graph, out, dy, wants, give }) {
+  lotr({ x, y, a, cores, b, offsets, grid, cells, places }, { graph, out, dy, wants, give }) {
     const name = `d.${out.name}`;
     if (wants(y)) give(y, dy);
     if (![x, a, cores, ...b].some(wants)) return;
-    const dv = graph.add("lotrGrad", { dy, b, offsets }, `${name}.v`);
-    const u = graph.add("project", { x, w: a }, `${name}.u`);
+    const regrouped = (x: Value, index: Value | undefined, inverse: Value | undefined) =>
+      index === undefined || inverse === undefined
+        ? x
+        : graph.add("regroup", { x, index, inverse }, `${x.name}.moved`);
+    const toCells = (value: Value) => regrouped(value, cells, places);
+    const toTokens = (value: Value) => regrouped(value, places, cells);
+    const dv = toCells(graph.add("lotrGrad", { dy, b, offsets }, `${name}.v`));
+    const u = toCells(graph.add("project", { x, w: a }, `${name}.u`));
     if (wants(cores)) {
       give(cores, graph.add("coreGrad", { u, dv, cores, grid }, `${name}.cores`));
     }
     if (b.some(wants)) {
-      const v = graph.add("coreProduct", { u, cores, grid }, `${name}.v.again`);
+      const v = toTokens(graph.add("coreProduct", { u, cores, grid }, `${name}.v.again`));
       const rank = Number(a.shape[1]);
       b.forEach((factor, m) => {
         if (!wants(factor)) return;
@@ -66,7 +72,7 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
       });
     }
     if (!wants(x) && !wants(a)) return;
-    const du = graph.add("coreProductGrad", { dv, cores, grid }, `${name}.du`);
+    const du = toTokens(graph.add("coreProductGrad", { dv, cores, grid }, `${name}.du`));
     if (wants(a)) give(a, graph.add("outer", { a: x, b: du }, `${name}.a`));
     if (wants(x)) give(x, graph.add("projectGrad", { dy: du, w: a }, `${name}.x`));
   },
@@ -106,6 +112,11 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
       if (wants(part)) give(part, sliced(graph, dy, { start, size }, `d.${out.name}.part${i}`));
       start += size;
     });
+  },
+
+  regroup({ x, index, inverse }, { graph, out, dy, wants, give }) {
+    if (!wants(x)) return;
+    give(x, graph.add("regroup", { x: dy, index: inverse, inverse: index }, `d.${out.name}.x`));
   },
 
   rows({ x, index }, { graph, out, dy, wants, give }) {

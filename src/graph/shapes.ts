@@ -96,6 +96,12 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
     expect("rows", index.dtype === "int32", "index int32", index);
     return float([index.shape[0], matrix("rows", x)]);
   },
+  regroup({ x, index, inverse }) {
+    for (const rows of [index, inverse]) {
+      expect("regroup", rows.dtype === "int32", "rows int32", rows);
+    }
+    return float([index.shape[0], matrix("regroup", x)]);
+  },
   channelMax({ x }) {
     return float([matrix("channelMax", x)]);
   },

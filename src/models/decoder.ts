@@ -6,7 +6,7 @@
  */
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { type Graph, GraphBuilder, type Value } from "../graph/graph.ts";
-import type { AttentionForm } from "../graph/ops.ts";
+import type { AttentionForm, Layout } from "../graph/ops.ts";
 import { type LinearHook, type ModuleName, SITE_OF, type SiteName, SITES } from "./hook.ts";
 import { names } from "./parameters.ts";
 
@@ -24,6 +24,9 @@ export const inputs = {
   /** Of training: prefixes that rows share (`SharedContext` in `graph/ops.ts`). */
   context: "context",
   offsets: "offsets",
+  /** Where tokens lie on the grid (`Layout` in `graph/ops.ts`). */
+  cells: "cells",
+  places: "places",
   /** What each of `rows` should predict, and how much it counts. */
   targets: "targets",
   seeds: "seeds",
@@ -72,9 +75,10 @@ export interface TrainingDecoder {
 }
 
 /**
- * The decoder over whole rows without caches, with its loss: ids [tokens] (batch × time, flattened,
- * padded on the right), grid [2], context [batch, C] and offsets [batch] of shared prefixes, rows [R] = the tokens that carry loss, targets and seeds [R]. With
- * `factors` "inputs", A and B are inputs of the graph, one each layer, as in `names`.
+ * The decoder over whole rows without caches, with its loss: ids [tokens], grid [2] and where tokens
+ * lie on it (cells [batch × time], places [tokens]), context [batch, C] and offsets [batch] of shared
+ * prefixes, rows [R] = the tokens that carry loss, targets and seeds [R]. With `factors` "inputs", A
+ * and B are inputs of the graph, one each layer, as in `names`.
  */
 export function buildTraining(
   config: DecoderConfig,
@@ -132,6 +136,7 @@ class DecoderBuilder {
   #attend: Attend;
   #factors: Factors = "parameters";
   #training = false;
+  #layout: Partial<Layout> = {};
   /** What each site of each layer reads, by `LAYER.SITE`, and the head, by `head`. */
   readonly #sites = new Map<string, Value>();
 
@@ -168,9 +173,15 @@ class DecoderBuilder {
     const { grid, window } = form;
     const mask = graph.add("attentionMask", { context, offsets, grid, window }, "mask");
     const positions = graph.add("positions", { offsets, grid }, "positions");
-    this.#attend = (layer, qkv) => {
+    const cells = graph.input(inputs.cells, "int32", ["cells"]);
+    const places = graph.input(inputs.places, "int32", ["tokens"]);
+    this.#layout = { cells, places };
+    this.#attend = (layer, packed) => {
+      const there = { x: packed, index: cells, inverse: places };
+      const qkv = graph.add("regroup", there, `${layer}.qkv.cells`);
       const args = { qkv, context, offsets, mask, positions, ...form };
-      return graph.add("causalAttention", args, `${layer}.attn_out`);
+      const x = graph.add("causalAttention", args, `${layer}.attn_out.cells`);
+      return graph.add("regroup", { x, index: places, inverse: cells }, `${layer}.attn_out`);
     };
     const logits = this.#logits();
     const targets = graph.input(inputs.targets, "int32", ["rows"]);
@@ -351,6 +362,7 @@ class DecoderBuilder {
       ),
       offsets,
       grid: this.#grid,
+      ...this.#layout,
     };
     return this.#graph.add("lotr", args, `${layer}.${site}.adapted`);
   }

@@ -5,7 +5,7 @@
  */
 import type { Work } from "./job.ts";
 import type { WaitingRow } from "./job_run.ts";
-import { microBatches } from "./micro_batches.ts";
+import { gridCost, microBatches } from "./micro_batches.ts";
 
 /** A job as the policy sees it. */
 export interface Candidate {
@@ -37,7 +37,7 @@ const MOST_OFFERED = 512;
  * Chooses from jobs in the order given, ties in `served` going to the first; undefined where no row
  * waits. A job alone gets the same micro-batches every time.
  *
- * @param maxTokens of the grid, shared rows and padding included; a longer row is alone
+ * @param maxTokens most that a micro-batch may cost (`gridCost`); a longer row is alone
  */
 export function chooseTurn<C extends Candidate>(
   candidates: readonly C[],
@@ -51,13 +51,13 @@ export function chooseTurn<C extends Candidate>(
   if (kind === "none") throw new Error("internal: rows wait for no work");
   const first = leading(leader, maxTokens);
   const time = longestOf(first);
-  let left = Math.floor(maxTokens / time) - gridRows(first, time);
+  let left = maxTokens - costOf(first, time);
   const picks = [first];
   for (const candidate of others.filter((other) => other.kind === kind)) {
     const pick = { candidate, rows: fitting(candidate, time, left) };
     if (pick.rows.length === 0) continue;
     picks.push(pick);
-    left -= gridRows(pick, time);
+    left -= costOf(pick, time);
   }
   return { kind, picks };
 }
@@ -68,23 +68,33 @@ function leading<C extends Candidate>(candidate: C, maxTokens: number): Pick<C> 
   const lengths = offered.map(({ example }) => example.tokens.length - candidate.shared);
   const budget = Math.max(1, maxTokens - candidate.shared);
   const [batch = []] = microBatches(lengths, { budget });
-  const pick = { candidate, rows: batch.map((i) => offered[i]) };
+  const rows = batch.map((i) => offered[i]);
   // What is shared takes whole rows of the grid.
-  const time = longestOf(pick);
-  const over = gridRows(pick, time) - Math.max(1, Math.floor(maxTokens / time));
-  return over <= 0
-    ? pick
-    : { candidate, rows: pick.rows.slice(0, Math.max(1, batch.length - over)) };
+  while (rows.length > 1) {
+    const pick = { candidate, rows };
+    if (costOf(pick, longestOf(pick)) <= maxTokens) break;
+    rows.pop();
+  }
+  return { candidate, rows };
 }
 
-/** Rows that fit a grid of `time` columns with `left` rows free: as many as go, longest first. */
+/** Rows that fit a grid of `time` columns at a cost of `left`: as many as go, longest first. */
 function fitting(candidate: Candidate, time: number, left: number): readonly WaitingRow[] {
   const { waiting, shared } = candidate;
-  const short = waiting.filter(({ example }) => example.tokens.length - shared <= time);
-  const rows = short.slice(0, Math.max(0, left - Math.ceil(shared / time)));
-  if (rows.length > 1 || left < 1) return rows;
+  let free = left - gridCost(shared, cellsOf(shared, time));
+  const rows: WaitingRow[] = [];
+  for (const row of waiting) {
+    const own = row.example.tokens.length - shared;
+    if (own > time) continue;
+    free -= gridCost(own, time);
+    if (free < 0) break;
+    rows.push(row);
+  }
+  if (rows.length > 1) return rows;
   // One row alone has nobody to share with.
-  return waiting.filter(({ example }) => example.tokens.length <= time).slice(0, 1);
+  const fits = ({ example: { tokens: { length } } }: WaitingRow) =>
+    length <= time && gridCost(length, time) <= left;
+  return waiting.filter(fits).slice(0, 1);
 }
 
 /** Columns of the grid that these rows need. */
@@ -92,9 +102,16 @@ function longestOf({ candidate, rows }: Pick<Candidate>): number {
   return rows[0].example.tokens.length - sharedBy(candidate, rows.length);
 }
 
-/** Rows of the grid: those that hold what is shared come on top. */
-function gridRows({ candidate, rows }: Pick<Candidate>, time: number): number {
-  return rows.length + Math.ceil(sharedBy(candidate, rows.length) / time);
+/** What these rows cost on a grid of `time` columns, what they share included. */
+function costOf({ candidate, rows }: Pick<Candidate>, time: number): number {
+  const shared = sharedBy(candidate, rows.length);
+  const tokens = rows.reduce((sum, { example }) => sum + example.tokens.length - shared, shared);
+  return gridCost(tokens, rows.length * time + cellsOf(shared, time));
+}
+
+/** Cells of the rows that hold what is shared. */
+function cellsOf(shared: number, time: number): number {
+  return Math.ceil(shared / time) * time;
 }
 
 function sharedBy({ shared }: Candidate, rows: number): number {

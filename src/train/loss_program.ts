@@ -63,6 +63,8 @@ export class LossProgram {
     write(values.ids, packed.ids);
     write(values.context, packed.context);
     write(values.offsets, packed.offsets);
+    write(values.cells, packed.cells);
+    write(values.places, packed.places);
     write(values.rows, packed.positions);
     write(values.targets, packed.targets);
     this.data(values.seeds, sizes).set(packed.weights);
@@ -105,6 +107,8 @@ interface LossValues {
   readonly grid: Value;
   readonly context: Value;
   readonly offsets: Value;
+  readonly cells: Value;
+  readonly places: Value;
   readonly rows: Value;
   readonly targets: Value;
   readonly seeds: Value;
@@ -154,6 +158,8 @@ function lossValues({ graph, seeds, nll, hits }: TrainingDecoder): LossValues {
     grid: find(inputs.grid),
     context: find(inputs.context),
     offsets: find(inputs.offsets),
+    cells: find(inputs.cells),
+    places: find(inputs.places),
     rows: find(inputs.rows),
     targets: find(inputs.targets),
     seeds,

@@ -1,10 +1,11 @@
 /**
  * Which rows share a forward and backward pass: rows of like length together, within a budget of
- * tokens, padding counted. Pure arithmetic on lengths; it knows neither tokens nor tenants.
+ * tokens, padding counted by what it costs. Pure arithmetic on lengths; it knows neither tokens nor
+ * tenants.
  */
 
 export interface MicroBatchOptions {
-  /** Most tokens of a micro-batch, as rows × longest row. A longer row is alone in its own. */
+  /** Most that a micro-batch may cost (`gridCost`), in tokens. A longer row is alone in its own. */
   readonly budget: number;
   /** What starting one more micro-batch costs, in tokens; default 64. */
   readonly overhead?: number;
@@ -21,10 +22,17 @@ export interface Padding {
 }
 
 const DEFAULT_OVERHEAD = 64;
+/** What a cell without a token costs, in tokens: only attention computes it. */
+const PADDING_COST = 0.25;
+
+/** What a grid of so many cells costs that holds so many tokens, in tokens. */
+export function gridCost(tokens: number, cells: number): number {
+  return tokens + PADDING_COST * (cells - tokens);
+}
 
 /**
  * Partitions rows into micro-batches: of all ways to cut the rows, sorted by length, into runs
- * within the budget, the one of least Σ (rows × longest + overhead). Deterministic: rows of equal
+ * within the budget, the one of least Σ (cost + overhead). Deterministic: rows of equal
  * length keep their order.
  *
  * @param lengths tokens of each row
@@ -85,10 +93,13 @@ function cheapestEnds(lengths: readonly number[], budget: number, overhead: numb
   const costs = new Float64Array(count + 1);
   for (let start = count - 1; start >= 0; start--) {
     const longest = lengths[start] ?? 0;
-    const most = longest === 0 ? count : Math.max(1, Math.floor(budget / longest));
     let best = Infinity;
-    for (let end = start + 1; end <= Math.min(count, start + most); end++) {
-      const cost = (end - start) * longest + overhead + (costs[end] ?? 0);
+    let tokens = 0;
+    for (let end = start + 1; end <= count; end++) {
+      tokens += lengths[end - 1] ?? 0;
+      const grid = gridCost(tokens, (end - start) * longest);
+      if (grid > budget && end > start + 1) break;
+      const cost = grid + overhead + (costs[end] ?? 0);
       if (cost > best) continue;
       best = cost;
       ends[start] = end;

@@ -1,19 +1,23 @@
 /**
- * A micro-batch as a graph's inputs: rows of tokens on a grid, padded on the right, what they share
- * in rows of its own behind them, and the positions that carry loss with their targets and weights.
+ * A micro-batch as a graph's inputs: the rows' tokens one after the other, what rows share behind
+ * them, where all of them lie on attention's grid, and the positions that carry loss with their
+ * targets and weights.
  * Also the way back, from losses by position to losses by row. It knows no model and no device.
  */
 import type { BatchRow, RowLoss } from "./model.ts";
 import type { Sizes } from "./program.ts";
 import { layOut } from "./shared_prefix.ts";
 
-/** Loss positions are padded to a multiple of this, so that few distinct shapes occur. */
-const ROW_STEP = 16;
+/** Loss positions and tokens are padded to a multiple of this, so that few distinct shapes occur. */
+const STEP = 16;
 
 export interface Packed {
   readonly sizes: Sizes;
   /** [tokens], 0 where padded. */
   readonly ids: Int32Array;
+  /** [cells] and [tokens]: `Layout` in `graph/ops.ts`. */
+  readonly cells: Int32Array;
+  readonly places: Int32Array;
   /** [batch, contexts]: the rows that hold what a row shares. */
   readonly context: Int32Array;
   /** [batch]: how many tokens of them it sees. */
@@ -93,41 +97,63 @@ function gridInputs(
     context: chains[trainable],
   }));
   const grid = [...own, ...behind];
-  const losses = lossInputs(rows, time, shared);
+  const losses = lossInputs(rows, own, shared);
   const contexts = Math.max(0, ...grid.map(({ context }) => context.length));
   const { length: batch } = grid;
+  const tokens = placed(grid, time);
   const sizes = {
-    tokens: batch * time,
+    tokens: tokens.ids.length,
+    cells: batch * time,
     batch,
     rows: losses.positions.length,
     time,
     contexts,
     keys: (contexts + 1) * time,
   };
-  const ids = new Int32Array(sizes.tokens);
   const context = new Int32Array(batch * contexts);
-  grid.forEach((row, i) => {
-    ids.set(row.tokens, i * time);
-    context.set(row.context, i * contexts);
-  });
+  grid.forEach((row, i) => context.set(row.context, i * contexts));
   const offsets = Int32Array.from(grid, ({ offset }) => offset);
   const trainables = Int32Array.from(grid, ({ trainable }) => trainable);
-  return { sizes, ids, context, offsets, trainables, ...losses };
+  return { sizes, ...tokens, context, offsets, trainables, ...losses };
+}
+
+/** Tokens one after the other and their cells; tokens of padding, in one empty cell, behind them. */
+function placed(
+  grid: readonly GridRow[],
+  time: number,
+): Pick<Packed, "ids" | "cells" | "places"> {
+  const count = grid.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const full = count === grid.length * time;
+  const ids = new Int32Array(full ? count : Math.ceil((count + 1) / STEP) * STEP);
+  const cells = new Int32Array(grid.length * time).fill(count);
+  const places = new Int32Array(ids.length);
+  let at = 0;
+  grid.forEach(({ tokens }, row) => {
+    ids.set(tokens, at);
+    for (let i = 0; i < tokens.length; i++) {
+      cells[row * time + i] = at;
+      places[at++] = row * time + i;
+    }
+  });
+  if (!full) places.fill(cells.indexOf(count), count);
+  return { ids, cells, places };
 }
 
 function lossInputs(
   rows: readonly BatchRow[],
-  time: number,
+  own: readonly GridRow[],
   shared: readonly number[],
 ): Pick<Packed, "positions" | "targets" | "weights" | "owners"> {
   const losses = lossPositions(rows);
-  const count = Math.max(1, Math.ceil(losses.length / ROW_STEP)) * ROW_STEP;
+  const count = Math.max(1, Math.ceil(losses.length / STEP)) * STEP;
+  const starts: number[] = [];
+  own.reduce((at, { tokens }, row) => (starts[row] = at) + tokens.length, 0);
   const positions = new Int32Array(count);
   const targets = new Int32Array(count);
   const weights = new Float32Array(count);
   losses.forEach(({ row, position }, i) => {
     const { example, trainable } = rows[row];
-    positions[i] = row * time + position - 1 - shared[trainable];
+    positions[i] = starts[row] + position - 1 - shared[trainable];
     targets[i] = example.tokens[position];
     weights[i] = example.weights[position];
   });

@@ -12,8 +12,9 @@ import type { Turn } from "../runtime/lease.ts";
 
 /** What the named dimensions of a graph are in one run. */
 export interface Sizes {
-  /** batch × time. */
   readonly tokens: number;
+  /** batch × time. */
+  readonly cells: number;
   readonly batch: number;
   readonly rows: number;
   /** Tokens of a row. */

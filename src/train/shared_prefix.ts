@@ -3,6 +3,7 @@
  * template's head). Their keys and values, and what flows back through them, are the same for all
  * these rows, so a micro-batch computes them once. It knows lengths and tokens, no device.
  */
+import { gridCost } from "./micro_batches.ts";
 import type { Example } from "./model.ts";
 
 /** Rows of a micro-batch laid out on a grid of `time` columns. */
@@ -29,7 +30,7 @@ export function sharedLength(examples: readonly Example[]): number {
 }
 
 /**
- * The smaller of two grids: whole rows, or what is shared in rows of its own (as many as it takes)
+ * The cheaper of two grids: whole rows, or what is shared in rows of its own (as many as it takes)
  * and each row's rest.
  *
  * @param groups the rows of each trainable
@@ -38,10 +39,19 @@ export function layOut(groups: readonly (readonly Example[])[]): Grid {
   const rows = groups.flat();
   const none = groups.map(() => 0);
   const whole = { time: longest(rows, 0), shared: none };
-  const shared = groups.map(sharedLength);
-  const time = Math.max(...groups.map((group, i) => longest(group, shared[i])));
-  const extra = shared.reduce((sum, length) => sum + Math.ceil(length / time), 0);
-  return (rows.length + extra) * time < rows.length * whole.time ? { time, shared } : whole;
+  const lengths = groups.map(sharedLength);
+  const time = Math.max(...groups.map((group, i) => longest(group, lengths[i])));
+  const apart = { time, shared: lengths };
+  return costOf(groups, apart) < costOf(groups, whole) ? apart : whole;
+}
+
+function costOf(groups: readonly (readonly Example[])[], { time, shared }: Grid): number {
+  let [tokens, cells] = [0, 0];
+  groups.forEach((group, i) => {
+    tokens += shared[i] + group.reduce((sum, row) => sum + row.tokens.length - shared[i], 0);
+    cells += (group.length + Math.ceil(shared[i] / time)) * time;
+  });
+  return gridCost(tokens, cells);
 }
 
 function longest(rows: readonly Example[], shared: number): number {

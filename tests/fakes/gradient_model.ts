@@ -3,6 +3,7 @@
  * a base table plus the parameters, so that losses and gradients are closed formulas in double
  * precision. It keeps what it was asked, and refuses what the contract forbids.
  */
+import { gridCost } from "../../src/train/micro_batches.ts";
 import { gaussian } from "../../adapters/random.ts";
 import type {
   BatchRow,
@@ -156,15 +157,18 @@ function softmax(logits: readonly number[]): number[] {
 function checkBatch({ rows, trainables }: MicroBatch, model: GradientModel): void {
   const lengths = rows.map(({ example }) => example.tokens.length);
   const longest = Math.max(...lengths);
-  const tokens = rows.length * longest;
+  const used = lengths.reduce((sum, length) => sum + length);
+  const cost = gridCost(used, rows.length * longest);
   if (rows.length === 0 || longest > model.maxContext) {
     throw new RangeError(`Cannot run ${rows.length} rows of up to ${longest} tokens`);
   }
-  if (rows.length > 1 && tokens > model.maxTokens) {
-    throw new RangeError(`Cannot run ${tokens} tokens: at most ${model.maxTokens} are wanted`);
+  if (rows.length > 1 && cost > model.maxTokens) {
+    throw new RangeError(`Cannot run ${cost} tokens: at most ${model.maxTokens} are wanted`);
   }
-  const used = new Set(rows.map(({ trainable }) => trainable));
-  if (used.size !== trainables.length || rows.some((row) => !(row.trainable in trainables))) {
-    throw new RangeError(`Cannot run rows of ${used.size} trainables: ${trainables.length} given`);
+  const owners = new Set(rows.map(({ trainable }) => trainable));
+  if (owners.size !== trainables.length || rows.some((row) => !(row.trainable in trainables))) {
+    throw new RangeError(
+      `Cannot run rows of ${owners.size} trainables: ${trainables.length} given`,
+    );
   }
 }

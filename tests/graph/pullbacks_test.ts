@@ -9,6 +9,7 @@
 import { assertEquals, assertLess, assertThrows } from "@std/assert";
 import { differentiate } from "../../src/graph/autodiff.ts";
 import type { Value } from "../../src/graph/graph.ts";
+import type { Layout } from "../../src/graph/ops.ts";
 import { PULLBACKS } from "../../src/graph/pullbacks.ts";
 import { compare, SHARING, Sketch } from "./differences.ts";
 
@@ -89,6 +90,38 @@ check("lotr by x, y, A, every B and the cores of every row", BRANCHES, (to, shap
   const out = to.graph.add("lotr", { x, y, a, cores, b, offsets, grid }, "out");
   return { out, wanted: [x, y, a, cores, ...b] };
 });
+
+check("lotr with tokens anywhere on the grid", BRANCHES, (to, shape) => {
+  const { batch, time, rank, width, sizes, offsets } = shape;
+  const count = batch * time;
+  const x = to.tokens("x", count, 6);
+  const y = to.tokens("y", count, width);
+  const a = to.floats("a", [6, rank]);
+  const b = sizes.map((size, m) => to.floats(`b${m}`, [rank, size]));
+  const cores = to.floats(
+    "cores",
+    ["batch", rank, sizes.length * rank],
+    [batch, rank, sizes.length * rank],
+  );
+  const layout = rotatedLayout(to, count);
+  const args = { x, y, a, cores, b, offsets, grid: to.grid(batch, time), ...layout };
+  return { out: to.graph.add("lotr", args, "out"), wanted: [x, y, a, cores, ...b] };
+});
+
+check("regroup", [1, 2, 5], (to, count) => {
+  const x = to.tokens("x", count, 3);
+  const { cells: index, places: inverse } = rotatedLayout(to, count);
+  return { out: to.graph.add("regroup", { x, index, inverse }, "y"), wanted: [x] };
+});
+
+/** Token t in cell t + 1, the last one in cell 0. */
+function rotatedLayout(to: Sketch, count: number): Layout {
+  const turned = (by: number) => Array.from({ length: count }, (_, i) => (i + by) % count);
+  return {
+    cells: to.ints("cells", turned(count - 1), "tokens"),
+    places: to.ints("places", turned(1), "tokens"),
+  };
+}
 
 const HEADS = [
   { batch: 1, time: 1, heads: 1, kvHeads: 1, headDim: 2 },

@@ -32,11 +32,13 @@ type Given = Record<string, Evaluated>;
 
 /** What a graph reads of packed rows. */
 function tokensOf(packed: Packed): Given {
-  const { ids, context, offsets, positions, targets, weights, sizes } = packed;
+  const { ids, cells, places, context, offsets, positions, targets, weights, sizes } = packed;
   const { time } = sizes;
   const list = (data: Int32Array | Float32Array) => ({ shape: [data.length], data });
   return {
     [inputs.ids]: list(ids),
+    [inputs.cells]: list(cells),
+    [inputs.places]: list(places),
     [inputs.grid]: list(Int32Array.of(sizes.batch, time)),
     [inputs.context]: { shape: [sizes.batch, sizes.contexts], data: context },
     [inputs.offsets]: list(offsets),

@@ -1,6 +1,7 @@
 /** Whose rows share a micro-batch: budgets, turns, and what rows share. */
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
 import { type Candidate, chooseTurn } from "../../src/train/fill.ts";
+import { gridCost } from "../../src/train/micro_batches.ts";
 import type { WaitingRow } from "../../src/train/job_run.ts";
 import { streamKey, uniformOf } from "../../src/train/random.ts";
 import { layOut } from "../../src/train/shared_prefix.ts";
@@ -21,12 +22,14 @@ function candidate(lengths: readonly number[], given: Partial<Candidate> = {}): 
   return { kind: "step", waiting: rowsOf(lengths, shared), shared, served: 0, ...given };
 }
 
-/** Tokens of the grid that these rows are laid out on. */
-function gridTokens({ picks }: NonNullable<ReturnType<typeof chooseTurn>>): number {
+/** What the grid costs that these rows are laid out on. */
+function costOf({ picks }: NonNullable<ReturnType<typeof chooseTurn>>): number {
   const groups = picks.map(({ rows }) => rows.map(({ example }) => example));
   const { time, shared } = layOut(groups);
   const extra = shared.reduce((sum, length) => sum + Math.ceil(length / time), 0);
-  return (groups.flat().length + extra) * time;
+  const lengths = groups.flatMap((rows, i) => rows.map(({ tokens }) => tokens.length - shared[i]));
+  const tokens = [...shared, ...lengths].reduce((sum, length) => sum + length, 0);
+  return gridCost(tokens, (lengths.length + extra) * time);
 }
 
 Deno.test("no row waits: there is no turn", () => {
@@ -84,7 +87,7 @@ Deno.test("random jobs are served to the end, within the budget and about evenly
       const least = Math.min(...waiting.map(({ served }) => served));
       assertEquals(turn.picks[0].candidate.served, least);
       const count = turn.picks.reduce((sum, { rows }) => sum + rows.length, 0);
-      if (count > 1) assertLessOrEqual(gridTokens(turn), budget, `seed ${seed}`);
+      if (count > 1) assertLessOrEqual(costOf(turn), budget, `seed ${seed}`);
       for (const { candidate: job, rows } of turn.picks) {
         const before = job.waiting.length;
         assert(rows.length > 0);

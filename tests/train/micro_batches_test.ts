@@ -1,6 +1,6 @@
 /** Micro-batches: every row once, within the budget, and as cheap as any cut of the sorted rows. */
 import { assert, assertEquals, assertLess, assertLessOrEqual, assertThrows } from "@std/assert";
-import { microBatches, paddingOf } from "../../src/train/micro_batches.ts";
+import { gridCost, microBatches, paddingOf } from "../../src/train/micro_batches.ts";
 import { seeded } from "../checkpoint/fixtures.ts";
 
 function randomLengths(seed: number, count: number, longest: number): number[] {
@@ -9,7 +9,13 @@ function randomLengths(seed: number, count: number, longest: number): number[] {
 }
 
 function cost(lengths: readonly number[], batches: readonly (readonly number[])[], each: number) {
-  return paddingOf(lengths, batches).padded + batches.length * each;
+  const { tokens, padded } = paddingOf(lengths, batches);
+  return gridCost(tokens, padded) + batches.length * each;
+}
+
+/** Of one micro-batch. */
+function costOfRows(lengths: readonly number[], rows: readonly number[]): number {
+  return cost(lengths, [rows], 0);
 }
 
 /** Every way to cut a list into runs. */
@@ -26,8 +32,7 @@ Deno.test("every row is in exactly one micro-batch, and no batch exceeds the bud
     const batches = microBatches(lengths, { budget: 256 });
     assertEquals(batches.flat().sort((a, b) => a - b), lengths.map((_, i) => i));
     for (const batch of batches) {
-      const longest = Math.max(...batch.map((row) => lengths[row] ?? NaN));
-      if (batch.length > 1) assertLessOrEqual(batch.length * longest, 256);
+      if (batch.length > 1) assertLessOrEqual(costOfRows(lengths, batch), 256);
     }
   }
 });
@@ -51,7 +56,7 @@ Deno.test("no cut of the sorted rows is cheaper", () => {
       );
       const best = Math.min(
         ...cuts(sorted)
-          .filter((cut) => cut.every((run) => run.length * (lengths[run[0] ?? 0] ?? 0) <= 100))
+          .filter((cut) => cut.every((run) => costOfRows(lengths, run) <= 100))
           .map((cut) => cost(lengths, cut, overhead)),
       );
       assertEquals(cost(lengths, batches, overhead), best);

@@ -35,7 +35,8 @@ Deno.test("the smaller grid is taken: shared rows, or whole ones where sharing s
   assertEquals(layOut([rows]), { time: 3, shared: [7] }, "3 rows of 10 against 3 + 3 of 3");
   assertEquals(layOut([rows.slice(0, 1), rows.slice(1, 2)]), { time: 10, shared: [0, 0] });
   const long = row([...PREFIX, ...Array.from({ length: 30 }, (_, i) => i)]);
-  assertEquals(layOut([[long, row([...PREFIX, 1, 2])]]), { time: 37, shared: [0] });
+  const wide = layOut([[long, row([...PREFIX, 1, 2])]]);
+  assertEquals(wide, { time: 30, shared: [7] }, "39 tokens in 90 cells against 46 in 74");
 });
 
 Deno.test("many rows share one prefix, cut to the grid's columns, each row's rest behind it", () => {
@@ -43,19 +44,26 @@ Deno.test("many rows share one prefix, cut to the grid's columns, each row's res
   const packed = pack(many.map((example) => ({ example, trainable: 0 })));
 
   assertEquals(packed.sizes, {
-    tokens: 36,
+    tokens: 32,
+    cells: 36,
     batch: 12,
     rows: 16,
     time: 3,
     contexts: 3,
     keys: 12,
   });
-  assertEquals([...packed.ids.subarray(27)], [...PREFIX, 0, 0]);
+  const at = (cell: number) => packed.ids[packed.cells[cell]];
+  const cells = Array.from({ length: 36 }, (_, cell) => at(cell));
+  assertEquals(cells.slice(27), [...PREFIX, 0, 0]);
   assertEquals([...packed.offsets], [...Array(9).fill(7), 0, 3, 6]);
   assertEquals([...packed.context.subarray(0, 3)], [9, 10, 11]);
   assertEquals([...packed.context.subarray(27)], [0, 0, 0, 9, 0, 0, 9, 10, 0]);
-  assertEquals([...packed.ids.subarray(3, 6)], [4, 5, 0]);
-  assertEquals([...packed.positions.subarray(0, 4)], [1, 3, 6, 7]);
+  assertEquals(cells.slice(3, 6), [4, 5, 0]);
+  assertEquals([...packed.positions.subarray(0, 4)], [1, 3, 5, 6]);
+  packed.places.forEach((cell, token) => {
+    if (token < 31) assertEquals(packed.cells[cell], token);
+    else assertEquals([packed.cells[cell], packed.ids[token]], [31, 0], "padding lies in padding");
+  });
   assertThrows(() => pack([]), RangeError, "without rows");
   assertThrows(() => pack([{ example: row([]), trainable: 0 }]), RangeError, "rows without tokens");
 });
