@@ -4,6 +4,7 @@
  * of live sequences; it runs nothing and knows no slot.
  */
 import type { Tokenizer } from "../checkpoint/checkpoint.ts";
+import { type Account, EQUAL_STANDING, type Ledger } from "./accounts.ts";
 import { TokenTexts } from "./detokenizer.ts";
 import { GenerationStream } from "./generation.ts";
 import type { Lane } from "./lane.ts";
@@ -13,7 +14,7 @@ import { randomSeed } from "./random.ts";
 import type { FinishReason, Generation, GenerationRequest, TokenLogprob } from "./request.ts";
 import type { RunnerDelegate } from "./runner.ts";
 import { Sequence } from "./sequence.ts";
-import type { TurnKeeper, WaitingQueue } from "./waiting.ts";
+import type { WaitingQueue } from "./waiting.ts";
 
 /** A request's samples and their one stream. */
 interface Group {
@@ -27,7 +28,7 @@ interface Group {
 
 export interface DeliveryOptions {
   readonly queue: WaitingQueue;
-  readonly turns: TurnKeeper;
+  readonly ledger: Ledger;
   readonly counters: Counters;
   readonly listener: EngineListener;
   readonly tokenizer: Tokenizer;
@@ -47,7 +48,7 @@ export class Delivery implements RunnerDelegate {
   /** How fast samples finish. */
   readonly rate = new FinishRate();
   readonly #queue: WaitingQueue;
-  readonly #turns: TurnKeeper;
+  readonly #ledger: Ledger;
   readonly #counters: Counters;
   readonly #listener: EngineListener;
   readonly #texts: TokenTexts;
@@ -58,7 +59,7 @@ export class Delivery implements RunnerDelegate {
 
   constructor(options: DeliveryOptions) {
     this.#queue = options.queue;
-    this.#turns = options.turns;
+    this.#ledger = options.ledger;
     this.#counters = options.counters;
     this.#listener = options.listener;
     this.#texts = new TokenTexts(options.tokenizer);
@@ -81,6 +82,17 @@ export class Delivery implements RunnerDelegate {
     while (!condition()) await new Promise<void>((resolve) => this.#watchers.push(resolve));
   }
 
+  /** Whether some of a request's samples has been in a batch: its caller may have read from it. */
+  begun(sequence: Sequence): boolean {
+    const { sequences = [sequence] } = this.#live.get(sequence) ?? {};
+    return sequences.some(({ admittedAt }) => admittedAt !== undefined);
+  }
+
+  /** The account of a request's tenant, with the standing that it brings. */
+  accountOf({ tenant, standing = EQUAL_STANDING }: GenerationRequest): Account {
+    return this.#ledger.account(tenant, standing, performance.now());
+  }
+
   /** Begins a checked request. */
   open(request: GenerationRequest, options: OpenOptions): Generation {
     const { signal, prompt } = request;
@@ -93,6 +105,7 @@ export class Delivery implements RunnerDelegate {
     for (let index = 0; index < request.n; index++) {
       const sequence = this.#sequence({ request, index, seed }, options);
       sequences.push(sequence);
+      sequence.account.live++;
       this.#live.set(sequence, group);
     }
     this.#counters.promptTokens += prompt.length;
@@ -110,7 +123,8 @@ export class Delivery implements RunnerDelegate {
     const { maxTokens = Infinity } = request.sampling;
     return new Sequence({
       ...sample,
-      place: this.#turns.place(request.tenant, request.priority),
+      account: this.accountOf(request),
+      place: this.#queue.place(request.priority),
       lane,
       texts: this.#texts,
       eosTokens: this.#eosTokens,
@@ -168,9 +182,7 @@ export class Delivery implements RunnerDelegate {
   /** The request fails as a whole: its other samples are cancelled. */
   failed(sequence: Sequence, error: unknown): void {
     if (sequence.state === "finished") return;
-    if (sequence.state === "waiting" && this.#queue.ordered.includes(sequence)) {
-      this.#queue.remove(sequence);
-    }
+    if (sequence.state === "waiting" && this.#queue.has(sequence)) this.#queue.remove(sequence);
     const group = this.#live.get(sequence);
     group?.stream.fail(error);
     this.#retire(sequence, "error");
@@ -216,12 +228,15 @@ export class Delivery implements RunnerDelegate {
       if (sequence.index === 0) this.#counters.cachedTokens += cachedTokens;
     } else this.#listener.interToken?.((now - lastTokenAt) / 1000);
     sequence.lastTokenAt = now;
+    sequence.account.chargeOutput();
     this.#counters.generationTokens++;
   }
 
   #observeEnd(sequence: Sequence, reason: FinishReason): void {
     const now = performance.now();
     const { request, arrivedAt, admittedAt, firstTokenAt } = sequence;
+    sequence.account.live--;
+    sequence.account.seenAt = now;
     this.#counters.finished[reason]++;
     this.rate.record(now);
     this.#listener.finished?.({

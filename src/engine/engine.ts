@@ -13,7 +13,9 @@
 import { setImmediate } from "node:timers";
 import type { Tokenizer } from "../checkpoint/checkpoint.ts";
 import { DeviceLease } from "../runtime/lease.ts";
+import { Ledger } from "./accounts.ts";
 import type { AdapterSource } from "./adapter.ts";
+import { AdmissionControl } from "./admission.ts";
 import { Delivery, release } from "./delivery.ts";
 import type { GrammarSource } from "./grammar.ts";
 import { checkIntegrity } from "./integrity.ts";
@@ -22,11 +24,11 @@ import { KvMemory, tokensWithin } from "./memory.ts";
 import { Counters, type EngineListener, type EngineStats } from "./metrics.ts";
 import type { BatchModel } from "./model.ts";
 import { BLOCK_TOKENS } from "./prefix_cache.ts";
-import { type Generation, type GenerationRequest, OverloadedError } from "./request.ts";
+import type { Generation, GenerationRequest } from "./request.ts";
 import { LaneRunner } from "./runner.ts";
 import { validateRequest } from "./sampling.ts";
 import type { Sequence } from "./sequence.ts";
-import { TurnKeeper, WaitingQueue } from "./waiting.ts";
+import { WaitingQueue } from "./waiting.ts";
 
 /** One loaded model: the base joined with one factor set, or the base alone. */
 export interface LaneOptions {
@@ -63,10 +65,11 @@ const DEFAULT_QUEUE = 1024;
 export class Engine {
   readonly #options: EngineOptions;
   readonly #memory: KvMemory;
-  readonly #queue = new WaitingQueue();
-  readonly #turns = new TurnKeeper();
+  readonly #ledger = new Ledger();
+  readonly #queue = new WaitingQueue(this.#ledger);
   readonly #counters = new Counters();
   readonly #delivery: Delivery;
+  readonly #admission: AdmissionControl;
   readonly #runner: LaneRunner;
   readonly #loop: Promise<void>;
   #lanes: readonly Lane[];
@@ -91,17 +94,24 @@ export class Engine {
     const { listener = {}, tokenizer, eosTokenIds, lease = new DeviceLease() } = options;
     this.#delivery = new Delivery({
       queue: this.#queue,
-      turns: this.#turns,
+      ledger: this.#ledger,
       counters: this.#counters,
       listener,
       tokenizer,
       eosTokenIds,
       prepare: (sequence) => this.#prepare(sequence),
     });
+    this.#admission = new AdmissionControl({
+      maxQueue: options.maxQueue ?? DEFAULT_QUEUE,
+      lanes: () => this.#lanes,
+      queue: this.#queue,
+      delivery: this.#delivery,
+      counters: this.#counters,
+    });
     this.#runner = new LaneRunner({
       lanes: () => this.#lanes,
       queue: this.#queue,
-      turns: this.#turns,
+      ledger: this.#ledger,
       memory: this.#memory,
       lease,
       counters: this.#counters,
@@ -124,7 +134,8 @@ export class Engine {
    * does not load, a grammar that does not compile, a failed step) rejects the iteration: await the
    * first delta before sending a response's head.
    * @throws {ContextLengthError} where the prompt, or prompt + maxTokens, does not fit.
-   * @throws {OverloadedError} where the queue is full, or the engine is draining.
+   * @throws {OverloadedError} where the queue or the tenant's part of it is full, or the engine is
+   * draining.
    * @throws {RangeError} naming a field that is out of range.
    * @throws {TypeError} for an adapter that no lane takes, or a grammar where none are offered.
    */
@@ -132,7 +143,8 @@ export class Engine {
     const lane = this.#laneFor(request);
     const maxContext = this.maxContext;
     validateRequest(request, { vocabSize: lane.model.vocabSize, maxContext });
-    this.#admitToQueue(request.n);
+    if (this.#draining) throw this.#admission.refuse("server", "The engine is shutting down");
+    this.#admission.admit(this.#delivery.accountOf(request), request.n, lane);
     const shares = request.prompt.length > 2 * BLOCK_TOKENS && this.#memory.cacheLimit > 0;
     return this.#delivery.open(request, { lane, maxContext, samplesFollow: shares });
   }
@@ -209,7 +221,7 @@ export class Engine {
   checkIntegrity(): void {
     checkIntegrity({
       lanes: this.#lanes,
-      waiting: this.#queue.ordered,
+      waiting: this.#queue,
       live: this.#delivery.live(),
       memory: this.#memory,
     });
@@ -241,17 +253,6 @@ export class Engine {
     }
     if (best === undefined) throw new Error("internal: no lane is open");
     return best;
-  }
-
-  #admitToQueue(samples: number): void {
-    const maxQueue = this.#options.maxQueue ?? DEFAULT_QUEUE;
-    const running = this.#lanes.reduce((count, lane) => count + lane.rows.length, 0);
-    const waiting = this.#delivery.size - running;
-    if (!this.#draining && waiting + samples <= maxQueue) return;
-    this.#counters.rejected++;
-    const seconds = this.#delivery.rate.secondsFor(waiting, performance.now());
-    if (this.#draining) throw new OverloadedError("The engine is shutting down", seconds);
-    throw new OverloadedError(`The queue is full: ${waiting} of ${maxQueue} wait`, seconds);
   }
 
   /** Fetches core and grammar, without a turn of the event loop where both are at hand. */
@@ -326,7 +327,9 @@ export class Engine {
   }
 
   #hasWork(lane: Lane): boolean {
-    return lane.rows.length > 0 || this.#queue.ordered.some((sequence) => sequence.lane === lane);
+    if (lane.rows.length > 0) return true;
+    for (const sequence of this.#queue) if (sequence.lane === lane) return true;
+    return false;
   }
 
   #sleep(): Promise<void> {
@@ -345,7 +348,8 @@ export class Engine {
   #checkStuck(progressed: boolean): void {
     this.#idleSteps = progressed ? 0 : this.#idleSteps + 1;
     if (this.#idleSteps <= 2 * this.#lanes.length) return;
-    throw new Error(`internal: ${this.#queue.ordered[0]?.label} waits and nothing runs`);
+    const [stuck] = this.#queue;
+    throw new Error(`internal: ${stuck?.label} waits and nothing runs`);
   }
 
   /** A broken invariant: nothing known of rows can be trusted, so all present requests fail. */
@@ -357,7 +361,7 @@ export class Engine {
       this.#closing = true;
       this.#draining = true;
     }
-    for (const sequence of [...this.#queue.ordered]) this.#queue.remove(sequence);
+    for (const sequence of [...this.#queue]) this.#queue.remove(sequence);
     for (const sequence of this.#delivery.live()) this.#delivery.failed(sequence, error);
   }
 }

@@ -5,11 +5,11 @@
 import type { Lane } from "./lane.ts";
 import type { KvMemory } from "./memory.ts";
 import type { Sequence } from "./sequence.ts";
-import { comparePlaces } from "./waiting.ts";
+import { comparePlaces, type WaitingQueue } from "./waiting.ts";
 
 export interface IntegrityView {
   readonly lanes: readonly Lane[];
-  readonly waiting: readonly Sequence[];
+  readonly waiting: WaitingQueue;
   /** All sequences that have not finished. */
   readonly live: readonly Sequence[];
   readonly memory: KvMemory;
@@ -65,26 +65,34 @@ function checkMemory({ lanes, live, memory }: IntegrityView): void {
 }
 
 function checkQueue({ waiting }: IntegrityView): void {
-  for (const [i, sequence] of waiting.entries()) {
-    const { label, state, slot, computed } = sequence;
-    ensure(state === "waiting", `${label} waits in state ${state}`);
-    ensure(slot === undefined && computed === 0, `${label} waits with a slot or computed tokens`);
-    const next = waiting[i + 1];
-    if (next === undefined) continue;
-    const ordered = comparePlaces(sequence.place, next.place) < 0;
-    ensure(ordered, `${label} waits before ${next.label}`);
+  let size = 0;
+  for (const [account, line] of waiting.lines) {
+    ensure(line.length > 0, `'${account.tenant}' has an empty line`);
+    size += line.length;
+    for (const [i, sequence] of line.entries()) {
+      const { label, state, slot, computed } = sequence;
+      ensure(sequence.account === account, `${label} waits in the line of '${account.tenant}'`);
+      ensure(state === "waiting", `${label} waits in state ${state}`);
+      ensure(slot === undefined && computed === 0, `${label} waits with a slot or computed tokens`);
+      const next = line[i + 1];
+      if (next === undefined) continue;
+      const ordered = comparePlaces(sequence.place, next.place) < 0;
+      ensure(ordered, `${label} waits before ${next.label}`);
+    }
   }
+  ensure(size === waiting.size, `${size} sequences wait, counted ${waiting.size}`);
 }
 
 function checkLive({ lanes, waiting, live }: IntegrityView): void {
   const rows = lanes.reduce((count, lane) => count + lane.rows.length, 0);
   const loading = live.filter((sequence) => sequence.state === "loading").length;
-  const found = rows + waiting.length + loading;
+  const found = rows + waiting.size + loading;
   ensure(found === live.length, `${live.length} sequences live, ${found} found`);
   const leases = new Set<unknown>();
   for (const sequence of live) {
     const { label, state, lease, request } = sequence;
     ensure(state !== "finished", `${label} is finished and live`);
+    ensure(sequence.account.live > 0, `${label} is live, its tenant has nothing`);
     if (state !== "loading") {
       const matches = (lease === undefined) === (request.adapter === undefined);
       ensure(matches, `${label} is ${state} with a wrong core lease`);

@@ -35,18 +35,32 @@ export type Grammar =
   | { readonly type: "json" }
   | { readonly type: "json_schema"; readonly schema: unknown; readonly strict: boolean };
 
+/** What a tenant is entitled to beside others. */
+export interface TenantStanding {
+  /** Share of what is contended: above 0. */
+  readonly weight: number;
+  /** Lower runs sooner; whoever has a higher number waits, and gives way where room is short. */
+  readonly priority: number;
+  /** Samples that run at once; undefined = as many as there is room for. */
+  readonly concurrency: number | undefined;
+  /** Samples that wait beyond those that can run at once; undefined = as many as the queue takes. */
+  readonly queued: number | undefined;
+}
+
 export interface GenerationRequest {
   /** Unique; log lines and metrics carry it. */
   readonly id: string;
   /** Isolation and fairness key; part of every prefix-cache key. */
   readonly tenant: string;
+  /** The tenant's; the newest request's counts. Undefined = equal shares, no limits. */
+  readonly standing?: TenantStanding | undefined;
   readonly prompt: readonly number[];
   /** undefined = the base. */
   readonly adapter: AdapterRef | undefined;
   readonly sampling: SamplingParams;
   /** Independent samples of the same prompt (their seeds derive from `seed`). */
   readonly n: number;
-  /** Lower runs sooner (vLLM's `priority`); default 0. */
+  /** Among its tenant's own requests, lower runs sooner (vLLM's `priority`); default 0. */
   readonly priority: number;
   readonly signal: AbortSignal | undefined;
 }
@@ -80,7 +94,12 @@ export interface Usage {
 /** A queue that is full, or memory that no waiting will free: HTTP 429/503 with Retry-After. */
 export class OverloadedError extends Error {
   override readonly name = "OverloadedError";
-  constructor(message: string, readonly retryAfterSeconds: number) {
+  constructor(
+    message: string,
+    readonly retryAfterSeconds: number,
+    /** Whose limit it is: the server's, or the tenant's own. */
+    readonly scope: "server" | "tenant" = "server",
+  ) {
     super(message);
   }
 }

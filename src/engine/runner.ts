@@ -4,6 +4,7 @@
  * knows no request: what a token means to its caller is its delegate's.
  */
 import type { DeviceLease } from "../runtime/lease.ts";
+import type { Ledger } from "./accounts.ts";
 import type { TokenMatcher } from "./grammar.ts";
 import type { Lane } from "./lane.ts";
 import type { KvMemory } from "./memory.ts";
@@ -12,7 +13,7 @@ import type { PrefillRow, Sampled, SampleRow } from "./model.ts";
 import { Prefixes } from "./prefixes.ts";
 import { bytesOf, planPreemption, planPrefill, type PrefillPlan } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
-import type { TurnKeeper, WaitingQueue } from "./waiting.ts";
+import type { WaitingQueue } from "./waiting.ts";
 
 /** The engine's number in the device's lease: before any trainer. */
 const ENGINE_PRIORITY = 0;
@@ -43,7 +44,7 @@ export interface RunnerOptions {
   /** All lanes, as they are now. */
   readonly lanes: () => readonly Lane[];
   readonly queue: WaitingQueue;
-  readonly turns: TurnKeeper;
+  readonly ledger: Ledger;
   readonly memory: KvMemory;
   readonly lease: DeviceLease;
   readonly counters: Counters;
@@ -54,7 +55,7 @@ export interface RunnerOptions {
 export class LaneRunner {
   readonly #lanes: () => readonly Lane[];
   readonly #queue: WaitingQueue;
-  readonly #turns: TurnKeeper;
+  readonly #ledger: Ledger;
   readonly #memory: KvMemory;
   readonly #prefixes: Prefixes;
   readonly #lease: DeviceLease;
@@ -65,7 +66,7 @@ export class LaneRunner {
   constructor(options: RunnerOptions) {
     this.#lanes = options.lanes;
     this.#queue = options.queue;
-    this.#turns = options.turns;
+    this.#ledger = options.ledger;
     this.#memory = options.memory;
     this.#prefixes = new Prefixes(options.memory);
     this.#lease = options.lease;
@@ -96,13 +97,15 @@ export class LaneRunner {
 
   async #prefills(lane: Lane): Promise<boolean> {
     let tokens = 0;
+    let again = true;
     for (let run = 0; run < PREFILL_RUNS && tokens < lane.model.prefillTokens; run++) {
       const plan = this.#planPrefill(lane);
       if (plan.kind === "none") return run > 0;
+      if (!again && !isUrgent(plan)) return true;
+      again = plan.kind === "single";
       lane.continued = plan.kind === "chunk";
       const sequences = this.#admitted(lane, plan);
-      if (sequences.length > 0) tokens += await this.#prefill(lane, sequences);
-      if (plan.kind !== "single") return true;
+      if (sequences.length > 0) tokens += await this.#prefill(lane, sequences, plan.tokens);
     }
     return true;
   }
@@ -110,9 +113,10 @@ export class LaneRunner {
   #planPrefill(lane: Lane): PrefillPlan {
     return planPrefill({
       lane,
-      waiting: this.#queue.ordered,
+      waiting: this.#queue,
       admitted: this.#allRows(),
       freeBytes: this.#memory.free,
+      heavy: this.#ledger.heavy(performance.now()),
       hit: (sequence) => this.#prefixes.hit(sequence),
     });
   }
@@ -121,6 +125,7 @@ export class LaneRunner {
   #admitted(lane: Lane, plan: PrefillPlan): readonly Sequence[] {
     if (plan.kind === "none") return [];
     if (plan.kind === "chunk") return [plan.sequence];
+    for (const victim of plan.victims) this.#preempt(victim);
     if (plan.kind === "batch") return plan.sequences.filter((each) => this.#admit(lane, each));
     const { sequence } = plan;
     return this.#admit(lane, sequence, (slot) => this.#prefixes.load(sequence, slot))
@@ -130,7 +135,6 @@ export class LaneRunner {
 
   #admit(lane: Lane, sequence: Sequence, load?: (slot: number) => void): boolean {
     this.#queue.remove(sequence);
-    this.#turns.served(sequence.place);
     sequence.enter("prefill");
     sequence.admittedAt ??= performance.now();
     if (load !== undefined) this.#prefixes.touch(sequence);
@@ -147,8 +151,8 @@ export class LaneRunner {
   }
 
   /** Runs each sequence's next chunk; returns the number of tokens computed. */
-  async #prefill(lane: Lane, sequences: readonly Sequence[]): Promise<number> {
-    const rows = sequences.map((sequence) => chunkOf(sequence, lane.model.prefillTokens));
+  async #prefill(lane: Lane, sequences: readonly Sequence[], most: number): Promise<number> {
+    const rows = sequences.map((sequence) => chunkOf(sequence, most));
     const tokens = rows.reduce((sum, row) => sum + row.tokens.length, 0);
     let started = performance.now();
     try {
@@ -208,7 +212,9 @@ export class LaneRunner {
   }
 
   #preempt(sequence: Sequence): void {
+    this.#prefixes.keep([sequence], KEPT_BLOCKS);
     this.remove(sequence.lane, [sequence]);
+    if (sequence.cancelled) return this.#delegate.aborted(sequence);
     sequence.enter("waiting");
     sequence.computed = 0;
     sequence.savedBlocks = 0;
@@ -300,7 +306,10 @@ export class LaneRunner {
   #countPrefix(sequence: Sequence): void {
     this.#counters.prefixQueriedTokens += sequence.length;
     this.#counters.prefixHitTokens += sequence.computed;
-    sequence.cachedTokens ??= Math.min(sequence.computed, sequence.request.prompt.length);
+    if (sequence.cachedTokens !== undefined) return;
+    const { prompt } = sequence.request;
+    sequence.cachedTokens = Math.min(sequence.computed, prompt.length);
+    sequence.account.chargePrompt(prompt.length - sequence.cachedTokens);
   }
 
   /** After each run: saves a few blocks, and says what was done. */
@@ -311,9 +320,15 @@ export class LaneRunner {
   }
 }
 
-function chunkOf(sequence: Sequence, chunk: number): PrefillRow {
+function isUrgent(plan: PrefillPlan): boolean {
+  return (plan.kind === "batch" || plan.kind === "single") && plan.urgent;
+}
+
+/** The next chunk of at most so many tokens; chunks of one prompt are about equally long. */
+function chunkOf(sequence: Sequence, most: number): PrefillRow {
   const past = sequence.computed;
-  const end = Math.min(sequence.length, past + chunk);
+  const chunks = Math.ceil(sequence.uncomputed / most);
+  const end = past + Math.ceil(sequence.uncomputed / chunks);
   if (sequence.slot === undefined) throw new Error(`internal: ${sequence.label} has no slot`);
   const tokens = sequence.tokens(past, end);
   return { slot: sequence.slot, tokens, past, last: end === sequence.length };

@@ -2,7 +2,12 @@
  * What a caller may ask for: sampling's defaults, and checks that name the field at fault. It knows
  * no logits and no sequence; `sample_row.ts` turns checked parameters into a step's rows.
  */
-import { ContextLengthError, type GenerationRequest, type SamplingParams } from "./request.ts";
+import {
+  ContextLengthError,
+  type GenerationRequest,
+  type SamplingParams,
+  type TenantStanding,
+} from "./request.ts";
 
 /** Alternatives that `logprobs` may ask for (OpenAI's limit). */
 export const MAX_LOGPROBS = 20;
@@ -53,6 +58,7 @@ export function validateRequest(request: GenerationRequest, limits: RequestLimit
   const { prompt, sampling } = request;
   validateSampling(sampling, limits.vocabSize);
   integer("n", request.n, 1, MAX_SAMPLES);
+  if (request.standing !== undefined) validateStanding(request.standing);
   if (!Number.isFinite(request.priority)) reject("priority", request.priority, "a finite number");
   if (prompt.length === 0) reject("prompt", "empty", "at least one token");
   for (const id of prompt) tokenId("prompt", id, limits.vocabSize);
@@ -63,6 +69,14 @@ export function validateRequest(request: GenerationRequest, limits: RequestLimit
     `Cannot fit the request into the context of ${limits.maxContext} tokens: ` +
       `the prompt has ${prompt.length}${asked}`,
   );
+}
+
+function validateStanding(standing: TenantStanding): void {
+  const { weight, priority, concurrency = 1, queued = 0 } = standing;
+  if (!(weight > 0 && weight < Infinity)) reject("weight", weight, "a number above 0");
+  if (!Number.isFinite(priority)) reject("priority", priority, "a finite number");
+  integer("concurrency", concurrency, 1, Number.MAX_SAFE_INTEGER);
+  integer("queued", queued, 0, Number.MAX_SAFE_INTEGER);
 }
 
 /**

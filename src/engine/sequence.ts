@@ -8,6 +8,7 @@
  * ```
  * Every state may go to `finished`. `running` means that all tokens but the newest are computed.
  */
+import type { Account } from "./accounts.ts";
 import type { CoreLease } from "./adapter.ts";
 import { Detokenizer, StopStrings, type TokenTexts } from "./detokenizer.ts";
 import type { TokenMatcher } from "./grammar.ts";
@@ -44,6 +45,8 @@ export interface SequenceOptions {
   /** Which of the request's n samples. */
   readonly index: number;
   readonly seed: number;
+  /** Its tenant's. */
+  readonly account: Account;
   readonly place: Place;
   readonly lane: Lane;
   readonly texts: TokenTexts;
@@ -57,6 +60,7 @@ export interface SequenceOptions {
 export class Sequence {
   readonly request: GenerationRequest;
   readonly index: number;
+  readonly account: Account;
   readonly place: Place;
   readonly arrivedAt: number;
   readonly maxLength: number;
@@ -103,6 +107,7 @@ export class Sequence {
     const params = request.sampling;
     this.request = request;
     this.index = options.index;
+    this.account = options.account;
     this.place = options.place;
     this.lane = options.lane;
     this.arrivedAt = options.now;

@@ -1,0 +1,96 @@
+/** A queue, its ledger and sequences to put into it and into lanes, for tests of the policy alone. */
+import { type Account, EQUAL_STANDING, Ledger } from "../../src/engine/accounts.ts";
+import { TokenTexts } from "../../src/engine/detokenizer.ts";
+import { Lane } from "../../src/engine/lane.ts";
+import { kvBytes } from "../../src/engine/memory.ts";
+import type { TenantStanding } from "../../src/engine/request.ts";
+import type { PrefillView } from "../../src/engine/scheduler.ts";
+import { Sequence } from "../../src/engine/sequence.ts";
+import { WaitingQueue } from "../../src/engine/waiting.ts";
+import { fakeModel, request, tokenizer } from "./harness.ts";
+
+const texts = new TokenTexts(tokenizer);
+const BYTES_PER_TOKEN = 10;
+
+export interface Wanted {
+  readonly tenant?: string;
+  readonly priority?: number;
+  readonly standing?: Partial<TenantStanding>;
+}
+
+export function newLane(maxBatch = 4): Lane {
+  const model = { maxBatch, prefillTokens: 64, kvBytesPerToken: BYTES_PER_TOKEN };
+  return new Lane(undefined, fakeModel(model));
+}
+
+/** One engine's waiting, without the engine. */
+export class Line {
+  readonly ledger = new Ledger();
+  readonly queue = new WaitingQueue(this.ledger);
+
+  /** A sequence of so many prompt tokens that waits in the queue. */
+  waiting(lane: Lane, length: number, wanted: Wanted = {}): Sequence {
+    const sequence = this.#sequence(lane, length, wanted);
+    sequence.enter("waiting");
+    this.queue.add(sequence);
+    return sequence;
+  }
+
+  /** A sequence with all but its newest token computed, in a slot of the lane. */
+  running(lane: Lane, length: number, wanted: Wanted = {}): Sequence {
+    const sequence = this.partial(lane, length, wanted);
+    sequence.computed = length - 1;
+    sequence.reserved = kvBytes(sequence.computed, BYTES_PER_TOKEN);
+    sequence.enter("running");
+    return sequence;
+  }
+
+  /** A sequence that is in a slot of the lane with nothing computed yet. */
+  partial(lane: Lane, length: number, wanted: Wanted = {}): Sequence {
+    const sequence = this.#sequence(lane, length, wanted);
+    sequence.enter("waiting");
+    sequence.enter("prefill");
+    lane.admit(sequence);
+    sequence.reserved = kvBytes(length, BYTES_PER_TOKEN);
+    return sequence;
+  }
+
+  account(tenant: string, standing: Partial<TenantStanding> = {}): Account {
+    return this.ledger.account(tenant, { ...EQUAL_STANDING, ...standing }, 0);
+  }
+
+  view(lane: Lane, more: Partial<PrefillView> = {}): PrefillView {
+    return {
+      lane,
+      waiting: this.queue,
+      admitted: lane.rows,
+      freeBytes: 1e6,
+      heavy: new Set(),
+      hit: () => 0,
+      ...more,
+    };
+  }
+
+  /** All that waits, in turn. */
+  order(): Sequence[] {
+    return [...this.queue.inTurn({ share: () => 0, closed: () => false })];
+  }
+
+  #sequence(lane: Lane, length: number, wanted: Wanted): Sequence {
+    const { tenant = "t", priority = 0, standing } = wanted;
+    const account = this.account(tenant, standing);
+    account.live++;
+    return new Sequence({
+      request: request({ tenant, priority, prompt: new Array<number>(length).fill(65) }),
+      index: 0,
+      seed: 1,
+      account,
+      place: this.queue.place(priority),
+      lane,
+      texts,
+      eosTokens: new Set(),
+      maxLength: 256,
+      now: 0,
+    });
+  }
+}
