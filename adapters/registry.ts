@@ -70,6 +70,7 @@ export class AdapterRegistry implements CoreLoader {
   /** Cores that only their holder can name, by digest. */
   readonly #held = new Map<string, () => Promise<Core>>();
   readonly #requests = new Map<string, RequestCore>();
+  #elsewhere: ((ref: AdapterRef) => Promise<Core>) | undefined;
 
   constructor({ stack, requestBytes = 256 * 2 ** 20, now = Date.now }: RegistryOptions) {
     this.stack = stack;
@@ -107,7 +108,7 @@ export class AdapterRegistry implements CoreLoader {
    *   of factors that are not loaded
    */
   add(name: string, from: CoreSource): AdapterEntry {
-    this.#check(from.core);
+    this.check(from.core);
     const parsed = parseAdapterName(name);
     const tenant = parsed.tenant ?? DEFAULT_TENANT;
     const key = `${tenant}/${parsed.name}`;
@@ -202,7 +203,7 @@ export class AdapterRegistry implements CoreLoader {
    */
   fromRequest(base64: string): RequestAdapter {
     const core = readCore(fromBase64(base64));
-    this.#check(core);
+    this.check(core);
     const held = this.#requests.get(core.digest) ?? this.#holdRequest(core);
     held.holders++;
     let released = false;
@@ -215,11 +216,18 @@ export class AdapterRegistry implements CoreLoader {
     return { ref, release, [Symbol.dispose]: release };
   }
 
+  /** Where cores come from that have no name here; `load` rejects where they are gone. */
+  elsewhere(load: (ref: AdapterRef) => Promise<Core>): void {
+    this.#elsewhere = load;
+  }
+
   /** The core itself, from where it came. @throws {RangeError} where it was unloaded meanwhile. */
   async core(ref: AdapterRef): Promise<Core> {
     const request = this.#requests.get(ref.digest);
     if (request !== undefined) return request.core;
-    const source = this.#sources.get(ref.digest) ?? this.#held.get(ref.digest);
+    const elsewhere = this.#elsewhere;
+    const source = this.#sources.get(ref.digest) ?? this.#held.get(ref.digest) ??
+      (elsewhere && (() => elsewhere(ref)));
     if (source === undefined) {
       throw new RangeError(`Cannot load adapter '${ref.name}': it was unloaded`);
     }
@@ -241,7 +249,8 @@ export class AdapterRegistry implements CoreLoader {
     return this.factorsOf(ref.factors).residentBytes;
   }
 
-  #check(core: Core): void {
+  /** @throws {TypeError | RangeError} for a core of another base, or of factors not loaded */
+  check(core: Core): void {
     if (core.base !== this.stack.base) {
       throw new TypeError(
         `Cannot use core ${core.digest}: its base is ${core.base}, served is ${this.stack.base}`,

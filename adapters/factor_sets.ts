@@ -1,0 +1,69 @@
+/**
+ * Factor sets between the store and memory: kept for all processes, and loaded into this one when a
+ * core first needs them. It owns that each is loaded once; what loading means is handed in.
+ */
+import type { FactorSet } from "./factors.ts";
+import { readFactors, writeFactors } from "./format.ts";
+import type { AdapterRegistry } from "./registry.ts";
+import type { FactorStore } from "./store/store.ts";
+
+export interface FactorSetsOptions {
+  readonly store: FactorStore;
+  readonly registry: AdapterRegistry;
+  /** Makes a factor set servable, in registry and engine. @throws {TypeError} of another base */
+  readonly load: (factors: FactorSet) => Promise<void>;
+}
+
+export class FactorSets {
+  readonly #options: FactorSetsOptions;
+  readonly #loading = new Map<string, Promise<void>>();
+  readonly #kept = new Set<string>();
+
+  constructor(options: FactorSetsOptions) {
+    this.#options = options;
+  }
+
+  /** Keeps a set in the store and makes it servable here. */
+  async keep(factors: FactorSet): Promise<void> {
+    const { digest } = factors;
+    if (!this.#kept.has(digest)) {
+      await this.#options.store.add(digest, writeFactors(factors));
+      this.#kept.add(digest);
+    }
+    await this.#load(digest, () => Promise.resolve(factors));
+  }
+
+  /**
+   * A set that is loaded, or lies in the store: it is loaded then.
+   * @throws {RangeError} for an unknown digest; {TypeError} where it is of another base
+   */
+  async of(digest: string): Promise<FactorSet> {
+    const { registry } = this.#options;
+    if (!this.#isLoaded(digest)) await this.#load(digest, () => this.#read(digest));
+    return registry.factorsOf(digest);
+  }
+
+  async #read(digest: string): Promise<FactorSet> {
+    const { store, registry } = this.#options;
+    const file = await store.get(digest);
+    return file === undefined ? registry.factorsOf(digest) : readFactors(file);
+  }
+
+  /** Once, however many ask for it at the same time. */
+  async #load(digest: string, read: () => Promise<FactorSet>): Promise<void> {
+    const loading = this.#loading.get(digest);
+    if (loading !== undefined) return await loading;
+    if (this.#isLoaded(digest)) return;
+    const loaded = read().then((factors) => this.#options.load(factors));
+    this.#loading.set(digest, loaded);
+    try {
+      await loaded;
+    } finally {
+      this.#loading.delete(digest);
+    }
+  }
+
+  #isLoaded(digest: string): boolean {
+    return this.#options.registry.factorSets().some((set) => set.digest === digest);
+  }
+}
