@@ -3,7 +3,7 @@
  * OpenAI's shape. It owns no socket and loads no model: `main.ts` does.
  */
 import { OpenAPIHono } from "@hono/zod-openapi";
-import { type Access, accessOf, authenticate } from "./auth.ts";
+import { accessOf, authenticate } from "./auth.ts";
 import type { ServerContext } from "./context.ts";
 import type { App, AppContext, AppEnv } from "./endpoint.ts";
 import { ApiError, toApiError } from "./errors.ts";
@@ -30,7 +30,7 @@ const PROBES: ReadonlySet<string> = new Set(["/health", "/ready", "/metrics"]);
 export function createApp(context: ServerContext): App {
   const app = new OpenAPIHono<AppEnv>();
   app.use(observe(context));
-  app.use(identify(context.access ?? accessOf(context.options.apiKey)));
+  app.use(identify(context));
   registerChat(app, context);
   registerCompletions(app, context);
   registerModels(app, context);
@@ -87,11 +87,11 @@ function logAccess(
   end: StreamEnd | undefined,
 ): void {
   const { status } = c.res;
-  context.metrics.response(status);
   const { model, promptTokens, completionTokens } = c.get("notes");
   const { path, method } = c.req;
   // a request that was refused has none
   const principal: Principal | undefined = c.get("principal");
+  context.metrics.response(status, principal?.tenant);
   const quiet = status < 400 && PROBES.has(path);
   context.log[quiet ? "debug" : "info"](`${method} ${path}`, {
     status,
@@ -107,9 +107,12 @@ function logAccess(
 }
 
 /** Gives each request its principal. */
-function identify(access: Access): (c: AppContext, next: Next) => Promise<void> {
+function identify(context: ServerContext): (c: AppContext, next: Next) => Promise<void> {
+  const access = context.access ?? accessOf(context.options.apiKey);
+  const openMetrics = context.options.metricsAccess === "open";
+  const isOpen = (path: string) => OPEN_PATHS.test(path) || openMetrics && path === "/metrics";
   return async (c, next) => {
-    if (!OPEN_PATHS.test(c.req.path)) {
+    if (!isOpen(c.req.path)) {
       c.set("principal", await authenticate(access, c.req.raw.headers));
     }
     await next();

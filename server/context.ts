@@ -92,6 +92,15 @@ export interface ServerOptions {
   /** Largest request body in bytes. */
   readonly maxBodyBytes: number;
   readonly version: string;
+  /** Who may read `/metrics`; default: administrators. */
+  readonly metricsAccess?: "key" | "open";
+}
+
+/** What must answer before requests should come here. */
+export interface ReadinessCheck {
+  /** As a sentence names it: "store". */
+  readonly name: string;
+  readonly check: () => Promise<void>;
 }
 
 /** Everything the routes need. */
@@ -103,6 +112,8 @@ export interface ServerContext {
   readonly metrics: Metrics;
   readonly log: Log;
   readonly lifecycle: Lifecycle;
+  /** Asked by `/ready`; the model is loaded before there is a context. */
+  readonly readiness?: readonly ReadinessCheck[] | undefined;
   /** Who may come in; undefined = as `options.apiKey` says. */
   readonly access?: Access | undefined;
   /** Files, jobs and what they made; undefined = the server has no such endpoints. */

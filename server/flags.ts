@@ -4,11 +4,13 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { parseBytes } from "./bytes.ts";
-import { LOG_LEVELS, type LogLevel } from "./log.ts";
+import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./log.ts";
 import { nearest } from "./nearest.ts";
 
 export const DEVICES = ["auto", "cpu", "webgpu", "cuda"] as const;
 export const DTYPES = ["int8", "int4", "fp32", "fp16"] as const;
+/** Who may read `/metrics`: administrators, or anyone who reaches it. */
+export const METRICS_ACCESS = ["key", "open"] as const;
 
 /** What int4 costs in quality, as measured; shown in the help. */
 const INT4_COST = "int4 serves a Q4_1 or Q4_0 file's own weights: perplexity +0.5% over fp32 " +
@@ -43,6 +45,8 @@ export interface ServeFlags {
   /** Seconds that running requests get when the server is told to stop. */
   readonly grace: number;
   readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+  readonly metricsAccess: typeof METRICS_ACCESS[number];
 }
 
 /** What a command line asks for. */
@@ -104,6 +108,16 @@ const FLAGS = {
   "api-key": { value: "KEY", help: "key that clients must send (better: LEMBAS_API_KEY)" },
   grace: { value: "SECONDS", help: "time for running requests at SIGTERM", fallback: "30" },
   "log-level": { value: LOG_LEVELS.join("|"), help: "least level logged", fallback: "info" },
+  "log-format": {
+    value: LOG_FORMATS.join("|"),
+    help: "lines for people, or JSON objects for a collector",
+    fallback: "text",
+  },
+  "metrics-access": {
+    value: METRICS_ACCESS.join("|"),
+    help: "who may read /metrics: administrators, or anyone who reaches it",
+    fallback: "key",
+  },
 } as const satisfies Readonly<Record<string, FlagSpec>>;
 type FlagName = keyof typeof FLAGS;
 const NAMES = Object.keys(FLAGS) as FlagName[];
@@ -171,6 +185,8 @@ function toFlags(read: Read, factors: readonly string[]): ServeFlags {
     apiKey: read("api-key"),
     grace: integer("grace", read("grace"), 0, 3600),
     logLevel: choice("log-level", read("log-level"), LOG_LEVELS),
+    logFormat: choice("log-format", read("log-format"), LOG_FORMATS),
+    metricsAccess: choice("metrics-access", read("metrics-access"), METRICS_ACCESS),
   };
 }
 

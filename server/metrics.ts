@@ -5,7 +5,9 @@
  */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { JOB_STATUSES } from "./store/store.ts";
+import { BLOCK_TOKENS } from "../src/engine/prefix_cache.ts";
 import type { EngineListener, EngineStats } from "../src/engine/metrics.ts";
+import { type TenantMetrics, tenantMetrics } from "./tenant_metrics.ts";
 
 /** Names of adapters that one scrape lists at most, running and waiting each. */
 const MAX_LISTED_ADAPTERS = 64;
@@ -19,8 +21,10 @@ const TOKENS = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 
 export interface MetricsOptions {
   /** The base model's name, a label of every metric. */
   readonly model: string;
-  /** What `max_lora` says: how many adapters may be resident; undefined = bounded by bytes only. */
+  /** What `max_lora` says: how many adapters one batch may hold, its rows; default 0. */
   readonly maxAdapters?: number;
+  /** How many blocks of tokens the KV memory holds; default: not told. */
+  readonly kvBlocks?: number;
   /** Read once a scrape. */
   readonly stats: () => EngineStats;
 }
@@ -29,12 +33,13 @@ export interface MetricsOptions {
 interface Snapshot {
   readonly stats: () => EngineStats;
   readonly maxAdapters: number | undefined;
+  readonly kvBlocks: number | undefined;
 }
 
 /** What fine-tuning tells of itself. */
 export interface TrainingMetrics {
   /** Counts tokens trained on. */
-  readonly tokens: (count: number) => void;
+  readonly tokens: (count: number, tenant: string) => void;
   /** Names the jobs to count by status when someone scrapes. */
   readonly attach: (jobs: () => Promise<readonly { readonly status: string }[]>) => void;
 }
@@ -45,8 +50,8 @@ export interface Metrics {
   readonly listener: EngineListener;
   /** Names the engine to read; metrics exist before the engine that reports to them. */
   attach(options: MetricsOptions): void;
-  /** Counts a response by status class. */
-  response(status: number): void;
+  /** Counts a response by status class, and for its tenant, where it has one. */
+  response(status: number, tenant?: string): void;
   /** The text format and its media type. */
   expose(): Promise<{ readonly contentType: string; readonly text: string }>;
 }
@@ -60,19 +65,23 @@ export function createMetrics(): Metrics {
     labelNames: ["status"],
     registers: [registry],
   });
-  const listener = createListener(registry);
+  const tenants = tenantMetrics(registry);
+  const listener = createListener(registry, tenants);
   let beginScrape = () => {};
   return {
     listener,
-    training: trainingMetrics(registry),
-    attach: ({ model, stats, maxAdapters }) => {
+    training: trainingMetrics(registry, tenants),
+    attach: ({ model, stats, maxAdapters, kvBlocks }) => {
       registry.setDefaultLabels({ model_name: model });
       let seen = stats();
       beginScrape = () => seen = stats();
-      registerEngine(registry, { stats: () => seen, maxAdapters });
+      registerEngine(registry, { stats: () => seen, maxAdapters, kvBlocks });
       registerProcess(registry);
     },
-    response: (status) => responses.inc({ status: `${Math.floor(status / 100)}xx` }),
+    response: (status, tenant) => {
+      responses.inc({ status: `${Math.floor(status / 100)}xx` });
+      if (tenant !== undefined) tenants.response(tenant, status);
+    },
     expose: async () => {
       beginScrape();
       return { contentType: registry.contentType, text: await registry.metrics() };
@@ -80,14 +89,17 @@ export function createMetrics(): Metrics {
   };
 }
 
-function trainingMetrics(registry: Registry): TrainingMetrics {
+function trainingMetrics(registry: Registry, tenants: TenantMetrics): TrainingMetrics {
   const tokens = new Counter({
     name: "lembas_training_tokens_total",
     help: "Tokens trained on.",
     registers: [registry],
   });
   return {
-    tokens: (count) => tokens.inc(count),
+    tokens: (count, tenant) => {
+      tokens.inc(count);
+      tenants.trained(tenant, count);
+    },
     attach: (jobs) => {
       new Gauge({
         name: "lembas_training_jobs",
@@ -104,7 +116,7 @@ function trainingMetrics(registry: Registry): TrainingMetrics {
   };
 }
 
-function createListener(registry: Registry): EngineListener {
+function createListener(registry: Registry, tenants: TenantMetrics): EngineListener {
   const histogram = (name: string, help: string, buckets: number[]) =>
     new Histogram({ name, help, buckets, registers: [registry] });
   const first = histogram(
@@ -134,6 +146,7 @@ function createListener(registry: Registry): EngineListener {
     interToken: (seconds) => between.observe(seconds),
     step: ({ kind, seconds }) => step.observe({ kind }, seconds),
     finished: (seen) => {
+      tenants.finished(seen);
       whole.observe(seen.endToEnd);
       if (seen.queued !== undefined) queue.observe(seen.queued);
       prompt.observe(seen.promptTokens);
@@ -193,7 +206,19 @@ function registerEngine(registry: Registry, options: Snapshot): void {
     });
   }
   registerFinished(registry, options);
+  registerCache(registry, options);
   registerAdapters(registry, options);
+}
+
+/** For endpoint pickers that follow prefixes: the Inference Extension's model server protocol. */
+function registerCache(registry: Registry, { kvBlocks }: Snapshot): void {
+  if (kvBlocks === undefined) return;
+  new Gauge({
+    name: "vllm:cache_config_info",
+    help: "The KV memory in blocks of tokens; the value is 1.",
+    labelNames: ["block_size", "num_gpu_blocks"],
+    registers: [registry],
+  }).set({ block_size: String(BLOCK_TOKENS), num_gpu_blocks: String(kvBlocks) }, 1);
 }
 
 function registerFinished(registry: Registry, options: Snapshot): void {

@@ -17,7 +17,7 @@ import type { ServerContext } from "./context.ts";
 import { FlagError, helpText, parseFlags, type ServeFlags } from "./flags.ts";
 import { FineTuning, type TrainingBackend } from "./jobs/fine_tuning.ts";
 import { Lifecycle } from "./lifecycle.ts";
-import { createLog, type Log } from "./log.ts";
+import { createLog, linesOf, type Log } from "./log.ts";
 import { createMetrics } from "./metrics.ts";
 import { defaultDataDirectory } from "./store/data_directory.ts";
 import { openDiskStore } from "./store/disk.ts";
@@ -86,7 +86,7 @@ export async function runServer(command: CommandEnvironment): Promise<number> {
 }
 
 async function serve(flags: ServeFlags, command: CommandEnvironment): Promise<number> {
-  const log = createLog(flags.logLevel);
+  const log = createLog(flags.logLevel, undefined, linesOf(flags.logFormat));
   try {
     await checkAddress(flags.host, flags.port);
     await using store = await openDiskStore(flags.data ?? defaultDataDirectory(command.env), log);
@@ -107,13 +107,23 @@ async function serveFrom(
   const started = performance.now();
   const loaded = await load(flags, metrics.listener, log);
   try {
-    metrics.attach({ model: loaded.checkpoint.id, stats: () => loaded.engine.stats() });
+    metrics.attach({
+      model: loaded.checkpoint.id,
+      stats: () => loaded.engine.stats(),
+      maxAdapters: loaded.maxBatch,
+      kvBlocks: loaded.engine.kvBlocks,
+    });
     await using tuning = await startTuning(loaded, store, flags, { log, metrics });
     const context = await toContext(loaded, {
       metrics,
       log,
       tuning,
-      options: { apiKey: flags.apiKey, maxBodyBytes: flags.maxBody, version },
+      options: {
+        apiKey: flags.apiKey,
+        maxBodyBytes: flags.maxBody,
+        version,
+        metricsAccess: flags.metricsAccess,
+      },
     });
     return await listenUntilSignal(flags, loaded, context, started);
   } finally {

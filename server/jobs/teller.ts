@@ -27,8 +27,8 @@ export interface RunningJob {
 export interface TellerPorts {
   readonly ledger: JobLedger;
   readonly log: Log;
-  /** Hears of tokens trained on, as they are. */
-  readonly onTokens: (tokens: number) => void;
+  /** Hears of tokens trained on, as they are, and for whom. */
+  readonly onTokens: (tokens: number, tenant: string) => void;
 }
 
 type Progress<T extends TrainProgress["type"]> = Extract<TrainProgress, { readonly type: T }>;
@@ -92,7 +92,8 @@ export class Teller {
       train_loss: loss,
       train_mean_token_accuracy: accuracy,
     });
-    this.#ports.onTokens(Math.max(0, tokens - (this.#tokens ?? tokens)));
+    const { tenant } = this.#running.job;
+    this.#ports.onTokens(Math.max(0, tokens - (this.#tokens ?? tokens)), tenant);
     this.#tokens = tokens;
     this.#estimate(step);
   }

@@ -75,4 +75,6 @@ export const detokenizeRequestSchema = z.strictObject({
 export const detokenizeResponseSchema = z.object({ prompt: z.string() })
   .openapi("DetokenizeResponse");
 
+export const readySchema = z.object({ status: z.literal("ready") }).openapi("Ready");
+
 export const versionSchema = z.object({ version: z.string() }).openapi("Version");

@@ -129,6 +129,13 @@ export class Engine {
     return Math.min(this.#options.maxContext ?? Infinity, ...limits);
   }
 
+  /** Blocks of `BLOCK_TOKENS` tokens that the KV memory holds, as the default lane lays them out. */
+  get kvBlocks(): number {
+    const [lane] = this.#lanes;
+    if (lane === undefined) throw new RangeError("internal: an engine without a lane");
+    return Math.floor(this.#memory.total / (BLOCK_TOKENS * lane.model.kvBytesPerToken));
+  }
+
   /**
    * Takes a request in. What can be known at once is thrown here; what shows later (a core that
    * does not load, a grammar that does not compile, a failed step) rejects the iteration: await the

@@ -535,7 +535,8 @@ Deno.test("while draining, what runs ends and what is new gets 503", async () =>
   const refused = await post(context, "/v1/chat/completions", HELLO);
   assertEquals(refused.headers.get("retry-after"), "5");
   assertEquals((await errorOf(refused)).status, 503);
-  assertEquals((await createApp(context).request("/health")).status, 503);
+  assertEquals((await createApp(context).request("/health")).status, 200);
+  assertEquals((await createApp(context).request("/ready")).status, 503);
   assertEquals(drained, false);
   gate.resolve();
   assertEquals((await running).status, 200);

@@ -31,6 +31,8 @@ Deno.test("without flags there are the documented defaults", () => {
     apiKey: undefined,
     grace: 30,
     logLevel: "info",
+    logFormat: "text",
+    metricsAccess: "key",
   });
 });
 
