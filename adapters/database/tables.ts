@@ -1,4 +1,162 @@
-/** The tables of the schema as kysely types them: what each column holds. `migrations/` makes them. */
+/**
+ * The tables as kysely types them: what each column holds. `migrations/` makes them; what rows mean
+ * is the stores'. Times are Unix milliseconds; int8 columns are numbers on both databases.
+ */
+import type { ColumnType, Generated, GeneratedAlways } from "kysely";
 
-// deno-lint-ignore no-empty-interface -- filled below
-export interface Tables {}
+/** Written as JSON text, read as the value. */
+type Json<T> = ColumnType<T, string, string>;
+type Bytes = Uint8Array;
+
+export interface TenantTable {
+  readonly id: string;
+  readonly seq: GeneratedAlways<number>;
+  readonly created_at: number;
+  readonly limits: Json<unknown>;
+  readonly stored_bytes: Generated<number>;
+}
+
+export interface KeyTable {
+  readonly id: string;
+  readonly seq: GeneratedAlways<number>;
+  readonly tenant: string;
+  readonly name: string;
+  readonly hint: string;
+  readonly hash: Bytes;
+  readonly scopes: readonly string[];
+  readonly created_at: number;
+  readonly expires_at: number | null;
+  readonly revoked_at: number | null;
+}
+
+export interface UsageTable {
+  readonly id: string;
+  readonly at: number;
+  readonly tenant: string;
+  readonly key_id: string | null;
+  readonly model: string;
+  readonly kind: string;
+  readonly prompt_tokens: number;
+  readonly cached_tokens: number;
+  readonly completion_tokens: number;
+  readonly trained_tokens: number;
+  readonly request_id: string;
+}
+
+export interface SecretTable {
+  readonly name: string;
+  readonly bytes: Bytes;
+}
+
+export interface ContentTable {
+  readonly id: GeneratedAlways<number>;
+  readonly bytes: number;
+  readonly sha256: string;
+  readonly arriving_at: number | null;
+}
+
+export interface ChunkTable {
+  readonly content: number;
+  readonly seq: number;
+  readonly data: Bytes;
+}
+
+export interface FileTable {
+  readonly id: string;
+  readonly seq: GeneratedAlways<number>;
+  readonly tenant: string;
+  readonly filename: string;
+  readonly purpose: string;
+  readonly created_at: number;
+  readonly content: number;
+}
+
+export interface FactorTable {
+  readonly digest: string;
+  readonly seq: GeneratedAlways<number>;
+  readonly created_at: number;
+  readonly state: string;
+  readonly content: number;
+}
+
+export interface CoreTable {
+  readonly digest: string;
+  readonly base: string;
+  readonly factors: string;
+  readonly rank: number;
+  readonly state: string;
+  readonly content: number;
+}
+
+export interface CoreNameTable {
+  readonly tenant: string;
+  readonly name: string;
+  readonly current: number | null;
+  readonly latest: number;
+}
+
+export interface CoreVersionTable {
+  readonly tenant: string;
+  readonly name: string;
+  readonly version: number;
+  readonly digest: string;
+  readonly bytes: number;
+  readonly created_at: number;
+  readonly source: string;
+}
+
+export interface JobTable {
+  readonly id: string;
+  readonly seq: GeneratedAlways<number>;
+  readonly tenant: string;
+  readonly status: string;
+  readonly record: Json<unknown>;
+}
+
+export interface JobEventTable {
+  readonly id: string;
+  readonly seq: GeneratedAlways<number>;
+  readonly job: string;
+  readonly record: Json<unknown>;
+}
+
+export interface JobProgressTable {
+  readonly job: string;
+  readonly content: number;
+}
+
+export interface CheckpointTable {
+  readonly job: string;
+  readonly step: number;
+  readonly record: Json<unknown>;
+  readonly core: string;
+  readonly bytes: number;
+}
+
+export interface ModelTable {
+  readonly id: string;
+  readonly seq: GeneratedAlways<number>;
+  readonly tenant: string;
+  readonly name: string;
+  readonly version: number;
+  readonly record: Json<unknown>;
+}
+
+export interface Tables {
+  readonly tenants: TenantTable;
+  readonly keys: KeyTable;
+  readonly usage: UsageTable;
+  readonly secrets: SecretTable;
+  readonly contents: ContentTable;
+  readonly chunks: ChunkTable;
+  readonly files: FileTable;
+  readonly factor_sets: FactorTable;
+  readonly cores: CoreTable;
+  readonly core_names: CoreNameTable;
+  readonly core_versions: CoreVersionTable;
+  readonly jobs: JobTable;
+  readonly job_events: JobEventTable;
+  readonly job_progress: JobProgressTable;
+  readonly checkpoints: CheckpointTable;
+  readonly models: ModelTable;
+}

@@ -1,0 +1,44 @@
+/** PGlite in a directory as a `Database`. It owns the joining of kysely and the client. */
+import { Kysely, PGliteDialect } from "kysely";
+import type { Database, SqlResult } from "./database.ts";
+import { PgliteClient } from "./pglite_client.ts";
+import type { Tables } from "./tables.ts";
+
+export class PgliteDatabase implements Database {
+  readonly kind = "pglite";
+  readonly db: Kysely<Tables>;
+  readonly #client: PgliteClient;
+
+  private constructor(client: PgliteClient) {
+    this.#client = client;
+    this.db = new Kysely<Tables>({ dialect: new PGliteDialect({ pglite: client }) });
+  }
+
+  /** The directory is this process's own: the caller holds its lock. */
+  static async open(directory: string): Promise<PgliteDatabase> {
+    return new PgliteDatabase(await PgliteClient.open(directory));
+  }
+
+  async executeSql(text: string, values?: readonly unknown[]): Promise<SqlResult> {
+    if (values !== undefined && values.length > 0) return await this.#client.query(text, values);
+    const results = await this.#client.exec(text);
+    return { rows: results.at(-1)?.rows ?? [] };
+  }
+
+  listen(channel: string, listener: (payload: string) => void): Promise<AsyncDisposable> {
+    return this.#client.listen(channel, listener);
+  }
+
+  /** The connection is this process's own and is not lost. */
+  onReconnect(): Disposable {
+    return { [Symbol.dispose]: () => {} };
+  }
+
+  upkeep(mode: "on" | "off"): Promise<void> {
+    return this.#client.upkeep(mode);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#client.close();
+  }
+}

@@ -1,0 +1,87 @@
+/**
+ * A connection of PostgreSQL that only listens. It owns the coming back after it was lost, and says
+ * so, since what was notified meanwhile is not told again.
+ */
+import pg from "pg";
+
+const FIRST_RETRY_MS = 100;
+const LAST_RETRY_MS = 5000;
+
+type Listener = (payload: string) => void;
+
+export class PostgresListener {
+  readonly #config: pg.ClientConfig;
+  readonly #onError: (error: Error) => void;
+  readonly #listeners = new Map<string, Set<Listener>>();
+  readonly #reconnected = new Set<() => void>();
+  #client: Promise<pg.Client> | undefined;
+  #retry: ReturnType<typeof setTimeout> | undefined;
+  #closed = false;
+
+  constructor(config: pg.ClientConfig, onError: (error: Error) => void) {
+    this.#config = config;
+    this.#onError = onError;
+  }
+
+  async listen(channel: string, listener: Listener): Promise<AsyncDisposable> {
+    const listeners = this.#listeners.get(channel) ?? new Set();
+    this.#listeners.set(channel, listeners.add(listener));
+    const client = await (this.#client ??= this.#connect());
+    await client.query(`LISTEN ${pg.escapeIdentifier(channel)}`);
+    return {
+      [Symbol.asyncDispose]: async () => {
+        if (!listeners.delete(listener) || listeners.size > 0 || this.#closed) return;
+        await (await this.#client)?.query(`UNLISTEN ${pg.escapeIdentifier(channel)}`);
+      },
+    };
+  }
+
+  onReconnect(listener: () => void): Disposable {
+    this.#reconnected.add(listener);
+    return { [Symbol.dispose]: () => void this.#reconnected.delete(listener) };
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#retry);
+    const client = await this.#client?.catch(() => undefined);
+    await client?.end();
+  }
+
+  async #connect(): Promise<pg.Client> {
+    const client = new pg.Client(this.#config);
+    client.on("notification", ({ channel, payload }) => {
+      for (const listener of this.#listeners.get(channel) ?? []) listener(payload ?? "");
+    });
+    // both may come for one loss; without a listener an "error" would end the process
+    client.on("error", (error) => this.#lost(client, error));
+    client.on("end", () => this.#lost(client, new Error("the connection ended")));
+    await client.connect();
+    this.#current = client;
+    return client;
+  }
+
+  #current: pg.Client | undefined;
+
+  #lost(client: pg.Client, error: Error): void {
+    if (this.#closed || client !== this.#current) return;
+    this.#current = undefined;
+    this.#onError(error);
+    this.#comeBack(FIRST_RETRY_MS);
+  }
+
+  #comeBack(wait: number): void {
+    this.#retry = setTimeout(async () => {
+      try {
+        this.#client = this.#connect();
+        const client = await this.#client;
+        for (const channel of this.#listeners.keys()) {
+          await client.query(`LISTEN ${pg.escapeIdentifier(channel)}`);
+        }
+        for (const listener of this.#reconnected) listener();
+      } catch {
+        if (!this.#closed) this.#comeBack(Math.min(2 * wait, LAST_RETRY_MS));
+      }
+    }, wait);
+  }
+}

@@ -1,0 +1,153 @@
+/**
+ * Contents in chunks: they arrive, become whole, are read and checked against their digest. It owns
+ * the chunks, so that no content is in memory as a whole unless asked for; it knows neither files
+ * nor cores.
+ */
+import { createHash } from "node:crypto";
+import { sql } from "kysely";
+import { sqlState } from "../database/sql_error.ts";
+import { DamagedError } from "./damaged_error.ts";
+import type { Db } from "./sql_helpers.ts";
+
+export const CHUNK_BYTES = 2 ** 20;
+
+/** Content that is written but not yet whole for others. */
+export interface Arrived {
+  readonly id: number;
+  readonly bytes: number;
+  readonly sha256: string;
+}
+
+/** Takes content in as it comes. What `source` or `onBytes` throws leaves nothing behind. */
+export async function receive(
+  db: Db,
+  source: AsyncIterable<Uint8Array>,
+  onBytes: (bytes: number) => void,
+): Promise<Arrived> {
+  const { id } = await insertContent(db, { bytes: 0, sha256: "", arriving_at: Date.now() });
+  try {
+    const hash = createHash("sha256");
+    let [bytes, seq] = [0, 0];
+    for await (const chunk of inChunks(source)) {
+      bytes += chunk.length;
+      onBytes(bytes);
+      hash.update(chunk);
+      await db.insertInto("chunks").values({ content: id, seq: seq++, data: chunk }).execute();
+      await touch(db, id);
+    }
+    return { id, bytes, sha256: hash.digest("hex") };
+  } catch (error) {
+    await removeContents(db, [id]);
+    throw error;
+  }
+}
+
+/** Makes received content whole. @throws {Error} where it was swept away meanwhile */
+export async function settle(db: Db, { id, bytes, sha256 }: Arrived): Promise<void> {
+  const row = await db.updateTable("contents").set({ bytes, sha256, arriving_at: null })
+    .where("id", "=", id).returning("id").executeTakeFirst();
+  if (row === undefined) throw new Error("Cannot keep the content: it took too long to arrive");
+}
+
+/** Writes whole content, in one transaction with what points to it. */
+export async function writeContent(db: Db, data: Uint8Array): Promise<Arrived> {
+  const sha256 = await sha256Of(data);
+  const { id } = await insertContent(db, { bytes: data.length, sha256, arriving_at: null });
+  for (let seq = 0; seq * CHUNK_BYTES < data.length; seq++) {
+    const chunk = data.subarray(seq * CHUNK_BYTES, (seq + 1) * CHUNK_BYTES);
+    await db.insertInto("chunks").values({ content: id, seq, data: chunk }).execute();
+  }
+  return { id, bytes: data.length, sha256 };
+}
+
+/** The whole content. @throws {DamagedError} where it is not what was written */
+export async function readContent(db: Db, id: number): Promise<Uint8Array<ArrayBuffer>> {
+  const [content, chunks] = await Promise.all([
+    db.selectFrom("contents").select(["bytes", "sha256"]).where("id", "=", id).executeTakeFirst(),
+    db.selectFrom("chunks").select("data").where("content", "=", id).orderBy("seq").execute(),
+  ]).catch(rethrowDamage);
+  const data = joined(chunks.map((chunk) => chunk.data));
+  const sha256 = await sha256Of(data);
+  if (content?.sha256 === sha256) return data;
+  throw new DamagedError(
+    `its content (${data.length} bytes, SHA-256 ${sha256}) is not what was written ` +
+      `(${content?.bytes ?? 0} bytes, ${content?.sha256 ?? "no digest"})`,
+  );
+}
+
+/** The content chunk by chunk; the stream fails at its end where it is not what was written. */
+export async function* streamContent(db: Db, id: number): AsyncGenerator<Uint8Array> {
+  const { sha256 } = await db.selectFrom("contents").select("sha256").where("id", "=", id)
+    .executeTakeFirstOrThrow();
+  const hash = createHash("sha256");
+  for (let seq = 0;; seq++) {
+    const chunk = await db.selectFrom("chunks").select("data")
+      .where("content", "=", id).where("seq", "=", seq).executeTakeFirst();
+    if (chunk === undefined) break;
+    hash.update(chunk.data);
+    yield chunk.data;
+  }
+  if (hash.digest("hex") === sha256) return;
+  throw new DamagedError("its content is not what was written");
+}
+
+export async function removeContents(db: Db, ids: readonly number[]): Promise<void> {
+  if (ids.length === 0) return;
+  await db.deleteFrom("contents").where(sql<boolean>`id = ANY(${[...ids]})`).execute();
+}
+
+/** Removes what began to arrive and has not moved since (Unix milliseconds). */
+export async function sweepContents(db: Db, before: number): Promise<void> {
+  await db.deleteFrom("contents").where("arriving_at", "<", before).execute();
+}
+
+function insertContent(
+  db: Db,
+  row: { readonly bytes: number; readonly sha256: string; readonly arriving_at: number | null },
+): Promise<{ readonly id: number }> {
+  return db.insertInto("contents").values(row).returning("id").executeTakeFirstOrThrow();
+}
+
+async function touch(db: Db, id: number): Promise<void> {
+  await db.updateTable("contents").set({ arriving_at: Date.now() }).where("id", "=", id).execute();
+}
+
+/** Chunks of one size, the last one smaller; at most one of them is in memory. */
+async function* inChunks(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let chunk = new Uint8Array(CHUNK_BYTES);
+  let filled = 0;
+  for await (const part of source) {
+    for (let at = 0; at < part.length;) {
+      const fits = part.subarray(at, at + CHUNK_BYTES - filled);
+      chunk.set(fits, filled);
+      [filled, at] = [filled + fits.length, at + fits.length];
+      if (filled < CHUNK_BYTES) continue;
+      yield chunk;
+      [chunk, filled] = [new Uint8Array(CHUNK_BYTES), 0];
+    }
+  }
+  if (filled > 0) yield chunk.subarray(0, filled);
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+/** Off this thread, which decodes. */
+async function sha256Of(data: Uint8Array): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", data as Uint8Array<ArrayBuffer>);
+  return new Uint8Array(digest).toHex();
+}
+
+/** The database itself may find its pages broken: SQLSTATEs of class XX. */
+function rethrowDamage(error: unknown): never {
+  if (!sqlState(error)?.startsWith("XX")) throw error;
+  const reason = error instanceof Error ? error.message : String(error);
+  throw new DamagedError(`the database cannot read it: ${reason}`, { cause: error });
+}

@@ -1,0 +1,16 @@
+/** Ids as OpenAI's look: a prefix and random letters and digits. */
+
+const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+const LENGTH = 24;
+
+/** `newId("ftjob")` → `ftjob-` and 24 letters and digits: 142 random bits. */
+export function newId(prefix: string): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(2 * LENGTH));
+  const words = new Uint16Array(bytes.buffer);
+  return `${prefix}-${Array.from(words, (word) => ALPHABET[word % ALPHABET.length]).join("")}`;
+}
+
+/** Unix milliseconds, later than `last`, so that records sort as they were made. */
+export function nextTime(last: number): number {
+  return Math.max(Date.now(), last + 1);
+}

@@ -1,0 +1,122 @@
+/**
+ * What a job writes while it trains, in SQL: the progress it goes on from, and checkpoints. It owns
+ * their rows, how many checkpoints stay, and their share of the quota.
+ */
+import { readCore } from "../format.ts";
+import { readContent, removeContents, writeContent } from "./contents.ts";
+import { collectCores, keepCore, readCoreFile } from "./core_rows.ts";
+import { DamagedError } from "./damaged_error.ts";
+import type { CheckpointRecord } from "./job_store.ts";
+import type { StoreLog } from "./log.ts";
+import { charge, type Db, json, transact, type Trx } from "./sql_helpers.ts";
+
+/** Checkpoints that a job keeps; OpenAI keeps three. */
+const MAX_CHECKPOINTS = 8;
+
+export class JobContents {
+  readonly #db: Db;
+  readonly #tenant: string;
+  readonly #log: StoreLog;
+
+  constructor(db: Db, tenant: string, log: StoreLog) {
+    this.#db = db;
+    this.#tenant = tenant;
+    this.#log = log;
+  }
+
+  saveProgress(jobId: string, bytes: Uint8Array): Promise<void> {
+    return transact(this.#db, async (trx) => {
+      await this.#lock(trx, jobId);
+      const before = await takeProgress(trx, jobId);
+      const { id } = await writeContent(trx, bytes);
+      await trx.insertInto("job_progress").values({ job: jobId, content: id }).execute();
+      await removeContents(trx, before);
+    });
+  }
+
+  async progress(jobId: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    const row = await this.#db.selectFrom("job_progress")
+      .innerJoin("jobs", "jobs.id", "job_progress.job").select("content")
+      .where("tenant", "=", this.#tenant).where("job", "=", jobId).executeTakeFirst();
+    if (row === undefined) return undefined;
+    try {
+      return await readContent(this.#db, row.content);
+    } catch (error) {
+      if (!(error instanceof DamagedError)) throw error;
+      this.#log.warning(`dropped the progress of ${jobId}: ${error.message}`);
+      await this.dropProgress(jobId);
+      return undefined;
+    }
+  }
+
+  dropProgress(jobId: string): Promise<void> {
+    return transact(this.#db, async (trx) => {
+      await this.#lock(trx, jobId);
+      await removeContents(trx, await takeProgress(trx, jobId));
+    });
+  }
+
+  addCheckpoint(checkpoint: CheckpointRecord, file: Uint8Array): Promise<void> {
+    const { jobId: job, step } = checkpoint;
+    const core = readCore(file);
+    if (core.digest !== checkpoint.core) {
+      return Promise.reject(
+        new TypeError(`Cannot keep checkpoint ${step} of ${job}: its core is ${core.digest}`),
+      );
+    }
+    return transact(this.#db, async (trx) => {
+      await charge(trx, this.#tenant, 0);
+      await this.#lock(trx, job);
+      await keepCore(trx, core, file);
+      const values = { record: json(checkpoint), core: core.digest, bytes: file.length };
+      const old = await trx.deleteFrom("checkpoints").where("job", "=", job)
+        .where("step", "=", step).returning(["core", "bytes"]).execute();
+      await trx.insertInto("checkpoints").values({ job, step, ...values }).execute();
+      const gone = [...old, ...await dropOldest(trx, job)];
+      const freed = gone.reduce((sum, { bytes }) => sum + bytes, 0);
+      await charge(trx, this.#tenant, file.length - freed);
+      await collectCores(trx, gone.map((one) => one.core));
+    });
+  }
+
+  async checkpoints(jobId: string): Promise<readonly CheckpointRecord[]> {
+    const rows = await this.#db.selectFrom("checkpoints")
+      .innerJoin("jobs", "jobs.id", "checkpoints.job").select("checkpoints.record")
+      .where("tenant", "=", this.#tenant).where("job", "=", jobId).orderBy("step", "desc")
+      .execute();
+    return rows.map(({ record }) => record as CheckpointRecord);
+  }
+
+  async checkpointCore({ jobId, step }: CheckpointRecord): Promise<Uint8Array<ArrayBuffer>> {
+    const row = await this.#db.selectFrom("checkpoints")
+      .innerJoin("jobs", "jobs.id", "checkpoints.job").select("core")
+      .where("tenant", "=", this.#tenant).where("job", "=", jobId).where("step", "=", step)
+      .executeTakeFirst();
+    if (row !== undefined) return await readCoreFile(this.#db, row.core, this.#log);
+    throw new RangeError(`Cannot read checkpoint ${step} of ${jobId}: it was dropped`);
+  }
+
+  /** Writers of one job come one after the other. @throws {RangeError} where there is no such job */
+  async #lock(trx: Trx, jobId: string): Promise<void> {
+    const row = await trx.selectFrom("jobs").select("id").where("tenant", "=", this.#tenant)
+      .where("id", "=", jobId).forUpdate().executeTakeFirst();
+    if (row === undefined) throw new RangeError(`Cannot find job ${jobId}: there is none`);
+  }
+}
+
+async function takeProgress(trx: Trx, jobId: string): Promise<number[]> {
+  const rows = await trx.deleteFrom("job_progress").where("job", "=", jobId).returning("content")
+    .execute();
+  return rows.map(({ content }) => content);
+}
+
+async function dropOldest(
+  trx: Trx,
+  job: string,
+): Promise<readonly { readonly core: string; readonly bytes: number }[]> {
+  const steps = await trx.selectFrom("checkpoints").select("step").where("job", "=", job)
+    .orderBy("step", "desc").offset(MAX_CHECKPOINTS).execute();
+  if (steps.length === 0) return [];
+  return await trx.deleteFrom("checkpoints").where("job", "=", job)
+    .where("step", "in", steps.map(({ step }) => step)).returning(["core", "bytes"]).execute();
+}

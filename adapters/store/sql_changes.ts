@@ -1,0 +1,76 @@
+/**
+ * Changes by LISTEN and NOTIFY. It owns the channel and the words on it; notices of this process
+ * come back the same way as others', so there is one order of them.
+ */
+import { sql } from "kysely";
+import type { Database } from "../database/database.ts";
+import { CHANGE_KINDS, type ChangeDetail, type ChangeKind, type Changes } from "./changes.ts";
+import type { StoreLog } from "./log.ts";
+import type { Db } from "./sql_helpers.ts";
+
+const CHANNEL = "lembas_changes";
+
+type Listener = (detail: ChangeDetail) => void;
+
+export class SqlChanges implements Changes, AsyncDisposable {
+  readonly #db: Db;
+  readonly #log: StoreLog;
+  readonly #listeners = new Map<ChangeKind | "resync", Set<Listener>>();
+  #listening: AsyncDisposable | undefined;
+  #reconnect: Disposable | undefined;
+
+  private constructor(db: Db, log: StoreLog) {
+    this.#db = db;
+    this.#log = log;
+  }
+
+  static async open(database: Database, log: StoreLog): Promise<SqlChanges> {
+    const changes = new SqlChanges(database.db, log);
+    changes.#reconnect = database.onReconnect(() => changes.#emit("resync", {}));
+    changes.#listening = await database.listen(CHANNEL, (payload) => changes.#take(payload));
+    return changes;
+  }
+
+  on(kind: ChangeKind | "resync", listener: Listener): Disposable {
+    const listeners = this.#listeners.get(kind) ?? new Set();
+    // one function may listen twice: each has its own end
+    const own: Listener = (detail) => listener(detail);
+    this.#listeners.set(kind, listeners.add(own));
+    return { [Symbol.dispose]: () => void listeners.delete(own) };
+  }
+
+  tell(kind: ChangeKind, detail: ChangeDetail): Promise<void> {
+    return tell(this.#db, kind, detail);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#reconnect?.[Symbol.dispose]();
+    await this.#listening?.[Symbol.asyncDispose]();
+  }
+
+  #take(payload: string): void {
+    try {
+      const { kind, ...detail } = JSON.parse(payload) as ChangeDetail & { kind: ChangeKind };
+      if (CHANGE_KINDS.includes(kind)) this.#emit(kind, detail);
+    } catch {
+      // another program's notice
+      this.#log.warning(`passed over a notice on ${CHANNEL}`, { length: payload.length });
+    }
+  }
+
+  #emit(kind: ChangeKind | "resync", detail: ChangeDetail): void {
+    for (const listener of [...this.#listeners.get(kind) ?? []]) {
+      try {
+        listener(detail);
+      } catch (error) {
+        this.#log.warning(`a listener of ${kind} changes failed: ${String(error)}`);
+      }
+    }
+  }
+}
+
+/** Within a transaction: told when it is committed. */
+export async function tell(db: Db, kind: ChangeKind, detail: ChangeDetail): Promise<void> {
+  const payload = JSON.stringify({ kind, ...detail });
+  await sql`SELECT pg_notify(${CHANNEL}, ${payload})`.execute(db);
+}

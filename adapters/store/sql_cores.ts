@@ -1,0 +1,187 @@
+/**
+ * Names and versions of cores in SQL. It owns what a name stands for, and that versions, contents
+ * and quota change together; the cores' own rows are `core_rows.ts`'.
+ */
+import { sql } from "kysely";
+import { readCore } from "../format.ts";
+import { type AdapterVersion, parseAdapterName } from "../name.ts";
+import { collectCores, keepCore, readCoreFile } from "./core_rows.ts";
+import type { CoreStore, CoreVersion } from "./core_store.ts";
+import { allVersions, resolveVersion, toVersion, versionsOf } from "./core_queries.ts";
+import type { StoreLog } from "./log.ts";
+import type { Page, PageQuery } from "./paging.ts";
+import { tell } from "./sql_changes.ts";
+import { charge, type Db, toPage, transact, type Trx } from "./sql_helpers.ts";
+
+interface PutMeta {
+  readonly source: string;
+  readonly publish: "now" | "later";
+}
+
+export class SqlCoreStore implements CoreStore {
+  readonly #db: Db;
+  readonly #log: StoreLog;
+
+  constructor(db: Db, log: StoreLog) {
+    this.#db = db;
+    this.#log = log;
+  }
+
+  put(tenant: string, name: string, bytes: Uint8Array, meta: PutMeta): Promise<CoreVersion> {
+    return transact(this.#db, (trx) => putCore(trx, { tenant, name, bytes, ...meta }));
+  }
+
+  publish(tenant: string, name: string, version: number): Promise<CoreVersion> {
+    return transact(this.#db, async (trx) => {
+      const found = await versionAt(trx, { tenant, name, version });
+      if (found === undefined) throw noVersion(tenant, name, version);
+      if (found.state === "quarantined") {
+        throw new RangeError(
+          `Cannot publish ${tenant}/${name}@${version}: its content is damaged; put it again`,
+        );
+      }
+      return await makeCurrent(trx, found);
+    });
+  }
+
+  rollback(tenant: string, name: string): Promise<CoreVersion> {
+    return transact(this.#db, async (trx) => {
+      const all = await versionsOf(trx, tenant, name).forUpdate("core_names").execute();
+      const versions = all.map(toVersion);
+      const current = versions.find((one) => one.current);
+      const before = versions.find((one) =>
+        one.state === "stored" && one.version < (current?.version ?? 0)
+      );
+      if (before !== undefined) return await makeCurrent(trx, before);
+      const now = current === undefined ? "no version is current" : `${current.version} is current`;
+      throw new RangeError(`Cannot roll ${tenant}/${name} back: ${now}, none is before it`);
+    });
+  }
+
+  resolve(
+    tenant: string,
+    name: string,
+    version: AdapterVersion,
+  ): Promise<CoreVersion | undefined> {
+    return resolveVersion(this.#db, tenant, name, version);
+  }
+
+  async list(tenant: string | undefined, query: PageQuery): Promise<Page<CoreVersion>> {
+    return toPage(await allVersions(this.#db, tenant, query).execute(), query, toVersion);
+  }
+
+  async versions(tenant: string, name: string): Promise<readonly CoreVersion[]> {
+    return (await versionsOf(this.#db, tenant, name).execute()).map(toVersion);
+  }
+
+  remove(tenant: string, name: string, version: number | undefined): Promise<number> {
+    return transact(this.#db, (trx) => removeVersions(trx, { tenant, name, version }));
+  }
+
+  bytes(digest: string): Promise<Uint8Array<ArrayBuffer>> {
+    return readCoreFile(this.#db, digest, this.#log);
+  }
+}
+
+interface VersionKey {
+  readonly tenant: string;
+  readonly name: string;
+  readonly version: number;
+}
+
+/** `CoreStore.put` in a transaction of others' too. */
+export async function putCore(
+  trx: Trx,
+  { tenant, name, bytes, source, publish }:
+    & PutMeta
+    & Pick<VersionKey, "tenant" | "name">
+    & { readonly bytes: Uint8Array },
+): Promise<CoreVersion> {
+  checkName(name);
+  const core = readCore(bytes);
+  // first, so that writers of one tenant come one after the other
+  await charge(trx, tenant, 0);
+  await keepCore(trx, core, bytes);
+  const known = await trx.selectFrom("core_versions").select("version")
+    .where("tenant", "=", tenant).where("name", "=", name).where("digest", "=", core.digest)
+    .executeTakeFirst();
+  const version = known?.version ?? await nextVersion(trx, tenant, name);
+  const key = { tenant, name, version };
+  if (known === undefined) {
+    await charge(trx, tenant, bytes.length);
+    const row = { digest: core.digest, bytes: bytes.length, created_at: Date.now(), source };
+    await trx.insertInto("core_versions").values({ ...key, ...row }).execute();
+  }
+  const found = await versionAt(trx, key);
+  if (found === undefined) throw new Error("internal: the version was there a moment ago");
+  if (publish === "now" && !found.current) return await makeCurrent(trx, found);
+  await tell(trx, "core", { tenant, id: name });
+  return found;
+}
+
+/** `CoreStore.remove` in a transaction of others' too. */
+export async function removeVersions(
+  trx: Trx,
+  { tenant, name, version }: Omit<VersionKey, "version"> & { readonly version: number | undefined },
+): Promise<number> {
+  let rows = trx.deleteFrom("core_versions").where("tenant", "=", tenant).where("name", "=", name);
+  if (version !== undefined) rows = rows.where("version", "=", version);
+  const gone = await rows.returning(["version", "digest", "bytes"]).execute();
+  if (gone.length === 0) return 0;
+  await charge(trx, tenant, -gone.reduce((sum, { bytes }) => sum + bytes, 0));
+  await stepBack(trx, tenant, name);
+  await collectCores(trx, gone.map(({ digest }) => digest));
+  await tell(trx, "core", { tenant, id: name });
+  return gone.length;
+}
+
+/** Where the current version is gone, the one before it is current. */
+async function stepBack(trx: Trx, tenant: string, name: string): Promise<void> {
+  const left = sql`SELECT v.version FROM core_versions v JOIN cores c USING (digest)
+    WHERE v.tenant = ${tenant} AND v.name = ${name}`;
+  await sql`UPDATE core_names SET current =
+      (SELECT max(version) FROM (${left} AND c.state = 'stored') AS b WHERE version < current)
+    WHERE tenant = ${tenant} AND name = ${name} AND current IS NOT NULL
+      AND current NOT IN (${left})`.execute(trx);
+}
+
+async function nextVersion(trx: Trx, tenant: string, name: string): Promise<number> {
+  const { latest } = await trx.insertInto("core_names")
+    .values({ tenant, name, current: null, latest: 1 })
+    .onConflict((conflict) =>
+      conflict.columns(["tenant", "name"]).doUpdateSet({ latest: sql`core_names.latest + 1` })
+    )
+    .returning("latest").executeTakeFirstOrThrow();
+  return latest;
+}
+
+async function versionAt(
+  trx: Trx,
+  { tenant, name, version }: VersionKey,
+): Promise<CoreVersion | undefined> {
+  const row = await versionsOf(trx, tenant, name).where("core_versions.version", "=", version)
+    .executeTakeFirst();
+  return row && toVersion(row);
+}
+
+async function makeCurrent(trx: Trx, found: CoreVersion): Promise<CoreVersion> {
+  const { tenant, name, version } = found;
+  await trx.updateTable("core_names").set({ current: version })
+    .where("tenant", "=", tenant).where("name", "=", name).execute();
+  await tell(trx, "core", { tenant, id: name });
+  return { ...found, current: true };
+}
+
+function noVersion(tenant: string, name: string, version: number): RangeError {
+  return new RangeError(`Cannot find ${tenant}/${name}@${version}: there is no such version`);
+}
+
+function checkName(name: string): void {
+  const { tenant, version } = parseAdapterName(name);
+  if (tenant === undefined && version.type === "latest") return;
+  throw new TypeError(
+    `Cannot store a core as '${
+      name.slice(0, 200)
+    }': give its name alone, without tenant and version`,
+  );
+}

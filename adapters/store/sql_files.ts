@@ -1,0 +1,145 @@
+/** A tenant's files in SQL. It owns their rows and quota; their chunks are `contents.ts`'. */
+import { type Arrived, readContent, receive, removeContents, settle } from "./contents.ts";
+import { streamContent } from "./contents.ts";
+import { DamagedError } from "./damaged_error.ts";
+import type { FilePurpose, FileRecord, FileStore, StagedFile } from "./file_store.ts";
+import { newId } from "./ids.ts";
+import type { Page, PageQuery } from "./paging.ts";
+import {
+  beyond,
+  charge,
+  checkQuota,
+  type Db,
+  noTenant,
+  notListed,
+  rowsFor,
+  toPage,
+  transact,
+} from "./sql_helpers.ts";
+
+interface FileRow {
+  readonly id: string;
+  readonly filename: string;
+  readonly purpose: string;
+  readonly created_at: number;
+  readonly bytes: number;
+  readonly sha256: string;
+}
+
+export class SqlFileStore implements FileStore {
+  readonly #db: Db;
+  readonly #tenant: string;
+
+  constructor(db: Db, tenant: string) {
+    this.#db = db;
+    this.#tenant = tenant;
+  }
+
+  async stage(content: AsyncIterable<Uint8Array>): Promise<StagedFile> {
+    const tenant = this.#tenant;
+    const row = await this.#db.selectFrom("tenants").select(["stored_bytes", "limits"])
+      .where("id", "=", tenant).executeTakeFirst();
+    if (row === undefined) throw noTenant(tenant);
+    const { limits, stored_bytes } = row;
+    // what is far too much is refused while it comes; commit counts again
+    const check = (bytes: number) =>
+      checkQuota(tenant, { limits, stored_bytes: stored_bytes + bytes }, bytes);
+    const arrived = await receive(this.#db, content, check);
+    let committed = false;
+    return {
+      bytes: arrived.bytes,
+      commit: async (as) => {
+        const record = await this.#commit(arrived, as);
+        committed = true;
+        return record;
+      },
+      [Symbol.asyncDispose]: async () => {
+        if (!committed) await removeContents(this.#db, [arrived.id]);
+      },
+    };
+  }
+
+  #commit(
+    arrived: Arrived,
+    { filename, purpose }: Pick<FileRecord, "filename" | "purpose">,
+  ): Promise<FileRecord> {
+    const [id, createdAt, tenant] = [newId("file"), Date.now(), this.#tenant];
+    const { bytes, sha256 } = arrived;
+    return transact(this.#db, async (trx) => {
+      await charge(trx, tenant, bytes);
+      await settle(trx, arrived);
+      await trx.insertInto("files")
+        .values({ id, tenant, filename, purpose, created_at: createdAt, content: arrived.id })
+        .execute();
+      return { id, filename, purpose, bytes, createdAt, sha256 };
+    });
+  }
+
+  async find(id: string): Promise<FileRecord | undefined> {
+    const row = await this.#rows().where("files.id", "=", id).executeTakeFirst();
+    return row && toRecord(row);
+  }
+
+  async list(
+    query: PageQuery & { readonly purpose: string | undefined },
+  ): Promise<Page<FileRecord>> {
+    const { after, order, purpose } = query;
+    let rows = this.#rows().orderBy("seq", order);
+    if (purpose !== undefined) rows = rows.where("purpose", "=", purpose);
+    if (after !== undefined) {
+      let cursor = this.#db.selectFrom("files").select("seq")
+        .where("tenant", "=", this.#tenant).where("id", "=", after);
+      if (purpose !== undefined) cursor = cursor.where("purpose", "=", purpose);
+      const from = await cursor.executeTakeFirst();
+      rows = rows.where("seq", beyond(order), from?.seq ?? notListed(after));
+    }
+    const limit = rowsFor(query);
+    if (limit !== undefined) rows = rows.limit(limit);
+    return toPage(await rows.execute(), query, toRecord);
+  }
+
+  async open(id: string): Promise<ReadableStream<Uint8Array>> {
+    const content = await this.#contentOf(id);
+    return ReadableStream.from(streamContent(this.#db, content));
+  }
+
+  async read(id: string): Promise<Uint8Array<ArrayBuffer>> {
+    const content = await this.#contentOf(id);
+    try {
+      return await readContent(this.#db, content);
+    } catch (error) {
+      if (!(error instanceof DamagedError)) throw error;
+      throw new DamagedError(`Cannot read ${id}: ${error.message}`, { cause: error });
+    }
+  }
+
+  remove(id: string): Promise<boolean> {
+    return transact(this.#db, async (trx) => {
+      const row = await trx.deleteFrom("files").where("tenant", "=", this.#tenant)
+        .where("id", "=", id).returning("content").executeTakeFirst();
+      if (row === undefined) return false;
+      const { bytes } = await trx.selectFrom("contents").select("bytes")
+        .where("id", "=", row.content).executeTakeFirstOrThrow();
+      await charge(trx, this.#tenant, -bytes);
+      await removeContents(trx, [row.content]);
+      return true;
+    });
+  }
+
+  #rows() {
+    return this.#db.selectFrom("files").innerJoin("contents", "contents.id", "files.content")
+      .select(["files.id", "filename", "purpose", "created_at", "bytes", "sha256"])
+      .where("tenant", "=", this.#tenant);
+  }
+
+  async #contentOf(id: string): Promise<number> {
+    const row = await this.#db.selectFrom("files").select("content")
+      .where("tenant", "=", this.#tenant).where("id", "=", id).executeTakeFirst();
+    if (row !== undefined) return row.content;
+    throw new RangeError(`Cannot read ${id.slice(0, 80)}: there is no such file`);
+  }
+}
+
+function toRecord({ created_at, purpose, ...row }: FileRow): FileRecord {
+  return { ...row, purpose: purpose as FilePurpose, createdAt: created_at };
+}

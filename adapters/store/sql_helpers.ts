@@ -1,0 +1,83 @@
+/** Small tools of the SQL stores: pages by sequence, transactions that are tried again, quotas. */
+import type { Kysely, Transaction } from "kysely";
+import { sql } from "kysely";
+import { sqlState } from "../database/sql_error.ts";
+import type { Tables } from "../database/tables.ts";
+import type { Page, PageQuery } from "./paging.ts";
+import { QuotaError } from "./quota_error.ts";
+import type { TenantLimits } from "./tenant_store.ts";
+
+export type Db = Kysely<Tables>;
+export type Trx = Transaction<Tables>;
+
+/** What two writers at once may run into: serialization, deadlock, and each other's keys. */
+const TRANSIENT: ReadonlySet<string | undefined> = new Set(["40001", "40P01", "23505", "23503"]);
+const ATTEMPTS = 5;
+
+/** A transaction that is tried again where another writer was in its way. */
+export async function transact<T>(db: Db, work: (trx: Trx) => Promise<T>): Promise<T> {
+  for (let attempt = 1;; attempt++) {
+    try {
+      return await db.transaction().execute(work);
+    } catch (error) {
+      if (attempt === ATTEMPTS || !TRANSIENT.has(sqlState(error))) throw error;
+    }
+  }
+}
+
+/** Where a page begins, in a list by `seq`. */
+export function beyond(order: PageQuery["order"]): ">" | "<" {
+  return order === "asc" ? ">" : "<";
+}
+
+/** How many rows to ask for: one more than the page has, to know whether there are more. */
+export function rowsFor({ limit }: PageQuery): number | undefined {
+  return Number.isFinite(limit) ? limit + 1 : undefined;
+}
+
+export function toPage<R, T>(
+  rows: readonly R[],
+  { limit }: PageQuery,
+  toItem: (row: R) => T,
+): Page<T> {
+  return { items: rows.slice(0, limit).map(toItem), hasMore: rows.length > limit };
+}
+
+/** @throws {RangeError} that the item a page begins behind is not listed */
+export function notListed(after: string): never {
+  throw new RangeError(`Cannot list what comes after '${after.slice(0, 80)}': it is not listed`);
+}
+
+export function noTenant(tenant: string): RangeError {
+  return new RangeError(`Cannot find tenant '${tenant.slice(0, 80)}': there is none`);
+}
+
+/**
+ * Adds to what a tenant stores, and keeps its other writers waiting until the transaction ends.
+ * @throws {RangeError} where there is no such tenant; {QuotaError} where it would store too much
+ */
+export async function charge(trx: Trx, tenant: string, bytes: number): Promise<void> {
+  const row = await trx.updateTable("tenants")
+    .set({ stored_bytes: sql`stored_bytes + ${sql.lit(bytes)}` })
+    .where("id", "=", tenant)
+    .returning(["stored_bytes", "limits"])
+    .executeTakeFirst();
+  if (row === undefined) throw noTenant(tenant);
+  checkQuota(tenant, row, bytes);
+}
+
+/** @throws {QuotaError} where `stored_bytes`, with `asked` in it, is above the limit */
+export function checkQuota(
+  tenant: string,
+  row: { readonly stored_bytes: number; readonly limits: unknown },
+  asked: number,
+): void {
+  const limit = (row.limits as TenantLimits).storedBytes;
+  if (asked <= 0 || limit === null || row.stored_bytes <= limit) return;
+  throw new QuotaError(tenant, { limit, used: row.stored_bytes - asked, asked });
+}
+
+/** A value in a column of kind jsonb. */
+export function json(value: unknown): string {
+  return JSON.stringify(value);
+}

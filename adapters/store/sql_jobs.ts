@@ -1,0 +1,215 @@
+/**
+ * A tenant's training jobs in SQL: records and events. It owns their rows; progress and checkpoints
+ * are `job_contents.ts`', and which status follows which it does not know.
+ */
+import { sql } from "kysely";
+import { SQL_STATES, sqlState } from "../database/sql_error.ts";
+import { newId } from "./ids.ts";
+import { JobContents } from "./job_contents.ts";
+import type {
+  CheckpointRecord,
+  JobDirectory,
+  JobEvent,
+  JobPatch,
+  JobRecord,
+  JobStatus,
+  JobStore,
+} from "./job_store.ts";
+import type { StoreLog } from "./log.ts";
+import type { Page, PageQuery } from "./paging.ts";
+import { tell } from "./sql_changes.ts";
+import {
+  beyond,
+  type Db,
+  json,
+  noTenant,
+  notListed,
+  rowsFor,
+  toPage,
+  transact,
+  type Trx,
+} from "./sql_helpers.ts";
+
+const ENDED: readonly JobStatus[] = ["succeeded", "failed", "cancelled"];
+/** Events of one statement. */
+const BATCH = 500;
+
+type JobQuery = PageQuery & { readonly metadata: JobRecord["metadata"] | undefined };
+
+export class SqlJobStore implements JobStore {
+  readonly #db: Db;
+  readonly #tenant: string;
+  readonly #contents: JobContents;
+
+  constructor(db: Db, tenant: string, log: StoreLog) {
+    this.#db = db;
+    this.#tenant = tenant;
+    this.#contents = new JobContents(db, tenant, log);
+  }
+
+  async create(fields: Omit<JobRecord, "id" | "createdAt">): Promise<JobRecord> {
+    this.#checkTenant(fields.tenant);
+    const job: JobRecord = { id: newId("ftjob"), createdAt: Date.now(), ...fields };
+    const { id, tenant, status } = job;
+    try {
+      await this.#db.transaction().execute(async (trx) => {
+        await trx.insertInto("jobs").values({ id, tenant, status, record: json(job) }).execute();
+        await tell(trx, "job", { tenant, id });
+      });
+      return job;
+    } catch (error) {
+      if (sqlState(error) === SQL_STATES.foreignKeyViolation) throw noTenant(tenant);
+      throw error;
+    }
+  }
+
+  change(
+    id: string,
+    change: JobPatch | ((job: JobRecord) => JobPatch),
+  ): Promise<JobRecord> {
+    return transact(this.#db, async (trx) => {
+      const row = await trx.selectFrom("jobs").select("record").where("tenant", "=", this.#tenant)
+        .where("id", "=", id).forUpdate().executeTakeFirst();
+      if (row === undefined) throw noJob(id);
+      const before = row.record as JobRecord;
+      const job = { ...before, ...typeof change === "function" ? change(before) : change };
+      await trx.updateTable("jobs").set({ status: job.status, record: json(job) })
+        .where("id", "=", id).execute();
+      await tell(trx, "job", { tenant: this.#tenant, id });
+      return job;
+    });
+  }
+
+  async find(id: string): Promise<JobRecord | undefined> {
+    const row = await this.#rows().where("id", "=", id).executeTakeFirst();
+    return row?.record as JobRecord | undefined;
+  }
+
+  async endingWith(tail: string): Promise<readonly JobRecord[]> {
+    const ends = sql<boolean>`right(id, ${sql.lit(tail.length)}) = ${tail}`;
+    return toJobs(await this.#rows().where(ends).orderBy("seq").execute());
+  }
+
+  async list(query: JobQuery): Promise<Page<JobRecord>> {
+    const { after, order, metadata } = query;
+    let rows = this.#rows().orderBy("seq", order);
+    if (metadata === null) rows = rows.where(sql<boolean>`record->'metadata' = 'null'::jsonb`);
+    else if (metadata !== undefined) {
+      rows = rows.where(sql<boolean>`record->'metadata' @> ${json(metadata)}::jsonb`);
+    }
+    if (after !== undefined) {
+      const from = await this.#db.selectFrom("jobs").select("seq")
+        .where("tenant", "=", this.#tenant).where("id", "=", after).executeTakeFirst();
+      rows = rows.where("seq", beyond(order), from?.seq ?? notListed(after));
+    }
+    const limit = rowsFor(query);
+    if (limit !== undefined) rows = rows.limit(limit);
+    return toPage(await rows.execute(), query, ({ record }) => record as JobRecord);
+  }
+
+  async all(): Promise<readonly JobRecord[]> {
+    return toJobs(await this.#rows().orderBy("seq").execute());
+  }
+
+  async addEvents(jobId: string, events: readonly JobEvent[]): Promise<void> {
+    await this.#db.transaction().execute(async (trx) => {
+      await checkJob(trx, this.#tenant, jobId);
+      for (let at = 0; at < events.length; at += BATCH) {
+        await trx.insertInto("job_events")
+          .values(
+            events.slice(at, at + BATCH).map((event) => ({
+              ...{ id: event.id, job: jobId, record: json(event) },
+            })),
+          )
+          .onConflict((conflict) => conflict.doNothing()).execute();
+      }
+    });
+  }
+
+  async events(jobId: string, query: PageQuery): Promise<Page<JobEvent>> {
+    const { after, order } = query;
+    await checkJob(this.#db, this.#tenant, jobId);
+    let rows = this.#db.selectFrom("job_events").select("record").where("job", "=", jobId)
+      .orderBy("seq", order);
+    if (after !== undefined) {
+      const from = await this.#db.selectFrom("job_events").select("seq").where("job", "=", jobId)
+        .where("id", "=", after).executeTakeFirst();
+      rows = rows.where("seq", beyond(order), from?.seq ?? notListed(after));
+    }
+    const limit = rowsFor(query);
+    if (limit !== undefined) rows = rows.limit(limit);
+    return toPage(await rows.execute(), query, ({ record }) => record as JobEvent);
+  }
+
+  saveProgress(jobId: string, bytes: Uint8Array): Promise<void> {
+    return this.#contents.saveProgress(jobId, bytes);
+  }
+
+  progress(jobId: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+    return this.#contents.progress(jobId);
+  }
+
+  dropProgress(jobId: string): Promise<void> {
+    return this.#contents.dropProgress(jobId);
+  }
+
+  addCheckpoint(checkpoint: CheckpointRecord, core: Uint8Array): Promise<void> {
+    return this.#contents.addCheckpoint(checkpoint, core);
+  }
+
+  checkpoints(jobId: string): Promise<readonly CheckpointRecord[]> {
+    return this.#contents.checkpoints(jobId);
+  }
+
+  checkpointCore(checkpoint: CheckpointRecord): Promise<Uint8Array<ArrayBuffer>> {
+    return this.#contents.checkpointCore(checkpoint);
+  }
+
+  #rows() {
+    return this.#db.selectFrom("jobs").select("record").where("tenant", "=", this.#tenant);
+  }
+
+  #checkTenant(tenant: string): void {
+    if (tenant === this.#tenant) return;
+    throw new RangeError(`Cannot write a job of tenant '${tenant}' as '${this.#tenant}'`);
+  }
+}
+
+export class SqlJobDirectory implements JobDirectory {
+  readonly #db: Db;
+
+  constructor(db: Db) {
+    this.#db = db;
+  }
+
+  async unfinished(): Promise<readonly JobRecord[]> {
+    const rows = this.#db.selectFrom("jobs").select("record").where("status", "not in", ENDED);
+    return toJobs(await rows.orderBy("seq").execute());
+  }
+
+  async all(): Promise<readonly JobRecord[]> {
+    return toJobs(await this.#db.selectFrom("jobs").select("record").orderBy("seq").execute());
+  }
+
+  async counts(): Promise<ReadonlyMap<JobStatus, number>> {
+    const rows = await this.#db.selectFrom("jobs")
+      .select(({ fn }) => ["status", fn.countAll<number>().as("count")])
+      .groupBy("status").execute();
+    return new Map(rows.map(({ status, count }) => [status as JobStatus, Number(count)]));
+  }
+}
+
+/** @throws {RangeError} where the tenant has no such job */
+export async function checkJob(db: Db | Trx, tenant: string, id: string): Promise<void> {
+  const row = await db.selectFrom("jobs").select("id").where("tenant", "=", tenant)
+    .where("id", "=", id).executeTakeFirst();
+  if (row === undefined) throw noJob(id);
+}
+
+function noJob(id: string): RangeError {
+  return new RangeError(`Cannot find job ${id.slice(0, 80)}: there is none`);
+}
+
+function toJobs(rows: readonly { readonly record: unknown }[]): readonly JobRecord[] {
+  return rows.map(({ record }) => record as JobRecord);
+}

@@ -1,0 +1,125 @@
+/** Keys in SQL, by tenant and by hash. It owns their rows; what a hash is made of it does not know. */
+import { SQL_STATES, sqlState } from "../database/sql_error.ts";
+import { newId } from "./ids.ts";
+import type { Page, PageQuery } from "./paging.ts";
+import { tell } from "./sql_changes.ts";
+import { beyond, type Db, noTenant, notListed, rowsFor, toPage, transact } from "./sql_helpers.ts";
+import type { KeyRecord, KeyStore, Scope } from "./tenant_store.ts";
+
+type NewKey = Pick<KeyRecord, "tenant" | "name" | "hint" | "scopes" | "expiresAt">;
+
+interface KeyRow {
+  readonly id: string;
+  readonly tenant: string;
+  readonly name: string;
+  readonly hint: string;
+  readonly scopes: readonly string[];
+  readonly created_at: number;
+  readonly expires_at: number | null;
+  readonly revoked_at: number | null;
+}
+
+const COLUMNS = [
+  "id",
+  "tenant",
+  "name",
+  "hint",
+  "scopes",
+  "created_at",
+  "expires_at",
+  "revoked_at",
+] as const;
+const SECRET = "keys";
+const SECRET_BYTES = 32;
+
+export class SqlKeyStore implements KeyStore {
+  readonly #db: Db;
+
+  constructor(db: Db) {
+    this.#db = db;
+  }
+
+  async create(key: NewKey, hash: Uint8Array): Promise<KeyRecord> {
+    const { tenant, name, hint, scopes, expiresAt } = key;
+    const id = newId("key").replace("-", "_");
+    try {
+      const row = await this.#db.insertInto("keys")
+        .values({
+          ...{ id, tenant, name, hint, hash, scopes: [...scopes] },
+          ...{ created_at: Date.now(), expires_at: expiresAt, revoked_at: null },
+        })
+        .returning(COLUMNS).executeTakeFirstOrThrow();
+      await tell(this.#db, "key", { tenant, id });
+      return toRecord(row);
+    } catch (error) {
+      if (sqlState(error) === SQL_STATES.foreignKeyViolation) throw noTenant(tenant);
+      throw error;
+    }
+  }
+
+  async findByHash(hash: Uint8Array): Promise<KeyRecord | undefined> {
+    const row = await this.#db.selectFrom("keys").select(COLUMNS).where("hash", "=", hash)
+      .executeTakeFirst();
+    return row && toRecord(row);
+  }
+
+  async list(tenant: string, query: PageQuery): Promise<Page<KeyRecord>> {
+    const { after, order } = query;
+    let rows = this.#db.selectFrom("keys").select(COLUMNS).where("tenant", "=", tenant)
+      .orderBy("seq", order);
+    if (after !== undefined) {
+      const from = await this.#db.selectFrom("keys").select("seq")
+        .where("tenant", "=", tenant).where("id", "=", after).executeTakeFirst();
+      rows = rows.where("seq", beyond(order), from?.seq ?? notListed(after));
+    }
+    const limit = rowsFor(query);
+    if (limit !== undefined) rows = rows.limit(limit);
+    return toPage(await rows.execute(), query, toRecord);
+  }
+
+  async find(tenant: string, id: string): Promise<KeyRecord | undefined> {
+    const row = await this.#db.selectFrom("keys").select(COLUMNS)
+      .where("tenant", "=", tenant).where("id", "=", id).executeTakeFirst();
+    return row && toRecord(row);
+  }
+
+  revoke(tenant: string, id: string): Promise<boolean> {
+    return transact(this.#db, async (trx) => {
+      const row = await trx.updateTable("keys").set({ revoked_at: Date.now() })
+        .where("tenant", "=", tenant).where("id", "=", id).where("revoked_at", "is", null)
+        .returning("id").executeTakeFirst();
+      if (row === undefined) return false;
+      await tell(trx, "key", { tenant, id });
+      return true;
+    });
+  }
+
+  async countUsable(): Promise<number> {
+    const { count } = await this.#db.selectFrom("keys")
+      .select(({ fn }) => fn.countAll<number>().as("count"))
+      .where("revoked_at", "is", null)
+      .where(({ eb, or }) => or([eb("expires_at", "is", null), eb("expires_at", ">", Date.now())]))
+      .executeTakeFirstOrThrow();
+    return Number(count);
+  }
+
+  async secret(): Promise<Uint8Array<ArrayBuffer>> {
+    const bytes = crypto.getRandomValues(new Uint8Array(SECRET_BYTES));
+    await this.#db.insertInto("secrets").values({ name: SECRET, bytes })
+      .onConflict((conflict) => conflict.doNothing()).execute();
+    const row = await this.#db.selectFrom("secrets").select("bytes").where("name", "=", SECRET)
+      .executeTakeFirstOrThrow();
+    return new Uint8Array(row.bytes);
+  }
+}
+
+function toRecord(row: KeyRow): KeyRecord {
+  const { id, tenant, name, hint } = row;
+  return {
+    ...{ id, tenant, name, hint },
+    scopes: row.scopes as readonly Scope[],
+    createdAt: row.created_at,
+    expiresAt: row.expires_at,
+    revokedAt: row.revoked_at,
+  };
+}

@@ -1,0 +1,106 @@
+/** The store over a database: all its parts on one schema. It owns their making and their end. */
+import type { Database } from "../database/database.ts";
+import { migrate } from "../database/migrate.ts";
+import { DEFAULT_TENANT } from "../name.ts";
+import { sweepContents } from "./contents.ts";
+import type { StoreLog } from "./log.ts";
+import { SqlChanges } from "./sql_changes.ts";
+import { SqlCoreStore } from "./sql_cores.ts";
+import { SqlFactorStore } from "./sql_factors.ts";
+import { SqlFileStore } from "./sql_files.ts";
+import { SqlJobDirectory, SqlJobStore } from "./sql_jobs.ts";
+import { SqlKeyStore } from "./sql_keys.ts";
+import { SqlModelDirectory, SqlModelStore } from "./sql_models.ts";
+import { SqlTenantStore } from "./sql_tenants.ts";
+import { SqlUsageStore } from "./sql_usage.ts";
+import type { Store, TenantData } from "./store.ts";
+
+const PING_MS = 5000;
+/** An upload of which nothing came for so long is given up; in PGlite none outlives its process. */
+const ARRIVAL_MS = { pglite: 0, postgres: 3_600_000 } as const;
+
+export interface SqlStoreParts {
+  readonly database: Database;
+  readonly log: StoreLog;
+  readonly backup: Store["backup"];
+  /** Called when the store is closed. */
+  readonly onClosed?: () => void;
+}
+
+export class SqlStore implements Store {
+  readonly database: Database;
+  readonly kind: Store["kind"];
+  readonly jobs: SqlJobDirectory;
+  readonly models: SqlModelDirectory;
+  readonly tenants: SqlTenantStore;
+  readonly keys: SqlKeyStore;
+  readonly cores: SqlCoreStore;
+  readonly factors: SqlFactorStore;
+  readonly usage: SqlUsageStore;
+  readonly changes: SqlChanges;
+  readonly backup: Store["backup"];
+  readonly #log: StoreLog;
+  readonly #onClosed: (() => void) | undefined;
+
+  private constructor(parts: SqlStoreParts, changes: SqlChanges) {
+    const { database, log } = parts;
+    const { db } = database;
+    this.database = database;
+    this.kind = database.kind;
+    this.jobs = new SqlJobDirectory(db);
+    this.models = new SqlModelDirectory(db);
+    this.tenants = new SqlTenantStore(db);
+    this.keys = new SqlKeyStore(db);
+    this.cores = new SqlCoreStore(db, log);
+    this.factors = new SqlFactorStore(db, log);
+    this.usage = new SqlUsageStore(db);
+    this.changes = changes;
+    this.backup = parts.backup;
+    this.#log = log;
+    this.#onClosed = parts.onClosed;
+  }
+
+  /** Brings the schema up to date; on failure the database stays open, for the caller to close. */
+  static async open(parts: SqlStoreParts): Promise<SqlStore> {
+    const { database, log } = parts;
+    await migrate(database);
+    const store = new SqlStore(parts, await SqlChanges.open(database, log));
+    await store.tenants.ensure(DEFAULT_TENANT);
+    await sweepContents(database.db, Date.now() - ARRIVAL_MS[database.kind]);
+    return store;
+  }
+
+  forTenant(tenant: string): TenantData {
+    const { db } = this.database;
+    return {
+      tenant,
+      files: new SqlFileStore(db, tenant),
+      jobs: new SqlJobStore(db, tenant, this.#log),
+      models: new SqlModelStore(db, tenant),
+    };
+  }
+
+  async ping(): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () => reject(new Error(`the database does not answer within ${PING_MS} ms`)),
+        PING_MS,
+      );
+    });
+    try {
+      await Promise.race([this.database.executeSql("SELECT 1"), late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      await this.changes[Symbol.asyncDispose]();
+      await this.database[Symbol.asyncDispose]();
+    } finally {
+      this.#onClosed?.();
+    }
+  }
+}

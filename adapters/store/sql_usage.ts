@@ -1,0 +1,60 @@
+/** Usage in SQL: rows that are added once, and their sums. */
+import { sql } from "kysely";
+import type { Db } from "./sql_helpers.ts";
+import type { UsageQuery, UsageRecord, UsageStore, UsageTotal } from "./usage_store.ts";
+
+/** Rows of one statement. */
+const BATCH = 500;
+
+const KEYS = {
+  tenant: sql<string>`tenant`,
+  model: sql<string>`model`,
+  day: sql<string>`to_char(to_timestamp(at / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')`,
+} as const;
+
+export class SqlUsageStore implements UsageStore {
+  readonly #db: Db;
+
+  constructor(db: Db) {
+    this.#db = db;
+  }
+
+  async add(records: readonly UsageRecord[]): Promise<void> {
+    for (let at = 0; at < records.length; at += BATCH) {
+      await this.#db.insertInto("usage").values(records.slice(at, at + BATCH).map(toRow))
+        .onConflict((conflict) => conflict.doNothing()).execute();
+    }
+  }
+
+  async total({ tenant, from, to, by }: UsageQuery): Promise<readonly UsageTotal[]> {
+    let sums = this.#db.selectFrom("usage").select([
+      KEYS[by].as("key"),
+      sql<number>`count(*)`.as("requests"),
+      sum("prompt_tokens").as("promptTokens"),
+      sum("cached_tokens").as("cachedTokens"),
+      sum("completion_tokens").as("completionTokens"),
+      sum("trained_tokens").as("trainedTokens"),
+    ]).groupBy("key").orderBy("key");
+    if (tenant !== undefined) sums = sums.where("tenant", "=", tenant);
+    if (from !== undefined) sums = sums.where("at", ">=", from);
+    if (to !== undefined) sums = sums.where("at", "<", to);
+    return await sums.execute();
+  }
+}
+
+function sum(column: string) {
+  return sql<number>`sum(${sql.ref(column)})::int8`;
+}
+
+function toRow(record: UsageRecord) {
+  const { id, at, tenant, model, kind } = record;
+  return {
+    ...{ id, at, tenant, model, kind },
+    key_id: record.keyId,
+    prompt_tokens: record.promptTokens,
+    cached_tokens: record.cachedTokens,
+    completion_tokens: record.completionTokens,
+    trained_tokens: record.trainedTokens,
+    request_id: record.requestId,
+  };
+}
