@@ -1,0 +1,43 @@
+/**
+ * What the administrator's routes stand on, and the answers that they share. It owns the words for
+ * what is not there; it registers no route.
+ */
+import type { Store } from "../../adapters/store/store.ts";
+import { ApiError, invalid } from "../errors.ts";
+import type { KeyHash } from "../keys/key_hash.ts";
+
+export interface AdminServices {
+  readonly store: Pick<
+    Store,
+    "kind" | "tenants" | "keys" | "cores" | "factors" | "usage" | "backup"
+  >;
+  readonly hash: KeyHash;
+}
+
+export const ADMIN_TAG = "administration";
+
+/** Unix milliseconds as the API has them. */
+export function seconds(milliseconds: number): number;
+export function seconds(milliseconds: number | null): number | null;
+export function seconds(milliseconds: number | null): number | null {
+  return milliseconds === null ? null : Math.floor(milliseconds / 1000);
+}
+
+/** 404 for what this tenant does not have, whoever else may. */
+export function noSuch(kind: string, id: string): ApiError {
+  return new ApiError(404, `No such ${kind}: ${id.slice(0, 80)}`, {
+    param: "id",
+    code: `${kind.replaceAll(" ", "_")}_not_found`,
+  });
+}
+
+/** What the store refuses, as the caller's mistake: what is wrong 400, what is taken 409. */
+export async function storing<T>(param: string, write: () => Promise<T>): Promise<T> {
+  try {
+    return await write();
+  } catch (error) {
+    if (error instanceof TypeError) throw invalid(param, error.message);
+    if (!(error instanceof RangeError)) throw error;
+    throw new ApiError(409, error.message, { param, code: "conflict" });
+  }
+}

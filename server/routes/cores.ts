@@ -1,0 +1,231 @@
+/**
+ * `/v1/cores`: a tenant's cores, their versions, and which of them a name stands for. An administrator
+ * reaches another tenant's with the header `lembas-tenant`.
+ */
+import { z } from "@hono/zod-openapi";
+import { readCore } from "../../adapters/format.ts";
+import { formatAdapterName } from "../../adapters/name.ts";
+import type { CoreStore, CoreVersion } from "../../adapters/store/store.ts";
+import { type App, type AppContext, get, list, post } from "../endpoint.ts";
+import { ApiError, invalid } from "../errors.ts";
+import {
+  coreDeletedSchema,
+  coreListSchema,
+  coreQuerySchema,
+  type CoreVersionBody,
+  coreVersionSchema,
+  publishCoreSchema,
+  putCoreSchema,
+} from "../schema/cores.ts";
+import { noSuch, seconds } from "./admin_context.ts";
+import { pageIn } from "./paging.ts";
+
+const TAG = "cores";
+const CORES = "/v1/cores";
+const CORE = `${CORES}/{name}`;
+const VERSION = `${CORE}/versions/{version}`;
+const ofName = z.object({ name: z.string() });
+const ofVersion = ofName.extend({ version: z.string() });
+
+export interface CoreServices {
+  readonly cores: CoreStore;
+  /** Digest of the base that this server serves. */
+  readonly base: string;
+}
+
+export function registerCores(app: App, services: CoreServices): void {
+  const { cores } = services;
+  list(app, {
+    method: "get",
+    path: CORES,
+    tag: TAG,
+    summary: "Lists the tenant's cores by name.",
+    query: coreQuerySchema,
+    ok: { description: "The current version of each.", json: coreListSchema },
+    scopes: ["train"],
+  }, async (c, { after, limit = 100, order = "asc" }) => {
+    const { tenant } = c.get("principal");
+    const behind = after === undefined ? undefined : `${tenant}/${after}`;
+    const page = { after: behind, limit, order };
+    const { items, hasMore } = await pageIn(() => cores.list(tenant, page));
+    return c.json({ object: "list", data: items.map(coreBody), has_more: hasMore });
+  });
+  get(app, {
+    method: "get",
+    path: CORE,
+    tag: TAG,
+    summary: "Lists the versions of a core, newest first.",
+    params: ofName,
+    ok: { description: "The versions.", json: coreListSchema },
+    scopes: ["train"],
+  }, async (c) => {
+    const data = (await versionsOf(c, services)).map(coreBody);
+    return c.json({ object: "list", data, has_more: false });
+  });
+  registerWrites(app, services);
+  registerVersion(app, services);
+}
+
+function registerWrites(app: App, services: CoreServices): void {
+  const { cores } = services;
+  post(app, {
+    method: "post",
+    path: CORE,
+    tag: TAG,
+    summary: "Keeps a core file as the name's next version.",
+    params: ofName,
+    body: putCoreSchema,
+    ok: { description: "The version.", json: coreVersionSchema },
+    scopes: ["train"],
+  }, async (c, { cores: base64, publish = "now" }) => {
+    const { tenant } = c.get("principal");
+    const bytes = readBytes(base64, services.base);
+    const meta = { source: "upload", publish };
+    return c.json(coreBody(
+      await refusing("name", () => cores.put(tenant, nameOf(c), bytes, meta)),
+    ));
+  });
+  post(app, {
+    method: "post",
+    path: `${CORE}/publish`,
+    tag: TAG,
+    summary: "Makes a version what the name stands for.",
+    params: ofName,
+    body: publishCoreSchema,
+    ok: { description: "The version.", json: coreVersionSchema },
+    scopes: ["train"],
+  }, async (c, { version }) => {
+    const [{ tenant, name }] = await versionsOf(c, services);
+    return c.json(
+      coreBody(await refusing("version", () => cores.publish(tenant, name, version))),
+    );
+  });
+  get(app, {
+    method: "post",
+    path: `${CORE}/rollback`,
+    tag: TAG,
+    summary: "Makes the version before the current one what the name stands for.",
+    params: ofName,
+    ok: { description: "The version.", json: coreVersionSchema },
+    errors: [400],
+    scopes: ["train"],
+  }, async (c) => {
+    const [{ tenant, name }] = await versionsOf(c, services);
+    return c.json(coreBody(await refusing("name", () => cores.rollback(tenant, name))));
+  });
+  get(app, {
+    method: "delete",
+    path: CORE,
+    tag: TAG,
+    summary: "Removes a core with all versions; requests that already run end with it.",
+    params: ofName,
+    ok: { description: "How many versions were removed.", json: coreDeletedSchema },
+    scopes: ["train"],
+  }, async (c) => {
+    const [{ tenant, name }] = await versionsOf(c, services);
+    const deleted = await cores.remove(tenant, name, undefined);
+    return c.json({ object: "core", name, deleted });
+  });
+}
+
+function registerVersion(app: App, services: CoreServices): void {
+  const { cores } = services;
+  get(app, {
+    method: "get",
+    path: `${VERSION}/content`,
+    tag: TAG,
+    summary: "The core file.",
+    params: ofVersion,
+    ok: { description: "The file.", text: ["application/octet-stream"] },
+    errors: [409],
+    scopes: ["train"],
+  }, async (c) => {
+    const { digest, state } = await versionOf(c, services);
+    if (state === "quarantined") {
+      throw new ApiError(409, "This version is quarantined: its content is not what was stored.", {
+        code: "quarantined",
+      });
+    }
+    const bytes = await cores.bytes(digest);
+    return new Response(bytes, { headers: { "content-type": "application/octet-stream" } });
+  });
+  get(app, {
+    method: "delete",
+    path: VERSION,
+    tag: TAG,
+    summary: "Removes one version; if it was the current one, the name stands for the one before.",
+    params: ofVersion,
+    ok: { description: "How many versions were removed.", json: coreDeletedSchema },
+    scopes: ["train"],
+  }, async (c) => {
+    const { tenant, name, version } = await versionOf(c, services);
+    const deleted = await cores.remove(tenant, name, version);
+    return c.json({ object: "core", name, deleted });
+  });
+}
+
+/** A version as the API shows it. */
+export function coreBody(core: CoreVersion): CoreVersionBody {
+  return {
+    object: "core.version",
+    id: formatAdapterName(core.tenant, core.name, core.version),
+    tenant: core.tenant,
+    name: core.name,
+    version: core.version,
+    digest: core.digest,
+    base: core.base,
+    factors: core.factors,
+    rank: core.rank,
+    bytes: core.bytes,
+    created_at: seconds(core.createdAt),
+    source: core.source,
+    state: core.state,
+    current: core.current,
+  };
+}
+
+function nameOf(c: AppContext): string {
+  return c.req.param("name") ?? "";
+}
+
+/** At least one. @throws {ApiError} 404 */
+async function versionsOf(
+  c: AppContext,
+  { cores }: CoreServices,
+): Promise<readonly [CoreVersion, ...CoreVersion[]]> {
+  const [first, ...others] = await cores.versions(c.get("principal").tenant, nameOf(c));
+  if (first === undefined) throw noSuch("core", nameOf(c));
+  return [first, ...others];
+}
+
+async function versionOf(c: AppContext, services: CoreServices): Promise<CoreVersion> {
+  const wanted = c.req.param("version") ?? "";
+  const found = (await versionsOf(c, services)).find(({ version }) => String(version) === wanted);
+  if (found === undefined) throw noSuch("core version", wanted);
+  return found;
+}
+
+/** @throws {ApiError} 400 for what is no core of this base */
+function readBytes(base64: string, base: string): Uint8Array<ArrayBuffer> {
+  let bytes: Uint8Array<ArrayBuffer>;
+  try {
+    bytes = Uint8Array.fromBase64(base64);
+    const core = readCore(bytes);
+    if (core.base === base) return bytes;
+    throw new TypeError(`its base is ${core.base}, served is ${base}`);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw invalid("cores", `Invalid 'cores': ${reason}.`, "invalid_core");
+  }
+}
+
+async function refusing<T>(param: string, write: () => Promise<T>): Promise<T> {
+  try {
+    return await write();
+  } catch (error) {
+    if (error instanceof TypeError || error instanceof RangeError) {
+      throw invalid(param, error.message);
+    }
+    throw error;
+  }
+}
