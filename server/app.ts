@@ -10,8 +10,10 @@ import { ApiError, toApiError } from "./errors.ts";
 import { logFailure } from "./failure.ts";
 import type { Principal } from "./principal.ts";
 import { registerAdapters } from "./routes/adapters.ts";
+import { registerAdmin } from "./routes/admin.ts";
 import { registerChat } from "./routes/chat.ts";
 import { registerCompletions } from "./routes/completions.ts";
+import { registerCores } from "./routes/cores.ts";
 import { registerFiles } from "./routes/files.ts";
 import { registerFineTuning } from "./routes/fine_tuning.ts";
 import { registerHealth } from "./routes/health.ts";
@@ -39,6 +41,10 @@ export function createApp(context: ServerContext): App {
   if (context.tuning !== undefined) {
     registerFiles(app, context.tuning, context.lifecycle);
     registerFineTuning(app, context, context.tuning);
+  }
+  if (context.admin !== undefined) {
+    registerAdmin(app, context.admin);
+    registerCores(app, { cores: context.admin.store.cores, base: context.model.digest });
   }
   registerHealth(app, context);
   registerOpenApi(app, context);

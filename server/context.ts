@@ -11,6 +11,7 @@ import type { FineTuning } from "./jobs/fine_tuning.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
+import type { AdminServices } from "./routes/admin_context.ts";
 
 /** The part of the engine that the server uses. */
 export type GenerationEngine = Pick<Engine, "generate" | "stats" | "maxContext">;
@@ -116,6 +117,8 @@ export interface ServerContext {
   readonly readiness?: readonly ReadinessCheck[] | undefined;
   /** Who may come in; undefined = as `options.apiKey` says. */
   readonly access?: Access | undefined;
+  /** What administrators and tenants manage; undefined = the server has no such endpoints. */
+  readonly admin?: AdminServices | undefined;
   /** Files, jobs and what they made; undefined = the server has no such endpoints. */
   readonly tuning?: FineTuning | undefined;
 }
