@@ -76,8 +76,17 @@ const HEAD = {
 Deno.bench("64 events of a stream", { group: "events" }, async () => {
   const usage = { prompt_tokens: 1, completion_tokens: 64, total_tokens: 65 };
   const run = {
-    plan: { id: "cmpl-0", prompts: [[1]], sampling: DEFAULT_SAMPLING, n: 1, priority: 0 },
+    plan: {
+      id: "cmpl-0",
+      kind: "completion" as const,
+      model: "base",
+      prompts: [[1]],
+      sampling: DEFAULT_SAMPLING,
+      n: 1,
+      priority: 0,
+    },
     usage: () => ({ ...usage, prompt_tokens_details: { cached_tokens: 0 } }),
+    complete: () => Promise.resolve(),
     close: () => {},
     async *[Symbol.asyncIterator]() {
       for (let i = 0; i < 64; i++) yield DELTA;

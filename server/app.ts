@@ -74,7 +74,8 @@ function observe(context: ServerContext): (c: AppContext, next: Next) => Promise
     };
     await next();
     c.res.headers.set("x-request-id", id);
-    const { ended } = c.get("notes");
+    const { ended, headers = {} } = c.get("notes");
+    for (const [name, value] of Object.entries(headers)) c.res.headers.set(name, value);
     if (ended === undefined) finish();
     else ended.then(finish);
   };

@@ -42,7 +42,9 @@ export async function* chunkEvents(
     ? () => `],"usage":${JSON.stringify(run.usage())}}\n\n`
     : () => tail;
   for (const choice of first) yield open + choice + close();
+  let running = run.plan.prompts.length * run.plan.n;
   for await (const delta of run) {
+    if (delta.finishReason !== undefined && --running === 0) await run.complete();
     if (isSilent(delta)) continue;
     yield `${open}{"index":${delta.index},${write(delta)}${ending(delta)}}${close()}`;
   }

@@ -13,6 +13,7 @@ import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 import type { AdminServices } from "./routes/admin_context.ts";
 
+import type { Metering } from "./usage/metering.ts";
 /** The part of the engine that the server uses. */
 export type GenerationEngine = Pick<Engine, "generate" | "stats" | "maxContext">;
 
@@ -122,3 +123,5 @@ export interface ServerContext {
   /** Files, jobs and what they made; undefined = the server has no such endpoints. */
   readonly tuning?: FineTuning | undefined;
 }
+  /** Tenants' limits and usage; undefined = nothing is limited and nothing recorded. */
+  readonly metering?: Pick<Metering, "begin"> | undefined;

@@ -16,6 +16,8 @@ export interface RequestNotes {
   promptTokens?: number;
   completionTokens?: number;
   /** Set by a streamed answer: the line is written when the stream has ended. */
+  /** Of the answer, whatever it is. */
+  headers?: Readonly<Record<string, string>> | undefined;
   ended?: Promise<StreamEnd>;
 }
 

@@ -20,6 +20,8 @@ export interface ErrorBody {
 
 /** Details of an `ApiError`; what is left out is null, and `type` follows the status. */
 export interface ErrorDetails {
+  /** Where OpenAI has another one than the status says. */
+  readonly type?: string;
   readonly param?: string;
   readonly code?: string;
   readonly headers?: Readonly<Record<string, string>>;
@@ -38,8 +40,8 @@ export class ApiError extends Error {
 
   /** OpenAI's body. */
   body(): ErrorBody {
-    const { param = null, code = null } = this.details;
-    return { error: { message: this.message, type: errorType(this.status), param, code } };
+    const { type = errorType(this.status), param = null, code = null } = this.details;
+    return { error: { message: this.message, type, param, code } };
   }
 
   response(): Response {
@@ -132,7 +134,7 @@ export function toApiError(error: unknown, requestId: string): ApiError {
 function overloaded(error: OverloadedError): ApiError {
   const seconds = Math.max(1, Math.ceil(error.retryAfterSeconds));
   return new ApiError(429, error.message, {
-    code: "overloaded",
+    code: error.scope === "tenant" ? "rate_limit_exceeded" : "overloaded",
     headers: { "retry-after": String(seconds) },
   });
 }

@@ -14,10 +14,14 @@ import { shuttingDown } from "./errors.ts";
 import type { Target } from "./model_name.ts";
 import { engineRefusal } from "./sampling.ts";
 import type { UsageBody } from "./schema/common.ts";
+import type { MeteredRequest, Use } from "./usage/metering.ts";
 
 /** What to generate: `n` samples of each prompt. */
 export interface RunPlan {
   readonly id: string;
+  readonly kind: "chat" | "completion";
+  /** As the request names it. */
+  readonly model: string;
   readonly prompts: readonly (readonly number[])[];
   /** Undefined = nothing is to be generated (`max_tokens: 0`): every sample ends at once. */
   readonly sampling: SamplingParams | undefined;
@@ -29,6 +33,8 @@ export interface RunPlan {
 export interface Run extends AsyncIterable<GenerationDelta> {
   readonly plan: RunPlan;
   usage(): UsageBody;
+  /** To be awaited before the caller learns that the last sample has ended: usage is written down. */
+  complete(): Promise<void>;
   /** Cancels what still runs and lets the adapter go. Idempotent. */
   close(): void;
 }
@@ -36,7 +42,8 @@ export interface Run extends AsyncIterable<GenerationDelta> {
 /**
  * Plans and starts the generations and awaits the first delta, so that whatever goes wrong before it
  * still has a status code. The target is let go with the run, or here where there will be none.
- * @throws {ApiError} 400 for what the engine refuses, 503 while the server goes down.
+ * @throws {ApiError} 400 for what the engine refuses, 429 for what the tenant's limits do, 503 while
+ *   the server goes down.
  */
 export async function startRun(
   context: ServerContext,
@@ -45,42 +52,101 @@ export async function startRun(
   makePlan: () => RunPlan,
 ): Promise<Run> {
   const abort = new AbortController();
+  const signal = AbortSignal.any([c.req.raw.signal, abort.signal]);
+  let metered: MeteredRequest | undefined;
+  let plan: RunPlan | undefined;
   const close = () => {
     abort.abort();
     target[Symbol.dispose]();
   };
-  let plan: RunPlan | undefined;
   try {
     if (context.lifecycle.draining) throw shuttingDown();
+    metered = await context.metering?.begin(c.get("principal"), c.get("requestId"));
     plan = makePlan();
-    if (plan.sampling === undefined) return emptyRun(plan, close);
-    const signal = AbortSignal.any([c.req.raw.signal, abort.signal]);
-    const generations = toRequests(plan, plan.sampling, target, signal).map((request) =>
-      context.engine.generate(request)
-    );
-    const deltas = merge(generations, plan.n);
-    const first = await deltas.next();
-    return {
-      plan,
-      usage: () => addUsage(generations),
-      close: () => {
-        close();
-        deltas.return?.().catch(() => {});
-      },
-      [Symbol.asyncIterator]: () => prepend(first, deltas),
-    };
+    metered?.reserve(tokensAsked(plan));
+    return await begin(context, plan, { target, signal, metered, close });
   } catch (error) {
+    metered?.abandon(undefined);
     close();
     throw engineRefusal(error, plan?.sampling) ?? error;
+  } finally {
+    c.get("notes").headers = metered?.headers();
   }
 }
 
-function emptyRun(plan: RunPlan, close: () => void): Run {
-  const promptTokens = plan.prompts.reduce((sum, ids) => sum + ids.length, 0);
+interface RunParts {
+  readonly target: Target;
+  readonly signal: AbortSignal;
+  readonly metered: MeteredRequest | undefined;
+  /** Cancels what runs and lets the target go. */
+  readonly close: () => void;
+}
+
+/** Resolves with the first delta. */
+async function begin(context: ServerContext, plan: RunPlan, parts: RunParts): Promise<Run> {
+  const { target, metered, close } = parts;
+  const meter = { metered, model: modelOf(context, plan, target) };
+  if (plan.sampling === undefined) return emptyRun(plan, meter, close);
+  const requests = toRequests(plan, plan.sampling, parts);
+  const generations = requests.map((request) => context.engine.generate(request));
+  const deltas = merge(generations, plan.n);
+  const first = await deltas.next();
+  const usage = () => addUsage(generations);
+  return {
+    ...meteredRun(plan, meter, usage),
+    close: () => {
+      metered?.abandon(useOf(plan, meter, usage));
+      close();
+      deltas.return?.().catch(() => {});
+    },
+    [Symbol.asyncIterator]: () => prepend(first, deltas),
+  };
+}
+
+/** What a run is counted by. */
+interface Meter {
+  readonly metered: MeteredRequest | undefined;
+  readonly model: string;
+}
+
+function meteredRun(
+  plan: RunPlan,
+  meter: Meter,
+  usage: () => UsageBody,
+): Pick<Run, "plan" | "usage" | "complete"> {
   return {
     plan,
-    usage: () => addUsage([{ usage: { promptTokens, completionTokens: 0, cachedTokens: 0 } }]),
-    close,
+    usage,
+    complete: async () => await meter.metered?.complete(useOf(plan, meter, usage)),
+  };
+}
+
+function useOf({ id, kind }: RunPlan, { model }: Meter, usage: () => UsageBody): Use {
+  return { id, kind, model, usage: usage() };
+}
+
+/** The name that usage is counted under: versions of an adapter together, cores inside requests as
+ * the base. */
+function modelOf({ model }: ServerContext, plan: RunPlan, { adapter }: Target): string {
+  if (plan.model === model.id || adapter === undefined) return model.id;
+  return adapter.name.replace(/@\d+$/, "");
+}
+
+/** Tokens of the prompts and those asked for; what was not asked for by number is not in it. */
+function tokensAsked({ prompts, sampling, n }: RunPlan): number {
+  const prompt = prompts.reduce((sum, ids) => sum + ids.length, 0);
+  return prompt + prompts.length * n * (sampling?.maxTokens ?? 0);
+}
+
+function emptyRun(plan: RunPlan, meter: Meter, close: () => void): Run {
+  const promptTokens = plan.prompts.reduce((sum, ids) => sum + ids.length, 0);
+  const usage = () => addUsage([{ usage: { promptTokens, completionTokens: 0, cachedTokens: 0 } }]);
+  return {
+    ...meteredRun(plan, meter, usage),
+    close: () => {
+      meter.metered?.abandon(undefined);
+      close();
+    },
     async *[Symbol.asyncIterator]() {
       for (let index = 0; index < plan.prompts.length * plan.n; index++) {
         yield await Promise.resolve(emptySample(index));
@@ -103,12 +169,12 @@ function emptySample(index: number): GenerationDelta {
 function toRequests(
   plan: RunPlan,
   sampling: SamplingParams,
-  target: Target,
-  signal: AbortSignal,
+  { target, signal, metered }: RunParts,
 ): GenerationRequest[] {
   return plan.prompts.map((prompt, index) => ({
     id: plan.prompts.length === 1 ? plan.id : `${plan.id}-${index}`,
     tenant: target.tenant,
+    standing: metered?.standing,
     prompt,
     adapter: target.adapter,
     sampling,

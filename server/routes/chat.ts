@@ -50,6 +50,8 @@ function planChat(context: ServerContext, body: ChatRequest) {
   checkLength("messages", prompt, engine.maxContext, maxTokens);
   return {
     id: completionId("chatcmpl"),
+    kind: "chat" as const,
+    model: body.model,
     prompts: [prompt],
     sampling: toSampling(body, {
       maxTokens,
@@ -103,6 +105,7 @@ async function whole(
 ): Promise<Response> {
   try {
     const samples = await collect(run, run.plan.n);
+    await run.complete();
     const usage = run.usage();
     noteUsage(c, usage);
     const completion: ChatCompletion = {

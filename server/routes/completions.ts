@@ -96,6 +96,8 @@ function planCompletion(context: ServerContext, body: CompletionRequest): RunPla
   const logprobs = body.logprobs ?? undefined;
   return {
     id: completionId("cmpl"),
+    kind: "completion",
+    model: body.model,
     prompts,
     sampling: maxTokens === 0
       ? undefined
@@ -151,6 +153,7 @@ async function whole(
 ): Promise<Response> {
   try {
     const samples = await collect(run, run.plan.prompts.length * run.plan.n);
+    await run.complete();
     noteUsage(c, run.usage());
     return c.json(shape(samples, run.usage()));
   } finally {

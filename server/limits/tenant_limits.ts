@@ -1,0 +1,91 @@
+/**
+ * Tenants' limits as requests read them: kept from the store for a while, and read again when it
+ * tells of a change. It owns that copy; what a limit means is its reader's.
+ */
+import {
+  type Changes,
+  NO_LIMITS,
+  type TenantLimits,
+  type TenantStore,
+} from "../../adapters/store/store.ts";
+
+/** How long a copy is believed where no change is told. */
+const KEEP_MILLISECONDS = 30_000;
+/** Copies kept; the longest unread are forgotten first. */
+const MOST_COPIES = 10_000;
+
+export interface TenantLimitsOptions {
+  readonly tenants: Pick<TenantStore, "find">;
+  readonly changes: Pick<Changes, "on">;
+  /** Monotonic milliseconds. Default: since the process began. */
+  readonly now?: () => number;
+}
+
+interface Copy {
+  readonly limits: TenantLimits;
+  readonly readAt: number;
+}
+
+export class TenantLimitsReader implements Disposable {
+  readonly #tenants: Pick<TenantStore, "find">;
+  readonly #now: () => number;
+  readonly #copies = new Map<string, Copy>();
+  readonly #reading = new Map<string, Promise<TenantLimits>>();
+  readonly #subscriptions: readonly Disposable[];
+  /** Counts what may have changed a limit: what was read before is not kept after. */
+  #generation = 0;
+
+  constructor({ tenants, changes, now = () => performance.now() }: TenantLimitsOptions) {
+    this.#tenants = tenants;
+    this.#now = now;
+    this.#subscriptions = [
+      changes.on("tenant", ({ id, tenant = id }) => this.#forget(tenant)),
+      changes.on("resync", () => this.#forget(undefined)),
+    ];
+  }
+
+  /**
+   * A tenant's limits, at once where they are known; one that is not in the store has none.
+   * @throws what the store throws, where there is no older copy either
+   */
+  limitsOf(tenant: string): TenantLimits | Promise<TenantLimits> {
+    const copy = this.#copies.get(tenant);
+    if (copy !== undefined && this.#now() - copy.readAt < KEEP_MILLISECONDS) return copy.limits;
+    const reading = this.#reading.get(tenant) ?? this.#read(tenant, copy);
+    this.#reading.set(tenant, reading);
+    return reading;
+  }
+
+  [Symbol.dispose](): void {
+    for (const subscription of this.#subscriptions) subscription[Symbol.dispose]();
+  }
+
+  async #read(tenant: string, older: Copy | undefined): Promise<TenantLimits> {
+    const generation = this.#generation;
+    try {
+      const record = await this.#tenants.find(tenant);
+      const limits = record?.limits ?? NO_LIMITS;
+      if (generation === this.#generation) this.#keep(tenant, limits);
+      return limits;
+    } catch (error) {
+      if (older === undefined) throw error;
+      return older.limits;
+    } finally {
+      this.#reading.delete(tenant);
+    }
+  }
+
+  #keep(tenant: string, limits: TenantLimits): void {
+    this.#copies.delete(tenant);
+    this.#copies.set(tenant, { limits, readAt: this.#now() });
+    const [oldest] = this.#copies.keys();
+    if (this.#copies.size > MOST_COPIES && oldest !== undefined) this.#copies.delete(oldest);
+  }
+
+  #forget(tenant: string | undefined): void {
+    this.#generation++;
+    this.#reading.clear();
+    if (tenant === undefined) this.#copies.clear();
+    else this.#copies.delete(tenant);
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * What a request is allowed and what it used: the tenant's limits before it runs, its usage record
+ * when it ends. It owns the order of these; buckets, limits and records are other files'. Every part
+ * may be missing: then nothing is limited, or nothing recorded.
+ */
+import { NO_LIMITS, type TenantLimits, type UsageRecord } from "../../adapters/store/store.ts";
+import type { TenantStanding } from "../../src/engine/request.ts";
+import { ApiError } from "../errors.ts";
+import type { RateLimits, RateTicket } from "../limits/rate_limits.ts";
+import type { TenantLimitsReader } from "../limits/tenant_limits.ts";
+import type { Principal } from "../principal.ts";
+import type { UsageBody } from "../schema/common.ts";
+import type { UsageRecorder } from "./recorder.ts";
+
+export interface MeteringOptions {
+  /** Undefined = no tenant has limits. */
+  readonly limits?: Pick<TenantLimitsReader, "limitsOf">;
+  readonly rates: Pick<RateLimits, "begin">;
+  /** Undefined = usage is not written down. */
+  readonly recorder?: Pick<UsageRecorder, "record" | "full">;
+}
+
+/** What a request did, for its record. */
+export interface Use {
+  /** The completion's id: the record's too. */
+  readonly id: string;
+  readonly kind: "chat" | "completion";
+  /** The base's or the adapter's name, without a version. */
+  readonly model: string;
+  readonly usage: UsageBody;
+}
+
+export class Metering {
+  readonly #options: MeteringOptions;
+
+  constructor(options: MeteringOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Counts a request of a principal.
+   * @throws {ApiError} 429 where its tenant has had its requests, 503 where the store does not say
+   *   what they may be, or takes no usage
+   */
+  async begin(principal: Principal, requestId: string): Promise<MeteredRequest> {
+    const { rates, recorder } = this.#options;
+    if (recorder?.full === true) throw unavailable("usage cannot be written down");
+    const limits = await this.#limitsOf(principal.tenant);
+    const ticket = rates.begin(principal.tenant, limits);
+    return new MeteredRequest({ principal, requestId, limits, ticket, recorder });
+  }
+
+  async #limitsOf(tenant: string): Promise<TenantLimits> {
+    try {
+      return await this.#options.limits?.limitsOf(tenant) ?? NO_LIMITS;
+    } catch (cause) {
+      throw unavailable("the tenant's limits cannot be read", cause);
+    }
+  }
+}
+
+function unavailable(why: string, cause?: unknown): ApiError {
+  return new ApiError(503, `The server cannot take requests just now: ${why}. Please retry.`, {
+    code: "store_unavailable",
+    headers: { "retry-after": "1" },
+    cause,
+  });
+}
+
+interface MeteredParts {
+  readonly principal: Principal;
+  readonly requestId: string;
+  readonly limits: TenantLimits;
+  readonly ticket: RateTicket;
+  readonly recorder: Pick<UsageRecorder, "record"> | undefined;
+}
+
+/** One request, from its admission to its record. */
+export class MeteredRequest {
+  readonly #parts: MeteredParts;
+  #ended = false;
+
+  constructor(parts: MeteredParts) {
+    this.#parts = parts;
+  }
+
+  /** The tenant's entitlement, for the engine. */
+  get standing(): TenantStanding {
+    const { weight, priority, concurrency, queued } = this.#parts.limits;
+    return {
+      weight,
+      priority,
+      concurrency: concurrency ?? undefined,
+      queued: queued ?? undefined,
+    };
+  }
+
+  /** OpenAI's rate-limit headers as they are now. */
+  headers(): Record<string, string> {
+    return this.#parts.ticket.headers();
+  }
+
+  /** Counts the tokens it may use. @throws {ApiError} 429 where they are more than are left */
+  reserve(tokens: number): void {
+    this.#parts.ticket.reserve(tokens);
+  }
+
+  /** It has ended as it should: resolves when its record is durable (`recorder.ts` says how far). */
+  async complete(use: Use): Promise<void> {
+    if (this.#ended) return;
+    this.#end(use);
+    await this.#record(use);
+  }
+
+  /** It was cut off or refused: what was generated is recorded all the same, later. */
+  abandon(use: Use | undefined): void {
+    if (this.#ended) return;
+    this.#end(use);
+    if (use !== undefined && use.usage.completion_tokens > 0) void this.#record(use);
+  }
+
+  #end(use: Use | undefined): void {
+    this.#ended = true;
+    this.#parts.ticket.settle(use?.usage.total_tokens ?? 0);
+  }
+
+  async #record({ id, kind, model, usage }: Use): Promise<void> {
+    const { principal, requestId, recorder } = this.#parts;
+    const record: UsageRecord = {
+      id,
+      at: Date.now(),
+      tenant: principal.tenant,
+      keyId: principal.keyId,
+      model,
+      kind,
+      promptTokens: usage.prompt_tokens,
+      cachedTokens: usage.prompt_tokens_details.cached_tokens,
+      completionTokens: usage.completion_tokens,
+      trainedTokens: 0,
+      requestId,
+    };
+    await recorder?.record(record);
+  }
+}
