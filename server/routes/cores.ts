@@ -29,8 +29,8 @@ const ofVersion = ofName.extend({ version: z.string() });
 
 export interface CoreServices {
   readonly cores: CoreStore;
-  /** Digest of the base that this server serves. */
-  readonly base: string;
+  /** Digest of the base that this server serves; undefined = cores of any base are taken. */
+  readonly base: string | undefined;
 }
 
 export function registerCores(app: App, services: CoreServices): void {
@@ -206,12 +206,12 @@ async function versionOf(c: AppContext, services: CoreServices): Promise<CoreVer
 }
 
 /** @throws {ApiError} 400 for what is no core of this base */
-function readBytes(base64: string, base: string): Uint8Array<ArrayBuffer> {
+function readBytes(base64: string, base: string | undefined): Uint8Array<ArrayBuffer> {
   let bytes: Uint8Array<ArrayBuffer>;
   try {
     bytes = Uint8Array.fromBase64(base64);
     const core = readCore(bytes);
-    if (core.base === base) return bytes;
+    if (base === undefined || core.base === base) return bytes;
     throw new TypeError(`its base is ${core.base}, served is ${base}`);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);

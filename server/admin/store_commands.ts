@@ -1,0 +1,44 @@
+/** `admin factors`, `admin backup`: what a store holds besides tenants, and a copy of it. */
+import type { AdminCommand } from "./commands.ts";
+import type { Shown } from "./api.ts";
+import { formatBytes } from "../bytes.ts";
+import { bytes, field, table, time } from "./output.ts";
+
+export const STORE_COMMANDS: readonly AdminCommand[] = [
+  {
+    name: "factors list",
+    words: [],
+    help: "Lists the factor sets that are kept.",
+    flags: {},
+    run: async ({ api }) => {
+      const { data } = await api.json("/v1/admin/factors");
+      const columns = [field("digest"), bytes("bytes"), time("created_at")];
+      return { json: data, text: table(data as Shown[], columns) };
+    },
+  },
+  {
+    name: "backup",
+    words: ["FILE"],
+    help: "Writes a backup of the embedded store, while its server serves.",
+    flags: {},
+    run: async ({ api, words: [file = ""] }) => {
+      const response = await api.response("/v1/admin/backup");
+      const size = await write(file, response);
+      return { json: { file, bytes: size }, text: `wrote ${file}, ${formatBytes(size)}` };
+    },
+  },
+];
+
+/** Under another name until it is whole: what is there is a backup, or the one before. */
+async function write(path: string, response: Response): Promise<number> {
+  const part = `${path}.part`;
+  const file = await Deno.open(part, { write: true, create: true, truncate: true, mode: 0o600 });
+  try {
+    await response.body?.pipeTo(file.writable);
+    await Deno.rename(part, path);
+    return (await Deno.stat(path)).size;
+  } catch (error) {
+    await Deno.remove(part).catch(() => {});
+    throw error;
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * The administrator's endpoints over a store in this process, so that the command does on a store
+ * what it does on a server, by the same code. It opens no store.
+ */
+import { OpenAPIHono } from "@hono/zod-openapi";
+import type { AppEnv } from "../endpoint.ts";
+import { toApiError } from "../errors.ts";
+import { actingFor, administrator, TENANT_HEADER } from "../principal.ts";
+import { registerAdmin } from "../routes/admin.ts";
+import type { AdminServices } from "../routes/admin_context.ts";
+import { registerCores } from "../routes/cores.ts";
+import type { Fetch } from "./api.ts";
+
+/** A core in JSON, at its largest. */
+const MAX_BODY_BYTES = 1 << 28;
+
+export function storeFetch(services: AdminServices): Fetch {
+  const app = new OpenAPIHono<AppEnv>();
+  app.use(async (c, next) => {
+    const tenant = c.req.header(TENANT_HEADER);
+    const own = administrator();
+    c.set("principal", tenant === undefined ? own : actingFor(own, tenant));
+    c.set("maxBodyBytes", MAX_BODY_BYTES);
+    await next();
+  });
+  app.onError((error) => {
+    const failure = toApiError(error, "");
+    // whoever runs the command is who would read the server's log
+    if (failure.status >= 500) throw error;
+    return failure.response();
+  });
+  registerAdmin(app, services);
+  registerCores(app, { cores: services.store.cores, base: undefined });
+  return async (path, init) => await app.request(path, init);
+}

@@ -1,0 +1,34 @@
+/** `admin usage`: sums of what was used. */
+import type { Shown } from "./api.ts";
+import type { AdminCommand } from "./commands.ts";
+import { momentOf } from "./keys.ts";
+import { field, table } from "./output.ts";
+
+export const USAGE_COMMANDS: readonly AdminCommand[] = [
+  {
+    name: "usage",
+    words: ["[TENANT]"],
+    help: "Adds up requests and tokens, of all tenants or of one.",
+    flags: {
+      by: ["tenant|model|day", "what the sums are of (default: tenant)"],
+      from: ["DATE", "the first day, e.g. 2030-01-01"],
+      to: ["DATE", "the day after the last"],
+    },
+    run: async ({ api, words: [tenant], value }) => {
+      const [from, to, by = "tenant"] = [value("from"), value("to"), value("by")];
+      const query = new URLSearchParams({
+        by,
+        ...(tenant !== undefined && { tenant }),
+        ...(from !== undefined && { from: String(momentOf(from, Date.now())) }),
+        ...(to !== undefined && { to: String(momentOf(to, Date.now())) }),
+      });
+      const { data } = await api.json(`/v1/admin/usage?${query}`);
+      const columns = [
+        [by, ({ key }: Shown) => String(key)] as const,
+        ...["requests", "prompt_tokens", "cached_tokens", "completion_tokens", "trained_tokens"]
+          .map(field),
+      ];
+      return { json: data, text: table(data as Shown[], columns) };
+    },
+  },
+];
