@@ -12,8 +12,8 @@ import type { Lifecycle } from "./lifecycle.ts";
 import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 import type { AdminServices } from "./routes/admin_context.ts";
-
 import type { Metering } from "./usage/metering.ts";
+
 /** The part of the engine that the server uses. */
 export type GenerationEngine = Pick<Engine, "generate" | "stats" | "maxContext">;
 
@@ -120,8 +120,8 @@ export interface ServerContext {
   readonly access?: Access | undefined;
   /** What administrators and tenants manage; undefined = the server has no such endpoints. */
   readonly admin?: AdminServices | undefined;
+  /** Tenants' limits and usage; undefined = nothing is limited and nothing recorded. */
+  readonly metering?: Pick<Metering, "begin"> | undefined;
   /** Files, jobs and what they made; undefined = the server has no such endpoints. */
   readonly tuning?: FineTuning | undefined;
 }
-  /** Tenants' limits and usage; undefined = nothing is limited and nothing recorded. */
-  readonly metering?: Pick<Metering, "begin"> | undefined;
