@@ -3,6 +3,7 @@
  * OpenAI's shape. It owns no socket and loads no model: `main.ts` does.
  */
 import { OpenAPIHono } from "@hono/zod-openapi";
+import { routePath } from "hono/route";
 import { accessOf, authenticate } from "./auth.ts";
 import type { ServerContext } from "./context.ts";
 import type { App, AppContext, AppEnv } from "./endpoint.ts";
@@ -59,13 +60,14 @@ export function createApp(context: ServerContext): App {
 
 type Next = () => Promise<void>;
 
-/** Gives each request an id and, at the end of its answer, a line in the log. */
+/** Gives each request an id, a span and, at the end of its answer, a line in the log. */
 function observe(context: ServerContext): (c: AppContext, next: Next) => Promise<void> {
   return async (c, next) => {
     const start = performance.now();
     const id = requestId(c.req.header("x-request-id"));
     c.set("requestId", id);
     c.set("notes", {});
+    c.set("trace", context.tracing?.begin(c.req.raw.headers));
     c.set("maxBodyBytes", context.options.maxBodyBytes);
     const end = context.lifecycle.begin();
     const finish = (how?: StreamEnd) => {
@@ -99,6 +101,7 @@ function logAccess(
   // a request that was refused has none
   const principal: Principal | undefined = c.get("principal");
   context.metrics.response(status, principal?.tenant);
+  endTrace(c, principal);
   const quiet = status < 400 && PROBES.has(path);
   context.log[quiet ? "debug" : "info"](`${method} ${path}`, {
     status,
@@ -110,6 +113,23 @@ function logAccess(
     tenant: principal?.tenant,
     key: principal?.keyId ?? undefined,
     id: c.get("requestId"),
+    trace: c.get("trace")?.traceId,
+  });
+}
+
+function endTrace(c: AppContext, principal: Principal | undefined): void {
+  const { model, promptTokens, completionTokens } = c.get("notes");
+  const route = routePath(c, -1);
+  c.get("trace")?.end({
+    method: c.req.method,
+    route: route.endsWith("*") ? undefined : route,
+    path: c.req.path,
+    status: c.res.status,
+    requestId: c.get("requestId"),
+    tenant: principal?.tenant,
+    model,
+    promptTokens,
+    completionTokens,
   });
 }
 

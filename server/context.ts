@@ -11,6 +11,7 @@ import type { FineTuning } from "./jobs/fine_tuning.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
+import type { Tracing } from "./tracing.ts";
 import type { AdminServices } from "./routes/admin_context.ts";
 import type { Metering } from "./usage/metering.ts";
 
@@ -114,6 +115,8 @@ export interface ServerContext {
   readonly metrics: Metrics;
   readonly log: Log;
   readonly lifecycle: Lifecycle;
+  /** Undefined = requests have no spans. */
+  readonly tracing?: Tracing | undefined;
   /** Asked by `/ready`; the model is loaded before there is a context. */
   readonly readiness?: readonly ReadinessCheck[] | undefined;
   /** Who may come in; undefined = as `options.apiKey` says. */

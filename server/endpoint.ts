@@ -9,15 +9,16 @@ import { ApiError, validationError } from "./errors.ts";
 import { checkScope, type Principal } from "./principal.ts";
 import { errorSchema } from "./schema/common.ts";
 import type { StreamEnd } from "./sse.ts";
+import type { RequestTrace } from "./tracing.ts";
 
 /** What a handler may leave for the request's log line. */
 export interface RequestNotes {
   model?: string;
   promptTokens?: number;
   completionTokens?: number;
-  /** Set by a streamed answer: the line is written when the stream has ended. */
   /** Of the answer, whatever it is. */
   headers?: Readonly<Record<string, string>> | undefined;
+  /** Set by a streamed answer: the line is written when the stream has ended. */
   ended?: Promise<StreamEnd>;
 }
 
@@ -27,6 +28,7 @@ export interface AppEnv {
     requestId: string;
     notes: RequestNotes;
     maxBodyBytes: number;
+    trace: RequestTrace | undefined;
     /** Unset on open paths alone. */
     principal: Principal;
   };

@@ -14,6 +14,7 @@ import { shuttingDown } from "./errors.ts";
 import type { Target } from "./model_name.ts";
 import { engineRefusal } from "./sampling.ts";
 import type { UsageBody } from "./schema/common.ts";
+import type { RequestTrace } from "./tracing.ts";
 import type { MeteredRequest, Use } from "./usage/metering.ts";
 
 /** What to generate: `n` samples of each prompt. */
@@ -64,7 +65,7 @@ export async function startRun(
     metered = await context.metering?.begin(c.get("principal"), c.get("requestId"));
     plan = makePlan();
     metered?.reserve(tokensAsked(plan));
-    return await begin(context, plan, { target, signal, metered, close });
+    return await begin(context, plan, { target, signal, metered, trace: c.get("trace"), close });
   } catch (error) {
     metered?.abandon(undefined);
     close();
@@ -78,6 +79,7 @@ interface RunParts {
   readonly target: Target;
   readonly signal: AbortSignal;
   readonly metered: MeteredRequest | undefined;
+  readonly trace: RequestTrace | undefined;
   /** Cancels what runs and lets the target go. */
   readonly close: () => void;
 }
@@ -88,6 +90,7 @@ async function begin(context: ServerContext, plan: RunPlan, parts: RunParts): Pr
   const meter = { metered, model: modelOf(context, plan, target) };
   if (plan.sampling === undefined) return emptyRun(plan, meter, close);
   const requests = toRequests(plan, plan.sampling, parts);
+  for (const request of requests) parts.trace?.adopt(request);
   const generations = requests.map((request) => context.engine.generate(request));
   const deltas = merge(generations, plan.n);
   const first = await deltas.next();

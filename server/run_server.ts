@@ -17,12 +17,14 @@ import type { ServerContext } from "./context.ts";
 import { FlagError, helpText, parseFlags, type ServeFlags } from "./flags.ts";
 import { FineTuning, type TrainingBackend } from "./jobs/fine_tuning.ts";
 import { Lifecycle } from "./lifecycle.ts";
+import { joinListeners } from "./listeners.ts";
 import { createLog, linesOf, type Log } from "./log.ts";
 import { createMetrics } from "./metrics.ts";
 import { defaultDataDirectory } from "./store/data_directory.ts";
 import { openDiskStore } from "./store/disk.ts";
 import type { Store } from "./store/store.ts";
 import { awaitSignal, checkAddress, listen } from "./serve.ts";
+import { Tracing } from "./tracing.ts";
 
 /** Training over a loaded base. */
 export interface LoadedTraining {
@@ -105,7 +107,8 @@ async function serveFrom(
 ): Promise<number> {
   const metrics = createMetrics();
   const started = performance.now();
-  const loaded = await load(flags, metrics.listener, log);
+  const tracing = new Tracing();
+  const loaded = await load(flags, joinListeners(metrics.listener, tracing.listener), log);
   try {
     metrics.attach({
       model: loaded.checkpoint.id,
@@ -116,6 +119,7 @@ async function serveFrom(
     await using tuning = await startTuning(loaded, store, flags, { log, metrics });
     const context = await toContext(loaded, {
       metrics,
+      tracing,
       log,
       tuning,
       options: {
@@ -163,7 +167,7 @@ function backendOf({ checkpoint }: Loaded, training: LoadedTraining): TrainingBa
 /** The routes' context of a loaded model. */
 export async function toContext(
   loaded: Loaded,
-  parts: Pick<ServerContext, "metrics" | "log" | "options" | "tuning">,
+  parts: Pick<ServerContext, "metrics" | "tracing" | "log" | "options" | "tuning">,
 ): Promise<ServerContext> {
   const { checkpoint, engine, registry } = loaded;
   return {
