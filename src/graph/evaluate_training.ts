@@ -19,6 +19,7 @@ type TrainingOp = Extract<
   | "attentionMask"
   | "causalAttention"
   | "positions"
+  | "softmax"
   | "nll"
   | "hits"
   | "project"
@@ -40,6 +41,15 @@ export const TRAINING_RULES: Rules<TrainingOp> = {
     out.data.forEach((_, i) => out.data[i] = at(offsets).data[Math.floor(i / time)] + i % time);
     return out;
   },
+  softmax({ x }, at) {
+    const out = zeros(at(x).shape);
+    const width = columnsOf(out);
+    rowsOf(at(x)).forEach((row, i) => {
+      const norm = logSumExp(row);
+      row.forEach((value, j) => out.data[i * width + j] = Math.exp(value - norm));
+    });
+    return out;
+  },
   nll({ logits, targets }, at) {
     return byRow(at(logits), at(targets), (row, target) => logSumExp(row) - row[target]);
   },
@@ -54,6 +64,18 @@ export const TRAINING_RULES: Rules<TrainingOp> = {
       row.forEach((logit, j) => {
         const hot = j === at(targets).data[i] ? 1 : 0;
         out.data[i * width + j] = (Math.exp(logit - norm) - hot) * at(dy).data[i];
+      });
+    });
+    return out;
+  },
+  headGrad({ p, weight, targets, dy }, at) {
+    const out = zeros([at(p).shape[0], columnsOf(at(weight))]);
+    const rows = rowsOf(at(weight));
+    const width = columnsOf(out);
+    rowsOf(at(p)).forEach((probabilities, i) => {
+      probabilities.forEach((probability, j) => {
+        const share = (probability - (j === at(targets).data[i] ? 1 : 0)) * at(dy).data[i];
+        rows[j].forEach((value, d) => out.data[i * width + d] += share * value);
       });
     });
     return out;

@@ -6,7 +6,7 @@
  * again: that costs less than keeping it.
  */
 import type { Value } from "./graph.ts";
-import { emitLinearGrad } from "./kernels.ts";
+import { emitHeadGrad, emitLinearGrad } from "./kernels.ts";
 import { blockDiagonal, gridShape, type LoweringContext, type Rule } from "./lowering_context.ts";
 import { MICROSOFT, onnxType } from "./onnx.ts";
 import type { OpName } from "./ops.ts";
@@ -14,6 +14,7 @@ import { transpose } from "./quantise.ts";
 
 type TrainingOp = Extract<
   OpName,
+  | "softmax"
   | "nll"
   | "hits"
   | "spread"
@@ -29,14 +30,20 @@ const FUSED = { domain: MICROSOFT };
 
 /** The rule of each operation that only training has. */
 export const TRAINING_RULES: { readonly [K in TrainingOp]: Rule<K> } = {
+  softmax(context, { x }, out) {
+    softmax(context, context.name(x), out);
+  },
+
   /**
    * logsumexp = max - log(largest probability): over a whole vocabulary ReduceLogSumExp takes twenty
    * times as long as Softmax and loses the small terms of its sum.
    */
-  nll(context, { logits, targets }, out) {
+  nll(context, { logits, targets, p }, out) {
     const { writer } = context;
-    writer.node("Softmax", [context.name(logits)], `${out}.p`, { attributes: { axis: 1 } });
-    rowMax(context, `${out}.p`, `${out}.p.max`);
+    const of = p === undefined
+      ? softmax(context, context.name(logits), `${out}.p`)
+      : context.name(p);
+    rowMax(context, of, `${out}.p.max`);
     writer.node("Log", [`${out}.p.max`], `${out}.p.log`);
     const { largest, chosen } = targetLogits(context, logits, targets);
     writer.node("Sub", [largest, chosen], `${out}.gap`);
@@ -57,12 +64,16 @@ export const TRAINING_RULES: { readonly [K in TrainingOp]: Rule<K> } = {
     const axis = { attributes: { axis: 1 } };
     const one = writer.constant("float.1", "float32", [], new Float32Array([1]));
     const index = column(context, targets);
-    writer.node("Softmax", [context.name(logits)], `${out}.p`, axis);
+    softmax(context, context.name(logits), `${out}.p`);
     writer.node("GatherElements", [`${out}.p`, index], `${out}.chosen`, axis);
     writer.node("Sub", [`${out}.chosen`, one], `${out}.less`);
     writer.node("ScatterElements", [`${out}.p`, index, `${out}.less`], `${out}.d`, axis);
     writer.node("Unsqueeze", [context.name(dy), context.int64("int64.1", [1])], `${out}.dy`);
     writer.node("Mul", [`${out}.d`, `${out}.dy`], out);
+  },
+
+  headGrad(context, args, out) {
+    emitHeadGrad(context, args, out);
   },
 
   linearGrad(context, args, out) {
@@ -214,6 +225,10 @@ function targetLogits(
     context.writer.node("GatherElements", inputs, to, { attributes: { axis: 1 } });
   });
   return { largest, chosen };
+}
+
+function softmax(context: LoweringContext, from: string, to: string): string {
+  return context.writer.node("Softmax", [from], to, { attributes: { axis: 1 } });
 }
 
 /** The largest number of each row, [R, 1]. */

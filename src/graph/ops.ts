@@ -141,8 +141,20 @@ export interface Ops {
   };
   /** `out[n, t] = offsets[n] + t`: offsets [N] → [N, time] int64. */
   readonly positions: { readonly offsets: Value; readonly grid: Value };
-  /** `out[i] = -log softmax(logits[i])[targets[i]]`: logits [R, V], targets [R] int32 → [R]. */
-  readonly nll: { readonly logits: Value; readonly targets: Value };
+  /** Softmax of each row: x [R, V] → [R, V]. */
+  readonly softmax: { readonly x: Value };
+  /**
+   * `out[i] = -log softmax(logits[i])[targets[i]]`: logits [R, V], targets [R] int32 → [R]. Where the
+   * graph has them, p = the softmax, and x and weight with logits = x · weightᵀ, for a pullback to x at
+   * once.
+   */
+  readonly nll: {
+    readonly logits: Value;
+    readonly targets: Value;
+    readonly p?: Value;
+    readonly x?: Value;
+    readonly weight?: Value;
+  };
   /** 1 where the target is the largest logit, else 0: logits [R, V], targets [R] int32 → [R]. */
   readonly hits: { readonly logits: Value; readonly targets: Value };
 
@@ -173,6 +185,16 @@ export interface Ops {
   };
   /** dlogits of `nll`: `(softmax(logits) - onehot(targets)) · dy`: dy [R] → [R, V]. */
   readonly nllGrad: { readonly logits: Value; readonly targets: Value; readonly dy: Value };
+  /**
+   * dx of `nll` of `x · weightᵀ`: `dy · (p · weight - weight[targets])`: p [R, V], weight [V, d],
+   * dy [R] → [R, d].
+   */
+  readonly headGrad: {
+    readonly p: Value;
+    readonly weight: Value;
+    readonly targets: Value;
+    readonly dy: Value;
+  };
   /** dx of `columns`: x [T, size] at columns start … of zeros → [T, width]. */
   readonly spread: { readonly x: Value; readonly start: number; readonly width: number };
   /** dx of `rows`: adds x[i] to row index[i] of zeros shaped like `like`: x [R, d] → [T, d]. */

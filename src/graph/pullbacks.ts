@@ -124,8 +124,13 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
     give(x, graph.add("scatterRows", { x: dy, index, like: x }, `d.${out.name}.x`));
   },
 
-  nll({ logits, targets }, { graph, out, dy, wants, give }) {
+  softmax: none("a softmax is differentiated as part of nll"),
+
+  nll({ logits, targets, p, x, weight }, { graph, out, dy, wants, give }) {
     if (!wants(logits)) return;
+    if (p !== undefined && x !== undefined && weight !== undefined && !wants(weight)) {
+      return give(x, graph.add("headGrad", { p, weight, targets, dy }, `d.${out.name}.x`));
+    }
     give(logits, graph.add("nllGrad", { logits, targets, dy }, `d.${out.name}.logits`));
   },
 
@@ -154,6 +159,7 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
   gatedGrad: once("gatedGrad"),
   causalAttentionGrad: once("causalAttentionGrad"),
   nllGrad: once("nllGrad"),
+  headGrad: once("headGrad"),
   spread: once("spread"),
   scatterRows: once("scatterRows"),
   projectGrad: once("projectGrad"),

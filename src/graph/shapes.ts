@@ -120,6 +120,9 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
     expect("positions", offsets.dtype === "int32", "offsets [N] int32", offsets);
     return { dtype: "int64", shape: [offsets.shape[0] ?? "?", "time"] };
   },
+  softmax({ x }) {
+    return float([x.shape[0], matrix("softmax", x)]);
+  },
   nll({ logits, targets }) {
     return lossShape("nll", logits, targets);
   },
@@ -160,6 +163,12 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
     lossShape("nllGrad", logits, targets);
     expect("nllGrad", sameShape(dy.shape, targets.shape), showShape(targets.shape), dy);
     return float(logits.shape);
+  },
+  headGrad({ p, weight, targets, dy }) {
+    lossShape("headGrad", p, targets);
+    expect("headGrad", sameShape(dy.shape, targets.shape), showShape(targets.shape), dy);
+    expect("headGrad", weight.shape[0] === matrix("headGrad", p), `[${p.shape[1]}, d]`, weight);
+    return float([p.shape[0], matrix("headGrad", weight)]);
   },
   spread({ x, start, width }) {
     expect("spread", start + matrix("spread", x) <= width, `at most ${width - start} columns`, x);

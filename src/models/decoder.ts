@@ -186,7 +186,9 @@ class DecoderBuilder {
     const logits = this.#logits();
     const targets = graph.input(inputs.targets, "int32", ["rows"]);
     const seeds = graph.input(inputs.seeds, "float32", ["rows"]);
-    const nll = graph.add("nll", { logits, targets }, "nll");
+    const p = graph.add("softmax", { x: logits }, "p");
+    const [x, weight] = [this.#site("head"), this.#head()];
+    const nll = graph.add("nll", { logits, targets, p, x, weight }, "nll");
     const hits = graph.add("hits", { logits, targets }, "hits");
     const entries = Array.from(
       { length: this.#config.numLayers },
@@ -202,10 +204,15 @@ class DecoderBuilder {
     let x = this.#graph.add("embed", { ids: this.#ids, table }, "embedded");
     for (let layer = 0; layer < numLayers - 1; layer++) x = this.#layer(layer, x);
     const normed = this.#norm(this.#lastLayer(numLayers - 1, x, rows), names.norm, "normed");
-    // A parameter of its own even where it is tied: its input channels may be scaled.
-    const head = this.#graph.parameter(names.head, [vocabSize, hiddenSize]);
     this.#sites.set("head", normed);
-    return this.#graph.add("linear", { x: normed, weights: [head], biases: [] }, inputs.logits);
+    const weights = [this.#head()];
+    return this.#graph.add("linear", { x: normed, weights, biases: [] }, inputs.logits);
+  }
+
+  /** A parameter of its own even where it is tied: its input channels may be scaled. */
+  #head(): Value {
+    const { vocabSize, hiddenSize } = this.#config;
+    return this.#graph.parameter(names.head, [vocabSize, hiddenSize]);
   }
 
   #site(name: string): Value {
