@@ -8,7 +8,14 @@
  */
 import type { Core } from "./core.ts";
 import type { FactorSet } from "./factors.ts";
-import { fileKind, MAX_CORE_BYTES, MAX_FACTORS_BYTES, readCore, readFactors } from "./format.ts";
+import {
+  fileKind,
+  MAX_CORE_BYTES,
+  MAX_FACTORS_BYTES,
+  readCore,
+  readFactors,
+  writeCore,
+} from "./format.ts";
 import { DEFAULT_TENANT } from "./name.ts";
 import { exportPeft, type PeftExportOptions } from "./peft_export.ts";
 import { importPeft, type PeftFiles, type ProjectionReport } from "./peft_import.ts";
@@ -35,6 +42,21 @@ export interface LoadResult {
   readonly entry: AdapterEntry;
   /** What the projection lost; undefined for a core file, which loses nothing. */
   readonly report: ProjectionReport | undefined;
+}
+
+/** An adapter that was read. */
+export interface ReadResult {
+  /** A core file. */
+  readonly bytes: Uint8Array;
+  /** What the projection lost; undefined for a core file, which loses nothing. */
+  readonly report: ProjectionReport | undefined;
+  /** The path, links followed. */
+  readonly source: string;
+}
+
+interface ProjectedCore {
+  readonly core: Core;
+  readonly report: ProjectionReport;
 }
 
 /** A file that could not be used at the start; the others serve on. */
@@ -73,6 +95,20 @@ export class AdapterDirectory {
     const path = await this.#resolve(options.path);
     const { isDirectory } = await Deno.stat(path);
     return isDirectory ? await this.#loadPeft(path, options) : await this.#loadFile(path, options);
+  }
+
+  /**
+   * Reads one adapter without registering it, as a core file.
+   * @throws {TypeError | RangeError} naming the path, and what is wrong with it or its content
+   */
+  async read(options: Omit<LoadOptions, "name">): Promise<ReadResult> {
+    const source = await this.#resolve(options.path);
+    const { isDirectory } = await Deno.stat(source);
+    if (!isDirectory) {
+      return { bytes: await readBounded(source, MAX_CORE_BYTES), report: undefined, source };
+    }
+    const { core, report } = await this.#readPeft(source, options);
+    return { bytes: writeCore(core), report, source };
   }
 
   /** Registers all factor sets, then all adapters; a broken one becomes a warning. */
@@ -117,14 +153,16 @@ export class AdapterDirectory {
   }
 
   async #loadPeft(path: string, options: LoadOptions): Promise<LoadResult> {
+    const { core, report } = await this.#readPeft(path, options);
+    const { residual } = report;
+    return { entry: this.#registry.add(options.name, { core, source: path, residual }), report };
+  }
+
+  async #readPeft(path: string, options: Omit<LoadOptions, "name">): Promise<ProjectedCore> {
     for (const file of [CONFIG_FILE, WEIGHTS_FILE]) await this.#resolve(`${path}/${file}`);
     const files = await readPeftDirectory(path);
     const factors = this.#factorsFor(options.factors);
-    const { core, report } = importPeft(files, factors, {
-      allowLossy: options.allowLossy ?? false,
-    });
-    const { residual } = report;
-    return { entry: this.#registry.add(options.name, { core, source: path, residual }), report };
+    return importPeft(files, factors, { allowLossy: options.allowLossy ?? false });
   }
 
   #factorsFor(digest: string | undefined): FactorSet {

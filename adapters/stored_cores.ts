@@ -33,6 +33,8 @@ export class QuarantinedError extends Error {
 
 /** Changes are told; where a notice was lost, it is noticed after so many milliseconds. */
 const FRESH_MS = 1000;
+/** Cores of a page. */
+const PAGE = 1000;
 
 export class StoredCores implements Disposable {
   readonly #options: StoredCoresOptions;
@@ -68,15 +70,33 @@ export class StoredCores implements Disposable {
       () => store.cores.resolve(tenant, name, version),
     );
     if (found === undefined || found.base !== registry.stack.base) return undefined;
-    const full = formatAdapterName(tenant, name, found.version);
+    const ref = refOf(found);
     if (found.state === "quarantined") {
       throw new QuarantinedError(
-        `Cannot serve '${full}': its content was damaged and is set aside. ` +
+        `Cannot serve '${ref.name}': its content was damaged and is set aside. ` +
           "Publish it again, or roll back to another version.",
       );
     }
     await factors.of(found.factors);
-    return { ref: { name: full, digest: found.digest, factors: found.factors }, version: found };
+    return { ref, version: found };
+  }
+
+  /** Current versions of this base, by name; a tenant's, or every one's with undefined. */
+  async list(tenant: string | undefined): Promise<readonly StoredCore[]> {
+    const { store, registry } = this.#options;
+    const found: CoreVersion[] = [];
+    for (let after: string | undefined, more = true; more;) {
+      const { items, hasMore } = await store.cores.list(tenant, {
+        after,
+        limit: PAGE,
+        order: "asc",
+      });
+      found.push(...items.filter(({ base, current }) => current && base === registry.stack.base));
+      const last = items.at(-1);
+      after = last && `${last.tenant}/${last.name}`;
+      more = hasMore && last !== undefined;
+    }
+    return found.map((version) => ({ ref: refOf(version), version }));
   }
 
   /**
@@ -96,8 +116,7 @@ export class StoredCores implements Disposable {
     await factors.keep(registry.factorsOf(core.factors));
     const version = await store.cores.put(tenant, name, bytes, { source, publish: "now" });
     this.#forget(tenant, name);
-    const full = formatAdapterName(tenant, name, version.version);
-    return { ref: { name: full, digest: core.digest, factors: core.factors }, version };
+    return { ref: refOf(version), version };
   }
 
   /** Takes a version out of the store, or all with undefined. Returns how many. */
@@ -120,4 +139,8 @@ export class StoredCores implements Disposable {
     if (tenant === undefined || name === undefined) this.#names.clear();
     else this.#names.forget(`${tenant}/${name}`);
   }
+}
+
+function refOf({ tenant, name, version, digest, factors }: CoreVersion): AdapterRef {
+  return { name: formatAdapterName(tenant, name, version), digest, factors };
 }

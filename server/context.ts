@@ -66,20 +66,25 @@ export interface InlineAdapter extends Disposable {
 
 /** The adapters that this server knows by name. */
 export interface AdapterCatalog {
-  /** Of every tenant: whoever asks shows only what may be seen. */
-  list(): readonly AdapterEntry[] | Promise<readonly AdapterEntry[]>;
+  /** A tenant's; undefined = every tenant's. */
+  list(tenant: string | undefined): readonly AdapterEntry[] | Promise<readonly AdapterEntry[]>;
   /**
    * `tenant/name`, `tenant/name@version`, or a bare name while it is unambiguous; of every tenant.
    * @throws {RangeError} naming the candidates of an ambiguous name.
    */
   find(name: string): AdapterEntry | undefined | Promise<AdapterEntry | undefined>;
   /**
-   * Reads an adapter below the adapters' directory; a name that is taken gets a new version.
+   * Reads an adapter below the adapters' directory and publishes it; a name that is taken gets a new
+   * version. With a store it is durable, and every process serves it.
    * @throws {TypeError | RangeError} saying what is wrong with the path or does not fit.
+   * @throws {QuotaError} where the tenant may store no more.
    */
   load(name: string, path: string, options: AdapterLoadOptions): Promise<LoadedAdapter>;
-  /** Returns the entry it removed. */
-  unload(name: string): AdapterEntry | undefined;
+  /**
+   * Takes a name out, or one version of it. Requests that run end with it.
+   * @throws {TypeError} for what is read from the adapters' directory at the start.
+   */
+  unload(name: string): Promise<void>;
   /**
    * A core file in base64.
    * @throws {TypeError | RangeError} saying what does not fit.

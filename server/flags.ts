@@ -42,6 +42,8 @@ export interface ServeFlags {
   /** Jobs that train at once. */
   readonly trainJobs: number;
   readonly apiKey: string | undefined;
+  /** Whether whoever reaches it needs no key and is the administrator. */
+  readonly open: boolean;
   /** Seconds that running requests get when the server is told to stop. */
   readonly grace: number;
   readonly logLevel: LogLevel;
@@ -70,7 +72,7 @@ const FLAGS = {
   port: { value: "PORT", help: "port to listen on; 0 = any free one", fallback: "8000" },
   host: {
     value: "HOST",
-    help: "address to listen on; other than loopback requires an API key",
+    help: "address to listen on; other than loopback it is never open",
     fallback: "127.0.0.1",
   },
   model: {
@@ -105,7 +107,15 @@ const FLAGS = {
     fallback: "0.25",
   },
   "train-jobs": { value: "N", help: "jobs that train at once", fallback: "16" },
-  "api-key": { value: "KEY", help: "key that clients must send (better: LEMBAS_API_KEY)" },
+  "api-key": {
+    value: "KEY",
+    help: "an administrator's key beside those of the store (better: LEMBAS_API_KEY)",
+  },
+  open: {
+    value: "true|false",
+    help:
+      "whether no key is needed (default: only on loopback, without --api-key and DATABASE_URL)",
+  },
   grace: { value: "SECONDS", help: "time for running requests at SIGTERM", fallback: "30" },
   "log-level": { value: LOG_LEVELS.join("|"), help: "least level logged", fallback: "info" },
   "log-format": {
@@ -141,6 +151,8 @@ export function parseFlags(
   if (parsed.version) return { type: "version" };
   const read = (name: FlagName): string | undefined => {
     const given = parsed[name];
+    // of all flags this one may stand alone
+    if (given === "" && name === "open") return "true";
     if (given === "") throw new FlagError(`Cannot use --${name}: it needs a value.`);
     return typeof given === "string" ? given : env(envName(name)) || defaultOf(name);
   };
@@ -148,7 +160,7 @@ export function parseFlags(
     ? parsed.factors
     : (env(envName("factors")) ?? "").split(",").filter((path) => path !== "");
   if (factors.includes("")) throw new FlagError("Cannot use --factors: it needs a value.");
-  return { type: "serve", flags: checkExposure(toFlags(read, factors)) };
+  return { type: "serve", flags: toFlags(read, factors, !env("DATABASE_URL")) };
 }
 
 /** `--max-batch` → `LEMBAS_MAX_BATCH`. */
@@ -163,10 +175,11 @@ function defaultOf(name: FlagName): string | undefined {
 
 type Read = (name: FlagName) => string | undefined;
 
-function toFlags(read: Read, factors: readonly string[]): ServeFlags {
+function toFlags(read: Read, factors: readonly string[], embedded: boolean): ServeFlags {
+  const [host, apiKey] = [read("host") ?? "127.0.0.1", read("api-key")];
   return {
     port: integer("port", read("port"), 0, 65535),
-    host: read("host") ?? "127.0.0.1",
+    host,
     model: read("model"),
     factors,
     adapters: read("adapters"),
@@ -182,7 +195,8 @@ function toFlags(read: Read, factors: readonly string[]): ServeFlags {
     data: read("data"),
     trainShare: share("train-share", read("train-share")),
     trainJobs: integer("train-jobs", read("train-jobs"), 1, 256),
-    apiKey: read("api-key"),
+    apiKey,
+    open: isOpen(read("open"), { host, apiKey, embedded }),
     grace: integer("grace", read("grace"), 0, 3600),
     logLevel: choice("log-level", read("log-level"), LOG_LEVELS),
     logFormat: choice("log-format", read("log-format"), LOG_FORMATS),
@@ -228,12 +242,22 @@ function wrong(name: FlagName, text: string | undefined, right: string): FlagErr
   );
 }
 
-function checkExposure(flags: ServeFlags): ServeFlags {
-  if (flags.apiKey !== undefined || isLoopback(flags.host)) return flags;
-  throw new FlagError(
-    `Cannot listen on '${flags.host}' without an API key: anyone who reaches it could use it. ` +
-      "Set LEMBAS_API_KEY or --api-key, or keep --host 127.0.0.1.",
-  );
+/** A laptop's server is open, unless something says that others are meant to reach it. */
+function isOpen(
+  text: string | undefined,
+  { host, apiKey, embedded }: Pick<ServeFlags, "host" | "apiKey"> & { readonly embedded: boolean },
+): boolean {
+  const loopback = isLoopback(host);
+  if (text === undefined) return loopback && apiKey === undefined && embedded;
+  if (choice("open", text, ["true", "false"]) === "false") return false;
+  if (!loopback) {
+    throw new FlagError(
+      `Cannot listen on '${host}' with --open: anyone who reaches it could use it. ` +
+        "Leave --open out, so that API keys are needed, or keep --host 127.0.0.1.",
+    );
+  }
+  if (apiKey === undefined) return true;
+  throw new FlagError("Cannot use --open with an API key: leave one of them out.");
 }
 
 function isLoopback(host: string): boolean {

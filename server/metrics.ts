@@ -4,7 +4,7 @@
  * only label with free values, the adapters' names, is bounded and rewritten at each scrape.
  */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import { JOB_STATUSES } from "./store/store.ts";
+import { JOB_STATUSES } from "../adapters/store/store.ts";
 import { BLOCK_TOKENS } from "../src/engine/prefix_cache.ts";
 import type { EngineListener, EngineStats } from "../src/engine/metrics.ts";
 import { type TenantMetrics, tenantMetrics } from "./tenant_metrics.ts";

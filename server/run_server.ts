@@ -6,6 +6,9 @@
 import type { AdapterDirectory } from "../adapters/directory.ts";
 import type { FactorSet } from "../adapters/factors.ts";
 import type { AdapterRegistry } from "../adapters/registry.ts";
+import { defaultDataDirectory } from "../adapters/store/data_directory.ts";
+import { openStore, type StoreLocation } from "../adapters/store/open_store.ts";
+import type { Store } from "../adapters/store/store.ts";
 import type { CoreTrainer } from "../adapters/training.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import type { Engine } from "../src/engine/engine.ts";
@@ -20,9 +23,7 @@ import { Lifecycle } from "./lifecycle.ts";
 import { joinListeners } from "./listeners.ts";
 import { createLog, linesOf, type Log } from "./log.ts";
 import { createMetrics } from "./metrics.ts";
-import { defaultDataDirectory } from "./store/data_directory.ts";
-import { openDiskStore } from "./store/disk.ts";
-import type { Store } from "./store/store.ts";
+import { openStoreAccess } from "./open_access.ts";
 import { awaitSignal, checkAddress, listen } from "./serve.ts";
 import { Tracing } from "./tracing.ts";
 
@@ -91,7 +92,7 @@ async function serve(flags: ServeFlags, command: CommandEnvironment): Promise<nu
   const log = createLog(flags.logLevel, undefined, linesOf(flags.logFormat));
   try {
     await checkAddress(flags.host, flags.port);
-    await using store = await openDiskStore(flags.data ?? defaultDataDirectory(command.env), log);
+    await using store = await openStore(locationOf(flags, command.env), log);
     return await serveFrom(store, flags, command, log);
   } catch (error) {
     log.error(failureText(error, flags));
@@ -99,10 +100,20 @@ async function serve(flags: ServeFlags, command: CommandEnvironment): Promise<nu
   }
 }
 
+/** A PostgreSQL server where the environment names one, else a data directory. */
+function locationOf({ data }: ServeFlags, env: CommandEnvironment["env"]): StoreLocation {
+  const url = env("DATABASE_URL");
+  if (!url) return { type: "directory", path: data ?? defaultDataDirectory(env) };
+  if (data === undefined) return { type: "url", url };
+  throw new TypeError(
+    "Cannot use both --data (or LEMBAS_DATA) and DATABASE_URL: leave one of them out.",
+  );
+}
+
 async function serveFrom(
   store: Store,
   flags: ServeFlags,
-  { load, version }: CommandEnvironment,
+  { load, version, env }: CommandEnvironment,
   log: Log,
 ): Promise<number> {
   const metrics = createMetrics();
@@ -117,11 +128,10 @@ async function serveFrom(
       kvBlocks: loaded.engine.kvBlocks,
     });
     await using tuning = await startTuning(loaded, store, flags, { log, metrics });
+    using door = await openStoreAccess({ store, flags, env, log, print: console.log });
     const context = await toContext(loaded, {
-      metrics,
-      tracing,
-      log,
-      tuning,
+      ...{ metrics, tracing, log, tuning },
+      ...{ access: door.access, admin: door.admin },
       options: {
         apiKey: flags.apiKey,
         maxBodyBytes: flags.maxBody,
@@ -167,13 +177,21 @@ function backendOf({ checkpoint }: Loaded, training: LoadedTraining): TrainingBa
 /** The routes' context of a loaded model. */
 export async function toContext(
   loaded: Loaded,
-  parts: Pick<ServerContext, "metrics" | "tracing" | "log" | "options" | "tuning">,
+  parts: Pick<
+    ServerContext,
+    "metrics" | "tracing" | "log" | "options" | "tuning" | "access" | "admin"
+  >,
 ): Promise<ServerContext> {
   const { checkpoint, engine, registry } = loaded;
   return {
     ...parts,
     engine,
-    adapters: new RegistryCatalog(registry, loaded.directory, parts.tuning?.tuned),
+    adapters: new RegistryCatalog({
+      registry,
+      directory: loaded.directory,
+      stored: parts.tuning?.cores,
+      tuned: parts.tuning?.tuned,
+    }),
     lifecycle: new Lifecycle(),
     model: {
       id: checkpoint.id,

@@ -13,7 +13,7 @@ import type {
   JobEvent,
   JobHyperparameters,
   JobRecord,
-} from "../store/store.ts";
+} from "../../adapters/store/store.ts";
 import { checkpointName } from "./names.ts";
 
 export function fileBody({ id, bytes, createdAt, filename, purpose }: FileRecord): FileBody {

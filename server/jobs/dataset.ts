@@ -3,7 +3,7 @@
  * lines are read and rendered is the reader's.
  */
 import type { Example } from "../../src/train/model.ts";
-import type { FileStore, JobRecord } from "../store/store.ts";
+import type { FileStore, JobRecord } from "../../adapters/store/store.ts";
 import { JobFailure } from "./job_failure.ts";
 
 export interface ReadExamples {
@@ -56,13 +56,20 @@ async function readOne(
   reader: ExampleReader,
   signal: AbortSignal,
 ): Promise<ReadExamples> {
+  const failure = (error: unknown) => {
+    const reason = error instanceof Error ? error.message : String(error);
+    return new JobFailure(`invalid_${param}`, `Cannot use ${id}: ${reason}`, param, error);
+  };
+  const file = await files.read(id).catch((error) => {
+    // what else goes wrong is no fault of the file's
+    throw error instanceof TypeError || error instanceof RangeError ? failure(error) : error;
+  });
   try {
-    const read = await reader(await files.read(id), signal);
+    const read = await reader(file, signal);
     if (read.examples.length === 0) throw new RangeError("it has no examples");
     return { ...read, warnings: read.warnings.map((warning) => `${id}: ${warning}`) };
   } catch (error) {
     signal.throwIfAborted();
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new JobFailure(`invalid_${param}`, `Cannot use ${id}: ${reason}`, param, error);
+    throw failure(error);
   }
 }

@@ -1,13 +1,15 @@
 /**
- * Fine-tuning as a server has it: store, runner and tuned models put together, taken up at the start
- * and put down at the end. It owns their order; each of them owns its own part.
+ * Fine-tuning as a server has it: store, runner, served cores and tuned models put together, taken up
+ * at the start and put down at the end. It owns their order; each of them owns its own part.
  */
 import type { FactorSet } from "../../adapters/factors.ts";
+import { FactorSets } from "../../adapters/factor_sets.ts";
 import type { AdapterRegistry } from "../../adapters/registry.ts";
+import { StoredCores } from "../../adapters/stored_cores.ts";
+import type { Store, TenantData } from "../../adapters/store/store.ts";
 import type { CoreTrainer } from "../../adapters/training.ts";
 import type { Log } from "../log.ts";
 import type { TrainingMetrics } from "../metrics.ts";
-import type { FileStore, JobStore, Store } from "../store/store.ts";
 import type { ExampleReader } from "./dataset.ts";
 import { JobRunner } from "./runner.ts";
 import { TunedModels } from "./tuned_models.ts";
@@ -38,53 +40,52 @@ export interface FineTuningOptions {
 }
 
 /** One tenant's part. */
-export interface TenantTuning {
-  readonly files: FileStore;
-  readonly jobs: JobStore;
-}
+export type TenantTuning = Pick<TenantData, "files" | "jobs">;
 
 export class FineTuning implements AsyncDisposable {
-  readonly files: FileStore;
-  readonly jobs: JobStore;
+  /** The store's cores, served by name. */
+  readonly cores: StoredCores;
   readonly tuned: TunedModels;
   /** Undefined where nothing can be trained. */
   readonly runner: JobRunner | undefined;
   readonly maxFileBytes: number;
+  readonly #store: Store;
 
-  private constructor(options: FineTuningOptions) {
-    const { store, backend, registry, addFactors, log } = options;
-    this.files = store.files;
-    this.jobs = store.jobs;
-    this.maxFileBytes = options.maxFileBytes;
-    this.tuned = new TunedModels({ ...store, registry, addFactors, log });
-    this.runner = backend && new JobRunner({
-      ...backend,
-      store,
-      tuned: this.tuned,
-      model: options.model,
-      maxJobs: options.maxJobs,
-      log,
-      onTokens: options.metrics.tokens,
-    });
+  private constructor(
+    { store, maxFileBytes }: FineTuningOptions,
+    parts: Pick<FineTuning, "cores" | "tuned" | "runner">,
+  ) {
+    this.#store = store;
+    this.maxFileBytes = maxFileBytes;
+    this.cores = parts.cores;
+    this.tuned = parts.tuned;
+    this.runner = parts.runner;
   }
 
-  /** Serves again what was published, and takes up jobs that were under way. */
+  /** Serves what is in the store, and takes up jobs that nobody has. */
   static async start(options: FineTuningOptions): Promise<FineTuning> {
-    const tuning = new FineTuning(options);
-    await tuning.tuned.restore();
-    options.metrics.attach(() => options.store.jobs.all());
-    await tuning.runner?.start();
-    return tuning;
+    const { store, backend, registry, addFactors, metrics, ...rest } = options;
+    const factors = new FactorSets({ store: store.factors, registry, load: addFactors });
+    const cores = new StoredCores({ store, registry, factors });
+    const tuned = new TunedModels({ store, cores, factors, base: registry.stack.base });
+    registry.elsewhere((ref) => tuned.load(ref));
+    const runner = backend &&
+      await JobRunner.open({ ...rest, ...backend, store, tuned, onTokens: metrics.tokens });
+    metrics.attach(() => store.jobs.all());
+    await runner?.start();
+    return new FineTuning(options, { cores, tuned, runner });
   }
 
   /** What a tenant has; another's ids are unknown there. */
-  forTenant(_tenant: string): TenantTuning {
-    return { files: this.files, jobs: this.jobs };
+  forTenant(tenant: string): TenantTuning {
+    return this.#store.forTenant(tenant);
   }
 
   /** Running jobs write down where they are, and stop. */
   async stop(): Promise<void> {
     await this.runner?.stop();
+    this.cores[Symbol.dispose]();
+    this.tuned[Symbol.dispose]();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -1,6 +1,6 @@
 /** Why jobs fail, as their records say it: a code for machines, a sentence for people. */
 import { DivergedError } from "../../src/train/job.ts";
-import type { JobError, JobRecord } from "../store/store.ts";
+import type { JobError, JobRecord } from "../../adapters/store/store.ts";
 
 /** Why a job ends as failed. */
 export class JobFailure extends Error {

@@ -2,8 +2,8 @@
  * A job's events as they happen, and its curve for the results file. It owns the order in which
  * events are written and that a step repeated after a restart is told once; it knows no trainer.
  */
-import { newId } from "../store/ids.ts";
-import type { JobEvent, JobStore, StepMetrics } from "../store/store.ts";
+import { newId } from "../../adapters/store/ids.ts";
+import type { JobEvent, JobStore, StepMetrics } from "../../adapters/store/store.ts";
 
 const ALL = { after: undefined, limit: Infinity, order: "asc" } as const;
 const COLUMNS = [

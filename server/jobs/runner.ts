@@ -1,22 +1,20 @@
 /**
  * Which job does what when: validation one after the other, training a bounded number at once, and
- * cancel, pause, resume and the server's own stop in between. It owns the queue and every change of
- * status; how a job trains is `train_job.ts`'.
+ * cancel, pause, resume and the server's own stop in between; on every process of a database, of
+ * which any may do any job. It owns what this process has taken; the queue says who has what, the
+ * phases what is done with it.
  */
-import type { JobRecord, JobStatus, Store } from "../store/store.ts";
-import { newId } from "../store/ids.ts";
-import { type Dataset, type ExampleReader, readDataset } from "./dataset.ts";
-import { Journal } from "./journal.ts";
-import { NotBetter, toJobError } from "./job_failure.ts";
-import { checkInterruptible, checkPaused, ENDS, Interrupt } from "./interrupt.ts";
-import { isFinished, JobLedger, type JobPatch } from "./ledger.ts";
-import { tunedModelName } from "./names.ts";
+import { newId } from "../../adapters/store/ids.ts";
+import type { JobRecord, TenantData } from "../../adapters/store/store.ts";
+import type { Dataset } from "./dataset.ts";
+import { Interrupt } from "./interrupt.ts";
+import { checkInterruptible, checkPaused, isUnderWay } from "./job_state.ts";
+import type { Lease, WorkItem } from "./lease.ts";
+import { type Ending, JobPhases, type PhaseOptions } from "./phases.ts";
 import type { LiveProgress } from "./teller.ts";
-import { type TrainingPorts, trainJob } from "./train_job.ts";
+import { type WorkQueue, WorkQueues } from "./work_queue.ts";
 
-export interface RunnerOptions extends Omit<TrainingPorts, "ledger" | "store"> {
-  readonly store: Store;
-  readonly reader: ExampleReader;
+export interface RunnerOptions extends PhaseOptions {
   /** The base model's id; jobs of another one wait for it. */
   readonly model: string;
   /** Jobs that train at once; they share micro-batches. */
@@ -36,10 +34,16 @@ export type NewJob = Pick<
   | "metadata"
 >;
 
+type JobKey = Pick<JobRecord, "id" | "tenant">;
+
+const PHASES = ["validation", "training"] as const;
+type Phase = typeof PHASES[number];
+
 interface Active {
+  readonly lease: Lease;
+  readonly phase: Phase;
   readonly controller: AbortController;
   readonly live: LiveProgress;
-  readonly phase: "validating" | "training";
   done: Promise<void>;
 }
 
@@ -52,248 +56,281 @@ const NEW_JOB = {
   fineTunedModel: null,
   resultFiles: [],
   trainedTokens: null,
+  attempts: 0,
 } as const;
+
+/** Milliseconds between looks into the queue, behind notices: others' leases end without one. */
+const LOOK_MS = { postgres: 1000, pglite: 5000 } as const;
+/** Milliseconds between looks for jobs that are in no queue, since a process died in between. */
+const SWEEP_MS = 60_000;
 
 export class JobRunner {
   readonly #options: RunnerOptions;
-  readonly #ledger: JobLedger;
+  readonly #phases: JobPhases;
+  readonly #queues: WorkQueues;
+  readonly #queue: Readonly<Record<Phase, WorkQueue>>;
   readonly #active = new Map<string, Active>();
-  #queue: readonly string[] = [];
-  /** Datasets of jobs that start as soon as they are validated. */
+  /** Examples of jobs that were validated here and may train here next. */
   readonly #ready = new Map<string, Dataset>();
-  #validation: Promise<void> = Promise.resolve();
+  readonly #ends: (() => void)[] = [];
+  #looking: Promise<void> | undefined;
+  #lookAgain = false;
   #stopped = false;
 
-  constructor(options: RunnerOptions) {
+  private constructor(
+    options: RunnerOptions,
+    queues: WorkQueues,
+    queue: Readonly<Record<Phase, WorkQueue>>,
+  ) {
     this.#options = options;
-    this.#ledger = new JobLedger(options.store.jobs);
+    this.#phases = new JobPhases(options);
+    this.#queues = queues;
+    this.#queue = queue;
   }
 
-  /** Takes up what an earlier process has left unfinished. */
+  /** Opens the queues on the store's database; nothing is taken before `start`. */
+  static async open(options: RunnerOptions): Promise<JobRunner> {
+    const { store, log, model } = options;
+    const queues = await WorkQueues.open(
+      store.database,
+      (error) => log.warning(`the queue of jobs: ${error.message}`),
+    );
+    const name = model.replace(/[^\w.-]/g, "_");
+    return new JobRunner(options, queues, {
+      validation: await queues.queue(`validation/${name}`),
+      training: await queues.queue(`training/${name}`),
+    });
+  }
+
+  /** Begins to take jobs, those too that earlier processes have left unfinished. */
   async start(): Promise<void> {
-    for (const job of await this.#options.store.jobs.all()) {
-      if (isFinished(job) || job.status === "paused") continue;
-      if (job.model !== this.#options.model) {
-        this.#options.log.warning(`${job.id} waits for its base model, ${job.model}`);
-        continue;
-      }
-      const published = await this.#options.store.models.find(tunedModelName(job));
-      if (published !== undefined) {
-        const { trainedTokens, resultFiles } = published;
-        const patch = { fineTunedModel: published.id, trainedTokens, resultFiles };
-        await this.#finish(job.id, "succeeded", patch);
-        continue;
-      }
-      if (job.status === "running") {
-        await this.#tell(job.id, "The server was started again; the job is queued to go on");
-        await this.#ledger.change(job.id, { status: "queued" });
-      }
-      this.#enqueue(job);
-    }
+    const { changes, kind } = this.#options.store;
+    await this.#sweep();
+    const news = [
+      changes.on("job", ({ id }) => this.#hear(id)),
+      changes.on("resync", () => this.#hear(undefined)),
+    ];
+    const look = setInterval(() => this.#look(), LOOK_MS[kind]);
+    const sweep = setInterval(() => this.#attempt(this.#sweep()), SWEEP_MS);
+    this.#ends.push(
+      () => clearInterval(look),
+      () => clearInterval(sweep),
+      ...news.map((one) => () => one[Symbol.dispose]()),
+    );
+    this.#look();
   }
 
   /** Creates a job; when this resolves it survives any crash. */
   async create(job: NewJob): Promise<JobRecord> {
-    const record = await this.#options.store.jobs.create({ ...job, ...NEW_JOB });
-    await this.#tell(record.id, `Created fine-tuning job: ${record.id}`);
-    this.#enqueue(record);
+    const record = await this.#data(job).jobs.create({ ...job, ...NEW_JOB });
+    await this.#tell(record, `Created fine-tuning job: ${record.id}`);
+    await this.#enqueue(record);
     return record;
   }
 
   /** @throws {JobStateError} where it has ended; {RangeError} where there is no such job */
-  cancel(id: string): Promise<JobRecord> {
-    return this.#interrupt(id, "cancel");
+  cancel(job: JobKey): Promise<JobRecord> {
+    return this.#interrupt(job, "cancel");
   }
 
   /** @throws {JobStateError} where it is not under way; {RangeError} where there is no such job */
-  pause(id: string): Promise<JobRecord> {
-    return this.#interrupt(id, "pause");
+  pause(job: JobKey): Promise<JobRecord> {
+    return this.#interrupt(job, "pause");
   }
 
   /** @throws {JobStateError} where it is not paused; {RangeError} where there is no such job */
-  async resume(id: string): Promise<JobRecord> {
-    const job = await this.#ledger.change(id, (job) => {
-      checkPaused(job);
-      return { status: job.validated ? "queued" : "validating_files" };
+  async resume(job: JobKey): Promise<JobRecord> {
+    const resumed = await this.#data(job).jobs.change(job.id, (now) => {
+      checkPaused(now);
+      return { status: now.validated ? "queued" : "validating_files" };
     });
-    await this.#tell(id, "The job was resumed");
-    this.#enqueue(job);
-    return job;
+    await this.#tell(resumed, "The job was resumed");
+    await this.#enqueue(resumed);
+    return resumed;
   }
 
-  /** Unix milliseconds at which a running job should end. */
+  /** Unix milliseconds at which a job that trains here should end. */
   estimatedFinish(id: string): number | undefined {
     return this.#active.get(id)?.live.estimatedFinish;
   }
 
-  /** Jobs train to their next step, write down where they are, and stop; they go on at `start`. */
+  /** Jobs train to their next step, write down where they are, and go to whoever takes them next. */
   async stop(): Promise<void> {
+    if (this.#stopped) return;
     this.#stopped = true;
-    this.#queue = [];
+    for (const end of this.#ends) end();
+    await this.#looking;
     for (const { controller } of this.#active.values()) controller.abort(new Interrupt("stop"));
     await Promise.all([...this.#active.values()].map(({ done }) => done));
+    await this.#queues[Symbol.asyncDispose]();
   }
 
-  #enqueue(job: JobRecord): void {
-    if (this.#stopped || this.#active.has(job.id)) return;
-    if (!job.validated) {
-      return this.#launch(job.id, "validating", (signal) => this.#validate(job.id, signal));
+  /** Adds what is in no queue, though it should be. */
+  async #sweep(): Promise<void> {
+    const { store, model, log } = this.#options;
+    const items: Record<Phase, WorkItem[]> = { validation: [], training: [] };
+    for (const job of await store.jobs.unfinished()) {
+      if (!isUnderWay(job)) continue;
+      if (job.model === model) items[phaseOf(job)].push(itemOf(job));
+      else log.debug(`${job.id} waits for its base model, ${job.model}`);
     }
-    this.#queue = [...this.#queue, job.id];
-    this.#fill();
+    for (const phase of PHASES) await this.#queue[phase].add(items[phase]);
   }
 
-  #fill(): void {
-    while (!this.#stopped && this.#training < this.#options.maxJobs) {
-      const [id, ...others] = this.#queue;
-      if (id === undefined) return;
-      this.#queue = others;
-      this.#launch(id, "training", (signal, live) => this.#train(id, signal, live));
-    }
+  async #enqueue(job: JobRecord): Promise<void> {
+    await this.#queue[phaseOf(job)].add([itemOf(job)]);
+    this.#look();
   }
 
-  get #training(): number {
-    return [...this.#active.values()].filter(({ phase }) => phase === "training").length;
+  /** A job has changed, here or elsewhere, or any may have. */
+  #hear(id: string | undefined): void {
+    const active = [...this.#active.values()];
+    const heard = id === undefined ? active : active.filter(({ lease }) => lease.item.job === id);
+    for (const one of heard) this.#attempt(this.#checkWanted(one));
+    this.#look();
   }
 
-  /** Runs a job's next phase; what it throws ends the job, what it returns goes on to training. */
-  #launch(id: string, phase: Active["phase"], work: Phase): void {
-    const controller = new AbortController();
-    const live: LiveProgress = { estimatedFinish: undefined };
-    const run = async (): Promise<Dataset | undefined> => {
-      try {
-        return await work(controller.signal, live);
-      } catch (error) {
-        await this.#end(id, controller.signal, error);
-        return undefined;
-      }
-    };
-    const done = run()
-      .catch((error) => this.#options.log.error(`${id}: its end could not be written: ${error}`))
-      .then((dataset) => {
-        this.#active.delete(id);
-        if (dataset) this.#toTraining(id, dataset);
-        this.#fill();
-      });
-    this.#active.set(id, { controller, live, phase, done });
+  /** Whoever cancels or pauses a job that runs elsewhere writes that down. */
+  async #checkWanted({ lease: { item }, controller }: Active): Promise<void> {
+    const job = await this.#data({ tenant: item.tenant }).jobs.find(item.job);
+    if (job !== undefined && isUnderWay(job)) return;
+    controller.abort(new Interrupt(job?.status === "paused" ? "pause" : "cancel"));
   }
 
-  /** Keeps the examples only where they are needed at once: a long queue would fill the memory. */
-  #toTraining(id: string, dataset: Dataset): void {
-    if (this.#stopped) return;
-    if (this.#training + this.#queue.length < this.#options.maxJobs) this.#ready.set(id, dataset);
-    this.#queue = [...this.#queue, id];
+  /** Takes what there is room for; once more where it was asked for meanwhile. */
+  #look(): void {
+    this.#lookAgain = true;
+    if (this.#looking === undefined) this.#looking = this.#attempt(this.#fill());
   }
 
-  /** One file at a time, so that many jobs do not hold their files in memory at once. */
-  #validate(id: string, signal: AbortSignal): Promise<Dataset> {
-    const result = this.#validation.then(() => this.#validateNow(id, signal));
-    this.#validation = result.then(() => {}, () => {});
-    return result;
-  }
-
-  async #validateNow(id: string, signal: AbortSignal): Promise<Dataset> {
-    signal.throwIfAborted();
-    const job = await this.#find(id);
-    const { trainingFile, validationFile } = job;
-    const journal = await Journal.open(this.#options.store.jobs, id);
-    const and = validationFile === null ? "" : ` and validation file: ${validationFile}`;
-    journal.message(`Validating training file: ${trainingFile}${and}`);
-    const dataset = await readDataset(job, this.#options.store.files, this.#options.reader, signal);
-    for (const warning of dataset.warnings) journal.message(warning, "warn");
-    journal.message("Files validated, moving job to queued state");
-    await journal.flush();
-    signal.throwIfAborted();
-    await this.#ledger.change(id, { status: "queued", validated: true });
-    signal.throwIfAborted();
-    return dataset;
-  }
-
-  async #train(id: string, signal: AbortSignal, live: LiveProgress): Promise<undefined> {
-    const { store, reader } = this.#options;
-    const ready = this.#ready.get(id);
-    this.#ready.delete(id);
-    const dataset = ready ?? await readDataset(await this.#find(id), store.files, reader, signal);
-    signal.throwIfAborted();
-    const job = await this.#ledger.change(id, { status: "running" });
-    const journal = await Journal.open(store.jobs, id);
-    journal.message("Fine-tuning job started");
+  async #fill(): Promise<void> {
     try {
-      const running = { job, dataset, journal, signal, live };
-      const patch = await trainJob(running, { ...this.#options, ledger: this.#ledger });
-      await journal.flush();
-      await this.#finish(id, "succeeded", patch);
+      while (this.#lookAgain && !this.#stopped) {
+        this.#lookAgain = false;
+        for (const phase of PHASES) await this.#fillWith(phase);
+      }
     } finally {
-      await journal.flush().catch(() => {}); // a failure has been met, or will be in writing the end
+      this.#looking = undefined;
     }
   }
 
-  /** What a phase's failure makes of its job. */
-  async #end(id: string, signal: AbortSignal, error: unknown): Promise<void> {
-    const { reason } = signal;
-    if (!(reason instanceof Interrupt)) return await this.#fail(id, error);
-    switch (reason.kind) {
-      case "cancel":
-        return await this.#finish(id, "cancelled", {});
-      case "pause":
-        await this.#tell(id, "The job was paused");
-        await this.#ledger.change(id, { status: "paused" });
-        return this.#options.log.info(`${id} paused`);
-      case "stop":
-        return this.#options.log.info(`${id} stopped; it goes on when the server starts again`);
+  async #fillWith(phase: Phase): Promise<void> {
+    const { maxJobs } = this.#options;
+    const room = phase === "training" ? maxJobs : 1;
+    while (!this.#stopped && this.#count(phase) < room) {
+      const lease = await this.#queue[phase].take(maxJobs);
+      if (lease !== undefined) this.#launch(lease, phase);
+      // who is to train what was validated here is somebody else
+      else if (phase === "training") return this.#ready.clear();
+      else return;
     }
   }
 
-  async #fail(id: string, cause: unknown): Promise<void> {
-    const error = toJobError(cause);
-    const outcome = cause instanceof NotBetter ? cause.outcome : {};
-    const stack = error.code === "server_error" && cause instanceof Error ? cause.stack : undefined;
-    this.#options.log.warning(`${id} failed: ${stack ?? error.message}`);
-    await this.#finish(id, "failed", { ...outcome, error });
+  #count(phase: Phase): number {
+    return [...this.#active.values()].filter((one) => one.phase === phase).length;
   }
 
-  async #finish(id: string, status: JobStatus, patch: JobPatch): Promise<void> {
-    const { message, level } = ENDS[status] ?? {};
-    const text = patch.error?.message ?? message ?? status;
-    await this.#tell(id, text, level);
-    await this.#ledger.change(id, { ...patch, status, finishedAt: Date.now() });
-    await this.#options.store.jobs.dropProgress(id);
-    this.#options.log.info(`${id} ${status}`);
-  }
-
-  async #interrupt(id: string, kind: "cancel" | "pause"): Promise<JobRecord> {
-    const wanted = kind === "cancel" ? "cancelled" : "paused";
-    let interrupted = false;
-    for (let active = this.#active.get(id); active; active = this.#active.get(id)) {
-      interrupted = true;
-      active.controller.abort(new Interrupt(kind));
-      await active.done;
-    }
-    this.#queue = this.#queue.filter((other) => other !== id);
-    this.#ready.delete(id);
-    const now = await this.#find(id);
-    if (interrupted && now.status === wanted) return now;
-    checkInterruptible(now, kind);
-    await this.#tell(id, `The job was ${wanted}`);
-    const job = await this.#ledger.change(id, (job) => {
-      checkInterruptible(job, kind);
-      return kind === "cancel" ? { status: wanted, finishedAt: Date.now() } : { status: wanted };
+  #launch(lease: Lease, phase: Phase): void {
+    const { job: id } = lease.item;
+    const controller = new AbortController();
+    const live = { estimatedFinish: undefined, from: undefined, advanced: false };
+    const before = this.#active.get(id)?.done ?? Promise.resolve();
+    const active: Active = { lease, phase, controller, live, done: before };
+    const run = async () => {
+      await before;
+      const ending = await this.#work(active);
+      if (this.#active.get(id) === active) this.#active.delete(id);
+      await this.#settle(lease, ending);
+    };
+    lease.lost.addEventListener("abort", () => controller.abort(new Interrupt("lost")));
+    active.done = this.#attempt(run()).then(() => {
+      lease.abandon();
+      if (this.#active.get(id) === active) this.#active.delete(id);
+      this.#look();
     });
-    if (kind === "cancel") await this.#options.store.jobs.dropProgress(id);
+    this.#active.set(id, active);
+  }
+
+  async #work({ lease, phase, controller: { signal }, live }: Active): Promise<Ending> {
+    const work = { lease, signal, live };
+    if (phase === "validation") return await this.#phases.validate(work);
+    const dataset = this.#ready.get(lease.item.job);
+    this.#ready.delete(lease.item.job);
+    return await this.#phases.train(work, dataset);
+  }
+
+  async #settle(lease: Lease, ending: Ending): Promise<void> {
+    const { item } = lease;
+    switch (ending.type) {
+      case "done":
+        return await lease.end();
+      case "again":
+        return await lease.giveBack(ending.delaySeconds);
+      case "lost":
+        return lease.abandon();
+      case "validate":
+        await this.#queue.validation.add([item]);
+        return await lease.end();
+      case "train":
+        this.#keep(item.job, ending.dataset);
+        await this.#queue.training.add([item]);
+        return await lease.end();
+    }
+  }
+
+  /** Keeps examples only where they are needed at once: a long queue would fill the memory. */
+  #keep(job: string, dataset: Dataset | undefined): void {
+    const room = this.#options.maxJobs - this.#count("training") - this.#ready.size;
+    if (dataset !== undefined && room > 0) this.#ready.set(job, dataset);
+  }
+
+  /** The record says first that the job is broken off; then whoever works at it is told. */
+  async #interrupt(key: JobKey, kind: "cancel" | "pause"): Promise<JobRecord> {
+    const { jobs } = this.#data(key);
+    await jobs.change(key.id, (job) => {
+      checkInterruptible(job, kind);
+      return kind === "cancel"
+        ? { status: "cancelled", finishedAt: Date.now() }
+        : { status: "paused" };
+    });
+    const active = this.#active.get(key.id);
+    active?.controller.abort(new Interrupt(kind));
+    await active?.done;
+    for (const phase of PHASES) await this.#queue[phase].withdraw(key.id);
+    await this.#tell(key, `The job was ${kind === "cancel" ? "cancelled" : "paused"}`);
+    if (kind === "cancel") await jobs.dropProgress(key.id);
+    return await this.#find(key);
+  }
+
+  async #find(key: JobKey): Promise<JobRecord> {
+    const job = await this.#data(key).jobs.find(key.id);
+    if (job === undefined) throw new RangeError(`Cannot find job ${key.id}: there is none`);
     return job;
   }
 
-  async #find(id: string): Promise<JobRecord> {
-    const job = await this.#options.store.jobs.find(id);
-    if (job === undefined) throw new RangeError(`Cannot find job ${id}: there is none`);
-    return job;
+  #tell(key: JobKey, message: string): Promise<void> {
+    const event = { level: "info", message, type: "message", data: null } as const;
+    return this.#data(key).jobs
+      .addEvents(key.id, [{ id: newId("ftevent"), createdAt: Date.now(), ...event }]);
   }
 
-  #tell(id: string, message: string, level: "info" | "error" = "info"): Promise<void> {
-    const event = { level, message, type: "message", data: null } as const;
-    const { jobs } = this.#options.store;
-    return jobs.addEvents(id, [{ id: newId("ftevent"), createdAt: Date.now(), ...event }]);
+  #data({ tenant }: Pick<JobRecord, "tenant">): TenantData {
+    return this.#options.store.forTenant(tenant);
+  }
+
+  /** What fails here is tried again by a later look, or by another process. */
+  #attempt(work: Promise<void>): Promise<void> {
+    return work.catch((error) => {
+      const text = error instanceof Error ? error.stack ?? error.message : String(error);
+      this.#options.log.error(`the queue of jobs: ${text}`);
+    });
   }
 }
 
-type Phase = (signal: AbortSignal, live: LiveProgress) => Promise<Dataset | undefined>;
+function phaseOf({ validated }: JobRecord): Phase {
+  return validated ? "training" : "validation";
+}
+
+function itemOf({ id, tenant, createdAt }: JobRecord): WorkItem {
+  return { job: id, tenant, createdAt };
+}

@@ -4,28 +4,34 @@
  */
 import type { TrainProgress } from "../../adapters/training.ts";
 import type { Log } from "../log.ts";
-import type { JobRecord } from "../store/store.ts";
+import type { JobRecord, TenantData } from "../../adapters/store/store.ts";
 import type { Dataset } from "./dataset.ts";
 import type { Journal } from "./journal.ts";
-import type { JobLedger } from "./ledger.ts";
 
 /** Where a running job is, for those who ask meanwhile. */
 export interface LiveProgress {
   /** Unix milliseconds at which it should end; undefined before the second step. */
   estimatedFinish: number | undefined;
+  /** The step that this run has begun from; undefined before it has. */
+  from: number | undefined;
+  /** Whether a step after it is kept. */
+  advanced: boolean;
 }
 
 export interface RunningJob {
   readonly job: JobRecord;
+  /** Its tenant's part of the store. */
+  readonly data: TenantData;
   readonly dataset: Dataset;
   readonly journal: Journal;
   readonly signal: AbortSignal;
   readonly live: LiveProgress;
+  /** @throws {Interrupt} where another process has the job now */
+  readonly checkHeld: () => Promise<void>;
 }
 
 /** What a teller tells to, beside the job's journal. */
 export interface TellerPorts {
-  readonly ledger: JobLedger;
   readonly log: Log;
   /** Hears of tokens trained on, as they are, and for whom. */
   readonly onTokens: (tokens: number, tenant: string) => void;
@@ -64,12 +70,13 @@ export class Teller {
   }
 
   #start({ settled, steps, done, base, tokensPerEpoch }: Progress<"start">): void {
-    const { job, journal, dataset } = this.#running;
-    const { ledger, log } = this.#ports;
+    const { job, data, journal, dataset, live } = this.#running;
+    const { log } = this.#ports;
+    live.from = done;
     this.#steps = steps;
     if (done === 0) this.#tokens = 0;
     // a failure to write it is met again when the job's end is written
-    ledger.change(job.id, { settled }).catch(() => {});
+    data.jobs.change(job.id, { settled }).catch(() => {});
     if (done === 0) {
       journal.message(
         `Training ${dataset.train.length} examples for ${settled.epochs} epochs in ${steps} steps ` +

@@ -11,16 +11,18 @@ import {
   type TrainCheckpoint,
   type TrainResult,
 } from "../../adapters/training.ts";
-import type { JobHyperparameters, JobRecord, StepMetrics, Store } from "../store/store.ts";
+import type {
+  JobHyperparameters,
+  JobPatch,
+  JobRecord,
+  StepMetrics,
+} from "../../adapters/store/store.ts";
 import { NotBetter } from "./job_failure.ts";
-import type { Journal } from "./journal.ts";
-import type { JobPatch } from "./ledger.ts";
 import { type RunningJob, Teller, type TellerPorts } from "./teller.ts";
 import type { TunedModels } from "./tuned_models.ts";
 
 export interface TrainingPorts extends TellerPorts {
   readonly trainer: CoreTrainer;
-  readonly store: Pick<Store, "files" | "jobs">;
   readonly tuned: TunedModels;
   /** The factor set of jobs that name none; made when first asked for. */
   readonly defaultFactors: () => Promise<FactorSet>;
@@ -37,8 +39,8 @@ const SLOW_MS = 2000;
 export async function trainJob(running: RunningJob, ports: TrainingPorts): Promise<JobPatch> {
   const { dataset, journal, signal } = running;
   const factors = await factorsFor(running, ports);
-  const job = await pin(running.job, factors, ports);
-  const resume = await ports.store.jobs.progress(job.id);
+  const job = await pin(running, factors, ports);
+  const resume = await running.data.jobs.progress(job.id);
   const teller = new Teller(running, ports);
   const { factors: _digest, ...hyperparameters } = job.hyperparameters;
   const result = await ports.trainer.train({
@@ -53,6 +55,7 @@ export async function trainJob(running: RunningJob, ports: TrainingPorts): Promi
   });
   await journal.flush();
   signal.throwIfAborted();
+  await running.checkHeld();
   return await conclude(result, running, ports);
 }
 
@@ -88,9 +91,9 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promi
 
 /** The factor set and rank of a job that has begun stay, whatever the default becomes. */
 async function pin(
-  { id, hyperparameters }: JobRecord,
+  { job: { id, hyperparameters }, data }: RunningJob,
   factors: FactorSet,
-  { tuned, ledger }: TrainingPorts,
+  { tuned }: TrainingPorts,
 ): Promise<PinnedJob> {
   await tuned.keepFactors(factors);
   const { rank } = hyperparameters;
@@ -99,7 +102,7 @@ async function pin(
     rank: rank === "auto" ? Math.min(DEFAULT_HYPERPARAMETERS.rank, factors.rank) : rank,
     factors: factors.digest,
   };
-  return { ...await ledger.change(id, { hyperparameters: settled }), hyperparameters: settled };
+  return { ...await data.jobs.change(id, { hyperparameters: settled }), hyperparameters: settled };
 }
 
 interface PinnedJob extends JobRecord {
@@ -108,10 +111,11 @@ interface PinnedJob extends JobRecord {
 
 async function saveCheckpoint(
   { step, bytes, core, evaluation }: TrainCheckpoint,
-  { job, dataset, journal }: RunningJob,
-  { store, tuned, log }: TrainingPorts,
+  { job, data, dataset, journal, live }: RunningJob,
+  { tuned, log }: TrainingPorts,
 ): Promise<void> {
-  const known = await store.jobs.checkpoints(job.id);
+  const { jobs } = data;
+  const known = await jobs.checkpoints(job.id);
   const isNew = !known.some((other) => other.step === step && other.core === core.digest);
   if (evaluation !== undefined && step > 0 && isNew) {
     const figures = checkpointMetrics(journal.at(step), step, dataset.valid.length > 0);
@@ -119,7 +123,11 @@ async function saveCheckpoint(
     journal.message(`Checkpoint created at step ${step}`);
   }
   await journal.flush();
-  await store.jobs.saveProgress(job.id, bytes);
+  await jobs.saveProgress(job.id, bytes);
+  if (!live.advanced && step > (live.from ?? step)) {
+    live.advanced = true;
+    await jobs.change(job.id, { attempts: 0 });
+  }
   log.debug(`${job.id} can go on from step ${step}`, { bytes: bytes.length });
 }
 
@@ -143,7 +151,7 @@ async function conclude(
   ports: TrainingPorts,
 ): Promise<JobPatch> {
   const { job, journal } = running;
-  const resultFiles = await writeResults(result, journal, ports);
+  const resultFiles = await writeResults(result, running);
   const { trainedTokens, base, best, refused } = result;
   const figures = `loss ${base.loss.toFixed(3)} → ${best.loss.toFixed(3)}`;
   if (refused !== undefined) {
@@ -159,10 +167,10 @@ async function conclude(
 
 async function keepRefused(
   { core, factors, best }: TrainResult,
-  { job, journal }: RunningJob,
-  { store, tuned }: TrainingPorts,
+  { job, data, journal }: RunningJob,
+  { tuned }: TrainingPorts,
 ): Promise<void> {
-  const known = await store.jobs.checkpoints(job.id);
+  const known = await data.jobs.checkpoints(job.id);
   if (known.some((other) => other.core === core.digest)) return;
   const metrics = { ...checkpointMetrics(journal.at(best.step), best.step, true) };
   await tuned.addCheckpoint(job, { core, factors }, best.step, metrics);
@@ -171,8 +179,7 @@ async function keepRefused(
 /** The curve, the core and its factor set, as files to download. */
 async function writeResults(
   { core, factors }: TrainResult,
-  journal: Journal,
-  { store }: TrainingPorts,
+  { data, journal }: RunningJob,
 ): Promise<string[]> {
   const contents = [
     ["step_metrics.csv", new TextEncoder().encode(journal.csv())],
@@ -181,7 +188,7 @@ async function writeResults(
   ] as const;
   const ids: string[] = [];
   for (const [filename, bytes] of contents) {
-    await using staged = await store.files.stage(ReadableStream.from([bytes]));
+    await using staged = await data.files.stage(ReadableStream.from([bytes]));
     ids.push((await staged.commit({ filename, purpose: "fine-tune-results" })).id);
   }
   return ids;

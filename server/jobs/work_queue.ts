@@ -18,8 +18,8 @@ const WATCH_SECONDS = 2;
 const LONGEST_SECONDS = 24 * 3600 - 1;
 /** How often a job may be begun is its record's affair. */
 const RETRIES = 1_000_000;
-/** Seconds that an item may wait: a century. */
-const KEEP_SECONDS = 100 * 365 * 24 * 3600;
+/** Seconds that an item may wait: 68 years, what a column holds. */
+const KEEP_SECONDS = 2 ** 31 - 1;
 /** Places in line are counted from here, so that they fit 32 bits. */
 const EPOCH = Date.UTC(2026);
 

@@ -36,7 +36,7 @@ export function registerAdapters(app: App, context: ServerContext): void {
     const entry = await findAdapter(context.adapters, c.get("principal"), name);
     if (entry === undefined) throw notFound(name);
     const version = name.includes("@") ? name.slice(name.indexOf("@")) : "";
-    context.adapters.unload(`${entry.name}${version}`);
+    await unload(context, `${entry.name}${version}`);
     return c.text(`Success: LoRA adapter '${name}' removed successfully.`);
   });
 }
@@ -64,10 +64,20 @@ async function load(
         "If you want to load the adapter in place, set 'load_inplace' to True.",
     );
   }
+  const full = name.includes("/") ? name : `${principal.tenant}/${name}`;
   try {
-    return await context.adapters.load(name, path, { allowLossy: body.allow_lossy ?? false });
+    return await context.adapters.load(full, path, { allowLossy: body.allow_lossy ?? false });
   } catch (error) {
     throw loadError(error, path) ?? error;
+  }
+}
+
+async function unload({ adapters }: ServerContext, name: string): Promise<void> {
+  try {
+    await adapters.unload(name);
+  } catch (error) {
+    if (error instanceof TypeError) throw invalid("lora_name", error.message);
+    throw error;
   }
 }
 

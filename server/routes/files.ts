@@ -4,7 +4,7 @@ import { type App, type AppContext, get, list } from "../endpoint.ts";
 import { ApiError, invalid, shuttingDown, validationError } from "../errors.ts";
 import { fileBody } from "../jobs/bodies.ts";
 import type { FineTuning, TenantTuning } from "../jobs/fine_tuning.ts";
-import { isFinished } from "../jobs/ledger.ts";
+import { isFinished } from "../jobs/job_state.ts";
 import type { Lifecycle } from "../lifecycle.ts";
 import {
   fileDeletedSchema,
@@ -14,7 +14,7 @@ import {
   uploadFieldsSchema,
   uploadFormSchema,
 } from "../schema/files.ts";
-import type { FileRecord } from "../store/store.ts";
+import type { FileRecord } from "../../adapters/store/store.ts";
 import { readUpload } from "../upload.ts";
 import { pageIn } from "./paging.ts";
 

@@ -5,7 +5,7 @@ import { type App, type AppContext, get, list, post } from "../endpoint.ts";
 import { ApiError, invalid, modelNotFound, shuttingDown } from "../errors.ts";
 import { checkpointBody, eventBody, jobBody, toHyperparameters } from "../jobs/bodies.ts";
 import type { FineTuning, TenantTuning } from "../jobs/fine_tuning.ts";
-import { JobStateError } from "../jobs/ledger.ts";
+import { JobStateError } from "../jobs/job_state.ts";
 import type { JobRunner } from "../jobs/runner.ts";
 import { findAdapter } from "../model_name.ts";
 import { type Principal, TENANT_HEADER } from "../principal.ts";
@@ -20,8 +20,8 @@ import {
   jobSchema,
   pageQuerySchema,
 } from "../schema/fine_tuning.ts";
-import { pageOf } from "../store/page.ts";
-import type { JobRecord } from "../store/store.ts";
+import { pageOf } from "../../adapters/store/page.ts";
+import type { JobRecord } from "../../adapters/store/store.ts";
 import { pageIn } from "./paging.ts";
 
 const TAG = "fine-tuning";
@@ -129,8 +129,8 @@ function registerActions(app: App, tuning: FineTuning): void {
       errors: [400],
       scopes: ["train"],
     }, async (c) => {
-      const { id } = await find(c, tuning);
-      return c.json(show(await act(runnerOf(tuning), action, id), tuning));
+      const job = await find(c, tuning);
+      return c.json(show(await act(runnerOf(tuning), action, job), tuning));
     });
   }
 }
@@ -138,10 +138,10 @@ function registerActions(app: App, tuning: FineTuning): void {
 async function act(
   runner: JobRunner,
   action: keyof typeof ACTIONS,
-  id: string,
+  job: JobRecord,
 ): Promise<JobRecord> {
   try {
-    return await runner[action](id);
+    return await runner[action](job);
   } catch (error) {
     if (!(error instanceof JobStateError)) throw error;
     throw new ApiError(400, error.message, { code: "invalid_job_state" });

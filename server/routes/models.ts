@@ -5,7 +5,7 @@ import { ANY_SCOPE, type App, type AppContext, get } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../errors.ts";
 import type { FineTuning } from "../jobs/fine_tuning.ts";
 import { findAdapter } from "../model_name.ts";
-import { checkScope, sees } from "../principal.ts";
+import { checkScope, isAdministrator } from "../principal.ts";
 import {
   type ModelBody,
   modelDeletedSchema,
@@ -23,7 +23,8 @@ export function registerModels(app: App, context: ServerContext): void {
     scopes: ANY_SCOPE,
   }, async (c) => {
     const principal = c.get("principal");
-    const visible = (await context.adapters.list()).filter(({ tenant }) => sees(principal, tenant));
+    const whose = isAdministrator(principal) ? undefined : principal.tenant;
+    const visible = await context.adapters.list(whose);
     const adapters = visible.map((entry) => adapterBody(context, entry));
     return c.json({ object: "list", data: [baseBody(context), ...adapters] });
   });

@@ -1,6 +1,6 @@
 /** Pages as routes ask for them. It owns the answer to a cursor that names nothing. */
 import { invalid } from "../errors.ts";
-import type { Page } from "../store/store.ts";
+import type { Page } from "../../adapters/store/store.ts";
 
 /** @throws {ApiError} 400 where `after` names nothing that is listed. */
 export async function pageIn<T>(read: () => Promise<Page<T>>): Promise<Page<T>> {

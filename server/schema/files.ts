@@ -1,6 +1,6 @@
 /** Shapes of `/v1/files`: OpenAI's. */
 import { z } from "@hono/zod-openapi";
-import { FILE_PURPOSES } from "../store/store.ts";
+import { FILE_PURPOSES } from "../../adapters/store/store.ts";
 
 export const fileSchema = z.object({
   id: z.string(),

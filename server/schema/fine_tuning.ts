@@ -5,7 +5,7 @@
 import { z } from "@hono/zod-openapi";
 import { MAX_RANK } from "../../adapters/stack.ts";
 import { METHODS, SCHEDULES } from "../../adapters/training.ts";
-import { JOB_STATUSES } from "../store/store.ts";
+import { JOB_STATUSES } from "../../adapters/store/store.ts";
 import { harmless } from "./common.ts";
 import { limitField } from "./files.ts";
 

@@ -175,10 +175,10 @@ export class FakeCatalog implements AdapterCatalog {
     return Promise.resolve({ entry: this.add(name), residual });
   }
 
-  unload(name: string): AdapterEntry | undefined {
+  unload(name: string): Promise<void> {
     const entry = this.find(name);
     if (entry !== undefined) this.entries.delete(entry.name);
-    return entry;
+    return Promise.resolve();
   }
 
   inline(base64: string): InlineAdapter {

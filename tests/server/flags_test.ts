@@ -29,6 +29,7 @@ Deno.test("without flags there are the documented defaults", () => {
     trainShare: 0.25,
     trainJobs: 16,
     apiKey: undefined,
+    open: true,
     grace: 30,
     logLevel: "info",
     logFormat: "text",
@@ -74,15 +75,23 @@ Deno.test("a bad value is one line with the flag, the value and what would be ri
   }
 });
 
-Deno.test("a host other than loopback requires a key", () => {
+Deno.test("a server is open on loopback alone, and not beside a key or a database", () => {
   for (const host of ["0.0.0.0", "::", "example.org", "1270.0.0.1"]) {
-    const error = assertThrows(() => parse(["--host", host]), FlagError);
-    assertStringIncludes(error.message, "API key");
-    assertEquals(parse(["--host", host], { LEMBAS_API_KEY: "k" }).host, host);
+    assertEquals(parse(["--host", host]).open, false, host);
+    const error = assertThrows(() => parse(["--host", host, "--open"]), FlagError);
+    assertStringIncludes(error.message, "API keys are needed");
   }
   for (const host of ["localhost", "::1", "127.0.0.1", "127.1.2.3"]) {
-    assertEquals(parse(["--host", host]).host, host);
+    assertEquals(parse(["--host", host]).open, true, host);
+    assertEquals(parse(["--host", host], { LEMBAS_API_KEY: "k" }).open, false, host);
+    assertEquals(parse(["--host", host], { DATABASE_URL: "postgres://h/d" }).open, false, host);
+    assertEquals(parse(["--host", host, "--open=false"]).open, false, host);
   }
+  assertEquals(parse(["--open"], { DATABASE_URL: "postgres://h/d" }).open, true);
+  assertEquals(parse(["--open", "--port", "1"]).port, 1);
+  assertEquals(parse([], { LEMBAS_OPEN: "false" }).open, false);
+  assertThrows(() => parse(["--open", "perhaps"]), FlagError, "'perhaps', it must be true, false");
+  assertThrows(() => parse(["--open", "--api-key", "k"]), FlagError, "leave one of them out");
 });
 
 Deno.test("help names every flag and its default, and wins over other flags", () => {

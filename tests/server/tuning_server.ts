@@ -17,10 +17,11 @@ import {
   toContext,
 } from "../../server/run_server.ts";
 import { listen } from "../../server/serve.ts";
-import { openDiskStore } from "../../server/store/disk.ts";
-import type { Store } from "../../server/store/store.ts";
+import { openStore } from "../../adapters/store/open_store.ts";
+import type { Store } from "../../adapters/store/store.ts";
 import type { EngineListener } from "../../src/engine/metrics.ts";
 import type { Example, GradientModel, MicroBatch } from "../../src/train/model.ts";
+import { newDataDirectory } from "../adapters/store/test_store.ts";
 import { FakeGradientModel, VOCABULARY } from "../fakes/gradient_model.ts";
 import { fakeLoad, type FakeLoaded } from "./engine_context.ts";
 
@@ -119,7 +120,7 @@ export async function serveLoaded<L extends Loaded>(
 ): Promise<TuningServer<L>> {
   const lines: string[] = [];
   const log = createLog("info", (line) => lines.push(line));
-  const store = await openDiskStore(data, log);
+  const store = await openStore({ type: "directory", path: data }, log);
   const metrics = createMetrics();
   const loaded = await load(metrics.listener);
   metrics.attach({ model: loaded.checkpoint.id, stats: () => loaded.engine.stats() });
@@ -149,7 +150,7 @@ export async function withServer(
   body: (server: TuningServer, data: string) => Promise<void>,
   options: Omit<ServerOptions, "data"> = {},
 ): Promise<void> {
-  const data = await Deno.makeTempDir();
+  const data = await newDataDirectory();
   try {
     const server = await startServer({ ...options, data });
     try {

@@ -1,10 +1,12 @@
 /**
  * Stores for tests: PGlite in a directory of the test's own, copied from one that was made once
- * (making a database takes seconds, copying it does not). It owns the directories.
+ * (making a database with its queue takes seconds, copying it does not). It owns the directories.
  */
 import { openStore } from "../../../adapters/store/open_store.ts";
 import type { StoreLog } from "../../../adapters/store/log.ts";
 import type { Store } from "../../../adapters/store/store.ts";
+import { fail } from "@std/assert";
+import { WorkQueues } from "../../../server/jobs/work_queue.ts";
 import { createOnce } from "../../../src/checkpoint/cache.ts";
 
 /** A log that keeps its warnings. */
@@ -18,8 +20,8 @@ export async function newDataDirectory(): Promise<string> {
   const template = `${parent()}/lembas-test-store-${await fingerprint()}`;
   await createOnce(template, async (partial) => {
     await Deno.remove(partial, { recursive: true });
-    await (await openStore({ type: "directory", path: partial }, keepingLog()))
-      [Symbol.asyncDispose]();
+    await using store = await openStore({ type: "directory", path: partial }, keepingLog());
+    await using _queues = await WorkQueues.open(store.database, ({ message }) => fail(message));
   });
   const path = await Deno.makeTempDir({ prefix: "lembas-store-" });
   await copy(template, path);
@@ -51,7 +53,8 @@ async function fingerprint(): Promise<string> {
   const directory = new URL("../../../adapters/database/migrations/", import.meta.url);
   const names = [...Deno.readDirSync(directory)].map(({ name }) => name).sort();
   const texts = names.map((name) => Deno.readTextFileSync(new URL(name, directory)));
-  const text = [import.meta.resolve("@electric-sql/pglite"), ...texts].join("\n");
+  const packages = ["@electric-sql/pglite", "pg-boss"].map((name) => import.meta.resolve(name));
+  const text = [...packages, ...texts].join("\n");
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
   return new Uint8Array(digest).toHex().slice(0, 16);
 }

@@ -6,7 +6,7 @@ import { createLog } from "../../../server/log.ts";
 import { createMetrics } from "../../../server/metrics.ts";
 import { startTuning, toContext } from "../../../server/run_server.ts";
 import { listen } from "../../../server/serve.ts";
-import { openDiskStore } from "../../../server/store/disk.ts";
+import { openStore } from "../../../adapters/store/open_store.ts";
 import { runTrain } from "../../../server/train/command.ts";
 import { waitFor } from "../../../server/train/wait.ts";
 import { FAKE_ROWS, fakeBase, FakeTrainer, type FakeTrainerOptions } from "../../fakes/trainer.ts";
@@ -25,7 +25,7 @@ async function serving(
   const root = await Deno.makeTempDir();
   const log = createLog("silent");
   const metrics = createMetrics();
-  const store = await openDiskStore(`${root}/data`, log);
+  const store = await openStore({ type: "directory", path: `${root}/data` }, log);
   const loaded = await fakeLoad({
     training: {
       trainer: new FakeTrainer(options),

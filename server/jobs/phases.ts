@@ -1,0 +1,270 @@
+/**
+ * What is done with a job that was taken: its files are validated, or it trains. It owns every change
+ * of status on the way, and what a failure makes of the job; which job is taken when, and where it
+ * goes next, is the runner's, and how a job trains is `train_job.ts`'s.
+ */
+import { newId } from "../../adapters/store/ids.ts";
+import type {
+  JobPatch,
+  JobRecord,
+  JobStatus,
+  JobStore,
+  Store,
+  TenantData,
+} from "../../adapters/store/store.ts";
+import { type Dataset, type ExampleReader, readDataset } from "./dataset.ts";
+import { Interrupt } from "./interrupt.ts";
+import { JobFailure, NotBetter, toJobError } from "./job_failure.ts";
+import { checkUnderWay, ENDS, isUnderWay, JobStateError } from "./job_state.ts";
+import { Journal } from "./journal.ts";
+import type { Lease, WorkItem } from "./lease.ts";
+import { tunedModelName } from "./names.ts";
+import type { LiveProgress } from "./teller.ts";
+import { type TrainingPorts, trainJob } from "./train_job.ts";
+
+export interface PhaseOptions extends TrainingPorts {
+  readonly store: Store;
+  readonly reader: ExampleReader;
+}
+
+/** A job that this process has. */
+export interface Work {
+  readonly lease: Lease;
+  /** Aborted with an `Interrupt`. */
+  readonly signal: AbortSignal;
+  readonly live: LiveProgress;
+}
+
+/** What is to become of a job's item in the queue. */
+export type Ending =
+  | { readonly type: "done" }
+  /** It is to train; its examples, where they are at hand. */
+  | { readonly type: "train"; readonly dataset: Dataset | undefined }
+  | { readonly type: "validate" }
+  | { readonly type: "again"; readonly delaySeconds: number }
+  | { readonly type: "lost" };
+
+/** Times in a row that a job is begun without keeping a step. */
+export const MAX_ATTEMPTS = 5;
+const DONE: Ending = { type: "done" };
+
+export class JobPhases {
+  readonly #options: PhaseOptions;
+
+  constructor(options: PhaseOptions) {
+    this.#options = options;
+  }
+
+  /** Reads a job's files; a broken one ends the job. */
+  validate(work: Work): Promise<Ending> {
+    return this.#guarded(work, async (data, id) => {
+      const job = await data.jobs.find(id);
+      if (job?.status === "queued") return { type: "train", dataset: undefined };
+      if (job?.status !== "validating_files") return DONE;
+      return { type: "train", dataset: await this.#validate(job, data, work.signal) };
+    });
+  }
+
+  /** Trains a job to its end; `dataset` where its files were read already. */
+  train(work: Work, dataset: Dataset | undefined): Promise<Ending> {
+    return this.#guarded(work, async (data, id) => {
+      const job = await data.jobs.find(id);
+      if (job === undefined || !isUnderWay(job)) return DONE;
+      if (!job.validated) return { type: "validate" };
+      if (!await this.#isPublished(job, data)) await this.#train(job, data, work, dataset);
+      return DONE;
+    });
+  }
+
+  /** Whatever is thrown ends the phase, and is told. */
+  async #guarded(
+    work: Work,
+    phase: (data: TenantData, id: string) => Promise<Ending>,
+  ): Promise<Ending> {
+    const { tenant, job } = work.lease.item;
+    const data = this.#options.store.forTenant(tenant);
+    try {
+      work.signal.throwIfAborted();
+      return await phase(data, job);
+    } catch (error) {
+      return await this.#broken(work, data, error);
+    }
+  }
+
+  async #validate(job: JobRecord, { jobs, files }: TenantData, signal: AbortSignal) {
+    const { id, trainingFile, validationFile } = job;
+    const journal = await Journal.open(jobs, id);
+    const and = validationFile === null ? "" : ` and validation file: ${validationFile}`;
+    journal.message(`Validating training file: ${trainingFile}${and}`);
+    const dataset = await readDataset(job, files, this.#options.reader, signal);
+    for (const warning of dataset.warnings) journal.message(warning, "warn");
+    journal.message("Files validated, moving job to queued state");
+    await journal.flush();
+    signal.throwIfAborted();
+    await jobs.change(id, (now) => {
+      checkUnderWay(now);
+      return { status: "queued", validated: true };
+    });
+    signal.throwIfAborted();
+    return dataset;
+  }
+
+  /** A process may have died between publishing a model and saying so. */
+  async #isPublished(job: JobRecord, data: TenantData): Promise<boolean> {
+    const published = await data.models.find(tunedModelName(job));
+    if (published === undefined) return false;
+    const { id, trainedTokens, resultFiles } = published;
+    await this.#finish(job, data, "succeeded", { fineTunedModel: id, trainedTokens, resultFiles });
+    return true;
+  }
+
+  async #train(
+    before: JobRecord,
+    data: TenantData,
+    { lease, signal, live }: Work,
+    ready: Dataset | undefined,
+  ): Promise<void> {
+    const { files, jobs } = data;
+    const dataset = ready ?? await readDataset(before, files, this.#options.reader, signal);
+    signal.throwIfAborted();
+    const job = await this.#begin(before, data);
+    const journal = await Journal.open(jobs, job.id);
+    journal.message("Fine-tuning job started");
+    const checkHeld = async () => {
+      if (!await lease.isHeld()) throw new Interrupt("lost");
+    };
+    try {
+      const running = { job, data, dataset, journal, signal, live, checkHeld };
+      const patch = await trainJob(running, this.#options);
+      await journal.flush();
+      await this.#finish(job, data, "succeeded", patch);
+    } finally {
+      await journal.flush().catch(() => {}); // a failure has been met, or will be in writing the end
+    }
+  }
+
+  /** @throws {JobFailure} where it was begun too often; {JobStateError} where it was interrupted */
+  async #begin(before: JobRecord, data: TenantData): Promise<JobRecord> {
+    if (before.attempts >= MAX_ATTEMPTS) {
+      throw new JobFailure(
+        "server_error",
+        `The job was begun ${before.attempts} times, and each time its server was lost before a ` +
+          "step was kept.",
+        null,
+      );
+    }
+    if (before.status === "running") {
+      await this.#tell(
+        before,
+        "The job's server has gone; the job goes on from its last step kept",
+      );
+    }
+    return await data.jobs.change(before.id, (job) => {
+      checkUnderWay(job);
+      return { status: "running", attempts: job.attempts + 1 };
+    });
+  }
+
+  /** What becomes of a job whose phase has thrown. */
+  async #broken({ lease, signal }: Work, data: TenantData, error: unknown): Promise<Ending> {
+    const { log } = this.#options;
+    const { job: id } = lease.item;
+    const reason: unknown = error instanceof Interrupt ? error : signal.reason;
+    if (reason instanceof Interrupt) return await this.#interrupted(lease.item, data, reason);
+    if (error instanceof JobStateError) {
+      log.debug(`${id} was interrupted meanwhile: ${error.message}`);
+      return DONE;
+    }
+    const job = await data.jobs.find(id);
+    if (job === undefined) return DONE;
+    const { code, message } = toJobError(error);
+    const stack = code === "server_error" && error instanceof Error ? error.stack : undefined;
+    log.warning(`${id} failed: ${stack ?? message}`);
+    if (code === "server_error" && !(error instanceof JobFailure) && job.attempts < MAX_ATTEMPTS) {
+      return await this.#tryAgain(job, data);
+    }
+    await this.#fail(job, data, error);
+    return DONE;
+  }
+
+  async #interrupted(item: WorkItem, { jobs }: TenantData, { kind }: Interrupt): Promise<Ending> {
+    const { log } = this.#options;
+    const id = item.job;
+    switch (kind) {
+      case "cancel":
+        await jobs.dropProgress(id);
+        log.info(`${id} cancelled`);
+        return DONE;
+      case "pause":
+        log.info(`${id} paused`);
+        return DONE;
+      case "lost":
+        log.warning(`${id} is another server's now, or nobody's`);
+        return { type: "lost" };
+      case "stop":
+        await jobs.change(
+          id,
+          (job) => job.status === "running" ? { status: "queued", attempts: 0 } : {},
+        );
+        log.info(`${id} stopped; it goes on when the server starts again`);
+        return { type: "again", delaySeconds: 0 };
+    }
+  }
+
+  async #queueAgain({ job: id, tenant }: WorkItem, jobs: JobStore): Promise<void> {
+    const job = await jobs.change(
+      id,
+      ({ status }) => status === "running" ? { status: "queued", attempts: 0 } : {},
+    );
+    if (job.status !== "queued") return;
+    await this.#tell({ id, tenant }, "The job's server was stopped; the job is queued to go on");
+  }
+
+  async #tryAgain(job: JobRecord, { jobs }: TenantData): Promise<Ending> {
+    const delaySeconds = 5 * 2 ** job.attempts;
+    await this.#tell(
+      job,
+      `The server failed, its log has the details; the job goes on in ${delaySeconds} seconds`,
+      "warn",
+    );
+    await jobs.change(job.id, (now) => {
+      checkUnderWay(now);
+      // training has counted its attempt when it began
+      return now.validated ? { status: "queued" } : { attempts: now.attempts + 1 };
+    });
+    return { type: "again", delaySeconds };
+  }
+
+  async #fail(job: JobRecord, data: TenantData, cause: unknown): Promise<void> {
+    const outcome = cause instanceof NotBetter ? cause.outcome : {};
+    await this.#finish(job, data, "failed", { ...outcome, error: toJobError(cause) });
+  }
+
+  async #finish(
+    job: JobRecord,
+    { jobs }: TenantData,
+    status: JobStatus,
+    patch: JobPatch,
+  ): Promise<void> {
+    const { message, level } = ENDS[status] ?? {};
+    const now = await jobs.find(job.id);
+    if (now !== undefined) checkUnderWay(now);
+    await this.#tell(job, patch.error?.message ?? message ?? status, level);
+    await jobs.change(job.id, (now) => {
+      checkUnderWay(now);
+      return { ...patch, status, finishedAt: Date.now() };
+    });
+    await jobs.dropProgress(job.id);
+    this.#options.log.info(`${job.id} ${status}`);
+  }
+
+  #tell(
+    { id, tenant }: Pick<JobRecord, "id" | "tenant">,
+    message: string,
+    level: "info" | "warn" | "error" = "info",
+  ): Promise<void> {
+    const event = { level, message, type: "message", data: null } as const;
+    return this.#options.store.forTenant(tenant).jobs
+      .addEvents(id, [{ id: newId("ftevent"), createdAt: Date.now(), ...event }]);
+  }
+}
