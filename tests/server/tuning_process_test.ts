@@ -2,6 +2,7 @@
 /** Fine-tuning through the process's ends: kill -9, SIGTERM, and a second process. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import OpenAI from "openai";
+import { newDataDirectory } from "../adapters/store/test_store.ts";
 import { ServerProcess } from "./server_process.ts";
 import { until, upload } from "./tuning_server.ts";
 
@@ -20,7 +21,7 @@ async function start(data: string, free?: number) {
 }
 
 async function withData(body: (data: string) => Promise<void>): Promise<void> {
-  const data = await Deno.makeTempDir();
+  const data = await newDataDirectory();
   try {
     await body(data);
   } finally {
@@ -60,7 +61,7 @@ Deno.test("after kill -9 every job is there, and the one that ran ends with the 
     assertEquals(broken, straight);
     const events = await Array.fromAsync(client.fineTuning.jobs.listEvents(running.id));
     const messages = events.map(({ message }) => message);
-    assertStringIncludes(messages.join("\n"), "The server was started again");
+    assertStringIncludes(messages.join("\n"), "The job's server has gone");
     const steps = messages.filter((text) => text.includes("training loss"));
     assertEquals(steps.length, new Set(steps).size);
     assert(steps.length > SOME && steps.length <= STEPS, `${steps.length} steps`);
