@@ -16,7 +16,8 @@ export interface Database extends AsyncDisposable {
   /** The typed way in. */
   readonly db: Kysely<Tables>;
   /**
-   * Runs SQL with `$1` parameters, on any connection; without values it may be several statements.
+   * Runs SQL with `$1` parameters, on any connection; without values it may be several statements,
+   * whose rows come one after the other.
    * It is the one method that pg-boss asks of its `db` option.
    */
   executeSql(text: string, values?: readonly unknown[]): Promise<SqlResult>;

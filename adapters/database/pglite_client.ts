@@ -45,9 +45,16 @@ export class PgliteClient implements KyselyPglite {
     return this.#inTurn(() => this.#query<T>(text, values));
   }
 
-  /** Several statements without parameters. */
+  /** Several statements without parameters; a transaction that they leave broken is rolled back. */
   exec(text: string): Promise<readonly StatementResult[]> {
-    return this.#inTurn(() => this.#order({ type: "exec", text }));
+    return this.#inTurn(async () => {
+      try {
+        return await this.#order({ type: "exec", text });
+      } catch (error) {
+        await this.#order({ type: "exec", text: "ROLLBACK" });
+        throw error;
+      }
+    });
   }
 
   /** Keeps others out from BEGIN to COMMIT. */

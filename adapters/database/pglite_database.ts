@@ -1,6 +1,7 @@
 /** PGlite in a directory as a `Database`. It owns the joining of kysely and the client. */
-import { Kysely, PGliteDialect } from "kysely";
+import { type Kysely, PGliteDialect } from "kysely";
 import type { Database, SqlResult } from "./database.ts";
+import { kyselyOver } from "./kysely_over.ts";
 import { PgliteClient } from "./pglite_client.ts";
 import type { Tables } from "./tables.ts";
 
@@ -11,7 +12,7 @@ export class PgliteDatabase implements Database {
 
   private constructor(client: PgliteClient) {
     this.#client = client;
-    this.db = new Kysely<Tables>({ dialect: new PGliteDialect({ pglite: client }) });
+    this.db = kyselyOver(new PGliteDialect({ pglite: client }));
   }
 
   /** The directory is this process's own: the caller holds its lock. */
@@ -22,7 +23,7 @@ export class PgliteDatabase implements Database {
   async executeSql(text: string, values?: readonly unknown[]): Promise<SqlResult> {
     if (values !== undefined && values.length > 0) return await this.#client.query(text, values);
     const results = await this.#client.exec(text);
-    return { rows: results.at(-1)?.rows ?? [] };
+    return { rows: results.flatMap(({ rows }) => rows) };
   }
 
   listen(channel: string, listener: (payload: string) => void): Promise<AsyncDisposable> {

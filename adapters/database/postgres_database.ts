@@ -2,9 +2,10 @@
  * A PostgreSQL server as a `Database`. It owns the pool, and a connection that listens and comes
  * back when it was lost; it knows no table.
  */
-import { Kysely, PostgresDialect } from "kysely";
+import { type Kysely, PostgresDialect } from "kysely";
 import pg from "pg";
 import type { Database, SqlResult } from "./database.ts";
+import { kyselyOver } from "./kysely_over.ts";
 import { PostgresListener } from "./postgres_listener.ts";
 import type { Tables } from "./tables.ts";
 
@@ -23,7 +24,7 @@ export class PostgresDatabase implements Database {
     // a connection that breaks while idle is replaced by the pool
     this.#pool.on("error", onError);
     this.#listener = new PostgresListener(config, onError);
-    this.db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool: this.#pool }) });
+    this.db = kyselyOver(new PostgresDialect({ pool: this.#pool }));
   }
 
   /**
@@ -46,12 +47,20 @@ export class PostgresDatabase implements Database {
   }
 
   async executeSql(text: string, values?: readonly unknown[]): Promise<SqlResult> {
-    // with a list of values, even an empty one, several statements are refused
-    const result: pg.QueryResult | pg.QueryResult[] = values === undefined || values.length === 0
-      ? await this.#pool.query(text)
-      : await this.#pool.query(text, [...values]);
-    const last = Array.isArray(result) ? result.at(-1) : result;
-    return { rows: last?.rows ?? [] };
+    if (values !== undefined && values.length > 0) {
+      return { rows: (await this.#pool.query(text, [...values])).rows };
+    }
+    const client = await this.#pool.connect();
+    try {
+      // without values several statements are one result each
+      const result: pg.QueryResult | pg.QueryResult[] = await client.query(text);
+      client.release();
+      return { rows: Array.isArray(result) ? result.flatMap(({ rows }) => rows) : result.rows };
+    } catch (error) {
+      // statements that fail may leave a transaction open: nobody else gets this connection
+      client.release(true);
+      throw error;
+    }
   }
 
   listen(channel: string, listener: (payload: string) => void): Promise<AsyncDisposable> {

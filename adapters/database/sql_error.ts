@@ -20,6 +20,9 @@ export class SqlError extends Error {
 export const SQL_STATES = {
   uniqueViolation: "23505",
   foreignKeyViolation: "23503",
+  /** A text with a NUL, or (in JSON) with half a character: PostgreSQL keeps neither. */
+  badCharacter: "22021",
+  badJsonCharacter: "22P05",
 } as const;
 
 /** The SQLSTATE of an error of either database. */

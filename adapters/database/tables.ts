@@ -11,9 +11,9 @@ type Bytes = Uint8Array;
 export interface TenantTable {
   readonly id: string;
   readonly seq: GeneratedAlways<number>;
-  readonly created_at: number;
+  readonly createdAt: number;
   readonly limits: Json<unknown>;
-  readonly stored_bytes: Generated<number>;
+  readonly storedBytes: Generated<number>;
 }
 
 export interface KeyTable {
@@ -24,23 +24,23 @@ export interface KeyTable {
   readonly hint: string;
   readonly hash: Bytes;
   readonly scopes: readonly string[];
-  readonly created_at: number;
-  readonly expires_at: number | null;
-  readonly revoked_at: number | null;
+  readonly createdAt: number;
+  readonly expiresAt: number | null;
+  readonly revokedAt: number | null;
 }
 
 export interface UsageTable {
   readonly id: string;
   readonly at: number;
   readonly tenant: string;
-  readonly key_id: string | null;
+  readonly keyId: string | null;
   readonly model: string;
   readonly kind: string;
-  readonly prompt_tokens: number;
-  readonly cached_tokens: number;
-  readonly completion_tokens: number;
-  readonly trained_tokens: number;
-  readonly request_id: string;
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  readonly completionTokens: number;
+  readonly trainedTokens: number;
+  readonly requestId: string;
 }
 
 export interface SecretTable {
@@ -52,7 +52,7 @@ export interface ContentTable {
   readonly id: GeneratedAlways<number>;
   readonly bytes: number;
   readonly sha256: string;
-  readonly arriving_at: number | null;
+  readonly arrivingAt: number | null;
 }
 
 export interface ChunkTable {
@@ -67,14 +67,14 @@ export interface FileTable {
   readonly tenant: string;
   readonly filename: string;
   readonly purpose: string;
-  readonly created_at: number;
+  readonly createdAt: number;
   readonly content: number;
 }
 
 export interface FactorTable {
   readonly digest: string;
   readonly seq: GeneratedAlways<number>;
-  readonly created_at: number;
+  readonly createdAt: number;
   readonly state: string;
   readonly content: number;
 }
@@ -101,7 +101,7 @@ export interface CoreVersionTable {
   readonly version: number;
   readonly digest: string;
   readonly bytes: number;
-  readonly created_at: number;
+  readonly createdAt: number;
   readonly source: string;
 }
 
@@ -150,13 +150,13 @@ export interface Tables {
   readonly contents: ContentTable;
   readonly chunks: ChunkTable;
   readonly files: FileTable;
-  readonly factor_sets: FactorTable;
+  readonly factorSets: FactorTable;
   readonly cores: CoreTable;
-  readonly core_names: CoreNameTable;
-  readonly core_versions: CoreVersionTable;
+  readonly coreNames: CoreNameTable;
+  readonly coreVersions: CoreVersionTable;
   readonly jobs: JobTable;
-  readonly job_events: JobEventTable;
-  readonly job_progress: JobProgressTable;
+  readonly jobEvents: JobEventTable;
+  readonly jobProgress: JobProgressTable;
   readonly checkpoints: CheckpointTable;
   readonly models: ModelTable;
 }

@@ -24,7 +24,7 @@ export async function receive(
   source: AsyncIterable<Uint8Array>,
   onBytes: (bytes: number) => void,
 ): Promise<Arrived> {
-  const { id } = await insertContent(db, { bytes: 0, sha256: "", arriving_at: Date.now() });
+  const { id } = await insertContent(db, { bytes: 0, sha256: "", arrivingAt: Date.now() });
   try {
     const hash = createHash("sha256");
     let [bytes, seq] = [0, 0];
@@ -44,7 +44,7 @@ export async function receive(
 
 /** Makes received content whole. @throws {Error} where it was swept away meanwhile */
 export async function settle(db: Db, { id, bytes, sha256 }: Arrived): Promise<void> {
-  const row = await db.updateTable("contents").set({ bytes, sha256, arriving_at: null })
+  const row = await db.updateTable("contents").set({ bytes, sha256, arrivingAt: null })
     .where("id", "=", id).returning("id").executeTakeFirst();
   if (row === undefined) throw new Error("Cannot keep the content: it took too long to arrive");
 }
@@ -52,7 +52,7 @@ export async function settle(db: Db, { id, bytes, sha256 }: Arrived): Promise<vo
 /** Writes whole content, in one transaction with what points to it. */
 export async function writeContent(db: Db, data: Uint8Array): Promise<Arrived> {
   const sha256 = await sha256Of(data);
-  const { id } = await insertContent(db, { bytes: data.length, sha256, arriving_at: null });
+  const { id } = await insertContent(db, { bytes: data.length, sha256, arrivingAt: null });
   for (let seq = 0; seq * CHUNK_BYTES < data.length; seq++) {
     const chunk = data.subarray(seq * CHUNK_BYTES, (seq + 1) * CHUNK_BYTES);
     await db.insertInto("chunks").values({ content: id, seq, data: chunk }).execute();
@@ -98,18 +98,18 @@ export async function removeContents(db: Db, ids: readonly number[]): Promise<vo
 
 /** Removes what began to arrive and has not moved since (Unix milliseconds). */
 export async function sweepContents(db: Db, before: number): Promise<void> {
-  await db.deleteFrom("contents").where("arriving_at", "<", before).execute();
+  await db.deleteFrom("contents").where("arrivingAt", "<", before).execute();
 }
 
 function insertContent(
   db: Db,
-  row: { readonly bytes: number; readonly sha256: string; readonly arriving_at: number | null },
+  row: { readonly bytes: number; readonly sha256: string; readonly arrivingAt: number | null },
 ): Promise<{ readonly id: number }> {
   return db.insertInto("contents").values(row).returning("id").executeTakeFirstOrThrow();
 }
 
 async function touch(db: Db, id: number): Promise<void> {
-  await db.updateTable("contents").set({ arriving_at: Date.now() }).where("id", "=", id).execute();
+  await db.updateTable("contents").set({ arrivingAt: Date.now() }).where("id", "=", id).execute();
 }
 
 /** Chunks of one size, the last one smaller; at most one of them is in memory. */

@@ -1,9 +1,10 @@
 /** How versions of cores are looked up: by name, by number, by the digest's first digits. */
-import { sql } from "kysely";
+import { type SelectQueryBuilder, sql } from "kysely";
+import type { Tables } from "../database/tables.ts";
 import type { AdapterVersion } from "../name.ts";
 import type { CoreVersion } from "./core_store.ts";
 import type { PageQuery } from "./paging.ts";
-import { type Db, rowsFor } from "./sql_helpers.ts";
+import { type Db, limited } from "./sql_helpers.ts";
 
 interface VersionRow {
   readonly tenant: string;
@@ -14,39 +15,45 @@ interface VersionRow {
   readonly factors: string;
   readonly rank: number;
   readonly bytes: number;
-  readonly created_at: number;
+  readonly createdAt: number;
   readonly source: string;
   readonly state: string;
   readonly current: number | null;
 }
 
+type VersionQuery = SelectQueryBuilder<
+  Tables,
+  "coreVersions" | "coreNames" | "cores",
+  VersionRow
+>;
+
 /** Versions with what their core and their name say. */
-function joined(db: Db) {
-  return db.selectFrom("core_versions")
-    .innerJoin("core_names", (join) =>
-      join.onRef("core_names.tenant", "=", "core_versions.tenant")
-        .onRef("core_names.name", "=", "core_versions.name"))
-    .innerJoin("cores", "cores.digest", "core_versions.digest")
+function joined(db: Db): VersionQuery {
+  return db.selectFrom("coreVersions")
+    .innerJoin("coreNames", (join) =>
+      join.onRef("coreNames.tenant", "=", "coreVersions.tenant")
+        .onRef("coreNames.name", "=", "coreVersions.name"))
+    .innerJoin("cores", "cores.digest", "coreVersions.digest")
     .select([
-      "core_versions.tenant",
-      "core_versions.name",
-      "core_versions.version",
-      "core_versions.digest",
-      "core_versions.bytes",
-      "core_versions.created_at",
-      "core_versions.source",
+      "coreVersions.tenant",
+      "coreVersions.name",
+      "coreVersions.version",
+      "coreVersions.digest",
+      "coreVersions.bytes",
+      "coreVersions.createdAt",
+      "coreVersions.source",
       "cores.base",
       "cores.factors",
       "cores.rank",
       "cores.state",
-      "core_names.current",
+      "coreNames.current",
     ]);
 }
 
 /** Newest first. */
-export function versionsOf(db: Db, tenant: string, name: string) {
-  return joined(db).where("core_versions.tenant", "=", tenant)
-    .where("core_versions.name", "=", name).orderBy("core_versions.version", "desc");
+export function versionsOf(db: Db, tenant: string, name: string): VersionQuery {
+  return joined(db).where("coreVersions.tenant", "=", tenant)
+    .where("coreVersions.name", "=", name).orderBy("coreVersions.version", "desc");
 }
 
 /** @throws {RangeError} where a digest's first digits fit more than one version */
@@ -65,31 +72,30 @@ export async function resolveVersion(
   return found[0] && toVersion(found[0]);
 }
 
-function matching(db: Db, tenant: string, name: string, version: AdapterVersion) {
+function matching(db: Db, tenant: string, name: string, version: AdapterVersion): VersionQuery {
   const versions = versionsOf(db, tenant, name);
   switch (version.type) {
     case "latest":
-      return versions.whereRef("core_versions.version", "=", "core_names.current");
+      return versions.whereRef("coreVersions.version", "=", "coreNames.current");
     case "number":
-      return versions.where("core_versions.version", "=", version.number);
+      return versions.where("coreVersions.version", "=", version.number);
     case "digest":
       // hex digits: nothing in them means anything to LIKE
-      return versions.where("core_versions.digest", "like", `${version.prefix}%`).limit(2);
+      return versions.where("coreVersions.digest", "like", `${version.prefix}%`).limit(2);
   }
 }
 
 /** The current or newest version of each name. */
-export function allVersions(db: Db, tenant: string | undefined, query: PageQuery) {
+export function allVersions(db: Db, tenant: string | undefined, query: PageQuery): VersionQuery {
   const { after, order } = query;
   let rows = joined(db)
     .where(sql<boolean>`core_versions.version = coalesce(core_names.current,
       (SELECT max(v.version) FROM core_versions v
        WHERE v.tenant = core_names.tenant AND v.name = core_names.name))`)
-    .orderBy("core_names.tenant", order).orderBy("core_names.name", order);
-  if (tenant !== undefined) rows = rows.where("core_names.tenant", "=", tenant);
+    .orderBy("coreNames.tenant", order).orderBy("coreNames.name", order);
+  if (tenant !== undefined) rows = rows.where("coreNames.tenant", "=", tenant);
   if (after !== undefined) rows = rows.where(behind(after, order));
-  const limit = rowsFor(query);
-  return limit === undefined ? rows : rows.limit(limit);
+  return limited(rows, query);
 }
 
 function behind(after: string, order: PageQuery["order"]) {
@@ -101,10 +107,9 @@ function behind(after: string, order: PageQuery["order"]) {
     : sql<boolean>`${here} < (${tenant}, ${name})`;
 }
 
-export function toVersion({ created_at, current, ...row }: VersionRow): CoreVersion {
+export function toVersion({ current, ...row }: VersionRow): CoreVersion {
   return {
     ...row,
-    createdAt: created_at,
     state: row.state === "stored" ? "stored" : "quarantined",
     current: current === row.version,
   };

@@ -35,8 +35,8 @@ export async function collectCores(trx: Trx, digests: readonly string[]): Promis
   )
     .where(({ not, exists, selectFrom }) =>
       not(exists(
-        selectFrom("core_versions").select("version")
-          .whereRef("core_versions.digest", "=", "cores.digest"),
+        selectFrom("coreVersions").select("version")
+          .whereRef("coreVersions.digest", "=", "cores.digest"),
       ))
     )
     .where(({ not, exists, selectFrom }) =>
@@ -88,7 +88,7 @@ function quarantine(db: Db, digest: string): Promise<readonly string[]> {
   return transact(db, async (trx) => {
     await trx.updateTable("cores").set({ state: "quarantined" }).where("digest", "=", digest)
       .execute();
-    const versions = await trx.selectFrom("core_versions").select(["tenant", "name", "version"])
+    const versions = await trx.selectFrom("coreVersions").select(["tenant", "name", "version"])
       .where("digest", "=", digest).execute();
     for (const { tenant, name } of versions) await tell(trx, "core", { tenant, id: name });
     return versions.map(({ tenant, name, version }) => `${tenant}/${name}@${version}`);

@@ -5,6 +5,8 @@
 import { type Environment, parentOf, syncDirectory } from "../../src/checkpoint/cache.ts";
 
 const LOCK_FILE = "lock";
+/** Below the root: where the embedded database lies. */
+export const DATABASE = "database";
 
 /**
  * `data` under `LEMBAS_HOME`, or `lembas` under the user's data directory (XDG's on Linux).

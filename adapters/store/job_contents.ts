@@ -29,14 +29,14 @@ export class JobContents {
       await this.#lock(trx, jobId);
       const before = await takeProgress(trx, jobId);
       const { id } = await writeContent(trx, bytes);
-      await trx.insertInto("job_progress").values({ job: jobId, content: id }).execute();
+      await trx.insertInto("jobProgress").values({ job: jobId, content: id }).execute();
       await removeContents(trx, before);
     });
   }
 
   async progress(jobId: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    const row = await this.#db.selectFrom("job_progress")
-      .innerJoin("jobs", "jobs.id", "job_progress.job").select("content")
+    const row = await this.#db.selectFrom("jobProgress")
+      .innerJoin("jobs", "jobs.id", "jobProgress.job").select("content")
       .where("tenant", "=", this.#tenant).where("job", "=", jobId).executeTakeFirst();
     if (row === undefined) return undefined;
     try {
@@ -105,7 +105,7 @@ export class JobContents {
 }
 
 async function takeProgress(trx: Trx, jobId: string): Promise<number[]> {
-  const rows = await trx.deleteFrom("job_progress").where("job", "=", jobId).returning("content")
+  const rows = await trx.deleteFrom("jobProgress").where("job", "=", jobId).returning("content")
     .execute();
   return rows.map(({ content }) => content);
 }

@@ -11,7 +11,7 @@ import {
 import { PgliteDatabase } from "../database/pglite_database.ts";
 import { PostgresDatabase } from "../database/postgres_database.ts";
 import { backupPglite } from "./backup.ts";
-import { DataDirectory } from "./data_directory.ts";
+import { DATABASE, DataDirectory } from "./data_directory.ts";
 import type { StoreLog } from "./log.ts";
 import { SqlStore } from "./sql_store.ts";
 import type { Store } from "./store.ts";
@@ -20,7 +20,6 @@ export type StoreLocation =
   | { readonly type: "directory"; readonly path: string }
   | { readonly type: "url"; readonly url: string };
 
-const DATABASE = "database";
 /** There while the first start makes the database: nothing in that was promised to anyone. */
 const MAKING = "database.making";
 

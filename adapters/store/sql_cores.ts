@@ -46,7 +46,7 @@ export class SqlCoreStore implements CoreStore {
 
   rollback(tenant: string, name: string): Promise<CoreVersion> {
     return transact(this.#db, async (trx) => {
-      const all = await versionsOf(trx, tenant, name).forUpdate("core_names").execute();
+      const all = await versionsOf(trx, tenant, name).forUpdate("coreNames").execute();
       const versions = all.map(toVersion);
       const current = versions.find((one) => one.current);
       const before = versions.find((one) =>
@@ -102,15 +102,15 @@ export async function putCore(
   // first, so that writers of one tenant come one after the other
   await charge(trx, tenant, 0);
   await keepCore(trx, core, bytes);
-  const known = await trx.selectFrom("core_versions").select("version")
+  const known = await trx.selectFrom("coreVersions").select("version")
     .where("tenant", "=", tenant).where("name", "=", name).where("digest", "=", core.digest)
     .executeTakeFirst();
   const version = known?.version ?? await nextVersion(trx, tenant, name);
   const key = { tenant, name, version };
   if (known === undefined) {
     await charge(trx, tenant, bytes.length);
-    const row = { digest: core.digest, bytes: bytes.length, created_at: Date.now(), source };
-    await trx.insertInto("core_versions").values({ ...key, ...row }).execute();
+    const row = { digest: core.digest, bytes: bytes.length, createdAt: Date.now(), source };
+    await trx.insertInto("coreVersions").values({ ...key, ...row }).execute();
   }
   const found = await versionAt(trx, key);
   if (found === undefined) throw new Error("internal: the version was there a moment ago");
@@ -124,7 +124,7 @@ export async function removeVersions(
   trx: Trx,
   { tenant, name, version }: Omit<VersionKey, "version"> & { readonly version: number | undefined },
 ): Promise<number> {
-  let rows = trx.deleteFrom("core_versions").where("tenant", "=", tenant).where("name", "=", name);
+  let rows = trx.deleteFrom("coreVersions").where("tenant", "=", tenant).where("name", "=", name);
   if (version !== undefined) rows = rows.where("version", "=", version);
   const gone = await rows.returning(["version", "digest", "bytes"]).execute();
   if (gone.length === 0) return 0;
@@ -146,7 +146,7 @@ async function stepBack(trx: Trx, tenant: string, name: string): Promise<void> {
 }
 
 async function nextVersion(trx: Trx, tenant: string, name: string): Promise<number> {
-  const { latest } = await trx.insertInto("core_names")
+  const { latest } = await trx.insertInto("coreNames")
     .values({ tenant, name, current: null, latest: 1 })
     .onConflict((conflict) =>
       conflict.columns(["tenant", "name"]).doUpdateSet({ latest: sql`core_names.latest + 1` })
@@ -159,14 +159,14 @@ async function versionAt(
   trx: Trx,
   { tenant, name, version }: VersionKey,
 ): Promise<CoreVersion | undefined> {
-  const row = await versionsOf(trx, tenant, name).where("core_versions.version", "=", version)
+  const row = await versionsOf(trx, tenant, name).where("coreVersions.version", "=", version)
     .executeTakeFirst();
   return row && toVersion(row);
 }
 
 async function makeCurrent(trx: Trx, found: CoreVersion): Promise<CoreVersion> {
   const { tenant, name, version } = found;
-  await trx.updateTable("core_names").set({ current: version })
+  await trx.updateTable("coreNames").set({ current: version })
     .where("tenant", "=", tenant).where("name", "=", name).execute();
   await tell(trx, "core", { tenant, id: name });
   return { ...found, current: true };

@@ -17,12 +17,12 @@ export class SqlFactorStore implements FactorStore {
 
   async add(digest: string, file: Uint8Array): Promise<void> {
     await transact(this.#db, async (trx) => {
-      const row = await trx.selectFrom("factor_sets").select(["state", "content"])
+      const row = await trx.selectFrom("factorSets").select(["state", "content"])
         .where("digest", "=", digest).executeTakeFirst();
       if (row?.state === "stored") return;
       const { id: content } = await writeContent(trx, file);
       const values = { state: "stored", content };
-      await trx.insertInto("factor_sets").values({ digest, created_at: Date.now(), ...values })
+      await trx.insertInto("factorSets").values({ digest, createdAt: Date.now(), ...values })
         .onConflict((conflict) => conflict.column("digest").doUpdateSet(values)).execute();
       if (row !== undefined) await removeContents(trx, [row.content]);
       await tell(trx, "factors", { id: digest });
@@ -30,14 +30,14 @@ export class SqlFactorStore implements FactorStore {
   }
 
   async get(digest: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    const row = await this.#db.selectFrom("factor_sets").select("content")
+    const row = await this.#db.selectFrom("factorSets").select("content")
       .where("digest", "=", digest).where("state", "=", "stored").executeTakeFirst();
     if (row === undefined) return undefined;
     try {
       return await readContent(this.#db, row.content);
     } catch (error) {
       if (!(error instanceof DamagedError)) throw error;
-      await this.#db.updateTable("factor_sets").set({ state: "quarantined" })
+      await this.#db.updateTable("factorSets").set({ state: "quarantined" })
         .where("digest", "=", digest).execute();
       this.#log.warning(`quarantined factor set ${digest}: ${error.message}`);
       return undefined;
@@ -45,10 +45,9 @@ export class SqlFactorStore implements FactorStore {
   }
 
   async list(): Promise<readonly FactorRecord[]> {
-    const rows = await this.#db.selectFrom("factor_sets")
-      .innerJoin("contents", "contents.id", "factor_sets.content")
-      .select(["digest", "bytes", "created_at"]).where("state", "=", "stored").orderBy("seq")
+    return await this.#db.selectFrom("factorSets")
+      .innerJoin("contents", "contents.id", "factorSets.content")
+      .select(["digest", "bytes", "createdAt"]).where("state", "=", "stored").orderBy("seq")
       .execute();
-    return rows.map(({ created_at, ...row }) => ({ ...row, createdAt: created_at }));
   }
 }

@@ -10,9 +10,9 @@ import {
   charge,
   checkQuota,
   type Db,
+  limited,
   noTenant,
   notListed,
-  rowsFor,
   toPage,
   transact,
 } from "./sql_helpers.ts";
@@ -21,7 +21,7 @@ interface FileRow {
   readonly id: string;
   readonly filename: string;
   readonly purpose: string;
-  readonly created_at: number;
+  readonly createdAt: number;
   readonly bytes: number;
   readonly sha256: string;
 }
@@ -37,13 +37,13 @@ export class SqlFileStore implements FileStore {
 
   async stage(content: AsyncIterable<Uint8Array>): Promise<StagedFile> {
     const tenant = this.#tenant;
-    const row = await this.#db.selectFrom("tenants").select(["stored_bytes", "limits"])
+    const row = await this.#db.selectFrom("tenants").select(["storedBytes", "limits"])
       .where("id", "=", tenant).executeTakeFirst();
     if (row === undefined) throw noTenant(tenant);
-    const { limits, stored_bytes } = row;
+    const { limits, storedBytes } = row;
     // what is far too much is refused while it comes; commit counts again
     const check = (bytes: number) =>
-      checkQuota(tenant, { limits, stored_bytes: stored_bytes + bytes }, bytes);
+      checkQuota(tenant, { limits, storedBytes: storedBytes + bytes }, bytes);
     const arrived = await receive(this.#db, content, check);
     let committed = false;
     return {
@@ -69,7 +69,7 @@ export class SqlFileStore implements FileStore {
       await charge(trx, tenant, bytes);
       await settle(trx, arrived);
       await trx.insertInto("files")
-        .values({ id, tenant, filename, purpose, created_at: createdAt, content: arrived.id })
+        .values({ id, tenant, filename, purpose, createdAt, content: arrived.id })
         .execute();
       return { id, filename, purpose, bytes, createdAt, sha256 };
     });
@@ -93,9 +93,7 @@ export class SqlFileStore implements FileStore {
       const from = await cursor.executeTakeFirst();
       rows = rows.where("seq", beyond(order), from?.seq ?? notListed(after));
     }
-    const limit = rowsFor(query);
-    if (limit !== undefined) rows = rows.limit(limit);
-    return toPage(await rows.execute(), query, toRecord);
+    return toPage(await limited(rows, query).execute(), query, toRecord);
   }
 
   async open(id: string): Promise<ReadableStream<Uint8Array>> {
@@ -128,7 +126,7 @@ export class SqlFileStore implements FileStore {
 
   #rows() {
     return this.#db.selectFrom("files").innerJoin("contents", "contents.id", "files.content")
-      .select(["files.id", "filename", "purpose", "created_at", "bytes", "sha256"])
+      .select(["files.id", "filename", "purpose", "createdAt", "bytes", "sha256"])
       .where("tenant", "=", this.#tenant);
   }
 
@@ -140,6 +138,6 @@ export class SqlFileStore implements FileStore {
   }
 }
 
-function toRecord({ created_at, purpose, ...row }: FileRow): FileRecord {
-  return { ...row, purpose: purpose as FilePurpose, createdAt: created_at };
+function toRecord(row: FileRow): FileRecord {
+  return { ...row, purpose: row.purpose as FilePurpose };
 }

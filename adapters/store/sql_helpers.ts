@@ -30,9 +30,9 @@ export function beyond(order: PageQuery["order"]): ">" | "<" {
   return order === "asc" ? ">" : "<";
 }
 
-/** How many rows to ask for: one more than the page has, to know whether there are more. */
-export function rowsFor({ limit }: PageQuery): number | undefined {
-  return Number.isFinite(limit) ? limit + 1 : undefined;
+/** Asks for one row more than the page has, to know whether there are more. */
+export function limited<Q extends { limit(rows: number): Q }>(rows: Q, { limit }: PageQuery): Q {
+  return Number.isFinite(limit) ? rows.limit(limit + 1) : rows;
 }
 
 export function toPage<R, T>(
@@ -58,23 +58,23 @@ export function noTenant(tenant: string): RangeError {
  */
 export async function charge(trx: Trx, tenant: string, bytes: number): Promise<void> {
   const row = await trx.updateTable("tenants")
-    .set({ stored_bytes: sql`stored_bytes + ${sql.lit(bytes)}` })
+    .set({ storedBytes: sql`stored_bytes + ${sql.lit(bytes)}` })
     .where("id", "=", tenant)
-    .returning(["stored_bytes", "limits"])
+    .returning(["storedBytes", "limits"])
     .executeTakeFirst();
   if (row === undefined) throw noTenant(tenant);
   checkQuota(tenant, row, bytes);
 }
 
-/** @throws {QuotaError} where `stored_bytes`, with `asked` in it, is above the limit */
+/** @throws {QuotaError} where `storedBytes`, with `asked` in it, is above the limit */
 export function checkQuota(
   tenant: string,
-  row: { readonly stored_bytes: number; readonly limits: unknown },
+  row: { readonly storedBytes: number; readonly limits: unknown },
   asked: number,
 ): void {
   const limit = (row.limits as TenantLimits).storedBytes;
-  if (asked <= 0 || limit === null || row.stored_bytes <= limit) return;
-  throw new QuotaError(tenant, { limit, used: row.stored_bytes - asked, asked });
+  if (asked <= 0 || limit === null || row.storedBytes <= limit) return;
+  throw new QuotaError(tenant, { limit, used: row.storedBytes - asked, asked });
 }
 
 /** A value in a column of kind jsonb. */

@@ -22,9 +22,9 @@ import {
   beyond,
   type Db,
   json,
+  limited,
   noTenant,
   notListed,
-  rowsFor,
   toPage,
   transact,
   type Trx,
@@ -102,9 +102,7 @@ export class SqlJobStore implements JobStore {
         .where("tenant", "=", this.#tenant).where("id", "=", after).executeTakeFirst();
       rows = rows.where("seq", beyond(order), from?.seq ?? notListed(after));
     }
-    const limit = rowsFor(query);
-    if (limit !== undefined) rows = rows.limit(limit);
-    return toPage(await rows.execute(), query, ({ record }) => record as JobRecord);
+    return toPage(await limited(rows, query).execute(), query, ({ record }) => record as JobRecord);
   }
 
   async all(): Promise<readonly JobRecord[]> {
@@ -115,7 +113,7 @@ export class SqlJobStore implements JobStore {
     await this.#db.transaction().execute(async (trx) => {
       await checkJob(trx, this.#tenant, jobId);
       for (let at = 0; at < events.length; at += BATCH) {
-        await trx.insertInto("job_events")
+        await trx.insertInto("jobEvents")
           .values(
             events.slice(at, at + BATCH).map((event) => ({
               ...{ id: event.id, job: jobId, record: json(event) },
@@ -129,16 +127,14 @@ export class SqlJobStore implements JobStore {
   async events(jobId: string, query: PageQuery): Promise<Page<JobEvent>> {
     const { after, order } = query;
     await checkJob(this.#db, this.#tenant, jobId);
-    let rows = this.#db.selectFrom("job_events").select("record").where("job", "=", jobId)
+    let rows = this.#db.selectFrom("jobEvents").select("record").where("job", "=", jobId)
       .orderBy("seq", order);
     if (after !== undefined) {
-      const from = await this.#db.selectFrom("job_events").select("seq").where("job", "=", jobId)
+      const from = await this.#db.selectFrom("jobEvents").select("seq").where("job", "=", jobId)
         .where("id", "=", after).executeTakeFirst();
       rows = rows.where("seq", beyond(order), from?.seq ?? notListed(after));
     }
-    const limit = rowsFor(query);
-    if (limit !== undefined) rows = rows.limit(limit);
-    return toPage(await rows.execute(), query, ({ record }) => record as JobEvent);
+    return toPage(await limited(rows, query).execute(), query, ({ record }) => record as JobEvent);
   }
 
   saveProgress(jobId: string, bytes: Uint8Array): Promise<void> {

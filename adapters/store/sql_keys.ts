@@ -3,20 +3,13 @@ import { SQL_STATES, sqlState } from "../database/sql_error.ts";
 import { newId } from "./ids.ts";
 import type { Page, PageQuery } from "./paging.ts";
 import { tell } from "./sql_changes.ts";
-import { beyond, type Db, noTenant, notListed, rowsFor, toPage, transact } from "./sql_helpers.ts";
+import { beyond, type Db, limited, noTenant, notListed, toPage, transact } from "./sql_helpers.ts";
 import type { KeyRecord, KeyStore, Scope } from "./tenant_store.ts";
 
 type NewKey = Pick<KeyRecord, "tenant" | "name" | "hint" | "scopes" | "expiresAt">;
 
-interface KeyRow {
-  readonly id: string;
-  readonly tenant: string;
-  readonly name: string;
-  readonly hint: string;
+interface KeyRow extends Omit<KeyRecord, "scopes"> {
   readonly scopes: readonly string[];
-  readonly created_at: number;
-  readonly expires_at: number | null;
-  readonly revoked_at: number | null;
 }
 
 const COLUMNS = [
@@ -25,9 +18,9 @@ const COLUMNS = [
   "name",
   "hint",
   "scopes",
-  "created_at",
-  "expires_at",
-  "revoked_at",
+  "createdAt",
+  "expiresAt",
+  "revokedAt",
 ] as const;
 const SECRET = "keys";
 const SECRET_BYTES = 32;
@@ -46,7 +39,7 @@ export class SqlKeyStore implements KeyStore {
       const row = await this.#db.insertInto("keys")
         .values({
           ...{ id, tenant, name, hint, hash, scopes: [...scopes] },
-          ...{ created_at: Date.now(), expires_at: expiresAt, revoked_at: null },
+          ...{ createdAt: Date.now(), expiresAt, revokedAt: null },
         })
         .returning(COLUMNS).executeTakeFirstOrThrow();
       await tell(this.#db, "key", { tenant, id });
@@ -72,9 +65,7 @@ export class SqlKeyStore implements KeyStore {
         .where("tenant", "=", tenant).where("id", "=", after).executeTakeFirst();
       rows = rows.where("seq", beyond(order), from?.seq ?? notListed(after));
     }
-    const limit = rowsFor(query);
-    if (limit !== undefined) rows = rows.limit(limit);
-    return toPage(await rows.execute(), query, toRecord);
+    return toPage(await limited(rows, query).execute(), query, toRecord);
   }
 
   async find(tenant: string, id: string): Promise<KeyRecord | undefined> {
@@ -85,8 +76,8 @@ export class SqlKeyStore implements KeyStore {
 
   revoke(tenant: string, id: string): Promise<boolean> {
     return transact(this.#db, async (trx) => {
-      const row = await trx.updateTable("keys").set({ revoked_at: Date.now() })
-        .where("tenant", "=", tenant).where("id", "=", id).where("revoked_at", "is", null)
+      const row = await trx.updateTable("keys").set({ revokedAt: Date.now() })
+        .where("tenant", "=", tenant).where("id", "=", id).where("revokedAt", "is", null)
         .returning("id").executeTakeFirst();
       if (row === undefined) return false;
       await tell(trx, "key", { tenant, id });
@@ -97,8 +88,8 @@ export class SqlKeyStore implements KeyStore {
   async countUsable(): Promise<number> {
     const { count } = await this.#db.selectFrom("keys")
       .select(({ fn }) => fn.countAll<number>().as("count"))
-      .where("revoked_at", "is", null)
-      .where(({ eb, or }) => or([eb("expires_at", "is", null), eb("expires_at", ">", Date.now())]))
+      .where("revokedAt", "is", null)
+      .where(({ eb, or }) => or([eb("expiresAt", "is", null), eb("expiresAt", ">", Date.now())]))
       .executeTakeFirstOrThrow();
     return Number(count);
   }
@@ -114,12 +105,5 @@ export class SqlKeyStore implements KeyStore {
 }
 
 function toRecord(row: KeyRow): KeyRecord {
-  const { id, tenant, name, hint } = row;
-  return {
-    ...{ id, tenant, name, hint },
-    scopes: row.scopes as readonly Scope[],
-    createdAt: row.created_at,
-    expiresAt: row.expires_at,
-    revokedAt: row.revoked_at,
-  };
+  return { ...row, scopes: row.scopes as readonly Scope[] };
 }

@@ -9,9 +9,9 @@ import {
   beyond,
   type Db,
   json,
+  limited,
   noTenant,
   notListed,
-  rowsFor,
   toPage,
   transact,
   type Trx,
@@ -19,11 +19,11 @@ import {
 
 interface TenantRow {
   readonly id: string;
-  readonly created_at: number;
+  readonly createdAt: number;
   readonly limits: unknown;
 }
 
-const COLUMNS = ["id", "created_at", "limits"] as const;
+const COLUMNS = ["id", "createdAt", "limits"] as const;
 
 export class SqlTenantStore implements TenantStore {
   readonly #db: Db;
@@ -58,9 +58,7 @@ export class SqlTenantStore implements TenantStore {
     const from = after === undefined ? undefined : await this.#seqOf(after);
     let rows = this.#db.selectFrom("tenants").select(COLUMNS).orderBy("seq", order);
     if (from !== undefined) rows = rows.where("seq", beyond(order), from);
-    const limit = rowsFor(query);
-    if (limit !== undefined) rows = rows.limit(limit);
-    return toPage(await rows.execute(), query, toRecord);
+    return toPage(await limited(rows, query).execute(), query, toRecord);
   }
 
   async update({ id, limits }: Pick<TenantRecord, "id" | "limits">): Promise<void> {
@@ -89,16 +87,16 @@ export class SqlTenantStore implements TenantStore {
   }
 
   async storedBytes(id: string): Promise<number> {
-    const row = await this.#db.selectFrom("tenants").select("stored_bytes").where("id", "=", id)
+    const row = await this.#db.selectFrom("tenants").select("storedBytes").where("id", "=", id)
       .executeTakeFirst();
-    return row?.stored_bytes ?? 0;
+    return row?.storedBytes ?? 0;
   }
 
   /** Undefined where there is one already. */
   async #insert(id: string, limits: TenantLimits): Promise<TenantRecord | undefined> {
     checkId(id);
     const row = await this.#db.insertInto("tenants")
-      .values({ id, created_at: Date.now(), limits: json(limits) })
+      .values({ id, createdAt: Date.now(), limits: json(limits) })
       .onConflict((conflict) => conflict.doNothing())
       .returning(COLUMNS).executeTakeFirst();
     if (row === undefined) return undefined;
@@ -116,14 +114,14 @@ export class SqlTenantStore implements TenantStore {
 async function contentsOf(trx: Trx, tenant: string): Promise<number[]> {
   const files = await trx.selectFrom("files").select("content").where("tenant", "=", tenant)
     .execute();
-  const progress = await trx.selectFrom("job_progress")
-    .innerJoin("jobs", "jobs.id", "job_progress.job")
+  const progress = await trx.selectFrom("jobProgress")
+    .innerJoin("jobs", "jobs.id", "jobProgress.job")
     .select("content").where("tenant", "=", tenant).execute();
   return [...files, ...progress].map(({ content }) => content);
 }
 
 async function digestsOf(trx: Trx, tenant: string): Promise<string[]> {
-  const versions = await trx.selectFrom("core_versions").select("digest")
+  const versions = await trx.selectFrom("coreVersions").select("digest")
     .where("tenant", "=", tenant).execute();
   const checkpoints = await trx.selectFrom("checkpoints")
     .innerJoin("jobs", "jobs.id", "checkpoints.job")
@@ -139,7 +137,7 @@ function checkId(id: string): void {
   );
 }
 
-function toRecord({ id, created_at, limits }: TenantRow): TenantRecord {
+function toRecord({ id, createdAt, limits }: TenantRow): TenantRecord {
   // limits that later versions know have their defaults
-  return { id, createdAt: created_at, limits: { ...NO_LIMITS, ...limits as TenantLimits } };
+  return { id, createdAt, limits: { ...NO_LIMITS, ...limits as TenantLimits } };
 }

@@ -1,5 +1,5 @@
 /** Usage in SQL: rows that are added once, and their sums. */
-import { sql } from "kysely";
+import { type RawBuilder, sql } from "kysely";
 import type { Db } from "./sql_helpers.ts";
 import type { UsageQuery, UsageRecord, UsageStore, UsageTotal } from "./usage_store.ts";
 
@@ -21,7 +21,7 @@ export class SqlUsageStore implements UsageStore {
 
   async add(records: readonly UsageRecord[]): Promise<void> {
     for (let at = 0; at < records.length; at += BATCH) {
-      await this.#db.insertInto("usage").values(records.slice(at, at + BATCH).map(toRow))
+      await this.#db.insertInto("usage").values(records.slice(at, at + BATCH))
         .onConflict((conflict) => conflict.doNothing()).execute();
     }
   }
@@ -30,10 +30,10 @@ export class SqlUsageStore implements UsageStore {
     let sums = this.#db.selectFrom("usage").select([
       KEYS[by].as("key"),
       sql<number>`count(*)`.as("requests"),
-      sum("prompt_tokens").as("promptTokens"),
-      sum("cached_tokens").as("cachedTokens"),
-      sum("completion_tokens").as("completionTokens"),
-      sum("trained_tokens").as("trainedTokens"),
+      sum("promptTokens").as("promptTokens"),
+      sum("cachedTokens").as("cachedTokens"),
+      sum("completionTokens").as("completionTokens"),
+      sum("trainedTokens").as("trainedTokens"),
     ]).groupBy("key").orderBy("key");
     if (tenant !== undefined) sums = sums.where("tenant", "=", tenant);
     if (from !== undefined) sums = sums.where("at", ">=", from);
@@ -42,19 +42,6 @@ export class SqlUsageStore implements UsageStore {
   }
 }
 
-function sum(column: string) {
+function sum(column: string): RawBuilder<number> {
   return sql<number>`sum(${sql.ref(column)})::int8`;
-}
-
-function toRow(record: UsageRecord) {
-  const { id, at, tenant, model, kind } = record;
-  return {
-    ...{ id, at, tenant, model, kind },
-    key_id: record.keyId,
-    prompt_tokens: record.promptTokens,
-    cached_tokens: record.cachedTokens,
-    completion_tokens: record.completionTokens,
-    trained_tokens: record.trainedTokens,
-    request_id: record.requestId,
-  };
 }

@@ -56,8 +56,8 @@ export interface Store extends AsyncDisposable {
   /** Resolves when the database answers. @throws {Error} where it does not, within a few seconds */
   ping(): Promise<void>;
   /**
-   * Writes a backup of the embedded store to a file, while it serves: a tar archive, gzipped, that
-   * `restoreBackup` (backup.ts) takes. PostgreSQL has its own tools.
+   * Writes a backup of the embedded store to a file, while it serves: a tar archive that
+   * `restoreBackup` (restore.ts) takes. PostgreSQL has its own tools.
    * @throws {TypeError} on PostgreSQL
    */
   backup(path: string): Promise<{ readonly bytes: number }>;

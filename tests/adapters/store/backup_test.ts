@@ -1,0 +1,72 @@
+/** A backup that is taken while others write holds one moment of the store, and is restored whole. */
+import { assert, assertEquals, assertGreater, assertRejects } from "@std/assert";
+import { openStore } from "../../../adapters/store/open_store.ts";
+import { restoreBackup } from "../../../adapters/store/restore.ts";
+import { addFile, coreFile } from "./cases.ts";
+import { keepingLog, openTestStore } from "./test_store.ts";
+
+async function withDirectory(body: (path: string) => Promise<void>): Promise<void> {
+  const path = await Deno.makeTempDir();
+  try {
+    await body(path);
+  } finally {
+    await Deno.remove(path, { recursive: true });
+  }
+}
+
+Deno.test("a backup taken while others write is restored to what was there", () =>
+  withDirectory(async (at) => {
+    const [archive, restored] = [`${at}/backup.tar`, `${at}/restored`];
+    const { bytes, digest } = coreFile(1);
+    const before: string[] = [];
+    {
+      await using opened = await openTestStore();
+      const { store } = opened;
+      await store.cores.put("default", "bot", bytes, { source: "test", publish: "now" });
+      for (let i = 0; i < 5; i++) before.push(await addFile(store, "default", `before ${i}`));
+      let writing = true;
+      const writer = (async () => {
+        let count = 0;
+        while (writing) await addFile(store, "default", `meanwhile ${count++}`.repeat(5000));
+        return count;
+      })();
+      const done = await store.backup(archive);
+      writing = false;
+      assertGreater(await writer, 0);
+      assertEquals((await Deno.stat(archive)).size, done.bytes);
+      // and the store works on, and can be backed up again
+      await addFile(store, "default", "after");
+      await store.backup(archive);
+    }
+    await restoreBackup(archive, restored);
+    await assertRejects(() => restoreBackup(archive, restored), RangeError, "holds a store");
+    const log = keepingLog();
+    await using store = await openStore({ type: "directory", path: restored }, log);
+    const { files } = store.forTenant("default");
+    for (const [i, id] of before.entries()) {
+      assertEquals(new TextDecoder().decode(await files.read(id)), `before ${i}`);
+    }
+    assertEquals(await store.cores.bytes(digest), bytes);
+    await addFile(store, "default", "and on");
+    assertEquals(log.warnings, []);
+  }));
+
+Deno.test("a backup that is cut short or changed is refused, and leaves nothing", () =>
+  withDirectory(async (at) => {
+    const archive = `${at}/backup.tar`;
+    {
+      await using opened = await openTestStore();
+      await opened.store.backup(archive);
+    }
+    const { size } = await Deno.stat(archive);
+    const whole = await Deno.readFile(archive);
+    const changed = whole.slice();
+    const middle = size >> 1;
+    changed[middle] = (changed[middle] ?? 0) ^ 1;
+    for (const bytes of [whole.subarray(0, middle), whole.subarray(0, 100), changed]) {
+      await Deno.writeFile(archive, bytes);
+      await assertRejects(() => restoreBackup(archive, `${at}/new`), TypeError, "no whole backup");
+      const left = [...Deno.readDirSync(`${at}/new`)].map(({ name }) => name);
+      assert(left.every((name) => name === "lock"), left.join(" "));
+    }
+  }));

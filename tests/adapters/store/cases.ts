@@ -1,0 +1,51 @@
+/**
+ * What the suites of the stores' conformance share: cases that run on any store, each with tenants
+ * of its own, and small cores.
+ */
+import { readCore, writeCore } from "../../../adapters/format.ts";
+import type { StoreLog } from "../../../adapters/store/log.ts";
+import type { PageQuery, Store } from "../../../adapters/store/store.ts";
+import { smallCore, smallFactors } from "../small.ts";
+
+export interface Bench {
+  readonly store: Store;
+  readonly log: StoreLog & { readonly warnings: readonly string[] };
+  /** A tenant that no other case has. */
+  newTenant(): Promise<string>;
+}
+
+/** Cases by what they show, as a sentence. */
+export type Cases = Readonly<Record<string, (bench: Bench) => Promise<void>>>;
+
+export const ALL: PageQuery = { after: undefined, limit: 100, order: "desc" };
+
+export const FACTORS = smallFactors();
+
+export interface CoreFile {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly digest: string;
+}
+
+/** A core file of a seed; another seed, another digest. */
+export function coreFile(seed: number): CoreFile {
+  const bytes = writeCore(smallCore(FACTORS, seed));
+  return { bytes, digest: readCore(bytes).digest };
+}
+
+export function textBytes(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(text);
+}
+
+export async function addFile(store: Store, tenant: string, text: string): Promise<string> {
+  const source = ReadableStream.from([textBytes(text)]);
+  await using staged = await store.forTenant(tenant).files.stage(source);
+  return (await staged.commit({ filename: "x.jsonl", purpose: "fine-tune" })).id;
+}
+
+/** Changes the stored bytes of what a table's row points to, behind the store's back. */
+export async function damage(store: Store, table: string, where: string): Promise<void> {
+  await store.database.executeSql(
+    `UPDATE chunks SET data = set_byte(data, 5, (get_byte(data, 5) + 1) % 256)
+     WHERE content = (SELECT content FROM ${table} WHERE ${where})`,
+  );
+}

@@ -1,0 +1,49 @@
+/** One suite for both databases: whatever the store promises holds on PGlite and on PostgreSQL. */
+import { openStore } from "../../../adapters/store/open_store.ts";
+import type { Store } from "../../../adapters/store/store.ts";
+import type { Bench, Cases } from "./cases.ts";
+import { CORE_CASES } from "./cores_suite.ts";
+import { FILE_CASES } from "./files_suite.ts";
+import { JOB_CASES } from "./jobs_suite.ts";
+import { ignorePostgres, startPostgres } from "./postgres_server.ts";
+import { TENANT_CASES } from "./tenants_suite.ts";
+import { keepingLog, openTestStore } from "./test_store.ts";
+
+const SUITES: Readonly<Record<string, Cases>> = {
+  tenants: TENANT_CASES,
+  files: FILE_CASES,
+  cores: CORE_CASES,
+  jobs: JOB_CASES,
+};
+
+function benchOf(store: Store, log: Bench["log"]): Bench {
+  let tenants = 0;
+  const newTenant = async () => (await store.tenants.create({ id: `tenant${++tenants}` })).id;
+  return { store, log, newTenant };
+}
+
+async function runAll(t: Deno.TestContext, bench: Bench): Promise<void> {
+  for (const [name, cases] of Object.entries(SUITES)) {
+    for (const [sentence, run] of Object.entries(cases)) {
+      await t.step(`${name}: ${sentence}`, () => run(bench));
+    }
+  }
+}
+
+Deno.test("the store keeps its promises on PGlite", async (t) => {
+  const log = keepingLog();
+  await using opened = await openTestStore(log);
+  await runAll(t, benchOf(opened.store, log));
+});
+
+Deno.test({
+  name: "the store keeps its promises on PostgreSQL",
+  ignore: ignorePostgres(),
+  fn: async (t) => {
+    await using server = await startPostgres();
+    const log = keepingLog();
+    const url = await server.newDatabase();
+    await using store = await openStore({ type: "url", url }, log);
+    await runAll(t, benchOf(store, log));
+  },
+});

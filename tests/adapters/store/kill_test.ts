@@ -1,0 +1,124 @@
+/**
+ * kill -9 in the middle of uploads, publishes, jobs and usage: nothing acknowledged is lost, sums add
+ * up, and the store opens soon. LEMBAS_TEST_KILLS says how often (the task's own run is 20).
+ */
+import { assert, assertEquals, assertGreaterOrEqual, assertLess } from "@std/assert";
+import { openStore, type StoreLocation } from "../../../adapters/store/open_store.ts";
+import type { Store } from "../../../adapters/store/store.ts";
+import { BATCH, type Promised, TENANT, TOKENS } from "./kill_child.ts";
+import { ignorePostgres, startPostgres } from "./postgres_server.ts";
+import { keepingLog, newDataDirectory } from "./test_store.ts";
+
+const KILLS = Number(Deno.env.get("LEMBAS_TEST_KILLS") ?? 2);
+const OPEN_MS = 3000;
+/** The machine may have other things to do. */
+const SLACK = 3;
+
+/** Lets a process write for a while, kills it, and returns what it was promised. */
+async function writeAndKill(location: StoreLocation, milliseconds: number): Promise<Promised[]> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      ...["run", "-A", "--no-check", "--quiet"],
+      ...[new URL("./kill_child.ts", import.meta.url).pathname, JSON.stringify(location)],
+    ],
+    stdout: "piped",
+    stderr: "inherit",
+  }).spawn();
+  let text = "";
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  for await (const part of child.stdout.pipeThrough(new TextDecoderStream())) {
+    timer ??= setTimeout(() => child.kill("SIGKILL"), milliseconds);
+    text += part;
+  }
+  const { signal } = await child.status;
+  clearTimeout(timer);
+  assertEquals(signal, "SIGKILL");
+  // the last line may be torn: then nobody has read it
+  return text.split("\n").slice(0, -1).map((line) => JSON.parse(line) as Promised);
+}
+
+async function checkPromises(store: Store, promised: readonly Promised[]): Promise<void> {
+  const { files, jobs } = store.forTenant(TENANT);
+  const attempts = new Map<string, number>();
+  for (const one of promised) {
+    if (one.type === "file") {
+      const text = new TextDecoder().decode(await files.read(one.id));
+      assertEquals(text.slice(0, 36), one.text);
+    } else if (one.type === "core") {
+      const version = { type: "number", number: one.version } as const;
+      const found = await store.cores.resolve(TENANT, "bot", version);
+      assertEquals(found?.digest, one.digest);
+      assert((await store.cores.bytes(one.digest)).length > 0);
+    } else if (one.type === "job") attempts.set(one.id, one.attempts);
+  }
+  for (const [id, least] of attempts) {
+    const job = await jobs.find(id);
+    assertGreaterOrEqual(job?.attempts ?? 0, least);
+    const events = await jobs.events(id, { after: undefined, limit: Infinity, order: "desc" });
+    assertGreaterOrEqual(events.items.length, job?.attempts ?? 0);
+    const progress = new TextDecoder().decode(await jobs.progress(id));
+    assertGreaterOrEqual(parseInt(progress), events.items.length);
+  }
+}
+
+/** Usage: all that was acknowledged, at most one batch a kill that was not, each counted once. */
+async function checkUsage(
+  store: Store,
+  promised: readonly Promised[],
+  kills: number,
+): Promise<void> {
+  const told = promised.reduce((sum, one) => sum + (one.type === "usage" ? one.requests : 0), 0);
+  const [total] = await store.usage.total({ by: "tenant" });
+  assertGreaterOrEqual(total?.requests ?? 0, told);
+  assertLess(total?.requests ?? 0, told + kills * BATCH + 1);
+  assertEquals(total?.promptTokens, TOKENS * (total?.requests ?? 0));
+}
+
+/** What is counted for the quota is what is there, and no content is left without an owner. */
+async function checkBytes(store: Store): Promise<void> {
+  const { rows: [{ files, cores }] } = await store.database.executeSql(`SELECT
+    (SELECT coalesce(sum(bytes), 0)::float8 FROM files JOIN contents c ON c.id = content) AS files,
+    (SELECT coalesce(sum(bytes), 0)::float8 FROM core_versions) AS cores`);
+  assertEquals(await store.tenants.storedBytes(TENANT), files + cores);
+  const { rows: [{ stray }] } = await store.database.executeSql(`SELECT count(*)::int AS stray
+    FROM contents WHERE arriving_at IS NULL AND id NOT IN (
+      SELECT content FROM files UNION SELECT content FROM cores UNION
+      SELECT content FROM job_progress UNION SELECT content FROM factor_sets)`);
+  assertEquals(stray, 0);
+}
+
+async function killRuns(location: StoreLocation): Promise<void> {
+  const promised: Promised[] = [];
+  for (let kill = 1; kill <= KILLS; kill++) {
+    promised.push(...await writeAndKill(location, 150 + (kill * 377) % 700));
+    const started = performance.now();
+    const log = keepingLog();
+    await using store = await openStore(location, log);
+    assertLess(performance.now() - started, OPEN_MS * SLACK);
+    await checkPromises(store, promised);
+    await checkUsage(store, promised, kill);
+    await checkBytes(store);
+    assertEquals(log.warnings, []);
+  }
+  for (const type of ["file", "core", "job", "usage"]) {
+    assert(promised.some((one) => one.type === type), `no ${type} was written`);
+  }
+}
+
+Deno.test("what was acknowledged survives kill -9 on PGlite", async () => {
+  const path = await newDataDirectory();
+  try {
+    await killRuns({ type: "directory", path });
+  } finally {
+    await Deno.remove(path, { recursive: true });
+  }
+});
+
+Deno.test({
+  name: "what was acknowledged survives kill -9 on PostgreSQL",
+  ignore: ignorePostgres(),
+  fn: async () => {
+    await using server = await startPostgres();
+    await killRuns({ type: "url", url: await server.newDatabase() });
+  },
+});

@@ -1,0 +1,132 @@
+/** Where the store lies, and who has it. */
+import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { DataDirectory, defaultDataDirectory } from "../../../adapters/store/data_directory.ts";
+import { newId } from "../../../adapters/store/ids.ts";
+import { openStore } from "../../../adapters/store/open_store.ts";
+import { pageOf } from "../../../adapters/store/page.ts";
+import { withoutSecret } from "../../../adapters/database/postgres_database.ts";
+import { addFile, ALL } from "./cases.ts";
+import { ignorePostgres, startPostgres } from "./postgres_server.ts";
+import { keepingLog, newDataDirectory, openTestStore } from "./test_store.ts";
+
+Deno.test("a data directory has one holder at a time, who is named", async () => {
+  const opened = await openTestStore();
+  const location = { type: "directory", path: opened.path } as const;
+  const error = await assertRejects(() => openStore(location, keepingLog()), Error);
+  assertEquals(
+    error.message,
+    `Cannot use the data directory ${opened.path}: process ${Deno.pid} has it. ` +
+      "Choose another one with --data.",
+  );
+  await Deno.writeTextFile(`${opened.path}/file`, "");
+  await assertRejects(() => DataDirectory.open(`${opened.path}/file/data`), Error, "--data");
+  await opened[Symbol.asyncDispose]();
+});
+
+Deno.test("what was written is there after opening again", async () => {
+  const path = await newDataDirectory();
+  try {
+    const location = { type: "directory", path } as const;
+    let id: string;
+    {
+      await using store = await openStore(location, keepingLog());
+      id = await addFile(store, "default", "hello");
+    }
+    await using store = await openStore(location, keepingLog());
+    const { files } = store.forTenant("default");
+    assertEquals(new TextDecoder().decode(await files.read(id)), "hello");
+  } finally {
+    await Deno.remove(path, { recursive: true });
+  }
+});
+
+Deno.test("a first start that was cut off begins anew", async () => {
+  const path = await Deno.makeTempDir();
+  try {
+    await Deno.mkdir(`${path}/database`);
+    await Deno.writeTextFile(`${path}/database/PG_VERSION`, "18\n");
+    await Deno.writeTextFile(`${path}/database.making`, "");
+    await using store = await openStore({ type: "directory", path }, keepingLog());
+    assertEquals((await store.tenants.list(ALL)).items.map(({ id }) => id), ["default"]);
+    assertEquals([...Deno.readDirSync(path)].map(({ name }) => name).sort(), ["database", "lock"]);
+  } finally {
+    await Deno.remove(path, { recursive: true });
+  }
+});
+
+Deno.test("a database that does not answer, and a URL that names none, are told apart", async () => {
+  const open = (url: string) => openStore({ type: "url", url }, keepingLog());
+  const refused = await assertRejects(() => open("postgres://me:secret@127.0.0.1:1/x"), Error);
+  assertStringIncludes(refused.message, "Cannot use the database postgres://127.0.0.1:1/x");
+  assertEquals(refused.message.includes("secret"), false);
+  await assertRejects(() => open("mysql://x"), TypeError, "postgres://USER");
+  assertEquals(withoutSecret("postgres://h/x?password=a&b=c"), "postgres://h/x?password=…&b=c");
+});
+
+Deno.test({
+  name: "on PostgreSQL several processes share a store, and hear of each other's changes",
+  ignore: ignorePostgres(),
+  fn: async () => {
+    await using server = await startPostgres();
+    const url = await server.newDatabase();
+    const open = () => openStore({ type: "url", url }, keepingLog());
+    // both bring the schema up to date at once
+    const [one, other] = await Promise.all([open(), open()]);
+    await using _one = one;
+    await using _other = other;
+    const { promise, resolve } = Promise.withResolvers<unknown>();
+    using _ = other.changes.on("tenant", resolve);
+    await one.tenants.create({ id: "acme" });
+    assertEquals(await promise, { tenant: "acme", id: "acme" });
+    assertEquals((await other.tenants.find("acme"))?.id, "acme");
+    assertEquals(await one.keys.secret(), await other.keys.secret());
+    await assertRejects(() => one.backup("/dev/null"), TypeError, "pg_dump");
+  },
+});
+
+Deno.test({
+  name: "a listener that was cut off comes back, says so, and hears again",
+  ignore: ignorePostgres(),
+  fn: async () => {
+    await using server = await startPostgres();
+    const url = await server.newDatabase();
+    await using store = await openStore({ type: "url", url }, keepingLog());
+    const back = Promise.withResolvers<unknown>();
+    using _back = store.changes.on("resync", back.resolve);
+    await store.database.executeSql(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+       WHERE query LIKE 'LISTEN%' AND datname = current_database()`,
+    );
+    await back.promise;
+    const heard = Promise.withResolvers<unknown>();
+    using _heard = store.changes.on("core", heard.resolve);
+    await store.changes.tell("core", { tenant: "acme", id: "bot" });
+    assertEquals(await heard.promise, { tenant: "acme", id: "bot" });
+  },
+});
+
+Deno.test("the data directory is the environment's", () => {
+  const at = (env: Record<string, string>) => defaultDataDirectory((name) => env[name]);
+  assertEquals(at({ LEMBAS_HOME: "/l", HOME: "/h" }), "/l/data");
+  assertEquals(at({ XDG_DATA_HOME: "/x", HOME: "/h" }), "/x/lembas");
+  assertEquals(at({ HOME: "/h" }), "/h/.local/share/lembas");
+  assertThrows(() => at({}), TypeError, "--data");
+});
+
+Deno.test("ids look like OpenAI's and differ", () => {
+  const ids = Array.from({ length: 100 }, () => newId("ftjob"));
+  assertEquals(new Set(ids).size, 100);
+  for (const id of ids) assertEquals(/^ftjob-[A-Za-z0-9]{24}$/.test(id), true);
+});
+
+Deno.test("pages of lists in memory follow one another in either order", () => {
+  const items = ["a", "b", "c"].map((id) => ({ id }));
+  const page = (after: string | undefined, order: "asc" | "desc") => {
+    const { items: found, hasMore } = pageOf(items, { after, limit: 2, order });
+    return [found.map(({ id }) => id).join(""), hasMore];
+  };
+  assertEquals(page(undefined, "desc"), ["cb", true]);
+  assertEquals(page("b", "desc"), ["a", false]);
+  assertEquals(page(undefined, "asc"), ["ab", true]);
+  assertEquals(page("c", "asc"), ["", false]);
+});
