@@ -4,6 +4,7 @@
  * it knows no route.
  */
 import type { z } from "@hono/zod-openapi";
+import { SQL_STATES, sqlState } from "../adapters/database/sql_error.ts";
 import { QuotaError } from "../adapters/store/quota_error.ts";
 import { ContextLengthError, OverloadedError } from "../src/engine/request.ts";
 
@@ -123,12 +124,23 @@ export function toApiError(error: unknown, requestId: string): ApiError {
   if (error instanceof QuotaError) {
     return new ApiError(403, error.message, { code: "storage_quota_exceeded" });
   }
+  if (hasBadCharacter(error)) {
+    return new ApiError(400, "The request has a NUL or half a character where neither can be.", {
+      code: "invalid_character",
+    });
+  }
   return new ApiError(
     500,
     "The server had an error while processing your request. Sorry about that! " +
       `Its log has the details under request id ${requestId}.`,
     { code: "internal_error", cause: error },
   );
+}
+
+/** No id or name has such a character, so whatever asked for it has asked for nothing. */
+function hasBadCharacter(error: unknown): boolean {
+  const state = sqlState(error);
+  return state === SQL_STATES.badCharacter || state === SQL_STATES.badJsonCharacter;
 }
 
 function overloaded(error: OverloadedError): ApiError {

@@ -1,0 +1,157 @@
+// deno-lint-ignore-file camelcase -- names of the wire format
+/**
+ * For each operation of `/openapi.json`, how another tenant would reach for the victim's things with
+ * it, and what must come of that. An operation that is not here fails the suite: whoever adds one
+ * says how it keeps tenants apart.
+ */
+import { CORE, VICTIM, type Victim } from "./isolation_victim.ts";
+
+export interface Attempt {
+  readonly path: string;
+  readonly json?: unknown;
+  /** Statuses that keep the secret; 200 = an answer without a word of the victim. */
+  readonly expected: readonly number[];
+}
+
+/** Attempts on one operation, `METHOD /path`. */
+export type Attempts = Readonly<Record<string, (victim: Victim) => readonly Attempt[]>>;
+
+const JOB = "/v1/fine_tuning/jobs/{fine_tuning_job_id}";
+const KEYS = "/v1/admin/tenants/{tenant}/keys";
+
+/** Names that stand for the victim's models. */
+function models({ model, checkpoint, digest }: Victim): readonly string[] {
+  const stored = [CORE, `${CORE}@1`, `${CORE}@${digest}`, "blimp"];
+  return [...stored, ...stored.map((name) => `${VICTIM}/${name}`), model, checkpoint];
+}
+
+const none: Attempts[string] = () => [];
+
+/** What lists, or adds up, shows nothing of others. */
+function listing(path: string, more: (victim: Victim) => readonly Attempt[] = none) {
+  return (victim: Victim): Attempt[] => [{ path, expected: [200] }, ...more(victim)];
+}
+
+function refused(path: string, json?: unknown) {
+  return (): Attempt[] => [{ path, json, expected: [403] }];
+}
+
+function byModel(path: string, body: object, field = "model") {
+  return (victim: Victim): Attempt[] =>
+    models(victim).map((name) => ({ path, json: { ...body, [field]: name }, expected: [404] }));
+}
+
+function byJob(more: string) {
+  return ({ job }: Victim): Attempt[] => [
+    { path: `/v1/fine_tuning/jobs/${job}${more}`, expected: [404] },
+  ];
+}
+
+function byFile(more = "") {
+  return ({ file, result }: Victim): Attempt[] =>
+    [file, result].map((id) => ({ path: `/v1/files/${id}${more}`, expected: [404] }));
+}
+
+function byCore(more: string, json?: unknown) {
+  return (): Attempt[] =>
+    [CORE, "blimp", `${VICTIM}/${CORE}`, `${VICTIM}%2F${CORE}`].map((name) => ({
+      path: `/v1/cores/${name}${more}`,
+      json,
+      expected: [404],
+    }));
+}
+
+const CHAT = { messages: [{ role: "user", content: "hello" }], max_tokens: 1 };
+
+export const ATTEMPTS: Attempts = {
+  "POST /v1/chat/completions": byModel("/v1/chat/completions", CHAT),
+  "POST /v1/completions": byModel("/v1/completions", { prompt: "hello", max_tokens: 1 }),
+  "POST /tokenize": byModel("/tokenize", { prompt: "hello" }),
+  "POST /detokenize": byModel("/detokenize", { tokens: [1] }),
+  "GET /v1/models": listing("/v1/models"),
+  "GET /v1/models/{model}": (victim) =>
+    models(victim).flatMap((name) => [
+      { path: `/v1/models/${name}`, expected: [404] },
+      { path: `/v1/models/${encodeURIComponent(name)}`, expected: [404] },
+    ]),
+  "DELETE /v1/models/{model}": (victim) =>
+    models(victim).map((name) => ({
+      path: `/v1/models/${encodeURIComponent(name)}`,
+      expected: [404],
+    })),
+  "POST /v1/load_lora_adapter": refused("/v1/load_lora_adapter", {
+    lora_name: "mine",
+    lora_path: `${VICTIM}/${CORE}.safetensors`,
+  }),
+  "POST /v1/unload_lora_adapter": refused("/v1/unload_lora_adapter", {
+    lora_name: `${VICTIM}/${CORE}`,
+  }),
+  "POST /v1/files": none,
+  "GET /v1/files": listing("/v1/files", ({ file }) => [
+    { path: `/v1/files?after=${file}`, expected: [400] },
+  ]),
+  "GET /v1/files/{file_id}": byFile(),
+  "GET /v1/files/{file_id}/content": byFile("/content"),
+  "DELETE /v1/files/{file_id}": byFile(),
+  "POST /v1/fine_tuning/jobs": (victim) => {
+    const path = "/v1/fine_tuning/jobs";
+    const job = { model: "tiny", training_file: "FILE" };
+    return [
+      { path, json: { ...job, training_file: victim.file }, expected: [400] },
+      { path, json: { ...job, training_file: victim.result }, expected: [400] },
+      { path, json: { ...job, validation_file: victim.file }, expected: [400] },
+      { path, json: { ...job, tenant: VICTIM }, expected: [400] },
+      ...models(victim).map((model) => ({ path, json: { ...job, model }, expected: [404] })),
+    ];
+  },
+  "GET /v1/fine_tuning/jobs": listing("/v1/fine_tuning/jobs", ({ job }) => [
+    { path: `/v1/fine_tuning/jobs?after=${job}`, expected: [400] },
+  ]),
+  [`GET ${JOB}`]: byJob(""),
+  [`GET ${JOB}/events`]: ({ job, event }) => [
+    { path: `/v1/fine_tuning/jobs/${job}/events`, expected: [404] },
+    { path: `/v1/fine_tuning/jobs/${job}/events?after=${event}`, expected: [404] },
+  ],
+  [`GET ${JOB}/checkpoints`]: byJob("/checkpoints"),
+  [`POST ${JOB}/cancel`]: byJob("/cancel"),
+  [`POST ${JOB}/pause`]: byJob("/pause"),
+  [`POST ${JOB}/resume`]: byJob("/resume"),
+  "GET /v1/cores": listing("/v1/cores", () => [
+    { path: `/v1/cores?after=${VICTIM}/a`, expected: [200, 400] },
+  ]),
+  "GET /v1/cores/{name}": byCore(""),
+  "POST /v1/cores/{name}": none,
+  "POST /v1/cores/{name}/publish": byCore("/publish", { version: 1 }),
+  "POST /v1/cores/{name}/rollback": byCore("/rollback"),
+  "DELETE /v1/cores/{name}": byCore(""),
+  "GET /v1/cores/{name}/versions/{version}/content": byCore("/versions/1/content"),
+  "DELETE /v1/cores/{name}/versions/{version}": byCore("/versions/1"),
+  "GET /v1/usage": listing("/v1/usage", () => [
+    { path: `/v1/usage?tenant=${VICTIM}`, expected: [400] },
+    { path: "/v1/usage?by=model", expected: [200] },
+    { path: "/v1/usage?by=tenant", expected: [400] },
+  ]),
+  "GET /v1/admin/tenants": refused("/v1/admin/tenants"),
+  "POST /v1/admin/tenants": refused("/v1/admin/tenants", { id: "mine" }),
+  "GET /v1/admin/tenants/{tenant}": refused(`/v1/admin/tenants/${VICTIM}`),
+  "POST /v1/admin/tenants/{tenant}": refused(`/v1/admin/tenants/${VICTIM}`, { limits: {} }),
+  "DELETE /v1/admin/tenants/{tenant}": refused(`/v1/admin/tenants/${VICTIM}`),
+  [`GET ${KEYS}`]: refused(`/v1/admin/tenants/${VICTIM}/keys`),
+  [`POST ${KEYS}`]: refused(`/v1/admin/tenants/${VICTIM}/keys`, {}),
+  [`GET ${KEYS}/{key_id}`]: ({ key }) => [
+    { path: `/v1/admin/tenants/${VICTIM}/keys/${key}`, expected: [403] },
+    { path: `/v1/admin/tenants/acme/keys/${key}`, expected: [403] },
+  ],
+  [`DELETE ${KEYS}/{key_id}`]: ({ key }) => [
+    { path: `/v1/admin/tenants/${VICTIM}/keys/${key}`, expected: [403] },
+    { path: `/v1/admin/tenants/acme/keys/${key}`, expected: [403] },
+  ],
+  "GET /v1/admin/cores": refused("/v1/admin/cores"),
+  "GET /v1/admin/usage": refused("/v1/admin/usage"),
+  "GET /v1/admin/factors": refused("/v1/admin/factors"),
+  "GET /v1/admin/backup": refused("/v1/admin/backup"),
+  "GET /health": listing("/health"),
+  "GET /ready": listing("/ready"),
+  "GET /version": listing("/version"),
+  "GET /metrics": refused("/metrics"),
+};

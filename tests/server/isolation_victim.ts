@@ -1,0 +1,80 @@
+/** A tenant with one of everything, for others to reach for. It owns what is there to be found. */
+import { writeFactors } from "../../adapters/format.ts";
+import { coreText, type Json, type KeyedApp } from "./keyed_app.ts";
+import { rowsOf } from "./tuning_server.ts";
+
+/** What globex has; every name of it has this word in it, or is an id. */
+export interface Victim {
+  readonly file: string;
+  readonly job: string;
+  readonly result: string;
+  /** `ft:tiny:globex:…` */
+  readonly model: string;
+  /** The name of a checkpoint of its job. */
+  readonly checkpoint: string;
+  readonly event: string;
+  /** Of the stored core `globex/zeppelin`. */
+  readonly digest: string;
+  readonly key: string;
+  /** What no answer to another tenant may say. */
+  readonly secrets: readonly string[];
+}
+
+export const VICTIM = "globex";
+export const CORE = "zeppelin";
+/** In its training data and its prompts. */
+export const MARKER = "pumpernickel";
+
+export async function makeVictim(served: KeyedApp): Promise<Victim> {
+  const { ask, keys, loaded, store } = served;
+  const send = async (method: string, path: string, json?: unknown): Promise<Json> => {
+    const response = await ask(method, path, { key: keys.globex, json });
+    if (response.ok) return await response.json();
+    throw new Error(`${method} ${path}: ${await response.text()}`);
+  };
+  await store.factors.add(loaded.factors.digest, writeFactors(loaded.factors));
+  const file = await upload(served, keys.globex);
+  const core = await send("POST", `/v1/cores/${CORE}`, { cores: coreText(loaded, 5) });
+  await send("POST", `/v1/cores/${CORE}`, { cores: coreText(loaded, 6) });
+  const created = await send("POST", "/v1/fine_tuning/jobs", {
+    model: "tiny",
+    training_file: file,
+    suffix: "blimp",
+    hyperparameters: { n_epochs: 2, batch_size: 4, learning_rate_multiplier: 15 },
+  });
+  const path = `/v1/fine_tuning/jobs/${created["id"]}`;
+  const job = await ended(() => send("GET", path));
+  const first = async (more: string) => (await send("GET", `${path}/${more}`))["data"] as Json[];
+  const [event] = await first("events");
+  const [checkpoint] = await first("checkpoints");
+  const listed = await store.keys.list(VICTIM, { after: undefined, limit: 1, order: "asc" });
+  const ids = {
+    file,
+    job: String(job["id"]),
+    result: String((job["result_files"] as string[])[0]),
+    model: String(job["fine_tuned_model"]),
+    checkpoint: String(checkpoint?.["fine_tuned_model_checkpoint"]),
+    event: String(event?.["id"]),
+    digest: String(core["digest"]),
+    key: listed.items[0]?.id ?? "",
+  };
+  return { ...ids, secrets: [VICTIM, CORE, MARKER, "blimp", ...Object.values(ids)] };
+}
+
+async function ended(look: () => Promise<Json>): Promise<Json> {
+  while (true) {
+    const job = await look();
+    if (job["status"] === "succeeded") return job;
+    if (job["error"] !== null) throw new Error(JSON.stringify(job["error"]));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Uploads rows with a word in them; returns the file's id. */
+export async function upload({ ask }: KeyedApp, key: string, word = MARKER): Promise<string> {
+  const body = new FormData();
+  body.set("purpose", "fine-tune");
+  body.set("file", new File([rowsOf(24).replaceAll("row", word)], `${word}.jsonl`));
+  const { id } = await (await ask("POST", "/v1/files", { key, body })).json();
+  return id;
+}
