@@ -23,6 +23,8 @@ const KEEP_SECONDS = 2 ** 31 - 1;
 /** Places in line are counted from here, so that they fit 32 bits. */
 const EPOCH = Date.UTC(2026);
 
+const ATTEMPTS = 4;
+
 type Port = Pick<Database, "kind" | "executeSql">;
 
 /** What lies in the database beside an item's key and group. */
@@ -53,7 +55,8 @@ export class WorkQueues implements AsyncDisposable {
       openTelemetry: { enabled: false },
     });
     boss.on("error", onError);
-    await boss.start();
+    // several processes may make the schema at once: all but one fail at first
+    await boss.start({ attempts: ATTEMPTS });
     return new WorkQueues(boss, shared);
   }
 

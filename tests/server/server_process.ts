@@ -5,7 +5,7 @@
 export interface ProcessOptions {
   readonly args: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** Its data directory; default: one that is removed when it has ended. */
+  /** Its data directory; default: one that is removed when it has ended. Unused with DATABASE_URL. */
   readonly data?: string;
 }
 
@@ -21,7 +21,9 @@ export class ServerProcess {
     this.#scratch = data === undefined ? Deno.makeTempDirSync() : undefined;
     this.#process = new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", "--no-check", script.pathname, ...args],
-      env: { ...env, LEMBAS_DATA: data ?? this.#scratch ?? "" },
+      env: env?.["DATABASE_URL"] === undefined
+        ? { ...env, LEMBAS_DATA: data ?? this.#scratch ?? "" }
+        : env,
       stdout: "piped",
       stderr: "piped",
     }).spawn();
