@@ -9,6 +9,14 @@ export interface ProcessOptions {
   readonly data?: string;
 }
 
+/** What a process has left. */
+export interface EndedProcess {
+  readonly code: number;
+  readonly stdout: string;
+  /** Of stderr. */
+  readonly lines: readonly string[];
+}
+
 export class ServerProcess {
   readonly #process: Deno.ChildProcess;
   /** A data directory of its own, gone with it. */
@@ -57,7 +65,7 @@ export class ServerProcess {
     this.#process.kill(signal);
   }
 
-  async ended(): Promise<{ code: number; stdout: string; lines: readonly string[] }> {
+  async ended(): Promise<EndedProcess> {
     const stdout = await new Response(this.#process.stdout).text();
     const { code } = await this.#process.status;
     await this.#read;
