@@ -35,8 +35,10 @@ export interface ServeFlags {
   readonly maxBody: number;
   /** Largest uploaded file, bytes. */
   readonly maxFile: number;
-  /** Where files, jobs and tuned models lie; undefined = the user's data directory. */
+  /** Where the embedded store lies; undefined = the user's data directory. */
   readonly data: string | undefined;
+  /** A PostgreSQL server's, instead of the embedded store. */
+  readonly databaseUrl: string | undefined;
   /** Share of the device that training may take while requests run, above 0, at most 1. */
   readonly trainShare: number;
   /** Jobs that train at once. */
@@ -99,7 +101,11 @@ const FLAGS = {
   "max-file": { value: "BYTES", help: "largest uploaded file", fallback: "512MiB" },
   data: {
     value: "DIR",
-    help: "directory of files, jobs and tuned models (default: the user's data directory)",
+    help: "directory of the embedded store (default: the user's data directory)",
+  },
+  "database-url": {
+    value: "URL",
+    help: "PostgreSQL instead, which several servers may share (better: DATABASE_URL)",
   },
   "train-share": {
     value: "F",
@@ -113,8 +119,7 @@ const FLAGS = {
   },
   open: {
     value: "true|false",
-    help:
-      "whether no key is needed (default: only on loopback, without --api-key and DATABASE_URL)",
+    help: "whether no key is needed (default: only on loopback, without --api-key and PostgreSQL)",
   },
   grace: { value: "SECONDS", help: "time for running requests at SIGTERM", fallback: "30" },
   "log-level": { value: LOG_LEVELS.join("|"), help: "least level logged", fallback: "info" },
@@ -160,7 +165,7 @@ export function parseFlags(
     ? parsed.factors
     : (env(envName("factors")) ?? "").split(",").filter((path) => path !== "");
   if (factors.includes("")) throw new FlagError("Cannot use --factors: it needs a value.");
-  return { type: "serve", flags: toFlags(read, factors, !env("DATABASE_URL")) };
+  return { type: "serve", flags: toFlags(read, factors, env("DATABASE_URL") || undefined) };
 }
 
 /** `--max-batch` → `LEMBAS_MAX_BATCH`. */
@@ -175,8 +180,19 @@ function defaultOf(name: FlagName): string | undefined {
 
 type Read = (name: FlagName) => string | undefined;
 
-function toFlags(read: Read, factors: readonly string[], embedded: boolean): ServeFlags {
+function toFlags(
+  read: Read,
+  factors: readonly string[],
+  usualUrl: string | undefined,
+): ServeFlags {
   const [host, apiKey] = [read("host") ?? "127.0.0.1", read("api-key")];
+  const [data, databaseUrl] = [read("data"), read("database-url") ?? usualUrl];
+  if (data !== undefined && databaseUrl !== undefined) {
+    throw new FlagError(
+      "Cannot use both --data (or LEMBAS_DATA) and --database-url (or DATABASE_URL): " +
+        "leave one of them out.",
+    );
+  }
   return {
     port: integer("port", read("port"), 0, 65535),
     host,
@@ -192,11 +208,12 @@ function toFlags(read: Read, factors: readonly string[], embedded: boolean): Ser
     maxQueue: integer("max-queue", read("max-queue"), 1, 1 << 20),
     maxBody: bytes("max-body", read("max-body")),
     maxFile: bytes("max-file", read("max-file")),
-    data: read("data"),
+    data,
+    databaseUrl,
     trainShare: share("train-share", read("train-share")),
     trainJobs: integer("train-jobs", read("train-jobs"), 1, 256),
     apiKey,
-    open: isOpen(read("open"), { host, apiKey, embedded }),
+    open: isOpen(read("open"), { host, apiKey, embedded: databaseUrl === undefined }),
     grace: integer("grace", read("grace"), 0, 3600),
     logLevel: choice("log-level", read("log-level"), LOG_LEVELS),
     logFormat: choice("log-format", read("log-format"), LOG_FORMATS),

@@ -25,6 +25,7 @@ import { createLog, linesOf, type Log } from "./log.ts";
 import { createMetrics } from "./metrics.ts";
 import { openStoreAccess } from "./open_access.ts";
 import { awaitSignal, checkAddress, listen } from "./serve.ts";
+import { StoreMetering } from "./usage/store_metering.ts";
 import { Tracing } from "./tracing.ts";
 
 /** Training over a loaded base. */
@@ -100,14 +101,13 @@ async function serve(flags: ServeFlags, command: CommandEnvironment): Promise<nu
   }
 }
 
-/** A PostgreSQL server where the environment names one, else a data directory. */
-function locationOf({ data }: ServeFlags, env: CommandEnvironment["env"]): StoreLocation {
-  const url = env("DATABASE_URL");
-  if (!url) return { type: "directory", path: data ?? defaultDataDirectory(env) };
-  if (data === undefined) return { type: "url", url };
-  throw new TypeError(
-    "Cannot use both --data (or LEMBAS_DATA) and DATABASE_URL: leave one of them out.",
-  );
+function locationOf(
+  { data, databaseUrl }: ServeFlags,
+  env: CommandEnvironment["env"],
+): StoreLocation {
+  return databaseUrl === undefined
+    ? { type: "directory", path: data ?? defaultDataDirectory(env) }
+    : { type: "url", url: databaseUrl };
 }
 
 async function serveFrom(
@@ -128,9 +128,10 @@ async function serveFrom(
       kvBlocks: loaded.engine.kvBlocks,
     });
     await using tuning = await startTuning(loaded, store, flags, { log, metrics });
+    await using metering = new StoreMetering(store, log);
     using door = await openStoreAccess({ store, flags, env, log, print: console.log });
     const context = await toContext(loaded, {
-      ...{ metrics, tracing, log, tuning },
+      ...{ metrics, tracing, log, tuning, metering },
       ...{ access: door.access, admin: door.admin },
       options: {
         apiKey: flags.apiKey,
@@ -179,7 +180,7 @@ export async function toContext(
   loaded: Loaded,
   parts: Pick<
     ServerContext,
-    "metrics" | "tracing" | "log" | "options" | "tuning" | "access" | "admin"
+    "metrics" | "tracing" | "log" | "options" | "tuning" | "access" | "admin" | "metering"
   >,
 ): Promise<ServerContext> {
   const { checkpoint, engine, registry } = loaded;

@@ -53,7 +53,8 @@ async function writeArchive(
   path: string,
 ): Promise<void> {
   const { readable, controller } = createTarPacker();
-  using file = await Deno.open(path, { write: true, createNew: true });
+  // it holds what keys are hashed with: nobody else reads it
+  using file = await Deno.open(path, { write: true, createNew: true, mode: 0o600 });
   const written = writeAll(readable, file);
   try {
     await fill(new Archive(controller), database, directory);

@@ -1,4 +1,4 @@
-/** `admin factors`, `admin backup`: what a store holds besides tenants, and a copy of it. */
+/** `admin factors`, `admin backup`, `admin restore`: what a store holds besides tenants, and copies of it. */
 import type { AdminCommand } from "./commands.ts";
 import type { Shown } from "./api.ts";
 import { formatBytes } from "../bytes.ts";
@@ -25,6 +25,18 @@ export const STORE_COMMANDS: readonly AdminCommand[] = [
       const response = await api.response("/v1/admin/backup");
       const size = await write(file, response);
       return { json: { file, bytes: size }, text: `wrote ${file}, ${formatBytes(size)}` };
+    },
+  },
+  {
+    name: "restore",
+    words: ["FILE", "DIR"],
+    help: "Puts a backup into a directory that holds no store yet, to be served with --data DIR.",
+    flags: {},
+    run: async ({ words: [file = "", data = ""] }) => {
+      // what only speaks to servers need not load what a store needs
+      const { restoreBackup } = await import("../../adapters/store/restore.ts");
+      await restoreBackup(file, data);
+      return { json: { file, data }, text: `restored ${file} into ${data}` };
     },
   },
 ];

@@ -116,7 +116,7 @@ function registerBackup(app: App, { store }: AdminServices): void {
     method: "get",
     path: "/v1/admin/backup",
     tag: ADMIN_TAG,
-    summary: "A backup of the embedded store as it is now: a gzipped tar archive.",
+    summary: "A backup of the embedded store as it is now: a tar archive.",
     ok: { description: "The archive.", text: ["application/octet-stream"] },
     errors: [400],
   }, async () => {
@@ -141,7 +141,7 @@ async function archive(store: Pick<AdminServices["store"], "backup">): Promise<R
       headers: {
         "content-type": "application/octet-stream",
         "content-length": String(bytes),
-        "content-disposition": 'attachment; filename="lembas-backup.tar.gz"',
+        "content-disposition": 'attachment; filename="lembas-backup.tar"',
       },
     });
   } finally {

@@ -26,6 +26,7 @@ Deno.test("without flags there are the documented defaults", () => {
     maxBody: 8 << 20,
     maxFile: 512 * 2 ** 20,
     data: undefined,
+    databaseUrl: undefined,
     trainShare: 0.25,
     trainJobs: 16,
     apiKey: undefined,
@@ -92,6 +93,16 @@ Deno.test("a server is open on loopback alone, and not beside a key or a databas
   assertEquals(parse([], { LEMBAS_OPEN: "false" }).open, false);
   assertThrows(() => parse(["--open", "perhaps"]), FlagError, "'perhaps', it must be true, false");
   assertThrows(() => parse(["--open", "--api-key", "k"]), FlagError, "leave one of them out");
+});
+
+Deno.test("the store is in a directory or in PostgreSQL, not in both", () => {
+  const url = "postgres://h/d";
+  assertEquals(parse([], { DATABASE_URL: url }).databaseUrl, url);
+  assertEquals(parse(["--database-url", url], { DATABASE_URL: "postgres://x" }).databaseUrl, url);
+  assertEquals(parse(["--database-url", url]).open, false);
+  const both = () => parse(["--data", "d", "--database-url", url]);
+  assertThrows(both, FlagError, "leave one of them out");
+  assertThrows(() => parse(["--data", "d"], { DATABASE_URL: url }), FlagError, "DATABASE_URL");
 });
 
 Deno.test("help names every flag and its default, and wins over other flags", () => {
