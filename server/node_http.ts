@@ -5,6 +5,7 @@
  * packets, a lost client is noticed only after the response has begun.)
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { ApiError } from "./errors.ts";
 
 export type FetchHandler = (request: Request) => Response | Promise<Response>;
 
@@ -24,7 +25,8 @@ async function answer(
   outgoing.once("close", () => {
     if (!outgoing.writableFinished) lost.abort();
   });
-  const response = await fetch(toRequest(incoming, lost.signal));
+  const request = toRequest(incoming, lost.signal);
+  const response = request instanceof Response ? request : await fetch(request);
   if (outgoing.destroyed) {
     await response.body?.cancel();
     return;
@@ -32,8 +34,17 @@ async function answer(
   await send(response, outgoing);
 }
 
-function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request {
+/** Methods of HTTP that no `Request` may have. */
+const NO_REQUEST: ReadonlySet<string> = new Set(["TRACE", "TRACK", "CONNECT"]);
+
+/** The request, or the answer to one that cannot be. */
+function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request | Response {
   const { method = "GET", url = "/", rawHeaders } = incoming;
+  if (NO_REQUEST.has(method)) {
+    const headers = { allow: "GET, POST, DELETE" };
+    return new ApiError(405, `Not allowed to ${method}.`, { code: "method_not_allowed", headers })
+      .response();
+  }
   const headers = new Headers();
   for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
     headers.append(rawHeaders[i] ?? "", rawHeaders[i + 1] ?? "");
