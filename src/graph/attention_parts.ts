@@ -5,7 +5,9 @@
 import type { Value } from "./graph.ts";
 import { gridShape, type LoweringContext } from "./lowering_context.ts";
 import { MICROSOFT, onnxType } from "./onnx.ts";
-import type { AttentionForm, Ops, SharedContext } from "./ops.ts";
+import { type CellsName, cellsOf, headCount, headsOfForm, placesOf } from "./head_layout.ts";
+import type { PlacesName } from "./head_layout.ts";
+import type { AttentionForm, CausalForm, Ops } from "./ops.ts";
 
 const FUSED = { domain: MICROSOFT };
 const FIRST = { attributes: { axis: 0 } };
@@ -51,7 +53,7 @@ export interface SeenHeads {
   readonly v: string;
 }
 
-type Form = AttentionForm & Partial<SharedContext>;
+type Form = CausalForm;
 
 /** Heads of packed tokens, q and k rotated, keys and values with the shared ones before them. */
 export function seenHeads(
@@ -60,24 +62,60 @@ export function seenHeads(
   qkv: string,
   out: string,
 ): SeenHeads {
-  const { writer } = context;
-  const { heads, kvHeads, headDim, grid } = form;
-  const [queries, keys] = [heads * headDim, kvHeads * headDim];
-  const shape = gridShape(context, grid, queries + 2 * keys);
-  writer.node("Reshape", [qkv, shape], `${out}.in`);
-  const split = (from: string, to: readonly string[], at: readonly number[]) =>
-    writer.nodes("Split", [from, context.int64(`split.${at.join(".")}`, at)], to, {
-      attributes: { axis: 2 },
-    });
-  split(`${out}.in`, [`${out}.qk`, `${out}.v`], [queries + keys, keys]);
-  rotate(context, form, `${out}.qk`, "forth", `${out}.qk.r`);
-  split(`${out}.qk.r`, [`${out}.q`, `${out}.k`], [queries, keys]);
-  const single = { ...form, heads: kvHeads };
+  const heads = (which: CellsName, name: string) =>
+    taken(context, form, qkv, which, `${out}.${name}`);
+  const turned = (which: CellsName, name: string) =>
+    rotate(context, form, heads(which, name), "forth", `${out}.${name}.r`);
   return {
-    q: headsOf(context, grid, `${out}.q`, form, `${out}.q.h`),
-    k: withShared(context, form, headsOf(context, grid, `${out}.k`, single, `${out}.k.h`)),
-    v: withShared(context, form, headsOf(context, grid, `${out}.v`, single, `${out}.v.h`)),
+    q: byGroup(context, form, turned("queryCells", "q"), `${out}.q.h`),
+    k: withShared(context, form, turned("keyCells", "k")),
+    v: withShared(context, form, heads("valueCells", "v")),
   };
+}
+
+/** Those heads of tokens [T, width·D] that each cell reads, [N, count, time, D]. */
+function taken(
+  context: LoweringContext,
+  form: Form,
+  from: string,
+  which: CellsName,
+  to: string,
+): string {
+  const { writer } = context;
+  const { headDim } = form;
+  const rows = context.once(`${from}.heads`, (name) => {
+    const shape = context.int64(`shape.head.${headDim}`, [-1, headDim]);
+    writer.node("Reshape", [from, shape], name);
+  });
+  return writer.node("Gather", [rows, cellsOf(context, form, which)], to);
+}
+
+/** [N, H, time, D] as [N, KV, G·time, D]: heads that share a key-value head one after another. */
+function byGroup(
+  context: LoweringContext,
+  { kvHeads, headDim }: Form,
+  from: string,
+  to: string,
+): string {
+  const shape = context.int64(`shape.kv.${kvHeads}.${headDim}`, [0, kvHeads, -1, headDim]);
+  return context.writer.node("Reshape", [from, shape], to);
+}
+
+/** The way back, to [N, heads, time, D]. */
+export function byHead(
+  context: LoweringContext,
+  { grid, headDim }: Form,
+  from: string,
+  heads: number,
+): string {
+  const { writer } = context;
+  const { batch, time } = sizes(context, grid);
+  const shape = context.once(`shape.by_head.${heads}.${headDim}`, (name) => {
+    const count = context.int64(`int64.${heads}`, [heads]);
+    const dim = context.int64(`int64.${headDim}`, [headDim]);
+    writer.node("Concat", [batch, count, time, dim], name, FIRST);
+  });
+  return writer.node("Reshape", [from, shape], `${from}.split`);
 }
 
 /** Emits softmax of the masked scores as `OUT.p`, [N, KV, G·time, keys]. */
@@ -97,17 +135,17 @@ export function probabilities(
     return;
   }
   const { batch, time } = sizes(context, form.grid);
-  const byHead = context.once(`shape.scores.${form.heads}`, (to) => {
+  const apart = context.once(`shape.scores.${form.heads}`, (to) => {
     const parts = [batch, context.int64(`int64.${form.heads}`, [form.heads]), time];
     writer.node("Concat", [...parts, context.int64("int64.-1", [-1])], to, FIRST);
   });
-  const byGroup = context.once(`shape.grouped.${form.kvHeads}`, (to) => {
+  const grouped = context.once(`shape.grouped.${form.kvHeads}`, (to) => {
     writer.node("Shape", [`${out}.scores`], to);
   });
-  writer.node("Reshape", [`${out}.scores`, byHead], `${out}.scores.h`);
+  writer.node("Reshape", [`${out}.scores`, apart], `${out}.scores.h`);
   writer.node("Add", [`${out}.scores.h`, sharedMask(context, form)], `${out}.masked`);
   writer.node("Softmax", [`${out}.masked`], `${out}.p.h`, softmax);
-  writer.node("Reshape", [`${out}.p.h`, byGroup], `${out}.p`);
+  writer.node("Reshape", [`${out}.p.h`, grouped], `${out}.p`);
 }
 
 /** Keys or values [N, KV, time, D] behind those of the rows that each row shares. */
@@ -312,14 +350,14 @@ export function emitPositions(
   writer.node("Add", [`${to}.first`, columns], to);
 }
 
-/** Rotates q and k of [batch, time, heads·D] by position, or back. */
+/** Rotates heads [N, H, time, D] by position, or back. */
 export function rotate(
   context: LoweringContext,
   form: Form,
   from: string,
   direction: "forth" | "back",
   to: string,
-): void {
+): string {
   const { cos, sin } = form;
   const turn = direction === "forth" ? context.parameter(sin) : context.weight(
     `${sin.name}:negated`,
@@ -328,48 +366,46 @@ export function rotate(
     () => context.parameters.read(sin.name).map((value) => -value),
   );
   const inputs = [from, positionsOf(context, form), context.parameter(cos), turn];
-  context.writer.node("RotaryEmbedding", inputs, to, FUSED);
+  return context.writer.node("RotaryEmbedding", inputs, to, FUSED);
 }
 
-/** [.., H·D] of tokens as [N, KV, G·time, D]: heads that share a key-value head one after another. */
-export function headsOf(
+/** [T, H·D] of tokens as [N, KV, G·time, D]. */
+export function headsOf(context: LoweringContext, form: Form, from: string, to: string): string {
+  return byGroup(context, form, taken(context, form, from, "outCells", `${to}.cells`), to);
+}
+
+/** Σ p · dp of each query, [N, KV, G·time, 1]: dy · out (FlashAttention-2, arXiv 2307.08691). */
+export function dotsOf(
   context: LoweringContext,
-  grid: Value,
-  from: string,
-  { heads, kvHeads, headDim }: Pick<AttentionForm, "heads" | "kvHeads" | "headDim">,
+  form: Form & Pick<Ops["causalAttentionGrad"], "out" | "dy">,
   to: string,
 ): string {
   const { writer } = context;
-  const groups = heads / kvHeads;
-  const split = gridShape(context, grid, kvHeads, groups, headDim);
-  writer.node("Reshape", [from, split], `${to}.split`);
-  const attributes = { perm: [0, 2, 3, 1, 4] };
-  writer.node("Transpose", [`${to}.split`], `${to}.turned`, { attributes });
-  const joined = context.int64(`shape.kv.${kvHeads}.${headDim}`, [0, kvHeads, -1, headDim]);
-  return writer.node("Reshape", [`${to}.turned`, joined], to);
+  const { kvHeads, headDim } = form;
+  const apart = context.int64(`shape.head.${headDim}`, [-1, headDim]);
+  writer.node("Mul", [context.name(form.dy), context.name(form.out)], `${to}.products`);
+  writer.node("Reshape", [`${to}.products`, apart], `${to}.heads`);
+  const last = { attributes: { keepdims: 0 } };
+  writer.node("ReduceSum", [`${to}.heads`, context.int64("int64.-1", [-1])], `${to}.sums`, last);
+  writer.node("Gather", [`${to}.sums`, cellsOf(context, form, "outCells")], `${to}.cells`);
+  const shape = context.int64(`shape.dots.${kvHeads}`, [0, kvHeads, -1, 1]);
+  return writer.node("Reshape", [`${to}.cells`, shape], to);
 }
 
-/** The way back: [N, KV, G·time, D] as [batch, time, H·D]. */
+/** The way back: heads of cells as tokens, [T, H·D] or packed [T, (H + 2·KV)·D]. */
 export function tokensOf(
   context: LoweringContext,
-  grid: Value,
+  form: Form,
   from: string,
-  [kvHeads, groups, headDim]: readonly [number, number, number],
+  which: PlacesName,
   to: string,
-): string {
+): void {
   const { writer } = context;
-  const { batch, time } = sizes(context, grid);
-  const key = `shape.turned.${kvHeads}.${groups}.${headDim}`;
-  const shape = context.once(key, (name) => {
-    const middle = context.int64(`int64.${kvHeads}.${groups}`, [kvHeads, groups]);
-    const inputs = [batch, middle, time, context.int64(`int64.${headDim}`, [headDim])];
-    writer.node("Concat", inputs, name, { attributes: { axis: 0 } });
-  });
-  writer.node("Reshape", [from, shape], `${to}.split`);
-  const attributes = { perm: [0, 3, 1, 2, 4] };
-  writer.node("Transpose", [`${to}.split`], `${to}.turned`, { attributes });
-  return writer.node("Reshape", [
-    `${to}.turned`,
-    gridShape(context, grid, kvHeads * groups * headDim),
-  ], to);
+  const { headDim } = form;
+  const width = headCount(form, which) * headDim;
+  const apart = context.int64(`shape.head.${headDim}`, [-1, headDim]);
+  writer.node("Reshape", [from, apart], `${to}.rows`);
+  writer.node("Gather", [`${to}.rows`, placesOf(context, form, which)], `${to}.taken`);
+  const joined = context.int64(`shape.joined.${width}`, [-1, width]);
+  writer.node("Reshape", [`${to}.taken`, joined], to);
 }

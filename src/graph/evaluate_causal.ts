@@ -2,13 +2,20 @@
  * Attention without caches for the evaluator, and its pullback: one query at a time, by the formula.
  * It knows no other operation.
  */
-import type { AttentionForm, Ops, SharedContext } from "./ops.ts";
-import { columnsOf, type Evaluated, type Filling, type Lookup, zeros } from "./evaluate_arrays.ts";
+import type { CausalForm, Ops } from "./ops.ts";
+import {
+  columnsOf,
+  type Evaluated,
+  type Filling,
+  type Lookup,
+  takeRows,
+  zeros,
+} from "./evaluate_arrays.ts";
 import { rotate } from "./evaluate_attention.ts";
 
 export function causalAttention(args: Ops["causalAttention"], at: Lookup): Evaluated {
   const { heads, headDim } = args;
-  const qkv = rotated(args, at(args.qkv), at);
+  const qkv = rotated(args, onGrid(args, at(args.qkv), at), at);
   const out = zeros([qkv.shape[0], heads * headDim]);
   forEachQuery(args, at, (query) => {
     const weights = probabilities(args, qkv, query);
@@ -17,7 +24,7 @@ export function causalAttention(args: Ops["causalAttention"], at: Lookup): Evalu
       for (let d = 0; d < headDim; d++) out.data[query.out + d] += weight * qkv.data[v + d];
     });
   });
-  return out;
+  return ofTokens(args, out, at);
 }
 
 /**
@@ -26,8 +33,8 @@ export function causalAttention(args: Ops["causalAttention"], at: Lookup): Evalu
  */
 export function causalAttentionGrad(args: Ops["causalAttentionGrad"], at: Lookup): Evaluated {
   const { headDim, scale } = args;
-  const qkv = rotated(args, at(args.qkv), at);
-  const dy = at(args.dy).data;
+  const qkv = rotated(args, onGrid(args, at(args.qkv), at), at);
+  const dy = onGrid(args, at(args.dy), at).data;
   const grad = zeros(qkv.shape);
   forEachQuery(args, at, (query) => {
     const p = probabilities(args, qkv, query);
@@ -48,7 +55,17 @@ export function causalAttentionGrad(args: Ops["causalAttentionGrad"], at: Lookup
   });
   const sin = at(args.sin);
   rotateHeads(args, grad, at, { shape: sin.shape, data: Float64Array.from(sin.data, (s) => -s) });
-  return grad;
+  return ofTokens(args, grad, at);
+}
+
+/** Tokens [T, d] as cells [N · time, d]. */
+function onGrid({ cells }: Form, tokens: Evaluated, at: Lookup): Evaluated {
+  return cells === undefined ? tokens : takeRows(tokens, at(cells));
+}
+
+/** The way back. */
+function ofTokens({ places }: Form, cells: Evaluated, at: Lookup): Evaluated {
+  return places === undefined ? cells : takeRows(cells, at(places));
 }
 
 /** What each token of a row sees: of what is shared, then of its own. */
@@ -80,7 +97,7 @@ interface Query {
   readonly kv: number;
 }
 
-type Form = AttentionForm & Partial<SharedContext> & { readonly qkv: unknown };
+type Form = CausalForm;
 
 function forEachQuery(form: Form, at: Lookup, visit: (query: Query) => void): void {
   const { heads, kvHeads, headDim, window } = form;

@@ -19,6 +19,8 @@ type TrainingOp = Extract<
   | "attentionMask"
   | "causalAttention"
   | "positions"
+  | "headCells"
+  | "headPlaces"
   | "softmax"
   | "nll"
   | "hits"
@@ -47,6 +49,24 @@ export const TRAINING_RULES: Rules<TrainingOp> = {
     rowsOf(at(x)).forEach((row, i) => {
       const norm = logSumExp(row);
       row.forEach((value, j) => out.data[i * width + j] = Math.exp(value - norm));
+    });
+    return out;
+  },
+  headCells({ cells, grid, width, first, count }, at) {
+    const [batch, time] = Array.from(at(grid).data, Number);
+    const out = zeros([batch, count, time]);
+    out.data.forEach((_, i) => {
+      const [row, head] = [Math.floor(i / (count * time)), Math.floor(i / time) % count];
+      out.data[i] = at(cells).data[row * time + i % time] * width + first + head;
+    });
+    return out;
+  },
+  headPlaces({ places, grid, count }, at) {
+    const time = Number(at(grid).data[1]);
+    const out = zeros([at(places).data.length, count]);
+    out.data.forEach((_, i) => {
+      const cell = at(places).data[Math.floor(i / count)];
+      out.data[i] = (Math.floor(cell / time) * count + i % count) * time + cell % time;
     });
     return out;
   },

@@ -4,6 +4,8 @@
  */
 import type { Value } from "./graph.ts";
 import {
+  byHead,
+  dotsOf,
   emitPositions,
   emitSharedMask,
   firstPrompts,
@@ -14,6 +16,7 @@ import {
   seenHeads,
   tokensOf,
 } from "./attention_parts.ts";
+import { emitHeadCells, emitHeadPlaces } from "./head_layout.ts";
 import { gridShape, type LoweringContext, type Rule } from "./lowering_context.ts";
 import { MICROSOFT, type NodeOptions } from "./onnx.ts";
 import type { AttentionForm } from "./ops.ts";
@@ -25,6 +28,8 @@ type AttentionOp =
   | "attentionMask"
   | "causalAttention"
   | "causalAttentionGrad"
+  | "headCells"
+  | "headPlaces"
   | "positions";
 
 /** The rule of each form of attention. */
@@ -43,51 +48,47 @@ export const ATTENTION_RULES: { readonly [K in AttentionOp]: Rule<K> } = {
     emitPositions(context, offsets, grid, out);
   },
 
+  headCells(context, args, out) {
+    emitHeadCells(context, args, out);
+  },
+
+  headPlaces(context, args, out) {
+    emitHeadPlaces(context, args, out);
+  },
+
   causalAttention(context, args, out) {
-    if (args.context === undefined) return promptAttention(context, args, out);
-    const { writer } = context;
-    const { heads, kvHeads, headDim, grid } = args;
+    if (args.context === undefined && args.cells === undefined) {
+      return promptAttention(context, args, out);
+    }
     const seen = seenHeads(context, args, context.name(args.qkv), out);
     probabilities(context, args, seen, out);
-    writer.node("MatMul", [`${out}.p`, seen.v], `${out}.heads`);
-    const turned = [kvHeads, heads / kvHeads, headDim] as const;
-    const tokens = tokensOf(context, grid, `${out}.heads`, turned, `${out}.t`);
-    const joined = context.int64(`shape.joined.${heads * headDim}`, [-1, heads * headDim]);
-    writer.node("Reshape", [tokens, joined], out);
+    context.writer.node("MatMul", [`${out}.p`, seen.v], `${out}.heads`);
+    tokensOf(context, args, `${out}.heads`, "outPlaces", out);
   },
 
   causalAttentionGrad(context, args, out) {
     const { writer } = context;
-    const { heads, kvHeads, headDim, grid, scale } = args;
+    const alpha = { alpha: { float: args.scale } };
     const seen = seenHeads(context, args, context.name(args.qkv), out);
     const { q, k, v } = seen;
-    const dy = headsOf(context, grid, context.name(args.dy), args, `${out}.dy`);
     probabilities(context, args, seen, out);
-    // Σ p · dp of each query is dy · out (FlashAttention-2, arXiv 2307.08691).
-    writer.node("Mul", [context.name(args.dy), context.name(args.out)], `${out}.dots`);
-    const dots = headsOf(context, grid, `${out}.dots`, args, `${out}.dots.h`);
-    writer.node("ReduceSum", [dots, context.int64("int64.-1", [-1])], `${out}.dot`);
+    const dy = headsOf(context, args, context.name(args.dy), `${out}.dy`);
     const product = (inputs: readonly string[], to: string, attributes: Attributes) =>
       writer.node("FusedMatMul", inputs, to, { ...FUSED, attributes });
-    const alpha = { alpha: { float: scale } };
     product([dy, v], `${out}.dp`, { transB: 1 });
-    writer.node("Sub", [`${out}.dp`, `${out}.dot`], `${out}.centred`);
+    writer.node("Sub", [`${out}.dp`, dotsOf(context, args, `${out}.dot`)], `${out}.centred`);
     writer.node("Mul", [`${out}.p`, `${out}.centred`], `${out}.ds`);
     product([`${out}.ds`, k], `${out}.dq`, alpha);
     product([`${out}.ds`, q], `${out}.dk`, { transA: 1, ...alpha });
     product([`${out}.p`, dy], `${out}.dv`, { transA: 1 });
-    const ofKeys = (from: string) => {
-      const own = ownShare(context, args, from);
-      return tokensOf(context, grid, own, [kvHeads, 1, headDim], `${from}.t`);
-    };
-    const turned = [kvHeads, heads / kvHeads, headDim] as const;
-    const dq = tokensOf(context, grid, `${out}.dq`, turned, `${out}.dq.t`);
-    const axis = { attributes: { axis: 2 } };
-    writer.node("Concat", [dq, ofKeys(`${out}.dk`)], `${out}.dqk`, axis);
-    rotate(context, args, `${out}.dqk`, "back", `${out}.dqk.r`);
-    writer.node("Concat", [`${out}.dqk.r`, ofKeys(`${out}.dv`)], `${out}.3`, axis);
-    const width = (heads + 2 * kvHeads) * headDim;
-    writer.node("Reshape", [`${out}.3`, context.int64(`shape.joined.${width}`, [-1, width])], out);
+    const dq = byHead(context, args, `${out}.dq`, args.heads);
+    const parts = [
+      rotate(context, args, dq, "back", `${out}.dq.r`),
+      rotate(context, args, ownShare(context, args, `${out}.dk`), "back", `${out}.dk.r`),
+      ownShare(context, args, `${out}.dv`),
+    ];
+    writer.node("Concat", parts, `${out}.cells`, { attributes: { axis: 1 } });
+    tokensOf(context, args, `${out}.cells`, "packedPlaces", out);
   },
 };
 

@@ -39,6 +39,29 @@ export interface SharedContext {
 }
 
 /**
+ * Where the heads of packed tokens lie, for attention on a grid: made once for all layers (`headCells`,
+ * `headPlaces`), or by each for itself.
+ */
+export interface HeadLayout {
+  /** Of the queries, keys and values of each cell among the heads of packed tokens. */
+  readonly queryCells: Value;
+  readonly keyCells: Value;
+  readonly valueCells: Value;
+  /** Of each cell's heads among those that come out. */
+  readonly outCells: Value;
+  /** Of each token's heads among those of cells: that come out, and that are packed. */
+  readonly outPlaces: Value;
+  readonly packedPlaces: Value;
+}
+
+/** Attention without caches: rows on a grid that share prefixes, tokens anywhere on it. */
+export type CausalForm =
+  & AttentionForm
+  & Partial<SharedContext>
+  & Partial<Layout>
+  & Partial<HeadLayout>;
+
+/**
  * Where tokens lie on a grid of rows that are shorter than its width: token t in cell places[t], and in
  * cell c the token cells[c]. Cells without one name a token that is padding itself: it lies in such a
  * cell, no other token sees it and no loss comes from it.
@@ -108,9 +131,10 @@ export interface Ops {
   };
   /**
    * The same without caches: every row begins at position 0, or after what it shares, and is padded
-   * on the right, which no earlier token sees: qkv [T, (H + 2·KV)·D] → [T, H·D].
+   * on the right, which no earlier token sees: qkv [T, (H + 2·KV)·D] → [T, H·D]. Without a layout
+   * token t lies in cell t.
    */
-  readonly causalAttention: AttentionForm & Partial<SharedContext> & { readonly qkv: Value };
+  readonly causalAttention: CausalForm & { readonly qkv: Value };
   /** `out = a + b`, same shape. */
   readonly add: { readonly a: Value; readonly b: Value };
   /** `out = silu(x[:, :d]) · x[:, d:]` (arXiv 2002.05202): x [T, 2·d] = gate | up → [T, d]. */
@@ -141,6 +165,22 @@ export interface Ops {
   };
   /** `out[n, t] = offsets[n] + t`: offsets [N] → [N, time] int64. */
   readonly positions: { readonly offsets: Value; readonly grid: Value };
+  /**
+   * `out[n, j, t] = cells[n · time + t] · width + first + j`: where `count` of a token's `width` heads
+   * lie, for each cell: cells [N · time] → [N, count, time] int64.
+   */
+  readonly headCells: {
+    readonly cells: Value;
+    readonly grid: Value;
+    readonly width: number;
+    readonly first: number;
+    readonly count: number;
+  };
+  /**
+   * `out[t, j] = (n · count + j) · time + c` for a token at column c of row n: where its heads lie among
+   * those of cells [N, count, time]: places [T] → [T, count] int64.
+   */
+  readonly headPlaces: { readonly places: Value; readonly grid: Value; readonly count: number };
   /** Softmax of each row: x [R, V] → [R, V]. */
   readonly softmax: { readonly x: Value };
   /**
@@ -178,7 +218,7 @@ export interface Ops {
    * dqkv of `causalAttention`, probabilities computed again (FlashAttention, arXiv 2205.14135):
    * qkv [T, (H + 2·KV)·D], out and dy [T, H·D] → [T, (H + 2·KV)·D].
    */
-  readonly causalAttentionGrad: AttentionForm & Partial<SharedContext> & {
+  readonly causalAttentionGrad: CausalForm & {
     readonly qkv: Value;
     readonly out: Value;
     readonly dy: Value;

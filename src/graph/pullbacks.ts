@@ -152,6 +152,8 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
   channelMax: none("channelMax is for calibration only"),
   attentionMask: none("attentionMask is made of counts"),
   positions: none("positions are counts"),
+  headCells: none("headCells are places"),
+  headPlaces: none("headPlaces are places"),
   hits: none("hits counts: it is constant almost everywhere"),
   linearGrad: once("linearGrad"),
   rmsNormGrad: once("rmsNormGrad"),

@@ -120,6 +120,14 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
     expect("positions", offsets.dtype === "int32", "offsets [N] int32", offsets);
     return { dtype: "int64", shape: [offsets.shape[0] ?? "?", "time"] };
   },
+  headCells({ cells, count }) {
+    expect("headCells", cells.dtype === "int32", "cells [N · time] int32", cells);
+    return { dtype: "int64", shape: ["batch", count, "time"] };
+  },
+  headPlaces({ places, count }) {
+    expect("headPlaces", places.dtype === "int32", "places [T] int32", places);
+    return { dtype: "int64", shape: [places.shape[0] ?? "?", count] };
+  },
   softmax({ x }) {
     return float([x.shape[0], matrix("softmax", x)]);
   },
