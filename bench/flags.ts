@@ -20,6 +20,7 @@ modes
   serve     the same model over HTTP under a load: first token, between tokens, throughput
   overhead  a step of everything but the model
   train     training: \`deno task bench train --help\`
+  flood     first tokens beside one tenant's flood: \`deno task bench flood --help\`
 
 model
   --model SPEC           as the server's (default: the packaged SmolLM2)

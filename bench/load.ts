@@ -17,6 +17,10 @@ export interface LoadOptions {
   readonly apiKey?: string;
   /** Fields added to each body, e.g. what switches a peer's prefix cache off. */
   readonly extra?: Readonly<Record<string, unknown>>;
+  /** Sent with each request, e.g. what names its tenant. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Ends requests that are under way. */
+  readonly signal?: AbortSignal;
 }
 
 /** What one request lived through; times in milliseconds of `performance.now()`. */
@@ -60,13 +64,22 @@ export async function runLoad(
   plan: readonly PlannedRequest[],
   options: LoadOptions,
 ): Promise<LoadReport> {
+  const start = performance.now();
+  const traces = await traceLoad(plan, options);
+  return reportOf(traces, (performance.now() - start) / 1e3);
+}
+
+/** Sends the whole plan; a trace for each request. @throws as `runLoad` does */
+export async function traceLoad(
+  plan: readonly PlannedRequest[],
+  options: LoadOptions,
+): Promise<readonly Trace[]> {
   using client = Deno.createHttpClient({ poolMaxIdlePerHost: 0 });
   const start = performance.now();
   const send = (one: PlannedRequest) => sendOne(one, options, client);
-  const traces = options.arrivals.type === "closed"
+  return options.arrivals.type === "closed"
     ? await closedLoop(plan, options.arrivals.clients, send)
     : await openLoop(plan, start, send);
-  return reportOf(traces, (performance.now() - start) / 1e3);
 }
 
 async function closedLoop(
@@ -102,9 +115,10 @@ async function sendOne(
   const sent = performance.now();
   const response = await fetch(`${options.url}/v1/completions`, {
     method: "POST",
-    headers: headersOf(options.apiKey),
+    headers: { ...headersOf(options.apiKey), ...options.headers },
     body: JSON.stringify(bodyOf(one, options)),
     client,
+    signal: options.signal ?? null,
   });
   if (!response.ok || response.body === null) {
     throw new Error(`HTTP ${response.status}: ${(await response.text()).slice(0, 500)}`);

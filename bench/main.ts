@@ -12,6 +12,7 @@ import {
 } from "./decode.ts";
 import { writeShelf } from "./cores.ts";
 import { type BenchFlags, HELP, parseFlags } from "./flags.ts";
+import { benchFlood } from "./flood/main.ts";
 import { describeMachine } from "./machine.ts";
 import { openOverhead } from "./overhead.ts";
 import { ADDON_VERSION, Llama, peerCache, requantised } from "./peers/llama.ts";
@@ -170,6 +171,7 @@ async function overheadMode(flags: BenchFlags): Promise<unknown> {
 
 async function main(): Promise<void> {
   if (Deno.args[0] === "train") return await benchTrain(Deno.args.slice(1));
+  if (Deno.args[0] === "flood") return await benchFlood(Deno.args.slice(1));
   const flags = parseFlags(Deno.args);
   if (flags === undefined) return console.log(HELP);
   const machine = await describeMachine();

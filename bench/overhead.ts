@@ -94,7 +94,7 @@ const NO_ADAPTERS: AdapterCatalog = {
   list: () => [],
   find: () => undefined,
   load: () => Promise.reject(new Deno.errors.NotFound("this bench loads no adapters")),
-  unload: () => undefined,
+  unload: () => Promise.resolve(),
   inline: () => {
     throw new TypeError("this bench loads no adapters");
   },

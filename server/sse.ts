@@ -52,6 +52,7 @@ export function eventStream({ events, signal, close, onError }: EventStreamOptio
     async pull(controller) {
       try {
         const { done, value } = await events.next();
+        if (!open) return; // the client left meanwhile
         if (!done) return controller.enqueue(encoder.encode(value));
         controller.close();
         finish("done");

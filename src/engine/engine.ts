@@ -10,7 +10,6 @@
  * and wait again; (7) a stop, its length, its caller or an error ends it; (8) its row, memory, core
  * and grammar are given back.
  */
-import { setImmediate } from "node:timers";
 import type { Tokenizer } from "../checkpoint/checkpoint.ts";
 import { DeviceLease } from "../runtime/lease.ts";
 import { Ledger } from "./accounts.ts";
@@ -23,6 +22,7 @@ import { Lane } from "./lane.ts";
 import { KvMemory, tokensWithin } from "./memory.ts";
 import { Counters, type EngineListener, type EngineStats } from "./metrics.ts";
 import type { BatchModel } from "./model.ts";
+import { nextTurn } from "./next_turn.ts";
 import { BLOCK_TOKENS } from "./prefix_cache.ts";
 import type { Generation, GenerationRequest } from "./request.ts";
 import { LaneRunner } from "./runner.ts";
@@ -371,9 +371,4 @@ export class Engine {
     for (const sequence of [...this.#queue]) this.#queue.remove(sequence);
     for (const sequence of this.#delivery.live()) this.#delivery.failed(sequence, error);
   }
-}
-
-/** Lets the event loop serve its other callers. */
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => void setImmediate(resolve));
 }

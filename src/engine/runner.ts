@@ -10,6 +10,7 @@ import type { Lane } from "./lane.ts";
 import type { KvMemory } from "./memory.ts";
 import type { Counters, EngineListener, StepObservation } from "./metrics.ts";
 import type { PrefillRow, Sampled, SampleRow } from "./model.ts";
+import { nextTurn } from "./next_turn.ts";
 import { Prefixes } from "./prefixes.ts";
 import { bytesOf, planPreemption, planPrefill, type PrefillPlan } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
@@ -106,6 +107,8 @@ export class LaneRunner {
       lane.continued = plan.kind === "chunk";
       const sequences = this.#admitted(lane, plan);
       if (sequences.length > 0) tokens += await this.#prefill(lane, sequences, plan.tokens);
+      // first tokens go out, and arrivals come in, before the next run
+      await nextTurn();
     }
     return true;
   }

@@ -27,7 +27,7 @@ const WINDOW = 4;
 /** Tokens of a heavy tenant's prefill run: about as long as a decode run of many rows. */
 const HEAVY_TOKENS = 64;
 /** Part of a lane's slots that one heavy tenant may have. */
-const HEAVY_SLOTS = 0.5;
+const HEAVY_SLOTS = 3 / 8;
 
 export interface PrefillView {
   readonly lane: Lane;
