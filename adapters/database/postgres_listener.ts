@@ -15,6 +15,8 @@ export class PostgresListener {
   readonly #listeners = new Map<string, Set<Listener>>();
   readonly #reconnected = new Set<() => void>();
   #client: Promise<pg.Client> | undefined;
+  /** The one that works; its loss is told once. */
+  #current: pg.Client | undefined;
   #retry: ReturnType<typeof setTimeout> | undefined;
   #closed = false;
 
@@ -27,7 +29,7 @@ export class PostgresListener {
     const listeners = this.#listeners.get(channel) ?? new Set();
     this.#listeners.set(channel, listeners.add(listener));
     const client = await (this.#client ??= this.#connect());
-    await client.query(`LISTEN ${pg.escapeIdentifier(channel)}`);
+    await client.query(listenTo(channel));
     return {
       [Symbol.asyncDispose]: async () => {
         if (!listeners.delete(listener) || listeners.size > 0 || this.#closed) return;
@@ -56,12 +58,16 @@ export class PostgresListener {
     // both may come for one loss; without a listener an "error" would end the process
     client.on("error", (error) => this.#lost(client, error));
     client.on("end", () => this.#lost(client, new Error("the connection ended")));
-    await client.connect();
+    try {
+      await client.connect();
+      for (const channel of this.#listeners.keys()) await client.query(listenTo(channel));
+    } catch (error) {
+      await client.end();
+      throw error;
+    }
     this.#current = client;
     return client;
   }
-
-  #current: pg.Client | undefined;
 
   #lost(client: pg.Client, error: Error): void {
     if (this.#closed || client !== this.#current) return;
@@ -73,15 +79,15 @@ export class PostgresListener {
   #comeBack(wait: number): void {
     this.#retry = setTimeout(async () => {
       try {
-        this.#client = this.#connect();
-        const client = await this.#client;
-        for (const channel of this.#listeners.keys()) {
-          await client.query(`LISTEN ${pg.escapeIdentifier(channel)}`);
-        }
+        await (this.#client = this.#connect());
         for (const listener of this.#reconnected) listener();
       } catch {
         if (!this.#closed) this.#comeBack(Math.min(2 * wait, LAST_RETRY_MS));
       }
     }, wait);
   }
+}
+
+function listenTo(channel: string): string {
+  return `LISTEN ${pg.escapeIdentifier(channel)}`;
 }

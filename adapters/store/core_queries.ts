@@ -1,5 +1,5 @@
 /** How versions of cores are looked up: by name, by number, by the digest's first digits. */
-import { type SelectQueryBuilder, sql } from "kysely";
+import { type RawBuilder, type SelectQueryBuilder, sql } from "kysely";
 import type { Tables } from "../database/tables.ts";
 import type { AdapterVersion } from "../name.ts";
 import type { CoreVersion } from "./core_store.ts";
@@ -21,6 +21,20 @@ interface VersionRow {
   readonly current: number | null;
 }
 
+const VERSION_COLUMNS = [
+  "coreVersions.tenant",
+  "coreVersions.name",
+  "coreVersions.version",
+  "coreVersions.digest",
+  "coreVersions.bytes",
+  "coreVersions.createdAt",
+  "coreVersions.source",
+  "cores.base",
+  "cores.factors",
+  "cores.rank",
+  "cores.state",
+] as const;
+
 type VersionQuery = SelectQueryBuilder<
   Tables,
   "coreVersions" | "coreNames" | "cores",
@@ -34,20 +48,7 @@ function joined(db: Db): VersionQuery {
       join.onRef("coreNames.tenant", "=", "coreVersions.tenant")
         .onRef("coreNames.name", "=", "coreVersions.name"))
     .innerJoin("cores", "cores.digest", "coreVersions.digest")
-    .select([
-      "coreVersions.tenant",
-      "coreVersions.name",
-      "coreVersions.version",
-      "coreVersions.digest",
-      "coreVersions.bytes",
-      "coreVersions.createdAt",
-      "coreVersions.source",
-      "cores.base",
-      "cores.factors",
-      "cores.rank",
-      "cores.state",
-      "coreNames.current",
-    ]);
+    .select([...VERSION_COLUMNS, "coreNames.current"]);
 }
 
 /** Newest first. */
@@ -85,26 +86,43 @@ function matching(db: Db, tenant: string, name: string, version: AdapterVersion)
   }
 }
 
-/** The current or newest version of each name. */
-export function allVersions(db: Db, tenant: string | undefined, query: PageQuery): VersionQuery {
+/** The current or newest version of each name; the page is cut before anything is joined to it. */
+export function allVersions(
+  db: Db,
+  tenant: string | undefined,
+  query: PageQuery,
+): Promise<readonly VersionRow[]> {
   const { after, order } = query;
-  let rows = joined(db)
-    .where(sql<boolean>`core_versions.version = coalesce(core_names.current,
-      (SELECT max(v.version) FROM core_versions v
-       WHERE v.tenant = core_names.tenant AND v.name = core_names.name))`)
-    .orderBy("coreNames.tenant", order).orderBy("coreNames.name", order);
-  if (tenant !== undefined) rows = rows.where("coreNames.tenant", "=", tenant);
-  if (after !== undefined) rows = rows.where(behind(after, order));
-  return limited(rows, query);
+  let names = db.selectFrom("coreNames").select(["tenant", "name", "current"])
+    .select(sql<number>`coalesce(current, (SELECT max(v.version) FROM core_versions v
+      WHERE v.tenant = core_names.tenant AND v.name = core_names.name))`.as("shown"))
+    .where(({ exists, selectFrom }) =>
+      exists(
+        selectFrom("coreVersions").select("version")
+          .whereRef("coreVersions.tenant", "=", "coreNames.tenant")
+          .whereRef("coreVersions.name", "=", "coreNames.name"),
+      )
+    )
+    .orderBy("tenant", order).orderBy("name", order);
+  if (tenant !== undefined) names = names.where("tenant", "=", tenant);
+  if (after !== undefined) names = names.where(behind(after, order));
+  return db.selectFrom(limited(names, query).as("page"))
+    .innerJoin("coreVersions", (join) =>
+      join.onRef("coreVersions.tenant", "=", "page.tenant")
+        .onRef("coreVersions.name", "=", "page.name")
+        .onRef("coreVersions.version", "=", "page.shown"))
+    .innerJoin("cores", "cores.digest", "coreVersions.digest")
+    .select([...VERSION_COLUMNS, "page.current"])
+    .orderBy("page.tenant", order).orderBy("page.name", order)
+    .execute();
 }
 
-function behind(after: string, order: PageQuery["order"]) {
+function behind(after: string, order: PageQuery["order"]): RawBuilder<boolean> {
   const slash = after.indexOf("/");
   const [tenant, name] = [after.slice(0, slash), after.slice(slash + 1)];
-  const here = sql`(core_names.tenant, core_names.name)`;
   return order === "asc"
-    ? sql<boolean>`${here} > (${tenant}, ${name})`
-    : sql<boolean>`${here} < (${tenant}, ${name})`;
+    ? sql<boolean>`(tenant, name) > (${tenant}, ${name})`
+    : sql<boolean>`(tenant, name) < (${tenant}, ${name})`;
 }
 
 export function toVersion({ current, ...row }: VersionRow): CoreVersion {

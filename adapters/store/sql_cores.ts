@@ -67,7 +67,7 @@ export class SqlCoreStore implements CoreStore {
   }
 
   async list(tenant: string | undefined, query: PageQuery): Promise<Page<CoreVersion>> {
-    return toPage(await allVersions(this.#db, tenant, query).execute(), query, toVersion);
+    return toPage(await allVersions(this.#db, tenant, query), query, toVersion);
   }
 
   async versions(tenant: string, name: string): Promise<readonly CoreVersion[]> {
