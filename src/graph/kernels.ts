@@ -14,28 +14,16 @@
  */
 import type { Value } from "./graph.ts";
 import type { LoweringContext } from "./lowering_context.ts";
-import { MICROSOFT, onnxType } from "./onnx.ts";
+import { MICROSOFT, type NodeOptions } from "./onnx.ts";
 import type { Ops } from "./ops.ts";
-import {
-  packNBits4,
-  packNBits8,
-  quantiseByColumn,
-  quantiseColumns,
-  transpose,
-} from "./quantise.ts";
+import { packNBits4, packNBits8, quantiseColumns, transpose } from "./quantise.ts";
 
 export type LinearKernel = "float32" | "float32-shared" | "w8a8" | "nbits8" | "nbits4";
-
-/**
- * Kernels of a linear's pullback, `dy · W`. int8 has a second copy of W, scaled per input channel;
- * `w8a16` rounds what dy's first 8 bits left to 8 more, and multiplies twice.
- */
-export type GradientKernel = "float32" | "w8a8" | "w8a16";
 
 type Emit = (context: LoweringContext, linear: Linear, out: string) => void;
 
 /** A linear with its weights side by side. */
-interface Linear {
+export interface Linear {
   readonly x: Value;
   /** Name of all weights together, the prefix of what is made from them. */
   readonly name: string;
@@ -116,113 +104,8 @@ const KERNELS: { readonly [K in LinearKernel]: Emit } = {
   },
 };
 
-/** Emits the pullback of a linear by its input, `dy · concat(weights)`. */
-export function emitLinearGrad(
-  context: LoweringContext,
-  { dy, weights }: Ops["linearGrad"],
-  out: string,
-): void {
-  const name = weights.map((weight) => weight.name).join("|");
-  const outputs = weights.reduce((sum, weight) => sum + Number(weight.shape[0]), 0);
-  const inputs = Number(weights[0]?.shape[1]);
-  const kernel = context.plan.gradient(weights[0]?.name ?? "");
-  if (kernel === "float32") {
-    const weight = float32Weight(context, { name, weights, inputs, outputs });
-    context.writer.node("MatMul", [context.name(dy), weight], out);
-    return;
-  }
-  const { q, scales } = inputScaled(context, { name, weights, inputs, outputs });
-  if (kernel === "w8a8") return integerProduct(context, dy, q, scales, out);
-  const high = quantised(context, context.name(dy), dy);
-  const rest = remainder(context, context.name(dy), dy, high);
-  const low = quantised(context, rest, dy);
-  integerProductOf(context, high, q, scales, `${out}.high`);
-  integerProductOf(context, low, q, scales, `${out}.low`);
-  context.writer.node("Add", [`${out}.high`, `${out}.low`], out);
-}
-
-/**
- * Emits the pullback of the loss by what the output layer reads: probabilities times the weights, less
- * the targets' own, so that nothing but the softmax and its rounding goes over the vocabulary.
- */
-export function emitHeadGrad(
-  context: LoweringContext,
-  { p, weight, targets, dy }: Ops["headGrad"],
-  out: string,
-): void {
-  const { writer } = context;
-  const [outputs, inputs] = weight.shape.map(Number);
-  const linear = { name: weight.name, weights: [weight], inputs, outputs };
-  const target = `${out}.target`;
-  if (context.plan.gradient(weight.name) === "float32") {
-    const rows = float32Weight(context, linear);
-    writer.node("MatMul", [context.name(p), rows], `${out}.all`);
-    writer.node("Gather", [rows, context.name(targets)], target);
-  } else {
-    const { q, scales } = inputScaled(context, linear);
-    probabilityProduct(context, p, q, scales, `${out}.all`);
-    const attributes = { to: onnxType("float32") };
-    writer.node("Gather", [q, context.name(targets)], `${target}.q`);
-    writer.node("Cast", [`${target}.q`], `${target}.f`, { attributes });
-    writer.node("Mul", [`${target}.f`, scales], target);
-  }
-  writer.node("Sub", [`${out}.all`, target], `${out}.less`);
-  writer.node("Unsqueeze", [context.name(dy), context.int64("int64.1", [1])], `${out}.dy`);
-  writer.node("Mul", [`${out}.less`, `${out}.dy`], out);
-}
-
-/** int8 weights [Σ d_out_i, d_in] with a scale per input channel. */
-function inputScaled(
-  context: LoweringContext,
-  { name, weights, inputs, outputs }: Omit<Linear, "x">,
-): { readonly q: string; readonly scales: string } {
-  const made = lazy(() => quantiseByColumn(joined(context, weights), outputs, inputs));
-  return {
-    q: context.weight(`${name}:w8t`, "int8", [outputs, inputs], () => made().q),
-    scales: context.weight(`${name}:w8t.scales`, "float32", [inputs], () => made().scales),
-  };
-}
-
-/**
- * Numbers from 0 to 1 times int8, in twice 8 bits: 255 steps up to each row's largest, then what they
- * left, which is half a step at most and so needs no search for its scale.
- */
-function probabilityProduct(
-  context: LoweringContext,
-  p: Value,
-  q: string,
-  scales: string,
-  out: string,
-): void {
-  const { writer } = context;
-  const name = context.name(p);
-  const scaled = (by: number, to: string) => {
-    const step = writer.constant(`float.1/${by}`, "float32", [], new Float32Array([1 / by]));
-    return writer.node("Mul", [`${out}.max`, step], to);
-  };
-  writer.node("ReduceMax", [name, context.int64("int64.1", [1])], `${out}.max`, {
-    attributes: { keepdims: 1 },
-  });
-  const coarse = scaled(255, `${out}.coarse`);
-  const fine = scaled(2 * 127 * 255, `${out}.fine`);
-  writer.node("QuantizeLinear", [name, coarse], `${out}.high.q`, rowBlocks(p));
-  // DequantizeLinear by rows takes one thread, and five times as long.
-  const attributes = { to: onnxType("float32") };
-  writer.node("Cast", [`${out}.high.q`], `${out}.high.f`, { attributes });
-  writer.node("Mul", [`${out}.high.f`, coarse], `${out}.rounded`);
-  writer.node("Sub", [name, `${out}.rounded`], `${out}.rest`);
-  const rest = [`${out}.rest`, fine, zeroPoints(context, p)];
-  writer.node("QuantizeLinear", rest, `${out}.low.q`, rowBlocks(p));
-  const one = writer.constant("float.1", "float32", [], new Float32Array([1]));
-  const high = [`${out}.high.q`, q, one, scales];
-  writer.node("MatMulIntegerToFloat", high, `${out}.high.unscaled`, { domain: MICROSOFT });
-  writer.node("Mul", [`${out}.high.unscaled`, coarse], `${out}.high`);
-  integerProductOf(context, { q: `${out}.low.q`, scale: fine }, q, scales, `${out}.low`);
-  writer.node("Add", [`${out}.high`, `${out}.low`], out);
-}
-
 /** Weights one below the other, [Σ d_out_i, d_in], as they are. */
-function float32Weight(
+export function float32Weight(
   context: LoweringContext,
   { name, weights, inputs, outputs }: Omit<Linear, "x">,
 ): string {
@@ -231,7 +114,7 @@ function float32Weight(
 }
 
 /** x, quantised by token, times int8 [in, out] with a scale per column. */
-function integerProduct(
+export function integerProduct(
   context: LoweringContext,
   x: Value,
   q: string,
@@ -241,7 +124,7 @@ function integerProduct(
   integerProductOf(context, quantised(context, context.name(x), x), q, scales, out);
 }
 
-function integerProductOf(
+export function integerProductOf(
   context: LoweringContext,
   activations: Quantised,
   q: string,
@@ -291,7 +174,7 @@ function blockIndicator(context: LoweringContext, inputs: number, block: number)
 }
 
 /** Names of numbers in u8 and of their rows' scales. */
-interface Quantised {
+export interface Quantised {
   readonly q: string;
   readonly scale: string;
 }
@@ -300,7 +183,7 @@ interface Quantised {
  * Tokens as u8 with a scale each: scale = max|x| / 127, q = round(x / scale) + 128. A row of zeros
  * has scale 0 and whatever q: the product with the scale is 0 all the same. `like` has the shape.
  */
-function quantised(context: LoweringContext, name: string, like: Value): Quantised {
+export function quantised(context: LoweringContext, name: string, like: Value): Quantised {
   const { writer } = context;
   const scale = `${name}.u8.scale`;
   const q = context.once(`${name}.u8`, (to) => {
@@ -314,27 +197,13 @@ function quantised(context: LoweringContext, name: string, like: Value): Quantis
   return { q, scale };
 }
 
-/** What rounding to 8 bits left of tokens. */
-function remainder(
-  context: LoweringContext,
-  name: string,
-  like: Value,
-  { q, scale }: Quantised,
-): string {
-  return context.once(`${name}.rest`, (to) => {
-    const inputs = [q, scale, zeroPoints(context, like)];
-    context.writer.node("DequantizeLinear", inputs, `${to}.rounded`, rowBlocks(like));
-    context.writer.node("Sub", [name, `${to}.rounded`], to);
-  });
-}
-
 /** A block as long as the row: the per-axis form is slower and wants the scales once more as [T]. */
-function rowBlocks({ shape }: Value) {
+export function rowBlocks({ shape }: Value): NodeOptions {
   return { attributes: { axis: 1, "block_size": Number(shape[1]) } };
 }
 
 /** 128 for each row of x, [T, 1], made once a step for each number of rows. */
-function zeroPoints(context: LoweringContext, x: Value): string {
+export function zeroPoints(context: LoweringContext, x: Value): string {
   return context.once(`zeroPoints.${x.shape[0]}`, (to) => {
     const { writer } = context;
     const zero = writer.constant("uint8.128", "uint8", [], new Uint8Array([128]));
@@ -346,7 +215,7 @@ function zeroPoints(context: LoweringContext, x: Value): string {
 }
 
 /** Parameters one after the other: weights [d_out_i, d_in] become [Σ d_out_i, d_in]. */
-function joined(context: LoweringContext, values: readonly Value[]): Float32Array {
+export function joined(context: LoweringContext, values: readonly Value[]): Float32Array {
   const parts = values.map((value) => context.parameters.read(value.name));
   const [first] = parts;
   if (parts.length === 1 && first !== undefined) return first;
@@ -369,7 +238,7 @@ function blocksOf(context: LoweringContext, weight: Value) {
   };
 }
 
-function lazy<T>(make: () => T): () => T {
+export function lazy<T>(make: () => T): () => T {
   let made: { readonly value: T } | undefined;
   return () => (made ??= { value: make() }).value;
 }

@@ -3,11 +3,10 @@
  * of `lowering.ts`, whose total table takes these rules in. It knows no session.
  */
 import type { Value } from "./graph.ts";
+import { emitPositions, emitSharedMask } from "./attention_grid.ts";
 import {
   byHead,
   dotsOf,
-  emitPositions,
-  emitSharedMask,
   firstPrompts,
   headsOf,
   ownShare,

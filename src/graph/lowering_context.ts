@@ -3,7 +3,8 @@
  * by-products that several rules share. It knows no rule.
  */
 import type { ParameterSource, Value } from "./graph.ts";
-import type { GradientKernel, LinearKernel } from "./kernels.ts";
+import type { GradientKernel } from "./gradient_kernels.ts";
+import type { LinearKernel } from "./kernels.ts";
 import { OnnxWriter, type Weight } from "./onnx.ts";
 import type { OpName, Ops } from "./ops.ts";
 import type { BlockSource } from "./quantise.ts";

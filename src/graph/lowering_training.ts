@@ -6,7 +6,7 @@
  * again: that costs less than keeping it.
  */
 import type { Value } from "./graph.ts";
-import { emitHeadGrad, emitLinearGrad } from "./kernels.ts";
+import { emitHeadGrad, emitLinearGrad } from "./gradient_kernels.ts";
 import { blockDiagonal, gridShape, type LoweringContext, type Rule } from "./lowering_context.ts";
 import { MICROSOFT, onnxType } from "./onnx.ts";
 import type { OpName } from "./ops.ts";
