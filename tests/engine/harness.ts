@@ -69,10 +69,12 @@ export type RequestOptions = Partial<Omit<GenerationRequest, "prompt" | "samplin
 
 /** A request; sampling fields may stand beside the others. Greedy unless it says otherwise. */
 export function request(options: RequestOptions = {}): GenerationRequest {
-  const { id, tenant, prompt = "hello", adapter, n, priority, signal, ...sampling } = options;
+  const { id, tenant, standing, prompt = "hello", adapter, ...rest } = options;
+  const { n, priority, signal, ...sampling } = rest;
   return {
     id: id ?? `request-${crypto.randomUUID()}`,
     tenant: tenant ?? "tenant-a",
+    standing,
     prompt: typeof prompt === "string" ? tokenizer.encode(prompt) : prompt,
     adapter,
     sampling: { ...DEFAULT_SAMPLING, temperature: 0, maxTokens: 20, ...sampling },
