@@ -86,6 +86,10 @@ function matching(db: Db, tenant: string, name: string, version: AdapterVersion)
   }
 }
 
+/** A name's current or newest version; null where it has none. */
+const SHOWN = sql<number>`coalesce(current, (SELECT max(v.version) FROM core_versions v
+  WHERE v.tenant = core_names.tenant AND v.name = core_names.name))`;
+
 /** The current or newest version of each name; the page is cut before anything is joined to it. */
 export function allVersions(
   db: Db,
@@ -94,15 +98,7 @@ export function allVersions(
 ): Promise<readonly VersionRow[]> {
   const { after, order } = query;
   let names = db.selectFrom("coreNames").select(["tenant", "name", "current"])
-    .select(sql<number>`coalesce(current, (SELECT max(v.version) FROM core_versions v
-      WHERE v.tenant = core_names.tenant AND v.name = core_names.name))`.as("shown"))
-    .where(({ exists, selectFrom }) =>
-      exists(
-        selectFrom("coreVersions").select("version")
-          .whereRef("coreVersions.tenant", "=", "coreNames.tenant")
-          .whereRef("coreVersions.name", "=", "coreNames.name"),
-      )
-    )
+    .select(SHOWN.as("shown")).where(SHOWN, "is not", null)
     .orderBy("tenant", order).orderBy("name", order);
   if (tenant !== undefined) names = names.where("tenant", "=", tenant);
   if (after !== undefined) names = names.where(behind(after, order));

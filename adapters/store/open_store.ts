@@ -22,6 +22,8 @@ export type StoreLocation =
 
 /** There while the first start makes the database: nothing in that was promised to anyone. */
 const MAKING = "database.making";
+/** Folders of the store before this one. */
+const EARLIER = ["files", "jobs", "models"] as const;
 
 /**
  * @throws {Error} where another process has the directory, it cannot be made, or no server answers;
@@ -58,6 +60,7 @@ async function openDirectory(path: string, log: StoreLog): Promise<Store> {
   try {
     if (await exists(making)) await removeIfThere(data);
     const isNew = !await exists(data);
+    if (isNew) await nameEarlier(directory, log);
     if (isNew) await writeAtomically(making, "");
     const store = await openOver(data, log, () => directory[Symbol.dispose]());
     if (isNew) await finishMaking(directory.root, making);
@@ -76,6 +79,14 @@ async function openOver(data: string, log: StoreLog, onClosed: () => void): Prom
   } catch (error) {
     await database[Symbol.asyncDispose]();
     throw error;
+  }
+}
+
+/** What versions before the SQL store have left is named, not read. */
+async function nameEarlier(directory: DataDirectory, log: StoreLog): Promise<void> {
+  for (const name of EARLIER) {
+    if (!await exists(directory.path(name))) continue;
+    log.warning(`${directory.path(name)} is of an earlier version and is not read`);
   }
 }
 

@@ -7,34 +7,28 @@ import { pageOf } from "../../../adapters/store/page.ts";
 import { withoutSecret } from "../../../adapters/database/postgres_database.ts";
 import { addFile, ALL } from "./cases.ts";
 import { ignorePostgres, startPostgres } from "./postgres_server.ts";
-import { keepingLog, newDataDirectory, openTestStore } from "./test_store.ts";
+import { keepingLog, newDataDirectory } from "./test_store.ts";
 
-Deno.test("a data directory has one holder at a time, who is named", async () => {
-  const opened = await openTestStore();
-  const location = { type: "directory", path: opened.path } as const;
-  const error = await assertRejects(() => openStore(location, keepingLog()), Error);
-  assertEquals(
-    error.message,
-    `Cannot use the data directory ${opened.path}: process ${Deno.pid} has it. ` +
-      "Choose another one with --data.",
-  );
-  await Deno.writeTextFile(`${opened.path}/file`, "");
-  await assertRejects(() => DataDirectory.open(`${opened.path}/file/data`), Error, "--data");
-  await opened[Symbol.asyncDispose]();
-});
-
-Deno.test("what was written is there after opening again", async () => {
+Deno.test("a data directory has one holder, who is named, and keeps what was written", async () => {
   const path = await newDataDirectory();
+  const location = { type: "directory", path } as const;
   try {
-    const location = { type: "directory", path } as const;
     let id: string;
     {
       await using store = await openStore(location, keepingLog());
+      const error = await assertRejects(() => openStore(location, keepingLog()), Error);
+      assertEquals(
+        error.message,
+        `Cannot use the data directory ${path}: process ${Deno.pid} has it. ` +
+          "Choose another one with --data.",
+      );
       id = await addFile(store, "default", "hello");
     }
     await using store = await openStore(location, keepingLog());
     const { files } = store.forTenant("default");
     assertEquals(new TextDecoder().decode(await files.read(id)), "hello");
+    await Deno.writeTextFile(`${path}/file`, "");
+    await assertRejects(() => DataDirectory.open(`${path}/file/data`), Error, "--data");
   } finally {
     await Deno.remove(path, { recursive: true });
   }
@@ -46,9 +40,13 @@ Deno.test("a first start that was cut off begins anew", async () => {
     await Deno.mkdir(`${path}/database`);
     await Deno.writeTextFile(`${path}/database/PG_VERSION`, "18\n");
     await Deno.writeTextFile(`${path}/database.making`, "");
-    await using store = await openStore({ type: "directory", path }, keepingLog());
+    await Deno.mkdir(`${path}/jobs`);
+    const log = keepingLog();
+    await using store = await openStore({ type: "directory", path }, log);
     assertEquals((await store.tenants.list(ALL)).items.map(({ id }) => id), ["default"]);
-    assertEquals([...Deno.readDirSync(path)].map(({ name }) => name).sort(), ["database", "lock"]);
+    const left = [...Deno.readDirSync(path)].map(({ name }) => name).sort();
+    assertEquals(left, ["database", "jobs", "lock"]);
+    assertEquals(log.warnings, [`${path}/jobs is of an earlier version and is not read`]);
   } finally {
     await Deno.remove(path, { recursive: true });
   }

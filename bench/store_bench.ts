@@ -1,0 +1,94 @@
+/**
+ * Micro-benches of the store beside 100,000 registered cores: looking a name up, fetching a core,
+ * putting one, writing usage, opening. On PGlite in a temporary directory, or, with DATABASE_URL, on
+ * PostgreSQL in a database that is made for this and may be thrown away.
+ */
+import { readCore, writeCore } from "../adapters/format.ts";
+import { openStore, type StoreLocation } from "../adapters/store/open_store.ts";
+import type { Stack } from "../adapters/stack.ts";
+import type { Store } from "../adapters/store/store.ts";
+import { benchCore, benchFactors } from "./cores.ts";
+
+const STACK: Stack = {
+  base: "0".repeat(64),
+  layers: 30,
+  inputs: { attn_in: 576, attn_out: 576, mlp_in: 576, mlp_mid: 1536 },
+  outputs: {
+    q_proj: 576,
+    k_proj: 192,
+    v_proj: 192,
+    o_proj: 576,
+    gate_proj: 1536,
+    up_proj: 1536,
+    down_proj: 576,
+  },
+};
+const NAMES = 100_000;
+const CORES = 64;
+const TENANT = "default";
+const LOG = { info: () => {}, warning: () => {} };
+const META = { source: "bench", publish: "now" } as const;
+
+/** Names that share one content: a look-up by name does not see the difference. */
+async function register(store: Store): Promise<void> {
+  const { database } = store;
+  const digest = "md5(i::text) || md5((-i)::text)";
+  const numbers = `generate_series(1, ${NAMES}) i`;
+  await database.executeSql(`INSERT INTO cores SELECT ${digest}, base, factors, rank, state, content
+    FROM ${numbers}, (SELECT * FROM cores LIMIT 1) c`);
+  await database.executeSql(
+    `INSERT INTO core_names SELECT '${TENANT}', 'n' || i, 1, 1 FROM ${numbers}`,
+  );
+  await database.executeSql(`INSERT INTO core_versions
+    SELECT '${TENANT}', 'n' || i, 1, ${digest}, 1, 0, 'bench' FROM ${numbers}`);
+}
+
+const url = Deno.env.get("DATABASE_URL");
+const path = await Deno.makeTempDir();
+const location: StoreLocation = url ? { type: "url", url } : { type: "directory", path };
+let store = await openStore(location, LOG);
+const factors = benchFactors(STACK, 32);
+const files = Array.from({ length: CORES }, (_, i) => writeCore(benchCore(factors, i)));
+const digests = files.map((file) => readCore(file).digest);
+for (const [i, file] of files.entries()) await store.cores.put(TENANT, `real${i}`, file, META);
+await register(store);
+
+const group = `${store.kind}, ${NAMES} names, cores of ${files[0]?.length} bytes`;
+let turn = 0;
+
+Deno.bench("look a name up", { group }, async () => {
+  const name = `n${1 + (turn++ * 7919) % NAMES}`;
+  await store.cores.resolve(TENANT, name, { type: "latest" });
+});
+
+Deno.bench("fetch a core, its digest checked", { group }, async () => {
+  await store.cores.bytes(digests[turn++ % CORES] ?? "");
+});
+
+Deno.bench("put a core and publish it", { group, n: 100 }, async (b) => {
+  const file = writeCore(benchCore(factors, 1000 + turn++));
+  b.start();
+  await store.cores.put(TENANT, "put", file, META);
+  b.end();
+});
+
+Deno.bench("list a page of 100", { group }, async () => {
+  await store.cores.list(TENANT, { after: `${TENANT}/n5`, limit: 100, order: "asc" });
+});
+
+Deno.bench("write a request's usage down", { group }, async () => {
+  const id = crypto.randomUUID();
+  await store.usage.add([{
+    ...{ id, at: Date.now(), tenant: TENANT, keyId: null, model: "m", kind: "chat" } as const,
+    ...{ promptTokens: 9, cachedTokens: 0, completionTokens: 9, trainedTokens: 0, requestId: id },
+  }]);
+});
+
+Deno.bench("open", { group, n: 5, warmup: 1 }, async (b) => {
+  await store[Symbol.asyncDispose]();
+  b.start();
+  store = await openStore(location, LOG);
+  b.end();
+});
+
+globalThis.addEventListener("unload", () => Deno.removeSync(path, { recursive: true }));
