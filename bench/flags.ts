@@ -20,6 +20,7 @@ modes
   serve     the same model over HTTP under a load: first token, between tokens, throughput
   overhead  a step of everything but the model
   train     training: \`deno task bench train --help\`
+  cores     very many registered cores beside few: \`deno task bench cores --help\`
   flood     first tokens beside one tenant's flood: \`deno task bench flood --help\`
 
 model

@@ -16,6 +16,7 @@ import { benchFlood } from "./flood/main.ts";
 import { describeMachine } from "./machine.ts";
 import { openOverhead } from "./overhead.ts";
 import { ADDON_VERSION, Llama, peerCache, requantised } from "./peers/llama.ts";
+import { benchRegistered } from "./registered/main.ts";
 import { baseModelOf, benchServe, loadAdapters, type ServeFigure, ServerProcess } from "./serve.ts";
 import { round, spread } from "./stats.ts";
 import { Target } from "./target.ts";
@@ -171,6 +172,7 @@ async function overheadMode(flags: BenchFlags): Promise<unknown> {
 
 async function main(): Promise<void> {
   if (Deno.args[0] === "train") return await benchTrain(Deno.args.slice(1));
+  if (Deno.args[0] === "cores") return await benchRegistered(Deno.args.slice(1));
   if (Deno.args[0] === "flood") return await benchFlood(Deno.args.slice(1));
   const flags = parseFlags(Deno.args);
   if (flags === undefined) return console.log(HELP);
