@@ -10,13 +10,17 @@ import { z } from "@hono/zod-openapi";
  * other is refused by name.
  */
 export function harmless(name: string, allowed: readonly unknown[]): z.ZodOptional<z.ZodUnknown> {
-  const texts = new Set([null, ...allowed].map((value) => JSON.stringify(value)));
+  const values = [null, ...allowed];
+  const texts = new Set(values.map((value) => JSON.stringify(value)));
   const hint = [...texts].join(", ");
   return z.unknown().refine((value) => texts.has(JSON.stringify(value)), {
     message: `Unsupported parameter: '${name}' is not supported by this server; ` +
       `leave it out or send ${hint}.`,
     params: { code: "unsupported_parameter" },
-  }).optional().openapi({ description: `Not supported; accepted only as ${hint}.` });
+  }).optional().openapi({
+    description: `Not supported; accepted only as ${hint}.`,
+    enum: values,
+  });
 }
 
 const stopString = z.string().min(1);

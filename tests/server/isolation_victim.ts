@@ -25,15 +25,19 @@ export const CORE = "zeppelin";
 /** In its training data and its prompts. */
 export const MARKER = "pumpernickel";
 
-export async function makeVictim(served: KeyedApp): Promise<Victim> {
-  const { ask, keys, loaded, store } = served;
+export async function makeVictim(
+  served: KeyedApp,
+  key = served.keys.globex,
+  tenant = VICTIM,
+): Promise<Victim> {
+  const { ask, loaded, store } = served;
   const send = async (method: string, path: string, json?: unknown): Promise<Json> => {
-    const response = await ask(method, path, { key: keys.globex, json });
+    const response = await ask(method, path, { key, json });
     if (response.ok) return await response.json();
     throw new Error(`${method} ${path}: ${await response.text()}`);
   };
   await store.factors.add(loaded.factors.digest, writeFactors(loaded.factors));
-  const file = await upload(served, keys.globex);
+  const file = await upload(served, key);
   const core = await send("POST", `/v1/cores/${CORE}`, { cores: coreText(loaded, 5) });
   await send("POST", `/v1/cores/${CORE}`, { cores: coreText(loaded, 6) });
   const created = await send("POST", "/v1/fine_tuning/jobs", {
@@ -47,7 +51,7 @@ export async function makeVictim(served: KeyedApp): Promise<Victim> {
   const first = async (more: string) => (await send("GET", `${path}/${more}`))["data"] as Json[];
   const [event] = await first("events");
   const [checkpoint] = await first("checkpoints");
-  const listed = await store.keys.list(VICTIM, { after: undefined, limit: 1, order: "asc" });
+  const listed = await store.keys.list(tenant, { after: undefined, limit: 1, order: "asc" });
   const ids = {
     file,
     job: String(job["id"]),

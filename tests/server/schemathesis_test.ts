@@ -4,11 +4,12 @@
  * the test is ignored; LEMBAS_TEST_SCHEMATHESIS says where it is, and then it must be there.
  * LEMBAS_TEST_EXAMPLES says how many requests to make up for an operation.
  */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertStringIncludes } from "@std/assert";
 import { newKeyText } from "../../server/keys/key_text.ts";
 import { listen } from "../../server/serve.ts";
-import { openKeyedApp } from "./keyed_app.ts";
-import { makeVictim } from "./isolation_victim.ts";
+import { DEFAULT_TENANT } from "../../adapters/name.ts";
+import { CORE, makeVictim } from "./isolation_victim.ts";
+import { coreText, type KeyedApp, openKeyedApp } from "./keyed_app.ts";
 
 const NAMED = Deno.env.get("LEMBAS_TEST_SCHEMATHESIS");
 const PROGRAM = NAMED ?? "schemathesis";
@@ -36,31 +37,62 @@ function isMissing(): boolean {
   }
 }
 
+/** What there is to be asked for, so that requests reach further than a 404. */
+async function realNames(served: KeyedApp, key: string): Promise<string> {
+  const made = await makeVictim(served, key, DEFAULT_TENANT);
+  const names: Readonly<Record<string, readonly string[]>> = {
+    "body.model": ["tiny", CORE, made.model],
+    "path.model": ["tiny", CORE, made.model],
+    "body.training_file": [made.file],
+    "path.file_id": [made.file, made.result],
+    "path.fine_tuning_job_id": [made.job],
+    "path.name": [CORE, "blimp"],
+    "path.version": ["1", "2"],
+    "body.cores": [coreText(served.loaded, 1)],
+    "path.tenant": ["acme", "globex", DEFAULT_TENANT],
+    "path.key_id": [made.key],
+  };
+  const lines = Object.entries(names).map(([key, values], i) => ({
+    dictionary: `[dictionaries.d${i}]\nvalues = ${JSON.stringify(values)}`,
+    binding: `"${key}" = { dictionary = "d${i}", probability = 0.7 }`,
+  }));
+  const dictionaries = lines.map(({ dictionary }) => dictionary);
+  return [...dictionaries, "[parameters]", ...lines.map(({ binding }) => binding), ""].join("\n");
+}
+
 Deno.test({
   name: "nothing that schemathesis makes up gets a 5xx, or an answer that is not described",
   ignore: isMissing(),
   fn: async () => {
     const apiKey = newKeyText();
     await using served = await openKeyedApp({ apiKey });
-    await makeVictim(served);
+    const directory = await Deno.makeTempDir();
+    await Deno.writeTextFile(`${directory}/names.toml`, await realNames(served, apiKey));
     const { app, context } = served;
     const where = { host: "127.0.0.1", port: 0, fetch: app.fetch };
     const server = await listen(where, context.lifecycle);
     try {
       const { code, stdout } = await new Deno.Command(PROGRAM, {
         args: [
-          "run",
+          ...["--config-file", "names.toml", "run"],
           `${server.url}/openapi.json`,
           ...["--header", `Authorization: Bearer ${apiKey}`],
           ...["--checks", CHECKS.join(",")],
           ...["--max-examples", EXAMPLES, "--seed", "1", "--no-color"],
           ...["--suppress-health-check", "all", "--generation-database", "none"],
         ],
+        cwd: directory,
         stderr: "inherit",
       }).output();
       assertEquals(code, 0, new TextDecoder().decode(stdout));
+      // it has to have reached what there is
+      const done = served.lines.filter((line) => line.includes("status=200")).join("\n");
+      for (const reached of ["/v1/fine_tuning/jobs", "/v1/files", `/v1/cores/${CORE}`]) {
+        assertStringIncludes(done, `POST ${reached} `);
+      }
     } finally {
       await server.stop(1, () => Promise.resolve());
+      await Deno.remove(directory, { recursive: true });
     }
   },
 });
