@@ -3,10 +3,10 @@
  * these places as nodes, made once for all layers or by a layer for itself; what is done with heads it
  * does not know.
  */
-import type { Value } from "./graph.ts";
+import type { GraphBuilder, Value } from "./graph.ts";
 import type { LoweringContext } from "./lowering_context.ts";
 import { onnxType } from "./onnx.ts";
-import type { CausalForm, HeadLayout, Ops } from "./ops.ts";
+import type { AttentionForm, CausalForm, HeadLayout, Layout, Ops } from "./ops.ts";
 
 export type CellsName = "queryCells" | "keyCells" | "valueCells" | "outCells";
 export type PlacesName = Exclude<keyof HeadLayout, CellsName>;
@@ -19,7 +19,7 @@ export interface Heads {
 }
 
 /** Heads of packed tokens (q, k and v side by side) and of what comes out. */
-export function headsOfForm(
+function headsOfForm(
   { heads, kvHeads }: Pick<CausalForm, "heads" | "kvHeads">,
 ): { readonly [K in CellsName]: Heads } {
   const width = heads + 2 * kvHeads;
@@ -37,6 +37,28 @@ export function headCount(
   which: PlacesName,
 ): number {
   return which === "outPlaces" ? heads : heads + 2 * kvHeads;
+}
+
+/** The places of all heads as values of the graph, once for all layers. */
+export function addHeadLayout(
+  graph: GraphBuilder,
+  form: AttentionForm,
+  { cells, places }: Layout,
+): HeadLayout {
+  const { grid } = form;
+  const of = headsOfForm(form);
+  const at = (which: CellsName) =>
+    graph.add("headCells", { cells, grid, ...of[which] }, `head.${which}`);
+  const back = (which: PlacesName) =>
+    graph.add("headPlaces", { places, grid, count: headCount(form, which) }, `head.${which}`);
+  return {
+    queryCells: at("queryCells"),
+    keyCells: at("keyCells"),
+    valueCells: at("valueCells"),
+    outCells: at("outCells"),
+    outPlaces: back("outPlaces"),
+    packedPlaces: back("packedPlaces"),
+  };
 }
 
 /** Where some heads of each cell lie, [N, count, time] int64. */

@@ -6,8 +6,8 @@
  */
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { type Graph, GraphBuilder, type Value } from "../graph/graph.ts";
-import { type CellsName, headCount, headsOfForm, type PlacesName } from "../graph/head_layout.ts";
-import type { AttentionForm, HeadLayout, Layout } from "../graph/ops.ts";
+import { addHeadLayout } from "../graph/head_layout.ts";
+import type { AttentionForm, Layout } from "../graph/ops.ts";
 import { type LinearHook, type ModuleName, SITE_OF, type SiteName, SITES } from "./hook.ts";
 import { names } from "./parameters.ts";
 
@@ -177,7 +177,7 @@ class DecoderBuilder {
     const cells = graph.input(inputs.cells, "int32", ["cells"]);
     const places = graph.input(inputs.places, "int32", ["tokens"]);
     this.#layout = { cells, places };
-    const layout = { cells, places, ...this.#heads(form, { cells, places }) };
+    const layout = { cells, places, ...addHeadLayout(graph, form, { cells, places }) };
     this.#attend = (layer, qkv) => {
       const args = { qkv, context, offsets, mask, positions, ...layout, ...form };
       return graph.add("causalAttention", args, `${layer}.attn_out`);
@@ -231,25 +231,6 @@ class DecoderBuilder {
       headDim,
       scale: 1,
       window: slidingWindow,
-    };
-  }
-
-  /** Where heads lie on attention's grid, once for all layers. */
-  #heads(form: AttentionForm, { cells, places }: Layout): HeadLayout {
-    const graph = this.#graph;
-    const { grid } = form;
-    const of = headsOfForm(form);
-    const at = (which: CellsName) =>
-      graph.add("headCells", { cells, grid, ...of[which] }, `head.${which}`);
-    const back = (which: PlacesName) =>
-      graph.add("headPlaces", { places, grid, count: headCount(form, which) }, `head.${which}`);
-    return {
-      queryCells: at("queryCells"),
-      keyCells: at("keyCells"),
-      valueCells: at("valueCells"),
-      outCells: at("outCells"),
-      outPlaces: back("outPlaces"),
-      packedPlaces: back("packedPlaces"),
     };
   }
 
