@@ -67,8 +67,6 @@ export class AdapterRegistry implements CoreLoader {
   readonly #entries = new Map<string, AdapterEntry[]>();
   /** How to get a registered core, by digest. */
   readonly #sources = new Map<string, () => Promise<Core>>();
-  /** Cores that only their holder can name, by digest. */
-  readonly #held = new Map<string, () => Promise<Core>>();
   readonly #requests = new Map<string, RequestCore>();
   #elsewhere: ((ref: AdapterRef) => Promise<Core>) | undefined;
 
@@ -135,23 +133,6 @@ export class AdapterRegistry implements CoreLoader {
   /** Registers a core file's bytes. @throws as `readCore` and `add` do. */
   addBytes(name: string, bytes: Uint8Array): AdapterEntry {
     return this.add(name, { core: readCore(bytes), source: "bytes" });
-  }
-
-  /**
-   * Makes a core loadable by its digest under no name; it is read when a request asks for it.
-   * @throws {RangeError} where its factors are not loaded
-   */
-  hold(
-    { digest, factors }: Pick<AdapterRef, "digest" | "factors">,
-    load: () => Promise<Core>,
-  ): void {
-    this.factorsOf(factors);
-    this.#held.set(digest, load);
-  }
-
-  /** Forgets what `hold` was given. */
-  unhold(digest: string): void {
-    this.#held.delete(digest);
   }
 
   /**
@@ -226,7 +207,7 @@ export class AdapterRegistry implements CoreLoader {
     const request = this.#requests.get(ref.digest);
     if (request !== undefined) return request.core;
     const elsewhere = this.#elsewhere;
-    const source = this.#sources.get(ref.digest) ?? this.#held.get(ref.digest) ??
+    const source = this.#sources.get(ref.digest) ??
       (elsewhere && (() => elsewhere(ref)));
     if (source === undefined) {
       throw new RangeError(`Cannot load adapter '${ref.name}': it was unloaded`);

@@ -221,7 +221,7 @@ export class JobPhases {
   }
 
   async #tryAgain(job: JobRecord, { jobs }: TenantData): Promise<Ending> {
-    const delaySeconds = 5 * 2 ** job.attempts;
+    const delaySeconds = 2 ** job.attempts;
     await this.#tell(
       job,
       `The server failed, its log has the details; the job goes on in ${delaySeconds} seconds`,
