@@ -40,8 +40,8 @@ interface Snapshot {
 export interface TrainingMetrics {
   /** Counts tokens trained on. */
   readonly tokens: (count: number, tenant: string) => void;
-  /** Names the jobs to count by status when someone scrapes. */
-  readonly attach: (jobs: () => Promise<readonly { readonly status: string }[]>) => void;
+  /** Says who counts the jobs by status when someone scrapes. */
+  readonly attach: (counts: () => Promise<ReadonlyMap<string, number>>) => void;
 }
 
 export interface Metrics {
@@ -100,7 +100,7 @@ function trainingMetrics(registry: Registry, tenants: TenantMetrics): TrainingMe
       tokens.inc(count);
       tenants.trained(tenant, count);
     },
-    attach: (jobs) => {
+    attach: (counts) => {
       new Gauge({
         name: "lembas_training_jobs",
         help: "Fine-tuning jobs by status.",
@@ -108,8 +108,8 @@ function trainingMetrics(registry: Registry, tenants: TenantMetrics): TrainingMe
         registers: [registry],
         async collect() {
           this.reset();
-          for (const status of JOB_STATUSES) this.set({ status }, 0);
-          for (const { status } of await jobs()) this.inc({ status });
+          const byStatus = await counts();
+          for (const status of JOB_STATUSES) this.set({ status }, byStatus.get(status) ?? 0);
         },
       });
     },

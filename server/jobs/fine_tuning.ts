@@ -71,7 +71,7 @@ export class FineTuning implements AsyncDisposable {
     registry.elsewhere((ref) => tuned.load(ref));
     const runner = backend &&
       await JobRunner.open({ ...rest, ...backend, store, tuned, onTokens: metrics.tokens });
-    metrics.attach(() => store.jobs.all());
+    metrics.attach(() => store.jobs.counts());
     await runner?.start();
     return new FineTuning(options, { cores, tuned, runner });
   }
