@@ -6,7 +6,7 @@
 import { readCore, writeCore } from "../adapters/format.ts";
 import { openStore, type StoreLocation } from "../adapters/store/open_store.ts";
 import type { Stack } from "../adapters/stack.ts";
-import type { Store } from "../adapters/store/store.ts";
+import type { Store, UsageRecord } from "../adapters/store/store.ts";
 import { benchCore, benchFactors } from "./cores.ts";
 
 const STACK: Stack = {
@@ -43,52 +43,57 @@ async function register(store: Store): Promise<void> {
     SELECT '${TENANT}', 'n' || i, 1, ${digest}, 1, 0, 'bench' FROM ${numbers}`);
 }
 
+async function defineBenches(location: StoreLocation): Promise<void> {
+  let store = await openStore(location, LOG);
+  const factors = benchFactors(STACK, 32);
+  const files = Array.from({ length: CORES }, (_, i) => writeCore(benchCore(factors, i)));
+  const digests = files.map((file) => readCore(file).digest);
+  for (const [i, file] of files.entries()) await store.cores.put(TENANT, `real${i}`, file, META);
+  await register(store);
+
+  const group = `${store.kind}, ${NAMES} names, cores of ${files[0]?.length} bytes`;
+  let turn = 0;
+
+  Deno.bench("look a name up", { group }, async () => {
+    const name = `n${1 + (turn++ * 7919) % NAMES}`;
+    await store.cores.resolve(TENANT, name, { type: "latest" });
+  });
+
+  Deno.bench("fetch a core, its digest checked", { group }, async () => {
+    await store.cores.bytes(digests[turn++ % CORES] ?? "");
+  });
+
+  Deno.bench("put a core and publish it", { group, n: 100 }, async (b) => {
+    const file = writeCore(benchCore(factors, 1000 + turn++));
+    b.start();
+    await store.cores.put(TENANT, "put", file, META);
+    b.end();
+  });
+
+  Deno.bench("list a page of 100", { group }, async () => {
+    await store.cores.list(TENANT, { after: `${TENANT}/n5`, limit: 100, order: "asc" });
+  });
+
+  Deno.bench("write a request's usage down", { group }, async () => {
+    await store.usage.add([usageOf(crypto.randomUUID())]);
+  });
+
+  Deno.bench("open", { group, n: 5, warmup: 1 }, async (b) => {
+    await store[Symbol.asyncDispose]();
+    b.start();
+    store = await openStore(location, LOG);
+    b.end();
+  });
+}
+
+function usageOf(id: string): UsageRecord {
+  return {
+    ...{ id, at: Date.now(), tenant: TENANT, keyId: null, model: "m", kind: "chat" },
+    ...{ promptTokens: 9, cachedTokens: 0, completionTokens: 9, trainedTokens: 0, requestId: id },
+  };
+}
+
 const url = Deno.env.get("DATABASE_URL");
 const path = await Deno.makeTempDir();
-const location: StoreLocation = url ? { type: "url", url } : { type: "directory", path };
-let store = await openStore(location, LOG);
-const factors = benchFactors(STACK, 32);
-const files = Array.from({ length: CORES }, (_, i) => writeCore(benchCore(factors, i)));
-const digests = files.map((file) => readCore(file).digest);
-for (const [i, file] of files.entries()) await store.cores.put(TENANT, `real${i}`, file, META);
-await register(store);
-
-const group = `${store.kind}, ${NAMES} names, cores of ${files[0]?.length} bytes`;
-let turn = 0;
-
-Deno.bench("look a name up", { group }, async () => {
-  const name = `n${1 + (turn++ * 7919) % NAMES}`;
-  await store.cores.resolve(TENANT, name, { type: "latest" });
-});
-
-Deno.bench("fetch a core, its digest checked", { group }, async () => {
-  await store.cores.bytes(digests[turn++ % CORES] ?? "");
-});
-
-Deno.bench("put a core and publish it", { group, n: 100 }, async (b) => {
-  const file = writeCore(benchCore(factors, 1000 + turn++));
-  b.start();
-  await store.cores.put(TENANT, "put", file, META);
-  b.end();
-});
-
-Deno.bench("list a page of 100", { group }, async () => {
-  await store.cores.list(TENANT, { after: `${TENANT}/n5`, limit: 100, order: "asc" });
-});
-
-Deno.bench("write a request's usage down", { group }, async () => {
-  const id = crypto.randomUUID();
-  await store.usage.add([{
-    ...{ id, at: Date.now(), tenant: TENANT, keyId: null, model: "m", kind: "chat" } as const,
-    ...{ promptTokens: 9, cachedTokens: 0, completionTokens: 9, trainedTokens: 0, requestId: id },
-  }]);
-});
-
-Deno.bench("open", { group, n: 5, warmup: 1 }, async (b) => {
-  await store[Symbol.asyncDispose]();
-  b.start();
-  store = await openStore(location, LOG);
-  b.end();
-});
-
 globalThis.addEventListener("unload", () => Deno.removeSync(path, { recursive: true }));
+await defineBenches(url ? { type: "url", url } : { type: "directory", path });

@@ -3,6 +3,7 @@
  * back when it was lost; it knows no table.
  */
 import { type Kysely, PostgresDialect } from "kysely";
+// @ts-types="@types/pg"
 import pg from "pg";
 import type { Database, SqlResult } from "./database.ts";
 import { kyselyOver } from "./kysely_over.ts";

@@ -2,6 +2,7 @@
  * A connection of PostgreSQL that only listens. It owns the coming back after it was lost, and says
  * so, since what was notified meanwhile is not told again.
  */
+// @ts-types="@types/pg"
 import pg from "pg";
 
 const FIRST_RETRY_MS = 100;
