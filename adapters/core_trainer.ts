@@ -161,7 +161,9 @@ function reporter(
   let since = now();
   const started = (base: TrainResult["base"], done: number): TrainProgress => {
     since = now();
-    return { type: "start", settled: job.settled, steps, done, tokensPerEpoch: job.tokens, base };
+    const tokens = done === 0 ? 0 : before;
+    const { settled, tokens: tokensPerEpoch } = job;
+    return { type: "start", settled, steps, done, tokens, tokensPerEpoch, base };
   };
   if (job.from?.base !== undefined) onProgress?.(started(job.from.base, job.from.step));
   return (event) => {

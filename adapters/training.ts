@@ -76,6 +76,8 @@ export type TrainProgress =
     readonly steps: number;
     /** Steps already done, where it resumes. */
     readonly done: number;
+    /** Tokens trained on in these. */
+    readonly tokens: number;
     readonly tokensPerEpoch: number;
     readonly base: Evaluation;
   }

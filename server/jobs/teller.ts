@@ -44,7 +44,7 @@ export class Teller {
   readonly #running: RunningJob;
   readonly #ports: TellerPorts;
   #steps = 0;
-  #tokens: number | undefined;
+  #tokens = 0;
   #pace: { readonly step: number; readonly time: number } | undefined;
 
   constructor(running: RunningJob, ports: TellerPorts) {
@@ -69,12 +69,12 @@ export class Teller {
     }
   }
 
-  #start({ settled, steps, done, base, tokensPerEpoch }: Progress<"start">): void {
+  #start({ settled, steps, done, base, tokens, tokensPerEpoch }: Progress<"start">): void {
     const { job, data, journal, dataset, live } = this.#running;
     const { log } = this.#ports;
     live.from = done;
     this.#steps = steps;
-    if (done === 0) this.#tokens = 0;
+    this.#tokens = tokens;
     // a failure to write it is met again when the job's end is written
     data.jobs.change(job.id, { settled }).catch(() => {});
     if (done === 0) {
@@ -100,7 +100,7 @@ export class Teller {
       train_mean_token_accuracy: accuracy,
     });
     const { tenant } = this.#running.job;
-    this.#ports.onTokens(Math.max(0, tokens - (this.#tokens ?? tokens)), tenant);
+    this.#ports.onTokens(Math.max(0, tokens - this.#tokens), tenant);
     this.#tokens = tokens;
     this.#estimate(step);
   }

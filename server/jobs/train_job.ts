@@ -16,13 +16,16 @@ import type {
   JobPatch,
   JobRecord,
   StepMetrics,
+  Store,
 } from "../../adapters/store/store.ts";
 import { NotBetter } from "./job_failure.ts";
 import { type RunningJob, Teller, type TellerPorts } from "./teller.ts";
 import type { TunedModels } from "./tuned_models.ts";
+import { TrainingUsage } from "../usage/training_usage.ts";
 
 export interface TrainingPorts extends TellerPorts {
   readonly trainer: CoreTrainer;
+  readonly store: Pick<Store, "usage">;
   readonly tuned: TunedModels;
   /** The factor set of jobs that name none; made when first asked for. */
   readonly defaultFactors: () => Promise<FactorSet>;
@@ -42,6 +45,7 @@ export async function trainJob(running: RunningJob, ports: TrainingPorts): Promi
   const job = await pin(running, factors, ports);
   const resume = await running.data.jobs.progress(job.id);
   const teller = new Teller(running, ports);
+  const usage = new TrainingUsage(ports.store.usage, job);
   const { factors: _digest, ...hyperparameters } = job.hyperparameters;
   const result = await ports.trainer.train({
     train: dataset.train,
@@ -50,12 +54,19 @@ export async function trainJob(running: RunningJob, ports: TrainingPorts): Promi
     factors,
     ...(resume === undefined ? {} : { resume }),
     signal,
-    onProgress: (progress) => teller.tell(progress),
-    onCheckpoint: (checkpoint) => saveCheckpoint(checkpoint, running, ports),
+    onProgress: (progress) => {
+      usage.hear(progress);
+      teller.tell(progress);
+    },
+    onCheckpoint: async (checkpoint) => {
+      await usage.checkpoint(checkpoint.step);
+      await saveCheckpoint(checkpoint, running, ports);
+    },
   });
   await journal.flush();
   signal.throwIfAborted();
   await running.checkHeld();
+  await usage.finish(result.trainedTokens);
   return await conclude(result, running, ports);
 }
 

@@ -19,6 +19,7 @@ import type { DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
 import { EOS, FakeTokenizer } from "./tokenizer.ts";
 
 const DIGEST = "b".repeat(64);
+const TOKENS_PER_STEP = 40;
 const BASE: Evaluation = { loss: 2.5, accuracy: 0.25 };
 
 export interface FakeTrainerOptions {
@@ -113,7 +114,9 @@ export class FakeTrainer implements CoreTrainer {
       ? { step: 0, cores: Array(size).fill(0), best: { ...BASE, step: 0 } }
       : JSON.parse(new TextDecoder().decode(request.resume));
     const tokensPerEpoch = request.train.reduce((sum, { tokens }) => sum + tokens.length, 0);
-    onProgress?.({ type: "start", settled, steps, done: state.step, tokensPerEpoch, base: BASE });
+    const { step: done } = state;
+    const tokens = TOKENS_PER_STEP * done;
+    onProgress?.({ type: "start", settled, steps, done, tokens, tokensPerEpoch, base: BASE });
     const coreNow = () => coreFrom(factors, rank, Float32Array.from(state.cores));
     const save = () =>
       request.onCheckpoint?.({
@@ -141,7 +144,7 @@ export class FakeTrainer implements CoreTrainer {
       refused: this.#options.refuses?.(request),
       settled,
       steps,
-      trainedTokens: tokensPerEpoch * settled.epochs,
+      trainedTokens: TOKENS_PER_STEP * steps,
       trainableParameters: size,
     };
   }
@@ -179,7 +182,7 @@ function advance(
     accuracy,
     learningRate,
     gradientNorm: loss / 2,
-    tokens: 40 * step,
+    tokens: TOKENS_PER_STEP * step,
     tokensPerSecond: 1000,
   });
   if (step % 2 !== 0) return;

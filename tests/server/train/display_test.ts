@@ -17,7 +17,7 @@ function watch(isTerminal: boolean, runs = 1) {
 function start(steps: number, done = 0): TrainProgress {
   const settled = { epochs: 1, batchSize: 2, learningRateMultiplier: 1, learningRate: 0.005 };
   const base = { loss: 2, accuracy: 0.25 };
-  return { type: "start", settled, steps, done, tokensPerEpoch: 100, base };
+  return { type: "start", settled, steps, done, tokens: 0, tokensPerEpoch: 100, base };
 }
 
 function step(step: number, steps: number, loss = 1): TrainProgress {

@@ -1,0 +1,60 @@
+/**
+ * A job's trained tokens, written down as its checkpoints are. It owns the counting; when a checkpoint
+ * is kept is the job's. A record covers the steps since the checkpoint before and is named by the
+ * step, so that steps which are repeated after a crash are counted once, and a job's records add up
+ * to its `trained_tokens`. A job that fails or is cancelled has paid up to its last checkpoint.
+ */
+import type { JobRecord, UsageRecord, UsageStore } from "../../adapters/store/store.ts";
+import type { TrainProgress } from "../../adapters/training.ts";
+
+type Job = Pick<JobRecord, "id" | "tenant" | "model">;
+
+export class TrainingUsage {
+  readonly #store: Pick<UsageStore, "add">;
+  readonly #job: Job;
+  /** Tokens trained on, from the job's beginning. */
+  #trained = 0;
+  #written = 0;
+
+  constructor(store: Pick<UsageStore, "add">, job: Job) {
+    this.#store = store;
+    this.#job = job;
+  }
+
+  /** Hears of tokens as they are trained on. */
+  hear(progress: TrainProgress): void {
+    if (progress.type === "start") this.#written = this.#trained = progress.tokens;
+    else if (progress.type === "step") this.#trained = progress.tokens;
+  }
+
+  /** To be awaited before the checkpoint is kept. */
+  async checkpoint(step: number): Promise<void> {
+    await this.#write(`step-${step}`, this.#trained);
+  }
+
+  /** To be awaited before the job has ended well. @param trained tokens of the whole job */
+  async finish(trained: number): Promise<void> {
+    await this.#write("end", trained);
+  }
+
+  async #write(name: string, trained: number): Promise<void> {
+    const tokens = trained - this.#written;
+    if (tokens <= 0) return;
+    const { id, tenant, model } = this.#job;
+    const record: UsageRecord = {
+      id: `${id}/${name}`,
+      at: Date.now(),
+      tenant,
+      keyId: null,
+      model,
+      kind: "training",
+      promptTokens: 0,
+      cachedTokens: 0,
+      completionTokens: 0,
+      trainedTokens: tokens,
+      requestId: id,
+    };
+    await this.#store.add([record]);
+    this.#written = trained;
+  }
+}
