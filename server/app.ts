@@ -5,6 +5,7 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { routePath } from "hono/route";
 import { accessOf, authenticate } from "./auth.ts";
+import { registerConsole } from "./console/console.ts";
 import type { ServerContext } from "./context.ts";
 import type { App, AppContext, AppEnv } from "./endpoint.ts";
 import { ApiError, toApiError } from "./errors.ts";
@@ -46,6 +47,7 @@ export function createApp(context: ServerContext): App {
   if (context.admin !== undefined) {
     registerAdmin(app, context.admin);
     registerCores(app, { cores: context.admin.store.cores, base: context.model.digest });
+    registerConsole(app, context, context.admin);
   }
   registerHealth(app, context);
   registerOpenApi(app, context);

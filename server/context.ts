@@ -12,6 +12,7 @@ import type { Lifecycle } from "./lifecycle.ts";
 import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Tracing } from "./tracing.ts";
+import type { Traffic } from "./console/traffic.ts";
 import type { AdminServices } from "./routes/admin_context.ts";
 import type { Metering } from "./usage/metering.ts";
 
@@ -120,6 +121,8 @@ export interface ServerContext {
   readonly metrics: Metrics;
   readonly log: Log;
   readonly lifecycle: Lifecycle;
+  /** What the console shows of the last minutes; undefined = nothing. */
+  readonly traffic?: Traffic | undefined;
   /** Undefined = requests have no spans. */
   readonly tracing?: Tracing | undefined;
   /** Asked by `/ready`; the model is loaded before there is a context. */

@@ -16,6 +16,7 @@ import type { EngineListener } from "../src/engine/metrics.ts";
 import { readDatasetInTurns } from "../src/train/dataset.ts";
 import { createApp } from "./app.ts";
 import { RegistryCatalog } from "./catalog.ts";
+import { Traffic } from "./console/traffic.ts";
 import type { ServerContext } from "./context.ts";
 import { FlagError, helpText, parseFlags, type ServeFlags } from "./flags.ts";
 import { FineTuning, type TrainingBackend } from "./jobs/fine_tuning.ts";
@@ -119,7 +120,9 @@ async function serveFrom(
   const metrics = createMetrics();
   const started = performance.now();
   const tracing = new Tracing();
-  const loaded = await load(flags, joinListeners(metrics.listener, tracing.listener), log);
+  const traffic = new Traffic();
+  const listener = joinListeners(metrics.listener, tracing.listener, traffic.listener);
+  const loaded = await load(flags, listener, log);
   try {
     metrics.attach({
       model: loaded.checkpoint.id,
@@ -127,11 +130,13 @@ async function serveFrom(
       maxAdapters: loaded.maxBatch,
       kvBlocks: loaded.engine.kvBlocks,
     });
+    traffic.attach(() => loaded.engine.stats());
     await using tuning = await startTuning(loaded, store, flags, { log, metrics });
     await using metering = new StoreMetering(store, log);
     using door = await openStoreAccess({ store, flags, env, log, print: console.log });
     const context = await toContext(loaded, {
-      ...{ metrics, tracing, log, tuning, metering },
+      ...{ metrics, tracing, traffic, log, tuning, metering },
+      readiness: [{ name: "store", check: () => store.ping() }],
       ...{ access: door.access, admin: door.admin },
       options: {
         apiKey: flags.apiKey,
@@ -178,10 +183,7 @@ function backendOf({ checkpoint }: Loaded, training: LoadedTraining): TrainingBa
 /** The routes' context of a loaded model. */
 export async function toContext(
   loaded: Loaded,
-  parts: Pick<
-    ServerContext,
-    "metrics" | "tracing" | "log" | "options" | "tuning" | "access" | "admin" | "metering"
-  >,
+  parts: Omit<ServerContext, "engine" | "adapters" | "lifecycle" | "model">,
 ): Promise<ServerContext> {
   const { checkpoint, engine, registry } = loaded;
   return {

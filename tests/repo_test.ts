@@ -62,7 +62,7 @@ async function texts(): Promise<SourceFile[]> {
 }
 
 function code(files: readonly SourceFile[]): SourceFile[] {
-  return files.filter(({ path }) => /\.(ts|mjs)$/.test(path));
+  return files.filter(({ path }) => /\.(tsx?|mjs)$/.test(path));
 }
 
 /** The modules a file names in imports and re-exports; relative ones as paths from the root. */
@@ -146,7 +146,7 @@ Deno.test("no module keeps mutable state", async () => {
 });
 
 Deno.test("each source file opens with what it owns", async () => {
-  const files = (await texts()).filter(({ path }) => /\.(ts|mjs|py)$/.test(path));
+  const files = (await texts()).filter(({ path }) => /\.(tsx?|mjs|py)$/.test(path));
   const wrong = files.filter(({ path, text }) => {
     const body = text.replace(/^(#!.*\n|\/\/ deno-lint-ignore-file.*\n|\/\/ @ts-\w+.*\n|\s)*/, "");
     return !body.startsWith(path.endsWith(".py") ? '"""' : "/**");

@@ -29,10 +29,18 @@ export function registerChat(app: App, context: ServerContext): void {
     },
     errors: [429],
     scopes: ["infer"],
-  }, (c, body) => answer(context, c, body));
+  }, (c, body) => answerChat(context, c, body));
 }
 
-async function answer(context: ServerContext, c: AppContext, body: ChatRequest) {
+/**
+ * Answers a conversation for the request's principal.
+ * @throws {ApiError} where there will be no answer
+ */
+export async function answerChat(
+  context: ServerContext,
+  c: AppContext,
+  body: ChatRequest,
+): Promise<Response> {
   c.get("notes").model = body.model;
   const usage = usageWanted(body);
   const target = await resolveTarget(context, c.get("principal"), body.model, body.adapter);

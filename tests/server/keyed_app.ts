@@ -6,9 +6,11 @@
 import { writeCore } from "../../adapters/format.ts";
 import type { Scope, Store } from "../../adapters/store/store.ts";
 import { createApp } from "../../server/app.ts";
+import { Traffic } from "../../server/console/traffic.ts";
 import type { ServerContext } from "../../server/context.ts";
 import type { App } from "../../server/endpoint.ts";
 import { issueKey } from "../../server/keys/issue.ts";
+import { joinListeners } from "../../server/listeners.ts";
 import { createLog } from "../../server/log.ts";
 import { createMetrics } from "../../server/metrics.ts";
 import { openStoreAccess } from "../../server/open_access.ts";
@@ -55,9 +57,11 @@ export async function openKeyedApp({ open = false, apiKey }: KeyedOptions = {}):
   const opened = await openTestStore(log);
   const { store } = opened;
   const metrics = createMetrics();
-  const plain = await fakeLoad({ listener: metrics.listener });
+  const traffic = new Traffic();
+  const plain = await fakeLoad({ listener: joinListeners(metrics.listener, traffic.listener) });
   const loaded = { ...plain, training: fakeTraining(() => plain.factors) };
   metrics.attach({ model: "tiny", stats: () => loaded.engine.stats() });
+  traffic.attach(() => loaded.engine.stats());
   const tuning = await startTuning(loaded, store, { trainJobs: 2, maxFile: 1 << 20 }, {
     log,
     metrics,
@@ -66,7 +70,7 @@ export async function openKeyedApp({ open = false, apiKey }: KeyedOptions = {}):
   const print = (text: string) => void printed.push(text);
   const door = await openStoreAccess({ store, flags, env: () => undefined, log, print });
   const context = await toContext(loaded, {
-    ...{ metrics, log, tuning, access: door.access, admin: door.admin },
+    ...{ metrics, traffic, log, tuning, access: door.access, admin: door.admin },
     options: { apiKey, maxBodyBytes: 1 << 20, version: "0.0.0" },
   });
   const app = createApp(context);

@@ -1,0 +1,105 @@
+/**
+ * What all pages of the console stand on: the server, the store, the gate, and how a page's frame is
+ * made. It owns what a visitor may see of whose; it draws nothing.
+ */
+import type { Hono } from "hono";
+import { readPage } from "./listing.ts";
+import type { ServerContext } from "../context.ts";
+import type { AppContext, AppEnv } from "../endpoint.ts";
+import { ApiError } from "../errors.ts";
+import { isAdministrator, sees } from "../principal.ts";
+import type { AdminServices } from "../routes/admin_context.ts";
+import type { AssetPaths } from "./assets.ts";
+import type { Gate } from "./gate.ts";
+import type { Frame } from "./parts.tsx";
+import type { Traffic } from "./traffic.ts";
+
+export type ConsoleApp = Hono<AppEnv>;
+
+/** What is said once after a change, by the code in the address that led here. */
+const NOTICES: Readonly<Record<string, string>> = {
+  created: "The tenant is there.",
+  removed: "The tenant is gone, with all it had.",
+  limits: "The limits are changed; every replica knows within a second.",
+  revoked: "The key is revoked; no replica takes it any more within a second.",
+  published: "The version is published; the next request gets it.",
+  "rolled-back": "Rolled back; the next request gets the version before.",
+  deleted: "Deleted; requests that run end with it.",
+  cancel: "The job is cancelled.",
+  pause: "The job pauses where it can go on.",
+  resume: "The job goes on.",
+};
+
+export interface DeskOptions {
+  readonly server: ServerContext;
+  readonly admin: AdminServices;
+  readonly gate: Gate;
+  readonly assets: AssetPaths;
+  readonly traffic: Traffic;
+}
+
+export class Desk {
+  readonly server: ServerContext;
+  readonly admin: AdminServices;
+  readonly gate: Gate;
+  readonly assets: AssetPaths;
+  readonly traffic: Traffic;
+
+  constructor(options: DeskOptions) {
+    this.server = options.server;
+    this.admin = options.admin;
+    this.gate = options.gate;
+    this.assets = options.assets;
+    this.traffic = options.traffic;
+  }
+
+  /** The frame of a page, of whoever has come in. */
+  frame(c: AppContext): Frame {
+    return {
+      assets: this.assets,
+      model: this.server.model.id,
+      principal: c.get("principal"),
+      session: this.gate.mode === "keys",
+      formToken: this.gate.formToken(c),
+      path: c.req.path,
+      notice: NOTICES[c.req.query("done") ?? ""],
+    };
+  }
+
+  /** Whose things a list shows: undefined = everyone's, for administrators. */
+  scope(c: AppContext): string | undefined {
+    const principal = c.get("principal");
+    return isAdministrator(principal) ? undefined : principal.tenant;
+  }
+
+  /** The tenants whose things a visitor sees: all of them, newest first, or its own. */
+  async tenants(c: AppContext): Promise<readonly string[]> {
+    const own = this.scope(c);
+    if (own !== undefined) return [own];
+    const { tenants } = this.admin.store;
+    const page = await readPage(c, (query) => tenants.list(query));
+    return page.items.map(({ id }) => id);
+  }
+
+  /**
+   * The tenant that a path names.
+   * @throws {ApiError} 404 where the visitor must not see it, as where there is none
+   */
+  tenantIn(c: AppContext): string {
+    const tenant = c.req.param("tenant") ?? "";
+    if (sees(c.get("principal"), tenant)) return tenant;
+    throw missing("tenant", tenant);
+  }
+
+  /** @throws {ApiError} 404 for who is no administrator: for others there is no such page */
+  administratorOnly(c: AppContext): void {
+    if (!isAdministrator(c.get("principal"))) throw missing("page", c.req.path);
+  }
+}
+
+/** 404 as pages say it. */
+export function missing(kind: string, name: string): ApiError {
+  return new ApiError(404, `There is no ${kind} '${name.slice(0, 80)}' here.`, {
+    code: "not_found",
+  });
+}

@@ -1,0 +1,118 @@
+/**
+ * Who comes into the console, and what every answer of it says to the browser. It owns the session's
+ * cookie, the refusal of forms from other sites, and the policy that lets a page load nothing but its
+ * own; it draws nothing.
+ */
+import type { Next } from "hono";
+import { deleteCookie, getCookie, setCookie } from "hono/cookie";
+import type { AppContext } from "../endpoint.ts";
+import { ApiError } from "../errors.ts";
+import { administrator, type Principal } from "../principal.ts";
+import { SESSION_SECONDS, type Sessions } from "./session.ts";
+
+const COOKIE = "lembas_console";
+
+/** Nothing from elsewhere, nothing inline, in nobody's frame. */
+const POLICY = [
+  "default-src 'none'",
+  ...["style-src", "script-src", "img-src", "connect-src", "form-action"].map((one) =>
+    `${one} 'self'`
+  ),
+  "base-uri 'none'",
+  "frame-ancestors 'none'",
+].join("; ");
+
+/** What every answer carries, unless it says otherwise. */
+const HEADERS = {
+  "content-security-policy": POLICY,
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "same-origin",
+  "cross-origin-opener-policy": "same-origin",
+  "cross-origin-resource-policy": "same-origin",
+  "cache-control": "no-store",
+} as const;
+
+export interface GateOptions {
+  /** In open mode everyone is the administrator. */
+  readonly mode: "open" | "keys";
+  readonly sessions: Sessions;
+}
+
+export class Gate {
+  readonly mode: GateOptions["mode"];
+  readonly #sessions: Sessions;
+
+  constructor({ mode, sessions }: GateOptions) {
+    this.mode = mode;
+    this.#sessions = sessions;
+  }
+
+  /** Middleware of every path: headers after, and before it no form of another site. */
+  async guard(c: AppContext, next: Next): Promise<void> {
+    if (c.req.method !== "GET" && c.req.method !== "HEAD") refuseForeign(c.req.raw.headers);
+    await next();
+    for (const [name, value] of Object.entries(HEADERS)) {
+      if (!c.res.headers.has(name)) c.res.headers.set(name, value);
+    }
+  }
+
+  /** Middleware of what needs a session: who has none is led to the door. */
+  async enter(c: AppContext, next: Next): Promise<Response | void> {
+    const principal = await this.principal(c);
+    if (principal === undefined) return c.redirect("/console/sign-in", 303);
+    c.set("principal", principal);
+    await next();
+  }
+
+  /** Whose session it is. */
+  async principal(c: AppContext): Promise<Principal | undefined> {
+    if (this.mode === "open") return administrator();
+    const token = getCookie(c, COOKIE);
+    return token === undefined ? undefined : await this.#sessions.principal(token);
+  }
+
+  /** Sets the session's cookie: for no script and no other site to see. */
+  open(c: AppContext, principal: Principal): void {
+    setCookie(c, COOKIE, this.#sessions.open(principal), {
+      path: "/console",
+      httpOnly: true,
+      sameSite: "Strict",
+      secure: c.req.header("x-forwarded-proto") === "https",
+      maxAge: SESSION_SECONDS,
+    });
+  }
+
+  close(c: AppContext): void {
+    deleteCookie(c, COOKIE, { path: "/console" });
+  }
+
+  /** What this visit's forms carry. */
+  formToken(c: AppContext): string {
+    return this.#sessions.formToken(getCookie(c, COOKIE) ?? "");
+  }
+
+  /**
+   * A form's fields.
+   * @throws {ApiError} 403 where it was not made for this session
+   */
+  async form(c: AppContext): Promise<FormData> {
+    const form = await c.req.formData();
+    const given = String(form.get("form_token") ?? "");
+    if (this.#sessions.isForm(getCookie(c, COOKIE) ?? "", given)) return form;
+    throw new ApiError(403, "This form is not of your session. Load the page again.", {
+      code: "foreign_form",
+    });
+  }
+}
+
+/**
+ * Browsers say where a form comes from; who says nothing is no browser, and has no cookie to abuse.
+ * @throws {ApiError} 403 for another site's
+ */
+function refuseForeign(headers: Headers): void {
+  const site = headers.get("sec-fetch-site");
+  const origin = headers.get("origin");
+  const own = origin === null || URL.parse(origin)?.host === headers.get("host");
+  if (own && (site === null || site === "same-origin" || site === "none")) return;
+  throw new ApiError(403, "Forms of other sites are not taken here.", { code: "foreign_site" });
+}

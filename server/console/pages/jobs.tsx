@@ -1,0 +1,111 @@
+/**
+ * The list of training jobs: a tenant's own, and for administrators all that are under way and those
+ * of the tenant they ask for. One job's page is `job.tsx`'s.
+ */
+import type { JSX } from "hono/jsx/jsx-runtime";
+import type { JobRecord, JobStatus } from "../../../adapters/store/store.ts";
+import type { AppContext } from "../../endpoint.ts";
+import type { FineTuning } from "../../jobs/fine_tuning.ts";
+import type { ConsoleApp, Desk } from "../desk.ts";
+import { formatNumber, formatTime } from "../format.ts";
+import { readPage } from "../listing.ts";
+import { Badge, Card, Page, Table, type Tone } from "../parts.tsx";
+import { registerJob } from "./job.tsx";
+import { More } from "./tenants.tsx";
+
+export function registerJobPages(app: ConsoleApp, desk: Desk): void {
+  app.get("/jobs", async (c) => c.html(await list(c, desk)));
+  if (desk.server.tuning !== undefined) registerJob(app, desk, desk.server.tuning);
+}
+
+async function list(c: AppContext, desk: Desk) {
+  const { tuning } = desk.server;
+  const own = desk.scope(c);
+  const asked = own ?? c.req.query("tenant");
+  return (
+    <Page frame={desk.frame(c)} title="Jobs">
+      <div class="head">
+        <div>
+          <h1>Jobs</h1>
+          <p class="lead">Cores in training, and how it went</p>
+        </div>
+      </div>
+      {own === undefined && (
+        <Card title="Under way">
+          <Jobs jobs={await desk.admin.store.jobs.unfinished()} empty="No job is under way." />
+        </Card>
+      )}
+      {own === undefined && <Choose tenants={await desk.tenants(c)} asked={asked} />}
+      {asked !== undefined && tuning !== undefined && await Tenants(c, tuning, asked)}
+    </Page>
+  );
+}
+
+function Choose({ tenants, asked }: {
+  readonly tenants: readonly string[];
+  readonly asked: string | undefined;
+}) {
+  return (
+    <Card title="Jobs of a tenant">
+      <form method="get" action="/console/jobs" class="row">
+        <div class="field">
+          <label class="hidden" for="field-tenant">Tenant</label>
+          <input id="field-tenant" name="tenant" list="tenants" required value={asked ?? ""} />
+          <datalist id="tenants">{tenants.map((id) => <option value={id}></option>)}</datalist>
+        </div>
+        <button class="plain" type="submit">Show</button>
+      </form>
+    </Card>
+  );
+}
+
+async function Tenants(c: AppContext, tuning: FineTuning, tenant: string) {
+  const { jobs } = tuning.forTenant(tenant);
+  const { items, hasMore } = await readPage(
+    c,
+    (query) => jobs.list({ ...query, metadata: undefined }),
+  );
+  return (
+    <Card title={`All of ${tenant}`}>
+      <Jobs jobs={items} empty="It has no job yet: POST /v1/fine_tuning/jobs makes one." />
+      <More items={items} hasMore={hasMore} />
+    </Card>
+  );
+}
+
+function Jobs({ jobs, empty }: { readonly jobs: readonly JobRecord[]; readonly empty: string }) {
+  return (
+    <Table
+      caption="Jobs, newest first"
+      columns={["Job", "Tenant", "Suffix", "Status", "Made", "Tokens", "Model"]}
+      numbers={[5]}
+      rows={[...jobs].sort((a, b) => b.createdAt - a.createdAt).map((job) => [
+        <a href={`/console/jobs/${job.tenant}/${job.id}`}>
+          <code>{job.id}</code>
+        </a>,
+        job.tenant,
+        job.suffix ?? "–",
+        <Status of={job.status} />,
+        <time>{formatTime(job.createdAt)}</time>,
+        job.trainedTokens === null ? "–" : formatNumber(job.trainedTokens),
+        job.fineTunedModel === null ? "–" : <code>{job.fineTunedModel}</code>,
+      ])}
+      empty={empty}
+    />
+  );
+}
+
+const TONES: Readonly<Record<JobStatus, Tone>> = {
+  "validating_files": "idle",
+  queued: "idle",
+  running: "busy",
+  paused: "idle",
+  succeeded: "good",
+  failed: "bad",
+  cancelled: "idle",
+};
+
+/** A job's status in its colour. */
+export function Status({ of: status }: { readonly of: JobStatus }): JSX.Element {
+  return <Badge tone={TONES[status]}>{status.replaceAll("_", " ")}</Badge>;
+}

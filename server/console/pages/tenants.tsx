@@ -1,0 +1,107 @@
+/** The list of tenants, and adding one; for administrators. One tenant's page is `tenant.tsx`'s. */
+import type { JSX } from "hono/jsx/jsx-runtime";
+import type { TenantLimits, TenantRecord } from "../../../adapters/store/store.ts";
+import type { AppContext } from "../../endpoint.ts";
+import { storing } from "../../routes/admin_context.ts";
+import type { ConsoleApp, Desk } from "../desk.ts";
+import { formatBytes, formatNumber, formatTime } from "../format.ts";
+import { readPage } from "../listing.ts";
+import { Card, Field, FormToken, type Frame, Page, Table } from "../parts.tsx";
+
+export function registerTenants(app: ConsoleApp, desk: Desk): void {
+  const { tenants } = desk.admin.store;
+  app.get("/tenants", async (c) => {
+    const own = desk.scope(c);
+    if (own !== undefined) return c.redirect(`/console/tenants/${own}`, 303);
+    return c.html(await list(c, desk));
+  });
+  app.post("/tenants", async (c) => {
+    const form = await desk.gate.form(c);
+    desk.administratorOnly(c);
+    const id = String(form.get("id") ?? "").trim();
+    await storing("id", () => tenants.create({ id }));
+    return c.redirect(`/console/tenants/${id}?done=created`, 303);
+  });
+}
+
+async function list(c: AppContext, desk: Desk) {
+  const { tenants } = desk.admin.store;
+  const { items, hasMore } = await readPage(c, (query) => tenants.list(query));
+  const stored = await Promise.all(items.map(({ id }) => tenants.storedBytes(id)));
+  const frame = desk.frame(c);
+  return (
+    <Page frame={frame} title="Tenants">
+      <div class="head">
+        <div>
+          <h1>Tenants</h1>
+          <p class="lead">Who is served, and within which limits</p>
+        </div>
+      </div>
+      <Card title="All tenants">
+        <Table
+          caption="Tenants"
+          columns={["Tenant", "Added", "Weight", "Limits", "Stored"]}
+          numbers={[2, 4]}
+          rows={items.map((tenant, i) => [
+            <a href={`/console/tenants/${tenant.id}`}>{tenant.id}</a>,
+            <time>{formatTime(tenant.createdAt)}</time>,
+            formatNumber(tenant.limits.weight),
+            limitsText(tenant.limits),
+            formatBytes(stored[i] ?? 0),
+          ])}
+          empty="There is no tenant yet."
+        />
+        <More items={items} hasMore={hasMore} />
+      </Card>
+      <AddTenant frame={frame} />
+    </Page>
+  );
+}
+
+function AddTenant({ frame }: { readonly frame: Frame }) {
+  return (
+    <Card title="Add a tenant">
+      <form method="post" action="/console/tenants">
+        <FormToken frame={frame} />
+        <div class="form-grid">
+          <Field
+            label="Name"
+            name="id"
+            required
+            pattern="[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
+            hint="letters, digits, '.', '-' and '_'; part of its models' names"
+          />
+        </div>
+        <button type="submit">Add tenant</button>
+      </form>
+    </Card>
+  );
+}
+
+/** The way to the next part of a long list. */
+export function More({ items, hasMore }: {
+  readonly items: readonly Pick<TenantRecord, "id">[];
+  readonly hasMore: boolean;
+}): JSX.Element | null {
+  const last = items.at(-1)?.id;
+  if (!hasMore || last === undefined) return null;
+  return (
+    <p>
+      <a href={`?after=${encodeURIComponent(last)}`}>Show more</a>
+    </p>
+  );
+}
+
+/** Limits as a few words; what is not limited is not said. */
+function limitsText(limits: TenantLimits): string {
+  const said = [
+    limits.requestsPerMinute === null
+      ? ""
+      : `${formatNumber(limits.requestsPerMinute)} requests/min`,
+    limits.tokensPerMinute === null ? "" : `${formatNumber(limits.tokensPerMinute)} tokens/min`,
+    limits.concurrency === null ? "" : `${formatNumber(limits.concurrency)} at once`,
+    limits.queued === null ? "" : `${formatNumber(limits.queued)} waiting`,
+    limits.storedBytes === null ? "" : `stores ${formatBytes(limits.storedBytes)}`,
+  ].filter((text) => text !== "");
+  return said.length === 0 ? "none" : said.join(", ");
+}

@@ -1,0 +1,91 @@
+/**
+ * The last minutes of the engine, second by second: tokens computed, and what runs, waits and fills
+ * the KV memory. It owns a ring of seconds that the engine's own steps fill, so that it costs nothing
+ * while nothing runs and needs no timer; it draws nothing.
+ */
+import type { EngineListener, EngineStats, StepObservation } from "../../src/engine/metrics.ts";
+
+/** Seconds that are kept. */
+export const WINDOW = 120;
+
+/** One second. */
+export interface Second {
+  readonly promptTokens: number;
+  readonly outputTokens: number;
+  readonly running: number;
+  readonly waiting: number;
+  /** 0 to 1. */
+  readonly kvUsage: number;
+}
+
+type Gauges = Pick<Second, "running" | "waiting" | "kvUsage">;
+
+interface Slot {
+  second: number;
+  promptTokens: number;
+  outputTokens: number;
+  gauges: Gauges;
+}
+
+const IDLE: Second = { promptTokens: 0, outputTokens: 0, running: 0, waiting: 0, kvUsage: 0 };
+
+export class Traffic {
+  readonly #slots: Slot[] = [];
+  readonly #now: () => number;
+  #stats: (() => EngineStats) | undefined;
+
+  /** @param now monotonic milliseconds */
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
+  }
+
+  /** Names the engine, which reports here before it can be read. */
+  attach(stats: () => EngineStats): void {
+    this.#stats = stats;
+  }
+
+  /** The engine's steps go here. */
+  get listener(): EngineListener {
+    return { step: (seen) => this.#step(seen) };
+  }
+
+  /** What is there at this moment. */
+  gauges(): Gauges {
+    const stats = this.#stats?.();
+    if (stats === undefined) return IDLE;
+    const { running, waiting, loading, kvUsage } = stats;
+    return { running, waiting: waiting + loading, kvUsage };
+  }
+
+  /** Whole seconds, oldest first, up to the one before this; what nobody told of was idle. */
+  window(): readonly Second[] {
+    const current = this.#second();
+    return Array.from({ length: WINDOW }, (_, i) => {
+      const second = current - WINDOW + i;
+      const slot = this.#slots[second % (WINDOW + 1)];
+      if (slot?.second !== second) return IDLE;
+      const { promptTokens, outputTokens, gauges } = slot;
+      return { promptTokens, outputTokens, ...gauges };
+    });
+  }
+
+  #step({ kind, rows, tokens }: StepObservation): void {
+    const slot = this.#slot();
+    if (kind === "decode") slot.outputTokens += rows;
+    else slot.promptTokens += tokens;
+  }
+
+  #slot(): Slot {
+    const second = this.#second();
+    const at = second % (WINDOW + 1);
+    const slot = this.#slots[at];
+    if (slot?.second === second) return slot;
+    const fresh = { second, promptTokens: 0, outputTokens: 0, gauges: this.gauges() };
+    this.#slots[at] = fresh;
+    return fresh;
+  }
+
+  #second(): number {
+    return Math.floor(this.#now() / 1000);
+  }
+}
