@@ -5,7 +5,9 @@ import { FIRST_KEY, issueFirstKey, issueKey } from "../../server/keys/issue.ts";
 import { KeyCheck } from "../../server/keys/key_check.ts";
 import { keyHash, openKeyHash } from "../../server/keys/key_hash.ts";
 import { hintOf, isKeyText, newKeyText } from "../../server/keys/key_text.ts";
-import { openTestStore } from "../adapters/store/test_store.ts";
+import { openStore } from "../../adapters/store/open_store.ts";
+import { ignorePostgres, startPostgres } from "../adapters/store/postgres_server.ts";
+import { keepingLog, openTestStore } from "../adapters/store/test_store.ts";
 
 const hash = keyHash("a secret of the test");
 const ORDER = { tenant: "default", name: "ci", scopes: ["infer"], expiresAt: null } as const;
@@ -99,6 +101,25 @@ Deno.test("a revocation holds within a second also where its news is lost", asyn
   assertEquals((await check.check(text)).type, "valid");
   await store.keys.revoke("default", record.id);
   await revokedSoon(check, text);
+});
+
+Deno.test({
+  name: "a key revoked by one process is refused by another within a second, on PostgreSQL",
+  ignore: ignorePostgres(),
+  fn: async () => {
+    await using server = await startPostgres();
+    const location = { type: "url", url: await server.newDatabase() } as const;
+    await using here = await openStore(location, keepingLog());
+    await using there = await openStore(location, keepingLog());
+    using check = new KeyCheck({ keys: there.keys, changes: there.changes, hash });
+    assertEquals(await here.keys.secret(), await there.keys.secret());
+    for (let round = 0; round < 3; round++) {
+      const { text, record } = await issueKey(here, hash, ORDER);
+      assertEquals((await check.check(text)).type, "valid");
+      await here.keys.revoke("default", record.id);
+      await revokedSoon(check, text);
+    }
+  },
 });
 
 /** A store of keys that counts questions and can be away: what no real one does on command. */
