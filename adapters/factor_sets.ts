@@ -33,6 +33,13 @@ export class FactorSets {
     await this.#load(digest, () => Promise.resolve(factors));
   }
 
+  /** Keeps all sets that are loaded, so that other processes have them too. */
+  async keepLoaded(): Promise<void> {
+    const { store, registry } = this.#options;
+    for (const { digest } of await store.list()) this.#kept.add(digest);
+    for (const factors of registry.factorSets()) await this.keep(factors);
+  }
+
   /**
    * A set that is loaded, or lies in the store: it is loaded then.
    * @throws {RangeError} for an unknown digest; {TypeError} where it is of another base

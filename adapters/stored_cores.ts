@@ -26,9 +26,17 @@ export interface StoredCore {
   readonly version: CoreVersion;
 }
 
-/** A name of the store's whose content is damaged. */
-export class QuarantinedError extends Error {
-  override readonly name = "QuarantinedError";
+/** A name of the store's that cannot be served now. */
+export class UnservableError extends Error {
+  override readonly name = "UnservableError";
+  constructor(
+    /** "damaged": its content; "factors": the set that it names is not here. */
+    readonly reason: "damaged" | "factors",
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
 }
 
 /** Changes are told; where a notice was lost, it is noticed after so many milliseconds. */
@@ -57,8 +65,8 @@ export class StoredCores implements Disposable {
   /**
    * What a tenant's name stands for, its factor set loaded; undefined for an unknown name and for a
    * core of another base.
-   * @throws {RangeError} where a digest prefix fits more than one version; {QuarantinedError} where
-   *   the version is damaged
+   * @throws {RangeError} where a digest prefix fits more than one version; {UnservableError} where the
+   *   version is damaged, or of a factor set that was not kept
    */
   async find(tenant: string, { name, version }: Omit<AdapterName, "tenant">): Promise<
     StoredCore | undefined
@@ -72,12 +80,20 @@ export class StoredCores implements Disposable {
     if (found === undefined || found.base !== registry.stack.base) return undefined;
     const ref = refOf(found);
     if (found.state === "quarantined") {
-      throw new QuarantinedError(
+      throw new UnservableError(
+        "damaged",
         `Cannot serve '${ref.name}': its content was damaged and is set aside. ` +
           "Publish it again, or roll back to another version.",
       );
     }
-    await factors.of(found.factors);
+    try {
+      await factors.of(found.factors);
+    } catch (cause) {
+      if (!(cause instanceof RangeError || cause instanceof TypeError)) throw cause;
+      throw new UnservableError("factors", `Cannot serve '${ref.name}': ${cause.message}`, {
+        cause,
+      });
+    }
     return { ref, version: found };
   }
 
@@ -85,7 +101,8 @@ export class StoredCores implements Disposable {
   async list(tenant: string | undefined): Promise<readonly StoredCore[]> {
     const { store, registry } = this.#options;
     const found: CoreVersion[] = [];
-    for (let after: string | undefined, more = true; more;) {
+    let after: string | undefined;
+    for (let more = true; more;) {
       const { items, hasMore } = await store.cores.list(tenant, {
         after,
         limit: PAGE,

@@ -6,7 +6,7 @@
 import type { AdapterDirectory } from "../adapters/directory.ts";
 import { type AdapterName, DEFAULT_TENANT, parseAdapterName } from "../adapters/name.ts";
 import type { AdapterEntry as RegistryEntry, AdapterRegistry } from "../adapters/registry.ts";
-import { QuarantinedError, type StoredCore, type StoredCores } from "../adapters/stored_cores.ts";
+import { type StoredCore, type StoredCores, UnservableError } from "../adapters/stored_cores.ts";
 import type {
   AdapterCatalog,
   AdapterEntry,
@@ -64,8 +64,11 @@ export class RegistryCatalog implements AdapterCatalog {
       const entry = registry.resolve(name);
       return entry && toEntry(entry);
     } catch (error) {
-      if (!(error instanceof QuarantinedError)) throw error;
-      throw new ApiError(500, error.message, { code: "adapter_damaged" });
+      if (!(error instanceof UnservableError)) throw error;
+      if (error.reason === "damaged") {
+        throw new ApiError(500, error.message, { code: "adapter_damaged" });
+      }
+      throw new ApiError(400, error.message, { param: "model", code: "factors_not_found" });
     }
   }
 

@@ -66,6 +66,7 @@ export class FineTuning implements AsyncDisposable {
   static async start(options: FineTuningOptions): Promise<FineTuning> {
     const { store, backend, registry, addFactors, metrics, ...rest } = options;
     const factors = new FactorSets({ store: store.factors, registry, load: addFactors });
+    await factors.keepLoaded();
     const cores = new StoredCores({ store, registry, factors });
     const tuned = new TunedModels({ store, cores, factors, base: registry.stack.base });
     registry.elsewhere((ref) => tuned.load(ref));

@@ -66,7 +66,7 @@ export class TunedModels implements Disposable {
 
   /**
    * The published model or checkpoint of an `ft:` name, its factor set loaded.
-   * @throws {QuarantinedError} where its core is damaged
+   * @throws {UnservableError} where its core is damaged
    */
   async find(name: string): Promise<AdapterEntry | undefined> {
     const parsed = parseTunedName(name);

@@ -4,7 +4,9 @@ import { Core } from "../../adapters/core.ts";
 import { FactorSets } from "../../adapters/factor_sets.ts";
 import { writeCore } from "../../adapters/format.ts";
 import { StoredCores } from "../../adapters/stored_cores.ts";
+import type { Store } from "../../adapters/store/store.ts";
 import { RegistryCatalog } from "../../server/catalog.ts";
+import { ApiError } from "../../server/errors.ts";
 import { parseTunedName } from "../../server/jobs/names.ts";
 import { openTestStore } from "../adapters/store/test_store.ts";
 import { fakeLoad, type FakeLoaded, someCore } from "./engine_context.ts";
@@ -13,7 +15,12 @@ const OPTIONS = { allowLossy: false };
 
 /** A directory with the core `acme/local`, and files of others that are not loaded. */
 async function withCatalog(
-  body: (catalog: RegistryCatalog, loaded: FakeLoaded, cores: StoredCores) => Promise<void>,
+  body: (
+    catalog: RegistryCatalog,
+    loaded: FakeLoaded,
+    cores: StoredCores,
+    store: Store,
+  ) => Promise<void>,
 ): Promise<void> {
   const directory = await Deno.makeTempDir();
   await using opened = await openTestStore();
@@ -40,6 +47,7 @@ async function withCatalog(
       new RegistryCatalog({ registry, directory: loaded.directory, stored }),
       loaded,
       stored,
+      store,
     );
   } finally {
     await loaded.close();
@@ -85,7 +93,7 @@ Deno.test("what the directory has is read-only; a name of the store's wins over 
   }));
 
 Deno.test("a version cannot be asked for, a core of other factors not be published", () =>
-  withCatalog(async (catalog, { factors }, cores) => {
+  withCatalog(async (catalog, { factors }, cores, store) => {
     await assertRejects(
       () => catalog.load("acme/shelf@3", "acme/one.safetensors", OPTIONS),
       TypeError,
@@ -99,6 +107,10 @@ Deno.test("a version cannot be asked for, a core of other factors not be publish
       "Cannot use factor set",
     );
     assertEquals(await catalog.find("acme/x"), undefined);
+    // whoever has the file may put it in the store by itself
+    await store.cores.put("acme", "x", writeCore(foreign), { source: "test", publish: "now" });
+    const error = await assertRejects(async () => await catalog.find("acme/x"), ApiError);
+    assertEquals([error.status, error.details.code], [400, "factors_not_found"]);
   }));
 
 Deno.test("a tuned model's name says tenant and job, whatever its base is called", () => {
