@@ -18,10 +18,10 @@ import type {
   StepMetrics,
   Store,
 } from "../../adapters/store/store.ts";
+import { TrainingUsage } from "../usage/training_usage.ts";
 import { NotBetter } from "./job_failure.ts";
 import { type RunningJob, Teller, type TellerPorts } from "./teller.ts";
 import type { TunedModels } from "./tuned_models.ts";
-import { TrainingUsage } from "../usage/training_usage.ts";
 
 export interface TrainingPorts extends TellerPorts {
   readonly trainer: CoreTrainer;
