@@ -46,7 +46,7 @@ export class FactorSets {
    */
   async of(digest: string): Promise<FactorSet> {
     const { registry } = this.#options;
-    if (!this.#isLoaded(digest)) await this.#load(digest, () => this.#read(digest));
+    await this.#load(digest, () => this.#read(digest));
     return registry.factorsOf(digest);
   }
 
@@ -58,6 +58,7 @@ export class FactorSets {
 
   /** Once, however many ask for it at the same time. */
   async #load(digest: string, read: () => Promise<FactorSet>): Promise<void> {
+    // first: the registry knows a set before the engine does
     const loading = this.#loading.get(digest);
     if (loading !== undefined) return await loading;
     if (this.#isLoaded(digest)) return;
