@@ -188,6 +188,6 @@ function factsOf(job: JobRecord, { runner }: FineTuning) {
     ...(job.trainedTokens === null
       ? []
       : [["Tokens trained on", formatNumber(job.trainedTokens)] as const]),
-    ...(job.fineTunedModel === null ? [] : [["Made", <code>{job.fineTunedModel}</code>] as const]),
+    ...(job.fineTunedModel === null ? [] : [["Model", <code>{job.fineTunedModel}</code>] as const]),
   ] as const;
 }

@@ -47,7 +47,7 @@ async function overview(c: AppContext, desk: Desk) {
           <Live traffic={desk.traffic} />
         </div>
       )}
-      <div class="grid-cards">
+      <div class="grid-cards two">
         <Card title={`Tokens by day, last ${DAYS} days`}>
           <Days days={days} from={from} />
         </Card>

@@ -50,7 +50,8 @@ async function open(browser: Browser, url: string): Promise<{ page: Page; faults
 async function signIn(page: Page, url: string, key: string): Promise<void> {
   await page.goto(`${url}/console`);
   assertEquals(new URL(page.url()).pathname, "/console/sign-in");
-  // the field has the focus already
+  // the field takes the focus by itself, once the page is drawn
+  await page.waitForSelector("#field-key:focus");
   await page.keyboard.type(key);
   await leaving(page, () => page.keyboard.press("Enter"));
   assertEquals(new URL(page.url()).pathname, "/console");

@@ -1,3 +1,4 @@
+// deno-lint-ignore-file camelcase -- names of the wire format
 /**
  * A server with something to show: cores in several versions, a job that has trained, usage of two
  * weeks, and a little traffic. It owns the data; the server is `keyed_app.ts`'s.

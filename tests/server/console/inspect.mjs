@@ -1,3 +1,4 @@
+// deno-lint-ignore-file explicit-module-boundary-types -- plain JavaScript, typed by its comments
 /**
  * What a page looks like to those who read it: contrast, focus, overflow, measured in the browser. It
  * owns the measures; what is asked of them, the tests say. Each function runs in the page by itself,

@@ -1,3 +1,4 @@
+// deno-lint-ignore-file camelcase -- names of the wire format
 /** The console's pages without a browser: what they show to whom, and what their forms do. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { type KeyedApp, openKeyedApp } from "../keyed_app.ts";
