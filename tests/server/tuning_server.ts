@@ -7,6 +7,7 @@ import OpenAI from "openai";
 import { SharedCoreTrainer } from "../../adapters/core_trainer.ts";
 import type { FactorSet } from "../../adapters/factors.ts";
 import { createApp } from "../../server/app.ts";
+import { openAccess } from "../../server/auth.ts";
 import type { FineTuning } from "../../server/jobs/fine_tuning.ts";
 import { createLog } from "../../server/log.ts";
 import { createMetrics } from "../../server/metrics.ts";
@@ -132,6 +133,7 @@ export async function serveLoaded<L extends Loaded>(
     metrics,
     log,
     tuning,
+    access: openAccess(store.tenants),
     options: { apiKey: undefined, maxBodyBytes: 1 << 20, version: "0.0.0" },
   });
   const { fetch } = createApp(context);

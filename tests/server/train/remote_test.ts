@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { readCore } from "../../../adapters/format.ts";
 import { createApp } from "../../../server/app.ts";
+import { keyAccess, openAccess } from "../../../server/auth.ts";
 import { createLog } from "../../../server/log.ts";
 import { createMetrics } from "../../../server/metrics.ts";
 import { startTuning, toContext } from "../../../server/run_server.ts";
@@ -36,10 +37,13 @@ async function serving(
   const limits = { trainJobs: 2, maxFile: 1 << 20 };
   const tuning = await startTuning(loaded, store, limits, { log, metrics });
   const { apiKey } = options;
+  const { tenants } = store;
+  await tenants.ensure("acme");
   const context = await toContext(loaded, {
     metrics,
     log,
     tuning,
+    access: apiKey === undefined ? openAccess(tenants) : keyAccess({ apiKey, tenants }),
     options: { apiKey, maxBodyBytes: 1 << 20, version: "0" },
   });
   const { fetch } = createApp(context);
