@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * What the console does beyond pages and forms: live figures, streamed answers, questions before what
  * cannot be undone. Every page works without it but for these.
