@@ -5,25 +5,10 @@
 import { coreFrom, toResident } from "../adapters/core.ts";
 import { readCore, readFactors, writeCore, writeFactors } from "../adapters/format.ts";
 import { randomFactors } from "../adapters/makers.ts";
-import type { Stack } from "../adapters/stack.ts";
 import { CoreSlots } from "../src/engine/core_slots.ts";
 import { openDevice } from "../src/runtime/open.ts";
-import { benchCore, benchFactors } from "./cores.ts";
+import { benchCore, benchFactors, STACK } from "./cores.ts";
 
-const STACK: Stack = {
-  base: "0".repeat(64),
-  layers: 30,
-  inputs: { attn_in: 576, attn_out: 576, mlp_in: 576, mlp_mid: 1536 },
-  outputs: {
-    q_proj: 576,
-    k_proj: 192,
-    v_proj: 192,
-    o_proj: 576,
-    gate_proj: 1536,
-    up_proj: 1536,
-    down_proj: 576,
-  },
-};
 /** Odd, so that a row gets the other core each time round. */
 const BATCH = 31;
 const device = openDevice("cpu");

@@ -11,6 +11,22 @@ import { gaussian } from "../adapters/random.ts";
 import type { Stack } from "../adapters/stack.ts";
 import type { ResidentCore } from "../src/engine/model.ts";
 
+/** The shapes of the default model, under no model's digest. */
+export const STACK: Stack = {
+  base: "0".repeat(64),
+  layers: 30,
+  inputs: { attn_in: 576, attn_out: 576, mlp_in: 576, mlp_mid: 1536 },
+  outputs: {
+    q_proj: 576,
+    k_proj: 192,
+    v_proj: 192,
+    o_proj: 576,
+    gate_proj: 1536,
+    up_proj: 1536,
+    down_proj: 576,
+  },
+};
+
 /** Standard deviation of a core's elements. */
 const SPREAD = 0.02;
 

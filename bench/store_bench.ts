@@ -5,24 +5,9 @@
  */
 import { readCore, writeCore } from "../adapters/format.ts";
 import { openStore, type StoreLocation } from "../adapters/store/open_store.ts";
-import type { Stack } from "../adapters/stack.ts";
 import type { Store, UsageRecord } from "../adapters/store/store.ts";
-import { benchCore, benchFactors } from "./cores.ts";
+import { benchCore, benchFactors, STACK } from "./cores.ts";
 
-const STACK: Stack = {
-  base: "0".repeat(64),
-  layers: 30,
-  inputs: { attn_in: 576, attn_out: 576, mlp_in: 576, mlp_mid: 1536 },
-  outputs: {
-    q_proj: 576,
-    k_proj: 192,
-    v_proj: 192,
-    o_proj: 576,
-    gate_proj: 1536,
-    up_proj: 1536,
-    down_proj: 576,
-  },
-};
 const NAMES = 100_000;
 const CORES = 64;
 const TENANT = "default";

@@ -286,3 +286,13 @@ function preview(value: unknown): string {
   const text = JSON.stringify(value) ?? String(value);
   return text.length > 80 ? `${text.slice(0, 77)}…` : text;
 }
+
+/** The message of an error in OpenAI's shape, as a client reads it; undefined where it is none. */
+export function statedReason(body: string): string | undefined {
+  try {
+    const message: unknown = JSON.parse(body)?.error?.message;
+    return typeof message === "string" ? message : undefined;
+  } catch {
+    return undefined; // not JSON: a proxy's page, perhaps
+  }
+}

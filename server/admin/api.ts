@@ -2,6 +2,7 @@
  * The administrator's HTTP API as the command calls it: requests, pages and the words of a failure,
  * over whatever answers them (a server, or an application over a store). It decides nothing.
  */
+import { statedReason } from "../errors.ts";
 import { TENANT_HEADER } from "../principal.ts";
 
 /** What answers: a server's address, or an application in this process. */
@@ -71,18 +72,6 @@ export class AdminApi {
   }
 }
 
-/** The server's own words, or the start of whatever came. */
-async function reasonOf(response: Response): Promise<string> {
-  const text = await response.text();
-  try {
-    const message: unknown = JSON.parse(text)?.error?.message;
-    if (typeof message === "string") return message;
-  } catch {
-    // not JSON: a proxy's page, perhaps
-  }
-  return `The server answered ${response.status}: ${text.slice(0, 200)}`;
-}
-
 /** A server by its address. */
 export function serverFetch(url: string, apiKey: string | undefined): Fetch {
   return async (path, init) => {
@@ -99,4 +88,10 @@ export function serverFetch(url: string, apiKey: string | undefined): Fetch {
       );
     }
   };
+}
+
+/** The server's own words, or the start of whatever came. */
+async function reasonOf(response: Response): Promise<string> {
+  const text = await response.text();
+  return statedReason(text) ?? `The server answered ${response.status}: ${text.slice(0, 200)}`;
 }

@@ -4,6 +4,7 @@
  * owns requests, retries of what only asks, and the words of a failure; it decides nothing.
  */
 
+import { statedReason } from "../errors.ts";
 import { TENANT_HEADER } from "../principal.ts";
 
 export interface ApiOptions {
@@ -160,11 +161,5 @@ function messageOf(error: unknown): string {
 /** OpenAI's error text, or the start of whatever came. */
 async function reasonOf(response: Response): Promise<string> {
   const text = await response.text();
-  try {
-    const message: unknown = JSON.parse(text)?.error?.message;
-    if (typeof message === "string") return message;
-  } catch {
-    // not JSON: a proxy's page, perhaps
-  }
-  return text.slice(0, 200);
+  return statedReason(text) ?? text.slice(0, 200);
 }

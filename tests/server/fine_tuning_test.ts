@@ -13,25 +13,12 @@ import {
 import OpenAI from "openai";
 import { readCore } from "../../adapters/format.ts";
 import type { Store } from "../../adapters/store/store.ts";
-import { rowsOf, until, upload, withServer } from "./tuning_server.ts";
-
-const FAST = { n_epochs: 3, batch_size: 4, learning_rate_multiplier: 15 } as const;
+import { FAST, rowsOf, say, until, upload, withServer } from "./tuning_server.ts";
 
 /** How many contents the store has, whole or arriving. */
 async function contentsOf({ database }: Store): Promise<number> {
   const { rows: [row] } = await database.executeSql("SELECT count(*) AS n FROM contents");
   return Number(row.n);
-}
-
-/** Says what a model answers, greedily. */
-async function say(client: OpenAI, model: string): Promise<string> {
-  const { choices } = await client.completions.create({
-    model,
-    prompt: "hello",
-    max_tokens: 12,
-    temperature: 0,
-  });
-  return choices[0]?.text ?? "";
 }
 
 Deno.test("a file and a job make a model that the next request may name", () =>

@@ -36,6 +36,20 @@ export function rowsOf(count: number): string {
   }).join("");
 }
 
+/** Hyperparameters with which the fake learns in a few steps. */
+export const FAST = { n_epochs: 3, batch_size: 4, learning_rate_multiplier: 15 } as const;
+
+/** Says what a model answers, greedily. */
+export async function say(client: OpenAI, model: string): Promise<string> {
+  const { choices } = await client.completions.create({
+    model,
+    prompt: "hello",
+    max_tokens: 12,
+    temperature: 0,
+  });
+  return choices[0]?.text ?? "";
+}
+
 export interface TrainingOptions {
   /** Awaited before each micro-batch of a step; one step has one, or a few. */
   readonly pace?: (() => Promise<void> | void) | undefined;

@@ -12,26 +12,15 @@ import type { Store } from "../../../adapters/store/store.ts";
 import { newDataDirectory } from "../../adapters/store/test_store.ts";
 import {
   actingFor,
+  FAST,
   ROWS,
+  say,
   startServer,
   type TuningServer,
   until,
   upload,
   withServer,
 } from "../tuning_server.ts";
-
-const FAST = { n_epochs: 3, batch_size: 4, learning_rate_multiplier: 15 } as const;
-
-/** Says what a model answers, greedily. */
-async function say(client: OpenAI, model: string): Promise<string> {
-  const { choices } = await client.completions.create({
-    model,
-    prompt: "hello",
-    max_tokens: 12,
-    temperature: 0,
-  });
-  return choices[0]?.text ?? "";
-}
 
 /** Steps that wait until they are let go. */
 function gate() {
