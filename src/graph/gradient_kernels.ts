@@ -5,9 +5,9 @@
 import type { Value } from "./graph.ts";
 import {
   float32Weight,
-  integerProduct,
   integerProductOf,
   joined,
+  largestOfEnds,
   lazy,
   type Linear,
   type Quantised,
@@ -42,10 +42,10 @@ export function emitLinearGrad(
     return;
   }
   const { q, scales } = inputScaled(context, { name, weights, inputs, outputs });
-  if (kernel === "w8a8") return integerProduct(context, dy, q, scales, out);
-  const high = quantised(context, context.name(dy), dy);
+  const high = quantised(context, context.name(dy), dy, largestOfEnds);
+  if (kernel === "w8a8") return integerProductOf(context, high, q, scales, out);
   const rest = remainder(context, context.name(dy), dy, high);
-  const low = quantised(context, rest, dy);
+  const low = quantised(context, rest, dy, largestOfEnds);
   integerProductOf(context, high, q, scales, `${out}.high`);
   integerProductOf(context, low, q, scales, `${out}.low`);
   context.writer.node("Add", [`${out}.high`, `${out}.low`], out);

@@ -183,18 +183,42 @@ export interface Quantised {
  * Tokens as u8 with a scale each: scale = max|x| / 127, q = round(x / scale) + 128. A row of zeros
  * has scale 0 and whatever q: the product with the scale is 0 all the same. `like` has the shape.
  */
-export function quantised(context: LoweringContext, name: string, like: Value): Quantised {
+export function quantised(
+  context: LoweringContext,
+  name: string,
+  like: Value,
+  largest: Largest = largestOfAbs,
+): Quantised {
   const { writer } = context;
   const scale = `${name}.u8.scale`;
   const q = context.once(`${name}.u8`, (to) => {
     const step = writer.constant("float.1/127", "float32", [], new Float32Array([1 / 127]));
-    const axis = context.int64("int64.1", [1]);
-    writer.node("Abs", [name], `${to}.abs`);
-    writer.node("ReduceMax", [`${to}.abs`, axis], `${to}.max`, { attributes: { keepdims: 1 } });
-    writer.node("Mul", [`${to}.max`, step], scale);
+    writer.node("Mul", [largest(context, name, to), step], scale);
     writer.node("QuantizeLinear", [name, scale, zeroPoints(context, like)], to, rowBlocks(like));
   });
   return { q, scale };
+}
+
+/** Emits max|x| of each row, [T, 1]. */
+type Largest = (context: LoweringContext, name: string, to: string) => string;
+
+const ROWS = { attributes: { keepdims: 1 } };
+
+/** Fewest nodes: for few tokens. */
+function largestOfAbs(context: LoweringContext, name: string, to: string): string {
+  const { writer } = context;
+  writer.node("Abs", [name], `${to}.abs`);
+  return writer.node("ReduceMax", [`${to}.abs`, context.int64("int64.1", [1])], `${to}.max`, ROWS);
+}
+
+/** Nothing of x's size is written: for many tokens. */
+export function largestOfEnds(context: LoweringContext, name: string, to: string): string {
+  const { writer } = context;
+  const axis = context.int64("int64.1", [1]);
+  writer.node("ReduceMax", [name, axis], `${to}.highest`, ROWS);
+  writer.node("ReduceMin", [name, axis], `${to}.lowest`, ROWS);
+  writer.node("Neg", [`${to}.lowest`], `${to}.lowest.abs`);
+  return writer.node("Max", [`${to}.highest`, `${to}.lowest.abs`], `${to}.max`);
 }
 
 /** A block as long as the row: the per-axis form is slower and wants the scales once more as [T]. */

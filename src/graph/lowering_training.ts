@@ -97,7 +97,9 @@ export const TRAINING_RULES: { readonly [K in TrainingOp]: Rule<K> } = {
       [grouped(context.name(dy), `${out}.dy`), context.parameter(gamma)],
       `${out}.g`,
     );
-    writer.node("ReduceSumSquare", [from, last], `${out}.squares`);
+    // ReduceSumSquare takes one thread.
+    writer.node("Mul", [from, from], `${out}.xx`);
+    writer.node("ReduceSum", [`${out}.xx`, last], `${out}.squares`);
     writer.node("Mul", [`${out}.squares`, scalar(`float.1/${width}`, 1 / width)], `${out}.mean`);
     writer.node("Add", [`${out}.mean`, scalar(`float.${eps}`, eps)], `${out}.variance`);
     writer.node("Sqrt", [`${out}.variance`], `${out}.deviation`);

@@ -65,7 +65,7 @@ export function chooseTurn<C extends Candidate>(
 /** The leader's longest rows, of a length that wastes little. */
 function leading<C extends Candidate>(candidate: C, maxTokens: number): Pick<C> {
   const offered = candidate.waiting.slice(0, MOST_OFFERED);
-  const lengths = offered.map(({ example }) => example.tokens.length - candidate.shared);
+  const lengths = offered.map(({ length }) => length - candidate.shared);
   const budget = Math.max(1, maxTokens - candidate.shared);
   const [batch = []] = microBatches(lengths, { budget });
   const rows = batch.map((i) => offered[i]);
@@ -84,7 +84,7 @@ function fitting(candidate: Candidate, time: number, left: number): readonly Wai
   let free = left - gridCost(shared, cellsOf(shared, time));
   const rows: WaitingRow[] = [];
   for (const row of waiting) {
-    const own = row.example.tokens.length - shared;
+    const own = row.length - shared;
     if (own > time) continue;
     free -= gridCost(own, time);
     if (free < 0) break;
@@ -92,20 +92,19 @@ function fitting(candidate: Candidate, time: number, left: number): readonly Wai
   }
   if (rows.length > 1) return rows;
   // One row alone has nobody to share with.
-  const fits = ({ example: { tokens: { length } } }: WaitingRow) =>
-    length <= time && gridCost(length, time) <= left;
+  const fits = ({ length }: WaitingRow) => length <= time && gridCost(length, time) <= left;
   return waiting.filter(fits).slice(0, 1);
 }
 
 /** Columns of the grid that these rows need. */
 function longestOf({ candidate, rows }: Pick<Candidate>): number {
-  return rows[0].example.tokens.length - sharedBy(candidate, rows.length);
+  return rows[0].length - sharedBy(candidate, rows.length);
 }
 
 /** What these rows cost on a grid of `time` columns, what they share included. */
 function costOf({ candidate, rows }: Pick<Candidate>, time: number): number {
   const shared = sharedBy(candidate, rows.length);
-  const tokens = rows.reduce((sum, { example }) => sum + example.tokens.length - shared, shared);
+  const tokens = rows.reduce((sum, { length }) => sum + length - shared, shared);
   return gridCost(tokens, rows.length * time + cellsOf(shared, time));
 }
 

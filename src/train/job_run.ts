@@ -3,7 +3,7 @@
  * the sums over those that came back. It owns no transition (`job.ts`) and no choice of rows
  * (`fill.ts`).
  */
-import type { Example, RowLoss } from "./model.ts";
+import { computedLength, type Example, type RowLoss } from "./model.ts";
 import {
   evaluationDone,
   type JobEvent,
@@ -19,6 +19,8 @@ import { sharedLength } from "./shared_prefix.ts";
 /** One row that waits; the same object comes back with its result. */
 export interface WaitingRow {
   readonly example: Example;
+  /** Tokens that must be computed. */
+  readonly length: number;
 }
 
 export interface RowResult {
@@ -88,8 +90,8 @@ export class JobRun {
     this.#work = workOf(this.plan, this.#state);
     const rows = this.#work.type === "none" ? [] : this.#work.rows;
     this.#shared = sharedLength(rows);
-    this.#waiting = rows.map((example) => ({ example }))
-      .sort((a, b) => b.example.tokens.length - a.example.tokens.length);
+    this.#waiting = rows.map((example) => ({ example, length: computedLength(example) }))
+      .sort((a, b) => b.length - a.length);
     this.#sums = noRows();
     this.#gradient = new Float64Array(this.#work.type === "step" ? this.plan.start.length : 0);
   }

@@ -13,7 +13,7 @@ import { lossesOf, type Packed } from "./packed.ts";
 import { Program, type ProgramOptions, type Sizes } from "./program.ts";
 
 /** Tokens of a micro-batch: enough for the kernels' best speed, little enough for the caches. */
-export const MAX_TOKENS = 512;
+export const MAX_TOKENS = 640;
 /** Rows of logits at once: the vocabulary is wide. */
 const LOSS_CHUNK = 32;
 

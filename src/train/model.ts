@@ -14,6 +14,14 @@ export interface Example {
   readonly line: number;
 }
 
+/**
+ * How many tokens of a row must be computed: those before the last one that carries loss. Nothing
+ * reads what comes after; at least 1.
+ */
+export function computedLength({ weights }: Example): number {
+  return Math.max(1, weights.findLastIndex((weight) => weight !== 0));
+}
+
 /** Parameters under training at this moment, as one flat vector. */
 export interface TrainableState {
   /** At most the factor set's rank. */

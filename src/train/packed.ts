@@ -4,7 +4,7 @@
  * targets and weights.
  * Also the way back, from losses by position to losses by row. It knows no model and no device.
  */
-import type { BatchRow, RowLoss } from "./model.ts";
+import { type BatchRow, computedLength, type RowLoss } from "./model.ts";
 import type { Sizes } from "./program.ts";
 import { layOut } from "./shared_prefix.ts";
 
@@ -92,7 +92,7 @@ function gridInputs(
   });
   const own = rows.map(({ trainable, example }): GridRow => ({
     trainable,
-    tokens: example.tokens.subarray(shared[trainable]),
+    tokens: example.tokens.subarray(shared[trainable], computedLength(example)),
     offset: shared[trainable],
     context: chains[trainable],
   }));

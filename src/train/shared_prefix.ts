@@ -4,7 +4,7 @@
  * these rows, so a micro-batch computes them once. It knows lengths and tokens, no device.
  */
 import { gridCost } from "./micro_batches.ts";
-import type { Example } from "./model.ts";
+import { computedLength, type Example } from "./model.ts";
 
 /** Rows of a micro-batch laid out on a grid of `time` columns. */
 export interface Grid {
@@ -48,14 +48,14 @@ export function layOut(groups: readonly (readonly Example[])[]): Grid {
 function costOf(groups: readonly (readonly Example[])[], { time, shared }: Grid): number {
   let [tokens, cells] = [0, 0];
   groups.forEach((group, i) => {
-    tokens += shared[i] + group.reduce((sum, row) => sum + row.tokens.length - shared[i], 0);
+    tokens += shared[i] + group.reduce((sum, row) => sum + computedLength(row) - shared[i], 0);
     cells += (group.length + Math.ceil(shared[i] / time)) * time;
   });
   return gridCost(tokens, cells);
 }
 
 function longest(rows: readonly Example[], shared: number): number {
-  return Math.max(0, ...rows.map(({ tokens }) => tokens.length - shared));
+  return Math.max(0, ...rows.map((row) => computedLength(row) - shared));
 }
 
 /** The loss of position i is computed from the one before, which a row must keep. */

@@ -10,7 +10,7 @@ import { type ModuleName, SITE_OF } from "../models/hook.ts";
 import { names, queryScale } from "../models/parameters.ts";
 import type { GradientSource, LinearMatrix, WeightGradientRequest } from "./gradient_source.ts";
 import { microBatches } from "./micro_batches.ts";
-import type { Example } from "./model.ts";
+import { computedLength, type Example } from "./model.ts";
 import { LossProgram, MAX_TOKENS } from "./loss_program.ts";
 import { pack } from "./packed.ts";
 import type { ProgramOptions } from "./program.ts";
@@ -86,7 +86,7 @@ function wantedOf(
 }
 
 function batchesOf(examples: readonly Example[]): readonly (readonly number[])[] {
-  return microBatches(examples.map(({ tokens }) => tokens.length), { budget: MAX_TOKENS });
+  return microBatches(examples.map(computedLength), { budget: MAX_TOKENS });
 }
 
 function checkLengths(examples: readonly Example[], positions: number): void {

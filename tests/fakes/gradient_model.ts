@@ -5,14 +5,15 @@
  */
 import { gridCost } from "../../src/train/micro_batches.ts";
 import { gaussian } from "../../adapters/random.ts";
-import type {
-  BatchRow,
-  Example,
-  GradientModel,
-  Gradients,
-  MicroBatch,
-  RowLoss,
-  TrainableState,
+import {
+  type BatchRow,
+  computedLength,
+  type Example,
+  type GradientModel,
+  type Gradients,
+  type MicroBatch,
+  type RowLoss,
+  type TrainableState,
 } from "../../src/train/model.ts";
 
 export const VOCABULARY = 8;
@@ -155,7 +156,7 @@ function softmax(logits: readonly number[]): number[] {
 }
 
 function checkBatch({ rows, trainables }: MicroBatch, model: GradientModel): void {
-  const lengths = rows.map(({ example }) => example.tokens.length);
+  const lengths = rows.map(({ example }) => computedLength(example));
   const longest = Math.max(...lengths);
   const used = lengths.reduce((sum, length) => sum + length);
   const cost = gridCost(used, rows.length * longest);

@@ -6,14 +6,15 @@ import type { WaitingRow } from "../../src/train/job_run.ts";
 import { streamKey, uniformOf } from "../../src/train/random.ts";
 import { layOut } from "../../src/train/shared_prefix.ts";
 
-/** Rows whose first `shared` tokens are alike, and that carry loss at their last. */
+/** Rows of so many tokens to compute, whose first `shared` are alike: the one behind carries loss. */
 function rowsOf(lengths: readonly number[], shared: number): WaitingRow[] {
   return lengths.toSorted((a, b) => b - a).map((length, row) => ({
     example: {
-      tokens: Int32Array.from({ length }, (_, i) => i < shared ? 0 : row + 1),
-      weights: Float32Array.from({ length }, (_, i) => i === length - 1 ? 1 : 0),
+      tokens: Int32Array.from({ length: length + 1 }, (_, i) => i < shared ? 0 : row + 1),
+      weights: Float32Array.from({ length: length + 1 }, (_, i) => i === length ? 1 : 0),
       line: 1,
     },
+    length,
   }));
 }
 
@@ -24,10 +25,9 @@ function candidate(lengths: readonly number[], given: Partial<Candidate> = {}): 
 
 /** What the grid costs that these rows are laid out on. */
 function costOf({ picks }: NonNullable<ReturnType<typeof chooseTurn>>): number {
-  const groups = picks.map(({ rows }) => rows.map(({ example }) => example));
-  const { time, shared } = layOut(groups);
+  const { time, shared } = layOut(picks.map(({ rows }) => rows.map(({ example }) => example)));
   const extra = shared.reduce((sum, length) => sum + Math.ceil(length / time), 0);
-  const lengths = groups.flatMap((rows, i) => rows.map(({ tokens }) => tokens.length - shared[i]));
+  const lengths = picks.flatMap(({ rows }, i) => rows.map(({ length }) => length - shared[i]));
   const tokens = [...shared, ...lengths].reduce((sum, length) => sum + length, 0);
   return gridCost(tokens, (lengths.length + extra) * time);
 }
@@ -52,7 +52,7 @@ Deno.test("steps and evaluations are not mixed", () => {
 
 Deno.test("a row longer than the budget goes alone", () => {
   const turn = chooseTurn([candidate([30, 5]), candidate([5])], 16);
-  assertEquals(turn?.picks.flatMap(({ rows }) => rows.map((r) => r.example.tokens.length)), [30]);
+  assertEquals(turn?.picks.flatMap(({ rows }) => rows.map(({ length }) => length)), [30]);
 });
 
 Deno.test("rows of like length fill the budget, from as many jobs as it takes", () => {

@@ -12,10 +12,11 @@ import { pack } from "../../src/train/packed.ts";
 import { layOut, sharedLength } from "../../src/train/shared_prefix.ts";
 import { relativeError, tinyTrainable } from "./oracle.ts";
 
-/** Tokens of which the last `loss` carry loss. */
+/** Tokens to compute, and one that they predict; the last `loss` carry loss. */
 function row(tokens: readonly number[], loss = 1): Example {
-  const weights = Float32Array.from(tokens, (_, i) => i >= tokens.length - loss ? 1 : 0);
-  return { tokens: Int32Array.from(tokens), weights, line: 1 };
+  const all = Int32Array.from([...tokens, 14]);
+  const weights = Float32Array.from(all, (_, i) => i >= all.length - loss ? 1 : 0);
+  return { tokens: all, weights, line: 1 };
 }
 
 const PREFIX = [7, 8, 9, 10, 11, 12, 13];
@@ -23,10 +24,10 @@ const rows = [row([...PREFIX, 1, 2, 3]), row([...PREFIX, 4, 5], 1), row([...PREF
 
 Deno.test("rows share what all begin with, up to where a loss is computed from", () => {
   assertEquals(sharedLength(rows), 7);
-  assertEquals(sharedLength([rows[0], rows[2]]), 7, "the loss of 2 is computed from 1");
-  assertEquals(sharedLength([rows[0], row([...PREFIX, 1, 2, 5])]), 8);
+  assertEquals(sharedLength([rows[0], rows[2]]), 8, "the loss of 6 is computed from 2");
+  assertEquals(sharedLength([rows[0], row([...PREFIX, 1, 2, 5])]), 9);
   assertEquals(sharedLength([rows[0], row([9, ...PREFIX])]), 0);
-  assertEquals(sharedLength([rows[0], rows[0]]), 8, "a row keeps what its loss is computed from");
+  assertEquals(sharedLength([rows[0], rows[0]]), 9, "a row keeps what its loss is computed from");
   assertEquals([sharedLength([]), sharedLength([rows[0]])], [0, 0]);
   assertEquals(sharedLength([row([1, 2, 3], 3), row([1, 2, 4], 3)]), 0);
 });
@@ -37,6 +38,14 @@ Deno.test("the smaller grid is taken: shared rows, or whole ones where sharing s
   const long = row([...PREFIX, ...Array.from({ length: 30 }, (_, i) => i)]);
   const wide = layOut([[long, row([...PREFIX, 1, 2])]]);
   assertEquals(wide, { time: 30, shared: [7] }, "39 tokens in 90 cells against 46 in 74");
+});
+
+Deno.test("the last token that carries loss, and what comes after, is not computed", () => {
+  const { tokens, weights } = row([5, 6, 7, 8], 3);
+  weights.fill(0, 3);
+  const packed = pack([{ example: { tokens, weights, line: 1 }, trainable: 0 }]);
+  assertEquals([...packed.ids], [5, 6]);
+  assertEquals([packed.positions[0], packed.targets[0]], [1, 7]);
 });
 
 Deno.test("many rows share one prefix, cut to the grid's columns, each row's rest behind it", () => {
@@ -59,13 +68,14 @@ Deno.test("many rows share one prefix, cut to the grid's columns, each row's res
   assertEquals([...packed.context.subarray(0, 3)], [9, 10, 11]);
   assertEquals([...packed.context.subarray(27)], [0, 0, 0, 9, 0, 0, 9, 10, 0]);
   assertEquals(cells.slice(3, 6), [4, 5, 0]);
-  assertEquals([...packed.positions.subarray(0, 4)], [1, 3, 5, 6]);
+  assertEquals([...packed.positions.subarray(0, 4)], [2, 4, 6, 7]);
   packed.places.forEach((cell, token) => {
     if (token < 31) assertEquals(packed.cells[cell], token);
     else assertEquals([packed.cells[cell], packed.ids[token]], [31, 0], "padding lies in padding");
   });
+  const empty = { tokens: new Int32Array(), weights: new Float32Array(), line: 1 };
   assertThrows(() => pack([]), RangeError, "without rows");
-  assertThrows(() => pack([{ example: row([]), trainable: 0 }]), RangeError, "rows without tokens");
+  assertThrows(() => pack([{ example: empty, trainable: 0 }]), RangeError, "rows without tokens");
 });
 
 for (const name of ["llama", "mistral", "qwen3"]) {
