@@ -104,8 +104,8 @@ export interface Pace {
 
 /** Evaluations of an epoch, where they cost little beside its steps. */
 const USUAL_EVALUATIONS = 3;
-/** Steps between evaluations: fewer say nothing new, */
-const FEWEST_STEPS_BETWEEN = 4;
+/** Steps between evaluations: fewer say little new for what they cost, */
+const FEWEST_STEPS_BETWEEN = 8;
 /** more leave a long epoch blind. */
 const MOST_STEPS_BETWEEN = 200;
 /** Tokens forward cost a third of tokens forward and backward; evaluation may take a quarter. */

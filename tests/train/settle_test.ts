@@ -84,7 +84,8 @@ function evaluations(one: Pace): number[] {
 }
 
 Deno.test("an epoch ends with an evaluation and has about three", () => {
-  assertEquals(evaluations(pace(120, 10)), [4, 8, 12, 16, 20, 24]);
+  assertEquals(evaluations(pace(240, 10)), [8, 16, 24, 32, 40, 48]);
+  assertEquals(evaluations(pace(120, 10)), [12, 24], "8 steps lie between two at least");
   assertEquals(evaluations(pace(48, 16)), [3, 6]);
   assertEquals(evaluations(pace(4, 4)), [1, 2]);
 });
