@@ -121,12 +121,14 @@ export interface JobStore {
   checkpointCore(checkpoint: CheckpointRecord): Promise<Uint8Array<ArrayBuffer>>;
 }
 
-/** Jobs of all tenants, for the runner and for metrics. */
+/** Jobs of all tenants, for the runner, for metrics and for administrators. */
 export interface JobDirectory {
   /** Jobs that have not ended (paused ones too), oldest first. */
   unfinished(): Promise<readonly JobRecord[]>;
   /** Every job, oldest first. */
   all(): Promise<readonly JobRecord[]>;
+  /** @throws {RangeError} where `after` names no job. */
+  list(query: PageQuery): Promise<Page<JobRecord>>;
   /** How many jobs there are of each status; those without any are left out. */
   counts(): Promise<ReadonlyMap<JobStatus, number>>;
 }

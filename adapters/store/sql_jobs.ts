@@ -187,6 +187,17 @@ export class SqlJobDirectory implements JobDirectory {
     return toJobs(await this.#db.selectFrom("jobs").select("record").orderBy("seq").execute());
   }
 
+  async list(query: PageQuery): Promise<Page<JobRecord>> {
+    const { after, order } = query;
+    let rows = this.#db.selectFrom("jobs").select("record").orderBy("seq", order);
+    if (after !== undefined) {
+      const from = await this.#db.selectFrom("jobs").select("seq").where("id", "=", after)
+        .executeTakeFirst();
+      rows = rows.where("seq", beyond(order), from?.seq ?? notListed(after));
+    }
+    return toPage(await limited(rows, query).execute(), query, ({ record }) => record as JobRecord);
+  }
+
   async counts(): Promise<ReadonlyMap<JobStatus, number>> {
     const rows = await this.#db.selectFrom("jobs")
       .select(({ fn }) => ["status", fn.countAll<number>().as("count")])

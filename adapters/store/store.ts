@@ -43,7 +43,7 @@ export interface Store extends AsyncDisposable {
   readonly database: Database;
   /** A view; it reads nothing yet, and a tenant that is not there has nothing. */
   forTenant(tenant: string): TenantData;
-  /** For the server's own work: jobs of all tenants. No route reads it. */
+  /** For the server's own work and for administrators: jobs of all tenants. */
   readonly jobs: JobDirectory;
   /** For the server's own work: published models of all tenants. No route reads it. */
   readonly models: ModelDirectory;

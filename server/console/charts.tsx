@@ -8,7 +8,7 @@ import { ticksBetween } from "../train/ticks.ts";
 
 const WIDTH = 480;
 const HEIGHT = 150;
-const PLOT = { left: 50, right: WIDTH - 6, top: 8, bottom: HEIGHT - 22 } as const;
+const PLOT = { left: 56, right: WIDTH - 6, top: 10, bottom: HEIGHT - 22 } as const;
 
 /** One line; `tone` names its colour in the style sheet. */
 export interface Line {
@@ -72,7 +72,7 @@ function Grid({ ticks, y, format }: GridOptions): Child {
       {ticks.map((value) => (
         <>
           <line class="grid" x1={PLOT.left} x2={PLOT.right} y1={px(y(value))} y2={px(y(value))} />
-          <text class="tick end" x={PLOT.left - 6} y={px(y(value) + 3.5)}>{format(value)}</text>
+          <text class="tick end level" x={PLOT.left - 6} y={px(y(value))}>{format(value)}</text>
         </>
       ))}
     </>
@@ -110,7 +110,7 @@ export function BarChart({ label, bars, format }: BarChartOptions): JSX.Element 
   const y = (value: number) => PLOT.bottom - (PLOT.bottom - PLOT.top) * value / ceiling;
   const width = (PLOT.right - PLOT.left) / Math.max(1, bars.length);
   return (
-    <figure class="chart">
+    <figure class="chart bars">
       <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={label}>
         <Grid ticks={ticks} y={y} format={format} />
         {bars.map(({ value, title }, i) => (

@@ -57,9 +57,10 @@ export class Journal {
     }
   }
 
-  /** The curve as OpenAI's results file has it, a row for each step that was told. */
+  /** The curve as OpenAI's results file has it, a row for each training step that was told. */
   csv(): string {
-    const rows = [...this.#curve.values()].sort((a, b) => (a["step"] ?? 0) - (b["step"] ?? 0));
+    const steps = [...this.#curve.values()].filter(({ step = 0 }) => step > 0);
+    const rows = steps.sort((a, b) => (a["step"] ?? 0) - (b["step"] ?? 0));
     const cell = (row: StepMetrics, column: string) =>
       row[column === "train_accuracy" ? "train_mean_token_accuracy" : column] ?? "";
     const lines = rows.map((row) => COLUMNS.map((column) => cell(row, column)).join(","));

@@ -82,11 +82,26 @@ export class Teller {
         `Training ${dataset.train.length} examples for ${settled.epochs} epochs in ${steps} steps ` +
           `of ${settled.batchSize}; the base's loss is ${base.loss.toFixed(3)}`,
       );
+      this.#base(base, steps);
     }
     log.info(`${job.id} ${done === 0 ? "starts" : `goes on from step ${done}`}`, {
       examples: dataset.train.length,
       steps,
       tokens: tokensPerEpoch,
+    });
+  }
+
+  /** The base's loss as figures: the curve's point before the first step. */
+  #base({ loss, accuracy }: Progress<"start">["base"], steps: number): void {
+    const { journal, dataset } = this.#running;
+    const [of, kind] = dataset.valid.length > 0
+      ? ["validation loss", "valid"]
+      : ["loss on a sample of the training file", "sample"];
+    journal.metrics(`Base: ${of}=${loss.toFixed(2)}`, {
+      step: 0,
+      total_steps: steps,
+      [`${kind}_loss`]: loss,
+      [`${kind}_mean_token_accuracy`]: accuracy,
     });
   }
 

@@ -9,7 +9,7 @@ import type { KeyHash } from "../keys/key_hash.ts";
 export interface AdminServices {
   readonly store: Pick<
     Store,
-    "kind" | "tenants" | "keys" | "jobs" | "cores" | "factors" | "usage" | "backup"
+    "kind" | "forTenant" | "tenants" | "keys" | "jobs" | "cores" | "factors" | "usage" | "backup"
   >;
   readonly hash: KeyHash;
 }

@@ -35,7 +35,7 @@ const STYLE = `
   .validation { stroke: #bc4c00; stroke-width: 2 } .dot { fill: #bc4c00 }
   .base { stroke: #57606a; stroke-dasharray: 6 4 } .best { stroke: #1a7f37; stroke-dasharray: 2 3 }
   @media (prefers-color-scheme: dark) {
-    .ground { fill: #0d1117 } text { fill: #e6edf3 } .grid { stroke: #21262d }
+    .ground { fill: #181d18 } text { fill: #e6ebe4 } .grid { stroke: #2d362d }
     .axis, .base { stroke: #8b949e } .raw, .training { stroke: #58a6ff }
     .validation { stroke: #f0883e } .dot { fill: #f0883e } .best { stroke: #3fb950 }
   }`;
@@ -147,14 +147,14 @@ function legend({ training, validation, base, best }: Curve): string[] {
   const entries = [
     ...(training.length === 0 ? [] : [["training", "training loss"]]),
     ...(validation.length === 0 ? [] : [["validation", "validation loss"]]),
-    ...(base === undefined ? [] : [["base", "base"]]),
+    ...(base === undefined ? [] : [["base", `base's loss, ${base.toFixed(3)}`]]),
     ...(best === undefined ? [] : [["best", `best, step ${best}`]]),
   ];
   if (training.length + validation.length === 0) {
     return [`<text x="${WIDTH / 2}" y="${HEIGHT / 2}" text-anchor="middle">nothing yet</text>`];
   }
   return entries.flatMap(([name, text], i) => {
-    const at = PLOT.left + 150 * i;
+    const at = PLOT.left + 165 * i;
     return [
       `<path class="${name} line" d="M${at} 41h24"/>`,
       `<text x="${at + 30}" y="45">${text}</text>`,

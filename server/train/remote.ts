@@ -134,10 +134,10 @@ class Follower {
       return this.environment.print(JSON.stringify({ ...event, type: `event.${event.type}` }));
     }
     if (event.type !== "metrics" || event.data === null) return this.display.line(event.message);
-    this.#metrics(event.data);
+    this.#metrics(event.message, event.data);
   }
 
-  #metrics(data: Readonly<Record<string, unknown>>): void {
+  #metrics(message: string, data: Readonly<Record<string, unknown>>): void {
     const number = (key: string) => typeof data[key] === "number" ? data[key] : undefined;
     const [step = 0, steps = 0] = [number("step"), number("total_steps")];
     const [loss, accuracy = 0] = [number("train_loss"), number("train_mean_token_accuracy")];
@@ -148,6 +148,7 @@ class Follower {
     const valid = number("full_valid_loss") ?? number("valid_loss") ?? number("sample_loss");
     if (valid === undefined) return;
     this.validation.push({ step, loss: valid });
+    if (step === 0) return this.display.line(message);
     const hits = number("valid_mean_token_accuracy") ?? number("sample_mean_token_accuracy") ?? 0;
     this.#show({ type: "evaluation", step, evaluation: { loss: valid, accuracy: hits } });
   }
@@ -216,7 +217,8 @@ async function saveResults(
   }
   if (training.length + validation.length === 0) return files;
   const title = job.fine_tuned_model ?? job.id;
-  const curve = { title, training, validation, base: undefined, best: undefined };
+  const base = validation.find(({ step }) => step === 0)?.loss;
+  const curve = { title, training, validation, base, best: undefined };
   await writeAtomically(paths.curve, curveSvg(curve));
   return [...files, paths.curve];
 }

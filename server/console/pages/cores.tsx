@@ -67,7 +67,7 @@ async function list(c: AppContext, desk: Desk) {
       <Card title="By name">
         <Table
           caption="Cores"
-          columns={["Model", "Serves", "Digest", "Rank", "Size", "Made", "From"]}
+          columns={["Model", "Serves", "Digest", "Rank", "Size", "Made, UTC", "From"]}
           numbers={[3, 4]}
           rows={items.map((core) => [
             <a href={pathOf(core)}>{core.tenant}/{core.name}</a>,
@@ -144,7 +144,7 @@ function Versions({ frame, versions }: VersionsOptions) {
   return (
     <Table
       caption="Versions, newest first"
-      columns={["Version", "Digest", "Factors", "Rank", "Size", "Made", "From", "State", ""]}
+      columns={["Version", "Digest", "Factors", "Rank", "Size", "Made, UTC", "From", "State", ""]}
       numbers={[3, 4]}
       rows={versions.map((core) => [
         String(core.version),

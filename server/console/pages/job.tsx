@@ -76,15 +76,17 @@ export function curveOf(job: JobRecord, events: readonly JobEvent[]): Curve {
       return loss === undefined ? [] : [{ step: data?.["step"] ?? 0, loss }];
     });
   const training = new Map(pick("train_loss").map((point) => [point.step, point]));
-  const validation = pick("valid_loss", "sample_loss");
+  const evaluated = pick("valid_loss", "sample_loss");
+  // step 0 is the base: what is trained is only what comes after it
+  const validation = evaluated.filter(({ step }) => step > 0);
   const best = validation.length === 0
     ? undefined
     : validation.reduce((least, point) => point.loss < least.loss ? point : least).step;
   return {
     title: `${job.tenant}: ${job.suffix ?? job.id}`,
     training: [...training.values()],
-    validation,
-    base: undefined,
+    validation: evaluated,
+    base: evaluated.find(({ step }) => step === 0)?.loss,
     best: job.status === "succeeded" ? best : undefined,
   };
 }
@@ -110,12 +112,14 @@ async function show(c: AppContext, desk: Desk, tuning: FineTuning) {
       </div>
       {job.error !== null && <p class="problem" role="alert">{job.error.message}</p>}
       <Card title="Loss">
-        <img class="curve" src={`${path}/curve.svg`} alt={`Loss of ${job.id} by step`} />
+        <div class="scroll" tabindex={0} role="region" aria-label="Loss by step">
+          <img class="curve" src={`${path}/curve.svg`} alt={`Loss of ${job.id} by step`} />
+        </div>
       </Card>
       <Card title="Settings">
         <Facts facts={factsOf(job, tuning)} />
       </Card>
-      <Card title="Events">
+      <Card title="Events, in UTC">
         <ol class="log" tabindex={0} aria-label="Events, newest first">
           {events.map(({ createdAt, level, message }) => (
             <li>
@@ -182,12 +186,14 @@ function factsOf(job: JobRecord, { runner }: FineTuning) {
       settled === null ? "auto" : String(Number(settled.learningRate.toPrecision(3))),
     ],
     ["Seed", String(job.seed)],
-    ["Made", formatTime(job.createdAt)],
+    ["Made", `${formatTime(job.createdAt)} UTC`],
     ...(end === undefined ? [] : [["Ended after", formatDuration(end - job.createdAt)] as const]),
     ...(left === undefined ? [] : [["Ready in about", formatDuration(left - Date.now())] as const]),
     ...(job.trainedTokens === null
       ? []
       : [["Tokens trained on", formatNumber(job.trainedTokens)] as const]),
-    ...(job.fineTunedModel === null ? [] : [["Model", <code>{job.fineTunedModel}</code>] as const]),
+    ...(job.fineTunedModel === null
+      ? []
+      : [["Model", <code class="long">{job.fineTunedModel}</code>] as const]),
   ] as const;
 }

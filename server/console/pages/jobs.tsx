@@ -1,11 +1,10 @@
 /**
- * The list of training jobs: a tenant's own, and for administrators all that are under way and those
- * of the tenant they ask for. One job's page is `job.tsx`'s.
+ * The list of training jobs: a tenant's own, and for administrators those of all tenants, or of the
+ * tenant they ask for. One job's page is `job.tsx`'s.
  */
 import type { JSX } from "hono/jsx/jsx-runtime";
-import type { JobRecord, JobStatus } from "../../../adapters/store/store.ts";
+import type { JobRecord, JobStatus, Page as Listed } from "../../../adapters/store/store.ts";
 import type { AppContext } from "../../endpoint.ts";
-import type { FineTuning } from "../../jobs/fine_tuning.ts";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { formatNumber, formatTime } from "../format.ts";
 import { readPage } from "../listing.ts";
@@ -19,9 +18,12 @@ export function registerJobPages(app: ConsoleApp, desk: Desk): void {
 }
 
 async function list(c: AppContext, desk: Desk) {
-  const { tuning } = desk.server;
   const own = desk.scope(c);
-  const asked = own ?? c.req.query("tenant");
+  const asked = own ?? (c.req.query("tenant") || undefined);
+  const { items, hasMore } = await jobsOf(c, desk, asked);
+  const empty = asked === undefined
+    ? "No tenant has a job yet: POST /v1/fine_tuning/jobs makes one."
+    : `${asked} has no job yet: POST /v1/fine_tuning/jobs makes one.`;
   return (
     <Page frame={desk.frame(c)} title="Jobs">
       <div class="head">
@@ -35,10 +37,21 @@ async function list(c: AppContext, desk: Desk) {
           <Jobs jobs={await desk.admin.store.jobs.unfinished()} empty="No job is under way." />
         </Card>
       )}
-      {own === undefined && <Choose tenants={await desk.tenants(c)} asked={asked} />}
-      {asked !== undefined && tuning !== undefined && await Tenants(c, tuning, asked)}
+      <Card title={asked === undefined ? "All jobs" : `All jobs of ${asked}`}>
+        {own === undefined && <Choose tenants={await desk.tenants(c)} asked={asked} />}
+        <Jobs jobs={items} empty={empty} />
+        <More items={items} hasMore={hasMore} kept={own === undefined ? { tenant: asked } : {}} />
+      </Card>
     </Page>
   );
+}
+
+/** Undefined = of all tenants. */
+function jobsOf(c: AppContext, desk: Desk, asked: string | undefined): Promise<Listed<JobRecord>> {
+  const { store } = desk.admin;
+  if (asked === undefined) return readPage(c, (query) => store.jobs.list(query));
+  const { jobs } = store.forTenant(asked);
+  return readPage(c, (query) => jobs.list({ ...query, metadata: undefined }));
 }
 
 function Choose({ tenants, asked }: {
@@ -46,30 +59,21 @@ function Choose({ tenants, asked }: {
   readonly asked: string | undefined;
 }) {
   return (
-    <Card title="Jobs of a tenant">
-      <form method="get" action="/console/jobs" class="row">
-        <div class="field">
-          <label class="hidden" for="field-tenant">Tenant</label>
-          <input id="field-tenant" name="tenant" list="tenants" required value={asked ?? ""} />
-          <datalist id="tenants">{tenants.map((id) => <option value={id}></option>)}</datalist>
-        </div>
-        <button class="plain" type="submit">Show</button>
-      </form>
-    </Card>
-  );
-}
-
-async function Tenants(c: AppContext, tuning: FineTuning, tenant: string) {
-  const { jobs } = tuning.forTenant(tenant);
-  const { items, hasMore } = await readPage(
-    c,
-    (query) => jobs.list({ ...query, metadata: undefined }),
-  );
-  return (
-    <Card title={`All of ${tenant}`}>
-      <Jobs jobs={items} empty="It has no job yet: POST /v1/fine_tuning/jobs makes one." />
-      <More items={items} hasMore={hasMore} />
-    </Card>
+    <form method="get" action="/console/jobs" class="row">
+      <div class="field">
+        <label class="hidden" for="field-tenant">Tenant</label>
+        <input
+          id="field-tenant"
+          name="tenant"
+          list="tenants"
+          placeholder="all tenants"
+          value={asked ?? ""}
+        />
+        <datalist id="tenants">{tenants.map((id) => <option value={id}></option>)}</datalist>
+      </div>
+      <button class="plain" type="submit">Show</button>
+      {asked !== undefined && <a href="/console/jobs">All tenants</a>}
+    </form>
   );
 }
 
@@ -77,7 +81,7 @@ function Jobs({ jobs, empty }: { readonly jobs: readonly JobRecord[]; readonly e
   return (
     <Table
       caption="Jobs, newest first"
-      columns={["Job", "Tenant", "Suffix", "Status", "Made", "Tokens", "Model"]}
+      columns={["Job", "Tenant", "Suffix", "Status", "Made, UTC", "Tokens", "Model"]}
       numbers={[5]}
       rows={[...jobs].sort((a, b) => b.createdAt - a.createdAt).map((job) => [
         <a href={`/console/jobs/${job.tenant}/${job.id}`}>

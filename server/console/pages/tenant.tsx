@@ -131,7 +131,7 @@ async function show(c: AppContext, desk: Desk, newKey: string | undefined) {
           )}
           <h1>{tenant.id}</h1>
           <p class="lead">
-            Since {formatTime(tenant.createdAt)}, stores{" "}
+            Since {formatTime(tenant.createdAt)} UTC, stores{" "}
             {formatBytes(await tenants.storedBytes(tenant.id))}
           </p>
         </div>
@@ -170,7 +170,15 @@ function Keys({ frame, keys, mine }: KeysOptions) {
   return (
     <Table
       caption="Keys"
-      columns={["Name", "Begins with", "Scopes", "Made", "Expires", "State", ...mine ? [] : [""]]}
+      columns={[
+        "Name",
+        "Begins with",
+        "Scopes",
+        "Made, UTC",
+        "Expires",
+        "State",
+        ...mine ? [] : [""],
+      ]}
       rows={keys.map((key) => [
         key.name === "" ? <span class="empty">unnamed</span> : key.name,
         <code>{key.hint}…</code>,
@@ -191,7 +199,7 @@ function isOver({ revokedAt, expiresAt }: KeyRecord): boolean {
 
 function State({ of: key }: { readonly of: KeyRecord }) {
   if (key.revokedAt !== null) return <Badge tone="bad">revoked</Badge>;
-  return isOver(key) ? <Badge tone="bad">expired</Badge> : <Badge tone="good">good</Badge>;
+  return isOver(key) ? <Badge tone="bad">expired</Badge> : <Badge tone="good">active</Badge>;
 }
 
 function Revoke({ frame, of: key }: { readonly frame: Frame; readonly of: KeyRecord }) {

@@ -40,7 +40,7 @@ async function list(c: AppContext, desk: Desk) {
       <Card title="All tenants">
         <Table
           caption="Tenants"
-          columns={["Tenant", "Added", "Weight", "Limits", "Stored"]}
+          columns={["Tenant", "Added, UTC", "Weight", "Limits", "Stored"]}
           numbers={[2, 4]}
           rows={items.map((tenant, i) => [
             <a href={`/console/tenants/${tenant.id}`}>{tenant.id}</a>,
@@ -79,15 +79,21 @@ function AddTenant({ frame }: { readonly frame: Frame }) {
 }
 
 /** The way to the next part of a long list. */
-export function More({ items, hasMore }: {
+export function More({ items, hasMore, kept = {} }: {
   readonly items: readonly Pick<TenantRecord, "id">[];
   readonly hasMore: boolean;
+  /** What else the address asks for. */
+  readonly kept?: Readonly<Record<string, string | undefined>>;
 }): JSX.Element | null {
   const last = items.at(-1)?.id;
   if (!hasMore || last === undefined) return null;
+  const query = new URLSearchParams({ after: last });
+  for (const [name, value] of Object.entries(kept)) {
+    if (value !== undefined) query.set(name, value);
+  }
   return (
     <p>
-      <a href={`?after=${encodeURIComponent(last)}`}>Show more</a>
+      <a href={`?${query}`}>Show more</a>
     </p>
   );
 }

@@ -100,6 +100,28 @@ export const JOB_CASES: Cases = {
     assertEquals(counts.get("paused"), (before.get("paused") ?? 0) + 1);
   },
 
+  "an administrator's list has ended jobs of all tenants, by page": async (
+    { store, newTenant },
+  ) => {
+    const [tenant, other] = [await newTenant(), await newTenant()];
+    const made: string[] = [];
+    for (
+      const [owner, status] of [[tenant, "failed"], [other, "succeeded"], [
+        tenant,
+        "queued",
+      ]] as const
+    ) {
+      made.push((await store.forTenant(owner).jobs.create(jobOf(owner, { status }))).id);
+    }
+    const newest = await store.jobs.list({ after: undefined, limit: 2, order: "desc" });
+    assertEquals(newest.items.map(({ id }) => id), [made[2], made[1]]);
+    assertEquals(newest.hasMore, true);
+    const next = await store.jobs.list({ after: made[1], limit: 1, order: "desc" });
+    assertEquals(next.items.map(({ id, tenant }) => [id, tenant]), [[made[0], tenant]]);
+    const unknown = { after: "ftjob-none", limit: 1, order: "desc" } as const;
+    await assertRejects(() => store.jobs.list(unknown), RangeError, "ftjob-none");
+  },
+
   "events are paged in both orders, once each, and an unknown cursor is refused": async (
     { store, newTenant },
   ) => {

@@ -1,6 +1,6 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
 /** The console's pages without a browser: what they show to whom, and what their forms do. */
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertExists, assertMatch, assertStringIncludes } from "@std/assert";
 import { type KeyedApp, openKeyedApp } from "../keyed_app.ts";
 import { addCores, addUsage, trainJob } from "./furnish.ts";
 import { Visitor } from "./visitor.ts";
@@ -115,11 +115,34 @@ Deno.test("the console's pages", async (t) => {
       assertEquals(curve.headers.get("content-type"), "image/svg+xml");
       assertMatch(curve.html, /<path class="training line"/);
       assertMatch(curve.html, /<path class="validation line"/);
+      assertMatch(curve.html, /<path class="base line"[^]*>base's loss, \d\.\d{3}</);
       const page = await acme.get(`/console/jobs/acme/${job}`);
       assertStringIncludes(page.html, "succeeded");
       assertMatch(page.html, /Training 24 examples for 4 epochs/);
       const over = await acme.post(`/console/jobs/acme/${job}/cancel`, {});
       assertEquals(over.status, 409);
+    },
+  );
+
+  await run(
+    "an administrator sees ended jobs of all tenants, and one tenant's by page",
+    async () => {
+      const all = await admin.get("/console/jobs");
+      assertStringIncludes(all.html, "No job is under way.");
+      assertMatch(all.html, RegExp(`All jobs</h2>[^]*/console/jobs/acme/${job}"[^]*succeeded`));
+      const none = await admin.get("/console/jobs?tenant=globex");
+      assertStringIncludes(none.html, "globex has no job yet");
+      assert(!none.html.includes(job));
+      const { jobs } = keyed.store.forTenant("globex");
+      const record = await keyed.store.forTenant("acme").jobs.find(job);
+      assertExists(record);
+      const { id: _, createdAt: __, ...fields } = record;
+      for (let i = 0; i < 51; i++) await jobs.create({ ...fields, tenant: "globex" });
+      const first = await admin.get("/console/jobs?tenant=globex");
+      const more = /href="(\?after=[^"]+)"/.exec(first.html)?.[1]?.replaceAll("&amp;", "&") ?? "";
+      const rest = await admin.get(`/console/jobs${more}`);
+      assertEquals(rest.html.match(/<tr><td>/g)?.length, 1);
+      assert(!rest.html.includes(job), "the next page is that of the same tenant");
     },
   );
 
