@@ -145,7 +145,7 @@ async function serveFrom(
         metricsAccess: flags.metricsAccess,
       },
     });
-    return await listenUntilSignal(flags, loaded, context, started);
+    return await listenUntilSignal({ flags, loaded, context, started, lost: store.database.lost });
   } finally {
     await loaded.close();
   }
@@ -211,19 +211,29 @@ export async function toContext(
   };
 }
 
-async function listenUntilSignal(
-  flags: ServeFlags,
-  loaded: Loaded,
-  context: ServerContext,
-  started: number,
-): Promise<number> {
+interface Serving {
+  readonly flags: ServeFlags;
+  readonly loaded: Loaded;
+  readonly context: ServerContext;
+  /** Milliseconds, as `performance.now` has them. */
+  readonly started: number;
+  /** Resolves where the store is gone for good. */
+  readonly lost: Promise<Error>;
+}
+
+async function listenUntilSignal(serving: Serving): Promise<number> {
+  const { flags, loaded, context, started, lost } = serving;
   const { host, port, grace } = flags;
   const { fetch } = createApp(context);
   const server = await listen({ host, port, fetch }, context.lifecycle);
   for (const line of startLines(flags, loaded, context)) context.log.info(line);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   context.log.info(`serving ${server.url}/v1 after ${seconds} s`);
-  const signal = await awaitSignal(context.log);
+  const signal = await Promise.race([awaitSignal(context.log), lost]);
+  if (signal instanceof Error) {
+    const finish = () => server.stop(grace, () => loaded.engine.close());
+    return await leaveWithoutStore(signal, context.log, finish);
+  }
   context.log.info(`${signal}: finishing requests, for at most ${grace} s`, {
     running: context.lifecycle.active,
   });
@@ -233,6 +243,23 @@ async function listenUntilSignal(
   ]);
   context.log.info(graceful ? "stopped" : "stopped, with requests cut short");
   return 0;
+}
+
+/**
+ * Ends the process with code 1 when requests that run are through: nothing can be written down any
+ * more, so nothing is left to close in order, and whoever watches the process starts it anew.
+ */
+async function leaveWithoutStore(
+  { message }: Error,
+  log: Log,
+  finish: () => Promise<unknown>,
+): Promise<never> {
+  log.error(`${message}. Ending, to be started anew; what was acknowledged is kept`);
+  try {
+    await finish();
+  } finally {
+    Deno.exit(1);
+  }
 }
 
 function startLines(flags: ServeFlags, loaded: Loaded, context: ServerContext): string[] {

@@ -13,6 +13,8 @@ export interface SqlResult {
 
 export interface Database extends AsyncDisposable {
   readonly kind: "pglite" | "postgres";
+  /** Resolves where it is gone for this process and nothing brings it back; else never settles. */
+  readonly lost: Promise<Error>;
   /** The typed way in. */
   readonly db: Kysely<Tables>;
   /**

@@ -15,6 +15,7 @@ export class PgliteClient implements KyselyPglite {
   #next = 1;
   /** Settled when the transactions and lone statements so far are through. */
   #turn: Promise<unknown> = Promise.resolve();
+  readonly #lost = Promise.withResolvers<Error>();
   #failure: Error | undefined;
   closed = false;
   readonly ready = true;
@@ -25,7 +26,9 @@ export class PgliteClient implements KyselyPglite {
     this.#worker.onmessage = ({ data }: MessageEvent<PgliteReply>) => this.#take(data);
     this.#worker.onerror = (event) => {
       event.preventDefault();
-      this.#fail(new Error(`Cannot reach the database: its thread ended: ${event.message}`));
+      const error = new Error(`Cannot reach the database: its thread ended: ${event.message}`);
+      this.#fail(error);
+      this.#lost.resolve(error);
     };
   }
 
@@ -39,6 +42,11 @@ export class PgliteClient implements KyselyPglite {
       client.#worker.terminate();
       throw error;
     }
+  }
+
+  /** Resolves where the thread has ended by itself. */
+  get lost(): Promise<Error> {
+    return this.#lost.promise;
   }
 
   query<T>(text: string, values: readonly unknown[] = []): Promise<PGliteQueryResults<T>> {
@@ -80,7 +88,8 @@ export class PgliteClient implements KyselyPglite {
     if (listeners.size === 1) await this.#inTurn(() => this.#order({ type: "listen", channel }));
     return {
       [Symbol.asyncDispose]: async () => {
-        if (!listeners.delete(listener) || listeners.size > 0 || this.closed) return;
+        const ended = this.closed || this.#failure !== undefined;
+        if (!listeners.delete(listener) || listeners.size > 0 || ended) return;
         await this.#inTurn(() => this.#order({ type: "unlisten", channel }));
       },
     };
@@ -97,7 +106,7 @@ export class PgliteClient implements KyselyPglite {
     this.closed = true;
     await this.#inTurn(async () => {
       try {
-        await this.#order({ type: "close" });
+        if (this.#failure === undefined) await this.#order({ type: "close" });
       } finally {
         this.#fail(new Error("Cannot reach the database: it was closed"));
         this.#worker.terminate();

@@ -20,6 +20,10 @@ export class PgliteDatabase implements Database {
     return new PgliteDatabase(await PgliteClient.open(directory));
   }
 
+  get lost(): Promise<Error> {
+    return this.#client.lost;
+  }
+
   async executeSql(text: string, values?: readonly unknown[]): Promise<SqlResult> {
     if (values !== undefined && values.length > 0) return await this.#client.query(text, values);
     const results = await this.#client.exec(text);

@@ -100,6 +100,11 @@ function toFields(error: unknown): SqlErrorFields {
   return { message, code, detail, constraint };
 }
 
+/** Outside any promise, so that the thread's owner hears of it. */
+function fail(error: Error): never {
+  throw error;
+}
+
 function run(scope: WorkerScope): void {
   let opened: Promise<Opened> | undefined;
   /** Orders are obeyed one after the other, as they came. */
@@ -112,6 +117,8 @@ function run(scope: WorkerScope): void {
       scope.postMessage({ type: "done", id, results }, buffersOf(results));
     } catch (error) {
       scope.postMessage({ type: "failed", id, error: toFields(error) });
+      // the database itself has broken off, its memory is not sound: the thread ends with it
+      if (error instanceof WebAssembly.RuntimeError) setTimeout(() => fail(error), 0);
     }
   };
   scope.onmessage = ({ data }) => {

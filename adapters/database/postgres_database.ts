@@ -16,6 +16,8 @@ const INT8 = 20;
 
 export class PostgresDatabase implements Database {
   readonly kind = "postgres";
+  /** Connections come back. */
+  readonly lost: Promise<never> = new Promise(() => {});
   readonly db: Kysely<Tables>;
   readonly #pool: pg.Pool;
   readonly #listener: PostgresListener;

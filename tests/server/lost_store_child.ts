@@ -1,0 +1,26 @@
+/**
+ * `deno task serve` over a model of closed formulas, whose database thread breaks off at SIGUSR1: it
+ * is sent what no order can be. All else is the server's.
+ */
+import { runServer } from "../../server/run_server.ts";
+import { fakeLoad } from "./engine_context.ts";
+
+class NamedWorker extends Worker {
+  constructor(url: URL | string, options?: WorkerOptions) {
+    super(url, options);
+    if (String(url).endsWith("pglite_worker.ts")) {
+      Deno.addSignalListener("SIGUSR1", () => this.postMessage(null));
+    }
+  }
+}
+
+if (import.meta.main) {
+  globalThis.Worker = NamedWorker;
+  const code = await runServer({
+    args: Deno.args,
+    env: (name) => Deno.env.get(name),
+    version: "0.0.0",
+    load: (_flags, listener) => fakeLoad({ listener }),
+  });
+  Deno.exit(code);
+}
