@@ -1,7 +1,8 @@
 /**
  * `deno task serve` that fine-tunes over a model of closed formulas, for tests that kill it. After
  * as many micro-batches of steps as the environment says (LEMBAS_TEST_FREE), training stands still;
- * before each it waits LEMBAS_TEST_STEP_MS, and before each run of the engine LEMBAS_TEST_RUN_MS.
+ * before each it waits LEMBAS_TEST_STEP_MS, and before each run of the engine LEMBAS_TEST_RUN_MS. It
+ * says when the store is open.
  */
 import { runServer } from "../../server/run_server.ts";
 import { fakeLoad } from "./engine_context.ts";
@@ -22,7 +23,8 @@ if (import.meta.main) {
     args: Deno.args,
     env: (name) => Deno.env.get(name),
     version: "0.0.0",
-    load: async (_flags, listener) => {
+    load: async (_flags, listener, log) => {
+      log.info("the store is open");
       const loaded = await fakeLoad({
         listener,
         ...(runMs > 0 && { pace: () => sleep(runMs) }),

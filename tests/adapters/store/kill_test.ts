@@ -1,6 +1,6 @@
 /**
  * kill -9 in the middle of uploads, publishes, jobs and usage: nothing acknowledged is lost, sums add
- * up, and the store opens soon. LEMBAS_TEST_KILLS says how often (the task's own run is 20).
+ * up, and the store opens soon. LEMBAS_TEST_KILLS says how often (the long run is 20).
  */
 import { assert, assertEquals, assertGreaterOrEqual, assertLess } from "@std/assert";
 import { openStore, type StoreLocation } from "../../../adapters/store/open_store.ts";
