@@ -5,6 +5,8 @@ import type { UsageQuery, UsageRecord, UsageStore, UsageTotal } from "./usage_st
 
 /** Rows of one statement. */
 const BATCH = 500;
+/** How far servers' clocks may be apart, in milliseconds. */
+const CLOCKS_MS = 3_600_000;
 
 const KEYS = {
   tenant: sql<string>`tenant`,
@@ -24,6 +26,16 @@ export class SqlUsageStore implements UsageStore {
       await this.#db.insertInto("usage").values(records.slice(at, at + BATCH))
         .onConflict((conflict) => conflict.doNothing()).execute();
     }
+  }
+
+  async trained(
+    { id, tenant, createdAt }: Parameters<UsageStore["trained"]>[0],
+  ): Promise<number> {
+    const { trained } = await this.#db.selectFrom("usage")
+      .select(sql<number>`coalesce(sum(trained_tokens), 0)::int8`.as("trained"))
+      .where("tenant", "=", tenant).where("at", ">=", createdAt - CLOCKS_MS)
+      .where("requestId", "=", id).where("kind", "=", "training").executeTakeFirstOrThrow();
+    return trained;
   }
 
   async total({ tenant, from, to, by }: UsageQuery): Promise<readonly UsageTotal[]> {

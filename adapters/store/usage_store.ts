@@ -1,4 +1,5 @@
 /** What was used, by whom: one record a request or training job. It owns records and sums. */
+import type { JobRecord } from "./job_store.ts";
 
 export interface UsageRecord {
   /** Made once by whoever counts; adding it again changes nothing. */
@@ -42,6 +43,8 @@ export interface UsageTotal {
 export interface UsageStore {
   /** Idempotent by id. */
   add(records: readonly UsageRecord[]): Promise<void>;
+  /** Tokens in a training job's records, whose request is the job. */
+  trained(job: Pick<JobRecord, "id" | "tenant" | "createdAt">): Promise<number>;
   /** Sums by key, sorted by key. */
   total(query: UsageQuery): Promise<readonly UsageTotal[]>;
 }

@@ -45,7 +45,7 @@ export async function trainJob(running: RunningJob, ports: TrainingPorts): Promi
   const job = await pin(running, factors, ports);
   const resume = await running.data.jobs.progress(job.id);
   const teller = new Teller(running, ports);
-  const usage = new TrainingUsage(ports.store.usage, job);
+  const usage = await TrainingUsage.open(ports.store.usage, job);
   const { factors: _digest, ...hyperparameters } = job.hyperparameters;
   const result = await ports.trainer.train({
     train: dataset.train,

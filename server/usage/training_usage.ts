@@ -1,30 +1,36 @@
 /**
  * A job's trained tokens, written down as its checkpoints are. It owns the counting; when a checkpoint
- * is kept is the job's. A record covers the steps since the checkpoint before and is named by the
- * step, so that steps which are repeated after a crash are counted once, and a job's records add up
- * to its `trained_tokens`. A job that fails or is cancelled has paid up to its last checkpoint.
+ * is kept is the job's. A record covers what no record before it does, whichever process wrote that,
+ * so that steps which are repeated after a crash are counted once, and a job's records add up to its
+ * `trained_tokens`. A job that fails or is cancelled has paid up to its last checkpoint.
  */
 import type { JobRecord, UsageRecord, UsageStore } from "../../adapters/store/store.ts";
 import type { TrainProgress } from "../../adapters/training.ts";
 
-type Job = Pick<JobRecord, "id" | "tenant" | "model">;
+type Job = Pick<JobRecord, "id" | "tenant" | "model" | "createdAt">;
+type Records = Pick<UsageStore, "add" | "trained">;
 
 export class TrainingUsage {
-  readonly #store: Pick<UsageStore, "add">;
+  readonly #store: Records;
   readonly #job: Job;
   /** Tokens trained on, from the job's beginning. */
   #trained = 0;
-  #written = 0;
+  #written: number;
 
-  constructor(store: Pick<UsageStore, "add">, job: Job) {
+  private constructor(store: Records, job: Job, written: number) {
     this.#store = store;
     this.#job = job;
+    this.#written = written;
+  }
+
+  /** Goes on behind what earlier runs of the job have written. */
+  static async open(store: Records, job: Job): Promise<TrainingUsage> {
+    return new TrainingUsage(store, job, await store.trained(job));
   }
 
   /** Hears of tokens as they are trained on. */
   hear(progress: TrainProgress): void {
-    if (progress.type === "start") this.#written = this.#trained = progress.tokens;
-    else if (progress.type === "step") this.#trained = progress.tokens;
+    if (progress.type === "start" || progress.type === "step") this.#trained = progress.tokens;
   }
 
   /** To be awaited before the checkpoint is kept. */

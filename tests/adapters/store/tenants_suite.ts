@@ -150,6 +150,9 @@ export const TENANT_CASES: Cases = {
     assertEquals(byModel.map(({ key, requests }) => [key, requests]), [["m", 2], ["n", 1]]);
     const all = await store.usage.total({ by: "tenant" });
     assertEquals(all.find(({ key }) => key === tenant)?.requests, 3);
+    const job = { id: "req-3", tenant, createdAt: next };
+    assertEquals(await store.usage.trained(job), 3_000_000_000);
+    assertEquals(await store.usage.trained({ ...job, id: "req-2" }), 0);
   },
 
   "many usage records go in at once": async ({ store, newTenant }) => {

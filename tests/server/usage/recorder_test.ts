@@ -105,6 +105,7 @@ Deno.test("a job's records add up, also where steps are repeated after a crash",
       for (const { id, trainedTokens } of records) if (!kept.has(id)) kept.set(id, trainedTokens);
       return Promise.resolve();
     },
+    trained: () => Promise.resolve([...kept.values()].reduce((sum, tokens) => sum + tokens, 0)),
   };
   const start = (tokens: number): TrainProgress => ({
     ...{ type: "start", steps: 6, done: tokens / 10, tokens, tokensPerEpoch: 60 } as const,
@@ -115,23 +116,24 @@ Deno.test("a job's records add up, also where steps are repeated after a crash",
     ...{ type: "step", step: at, steps: 6, epoch: 1, loss: 1, accuracy: 0 } as const,
     ...{ learningRate: 1, gradientNorm: 1, tokens: 10 * at, tokensPerSecond: 1 },
   });
-  const job = { id: "ftjob-1", tenant: "acme", model: "base" };
-  const run = async (from: number, to: number) => {
-    const usage = new TrainingUsage(store, job);
+  const job = { id: "ftjob-1", tenant: "acme", model: "base", createdAt: 1 };
+  const run = async (from: number, to: number, every = 2) => {
+    const usage = await TrainingUsage.open(store, job);
     usage.hear(start(10 * from));
     for (let at = from + 1; at <= to; at++) {
       usage.hear(step(at));
-      if (at % 2 === 0) await usage.checkpoint(at);
+      if (at % every === 0) await usage.checkpoint(at);
     }
     return usage;
   };
   await run(0, 3);
   await run(2, 4); // died after the record of step 4, before its checkpoint was kept
-  const last = await run(2, 5);
+  await run(2, 3, 3); // by time, checkpoints come at other steps than before
+  const last = await run(3, 5, 5);
   await last.finish(50);
   assertEquals([...kept], [
     ["ftjob-1/step-2", 20],
     ["ftjob-1/step-4", 20],
-    ["ftjob-1/end", 10],
+    ["ftjob-1/step-5", 10],
   ]);
 });
