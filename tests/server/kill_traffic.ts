@@ -69,7 +69,7 @@ export interface TrafficOptions {
 export const CORE = "bot";
 /** Jobs of a tenant under way at once. */
 const JOBS = 2;
-const TUNING = { n_epochs: 20, batch_size: 4, learning_rate_multiplier: 15 } as const;
+const TUNING = { n_epochs: 6, batch_size: 4, learning_rate_multiplier: 15 } as const;
 const ENDS = ["succeeded", "failed", "cancelled"];
 
 /** Works for tenants until the server has gone. @throws {Error} for an answer that is not 2xx */
