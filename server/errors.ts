@@ -5,6 +5,7 @@
  */
 import type { z } from "@hono/zod-openapi";
 import { SQL_STATES, sqlState } from "../adapters/database/sql_error.ts";
+import { GoneError } from "../adapters/store/gone_error.ts";
 import { QuotaError } from "../adapters/store/quota_error.ts";
 import { ContextLengthError, OverloadedError } from "../src/engine/request.ts";
 
@@ -124,6 +125,7 @@ export function toApiError(error: unknown, requestId: string): ApiError {
   if (error instanceof QuotaError) {
     return new ApiError(403, error.message, { code: "storage_quota_exceeded" });
   }
+  if (error instanceof GoneError) return new ApiError(404, error.message, { code: "not_found" });
   if (hasBadCharacter(error)) {
     return new ApiError(400, "The request has a NUL or half a character where neither can be.", {
       code: "invalid_character",

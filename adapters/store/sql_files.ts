@@ -3,6 +3,7 @@ import { type Arrived, readContent, receive, removeContents, settle } from "./co
 import { streamContent } from "./contents.ts";
 import { DamagedError } from "./damaged_error.ts";
 import type { FilePurpose, FileRecord, FileStore, StagedFile } from "./file_store.ts";
+import { GoneError } from "./gone_error.ts";
 import { newId } from "./ids.ts";
 import type { Page, PageQuery } from "./paging.ts";
 import {
@@ -134,7 +135,7 @@ export class SqlFileStore implements FileStore {
     const row = await this.#db.selectFrom("files").select("content")
       .where("tenant", "=", this.#tenant).where("id", "=", id).executeTakeFirst();
     if (row !== undefined) return row.content;
-    throw new RangeError(`Cannot read ${id.slice(0, 80)}: there is no such file`);
+    throw new GoneError(`Cannot read ${id.slice(0, 80)}: there is no such file`);
   }
 }
 

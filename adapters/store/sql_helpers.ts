@@ -3,6 +3,7 @@ import type { Kysely, Transaction } from "kysely";
 import { sql } from "kysely";
 import { sqlState } from "../database/sql_error.ts";
 import type { Tables } from "../database/tables.ts";
+import { GoneError } from "./gone_error.ts";
 import type { Page, PageQuery } from "./paging.ts";
 import { QuotaError } from "./quota_error.ts";
 import type { TenantLimits } from "./tenant_store.ts";
@@ -48,13 +49,13 @@ export function notListed(after: string): never {
   throw new RangeError(`Cannot list what comes after '${after.slice(0, 80)}': it is not listed`);
 }
 
-export function noTenant(tenant: string): RangeError {
-  return new RangeError(`Cannot find tenant '${tenant.slice(0, 80)}': there is none`);
+export function noTenant(tenant: string): GoneError {
+  return new GoneError(`Cannot find tenant '${tenant.slice(0, 80)}': there is none`);
 }
 
 /**
  * Adds to what a tenant stores, and keeps its other writers waiting until the transaction ends.
- * @throws {RangeError} where there is no such tenant; {QuotaError} where it would store too much
+ * @throws {GoneError} where there is no such tenant; {QuotaError} where it would store too much
  */
 export async function charge(trx: Trx, tenant: string, bytes: number): Promise<void> {
   const row = await trx.updateTable("tenants")

@@ -4,6 +4,7 @@
  */
 import { sql } from "kysely";
 import { SQL_STATES, sqlState } from "../database/sql_error.ts";
+import { GoneError } from "./gone_error.ts";
 import { newId } from "./ids.ts";
 import { JobContents } from "./job_contents.ts";
 import type {
@@ -110,7 +111,7 @@ export class SqlJobStore implements JobStore {
   }
 
   async addEvents(jobId: string, events: readonly JobEvent[]): Promise<void> {
-    await this.#db.transaction().execute(async (trx) => {
+    await transact(this.#db, async (trx) => {
       await checkJob(trx, this.#tenant, jobId);
       for (let at = 0; at < events.length; at += BATCH) {
         await trx.insertInto("jobEvents")
@@ -206,15 +207,15 @@ export class SqlJobDirectory implements JobDirectory {
   }
 }
 
-/** @throws {RangeError} where the tenant has no such job */
+/** @throws {GoneError} where the tenant has no such job */
 export async function checkJob(db: Db | Trx, tenant: string, id: string): Promise<void> {
   const row = await db.selectFrom("jobs").select("id").where("tenant", "=", tenant)
     .where("id", "=", id).executeTakeFirst();
   if (row === undefined) throw noJob(id);
 }
 
-function noJob(id: string): RangeError {
-  return new RangeError(`Cannot find job ${id.slice(0, 80)}: there is none`);
+function noJob(id: string): GoneError {
+  return new GoneError(`Cannot find job ${id.slice(0, 80)}: there is none`);
 }
 
 function toJobs(rows: readonly { readonly record: unknown }[]): readonly JobRecord[] {

@@ -2,6 +2,7 @@
  * What the administrator's routes stand on, and the answers that they share. It owns the words for
  * what is not there; it registers no route.
  */
+import { GoneError } from "../../adapters/store/gone_error.ts";
 import type { Store } from "../../adapters/store/store.ts";
 import { ApiError, invalid } from "../errors.ts";
 import type { KeyHash } from "../keys/key_hash.ts";
@@ -37,7 +38,7 @@ export async function storing<T>(param: string, write: () => Promise<T>): Promis
     return await write();
   } catch (error) {
     if (error instanceof TypeError) throw invalid(param, error.message);
-    if (!(error instanceof RangeError)) throw error;
+    if (!(error instanceof RangeError) || error instanceof GoneError) throw error;
     throw new ApiError(409, error.message, { param, code: "conflict" });
   }
 }
