@@ -20,6 +20,7 @@ import { Traffic } from "./console/traffic.ts";
 import type { ServerContext } from "./context.ts";
 import { FlagError, helpText, parseFlags, type ServeFlags } from "./flags.ts";
 import { FineTuning, type TrainingBackend } from "./jobs/fine_tuning.ts";
+import { Replicas } from "./limits/replicas.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { joinListeners } from "./listeners.ts";
 import { createLog, linesOf, type Log } from "./log.ts";
@@ -132,7 +133,8 @@ async function serveFrom(
     });
     traffic.attach(() => loaded.engine.stats());
     await using tuning = await startTuning(loaded, store, flags, { log, metrics });
-    await using metering = new StoreMetering(store, log);
+    await using replicas = await Replicas.join(store.database, log);
+    await using metering = new StoreMetering(store, log, () => replicas.count);
     using door = await openStoreAccess({ store, flags, env, log, print: console.log });
     const context = await toContext(loaded, {
       ...{ metrics, tracing, traffic, log, tuning, metering },

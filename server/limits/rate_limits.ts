@@ -1,11 +1,12 @@
 /**
  * Requests and tokens a minute, by tenant: OpenAI's limits, headers and refusals. It owns one
- * process's buckets; where limits are written down is `tenant_limits.ts`'s.
+ * process's buckets; where limits are written down is `tenant_limits.ts`'s, how many processes
+ * there are `replicas.ts`'.
  *
- * Buckets are this process's own: behind N replicas a tenant gets up to N times its limits, and
- * exactly its limits where its requests go to one replica (a gateway that routes by key does that).
- * That keeps a database's round trip out of every request; what must hold over all replicas, bytes
- * stored and who may come in, is the store's.
+ * Buckets are this process's own, and each of N replicas gives an Nth of a limit, so that together
+ * they give it once where requests are spread over them, and no request waits for a database. Where
+ * all of a tenant's requests go to one replica it gets an Nth. Headers and refusals name the whole
+ * limit, and what is left here N times, as if the others had as much left.
  *
  * A request counts when it comes, and its tokens then: those of the prompt and those it asks for at
  * most (`max_tokens`). When it has ended, what it did not use is given back, and what it used beyond
@@ -23,16 +24,31 @@ const NAMES = {
 /** Tenants with buckets; those that are full again are forgotten first. */
 const SWEEP_SIZE = 4096;
 
+/** A limit over all replicas, and this one's share of it. */
+interface Limit {
+  readonly perMinute: number;
+  readonly replicas: number;
+  readonly bucket: TokenBucket;
+}
+
 /** A tenant's limits of one kind each, as far as it has them. */
-type Buckets = Partial<Record<Kind, TokenBucket>>;
+type Limits = Partial<Record<Kind, Limit>>;
+
+export interface RateLimitsOptions {
+  /** Monotonic milliseconds. Default: since the process began. */
+  readonly now?: () => number;
+  /** How many processes share the limits. Default: this one alone. */
+  readonly replicas?: () => number;
+}
 
 export class RateLimits {
   readonly #now: () => number;
-  readonly #tenants = new Map<string, Buckets>();
+  readonly #replicas: () => number;
+  readonly #tenants = new Map<string, Limits>();
 
-  /** @param now monotonic milliseconds; default: since the process began */
-  constructor(now: () => number = () => performance.now()) {
+  constructor({ now = () => performance.now(), replicas = () => 1 }: RateLimitsOptions = {}) {
     this.#now = now;
+    this.#replicas = replicas;
   }
 
   /**
@@ -40,51 +56,62 @@ export class RateLimits {
    * @throws {ApiError} 429 where the tenant has had its requests, or owes tokens
    */
   begin(tenant: string, limits: TenantLimits): RateTicket {
-    const buckets = this.#bucketsOf(tenant, limits);
-    const ticket = new RateTicket(tenant, buckets, this.#now);
+    const ticket = new RateTicket(tenant, this.#limitsOf(tenant, limits), this.#now);
     ticket.begin();
     return ticket;
   }
 
-  #bucketsOf(tenant: string, limits: TenantLimits): Buckets {
+  #limitsOf(tenant: string, { requestsPerMinute, tokensPerMinute }: TenantLimits): Limits {
     const now = this.#now();
-    let buckets = this.#tenants.get(tenant);
-    if (buckets === undefined) {
+    let own = this.#tenants.get(tenant);
+    if (own === undefined) {
       if (this.#tenants.size >= SWEEP_SIZE) this.#sweep(now);
-      this.#tenants.set(tenant, buckets = {});
+      this.#tenants.set(tenant, own = {});
     }
-    setLimit(buckets, "requests", limits.requestsPerMinute, now);
-    setLimit(buckets, "tokens", limits.tokensPerMinute, now);
-    return buckets;
+    const replicas = this.#replicas();
+    setLimit(own, "requests", { perMinute: requestsPerMinute, replicas, now });
+    setLimit(own, "tokens", { perMinute: tokensPerMinute, replicas, now });
+    return own;
   }
 
   /** A full bucket says no more than a new one. */
   #sweep(now: number): void {
-    for (const [tenant, buckets] of this.#tenants) {
-      const full = Object.values(buckets).every((each) => each.level(now) >= each.perMinute);
+    for (const [tenant, limits] of this.#tenants) {
+      const full = Object.values(limits).every(({ bucket }) =>
+        bucket.level(now) >= bucket.perMinute
+      );
       if (full) this.#tenants.delete(tenant);
     }
   }
 }
 
-function setLimit(buckets: Buckets, kind: Kind, perMinute: number | null, now: number): void {
-  const bucket = buckets[kind];
-  if (perMinute === null) delete buckets[kind];
-  else if (bucket === undefined) buckets[kind] = new TokenBucket(perMinute, now);
-  else if (bucket.perMinute !== perMinute) bucket.resize(perMinute, now);
+function setLimit(
+  limits: Limits,
+  kind: Kind,
+  { perMinute, replicas, now }: {
+    readonly perMinute: number | null;
+    readonly replicas: number;
+    readonly now: number;
+  },
+): void {
+  if (perMinute === null) return void delete limits[kind];
+  const share = perMinute / replicas;
+  const bucket = limits[kind]?.bucket ?? new TokenBucket(share, now);
+  if (bucket.perMinute !== share) bucket.resize(share, now);
+  limits[kind] = { perMinute, replicas, bucket };
 }
 
 /** One request's part in its tenant's limits. */
 export class RateTicket {
   readonly #tenant: string;
-  readonly #buckets: Buckets;
+  readonly #limits: Limits;
   readonly #now: () => number;
   #reserved = 0;
   #settled = false;
 
-  constructor(tenant: string, buckets: Buckets, now: () => number) {
+  constructor(tenant: string, limits: Limits, now: () => number) {
     this.#tenant = tenant;
-    this.#buckets = buckets;
+    this.#limits = limits;
     this.#now = now;
   }
 
@@ -92,7 +119,7 @@ export class RateTicket {
   begin(): void {
     this.#check("tokens", 0);
     this.#check("requests", 1);
-    this.#buckets.requests?.take(1, this.#now());
+    this.#limits.requests?.bucket.take(1, this.#now());
   }
 
   /**
@@ -101,7 +128,7 @@ export class RateTicket {
    */
   reserve(tokens: number): void {
     this.#check("tokens", tokens);
-    this.#buckets.tokens?.take(tokens, this.#now());
+    this.#limits.tokens?.bucket.take(tokens, this.#now());
     this.#reserved = tokens;
   }
 
@@ -109,7 +136,7 @@ export class RateTicket {
   settle(tokens: number): void {
     if (this.#settled) return;
     this.#settled = true;
-    this.#buckets.tokens?.take(tokens - this.#reserved, this.#now());
+    this.#limits.tokens?.bucket.take(tokens - this.#reserved, this.#now());
   }
 
   /** OpenAI's `x-ratelimit-*` headers, of the limits that there are. */
@@ -117,29 +144,29 @@ export class RateTicket {
     const now = this.#now();
     const headers: Record<string, string> = {};
     for (const kind of ["requests", "tokens"] as const) {
-      const bucket = this.#buckets[kind];
-      if (bucket === undefined) continue;
-      const remaining = Math.max(0, Math.floor(bucket.level(now)));
-      headers[`x-ratelimit-limit-${kind}`] = String(bucket.perMinute);
-      headers[`x-ratelimit-remaining-${kind}`] = String(remaining);
-      headers[`x-ratelimit-reset-${kind}`] = durationText(bucket.waitFor(Infinity, now));
+      const limit = this.#limits[kind];
+      if (limit === undefined) continue;
+      headers[`x-ratelimit-limit-${kind}`] = String(limit.perMinute);
+      headers[`x-ratelimit-remaining-${kind}`] = String(Math.max(0, leftOf(limit, now)));
+      headers[`x-ratelimit-reset-${kind}`] = durationText(limit.bucket.waitFor(Infinity, now));
     }
     return headers;
   }
 
   #check(kind: Kind, wanted: number): void {
-    const bucket = this.#buckets[kind];
-    if (bucket === undefined) return;
-    const now = this.#now();
-    const level = bucket.level(now);
-    if (level >= wanted && level >= 0) return;
-    throw this.#refusal(kind, bucket, wanted);
+    const limit = this.#limits[kind];
+    if (limit === undefined) return;
+    const { bucket, perMinute } = limit;
+    const level = bucket.level(this.#now());
+    // what is more than this replica's share, though not than the limit, takes all and owes the rest
+    if (wanted <= perMinute && level >= Math.min(wanted, bucket.perMinute) && level >= 0) return;
+    throw this.#refusal(kind, limit, wanted);
   }
 
-  #refusal(kind: Kind, bucket: TokenBucket, wanted: number): ApiError {
+  #refusal(kind: Kind, limit: Limit, wanted: number): ApiError {
     const now = this.#now();
-    const { perMinute } = bucket;
-    const used = Math.ceil(perMinute - bucket.level(now));
+    const { perMinute, bucket } = limit;
+    const used = perMinute - leftOf(limit, now);
     const figures = `Limit ${perMinute}, Used ${used}, Requested ${wanted}.`;
     const whose = `for tenant '${this.#tenant}' on ${NAMES[kind]}: ${figures}`;
     if (wanted > perMinute) {
@@ -152,6 +179,11 @@ export class RateTicket {
       { ...this.headers(), ...retryAfter(wait) },
     );
   }
+}
+
+/** What is left of a limit over all replicas, if the others have as much left as this one. */
+function leftOf({ bucket, replicas }: Limit, now: number): number {
+  return Math.floor(bucket.level(now) * replicas);
 }
 
 function rateError(

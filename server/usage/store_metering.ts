@@ -14,10 +14,15 @@ export class StoreMetering extends Metering implements AsyncDisposable {
   readonly recorder: UsageRecorder;
   readonly #limits: TenantLimitsReader;
 
-  constructor(store: Pick<Store, "tenants" | "changes" | "usage">, log: Log) {
+  /** @param replicas how many processes share the limits; default: this one alone */
+  constructor(
+    store: Pick<Store, "tenants" | "changes" | "usage">,
+    log: Log,
+    replicas: () => number = () => 1,
+  ) {
     const limits = new TenantLimitsReader(store);
     const recorder = new UsageRecorder({ store: store.usage, log });
-    super({ limits, rates: new RateLimits(), recorder });
+    super({ limits, rates: new RateLimits({ replicas }), recorder });
     this.recorder = recorder;
     this.#limits = limits;
   }

@@ -37,7 +37,7 @@ Deno.test("a bucket of another size keeps what was taken", () => {
 
 Deno.test("requests a minute: OpenAI's headers while there are some, then 429 with a time", () => {
   let now = 0;
-  const rates = new RateLimits(() => now);
+  const rates = new RateLimits({ now: () => now });
   const own = limits({ requestsPerMinute: 3 });
   const seen = [1, 2, 3].map(() => rates.begin("acme", own).headers());
   assertEquals(seen.map((each) => each["x-ratelimit-remaining-requests"]), ["2", "1", "0"]);
@@ -63,7 +63,7 @@ Deno.test("requests a minute: OpenAI's headers while there are some, then 429 wi
 });
 
 Deno.test("tokens a minute: what was asked for counts, what was not used comes back", () => {
-  const rates = new RateLimits(() => 0);
+  const rates = new RateLimits({ now: () => 0 });
   const own = limits({ tokensPerMinute: 1000 });
   const first = rates.begin("acme", own);
   first.reserve(900);
@@ -82,7 +82,7 @@ Deno.test("tokens a minute: what was asked for counts, what was not used comes b
 
 Deno.test("what a request used beyond what it asked for is owed", () => {
   let now = 0;
-  const rates = new RateLimits(() => now);
+  const rates = new RateLimits({ now: () => now });
   const own = limits({ tokensPerMinute: 600 });
   const ticket = rates.begin("acme", own);
   ticket.reserve(10);
@@ -93,14 +93,14 @@ Deno.test("what a request used beyond what it asked for is owed", () => {
 });
 
 Deno.test("a request larger than the limit is told so, without a time to come back", () => {
-  const rates = new RateLimits(() => 0);
+  const rates = new RateLimits({ now: () => 0 });
   const error = refusal(() => rates.begin("acme", limits({ tokensPerMinute: 50 })).reserve(51));
   assertStringIncludes(error.message, "Request too large for tenant 'acme'");
   assertEquals(error.details.headers?.["retry-after"], undefined);
 });
 
 Deno.test("limits that change hold at once, and where there are none there are no headers", () => {
-  const rates = new RateLimits(() => 0);
+  const rates = new RateLimits({ now: () => 0 });
   rates.begin("acme", limits({ requestsPerMinute: 1 }));
   refusal(() => rates.begin("acme", limits({ requestsPerMinute: 1 })));
   rates.begin("acme", limits({ requestsPerMinute: 2 }));
@@ -121,4 +121,22 @@ Deno.test("times are written as OpenAI writes them", () => {
     "6m0s",
     "1m1.5s",
   ]);
+});
+
+Deno.test("replicas give a share of a limit each, and large requests owe what is beyond it", () => {
+  let [now, replicas] = [0, 2];
+  const rates = new RateLimits({ now: () => now, replicas: () => replicas });
+  const own = limits({ requestsPerMinute: 4, tokensPerMinute: 100 });
+  assertEquals(rates.begin("acme", own).headers()["x-ratelimit-remaining-requests"], "2");
+  const second = rates.begin("acme", own);
+  assertEquals(second.headers()["x-ratelimit-limit-requests"], "4");
+  refusal(() => rates.begin("acme", own));
+  second.reserve(80);
+  assertStringIncludes(refusal(() => second.reserve(101)).message, "Request too large");
+  now = 30_000;
+  assertStringIncludes(refusal(() => rates.begin("acme", own)).message, "Limit 100");
+  now = 36_000;
+  replicas = 1;
+  const alone = rates.begin("acme", own);
+  assertEquals(alone.headers()["x-ratelimit-remaining-tokens"], "50");
 });

@@ -1,0 +1,108 @@
+/**
+ * How many servers there are on one database, by what they tell each other: each says every 2.5
+ * seconds that it is there, and when it goes. It owns the count; what is shared by it, its reader's.
+ *
+ * The words go by NOTIFY and come back to who said them. Where a server does not hear itself, its
+ * database is out of reach, and the others' silence says nothing: the count stays as it was.
+ */
+import type { Database } from "../../adapters/database/database.ts";
+import type { Log } from "../log.ts";
+
+const CHANNEL = "lembas_replicas";
+const TELL_MILLISECONDS = 2500;
+/** Silence after which a server is gone: four words in a row were not heard. */
+const GONE_MILLISECONDS = 10_000;
+
+interface Word {
+  readonly id: string;
+  readonly says: "here" | "gone";
+}
+
+export class Replicas implements AsyncDisposable {
+  readonly #database: Pick<Database, "executeSql" | "listen">;
+  readonly #log: Pick<Log, "warning">;
+  readonly #id = crypto.randomUUID();
+  /** When each was last heard of, in monotonic milliseconds; this one too. */
+  readonly #heard = new Map<string, number>();
+  #listening: AsyncDisposable | undefined;
+  #timer: ReturnType<typeof setInterval> | undefined;
+  #quiet = false;
+
+  private constructor(
+    database: Pick<Database, "executeSql" | "listen">,
+    log: Pick<Log, "warning">,
+  ) {
+    this.#database = database;
+    this.#log = log;
+  }
+
+  /** Resolves when the others have been told. */
+  static async join(
+    database: Pick<Database, "executeSql" | "listen">,
+    log: Pick<Log, "warning">,
+  ): Promise<Replicas> {
+    const replicas = new Replicas(database, log);
+    replicas.#listening = await database.listen(CHANNEL, (payload) => replicas.#hear(payload));
+    await replicas.#tell("here");
+    const timer = setInterval(() => void replicas.#beat(), TELL_MILLISECONDS);
+    Deno.unrefTimer(timer);
+    replicas.#timer = timer;
+    return replicas;
+  }
+
+  /** At least 1, this one. */
+  get count(): number {
+    return Math.max(1, this.#heard.size);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#timer);
+    await this.#tell("gone");
+    await this.#listening?.[Symbol.asyncDispose]();
+  }
+
+  async #beat(): Promise<void> {
+    const now = performance.now();
+    const own = this.#heard.get(this.#id) ?? -Infinity;
+    if (now - own < GONE_MILLISECONDS / 2) {
+      for (const [id, at] of this.#heard) {
+        if (now - at >= GONE_MILLISECONDS) this.#heard.delete(id);
+      }
+    }
+    await this.#tell("here");
+  }
+
+  async #tell(says: Word["says"]): Promise<void> {
+    const word: Word = { id: this.#id, says };
+    try {
+      await this.#database.executeSql("SELECT pg_notify($1, $2)", [CHANNEL, JSON.stringify(word)]);
+      this.#quiet = false;
+    } catch (error) {
+      if (!this.#quiet) {
+        this.#log.warning(`other servers cannot be told of this one: ${String(error)}`);
+      }
+      this.#quiet = true;
+    }
+  }
+
+  #hear(payload: string): void {
+    const word = parse(payload);
+    if (word === undefined) return;
+    if (word.says === "gone") return void this.#heard.delete(word.id);
+    const isNew = !this.#heard.has(word.id);
+    this.#heard.set(word.id, performance.now());
+    // who comes new knows of the others at once
+    if (isNew && word.id !== this.#id) void this.#tell("here");
+  }
+}
+
+/** Undefined for another program's words. */
+function parse(payload: string): Word | undefined {
+  try {
+    const { id, says } = JSON.parse(payload);
+    const known = typeof id === "string" && (says === "here" || says === "gone");
+    return known ? { id, says } : undefined;
+  } catch {
+    return undefined;
+  }
+}
