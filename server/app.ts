@@ -46,7 +46,8 @@ export function createApp(context: ServerContext): App {
   }
   if (context.admin !== undefined) {
     registerAdmin(app, context.admin);
-    registerCores(app, { cores: context.admin.store.cores, base: context.model.digest });
+    const { cores, factors } = context.admin.store;
+    registerCores(app, { cores, factors, base: context.model.digest });
     registerConsole(app, context, context.admin);
   }
   registerHealth(app, context);

@@ -30,6 +30,6 @@ export function storeFetch(services: AdminServices): Fetch {
     return failure.response();
   });
   registerAdmin(app, services);
-  registerCores(app, { cores: services.store.cores, base: undefined });
+  registerCores(app, { cores: services.store.cores, base: undefined, factors: undefined });
   return async (path, init) => await app.request(path, init);
 }

@@ -5,7 +5,8 @@
 import { z } from "@hono/zod-openapi";
 import { readCore } from "../../adapters/format.ts";
 import { formatAdapterName } from "../../adapters/name.ts";
-import type { CoreStore, CoreVersion } from "../../adapters/store/store.ts";
+import { GoneError } from "../../adapters/store/gone_error.ts";
+import type { CoreStore, CoreVersion, FactorStore } from "../../adapters/store/store.ts";
 import { type App, type AppContext, get, list, post } from "../endpoint.ts";
 import { ApiError, invalid } from "../errors.ts";
 import {
@@ -31,6 +32,8 @@ export interface CoreServices {
   readonly cores: CoreStore;
   /** Digest of the base that this server serves; undefined = cores of any base are taken. */
   readonly base: string | undefined;
+  /** The factor sets that this server has; undefined = cores of any set are taken. */
+  readonly factors: Pick<FactorStore, "list"> | undefined;
 }
 
 export function registerCores(app: App, services: CoreServices): void {
@@ -79,7 +82,7 @@ function registerWrites(app: App, services: CoreServices): void {
     scopes: ["train"],
   }, async (c, { cores: base64, publish = "now" }) => {
     const { tenant } = c.get("principal");
-    const bytes = readBytes(base64, services.base);
+    const bytes = await readBytes(base64, services);
     const meta = { source: "upload", publish };
     return c.json(coreBody(
       await refusing("name", () => cores.put(tenant, nameOf(c), bytes, meta)),
@@ -205,13 +208,31 @@ async function versionOf(c: AppContext, services: CoreServices): Promise<CoreVer
   return found;
 }
 
-/** @throws {ApiError} 400 for what is no core of this base */
-function readBytes(base64: string, base: string | undefined): Uint8Array<ArrayBuffer> {
-  let bytes: Uint8Array<ArrayBuffer>;
+/** @throws {ApiError} 400 for what is no core of this base and of a factor set that is known */
+async function readBytes(
+  base64: string,
+  { base, factors }: CoreServices,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const [bytes, core] = decodeCore(base64, base);
+  const known = (await factors?.list())?.map(({ digest }) => digest);
+  if (known === undefined || known.includes(core.factors)) return bytes;
+  const here = known.length === 0 ? "none is known here" : `known here: ${shortList(known)}`;
+  throw invalid(
+    "cores",
+    `Invalid 'cores': it names the factor set ${
+      core.factors.slice(0, 12)
+    }, which this server does ` +
+      `not have; ${here}. Start a server on this store with --factors FILE to add the set, or ` +
+      "train the core for a set that is known.",
+    "unknown_factors",
+  );
+}
+
+function decodeCore(base64: string, base: string | undefined) {
   try {
-    bytes = Uint8Array.fromBase64(base64);
+    const bytes = Uint8Array.fromBase64(base64);
     const core = readCore(bytes);
-    if (base === undefined || core.base === base) return bytes;
+    if (base === undefined || core.base === base) return [bytes, core] as const;
     throw new TypeError(`its base is ${core.base}, served is ${base}`);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
@@ -219,10 +240,21 @@ function readBytes(base64: string, base: string | undefined): Uint8Array<ArrayBu
   }
 }
 
+/** Factor sets that an error names. */
+const MOST_NAMED = 8;
+
+/** The newest of digests that come oldest first, shortened. */
+function shortList(digests: readonly string[]): string {
+  const named = digests.slice(-MOST_NAMED).map((digest) => digest.slice(0, 12)).join(", ");
+  const more = digests.length - MOST_NAMED;
+  return more > 0 ? `${named} and ${more} older ones` : named;
+}
+
 async function refusing<T>(param: string, write: () => Promise<T>): Promise<T> {
   try {
     return await write();
   } catch (error) {
+    if (error instanceof GoneError) throw error;
     if (error instanceof TypeError || error instanceof RangeError) {
       throw invalid(param, error.message);
     }

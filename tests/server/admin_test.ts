@@ -1,6 +1,9 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
 /** The administrator's endpoints over a real store: tenants, keys, cores, usage, and who may ask. */
 import { assert, assertEquals, assertLess, assertMatch, assertStringIncludes } from "@std/assert";
+import { Core } from "../../adapters/core.ts";
+import { writeCore } from "../../adapters/format.ts";
+import { someCore } from "./engine_context.ts";
 import { coreText, errorOf, type Json, type KeyedApp, openKeyedApp } from "./keyed_app.ts";
 
 async function json(response: Response): Promise<Json> {
@@ -231,11 +234,14 @@ async function refuseCores(served: KeyedApp): Promise<void> {
   const put = async (path: string, body: unknown) =>
     await errorOf(await served.ask("POST", path, { key: served.keys.acme, json: body }));
   const text = coreText(served.loaded, 1);
+  const core = someCore(served.loaded.factors, 1);
+  const foreign = writeCore(new Core({ ...core, factors: "f".repeat(64) })).toBase64();
   const cases: readonly [string, unknown, number, string][] = [
     ["/v1/cores/x", { cores: "!" }, 400, "invalid_core"],
     ["/v1/cores/x", { cores: btoa("no core") }, 400, "invalid_core"],
     ["/v1/cores/x", { cores: text.slice(0, -40) }, 400, "invalid_core"],
     ["/v1/cores/x", { cores: text, publish: "soon" }, 400, "invalid_value"],
+    ["/v1/cores/x", { cores: foreign }, 400, "unknown_factors"],
     ["/v1/cores/-x", { cores: text }, 400, "invalid_value"],
     ["/v1/cores/x/publish", { version: 1 }, 404, "core_not_found"],
     ["/v1/cores/x/rollback", undefined, 404, "core_not_found"],
