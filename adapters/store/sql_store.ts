@@ -16,13 +16,16 @@ import { SqlUsageStore } from "./sql_usage.ts";
 import type { Store, TenantData } from "./store.ts";
 
 const PING_MS = 5000;
-/** An upload of which nothing came for so long is given up; in PGlite none outlives its process. */
-const ARRIVAL_MS = { pglite: 0, postgres: 3_600_000 } as const;
+/** An upload of which nothing came for so long is given up, whichever process it was sent to. */
+const ARRIVAL_MS = 24 * 3_600_000;
+const SWEEP_MS = 3_600_000;
 
 export interface SqlStoreParts {
   readonly database: Database;
   readonly log: StoreLog;
   readonly backup: Store["backup"];
+  /** Milliseconds between looks for uploads that were given up. Default: an hour. */
+  readonly sweepEvery?: number;
   /** Called when the store is closed. */
   readonly onClosed?: () => void;
 }
@@ -41,6 +44,7 @@ export class SqlStore implements Store {
   readonly backup: Store["backup"];
   readonly #log: StoreLog;
   readonly #onClosed: (() => void) | undefined;
+  #sweeper: ReturnType<typeof setInterval> | undefined;
 
   private constructor(parts: SqlStoreParts, changes: SqlChanges) {
     const { database, log } = parts;
@@ -66,8 +70,22 @@ export class SqlStore implements Store {
     await migrate(database);
     const store = new SqlStore(parts, await SqlChanges.open(database, log));
     await store.tenants.ensure(DEFAULT_TENANT);
-    await sweepContents(database.db, Date.now() - ARRIVAL_MS[database.kind]);
+    // in PGlite no upload outlives its process
+    await sweepContents(database.db, Date.now() - (database.kind === "pglite" ? 0 : ARRIVAL_MS));
+    store.#sweepEvery(parts.sweepEvery ?? SWEEP_MS);
     return store;
+  }
+
+  #sweepEvery(milliseconds: number): void {
+    const timer = setInterval(async () => {
+      try {
+        await sweepContents(this.database.db, Date.now() - ARRIVAL_MS);
+      } catch (error) {
+        this.#log.warning(`uploads that were given up cannot be cleared: ${String(error)}`);
+      }
+    }, milliseconds);
+    Deno.unrefTimer(timer);
+    this.#sweeper = timer;
   }
 
   forTenant(tenant: string): TenantData {
@@ -96,6 +114,7 @@ export class SqlStore implements Store {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#sweeper);
     try {
       await this.changes[Symbol.asyncDispose]();
       await this.database[Symbol.asyncDispose]();

@@ -1,0 +1,56 @@
+/** Uploads that nobody finishes: they are cleared while the store is open, those under way are not. */
+import { assertEquals } from "@std/assert";
+import { PgliteDatabase } from "../../../adapters/database/pglite_database.ts";
+import { PostgresDatabase } from "../../../adapters/database/postgres_database.ts";
+import type { Database } from "../../../adapters/database/database.ts";
+import { SqlStore } from "../../../adapters/store/sql_store.ts";
+import { ignorePostgres, startPostgres } from "./postgres_server.ts";
+import { keepingLog, newDataDirectory } from "./test_store.ts";
+
+const HOUR = 3_600_000;
+
+async function check(database: Database): Promise<void> {
+  const parts = {
+    database,
+    log: keepingLog(),
+    backup: () => Promise.resolve({ bytes: 0 }),
+    sweepEvery: 20,
+  };
+  await using _store = await SqlStore.open(parts);
+  const { db } = database;
+  const contents = async () =>
+    (await db.selectFrom("contents").select("sha256").orderBy("sha256").execute())
+      .map(({ sha256 }) => sha256);
+  const add = (sha256: string, hours: number | null) => {
+    const arrivingAt = hours === null ? null : Date.now() - hours * HOUR;
+    return db.insertInto("contents").values({ bytes: 0, sha256, arrivingAt }).execute();
+  };
+  // another process's, as this store does not know of them
+  await add("under way", 23);
+  await add("whole", null);
+  await add("given up", 25);
+  const start = performance.now();
+  while ((await contents()).includes("given up")) {
+    if (performance.now() - start > 10_000) throw new Error("it is still there after 10 s");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  assertEquals(await contents(), ["under way", "whole"]);
+}
+
+Deno.test("an upload of which nothing came for a day is cleared on PGlite", async () => {
+  const path = await newDataDirectory();
+  try {
+    await check(await PgliteDatabase.open(`${path}/database`));
+  } finally {
+    await Deno.remove(path, { recursive: true });
+  }
+});
+
+Deno.test({
+  name: "an upload of which nothing came for a day is cleared on PostgreSQL",
+  ignore: ignorePostgres(),
+  fn: async () => {
+    await using server = await startPostgres();
+    await check(await PostgresDatabase.open(await server.newDatabase(), () => {}));
+  },
+});
