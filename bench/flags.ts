@@ -3,6 +3,7 @@
  * error texts; it runs nothing.
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { oneOf, whole } from "./values.ts";
 import type { ServingDtype } from "../src/engine/base.ts";
 import type { Arrivals, Lengths, Popularity } from "./workload.ts";
 import { parseLengths, parsePopularity } from "./workload_spec.ts";
@@ -163,16 +164,4 @@ function arrivalsOf(rate: string | undefined, clients: number): Arrivals {
     throw new TypeError(`Cannot bench: --rate is ${rate}, must be requests a second`);
   }
   return { type: "open", rate: perSecond };
-}
-
-function whole(name: string, text: string): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value >= 1) return value;
-  throw new TypeError(`Cannot bench: --${name} is ${text}, must be a whole number of at least 1`);
-}
-
-function oneOf<T extends string>(name: string, value: string, known: readonly T[]): T {
-  const found = known.find((one) => one === value);
-  if (found !== undefined) return found;
-  throw new TypeError(`Cannot bench: ${name} is ${value}, must be one of ${known.join(", ")}`);
 }

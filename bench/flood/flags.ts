@@ -3,6 +3,7 @@
  * error texts; it runs nothing.
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { oneOf, positive, whole } from "../values.ts";
 
 export const HELP = `deno task bench flood [flags]
 
@@ -94,27 +95,9 @@ export function parseFloodFlags(args: readonly string[]): FloodFlags | undefined
     floodOutput: count("flood-output", 256),
     seconds: positive("seconds", given.seconds ?? 20),
     rounds: count("rounds", 3),
-    only: phases(given.only ?? PHASES.join(",")),
+    only: (given.only ?? PHASES.join()).split(",").map((part) =>
+      oneOf("--only", part.trim(), PHASES)
+    ),
     seed: count("seed", 1),
   };
-}
-
-function phases(list: string): readonly Phase[] {
-  return list.split(",").map((text) => {
-    const phase = PHASES.find((one) => one === text.trim());
-    if (phase !== undefined) return phase;
-    throw new TypeError(`Cannot bench: --only has '${text}', it must be of ${PHASES.join(", ")}`);
-  });
-}
-
-function whole(name: Name, given: string | number): number {
-  const value = Number(given);
-  if (Number.isInteger(value) && value >= 1) return value;
-  throw new TypeError(`Cannot bench: --${name} is ${given}, must be a whole number of at least 1`);
-}
-
-function positive(name: Name, given: string | number): number {
-  const value = Number(given);
-  if (value > 0 && value < Infinity) return value;
-  throw new TypeError(`Cannot bench: --${name} is ${given}, must be a number above 0`);
 }

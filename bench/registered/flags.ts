@@ -1,5 +1,6 @@
 /** The command line of `deno task bench cores`: flags, defaults and help. It owns parsing only. */
 import { parseArgs } from "@std/cli/parse-args";
+import { oneOf, positive, whole } from "../values.ts";
 import { parseBytes } from "../../server/bytes.ts";
 
 export const HELP = `deno task bench cores [flags]
@@ -74,12 +75,10 @@ export function parseRegisteredFlags(args: readonly string[]): RegisteredFlags |
     },
   });
   if (given.help) return undefined;
-  const count = (name: CountName) => positive(name, given[name] ?? COUNTS[name], Number.isInteger);
-  const only = (given.only ?? "traffic,cold").split(",").map((part) => {
-    const found = PARTS.find((one) => one === part);
-    if (found !== undefined) return found;
-    throw new TypeError(`Cannot bench: --only is ${part}, must be of ${PARTS.join(", ")}`);
-  });
+  const count = (name: CountName) => whole(name, given[name] ?? COUNTS[name]);
+  const only = (given.only ?? "traffic,cold").split(",").map((part) =>
+    oneOf("--only", part, PARTS)
+  );
   const coreMemory = parseBytes(given["core-memory"] ?? "2GB");
   if (coreMemory === undefined || coreMemory <= 0) {
     throw new TypeError(`Cannot bench: --core-memory is ${given["core-memory"]}, must be as 2GB`);
@@ -90,7 +89,7 @@ export function parseRegisteredFlags(args: readonly string[]): RegisteredFlags |
     coreMemory,
     data: given.data,
     databaseUrl: given["database-url"],
-    rate: positive("rate", given.rate ?? 4, Number.isFinite),
+    rate: positive("rate", given.rate ?? 4),
     cores: count("cores"),
     few: count("few"),
     rank: count("rank"),
@@ -101,14 +100,4 @@ export function parseRegisteredFlags(args: readonly string[]): RegisteredFlags |
     loads: count("loads"),
     seed: count("seed"),
   };
-}
-
-function positive(
-  name: string,
-  text: string | number,
-  isRight: (value: number) => boolean,
-): number {
-  const value = Number(text);
-  if (isRight(value) && value > 0) return value;
-  throw new TypeError(`Cannot bench: --${name} is ${text}, must be a number above 0`);
 }

@@ -3,6 +3,7 @@
  * and its error texts; it runs nothing.
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { oneOf, positive, whole } from "../values.ts";
 import { type Method, parseMethod } from "./trials.ts";
 
 export const BENCHES = ["speed", "jobs", "quality", "traffic"] as const;
@@ -241,23 +242,3 @@ const READERS: { readonly [B in BenchName]: (values: Values) => TrainFlags } = {
     trainShare: values.number("train-share", 0.25),
   }),
 };
-
-function whole(name: Name, text: string, least: number): number {
-  const value = Number(text);
-  if (text !== "" && Number.isSafeInteger(value) && value >= least) return value;
-  throw new TypeError(
-    `Cannot bench: --${name} is ${text}, must be a whole number of at least ${least}`,
-  );
-}
-
-function positive(name: Name, text: string): number {
-  const value = Number(text);
-  if (value > 0 && Number.isFinite(value)) return value;
-  throw new TypeError(`Cannot bench: --${name} is ${text}, must be a positive number`);
-}
-
-function oneOf<T extends string>(name: string, value: string, known: readonly T[]): T {
-  const found = known.find((one) => one === value);
-  if (found !== undefined) return found;
-  throw new TypeError(`Cannot bench: ${name} is ${value}, must be one of ${known.join(", ")}`);
-}

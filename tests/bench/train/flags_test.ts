@@ -35,7 +35,7 @@ Deno.test("training's benches refuse by name what cannot be, with what would be 
   refused(["quality"], "--data is missing");
   refused(["quality", "--data=d", "--methods=lora8"], "method is lora8");
   refused(["quality", "--data=d", "--seeds="], "--seeds is , must be a whole number");
-  refused(["quality", "--data=d", "--rates=0"], "--rates is 0, must be a positive number");
+  refused(["quality", "--data=d", "--rates=0"], "--rates is 0, must be a number above 0");
   refused(["speed", "--round=3"], "there is no flag --round");
   refused(["jobs", "--data=d", "--jobs=0"], "--jobs is 0");
 });
