@@ -15,14 +15,53 @@ import kubernetes from "./fixtures/deploy/kubernetes.json" with { type: "json" }
 const DEPLOY = new URL("../deploy/", import.meta.url);
 const FOLDERS = ["kubernetes/", "kubernetes/gateway/"];
 
+type Labels = Readonly<Record<string, string>>;
+
+interface Probe {
+  readonly httpGet: { readonly path: string };
+}
+
+interface Variable {
+  readonly name: string;
+  readonly value?: string;
+  readonly valueFrom?: { readonly secretKeyRef?: { readonly name: string; readonly key: string } };
+}
+
+interface Container {
+  readonly env: readonly Variable[];
+  readonly args: readonly string[];
+  readonly ports: readonly { readonly name: string; readonly containerPort: number }[];
+  readonly lifecycle: { readonly preStop: { readonly sleep: { readonly seconds: number } } };
+  readonly startupProbe: Probe;
+  readonly readinessProbe: Probe;
+  readonly livenessProbe: Probe;
+}
+
+/** What the tests read of all kinds' specs; which kind has what, its schema says. */
+interface Spec {
+  readonly selector: unknown;
+  readonly template: {
+    readonly metadata: { readonly labels: Labels };
+    readonly spec: {
+      readonly terminationGracePeriodSeconds: number;
+      readonly containers: readonly [Container];
+    };
+  };
+  readonly ports: readonly [{ readonly port: number; readonly targetPort: string }];
+  readonly targetPorts: readonly { readonly number: number }[];
+  readonly scaleTargetRef: { readonly name: string };
+  readonly endpointPickerRef: { readonly name: string; readonly port: { readonly number: number } };
+}
+
 /** One object of a manifest. */
 interface Manifest {
   readonly file: string;
   readonly apiVersion: string;
   readonly kind: string;
   readonly metadata: { readonly name: string };
-  // deno-lint-ignore no-explicit-any -- its schema is what is tested
-  readonly [field: string]: any;
+  readonly spec: Spec;
+  readonly stringData: Labels;
+  readonly data: Labels;
 }
 
 async function manifests(): Promise<Manifest[]> {
@@ -72,13 +111,13 @@ Deno.test("every manifest satisfies its published schema, which knows no other f
 
 Deno.test("the schemas refuse a misspelt field, a wrong type and a missing part", async () => {
   const { file: _, ...deployment } = await one("Deployment");
-  const spec = deployment["spec"];
+  const spec = deployment.spec;
   assertEquals(faults({ ...deployment, spec: { ...spec, replica: 2 } }).length, 1);
   assertEquals(faults({ ...deployment, spec: { ...spec, replicas: "two" } }).length, 1);
   const { selector: _selector, ...without } = spec;
   assertEquals(faults({ ...deployment, spec: without }).length, 1);
   const { file: __, ...pool } = await one("InferencePool");
-  assertEquals(faults({ ...pool, spec: { ...pool["spec"], targetPorts: [] } }).length, 1);
+  assertEquals(faults({ ...pool, spec: { ...pool.spec, targetPorts: [] } }).length, 1);
 });
 
 Deno.test("a kustomization names every manifest of its folder but the example", async () => {
@@ -94,18 +133,12 @@ Deno.test("a kustomization names every manifest of its folder but the example", 
 
 async function container() {
   const deployment = await one("Deployment");
-  return { deployment, container: deployment["spec"].template.spec.containers[0] };
-}
-
-interface Variable {
-  readonly name: string;
-  readonly value?: string;
-  readonly valueFrom?: { readonly secretKeyRef?: { readonly name: string; readonly key: string } };
+  return { deployment, container: deployment.spec.template.spec.containers[0] };
 }
 
 Deno.test("the container's environment is what the server reads, and starts it with keys", async () => {
   const { deployment, container: { env } } = await container();
-  const variables = new Map((env as Variable[]).map(({ name, value }) => [name, value]));
+  const variables = new Map(env.map(({ name, value }) => [name, value]));
   const asked = new Set<string>();
   const parsed = parseFlags([], (name) => {
     asked.add(name);
@@ -117,7 +150,7 @@ Deno.test("the container's environment is what the server reads, and starts it w
   const flagNames = [...variables.keys()].filter((name) => name.startsWith("LEMBAS_"));
   const others = new Set(["LEMBAS_KEY_SECRET"]);
   assertEquals(flagNames.filter((name) => !asked.has(name) && !others.has(name)), []);
-  const grace = deployment["spec"].template.spec.terminationGracePeriodSeconds;
+  const grace = deployment.spec.template.spec.terminationGracePeriodSeconds;
   const preStop = (await container()).container.lifecycle.preStop.sleep.seconds;
   assertGreater(grace, flags.grace + preStop, "Kubernetes kills it before it has drained");
 });
@@ -125,10 +158,10 @@ Deno.test("the container's environment is what the server reads, and starts it w
 Deno.test("no manifest holds a secret: what is secret is named, and the example has each name", async () => {
   const { container: { env } } = await container();
   const secret = await one("Secret");
-  const references = (env as Variable[]).flatMap(({ valueFrom }) => valueFrom?.secretKeyRef ?? []);
+  const references = env.flatMap(({ valueFrom }) => valueFrom?.secretKeyRef ?? []);
   assertEquals(references.map(({ name }) => name), ["lembas", "lembas"]);
-  assertEquals(references.map(({ key }) => key).sort(), Object.keys(secret["stringData"]).sort());
-  for (const { name, value } of env as Variable[]) {
+  assertEquals(references.map(({ key }) => key).sort(), Object.keys(secret.stringData).sort());
+  for (const { name, value } of env) {
     assert(
       value === undefined || !/SECRET|KEY|PASSWORD|DATABASE/.test(name),
       `${name} is written out`,
@@ -143,31 +176,31 @@ Deno.test("probes, ports and selectors lead to the server that there is", async 
     .map(({ httpGet }) => httpGet.path);
   assertEquals(paths, ["/ready", "/ready", "/health"]);
   for (const path of [...paths, "/metrics"]) assertEquals((await app.request(path)).status, 200);
-  const port = ports.find(({ name }: { name: string }) => name === "http").containerPort;
-  const labels = deployment["spec"].template.metadata.labels;
+  const port = ports.find(({ name }) => name === "http")?.containerPort;
+  const labels = deployment.spec.template.metadata.labels;
   const [service, pool, budget, scaler] = await Promise.all(
     ["Service", "InferencePool", "PodDisruptionBudget", "HorizontalPodAutoscaler"].map((kind) =>
       one(kind)
     ),
   );
-  assertEquals(service?.["spec"].selector, labels);
-  assertEquals(service?.["spec"].ports[0].targetPort, "http");
-  assertEquals(pool?.["spec"].selector.matchLabels, labels);
-  assertEquals(pool?.["spec"].targetPorts, [{ number: port }]);
-  assertEquals(budget?.["spec"].selector.matchLabels, labels);
-  assertEquals(scaler?.["spec"].scaleTargetRef.name, deployment.metadata.name);
+  assertEquals(service?.spec.selector, labels);
+  assertEquals(service?.spec.ports[0].targetPort, "http");
+  assertEquals(pool?.spec.selector, { matchLabels: labels });
+  assertEquals(pool?.spec.targetPorts.map(({ number }) => number), [port]);
+  assertEquals(budget?.spec.selector, { matchLabels: labels });
+  assertEquals(scaler?.spec.scaleTargetRef.name, deployment.metadata.name);
 });
 
 Deno.test("the pool's picker is there, and asks for metrics that the server gives", async () => {
   const pool = await one("InferencePool");
-  const { name, port } = pool["spec"].endpointPickerRef;
+  const { name, port } = pool.spec.endpointPickerRef;
   const service = await one("Service", name);
-  assertEquals(service["spec"].ports[0].port, port.number);
+  assertEquals(service.spec.ports[0].port, port.number);
   const picker = await one("Deployment", name);
-  assertEquals(service["spec"].selector, picker["spec"].template.metadata.labels);
-  const args: string[] = picker["spec"].template.spec.containers[0].args;
+  assertEquals(service.spec.selector, picker.spec.template.metadata.labels);
+  const { args } = picker.spec.template.spec.containers[0];
   assert(args.includes(`--pool-name=${pool.metadata.name}`));
-  const config = parse((await one("ConfigMap", name))["data"]["plugins.yaml"]);
+  const config = parse((await one("ConfigMap", name)).data["plugins.yaml"] ?? "");
   const extractor = config.plugins.find(({ type }: { type: string }) =>
     type === "core-metrics-extractor"
   );

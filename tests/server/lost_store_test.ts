@@ -12,11 +12,10 @@ Deno.test("a server whose store is gone ends with code 1 and one line, and start
     const url = await process.url();
     const ready = await fetch(`${url}/ready`);
     assertEquals([ready.status, await ready.json()], [200, { status: "ready" }]);
-    const body = { model: "tiny", prompt: "hello", max_tokens: 4 };
     const answer = await fetch(`${url}/v1/completions`, {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify(body),
+      body: JSON.stringify({ model: "tiny", prompt: "hello", max_tokens: 4 }),
     });
     assertEquals(answer.status, 200, await answer.text());
     process.kill("SIGUSR1");
