@@ -12,8 +12,8 @@ import type { RowLoss } from "./model.ts";
 import { lossesOf, type Packed } from "./packed.ts";
 import { Program, type ProgramOptions, type Sizes } from "./program.ts";
 
-/** Tokens of a micro-batch: enough for the kernels' best speed, little enough for the caches. */
-export const MAX_TOKENS = 640;
+/** Tokens of a micro-batch: more are no faster, and hold the device longer. */
+export const MAX_TOKENS = 1024;
 /** Rows of logits at once: the vocabulary is wide. */
 const LOSS_CHUNK = 32;
 
