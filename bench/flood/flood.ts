@@ -10,6 +10,8 @@ import type { FloodFlags, Phase } from "./flags.ts";
 const TENANT_HEADER = "lembas-tenant";
 /** Prompt tokens avoid the vocabulary's ends, where special tokens and rare bytes live. */
 const TOKENS: readonly [number, number] = [1000, 48000];
+/** How far prompts of two phases' same seed lie apart: no phase finds another's prefixes. */
+const SHIFT: Readonly<Record<Phase, number>> = { quiet: 0, flood: 1, shared: 2 };
 /** Before a phase is measured: until the flood has every slot that it can have. */
 const SETTLE_MILLISECONDS = 3000;
 
@@ -33,34 +35,38 @@ export interface FloodTarget {
 export class FloodBench {
   readonly #target: FloodTarget;
   readonly #flags: FloodFlags;
-  #seed: number;
 
   constructor(target: FloodTarget, flags: FloodFlags) {
     this.#target = target;
     this.#flags = flags;
-    this.#seed = flags.seed;
   }
 
   /** Sends a few requests, so that nothing is done for the first time later. */
   async warm(): Promise<void> {
-    await this.#others("quiet", 2);
+    await this.#others("quiet", this.#flags.seed, 2);
   }
 
-  async run(phase: Phase): Promise<PhaseFigures> {
-    if (phase === "quiet") return await this.#measured(phase, () => 0);
-    const flood = new Flood(this.#target, this.#flags, this.#seed++);
+  /** The others' arrivals are the same in all phases of a round, their prompts never. */
+  async run(phase: Phase, round: number): Promise<PhaseFigures> {
+    const seed = this.#flags.seed + 1 + round;
+    if (phase === "quiet") return await this.#measured(phase, seed, () => 0);
+    const flood = new Flood(this.#target, this.#flags, seed);
     try {
       await flood.settled();
-      return await this.#measured(phase, () => flood.tokens);
+      return await this.#measured(phase, seed, () => flood.tokens);
     } finally {
       await flood.stop();
     }
   }
 
-  async #measured(phase: Phase, floodTokens: () => number): Promise<PhaseFigures> {
+  async #measured(
+    phase: Phase,
+    seed: number,
+    floodTokens: () => number,
+  ): Promise<PhaseFigures> {
     const before = floodTokens();
     const start = performance.now();
-    const traces = await this.#others(phase);
+    const traces = await this.#others(phase, seed);
     const seconds = (performance.now() - start) / 1e3;
     const { interToken, outputTokensPerSecond } = reportOf(traces, seconds);
     return {
@@ -74,18 +80,22 @@ export class FloodBench {
   }
 
   /** Every tenant's open loop, side by side. */
-  async #others(phase: Phase, seconds = this.#flags.seconds): Promise<readonly Trace[]> {
+  async #others(
+    phase: Phase,
+    seed: number,
+    seconds = this.#flags.seconds,
+  ): Promise<readonly Trace[]> {
     const { tenants, rate, prompt, output } = this.#flags;
     const arrivals = { type: "open", rate } as const;
     const traces = await Promise.all(Array.from({ length: tenants }, (_, tenant) => {
       const plan = planWorkload({
-        seed: this.#seed++,
+        seed: 1000 * seed + tenant,
         requests: Math.ceil(2 * seconds * rate) + 8,
         popularity: { type: "base" },
         prompt: { type: "fixed", tokens: prompt },
         output: { type: "fixed", tokens: output },
         arrivals,
-        tokens: TOKENS,
+        tokens: [TOKENS[0] + SHIFT[phase], TOKENS[1] + SHIFT[phase]],
       }).filter(({ at }) => at < seconds);
       const name = phase === "shared" ? "flood" : `tenant-${tenant}`;
       return traceLoad(plan, {

@@ -22,7 +22,7 @@ export async function benchFlood(args: readonly string[]): Promise<void> {
   const rounds: PhaseFigures[] = [];
   for (let turn = 0; turn < flags.rounds; turn++) {
     for (const phase of flags.only) {
-      const figures = await bench.run(phase);
+      const figures = await bench.run(phase, turn);
       rounds.push(figures);
       console.log(describe(summaryOf([figures])[0]));
     }
