@@ -87,6 +87,7 @@ CASES.set(
     const { tenants, changes } = store;
     const usage = {
       total: store.usage.total.bind(store.usage),
+      trained: store.usage.trained.bind(store.usage),
       add: async (records: Parameters<Store["usage"]["add"]>[0]) => {
         await gate;
         await store.usage.add(records);
