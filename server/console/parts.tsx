@@ -47,7 +47,7 @@ export function Page({ frame, title, children }: PropsWithChildren<PageOptions>)
           <meta name="color-scheme" content="light dark" />
           <title>{title} · lembas</title>
           <link rel="icon" href={frame.assets.icon} type="image/svg+xml" />
-          <link rel="stylesheet" href={frame.assets.style} />
+          {frame.assets.styles.map((sheet) => <link rel="stylesheet" href={sheet} />)}
           <script src={frame.assets.script} defer></script>
         </head>
         <body>
