@@ -21,7 +21,7 @@ Deno.test("the console's door", async (t) => {
       const { status, html } = await visitor.get("/console/sign-in");
       assertEquals(status, 200);
       const assets = [...html.matchAll(/(?:href|src)="(\/console\/assets\/[^"]+)"/g)];
-      assertEquals(new Set(assets.map(([, path]) => path)).size, 3);
+      assertEquals(new Set(assets.map(([, path]) => path)).size, 6);
       for (const [, path = ""] of assets) assertEquals((await visitor.get(path)).status, 200, path);
     },
   );
