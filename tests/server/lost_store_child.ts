@@ -1,5 +1,5 @@
 /**
- * `deno task serve` over a model of closed formulas, whose database thread breaks off at SIGUSR1: it
+ * `deno task serve` over a model of closed formulas, whose database thread breaks off at SIGUSR2: it
  * is sent what no order can be. All else is the server's.
  */
 import { runServer } from "../../server/run_server.ts";
@@ -9,7 +9,7 @@ class NamedWorker extends Worker {
   constructor(url: URL | string, options?: WorkerOptions) {
     super(url, options);
     if (String(url).endsWith("pglite_worker.ts")) {
-      Deno.addSignalListener("SIGUSR1", () => this.postMessage(null));
+      Deno.addSignalListener("SIGUSR2", () => this.postMessage(null));
     }
   }
 }

@@ -1,6 +1,6 @@
 /**
  * `deno task serve` with a model without weights, for tests that need a process and its signals.
- * After a few runs the model stands still until SIGUSR1.
+ * After a few runs the model stands still until SIGUSR2.
  */
 import { runServer } from "../../server/run_server.ts";
 import { fakeLoad } from "./engine_context.ts";
@@ -15,7 +15,7 @@ if (import.meta.main) {
     env: (name) => Deno.env.get(name),
     version: "0.0.0",
     load: (_flags, listener) => {
-      Deno.addSignalListener("SIGUSR1", () => resolve());
+      Deno.addSignalListener("SIGUSR2", () => resolve());
       return fakeLoad({
         listener,
         pace: (run) => run < FREE_RUNS ? Promise.resolve() : resumed,

@@ -32,7 +32,7 @@ Deno.test("SIGTERM lets a running stream end, and then the process with code 0",
   const refused = await complete(url, 1);
   assertEquals(refused.status, 503);
   await refused.body?.cancel();
-  child.kill("SIGUSR1");
+  child.kill("SIGUSR2");
   const text = await running.text();
   assertStringIncludes(text, '"finish_reason":"length"');
   const { code, lines } = await child.ended();
@@ -45,7 +45,7 @@ Deno.test("what runs longer than the grace is cut short, and the process still e
   const running = await complete(await child.url(), 200);
   child.kill("SIGINT");
   await child.line(/SIGINT: finishing requests/);
-  child.kill("SIGUSR1");
+  child.kill("SIGUSR2");
   const text = await running.text();
   assert(!text.includes('"finish_reason":"length"'), text.slice(-300));
   const { code, lines } = await child.ended();
