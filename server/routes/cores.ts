@@ -216,14 +216,16 @@ async function readBytes(
   const [bytes, core] = decodeCore(base64, base);
   const known = (await factors?.list())?.map(({ digest }) => digest);
   if (known === undefined || known.includes(core.factors)) return bytes;
+  throw unknownFactors(core.factors, known);
+}
+
+function unknownFactors(wanted: string, known: readonly string[]): ApiError {
   const here = known.length === 0 ? "none is known here" : `known here: ${shortList(known)}`;
-  throw invalid(
+  return invalid(
     "cores",
-    `Invalid 'cores': it names the factor set ${
-      core.factors.slice(0, 12)
-    }, which this server does ` +
-      `not have; ${here}. Start a server on this store with --factors FILE to add the set, or ` +
-      "train the core for a set that is known.",
+    `Invalid 'cores': it names the factor set ${wanted.slice(0, 12)}, which this server does not ` +
+      `have; ${here}. Start a server on this store with --factors FILE to add the set, or train ` +
+      "the core for a set that is known.",
     "unknown_factors",
   );
 }
