@@ -202,21 +202,19 @@ export class JobPhases {
         log.warning(`${id} is another server's now, or nobody's`);
         return { type: "lost" };
       case "stop":
-        await jobs.change(
-          id,
-          (job) => job.status === "running" ? { status: "queued", attempts: 0 } : {},
-        );
+        await this.#queueAgain(item, jobs);
         log.info(`${id} stopped; it goes on when the server starts again`);
         return { type: "again", delaySeconds: 0 };
     }
   }
 
   async #queueAgain({ job: id, tenant }: WorkItem, jobs: JobStore): Promise<void> {
-    const job = await jobs.change(
-      id,
-      ({ status }) => status === "running" ? { status: "queued", attempts: 0 } : {},
-    );
-    if (job.status !== "queued") return;
+    let ran = false;
+    await jobs.change(id, ({ status }) => {
+      ran = status === "running";
+      return ran ? { status: "queued", attempts: 0 } : {};
+    });
+    if (!ran) return;
     await this.#tell({ id, tenant }, "The job's server was stopped; the job is queued to go on");
   }
 

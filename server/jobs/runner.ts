@@ -11,6 +11,7 @@ import { Interrupt } from "./interrupt.ts";
 import { checkInterruptible, checkPaused, isUnderWay } from "./job_state.ts";
 import type { Lease, WorkItem } from "./lease.ts";
 import { type Ending, JobPhases, type PhaseOptions } from "./phases.ts";
+import { waitFor } from "../wait.ts";
 import type { LiveProgress } from "./teller.ts";
 import { type WorkQueue, WorkQueues } from "./work_queue.ts";
 
@@ -61,6 +62,10 @@ const NEW_JOB = {
 
 /** Milliseconds between looks into the queue, behind notices: others' leases end without one. */
 const LOOK_MS = { postgres: 1000, pglite: 5000 } as const;
+/** Seconds before a job is taken up again whose work ended without a word of what becomes of it. */
+const AGAIN_SECONDS = 1;
+/** Milliseconds before what the database has refused is tried again; each time twice as long. */
+const INSIST_MS = { first: 500, last: 30_000 } as const;
 /** Milliseconds between looks for jobs that are in no queue, since a process died in between. */
 const SWEEP_MS = 60_000;
 
@@ -75,7 +80,7 @@ export class JobRunner {
   readonly #ends: (() => void)[] = [];
   #looking: Promise<void> | undefined;
   #lookAgain = false;
-  #stopped = false;
+  readonly #stopping = new AbortController();
 
   private constructor(
     options: RunnerOptions,
@@ -157,12 +162,16 @@ export class JobRunner {
   /** Jobs train to their next step, write down where they are, and go to whoever takes them next. */
   async stop(): Promise<void> {
     if (this.#stopped) return;
-    this.#stopped = true;
+    this.#stopping.abort();
     for (const end of this.#ends) end();
     await this.#looking;
     for (const { controller } of this.#active.values()) controller.abort(new Interrupt("stop"));
     await Promise.all([...this.#active.values()].map(({ done }) => done));
     await this.#queues[Symbol.asyncDispose]();
+  }
+
+  get #stopped(): boolean {
+    return this.#stopping.signal.aborted;
   }
 
   /** Adds what is in no queue, though it should be. */
@@ -238,9 +247,9 @@ export class JobRunner {
     const active: Active = { lease, phase, controller, live, done: before };
     const run = async () => {
       await before;
-      const ending = await this.#work(active);
+      const ending = await this.#work(active).catch((error) => this.#again(error));
       if (this.#active.get(id) === active) this.#active.delete(id);
-      await this.#settle(lease, ending);
+      await this.#insist(() => this.#settle(lease, ending));
     };
     lease.lost.addEventListener("abort", () => controller.abort(new Interrupt("lost")));
     active.done = this.#attempt(run()).then(() => {
@@ -257,6 +266,24 @@ export class JobRunner {
     const dataset = this.#ready.get(lease.item.job);
     this.#ready.delete(lease.item.job);
     return await this.#phases.train(work, dataset);
+  }
+
+  /** Of work that threw because its end could not be written down: it is done once more. */
+  #again(error: unknown): Ending {
+    this.#report(error);
+    return { type: "again", delaySeconds: AGAIN_SECONDS };
+  }
+
+  /** An item that is not settled stays this process's for ever where leases do not end. */
+  async #insist(settle: () => Promise<void>): Promise<void> {
+    for (let pause: number = INSIST_MS.first; !this.#stopped; pause *= 2) {
+      try {
+        return await settle();
+      } catch (error) {
+        this.#report(error);
+      }
+      await waitFor(Math.min(pause, INSIST_MS.last), this.#stopping.signal);
+    }
   }
 
   async #settle(lease: Lease, ending: Ending): Promise<void> {
@@ -320,10 +347,12 @@ export class JobRunner {
 
   /** What fails here is tried again by a later look, or by another process. */
   #attempt(work: Promise<void>): Promise<void> {
-    return work.catch((error) => {
-      const text = error instanceof Error ? error.stack ?? error.message : String(error);
-      this.#options.log.error(`the queue of jobs: ${text}`);
-    });
+    return work.catch((error) => this.#report(error));
+  }
+
+  #report(error: unknown): void {
+    const text = error instanceof Error ? error.stack ?? error.message : String(error);
+    this.#options.log.error(`the queue of jobs: ${text}`);
   }
 }
 

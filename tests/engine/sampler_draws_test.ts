@@ -4,7 +4,7 @@ import { randomArray } from "../graph/run.ts";
 import { chiSquareTail, pValue } from "./chi_square.ts";
 import { seeded } from "./harness.ts";
 import { descending, distribution } from "./naive_sampler.ts";
-import { Bench } from "./sampler_bench.ts";
+import { Bench } from "./sampler_rig.ts";
 
 Deno.test("the chi-square tail is the one of the tables", () => {
   for (

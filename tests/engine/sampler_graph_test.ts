@@ -10,7 +10,7 @@ import type { Sampled, SampleRow } from "../../src/engine/model.ts";
 import { randomArray } from "../graph/run.ts";
 import { seeded } from "./harness.ts";
 import { allows, descending, distribution, logSoftmax } from "./naive_sampler.ts";
-import { Bench } from "./sampler_bench.ts";
+import { Bench } from "./sampler_rig.ts";
 
 const EDGE = 1e-5;
 /** Vocabularies that fit words of 32 and blocks of 256, or do not. */

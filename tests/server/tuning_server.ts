@@ -18,7 +18,7 @@ import {
   toContext,
 } from "../../server/run_server.ts";
 import { listen } from "../../server/serve.ts";
-import { openStore } from "../../adapters/store/open_store.ts";
+import { openStore, type StoreLocation } from "../../adapters/store/open_store.ts";
 import type { Store } from "../../adapters/store/store.ts";
 import type { EngineListener } from "../../src/engine/metrics.ts";
 import type { Example, GradientModel, MicroBatch } from "../../src/train/model.ts";
@@ -112,8 +112,8 @@ export interface TuningServer<L extends Loaded = FakeLoaded> {
 }
 
 export interface ServerOptions extends TrainingOptions {
-  /** Where it keeps its data. */
-  readonly data: string;
+  /** Where it keeps its data; text = a directory. */
+  readonly data: string | StoreLocation;
   readonly maxJobs?: number;
   readonly maxFile?: number;
   /** Without anything that trains. */
@@ -135,7 +135,7 @@ export async function serveLoaded<L extends Loaded>(
 ): Promise<TuningServer<L>> {
   const lines: string[] = [];
   const log = createLog("info", (line) => lines.push(line));
-  const store = await openStore({ type: "directory", path: data }, log);
+  const store = await openStore(locationOf(data), log);
   const metrics = createMetrics();
   const loaded = await load(metrics.listener);
   metrics.attach({ model: loaded.checkpoint.id, stats: () => loaded.engine.stats() });
@@ -159,6 +159,10 @@ export async function serveLoaded<L extends Loaded>(
     await store[Symbol.asyncDispose]();
   };
   return { client, url: server.url, loaded, store, tuning, lines, stop };
+}
+
+function locationOf(data: ServerOptions["data"]): StoreLocation {
+  return typeof data === "string" ? { type: "directory", path: data } : data;
 }
 
 /** Runs `body` with a server on a directory of its own. */

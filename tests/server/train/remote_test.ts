@@ -9,7 +9,7 @@ import { startTuning, toContext } from "../../../server/run_server.ts";
 import { listen } from "../../../server/serve.ts";
 import { openStore } from "../../../adapters/store/open_store.ts";
 import { runTrain } from "../../../server/train/command.ts";
-import { waitFor } from "../../../server/train/wait.ts";
+import { waitFor } from "../../../server/wait.ts";
 import { FAKE_ROWS, fakeBase, FakeTrainer, type FakeTrainerOptions } from "../../fakes/trainer.ts";
 import { fakeLoad } from "../engine_context.ts";
 

@@ -3,7 +3,7 @@
  * stands still before the step that STOP_BEFORE names.
  */
 import { runTrain } from "../../../server/train/command.ts";
-import { waitFor } from "../../../server/train/wait.ts";
+import { waitFor } from "../../../server/wait.ts";
 import { standardErrorScreen } from "../../../server/train/progress.ts";
 import { fakeBase } from "../../fakes/trainer.ts";
 
