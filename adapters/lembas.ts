@@ -60,7 +60,10 @@ export interface LembasOptions {
   /** Hears of the default factor set being made, when training first needs it. */
   readonly onFactors?: (progress: MakerProgress) => void;
   readonly progress?: NonNullable<ResolveOptions["progress"]>;
-  /** Is told of each file under `adapters` that could not be used, and of slower kernels. */
+  /**
+   * Is told of what the model's files leave out, of each file under `adapters` that could not be
+   * used, and of slower kernels.
+   */
   readonly onWarning?: (warning: ScanWarning) => void;
 }
 
@@ -292,6 +295,9 @@ async function openParts(options: LembasOptions): Promise<Parts> {
     stack: stackOf(await checkpoint.digest(), checkpoint.config),
   });
   const directory = await openAdapters(options, registry);
+  for (const message of checkpoint.warnings) {
+    options.onWarning?.({ path: checkpoint.id, message });
+  }
   if (base.fallback !== undefined) options.onWarning?.({ path: dtype, message: base.fallback });
   const { tokenizer, config } = checkpoint;
   const grammars = new GrammarPool({
@@ -314,7 +320,7 @@ async function openAdapters(
   if (adapters === undefined) return undefined;
   const directory = await AdapterDirectory.open(adapters, registry);
   const { warnings } = await directory.scan();
-  for (const warning of warnings) onWarning?.(warning);
+  for (const { path, message } of warnings) onWarning?.({ path, message: `skipped: ${message}` });
   return directory;
 }
 

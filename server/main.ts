@@ -31,7 +31,7 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
     onFactors: factorsLog(log),
     listener,
     progress: standardErrorProgress(),
-    onWarning: ({ path, message }) => log.warning(`skipped ${path}: ${message}`),
+    onWarning: ({ path, message }) => log.warning(`${path}: ${message}`),
   });
 }
 

@@ -33,6 +33,10 @@ function renderChat(model: ServedModel, body: TemplateFields): string {
   if (model.chatTemplate === undefined) {
     throw invalid("messages", `The model '${model.id}' has no chat template: use completions.`);
   }
+  const { fault } = model.chatTemplate;
+  if (fault !== undefined) {
+    throw invalid("messages", `The model '${model.id}' cannot chat: ${fault}. Use completions.`);
+  }
   const proceed = body.continue_final_message ?? false;
   const open = body.add_generation_prompt ?? !proceed;
   if (proceed && open) {

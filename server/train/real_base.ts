@@ -40,6 +40,7 @@ async function openTrainer(
   const device = openDevice("auto");
   const spec = { dtype: "int8", maxBatch: MAX_BATCH, maxContext } as const;
   const base = await loadWeights(device, checkpoint, spec);
+  for (const warning of checkpoint.warnings) onNote(`warning: ${warning}`);
   if (base.fallback !== undefined) onNote(`warning: ${base.fallback}`);
   const lease = new DeviceLease();
   const notes = factorsNotes(onNote);

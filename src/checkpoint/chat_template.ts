@@ -10,7 +10,28 @@ import { strftime } from "./strftime.ts";
 /** Texts of special tokens by the names templates use: `bos_token`, `eos_token`, … */
 export type SpecialTokens = Readonly<Record<string, string>>;
 
-/** A template from a checkpoint. */
+/**
+ * A template from a checkpoint. One that cannot be read says so in its `fault` and when it is
+ * rendered: the model that it came with can still complete.
+ */
+export function chatTemplate(source: string, specialTokens: SpecialTokens): ChatTemplate {
+  try {
+    return new JinjaChatTemplate(source, specialTokens);
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    return refusingTemplate(source, error.message);
+  }
+}
+
+/** A template that renders nothing. @param fault why, in one sentence */
+export function refusingTemplate(source: string, fault: string): ChatTemplate {
+  const render = (): never => {
+    throw new TypeError(fault);
+  };
+  return { source, fault, render };
+}
+
+/** A template that could be read. */
 export class JinjaChatTemplate implements ChatTemplate {
   readonly source: string;
   readonly #program: ReturnType<typeof parse>;

@@ -55,6 +55,7 @@ export interface DecoderConfig {
   /** Tokens a position may look back on, itself included; undefined for full attention. */
   readonly slidingWindow: number | undefined;
   readonly bosTokenId: number | undefined;
+  /** All that end a turn or a text, the file's own first. */
   readonly eosTokenIds: readonly number[];
 }
 
@@ -117,6 +118,8 @@ export interface ChatMessage {
 export interface ChatTemplate {
   /** The template's source (Jinja). */
   readonly source: string;
+  /** Why it cannot be rendered at all, in one sentence; undefined where it can. */
+  readonly fault?: string;
   /** @throws {TypeError} with the template's own message where it refuses the conversation. */
   render(
     messages: readonly ChatMessage[],
@@ -136,6 +139,8 @@ export interface Checkpoint extends Disposable {
   readonly tokenizer: Tokenizer;
   /** Undefined where the checkpoint has none: chat is then refused, completion works. */
   readonly chatTemplate: ChatTemplate | undefined;
+  /** For people who load it: what was missing or contradictory, and what is done about it. */
+  readonly warnings: readonly string[];
   /** SHA-256 (hex) over the canonical config and the source tensors' bytes; cached beside the file. */
   digest(): Promise<string>;
   close(): void;

@@ -5,6 +5,7 @@
  * scores. It tokenises nothing.
  */
 
+import { END_OF_TEXT, END_OF_TURN } from "./end_tokens.ts";
 import type { GgufHeader, GgufValue } from "./gguf.ts";
 import {
   type AddedTokenJson,
@@ -18,6 +19,24 @@ import {
 const UNKNOWN = 2;
 const CONTROL = 3;
 const USER_DEFINED = 4;
+
+const TOKEN_TYPE = "tokenizer.ggml.token_type";
+const PRE = "tokenizer.ggml.pre";
+
+/** Control tokens that only their names give away, beside those that end a turn or a text. */
+const CONTROL_TEXTS: ReadonlySet<string> = new Set([
+  "<s>",
+  "<unk>",
+  "<pad>",
+  "<bos>",
+  "<mask>",
+  "<start_of_turn>",
+  "[INST]",
+  "[/INST]",
+  "[BOS]",
+  "[PAD]",
+  "[UNK]",
+]);
 
 /** What both kinds of vocabulary have. */
 interface Vocabulary {
@@ -41,6 +60,34 @@ export function ggufTokenizerJson({ metadata }: Pick<GgufHeader, "metadata">): T
   );
 }
 
+/** For people: what the file leaves out of its tokenizer, and what is done without it. */
+export function ggufTokenizerWarnings({ metadata }: Pick<GgufHeader, "metadata">): string[] {
+  const warnings: string[] = [];
+  const tokens = texts(metadata, "tokenizer.ggml.tokens");
+  const types = numbers(metadata, TOKEN_TYPE);
+  if (types.length === 0) {
+    const typeOf = typesOf(metadata);
+    const control = tokens.filter((token, id) => typeOf(token, id) === CONTROL);
+    const shown = [...control.slice(0, 8), ...(control.length > 8 ? ["…"] : [])].join(" ");
+    warnings.push(
+      `the GGUF has no ${TOKEN_TYPE}: by their texts ${control.length} tokens are taken as ` +
+        `control tokens${shown && ` (${shown})`}`,
+    );
+  }
+  for (const [id, token] of types.length === 0 ? [] : tokens.entries()) {
+    if (END_OF_TURN.has(token) && types[id] !== CONTROL) {
+      warnings.push(`'${token}' is no control token by ${TOKEN_TYPE}: it is taken as one`);
+    }
+  }
+  if (text(metadata, "tokenizer.ggml.model") === "gpt2" && text(metadata, PRE) === undefined) {
+    warnings.push(
+      `the GGUF has no ${PRE}: text is split as GPT-2 splits it; ` +
+        "a model that was trained with another split answers worse",
+    );
+  }
+  return warnings;
+}
+
 /** The text of the token that `tokenizer.ggml.<name>_token_id` names. */
 export function ggufSpecialToken(
   { metadata }: Pick<GgufHeader, "metadata">,
@@ -53,7 +100,7 @@ export function ggufSpecialToken(
 }
 
 function byteLevel(metadata: GgufHeader["metadata"], vocabulary: Vocabulary): TokenizerJson {
-  const pre = text(metadata, "tokenizer.ggml.pre") ?? "default";
+  const pre = text(metadata, PRE) ?? "default";
   const family = PRE_TOKENIZATIONS.get(pre);
   if (family === undefined) {
     throw new TypeError(
@@ -172,9 +219,9 @@ function frame(
 
 function vocabularyOf(metadata: GgufHeader["metadata"]): Vocabulary {
   const tokens = texts(metadata, "tokenizer.ggml.tokens");
-  const types = numbers(metadata, "tokenizer.ggml.token_type");
+  const typeOf = typesOf(metadata);
   const added = tokens.flatMap((content, id): readonly AddedTokenJson[] => {
-    const type = types[id];
+    const type = typeOf(content, id);
     if (type !== CONTROL && type !== USER_DEFINED && type !== UNKNOWN) return [];
     const special = type !== USER_DEFINED;
     return [{
@@ -188,6 +235,28 @@ function vocabularyOf(metadata: GgufHeader["metadata"]): Vocabulary {
     }];
   });
   return { tokens, added, ids: Object.fromEntries(tokens.map((token, id) => [token, id])) };
+}
+
+/**
+ * A token's type: the file's, but for an end of turn, which is a control token whatever the file
+ * says (as in llama.cpp). Where the file has no types, the texts and the metadata's names tell.
+ */
+function typesOf(
+  metadata: GgufHeader["metadata"],
+): (content: string, id: number) => number | undefined {
+  const types = numbers(metadata, TOKEN_TYPE);
+  if (types.length > 0) return (content, id) => END_OF_TURN.has(content) ? CONTROL : types[id];
+  const named = new Set(
+    [...metadata].filter(([key]) => /^tokenizer\.ggml\.\w+_token_id$/.test(key))
+      .map(([, id]) => id),
+  );
+  return (content, id) => named.has(id) || looksLikeControl(content) ? CONTROL : undefined;
+}
+
+/** By the shape that Llama 3, ChatML, DeepSeek and their kin give to control tokens, or by name. */
+function looksLikeControl(content: string): boolean {
+  return /^<[|\uff5c][^\s<>]+[|\uff5c]>$/.test(content) || CONTROL_TEXTS.has(content) ||
+    END_OF_TURN.has(content) || END_OF_TEXT.has(content);
 }
 
 /** A merge is two tokens with one space between; neither contains one. */

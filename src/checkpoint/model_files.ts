@@ -9,7 +9,9 @@ const COMPANIONS: ReadonlySet<string> = new Set([
   "generation_config.json",
   "tokenizer.json",
   "tokenizer_config.json",
+  "special_tokens_map.json",
   "chat_template.jinja",
+  "chat_template.json",
   "model.safetensors.index.json",
 ]);
 

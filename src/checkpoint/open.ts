@@ -3,8 +3,8 @@
  * directory of safetensors as Hugging Face lays it out. It fetches nothing.
  */
 
-import { cacheDirectory, exists } from "./cache.ts";
-import { JinjaChatTemplate, type SpecialTokens } from "./chat_template.ts";
+import { cacheDirectory } from "./cache.ts";
+import { chatTemplate } from "./chat_template.ts";
 import type {
   ChatTemplate,
   Checkpoint,
@@ -15,14 +15,16 @@ import type {
 import { decoderConfig } from "./config.ts";
 import { dequantise } from "./dequantise.ts";
 import { cachedDigest, modelDigest } from "./digest.ts";
+import { directoryEndTokens, type EndTokens, ggufEndTokens } from "./end_tokens.ts";
 import { checkWeights } from "./expected_weights.ts";
-import { Fields } from "./fields.ts";
 import { RandomAccessFile } from "./file.ts";
 import { type GgufHeader, readGgufHeader } from "./gguf.ts";
 import { ggufDecoderConfig } from "./gguf_config.ts";
-import { ggufSpecialToken, ggufTokenizerJson } from "./gguf_tokenizer.ts";
+import { ggufSpecialToken, ggufTokenizerJson, ggufTokenizerWarnings } from "./gguf_tokenizer.ts";
 import { GgufWeights } from "./gguf_weights.ts";
+import { optionalJson, readJson } from "./json_file.ts";
 import { SafetensorsWeights, shardNames } from "./safetensors_weights.ts";
+import { readSidecars } from "./sidecars.ts";
 import { JsonTokenizer, readTokenizerJson } from "./tokenizer.ts";
 
 export interface OpenOptions {
@@ -45,7 +47,6 @@ export async function openCheckpoint(
   const parts = await openParts(path);
   try {
     checkWeights(parts.config, parts.weights);
-    checkVocabulary(parts.config, parts.tokenizer);
     return new OpenCheckpoint(parts, options.cache ?? userCache());
   } catch (error) {
     parts.close();
@@ -75,14 +76,24 @@ const TEMPLATE_TOKENS = [
   ["pad_token", "padding"],
 ] as const;
 
-/** @throws {TypeError} where the tokenizer has ids that the model has no embedding for */
-function checkVocabulary(config: DecoderConfig, tokenizer: Tokenizer): void {
-  if (tokenizer.vocabSize > config.vocabSize) {
-    throw new TypeError(
-      `Cannot load the model: its tokenizer has ${tokenizer.vocabSize} tokens, ` +
-        `its embedding ${config.vocabSize}`,
-    );
-  }
+/** As transformers, which refuses such an id only where it is used. */
+function vocabularyWarnings({ vocabSize }: DecoderConfig, tokenizer: Tokenizer): readonly string[] {
+  if (tokenizer.vocabSize <= vocabSize) return [];
+  return [
+    `the tokenizer has ${tokenizer.vocabSize} tokens, the embedding ${vocabSize}: ` +
+    `ids from ${vocabSize} on are refused where they are used`,
+  ];
+}
+
+function chatWarnings(
+  { eosTokenIds }: DecoderConfig,
+  template: ChatTemplate | undefined,
+): readonly string[] {
+  if (template === undefined) return [];
+  if (template.fault !== undefined) return [`chat is refused, completions work: ${template.fault}`];
+  return eosTokenIds.length > 0
+    ? []
+    : ["no token is known to end a turn: answers end at max_tokens or a stop string"];
 }
 
 /** Undefined where the environment names none: nothing is remembered then. */
@@ -102,25 +113,34 @@ interface Parts {
   readonly weights: WeightSource;
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate | undefined;
+  /** Added to those that the config names. */
+  readonly ends: EndTokens;
+  readonly warnings: readonly string[];
   readonly close: () => void;
 }
 
 class OpenCheckpoint implements Checkpoint {
   readonly #parts: Parts;
   readonly #cache: string | undefined;
+  readonly config: DecoderConfig;
+  readonly warnings: readonly string[];
   #digest: Promise<string> | undefined;
 
   constructor(parts: Parts, cache: string | undefined) {
+    const { config, ends, tokenizer, chatTemplate } = parts;
     this.#parts = parts;
     this.#cache = cache;
+    this.config = { ...config, eosTokenIds: ends.ids.filter((id) => id < config.vocabSize) };
+    this.warnings = [
+      ...parts.warnings,
+      ...ends.warnings,
+      ...vocabularyWarnings(config, tokenizer),
+      ...chatWarnings(this.config, chatTemplate),
+    ];
   }
 
   get id(): string {
     return this.#parts.id;
-  }
-
-  get config(): DecoderConfig {
-    return this.#parts.config;
   }
 
   get weights(): WeightSource {
@@ -135,6 +155,7 @@ class OpenCheckpoint implements Checkpoint {
     return this.#parts.chatTemplate;
   }
 
+  /** Of the config as the files have it: what else ends a turn makes no other model. */
   digest(): Promise<string> {
     const { paths, config, weights } = this.#parts;
     this.#digest ??= cachedDigest(this.#cache, paths, () => modelDigest(config, weights));
@@ -157,13 +178,16 @@ function openGguf(path: string): Parts {
     const config = ggufDecoderConfig(header, readRopeFactors(file, header));
     const rowOrder = config.architecture === "llama" ? "interleaved" : "plain";
     const weights = new GgufWeights(file, header, config, rowOrder);
+    const tokenizer = new JsonTokenizer(ggufTokenizerJson(header));
     return {
       id: ggufId(path),
       paths: [path],
       config,
       weights,
-      tokenizer: new JsonTokenizer(ggufTokenizerJson(header)),
+      tokenizer,
       chatTemplate: ggufChatTemplate(header),
+      ends: ggufEndTokens(config.eosTokenIds, tokenizer),
+      warnings: ggufTokenizerWarnings(header),
       close: () => file.close(),
     };
   } catch (error) {
@@ -194,7 +218,7 @@ function ggufChatTemplate(header: GgufHeader): ChatTemplate | undefined {
   const tokens = Object.fromEntries(
     TEMPLATE_TOKENS.map(([name, token]) => [name, ggufSpecialToken(header, token) ?? ""]),
   );
-  return new JinjaChatTemplate(source, tokens);
+  return chatTemplate(source, tokens);
 }
 
 async function openDirectory(directory: string): Promise<Parts> {
@@ -202,7 +226,7 @@ async function openDirectory(directory: string): Promise<Parts> {
   const config = decoderConfig(await readJson(`${directory}/config.json`), generation);
   const tokenizerJson = await readJson(`${directory}/tokenizer.json`);
   const tokenizer = new JsonTokenizer(readTokenizerJson(tokenizerJson));
-  const chatTemplate = await directoryChatTemplate(directory);
+  const { chatTemplate, specialTokens } = await readSidecars(directory);
   const paths = await safetensorsPaths(directory);
   const weights = SafetensorsWeights.open(paths);
   return {
@@ -212,6 +236,8 @@ async function openDirectory(directory: string): Promise<Parts> {
     weights,
     tokenizer,
     chatTemplate,
+    ends: directoryEndTokens(config.eosTokenIds, specialTokens["eos_token"], tokenizer),
+    warnings: [],
     close: () => weights.close(),
   };
 }
@@ -220,46 +246,4 @@ async function safetensorsPaths(directory: string): Promise<readonly string[]> {
   const index = await optionalJson(`${directory}/model.safetensors.index.json`);
   const names = index === undefined ? ["model.safetensors"] : shardNames(index);
   return names.map((name) => `${directory}/${name}`);
-}
-
-async function directoryChatTemplate(directory: string): Promise<ChatTemplate | undefined> {
-  const config = (await optionalJson(`${directory}/tokenizer_config.json`)) ?? {};
-  const fields = new Fields("tokenizer_config.json", config);
-  const file = `${directory}/chat_template.jinja`;
-  const source = await exists(file)
-    ? await Deno.readTextFile(file)
-    : defaultTemplate(Reflect.get(config, "chat_template"));
-  return source === undefined ? undefined : new JinjaChatTemplate(source, specialTokens(fields));
-}
-
-/** One template, or a list of named ones of which the one called "default" counts. */
-function defaultTemplate(value: unknown): string | undefined {
-  if (typeof value === "string") return value;
-  if (!Array.isArray(value)) return undefined;
-  const chosen: unknown = value.find((one) => one?.name === "default")?.template;
-  return typeof chosen === "string" ? chosen : undefined;
-}
-
-function specialTokens(config: Fields): SpecialTokens {
-  const tokens = config.names().filter((name) => name.endsWith("_token")).flatMap((name) => {
-    const value = config.optionalTokenText(name);
-    return value === undefined ? [] : [[name, value] as const];
-  });
-  return Object.fromEntries(tokens);
-}
-
-async function readJson(path: string): Promise<unknown> {
-  try {
-    return JSON.parse(await Deno.readTextFile(path));
-  } catch (cause) {
-    if (!(cause instanceof SyntaxError)) throw cause;
-    throw new TypeError(`Cannot read ${path}: it is not JSON`, { cause });
-  }
-}
-
-async function optionalJson(path: string): Promise<object | undefined> {
-  if (!await exists(path)) return undefined;
-  const value = await readJson(path);
-  if (typeof value === "object" && value !== null) return value;
-  throw new TypeError(`Cannot read ${path}: it is not a JSON object`);
 }

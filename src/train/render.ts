@@ -45,7 +45,8 @@ export class RecordRenderer {
     const rows = record.type === "chat"
       ? this.#conversation(record.line, record.messages)
       : [this.#completion(record)];
-    for (const { weights } of rows) {
+    for (const { tokens, weights } of rows) {
+      this.#checkIds(tokens);
       // Nothing comes before the first token that it could be predicted from.
       if (weights.length > 0) weights[0] = 0;
       if (weights.every((weight) => weight === 0)) {
@@ -60,6 +61,17 @@ export class RecordRenderer {
       );
     }
     return rows;
+  }
+
+  /** A tokenizer may know more tokens than the embedding has rows. */
+  #checkIds(tokens: readonly number[]): void {
+    const { config: { vocabSize }, tokenizer } = this.#source;
+    const beyond = tokens.find((id) => id >= vocabSize);
+    if (beyond === undefined) return;
+    throw new BrokenLine(
+      `it has the token ${shown(tokenizer.tokenText(beyond))} with the id ${beyond}, ` +
+        `the model has ids below ${vocabSize}`,
+    );
   }
 
   #conversation(line: number, messages: readonly TrainMessage[]): readonly Row[] {
@@ -109,6 +121,9 @@ export class RecordRenderer {
         `Cannot train on conversations: ${id} has no chat template, ` +
           "only prompts with completions work",
       );
+    }
+    if (chatTemplate.fault !== undefined) {
+      throw new TypeError(`Cannot train on conversations with ${id}: ${chatTemplate.fault}`);
     }
     try {
       return chatTemplate.render(messages, options);

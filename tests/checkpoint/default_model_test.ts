@@ -42,7 +42,8 @@ Deno.test("the default model's weights, tokens and chats are what Python makes o
     assertEquals(checkpoint.chatTemplate?.render(messages, { addGenerationPrompt }), text);
   }
   assertEquals(checkpoint.id, "SmolLM2-135M-Instruct");
-  assertEquals(checkpoint.config.eosTokenIds, [2]);
+  assertEquals(checkpoint.config.eosTokenIds, [2, 0]);
+  assertEquals(checkpoint.warnings, []);
   assertEquals(checkpoint.weights.names().length, 272);
   const digest = await checkpoint.digest();
   assert(/^[0-9a-f]{64}$/.test(digest));

@@ -2,8 +2,8 @@
 import type { z } from "@hono/zod-openapi";
 import { assertEquals } from "@std/assert";
 import { createApp } from "../../server/app.ts";
+import type { ServerContext } from "../../server/context.ts";
 import { errorSchema } from "../../server/schema/common.ts";
-import type { FakeContext } from "./fake_context.ts";
 
 export type Json = Record<string, unknown>;
 
@@ -11,7 +11,7 @@ export const HELLO = { model: "tiny", messages: [{ role: "user", content: "hi" }
 
 /** Posts a body: JSON, or a text as it is. */
 export async function post(
-  context: FakeContext,
+  context: ServerContext,
   path: string,
   body: unknown,
   headers: HeadersInit = {},

@@ -3,6 +3,7 @@
  * same conversation for inference.
  */
 import { assert, assertEquals, assertMatch, assertNotEquals, assertThrows } from "@std/assert";
+import { chatTemplate } from "../../src/checkpoint/chat_template.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { resolveModel } from "../../src/checkpoint/resolve.ts";
 import { readDataset } from "../../src/train/dataset.ts";
@@ -274,4 +275,25 @@ Deno.test("conversations need a chat template, completions do not", () => {
   const error = assertThrows(() => examplesOf(source, { messages: turns("a", "b") }), TypeError);
   assertMatch(error.message, /tiny has no chat template/);
   assertEquals(examplesOf(source, { prompt: "a", completion: "b" }).length, 1);
+});
+
+Deno.test("a chat template that cannot be read refuses conversations with its reason", () => {
+  const source = {
+    ...tinySource({ tokenizer: "smollm" }),
+    chatTemplate: chatTemplate("{% include 'x' %}", {}),
+  };
+  const error = assertThrows(() => examplesOf(source, { messages: turns("a", "b") }), TypeError);
+  assertMatch(error.message, /^Cannot train on conversations with tiny: .*include/);
+  assertEquals(examplesOf(source, { prompt: "a", completion: "b" }).length, 1);
+});
+
+Deno.test("a line with a token that the model has no row for is refused by its number", () => {
+  const tiny = tinySource({ tokenizer: "smollm" });
+  const source = { ...tiny, config: { ...tiny.config, vocabSize: 700 } };
+  const error = assertThrows(
+    () =>
+      examplesOf(source, { prompt: "a", completion: "b" }, { prompt: "", completion: "<think>" }),
+    DatasetError,
+  );
+  assertMatch(error.message, /line 2: it has the token '<think>' with the id 700/);
 });

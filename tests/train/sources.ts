@@ -10,7 +10,7 @@ import { fixtureJson } from "../checkpoint/fixtures.ts";
 
 const CONFIG: DecoderConfig = {
   architecture: "llama",
-  vocabSize: 701,
+  vocabSize: 0,
   hiddenSize: 64,
   intermediateSize: 96,
   numLayers: 2,
@@ -45,14 +45,14 @@ export interface SourceOptions {
 }
 
 export function tinySource(
-  { tokenizer, template, special = CHATML, eosTokenIds = [2] }: SourceOptions,
+  { tokenizer: name, template, special = CHATML, eosTokenIds = [2] }: SourceOptions,
 ): TextSource {
+  const json = fixtureJson<unknown>(`tokenizers/${name}.json`);
+  const tokenizer = new JsonTokenizer(readTokenizerJson(json));
   return {
     id: "tiny",
-    config: { ...CONFIG, eosTokenIds },
-    tokenizer: new JsonTokenizer(
-      readTokenizerJson(fixtureJson<unknown>(`tokenizers/${tokenizer}.json`)),
-    ),
+    config: { ...CONFIG, vocabSize: tokenizer.vocabSize, eosTokenIds },
+    tokenizer,
     chatTemplate: template === undefined ? undefined : new JinjaChatTemplate(template, special),
   };
 }
