@@ -1,10 +1,10 @@
 /**
- * The HTTP application: every route, the API key, request ids, the access log, and errors in
- * OpenAI's shape. It owns no socket and loads no model: `main.ts` does.
+ * The HTTP application: every route, which sites and keys may ask, request ids, the access log, and
+ * errors in OpenAI's shape. It owns no socket and loads no model: `main.ts` does.
  */
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { routePath } from "hono/route";
-import { accessOf, authenticate } from "./auth.ts";
+import { type Access, accessOf, authenticate } from "./auth.ts";
 import { registerConsole } from "./console/console.ts";
 import type { ServerContext } from "./context.ts";
 import type { App, AppContext, AppEnv } from "./endpoint.ts";
@@ -21,6 +21,7 @@ import { registerFineTuning } from "./routes/fine_tuning.ts";
 import { registerHealth } from "./routes/health.ts";
 import { registerModels } from "./routes/models.ts";
 import { registerTokenize } from "./routes/tokenize.ts";
+import { siteGuards } from "./sites.ts";
 import type { StreamEnd } from "./sse.ts";
 
 /** What answers without a key: probes, and the console, which asks for one itself. */
@@ -33,8 +34,11 @@ const PROBES: ReadonlySet<string> = new Set(["/health", "/ready", "/metrics"]);
  */
 export function createApp(context: ServerContext): App {
   const app = new OpenAPIHono<AppEnv>();
+  const access = context.access ?? accessOf(context.options.apiKey);
   app.use(observe(context));
-  app.use(identify(context));
+  const { allowedHosts = [], corsOrigins = [] } = context.options;
+  app.use(...siteGuards({ mode: access.mode, allowedHosts, corsOrigins }));
+  app.use(identify(context, access));
   registerChat(app, context);
   registerCompletions(app, context);
   registerModels(app, context);
@@ -137,9 +141,11 @@ function endTrace(c: AppContext, principal: Principal | undefined): void {
 }
 
 /** Gives each request its principal. */
-function identify(context: ServerContext): (c: AppContext, next: Next) => Promise<void> {
-  const access = context.access ?? accessOf(context.options.apiKey);
-  const openMetrics = context.options.metricsAccess === "open";
+function identify(
+  { options }: ServerContext,
+  access: Access,
+): (c: AppContext, next: Next) => Promise<void> {
+  const openMetrics = options.metricsAccess === "open";
   const isOpen = (path: string) => OPEN_PATHS.test(path) || openMetrics && path === "/metrics";
   return async (c, next) => {
     if (!isOpen(c.req.path)) {

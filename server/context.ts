@@ -103,6 +103,10 @@ export interface ServerOptions {
   readonly version: string;
   /** Who may read `/metrics`; default: administrators. */
   readonly metricsAccess?: "key" | "open";
+  /** Host names beside loopback's that a server without keys answers to; default: none. */
+  readonly allowedHosts?: readonly string[];
+  /** Origins whose web pages may use the API; default: none. */
+  readonly corsOrigins?: readonly string[];
 }
 
 /** What must answer before requests should come here. */

@@ -6,6 +6,7 @@ import { parseArgs } from "@std/cli/parse-args";
 import { parseBytes } from "./bytes.ts";
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./log.ts";
 import { nearest } from "./nearest.ts";
+import { isLoopback } from "./sites.ts";
 
 export const DEVICES = ["auto", "cpu", "webgpu", "cuda"] as const;
 export const DTYPES = ["int8", "int4", "fp32", "fp16"] as const;
@@ -51,6 +52,10 @@ export interface ServeFlags {
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
   readonly metricsAccess: typeof METRICS_ACCESS[number];
+  /** Host names that a server without keys answers to beside loopback's: lower case, no port. */
+  readonly allowedHosts: readonly string[];
+  /** Origins whose web pages may use the API; `*` = any. */
+  readonly corsOrigins: readonly string[];
 }
 
 /** What a command line asks for. */
@@ -133,8 +138,22 @@ const FLAGS = {
     help: "who may read /metrics: administrators, or anyone who reaches it",
     fallback: "key",
   },
+  "allowed-hosts": {
+    value: "NAMES",
+    help: "host names that a server without keys answers to, beside localhost, 127.0.0.0/8 and " +
+      "[::1]; may be repeated, or separated by commas",
+  },
+  "cors-origin": {
+    value: "ORIGINS",
+    help:
+      "origins whose web pages may use the API, e.g. https://app.example, or * with keys; may " +
+      "be repeated, or separated by commas",
+  },
 } as const satisfies Readonly<Record<string, FlagSpec>>;
 type FlagName = keyof typeof FLAGS;
+/** Flags that may be repeated. */
+const LISTS = ["factors", "allowed-hosts", "cors-origin"] as const satisfies readonly FlagName[];
+type ListName = typeof LISTS[number];
 const NAMES = Object.keys(FLAGS) as FlagName[];
 
 /**
@@ -149,7 +168,7 @@ export function parseFlags(
     string: NAMES,
     boolean: ["help", "version"],
     alias: { help: "h" },
-    collect: ["factors"],
+    collect: LISTS,
     unknown: refuseUnknown,
   });
   if (parsed.help) return { type: "help" };
@@ -161,11 +180,16 @@ export function parseFlags(
     if (given === "") throw new FlagError(`Cannot use --${name}: it needs a value.`);
     return typeof given === "string" ? given : env(envName(name)) || defaultOf(name);
   };
-  const factors = parsed.factors.length > 0
-    ? parsed.factors
-    : (env(envName("factors")) ?? "").split(",").filter((path) => path !== "");
-  if (factors.includes("")) throw new FlagError("Cannot use --factors: it needs a value.");
-  return { type: "serve", flags: toFlags(read, factors, env("DATABASE_URL") || undefined) };
+  const readList = (name: ListName): readonly string[] => {
+    const given = parsed[name];
+    if (given.includes("")) throw new FlagError(`Cannot use --${name}: it needs a value.`);
+    return given.length > 0 ? given : commaSeparated(env(envName(name)) ?? "");
+  };
+  return { type: "serve", flags: toFlags(read, readList, env("DATABASE_URL") || undefined) };
+}
+
+function commaSeparated(text: string): string[] {
+  return text.split(",").map((part) => part.trim()).filter((part) => part !== "");
 }
 
 /** `--max-batch` → `LEMBAS_MAX_BATCH`. */
@@ -178,11 +202,12 @@ function defaultOf(name: FlagName): string | undefined {
   return spec.fallback;
 }
 
-type Read = (name: FlagName) => string | undefined;
+type Read = (name: Exclude<FlagName, ListName>) => string | undefined;
+type ReadList = (name: ListName) => readonly string[];
 
 function toFlags(
   read: Read,
-  factors: readonly string[],
+  readList: ReadList,
   usualUrl: string | undefined,
 ): ServeFlags {
   const [host, apiKey] = [read("host") ?? "127.0.0.1", read("api-key")];
@@ -193,11 +218,12 @@ function toFlags(
         "leave one of them out.",
     );
   }
+  const open = isOpen(read("open"), { host, apiKey, embedded: databaseUrl === undefined });
   return {
     port: integer("port", read("port"), 0, 65535),
     host,
     model: read("model"),
-    factors,
+    factors: readList("factors"),
     adapters: read("adapters"),
     device: choice("device", read("device"), DEVICES),
     dtype: choice("dtype", read("dtype"), DTYPES),
@@ -213,11 +239,13 @@ function toFlags(
     trainShare: share("train-share", read("train-share")),
     trainJobs: integer("train-jobs", read("train-jobs"), 1, 256),
     apiKey,
-    open: isOpen(read("open"), { host, apiKey, embedded: databaseUrl === undefined }),
+    open,
     grace: integer("grace", read("grace"), 0, 3600),
     logLevel: choice("log-level", read("log-level"), LOG_LEVELS),
     logFormat: choice("log-format", read("log-format"), LOG_FORMATS),
     metricsAccess: choice("metrics-access", read("metrics-access"), METRICS_ACCESS),
+    allowedHosts: readList("allowed-hosts").flatMap(commaSeparated).map(hostName),
+    corsOrigins: readList("cors-origin").flatMap(commaSeparated).map((text) => origin(text, open)),
   };
 }
 
@@ -253,6 +281,30 @@ function choice<T extends string>(
   throw wrong(name, text, choices.join(", "));
 }
 
+function hostName(text: string): string {
+  const parsed = URL.parse(`http://${text}`);
+  if (parsed !== null && parsed.hostname === text.toLowerCase() && !text.includes("*")) {
+    return parsed.hostname;
+  }
+  throw wrong("allowed-hosts", text, "a host name without scheme, port and path, e.g. lembas.lan");
+}
+
+/** As browsers spell it: `https://App.example:443` → `https://app.example`. */
+function origin(text: string, open: boolean): string {
+  if (text === "*" && open) {
+    throw new FlagError(
+      "Cannot use --cors-origin * without keys: any web page would be the administrator. " +
+        "Name the origins, or add --open=false.",
+    );
+  }
+  const parsed = URL.parse(text);
+  if (text === "*" || parsed !== null && /^[a-z][a-z\d+.-]*:\/\/[^/?#@\s]+$/i.test(text)) {
+    // of schemes that are not the web's `origin` says "null"
+    return parsed?.host ? `${parsed.protocol}//${parsed.host}` : text;
+  }
+  throw wrong("cors-origin", text, "an origin without a path, e.g. https://app.example");
+}
+
 function wrong(name: FlagName, text: string | undefined, right: string): FlagError {
   return new FlagError(
     `Cannot use --${name} (or ${envName(name)}): current value is '${text}', it must be ${right}.`,
@@ -264,7 +316,7 @@ function isOpen(
   text: string | undefined,
   { host, apiKey, embedded }: Pick<ServeFlags, "host" | "apiKey"> & { readonly embedded: boolean },
 ): boolean {
-  const loopback = isLoopback(host);
+  const loopback = isLoopback(host === "::1" ? "[::1]" : host);
   if (text === undefined) return loopback && apiKey === undefined && embedded;
   if (choice("open", text, ["true", "false"]) === "false") return false;
   if (!loopback) {
@@ -275,10 +327,6 @@ function isOpen(
   }
   if (apiKey === undefined) return true;
   throw new FlagError("Cannot use --open with an API key: leave one of them out.");
-}
-
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }
 
 function refuseUnknown(arg: string, key?: string): never {
@@ -309,5 +357,5 @@ ${lines.join("\n")}
       the version
 
 Each flag has an environment variable: LEMBAS_PORT for --port, LEMBAS_MAX_BATCH for --max-batch;
-LEMBAS_FACTORS takes several files separated by commas. A flag wins over its variable.`;
+LEMBAS_FACTORS takes several files separated by commas, as the other lists do. A flag wins over its variable.`;
 }

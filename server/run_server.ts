@@ -145,6 +145,8 @@ async function serveFrom(
         maxBodyBytes: flags.maxBody,
         version,
         metricsAccess: flags.metricsAccess,
+        allowedHosts: flags.allowedHosts,
+        corsOrigins: flags.corsOrigins,
       },
     });
     return await listenUntilSignal({ flags, loaded, context, started, lost: store.database.lost });

@@ -2,7 +2,7 @@
  * The console at `/console`: pages of HTML made here, for people with a key. It owns the order of its
  * parts: what is open, the gate, the pages, and errors as pages; it knows no page from within.
  */
-import { Hono } from "hono";
+import { Hono, type Next } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { accessOf } from "../auth.ts";
 import type { ServerContext } from "../context.ts";
@@ -36,7 +36,7 @@ export function registerConsole(app: App, server: ServerContext, admin: AdminSer
   });
   const gate = new Gate({ mode: access.mode, sessions });
   const pages: ConsoleApp = new Hono<AppEnv>();
-  pages.use((c, next) => gate.guard(c, next));
+  pages.use(notKept);
   pages.use(bodyLimit({ maxSize: MOST_FORM_BYTES }));
   const assets = registerAssets(pages);
   const traffic = server.traffic ?? new Traffic();
@@ -55,6 +55,12 @@ export function registerConsole(app: App, server: ServerContext, admin: AdminSer
     throw missing("page", c.req.path);
   });
   app.route("/console", pages);
+}
+
+/** Pages are a session's: no cache keeps them, unless an answer says otherwise. */
+async function notKept(c: AppContext, next: Next): Promise<void> {
+  await next();
+  if (!c.res.headers.has("cache-control")) c.res.headers.set("cache-control", "no-store");
 }
 
 function problem(error: unknown, c: AppContext, desk: Desk): Response | Promise<Response> {

@@ -1,7 +1,6 @@
 /**
- * Who comes into the console, and what every answer of it says to the browser. It owns the session's
- * cookie, the refusal of forms from other sites, and the policy that lets a page load nothing but its
- * own; it draws nothing.
+ * Who comes into the console: the session's cookie, and forms that were made for it. Requests of other
+ * sites are refused before, as everywhere; it draws nothing.
  */
 import type { Next } from "hono";
 import { deleteCookie, getCookie, setCookie } from "hono/cookie";
@@ -11,26 +10,6 @@ import { administrator, type Principal } from "../principal.ts";
 import { SESSION_SECONDS, type Sessions } from "./session.ts";
 
 const COOKIE = "lembas_console";
-
-/** Nothing from elsewhere, nothing inline, in nobody's frame. */
-const POLICY = [
-  "default-src 'none'",
-  ...["style-src", "script-src", "img-src", "connect-src", "form-action"].map((one) =>
-    `${one} 'self'`
-  ),
-  "base-uri 'none'",
-  "frame-ancestors 'none'",
-].join("; ");
-
-/** What every answer carries, unless it says otherwise. */
-const HEADERS = {
-  "content-security-policy": POLICY,
-  "x-content-type-options": "nosniff",
-  "referrer-policy": "same-origin",
-  "cross-origin-opener-policy": "same-origin",
-  "cross-origin-resource-policy": "same-origin",
-  "cache-control": "no-store",
-} as const;
 
 export interface GateOptions {
   /** In open mode everyone is the administrator. */
@@ -45,15 +24,6 @@ export class Gate {
   constructor({ mode, sessions }: GateOptions) {
     this.mode = mode;
     this.#sessions = sessions;
-  }
-
-  /** Middleware of every path: headers after, and before it no form of another site. */
-  async guard(c: AppContext, next: Next): Promise<void> {
-    if (c.req.method !== "GET" && c.req.method !== "HEAD") refuseForeign(c.req.raw.headers);
-    await next();
-    for (const [name, value] of Object.entries(HEADERS)) {
-      if (!c.res.headers.has(name)) c.res.headers.set(name, value);
-    }
   }
 
   /** Middleware of what needs a session: who has none is led to the door. */
@@ -103,16 +73,4 @@ export class Gate {
       code: "foreign_form",
     });
   }
-}
-
-/**
- * Browsers say where a form comes from; who says nothing is no browser, and has no cookie to abuse.
- * @throws {ApiError} 403 for another site's
- */
-function refuseForeign(headers: Headers): void {
-  const site = headers.get("sec-fetch-site");
-  const origin = headers.get("origin");
-  const own = origin === null || URL.parse(origin)?.host === headers.get("host");
-  if (own && (site === null || site === "same-origin" || site === "none")) return;
-  throw new ApiError(403, "Forms of other sites are not taken here.", { code: "foreign_site" });
 }

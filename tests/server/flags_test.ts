@@ -35,6 +35,8 @@ Deno.test("without flags there are the documented defaults", () => {
     logLevel: "info",
     logFormat: "text",
     metricsAccess: "key",
+    allowedHosts: [],
+    corsOrigins: [],
   });
 });
 
@@ -128,4 +130,31 @@ Deno.test("sizes are read and written as people do", () => {
   for (const [text, bytes] of cases) assertEquals(parseBytes(text), bytes, text);
   assertEquals(formatBytes(512 * 2 ** 20), "512 MiB");
   assertEquals(formatBytes(1536), "1.5 KiB");
+});
+
+Deno.test("hosts and origins repeat, or are separated by commas, on both sides", () => {
+  const args = ["--allowed-hosts", "a.lan,b.lan", "--allowed-hosts=c.lan", "--cors-origin"];
+  const flags = parse([...args, "https://App.example:443,app://notes", "--cors-origin=http://a:1"]);
+  assertEquals(flags.allowedHosts, ["a.lan", "b.lan", "c.lan"]);
+  assertEquals(flags.corsOrigins, ["https://app.example", "app://notes", "http://a:1"]);
+  const env = { LEMBAS_ALLOWED_HOSTS: "a.lan,b.lan", LEMBAS_CORS_ORIGIN: "https://app.example" };
+  const fromEnv = parse([], env);
+  assertEquals(fromEnv.allowedHosts, ["a.lan", "b.lan"]);
+  assertEquals(fromEnv.corsOrigins, ["https://app.example"]);
+});
+
+Deno.test("what is no host and no origin is refused with what would be right", () => {
+  const cases: readonly [string[], RegExp][] = [
+    [["--allowed-hosts", "http://a.lan"], /--allowed-hosts .*'http:\/\/a.lan'.*without scheme/],
+    [["--allowed-hosts", "a.lan:80"], /--allowed-hosts .*'a.lan:80'.*port/],
+    [["--allowed-hosts", "*"], /--allowed-hosts .*'\*'/],
+    [["--cors-origin", "app.example"], /--cors-origin .*'app.example'.*https:\/\/app.example/],
+    [["--cors-origin", "https://app.example/x"], /--cors-origin .*path/],
+    [["--cors-origin", "*"], /--cors-origin \*.*any web page.*--open=false/],
+    [["--cors-origin", ""], /--cors-origin: it needs a value/],
+  ];
+  for (const [args, text] of cases) {
+    assertMatch(assertThrows(() => parse(args), FlagError).message, text);
+  }
+  assertEquals(parse(["--cors-origin", "*", "--open=false"]).corsOrigins, ["*"]);
 });

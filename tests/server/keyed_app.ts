@@ -48,9 +48,12 @@ export interface KeyedApp extends AsyncDisposable {
 export interface KeyedOptions {
   readonly open?: boolean;
   readonly apiKey?: string;
+  readonly corsOrigins?: readonly string[];
 }
 
-export async function openKeyedApp({ open = false, apiKey }: KeyedOptions = {}): Promise<KeyedApp> {
+export async function openKeyedApp(
+  { open = false, apiKey, corsOrigins = [] }: KeyedOptions = {},
+): Promise<KeyedApp> {
   const lines: string[] = [];
   const printed: string[] = [];
   const log = createLog("debug", (line) => lines.push(line));
@@ -71,7 +74,7 @@ export async function openKeyedApp({ open = false, apiKey }: KeyedOptions = {}):
   const door = await openStoreAccess({ store, flags, env: () => undefined, log, print });
   const context = await toContext(loaded, {
     ...{ metrics, traffic, log, tuning, access: door.access, admin: door.admin },
-    options: { apiKey, maxBodyBytes: 1 << 20, version: "0.0.0" },
+    options: { apiKey, maxBodyBytes: 1 << 20, version: "0.0.0", corsOrigins },
   });
   const app = createApp(context);
   const issue = async (tenant: string, scopes: readonly Scope[], expiresAt?: number) => {

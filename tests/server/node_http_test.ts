@@ -117,7 +117,7 @@ Deno.test("a body over the limit is answered 413 while it still comes, and the c
   await withServer(app.fetch, async (port) => {
     const connection = await connect(
       port,
-      "POST /v1/completions HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\n" +
+      "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n" +
         "transfer-encoding: chunked\r\n\r\n",
       `7d0\r\n${" ".repeat(2000)}\r\n`,
     );

@@ -4,7 +4,7 @@
  */
 import type { App } from "../../../server/endpoint.ts";
 
-const HOST = "console.test";
+const HOST = "localhost:8000";
 
 export interface Seen {
   readonly status: number;
