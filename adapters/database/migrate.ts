@@ -7,12 +7,14 @@ import type { Database } from "./database.ts";
 import { tenantsMigration } from "./migrations/0001_tenants.ts";
 import { contentsMigration } from "./migrations/0002_contents.ts";
 import { jobsMigration } from "./migrations/0003_jobs.ts";
+import { contentIndexesMigration } from "./migrations/0004_content_indexes.ts";
 
 /** By name, in the order in which they are run. A released step is never changed. */
 const MIGRATIONS: Readonly<Record<string, Migration>> = {
   "0001_tenants": tenantsMigration,
   "0002_contents": contentsMigration,
   "0003_jobs": jobsMigration,
+  "0004_content_indexes": contentIndexesMigration,
 };
 
 /** @throws {Error} naming the step that failed; what it had done is undone */

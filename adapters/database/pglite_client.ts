@@ -10,6 +10,7 @@ type Waiting = PromiseWithResolvers<readonly StatementResult[]>;
 
 export class PgliteClient implements KyselyPglite {
   readonly #worker: Worker;
+  readonly #onWarning: (error: Error) => void;
   readonly #waiting = new Map<number, Waiting>();
   readonly #listeners = new Map<string, Set<(payload: string) => void>>();
   #next = 1;
@@ -21,7 +22,8 @@ export class PgliteClient implements KyselyPglite {
   readonly ready = true;
   readonly waitReady: Promise<void> = Promise.resolve();
 
-  private constructor() {
+  private constructor(onWarning: (error: Error) => void) {
+    this.#onWarning = onWarning;
     this.#worker = new Worker(new URL("./pglite_worker.ts", import.meta.url), { type: "module" });
     this.#worker.onmessage = ({ data }: MessageEvent<PgliteReply>) => this.#take(data);
     this.#worker.onerror = (event) => {
@@ -32,9 +34,15 @@ export class PgliteClient implements KyselyPglite {
     };
   }
 
-  /** Opens a directory's database, or makes one in it. @throws {Error} where it cannot be opened */
-  static async open(directory: string): Promise<PgliteClient> {
-    const client = new PgliteClient();
+  /**
+   * Opens a directory's database, or makes one in it; `onWarning` hears of upkeep that failed.
+   * @throws {Error} where it cannot be opened
+   */
+  static async open(
+    directory: string,
+    onWarning: (error: Error) => void,
+  ): Promise<PgliteClient> {
+    const client = new PgliteClient(onWarning);
     try {
       await client.#order({ type: "open", directory });
       return client;
@@ -139,6 +147,13 @@ export class PgliteClient implements KyselyPglite {
   #take(reply: PgliteReply): void {
     if (reply.type === "notified") {
       for (const listener of this.#listeners.get(reply.channel) ?? []) listener(reply.payload);
+      return;
+    }
+    if (reply.type === "upkeep failed") {
+      const { message } = reply.error;
+      this.#onWarning(
+        new Error(`A checkpoint of the database failed, no data is lost: ${message}`),
+      );
       return;
     }
     const waiting = this.#waiting.get(reply.id);

@@ -15,9 +15,12 @@ export class PgliteDatabase implements Database {
     this.db = kyselyOver(new PGliteDialect({ pglite: client }));
   }
 
-  /** The directory is this process's own: the caller holds its lock. */
-  static async open(directory: string): Promise<PgliteDatabase> {
-    return new PgliteDatabase(await PgliteClient.open(directory));
+  /** The directory is this process's own: the caller holds its lock. `onError` hears of upkeep. */
+  static async open(
+    directory: string,
+    onError: (error: Error) => void,
+  ): Promise<PgliteDatabase> {
+    return new PgliteDatabase(await PgliteClient.open(directory, onError));
   }
 
   get lost(): Promise<Error> {

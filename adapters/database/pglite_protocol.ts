@@ -32,4 +32,6 @@ export interface SqlErrorFields {
 export type PgliteReply =
   | { readonly type: "done"; readonly id: number; readonly results: readonly StatementResult[] }
   | { readonly type: "failed"; readonly id: number; readonly error: SqlErrorFields }
+  /** A checkpoint or a vacuuming; what was asked for is not touched by it. */
+  | { readonly type: "upkeep failed"; readonly error: SqlErrorFields }
   | { readonly type: "notified"; readonly channel: string; readonly payload: string };

@@ -15,14 +15,17 @@ const LOOK_EVERY = 64;
 
 export class PgliteUpkeep {
   readonly #pg: PGlite;
+  readonly #onError: (error: unknown) => void;
   #on = true;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #statements = 0;
   #checkpointed = 0;
   #vacuumed = 0;
 
-  constructor(pg: PGlite) {
+  /** `onError` hears of what failed: no statement does for it. */
+  constructor(pg: PGlite, onError: (error: unknown) => void) {
     this.#pg = pg;
+    this.#onError = onError;
   }
 
   /** Takes the log's end as where the last checkpoint was. */
@@ -38,8 +41,10 @@ export class PgliteUpkeep {
   async afterStatement(): Promise<void> {
     clearTimeout(this.#timer);
     if (!this.#on || this.#pg.isInTransaction()) return;
-    if (++this.#statements % LOOK_EVERY === 0) await this.#run(CHECKPOINT.busy);
-    this.#timer = setTimeout(() => void this.#idle(), IDLE_MS);
+    if (++this.#statements % LOOK_EVERY === 0) {
+      await this.#run(CHECKPOINT.busy).catch(this.#onError);
+    }
+    this.#timer = setTimeout(() => void this.#idle().catch(this.#onError), IDLE_MS);
   }
 
   async stop(): Promise<void> {
@@ -51,14 +56,15 @@ export class PgliteUpkeep {
   async #idle(): Promise<void> {
     if (!this.#on || this.#pg.isInTransaction()) return;
     const end = await this.#run(CHECKPOINT.idle);
-    if (end - this.#vacuumed < VACUUM) return;
+    if (!this.#on || end - this.#vacuumed < VACUUM) return;
     this.#vacuumed = end;
     await this.#pg.exec("VACUUM ANALYZE");
   }
 
   async #run(most: number): Promise<number> {
     const end = await this.#logEnd();
-    if (end - this.#checkpointed < most) return end;
+    // a backup may have begun meanwhile
+    if (!this.#on || end - this.#checkpointed < most) return end;
     this.#checkpointed = end;
     await this.#pg.exec("CHECKPOINT");
     return end;

@@ -29,7 +29,10 @@ interface Opened {
 const BYTEA = 17;
 const NO_RESULTS: readonly StatementResult[] = [];
 
-async function open(directory: string): Promise<Opened> {
+async function open(
+  directory: string,
+  onUpkeepError: (error: unknown) => void,
+): Promise<Opened> {
   const pg = await PGlite.create({
     fs: new DurableFs(directory),
     startParams: [...DURABLE_START],
@@ -39,7 +42,7 @@ async function open(directory: string): Promise<Opened> {
     // bytes are bound as they are: the protocol's other form is twice as long, and is parsed
     serializers: { [BYTEA]: (bytes: Uint8Array) => bytes as unknown as string },
   });
-  const upkeep = new PgliteUpkeep(pg);
+  const upkeep = new PgliteUpkeep(pg, onUpkeepError);
   await upkeep.start();
   return { pg, upkeep, listening: new Map() };
 }
@@ -100,25 +103,32 @@ function toFields(error: unknown): SqlErrorFields {
   return { message, code, detail, constraint };
 }
 
-/** Outside any promise, so that the thread's owner hears of it. */
-function fail(error: Error): never {
-  throw error;
+/** The database itself has broken off, its memory is not sound: the thread ends with it. */
+function endIfUnsound(error: unknown): void {
+  if (!(error instanceof WebAssembly.RuntimeError)) return;
+  // outside any promise, so that the thread's owner hears of it
+  setTimeout(() => {
+    throw error;
+  }, 0);
 }
 
 function run(scope: WorkerScope): void {
   let opened: Promise<Opened> | undefined;
   /** Orders are obeyed one after the other, as they came. */
   let last: Promise<void> = Promise.resolve();
+  const warn = (error: unknown) => {
+    scope.postMessage({ type: "upkeep failed", error: toFields(error) });
+    endIfUnsound(error);
+  };
   const answer = async ({ id, order }: NumberedOrder) => {
     try {
-      if (order.type === "open") await (opened = open(order.directory));
+      if (order.type === "open") await (opened = open(order.directory, warn));
       if (opened === undefined) throw new Error("internal: the database was not opened");
       const results = order.type === "open" ? NO_RESULTS : await obey(await opened, order, scope);
       scope.postMessage({ type: "done", id, results }, buffersOf(results));
     } catch (error) {
       scope.postMessage({ type: "failed", id, error: toFields(error) });
-      // the database itself has broken off, its memory is not sound: the thread ends with it
-      if (error instanceof WebAssembly.RuntimeError) setTimeout(() => fail(error), 0);
+      endIfUnsound(error);
     }
   };
   scope.onmessage = ({ data }) => {

@@ -12,6 +12,7 @@ import {
   temporaryBeside,
 } from "../../src/checkpoint/cache.ts";
 import type { PgliteDatabase } from "../database/pglite_database.ts";
+import type { Store } from "./store.ts";
 
 /** The last entry: SHA-256, hex, of the other entries' contents in their order. */
 export const DIGEST_ENTRY = "lembas-backup.sha256";
@@ -22,10 +23,21 @@ const PASSED_OVER: ReadonlySet<string> = new Set(["postmaster.pid", "postmaster.
 const PIECE = 2 ** 20;
 
 /**
- * Writes a backup of the database in `directory` to `path`, whole or not at all.
- * @throws {Error} where the file cannot be written, or another backup is under way
+ * Writes backups of the database in `directory`, each whole or not at all. One that is asked for
+ * while another is under way comes after it: the database takes one at a time, and its log must not
+ * be cleared before the last is through.
  */
-export async function backupPglite(
+export function pgliteBackups(database: PgliteDatabase, directory: string): Store["backup"] {
+  let last: Promise<unknown> = Promise.resolve();
+  return (path) => {
+    const backup = last.then(() => writeBackup(database, directory, path));
+    last = backup.catch(() => {});
+    return backup;
+  };
+}
+
+/** @throws {Error} where the file cannot be written */
+async function writeBackup(
   database: PgliteDatabase,
   directory: string,
   path: string,

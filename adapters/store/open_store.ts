@@ -10,7 +10,7 @@ import {
 } from "../../src/checkpoint/cache.ts";
 import { PgliteDatabase } from "../database/pglite_database.ts";
 import { PostgresDatabase } from "../database/postgres_database.ts";
-import { backupPglite } from "./backup.ts";
+import { pgliteBackups } from "./backup.ts";
 import { DATABASE, DataDirectory } from "./data_directory.ts";
 import type { StoreLog } from "./log.ts";
 import { SqlStore } from "./sql_store.ts";
@@ -72,9 +72,9 @@ async function openDirectory(path: string, log: StoreLog): Promise<Store> {
 }
 
 async function openOver(data: string, log: StoreLog, onClosed: () => void): Promise<SqlStore> {
-  const database = await PgliteDatabase.open(data);
-  const backup = (file: string) => backupPglite(database, data, file);
+  const database = await PgliteDatabase.open(data, ({ message }) => log.warning(message));
   try {
+    const backup = pgliteBackups(database, data);
     return await SqlStore.open({ database, log, backup, onClosed });
   } catch (error) {
     await database[Symbol.asyncDispose]();

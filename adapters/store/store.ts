@@ -57,7 +57,8 @@ export interface Store extends AsyncDisposable {
   ping(): Promise<void>;
   /**
    * Writes a backup of the embedded store to a file, while it serves: a tar archive that
-   * `restoreBackup` (restore.ts) takes. PostgreSQL has its own tools.
+   * `restoreBackup` (restore.ts) takes; backups at once come one after the other. PostgreSQL has its
+   * own tools.
    * @throws {TypeError} on PostgreSQL
    */
   backup(path: string): Promise<{ readonly bytes: number }>;

@@ -1,10 +1,26 @@
 /** PGlite on its thread: what it does while others work, and what it does for its files. */
-import { assert, assertEquals, assertGreater, assertLess, assertRejects } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertMatch,
+  assertRejects,
+} from "@std/assert";
 import { sql } from "kysely";
 import { PgliteDatabase } from "../../../adapters/database/pglite_database.ts";
-import { newDataDirectory } from "../store/test_store.ts";
+import { keepingLog, newDataDirectory } from "../store/test_store.ts";
 
-type Case = (database: PgliteDatabase, directory: string) => Promise<void>;
+type Case = (
+  database: PgliteDatabase,
+  directory: string,
+  warnings: readonly string[],
+) => Promise<void>;
+
+/** Longer than the pause after which upkeep runs by itself. */
+function untilIdle(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 1000));
+}
 
 const CASES: Readonly<Record<string, Case>> = {
   "the event loop turns while a statement runs": async (database) => {
@@ -51,6 +67,23 @@ const CASES: Readonly<Record<string, Case>> = {
     assertLess(sizes.reduce((sum, size) => sum + size, 0), 120 * 2 ** 20);
   },
 
+  "upkeep that fails fails no statement, nor the thread": async (database, directory, warnings) => {
+    await database.executeSql("CREATE TABLE kept (b bytea)");
+    await database.executeSql("ALTER TABLE kept ALTER COLUMN b SET STORAGE EXTERNAL");
+    // without this directory no checkpoint succeeds
+    const [there, away] = [`${directory}/pg_logical/mappings`, `${directory}/pg_logical/away`];
+    await Deno.rename(there, away);
+    const piece = new Uint8Array(2 ** 19);
+    for (let i = 0; i < 256; i++) {
+      await database.executeSql("INSERT INTO kept VALUES ($1)", [piece]);
+    }
+    await untilIdle();
+    const { rows } = await database.executeSql("SELECT count(*)::int AS n FROM kept");
+    assertEquals(rows[0].n, 256);
+    assertMatch(warnings[0] ?? "", /checkpoint.*pg_logical\/mappings/);
+    await Deno.rename(away, there);
+  },
+
   "statements after the end are refused, not left waiting": async (database) => {
     await database[Symbol.asyncDispose]();
     await assertRejects(() => database.executeSql("SELECT 1"), Error, "it was closed");
@@ -60,10 +93,11 @@ const CASES: Readonly<Record<string, Case>> = {
 Deno.test("PGlite on its thread", async (t) => {
   const root = await newDataDirectory();
   const directory = `${root}/database`;
-  const database = await PgliteDatabase.open(directory);
+  const { warning, warnings } = keepingLog();
+  const database = await PgliteDatabase.open(directory, ({ message }) => warning(message));
   try {
     for (const [sentence, run] of Object.entries(CASES)) {
-      await t.step(sentence, () => run(database, directory));
+      await t.step(sentence, () => run(database, directory, warnings));
     }
   } finally {
     await database[Symbol.asyncDispose]();

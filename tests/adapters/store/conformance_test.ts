@@ -1,19 +1,23 @@
 /** One suite for both databases: whatever the store promises holds on PGlite and on PostgreSQL. */
 import { openStore } from "../../../adapters/store/open_store.ts";
 import type { Store } from "../../../adapters/store/store.ts";
+import { BACKUP_CASES } from "./backups_suite.ts";
 import type { Bench, Cases } from "./cases.ts";
 import { CORE_CASES } from "./cores_suite.ts";
 import { FILE_CASES } from "./files_suite.ts";
 import { JOB_CASES } from "./jobs_suite.ts";
 import { ignorePostgres, startPostgres } from "./postgres_server.ts";
+import { SCHEMA_CASES } from "./schema_suite.ts";
 import { TENANT_CASES } from "./tenants_suite.ts";
 import { keepingLog, openTestStore } from "./test_store.ts";
 
 const SUITES: Readonly<Record<string, Cases>> = {
+  schema: SCHEMA_CASES,
   tenants: TENANT_CASES,
   files: FILE_CASES,
   cores: CORE_CASES,
   jobs: JOB_CASES,
+  backups: BACKUP_CASES,
 };
 
 function benchOf(store: Store, log: Bench["log"]): Bench {

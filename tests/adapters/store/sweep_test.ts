@@ -40,7 +40,7 @@ async function check(database: Database): Promise<void> {
 Deno.test("an upload of which nothing came for a day is cleared on PGlite", async () => {
   const path = await newDataDirectory();
   try {
-    await check(await PgliteDatabase.open(`${path}/database`));
+    await check(await PgliteDatabase.open(`${path}/database`, () => {}));
   } finally {
     await Deno.remove(path, { recursive: true });
   }

@@ -1,0 +1,35 @@
+/** What holds of backups on any database that makes its own; a server has its own tools. */
+import { assertEquals, assertRejects } from "@std/assert";
+import { openStore } from "../../../adapters/store/open_store.ts";
+import { restoreBackup } from "../../../adapters/store/restore.ts";
+import { addFile, type Cases } from "./cases.ts";
+import { keepingLog } from "./test_store.ts";
+
+/** Restores an archive into a directory, and reads a file from it. */
+async function restored(archive: string, at: string, tenant: string, id: string): Promise<string> {
+  await restoreBackup(archive, at);
+  await using store = await openStore({ type: "directory", path: at }, keepingLog());
+  return new TextDecoder().decode(await store.forTenant(tenant).files.read(id));
+}
+
+export const BACKUP_CASES: Cases = {
+  "backups that are asked for at once are each whole": async (
+    { store, newTenant },
+  ) => {
+    const tenant = await newTenant();
+    const id = await addFile(store, tenant, "before");
+    const at = await Deno.makeTempDir();
+    const [one, two] = [`${at}/one`, `${at}/two`];
+    const backups = () => [one, two].map((path) => store.backup(`${path}.tar`));
+    if (store.kind === "postgres") {
+      for (const backup of backups()) await assertRejects(() => backup, TypeError, "pg_dump");
+      return;
+    }
+    const done = await Promise.allSettled(backups());
+    assertEquals(done.map(({ status }) => status), ["fulfilled", "fulfilled"]);
+    for (const path of [one, two]) {
+      assertEquals(await restored(`${path}.tar`, path, tenant, id), "before");
+    }
+    await Deno.remove(at, { recursive: true });
+  },
+};
