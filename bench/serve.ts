@@ -134,30 +134,9 @@ export class ServerProcess implements AsyncDisposable {
       stdout: "null",
       stderr: "inherit",
     }).spawn();
-    const server = new ServerProcess(`http://127.0.0.1:${port}`, child);
-    let ended = false;
-    child.status.then(() => ended = true);
-    const deadline = performance.now() + seconds * 1e3;
-    while (!await server.#answers()) {
-      if (ended) throw new Error("Cannot bench: the server ended before it answered");
-      if (performance.now() > deadline) {
-        await server[Symbol.asyncDispose]();
-        throw new Error(`Cannot bench: the server did not answer within ${seconds} s`);
-      }
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-    return server;
-  }
-
-  async #answers(): Promise<boolean> {
-    try {
-      const response = await fetch(`${this.url}/health`);
-      await response.body?.cancel();
-      return response.ok;
-    } catch (error) {
-      if (error instanceof TypeError) return false; // nobody listens yet
-      throw error;
-    }
+    const url = `http://127.0.0.1:${port}`;
+    await untilItAnswers(url, child, seconds);
+    return new ServerProcess(url, child);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -170,7 +149,42 @@ export class ServerProcess implements AsyncDisposable {
   }
 }
 
-function freePort(): number {
+/**
+ * Waits until a server that was just started answers.
+ * @throws {Error} where it ends, or does not answer within `seconds`; it is ended then.
+ */
+export async function untilItAnswers(
+  url: string,
+  child: Deno.ChildProcess,
+  seconds = 120,
+): Promise<void> {
+  let ended = false;
+  child.status.then(() => ended = true);
+  const deadline = performance.now() + seconds * 1e3;
+  while (!await answers(url)) {
+    if (ended) throw new Error("Cannot bench: the server ended before it answered");
+    if (performance.now() > deadline) {
+      child.kill("SIGTERM");
+      await child.status;
+      throw new Error(`Cannot bench: the server did not answer within ${seconds} s`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+async function answers(url: string): Promise<boolean> {
+  try {
+    const response = await fetch(`${url}/health`);
+    await response.body?.cancel();
+    return response.ok;
+  } catch (error) {
+    if (error instanceof TypeError) return false; // nobody listens yet
+    throw error;
+  }
+}
+
+/** A port that nobody listens on. */
+export function freePort(): number {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   return listener.addr.port;
 }

@@ -30,6 +30,9 @@ import { awaitSignal, checkAddress, listen } from "./serve.ts";
 import { StoreMetering } from "./usage/store_metering.ts";
 import { Tracing } from "./tracing.ts";
 
+/** What a server says at its end where the engine's books balance. */
+export const BALANCED = "every slot, page, lane and lease is accounted for";
+
 /** Training over a loaded base. */
 export interface LoadedTraining {
   readonly trainer: CoreTrainer;
@@ -246,7 +249,19 @@ async function listenUntilSignal(serving: Serving): Promise<number> {
     context.tuning?.stop(),
   ]);
   context.log.info(graceful ? "stopped" : "stopped, with requests cut short");
-  return 0;
+  return checkBooks(loaded.engine, context.log) ? 0 : 1;
+}
+
+/** Whether the engine's books balance; says so, or what does not. */
+function checkBooks(engine: Pick<Engine, "checkIntegrity">, log: Log): boolean {
+  try {
+    engine.checkIntegrity();
+    log.info(BALANCED);
+    return true;
+  } catch (error) {
+    log.error(String(error));
+    return false;
+  }
 }
 
 /**

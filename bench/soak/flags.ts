@@ -1,0 +1,86 @@
+/** The command line of `deno task bench soak`: flags, defaults and help. It owns parsing only. */
+import { parseArgs } from "@std/cli/parse-args";
+import { parseBytes } from "../../server/bytes.ts";
+import { whole } from "../values.ts";
+
+export const HELP = `deno task bench soak [flags]
+
+Thousands of requests of every kind against one server, and whether it is as large and as sound after
+them as before: prompts short, long and with shared beginnings, several tenants' cores, streams that
+are left, JSON schemas, cores loaded again in place, factor sets that come and go, requests that
+cannot be. Every answer of status 5xx counts; at the end the server checks its own books. Memory is
+read from /proc, so it runs on Linux.
+
+  --requests N           default 20000: about a quarter of an hour
+  --clients N            each with one request at a time (default 48)
+  --every N              requests between two readings of memory (default 1000)
+  --from N               the reading that the last one is held against (default 2000)
+  --tenants N            default 6
+  --sets N               factor sets that come and go (default 6)
+  --model SPEC           as the server's (default: the packaged SmolLM2)
+  --max-batch N          of the server (default: the server's)
+  --kv-memory BYTES      of the server (default 512MB: full long before --from)
+  --seed N               default 1
+
+Everything but the last line is for people; the last line is JSON. It fails where an answer was not
+what it should be, or the server's books do not balance.`;
+
+export interface SoakFlags {
+  readonly requests: number;
+  readonly clients: number;
+  readonly every: number;
+  readonly from: number;
+  readonly tenants: number;
+  readonly sets: number;
+  readonly model: string | undefined;
+  readonly maxBatch: number | undefined;
+  /** Bytes. */
+  readonly kvMemory: number;
+  readonly seed: number;
+}
+
+const COUNTS = {
+  requests: 20_000,
+  clients: 48,
+  every: 1000,
+  from: 2000,
+  tenants: 6,
+  sets: 6,
+  seed: 1,
+} as const;
+type CountName = keyof typeof COUNTS;
+
+/**
+ * Undefined where help is asked for.
+ * @throws {TypeError} for an unknown flag, or a value that cannot be.
+ */
+export function parseSoakFlags(args: readonly string[]): SoakFlags | undefined {
+  const counts = Object.keys(COUNTS) as CountName[];
+  const given = parseArgs([...args], {
+    string: ["model", "max-batch", "kv-memory", ...counts],
+    boolean: ["help"],
+    alias: { help: "h" },
+    unknown: (arg) => {
+      throw new TypeError(`Cannot bench: soak has no flag or argument ${arg}; see --help`);
+    },
+  });
+  if (given.help) return undefined;
+  const count = (name: CountName) => whole(name, given[name] ?? COUNTS[name]);
+  const kvMemory = parseBytes(given["kv-memory"] ?? "512MB");
+  if (kvMemory === undefined || kvMemory <= 0) {
+    throw new TypeError(`Cannot bench: --kv-memory is ${given["kv-memory"]}, must be as 512MB`);
+  }
+  const maxBatch = given["max-batch"];
+  return {
+    requests: count("requests"),
+    clients: count("clients"),
+    every: count("every"),
+    from: count("from"),
+    tenants: count("tenants"),
+    sets: count("sets"),
+    model: given.model,
+    maxBatch: maxBatch === undefined ? undefined : whole("max-batch", maxBatch),
+    kvMemory,
+    seed: count("seed"),
+  };
+}
