@@ -1,8 +1,8 @@
 /**
  * Whether a request may wait at all: the tenant's own limit, and room in the queue. A full queue is
  * shared like everything else: a request of a tenant that holds less of it displaces the newest one
- * of the tenant that holds most, which is refused as if it had come too late. It counts; it admits
- * nothing to a batch.
+ * of the tenant that holds most, which is refused as if it had come too late. Who gives way is chosen
+ * first, and only where that lets the newcomer in does anybody.
  */
 import type { Account } from "./accounts.ts";
 import type { Delivery } from "./delivery.ts";
@@ -35,14 +35,12 @@ export class AdmissionControl {
   admit(account: Account, samples: number, lane: Lane): void {
     this.#checkTenant(account, samples, lane);
     const { maxQueue, delivery } = this.#options;
-    for (let excess = this.#excess(samples); excess > 0; excess = this.#excess(samples)) {
-      const victim = this.#displaced(account, samples);
-      if (victim === undefined) {
-        throw this.refuse("server", `The queue is full: ${this.#waiting()} of ${maxQueue} wait`);
-      }
-      const text = `The queue is full: ${maxQueue} wait, and other tenants have fewer there`;
-      delivery.failed(victim, this.refuse("server", text));
+    const victims = this.#victims(account, samples);
+    if (victims === undefined) {
+      throw this.refuse("server", `The queue is full: ${this.#waiting()} of ${maxQueue} wait`);
     }
+    const text = `The queue is full: ${maxQueue} wait, and other tenants have fewer there`;
+    for (const { sequence } of victims) delivery.failed(sequence, this.refuse("server", text));
   }
 
   /** Counts a refusal and says when to come back. */
@@ -80,21 +78,77 @@ export class AdmissionControl {
     return delivery.size - lanes().reduce((sum, lane) => sum + lane.rows.length, 0);
   }
 
-  #excess(samples: number): number {
-    return this.#waiting() + samples - this.#options.maxQueue;
+  /**
+   * Whose requests give way to a newcomer, none of them for nothing; undefined where all that may
+   * would not make room enough.
+   */
+  #victims(account: Account, samples: number): readonly Victim[] | undefined {
+    const { queue, delivery, maxQueue } = this.#options;
+    const missing = this.#waiting() + samples - maxQueue;
+    if (missing <= 0) return [];
+    const own = ((queue.lines.get(account)?.length ?? 0) + samples) / account.standing.weight;
+    const lines = [...queue.lines].flatMap(([other, line]) =>
+      other === account ? [] : new Line(other, line.filter((each) => !delivery.begun(each)), line)
+    );
+    const victims: Victim[] = [];
+    let freed = 0;
+    while (freed < missing) {
+      const victim = longest(lines, own)?.takeNewest();
+      if (victim === undefined) return undefined;
+      victims.push(victim);
+      freed += victim.samples;
+    }
+    return victims.filter(({ samples }) => {
+      const spared = freed - samples >= missing;
+      if (spared) freed -= samples;
+      return !spared;
+    });
+  }
+}
+
+/** A request that may give way. */
+interface Victim {
+  /** One of its samples. */
+  readonly sequence: Sequence;
+  /** All of them: a request leaves whole. */
+  readonly samples: number;
+}
+
+/** Another tenant's line, as it would be without those of its requests that are to give way. */
+class Line {
+  readonly #weight: number;
+  /** Sequences of requests that have not begun, in order. */
+  #movable: readonly Sequence[];
+  #length: number;
+
+  constructor(account: Account, movable: readonly Sequence[], line: readonly Sequence[]) {
+    this.#weight = account.standing.weight;
+    this.#movable = movable;
+    this.#length = line.length;
   }
 
-  /** The newest request of the longest line that would still be no shorter than the newcomer's. */
-  #displaced(account: Account, samples: number): Sequence | undefined {
-    const { queue, delivery } = this.#options;
-    const own = ((queue.lines.get(account)?.length ?? 0) + samples) / account.standing.weight;
-    let longest: { readonly victim: Sequence; readonly left: number } | undefined;
-    for (const [other, line] of queue.lines) {
-      const victim = line.findLast((sequence) => !delivery.begun(sequence));
-      if (other === account || victim === undefined) continue;
-      const left = (line.length - victim.request.n) / other.standing.weight;
-      if (left >= own && left > (longest?.left ?? -1)) longest = { victim, left };
-    }
-    return longest?.victim;
+  /** What it holds by weight once its newest request has left; undefined where none can. */
+  get left(): number | undefined {
+    const newest = this.#movable.at(-1);
+    return newest && (this.#length - newest.request.n) / this.#weight;
   }
+
+  takeNewest(): Victim | undefined {
+    const sequence = this.#movable.at(-1);
+    if (sequence === undefined) return undefined;
+    const kept = this.#movable.filter(({ request }) => request !== sequence.request);
+    this.#length -= this.#movable.length - kept.length;
+    this.#movable = kept;
+    return { sequence, samples: sequence.request.n };
+  }
+}
+
+/** The line that is left longest without its newest request, and no shorter than `own`. */
+function longest(lines: readonly Line[], own: number): Line | undefined {
+  let best: { readonly line: Line; readonly left: number } | undefined;
+  for (const line of lines) {
+    const { left = -1 } = line;
+    if (left >= own && left > (best?.left ?? -1)) best = { line, left };
+  }
+  return best?.line;
 }
