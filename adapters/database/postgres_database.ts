@@ -5,6 +5,7 @@
 import { type Kysely, PostgresDialect } from "kysely";
 // @ts-types="@types/pg"
 import pg from "pg";
+import { withoutSecret } from "../../src/checkpoint/secrets.ts";
 import type { Database, SqlResult } from "./database.ts";
 import { kyselyOver } from "./kysely_over.ts";
 import { PostgresListener } from "./postgres_listener.ts";
@@ -87,6 +88,13 @@ function configOf(url: string): pg.ClientConfig {
         "postgres://USER:PASSWORD@HOST:PORT/DATABASE",
     );
   }
+  const { pathname, hash } = URL.parse(url) ?? { pathname: "@", hash: "" };
+  if (`${pathname}${hash}`.includes("@")) {
+    throw new TypeError(
+      `Cannot use DATABASE_URL ${JSON.stringify(withoutSecret(url))}: where the user or the ` +
+        "password has '@', ':', '/', '?', '#' or '%', write %40, %3A, %2F, %3F, %23 or %25",
+    );
+  }
   return {
     connectionString: url,
     application_name: "lembas",
@@ -99,11 +107,6 @@ function configOf(url: string): pg.ClientConfig {
 /** Counts and times fit a number; pg would give them as text. */
 const getTypeParser: typeof pg.types.getTypeParser = (id, format) =>
   id === INT8 ? Number : pg.types.getTypeParser(id, format);
-
-/** The URL as it may stand in a log. */
-export function withoutSecret(url: string): string {
-  return url.replace(/\/\/[^@/]*@/, "//").replace(/([?&]password=)[^&]*/g, "$1…");
-}
 
 function reasonOf(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(reasonOf).join("; ");

@@ -2,6 +2,7 @@
  * The administrator's HTTP API as the command calls it: requests, pages and the words of a failure,
  * over whatever answers them (a server, or an application over a store). It decides nothing.
  */
+import { withoutSecret } from "../../src/checkpoint/secrets.ts";
 import { statedReason } from "../errors.ts";
 import { TENANT_HEADER } from "../principal.ts";
 
@@ -82,7 +83,9 @@ export function serverFetch(url: string, apiKey: string | undefined): Fetch {
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw new TypeError(
-        `Cannot reach ${url}: ${reason}. Say where it is with --server, or work on its store with ` +
+        `Cannot reach ${
+          withoutSecret(url)
+        }: ${reason}. Say where it is with --server, or work on its store with ` +
           "--data DIR (while no server has it) or --database URL.",
         { cause },
       );

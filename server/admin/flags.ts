@@ -2,6 +2,7 @@
  * The command line of `deno task admin`: where the server or its store is, and which command with
  * which words. It owns parsing and its error texts; what the commands do is theirs.
  */
+import { shownAddress } from "../../src/checkpoint/secrets.ts";
 import { parseArgs } from "@std/cli/parse-args";
 import { FlagError } from "../flags.ts";
 import { nearest } from "../nearest.ts";
@@ -105,7 +106,9 @@ function whereOf(value: Value, env: (name: string) => string | undefined): Where
   const text = value("server") ?? (env("LEMBAS_SERVER") || "http://127.0.0.1:8000");
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || !/^https?:$/.test(url.protocol)) {
-    throw new FlagError(`Cannot use --server '${text}': it must be an http or https URL.`);
+    throw new FlagError(
+      `Cannot use --server '${shownAddress(text)}': it must be an http or https URL.`,
+    );
   }
   const base = url.href.replace(/\/(v1\/?)?$/, "");
   return {
@@ -123,7 +126,9 @@ function formatOf(text: string | undefined): "text" | "json" {
 function refuse(arg: string, key: string, known: readonly string[]): never {
   const near = nearest(key, known);
   throw new FlagError(
-    `Unknown flag '${arg}'${near === undefined ? "" : `; did you mean '--${near}'?`} See --help.`,
+    `Unknown flag '${arg.split("=")[0]}'${
+      near === undefined ? "" : `; did you mean '--${near}'?`
+    } See --help.`,
   );
 }
 

@@ -2,6 +2,7 @@
  * The command line of `deno task train`: which flags there are, their environment variables and
  * their help. It owns parsing and its error texts; it opens no file and starts nothing.
  */
+import { shownAddress } from "../../src/checkpoint/secrets.ts";
 import { parseArgs } from "@std/cli/parse-args";
 import { parseAdapterName } from "../../adapters/name.ts";
 import { FlagError } from "../flags.ts";
@@ -206,7 +207,9 @@ function whereOf(read: Read, dryRun: boolean): Where {
   const url = URL.parse(text);
   if (url === null || !/^https?:$/.test(url.protocol)) {
     throw new FlagError(
-      `Cannot use --server: current value is '${text}', it must be like http://127.0.0.1:8000.`,
+      `Cannot use --server: current value is '${
+        shownAddress(text)
+      }', it must be like http://127.0.0.1:8000.`,
     );
   }
   const base = `${url.origin}${url.pathname}`.replace(/\/+$/, "").replace(/\/v1$/, "");

@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import { createOnce, type Environment } from "./cache.ts";
 import { baseName, chooseModelFiles } from "./model_files.ts";
 import type { Progress } from "./progress.ts";
+import { withoutSecrets } from "./secrets.ts";
 
 export interface HubModel {
   readonly owner: string;
@@ -64,7 +65,8 @@ export async function resolveHub(model: HubModel, options: HubOptions): Promise<
     await createOnce(directory, (partial) => fetchModel(model, partial, options));
   } catch (cause) {
     options.signal?.throwIfAborted();
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    // the hub's client puts its address into errors, HF_ENDPOINT's password with it
+    const reason = withoutSecrets(cause instanceof Error ? cause.message : String(cause));
     throw new TypeError(`Cannot fetch ${owner}/${name} from the hub: ${reason}`, { cause });
   }
   const names = Array.from(Deno.readDirSync(directory), (entry) => entry.name);
