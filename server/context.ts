@@ -17,7 +17,7 @@ import type { AdminServices } from "./routes/admin_context.ts";
 import type { Metering } from "./usage/metering.ts";
 
 /** The part of the engine that the server uses. */
-export type GenerationEngine = Pick<Engine, "generate" | "stats" | "maxContext">;
+export type GenerationEngine = Pick<Engine, "generateAll" | "stats" | "maxContext">;
 
 /** The base model as clients see it. */
 export interface ServedModel {

@@ -91,7 +91,7 @@ async function begin(context: ServerContext, plan: RunPlan, parts: RunParts): Pr
   if (plan.sampling === undefined) return emptyRun(plan, meter, close);
   const requests = toRequests(plan, plan.sampling, parts);
   for (const request of requests) parts.trace?.adopt(request);
-  const generations = requests.map((request) => context.engine.generate(request));
+  const generations = context.engine.generateAll(requests);
   const deltas = merge(generations, plan.n);
   const first = await deltas.next();
   const usage = () => addUsage(generations);

@@ -147,13 +147,33 @@ export class Engine {
    * @throws {TypeError} for an adapter that no lane takes, or a grammar where none are offered.
    */
   generate(request: GenerationRequest): Generation {
-    const lane = this.#laneFor(request);
+    const [generation] = this.generateAll([request]);
+    if (generation === undefined) throw new Error("internal: a request without a generation");
+    return generation;
+  }
+
+  /**
+   * Takes several requests of one tenant in, all or none: none displaces others for the sake of one
+   * that is refused. In their order. @throws as `generate` does.
+   */
+  generateAll(requests: readonly GenerationRequest[]): readonly Generation[] {
     const maxContext = this.maxContext;
-    validateRequest(request, { vocabSize: lane.model.vocabSize, maxContext });
+    const lanes = requests.map((request) => {
+      const lane = this.#laneFor(request);
+      validateRequest(request, { vocabSize: lane.model.vocabSize, maxContext });
+      return lane;
+    });
+    const [first] = requests;
+    const [lane] = lanes;
+    if (first === undefined || lane === undefined) return [];
     if (this.#draining) throw this.#admission.refuse("server", "The engine is shutting down");
-    this.#admission.admit(this.#delivery.accountOf(request), request.n, lane);
-    const shares = request.prompt.length > 2 * BLOCK_TOKENS && this.#memory.cacheLimit > 0;
-    return this.#delivery.open(request, { lane, maxContext, samplesFollow: shares });
+    const samples = requests.reduce((sum, { n }) => sum + n, 0);
+    this.#admission.admit(this.#delivery.accountOf(first), samples, lane);
+    return requests.map((request, i) => {
+      const shares = request.prompt.length > 2 * BLOCK_TOKENS && this.#memory.cacheLimit > 0;
+      const options = { lane: lanes[i] ?? lane, maxContext, samplesFollow: shares };
+      return this.#delivery.open(request, options);
+    });
   }
 
   /**

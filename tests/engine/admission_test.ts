@@ -2,7 +2,7 @@
  * Who gets into a full queue, over random traces: whoever is turned away costs nobody anything, and
  * whoever gets in displaces no more than had to go.
  */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { EQUAL_STANDING } from "../../src/engine/accounts.ts";
 import { type GenerationRequest, OverloadedError } from "../../src/engine/request.ts";
 import { type Harness, harness, read, request, seeded } from "./harness.ts";
@@ -122,3 +122,19 @@ for (const seed of [1, 2, 3]) {
     for (const [what, times] of Object.entries(seen)) assert(times > 0, `nothing was ${what}`);
   });
 }
+
+Deno.test("requests that come together get in together, or none does and nobody gives way", async () => {
+  const gate = Promise.withResolvers<void>();
+  const model = { maxBatch: 1, onRun: () => gate.promise };
+  await using own = harness({ maxQueue: 6, model });
+  using _opened = { [Symbol.dispose]: gate.resolve };
+  const flood = Array.from({ length: 6 }, () => own.engine.generate(request({ tenant: "flood" })));
+  const asked = [1, 2, 3, 4].map(() => request({ tenant: "guest", maxTokens: 2 }));
+  assertThrows(() => own.engine.generateAll(asked), OverloadedError, "6 of 6 wait");
+  assertEquals(own.engine.stats().finished.error, 0);
+  const guests = own.engine.generateAll(asked.slice(0, 3)).map(read);
+  assertEquals(own.engine.stats().finished.error, 3);
+  gate.resolve();
+  await Promise.allSettled([...flood.map(read), ...guests]);
+  assertEquals(own.engine.stats().finished.length, 3 + 3);
+});

@@ -50,12 +50,16 @@ export class FakeEngine implements GenerationEngine {
   reply: (request: GenerationRequest) => string = () => "Hello, world";
   /** Awaited before each step. */
   pace: () => Promise<void> = () => Promise.resolve();
-  /** Thrown by `generate`. */
+  /** Thrown by `generateAll`. */
   refusal: Error | undefined;
   /** Thrown by the iteration before this step. */
   failure: { readonly step: number; readonly error: Error } | undefined;
 
-  generate(request: GenerationRequest): Generation {
+  generateAll(requests: readonly GenerationRequest[]): Generation[] {
+    return requests.map((request) => this.#generate(request));
+  }
+
+  #generate(request: GenerationRequest): Generation {
     if (this.refusal !== undefined) throw this.refusal;
     this.requests.push(request);
     const usage = { promptTokens: request.prompt.length, completionTokens: 0, cachedTokens: 0 };
