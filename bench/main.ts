@@ -143,6 +143,8 @@ async function startServer(flags: BenchFlags, stack: AsyncDisposableStack): Prom
       target.path,
       "--dtype",
       flags.dtype,
+      "--data",
+      `${directory}/data`,
       "--log-level",
       "warning",
       "--adapters",

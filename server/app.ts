@@ -45,13 +45,13 @@ export function createApp(context: ServerContext): App {
   registerAdapters(app, context);
   registerTokenize(app, context);
   if (context.tuning !== undefined) {
-    registerFiles(app, context.tuning, context.lifecycle);
+    registerFiles(app, context.tuning, { access, lifecycle: context.lifecycle });
     registerFineTuning(app, context, context.tuning);
   }
   if (context.admin !== undefined) {
     registerAdmin(app, context.admin);
     const { cores, factors } = context.admin.store;
-    registerCores(app, { cores, factors, base: context.model.digest });
+    registerCores(app, { cores, factors, base: context.model.digest, admit: access.admit });
     registerConsole(app, context, context.admin);
   }
   registerHealth(app, context);

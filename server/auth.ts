@@ -4,8 +4,8 @@
  * route asks of a principal is the route's.
  */
 import { createHash, timingSafeEqual } from "node:crypto";
-import { TENANT_ID, type TenantStore } from "../adapters/store/store.ts";
-import { ApiError } from "./errors.ts";
+import { TENANT_ID, type TenantRecord, type TenantStore } from "../adapters/store/store.ts";
+import { ApiError, invalid } from "./errors.ts";
 import type { KeyCheck } from "./keys/key_check.ts";
 import {
   actingFor,
@@ -22,20 +22,38 @@ export interface Access {
    * @throws {ApiError} 401 where a key is missing or not good, 503 where the store does not answer
    */
   principal(authorization: string | undefined): Promise<Principal>;
-  /** Whether an administrator may act for a tenant of this id. */
-  hasTenant(id: string): Promise<boolean>;
+  /**
+   * A principal as the tenant that its request names.
+   * @throws {ApiError} 400 or 404 where it may not, 503 where the store does not answer
+   */
+  actAs(principal: Principal, tenant: string): Promise<Principal>;
+  /**
+   * The tenant that something is about to be kept for or counted under, undefined where it is not
+   * there. Open mode makes it: by what is written, not by what is read, so that asking around leaves
+   * nothing behind.
+   */
+  admit(tenant: string): Promise<TenantRecord | undefined>;
 }
 
-/** Everyone is the administrator. A tenant is there as soon as it is named. */
+/** Everyone is the administrator, whichever tenant it names. */
 export function openAccess(tenants?: Pick<TenantStore, "ensure">): Access {
   return {
     mode: "open",
     principal: () => Promise.resolve(administrator()),
-    hasTenant: async (id) => {
-      await tenants?.ensure(id);
-      return true;
-    },
+    actAs: (principal, tenant) =>
+      TENANT_ID.test(tenant)
+        ? Promise.resolve({ ...principal, tenant })
+        : Promise.reject(noTenantId(tenant)),
+    admit: async (tenant) => await tenants?.ensure(tenant),
   };
+}
+
+function noTenantId(tenant: string): ApiError {
+  return invalid(
+    TENANT_HEADER,
+    `Invalid '${TENANT_HEADER}': '${tenant.slice(0, 80)}' is no tenant's name, which has 1 to 64 ` +
+      "letters, digits, '.', '-' and '_' and begins with none of '.' and '-'.",
+  );
 }
 
 export interface KeyAccessOptions {
@@ -56,8 +74,13 @@ export function keyAccess({ apiKey, keys, tenants }: KeyAccessOptions): Access {
       if (isApiKey(token)) return administrator();
       return await principalOf(token, keys);
     },
-    hasTenant: async (id) =>
-      tenants === undefined || await asking(() => tenants.find(id)) !== undefined,
+    actAs: async (principal, tenant) => {
+      const may = isAdministrator(principal) && TENANT_ID.test(tenant) &&
+        (tenants === undefined || await asking(() => tenants.find(tenant)) !== undefined);
+      if (may) return actingFor(principal, tenant);
+      throw noSuchTenant(principal, tenant);
+    },
+    admit: async (tenant) => await tenants?.find(tenant),
   };
 }
 
@@ -68,19 +91,22 @@ export function accessOf(apiKey: string | undefined): Access {
 
 /**
  * The principal of a request, acting for the tenant that it names.
- * @throws {ApiError} 401, 503, or 404 for a tenant that is not there for it
+ * @throws {ApiError} 401, 503, 404 for a tenant that is not there for it, 400 for what is no name
  */
 export async function authenticate(access: Access, headers: Headers): Promise<Principal> {
   const principal = await access.principal(headers.get("authorization") ?? undefined);
   const tenant = headers.get(TENANT_HEADER);
   if (tenant === null || tenant === principal.tenant) return principal;
-  const may = isAdministrator(principal) && TENANT_ID.test(tenant) &&
-    await access.hasTenant(tenant);
-  if (may) return actingFor(principal, tenant);
-  throw new ApiError(
+  return await access.actAs(principal, tenant);
+}
+
+/** To a tenant's key the same, whether there is such a tenant or not. */
+function noSuchTenant(principal: Principal, tenant: string): ApiError {
+  const make = isAdministrator(principal) ? "make it with POST /v1/admin/tenants, or " : "";
+  return new ApiError(
     404,
     `There is no tenant '${tenant.slice(0, 80)}' that this key may act for; ` +
-      `leave out the header '${TENANT_HEADER}' to act for its own.`,
+      `${make}leave out the header '${TENANT_HEADER}' to act for its own.`,
     { param: TENANT_HEADER, code: "tenant_not_found" },
   );
 }

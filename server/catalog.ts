@@ -30,6 +30,8 @@ export interface CatalogParts {
   /** Undefined = what is loaded is this process's alone, until it ends. */
   readonly stored?: StoredCores | undefined;
   readonly tuned?: TunedNames | undefined;
+  /** Sees to it, where it may, that a tenant is there to keep a core for (`Access.admit`). */
+  readonly admit?: ((tenant: string) => Promise<unknown>) | undefined;
 }
 
 export class RegistryCatalog implements AdapterCatalog {
@@ -89,6 +91,7 @@ export class RegistryCatalog implements AdapterCatalog {
       );
     }
     const { bytes, report, source } = await directory.read({ path, allowLossy });
+    await this.#parts.admit?.(tenant);
     const kept = await stored.publish({ tenant, name: bare }, bytes, source);
     return { entry: fromStore(kept), residual: report?.residual };
   }

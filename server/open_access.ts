@@ -30,18 +30,18 @@ export interface StoreAccess extends Disposable {
 export async function openStoreAccess(options: AccessOptions): Promise<StoreAccess> {
   const { store, flags, env, log } = options;
   const hash = await openKeyHash(store.keys, env);
-  const admin = { store, hash };
+  const services = (access: Access) => ({ access, admin: { store, hash, admit: access.admit } });
   if (flags.open) {
     log.warning(
       `OPEN MODE: no key is needed; whoever reaches ${flags.host} is the administrator. ` +
         "--open=false asks for keys.",
     );
-    return { access: openAccess(store.tenants), admin, [Symbol.dispose]: () => {} };
+    return { ...services(openAccess(store.tenants)), [Symbol.dispose]: () => {} };
   }
   if (flags.apiKey === undefined) await giveFirstKey(options, hash);
   const keys = new KeyCheck({ keys: store.keys, changes: store.changes, hash });
   const access = keyAccess({ apiKey: flags.apiKey, keys, tenants: store.tenants });
-  return { access, admin, [Symbol.dispose]: () => keys[Symbol.dispose]() };
+  return { ...services(access), [Symbol.dispose]: () => keys[Symbol.dispose]() };
 }
 
 async function giveFirstKey({ store, log, print }: AccessOptions, hash: KeyHash): Promise<void> {

@@ -137,8 +137,10 @@ async function serveFrom(
     traffic.attach(() => loaded.engine.stats());
     await using tuning = await startTuning(loaded, store, flags, { log, metrics });
     await using replicas = await Replicas.join(store.database, log);
-    await using metering = new StoreMetering(store, log, () => replicas.count);
     using door = await openStoreAccess({ store, flags, env, log, print: console.log });
+    const { admit } = door.access;
+    if (flags.open) { for (const { tenant } of loaded.registry.list()) await admit(tenant); }
+    await using metering = new StoreMetering(store, log, { replicas: () => replicas.count, admit });
     const context = await toContext(loaded, {
       ...{ metrics, tracing, traffic, log, tuning, metering },
       readiness: [{ name: "store", check: () => store.ping() }],
@@ -201,6 +203,7 @@ export async function toContext(
       directory: loaded.directory,
       stored: parts.tuning?.cores,
       tuned: parts.tuning?.tuned,
+      admit: parts.access?.admit,
     }),
     lifecycle: new Lifecycle(),
     model: {

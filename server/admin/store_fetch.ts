@@ -14,7 +14,11 @@ import type { Fetch } from "./api.ts";
 /** A core in JSON, at its largest. */
 const MAX_BODY_BYTES = 1 << 28;
 
-export function storeFetch(services: AdminServices): Fetch {
+/** A store that no server has given out keys of is open, as on a server: a tenant is made by name. */
+export function storeFetch({ store, hash }: Omit<AdminServices, "admit">): Fetch {
+  const admit = async (id: string) =>
+    await store.keys.countUsable() === 0 ? await store.tenants.ensure(id) : store.tenants.find(id);
+  const services = { store, hash, admit };
   const app = new OpenAPIHono<AppEnv>();
   app.use(async (c, next) => {
     const tenant = c.req.header(TENANT_HEADER);
@@ -30,6 +34,6 @@ export function storeFetch(services: AdminServices): Fetch {
     return failure.response();
   });
   registerAdmin(app, services);
-  registerCores(app, { cores: services.store.cores, base: undefined, factors: undefined });
+  registerCores(app, { cores: store.cores, base: undefined, factors: undefined, admit });
   return async (path, init) => await app.request(path, init);
 }

@@ -2,6 +2,7 @@
 import type { z } from "@hono/zod-openapi";
 import type { LoadedAdapter, ServerContext } from "../context.ts";
 import { type App, post } from "../endpoint.ts";
+import { GoneError } from "../../adapters/store/gone_error.ts";
 import { ApiError, invalid } from "../errors.ts";
 import { TUNED_PREFIX } from "../jobs/names.ts";
 import { findAdapter } from "../model_name.ts";
@@ -68,7 +69,7 @@ async function load(
   try {
     return await context.adapters.load(full, path, { allowLossy: body.allow_lossy ?? false });
   } catch (error) {
-    throw loadError(error, path) ?? error;
+    throw loadError(error, body) ?? error;
   }
 }
 
@@ -88,7 +89,14 @@ function success({ lora_name: name }: LoadBody, { entry, residual }: LoadedAdapt
     `${(100 * residual).toFixed(2)}% of its energy lies outside of them.`;
 }
 
-function loadError(error: unknown, path: string): ApiError | undefined {
+function loadError(error: unknown, { lora_name: name, lora_path: path }: LoadBody) {
+  if (error instanceof GoneError) {
+    return invalid(
+      "lora_name",
+      `Loading '${name}' failed: ${error.message}. Make it with POST /v1/admin/tenants.`,
+      "tenant_not_found",
+    );
+  }
   if (!(error instanceof TypeError || error instanceof RangeError)) return undefined;
   return invalid("lora_path", `Loading lora from '${path}' failed: ${error.message}`);
 }

@@ -4,6 +4,7 @@
  */
 import { GoneError } from "../../adapters/store/gone_error.ts";
 import type { Store } from "../../adapters/store/store.ts";
+import type { Access } from "../auth.ts";
 import { ApiError, invalid } from "../errors.ts";
 import type { KeyHash } from "../keys/key_hash.ts";
 
@@ -13,6 +14,8 @@ export interface AdminServices {
     "kind" | "forTenant" | "tenants" | "keys" | "jobs" | "cores" | "factors" | "usage" | "backup"
   >;
   readonly hash: KeyHash;
+  /** The tenant that a change is for (`Access.admit`). */
+  readonly admit: Access["admit"];
 }
 
 export const ADMIN_TAG = "administration";

@@ -14,7 +14,7 @@ import {
   keySchema,
 } from "../schema/admin_tenants.ts";
 import { ADMIN_TAG, type AdminServices, noSuch, seconds, storing } from "./admin_context.ts";
-import { findTenant } from "./admin_tenants.ts";
+import { admitTenant, findTenant } from "./admin_tenants.ts";
 import { pageIn } from "./paging.ts";
 
 const KEYS = "/v1/admin/tenants/{tenant}/keys";
@@ -79,12 +79,12 @@ function registerOne(app: App, services: AdminServices): void {
 }
 
 async function issue(c: AppContext, services: AdminServices, body: CreateKeyBody) {
-  const { id: tenant } = await findTenant(c, services);
   const { name = "", scopes = ["infer"], expires_at: expires } = body;
   const expiresAt = expires === undefined || expires === null ? null : 1000 * expires;
   if (expiresAt !== null && expiresAt <= Date.now()) {
     throw invalid("expires_at", `Invalid 'expires_at': ${expires} is in the past.`);
   }
+  const { id: tenant } = await admitTenant(c, services);
   const order = { tenant, name, scopes: [...new Set(scopes)], expiresAt };
   return await storing("tenant", () => issueKey(services.store, services.hash, order));
 }

@@ -74,7 +74,7 @@ function registerOne(app: App, services: AdminServices): void {
     ok: { description: "The tenant.", json: tenantSchema },
     errors: [409],
   }, async (c, { limits }) => {
-    const tenant = await findTenant(c, services);
+    const tenant = await admitTenant(c, services);
     const changed = { ...tenant, limits: { ...tenant.limits, ...toLimits(limits) } };
     await storing("limits", () => tenants.update(changed));
     return c.json(tenantBody(changed));
@@ -104,6 +104,14 @@ function registerOne(app: App, services: AdminServices): void {
 export async function findTenant(c: AppContext, { store }: AdminServices): Promise<TenantRecord> {
   const id = c.req.param("tenant") ?? "";
   const tenant = await store.tenants.find(id);
+  if (tenant === undefined) throw noSuch("tenant", id);
+  return tenant;
+}
+
+/** The tenant that a change is for. @throws {ApiError} 404 where there is none, and none is made */
+export async function admitTenant(c: AppContext, { admit }: AdminServices): Promise<TenantRecord> {
+  const id = c.req.param("tenant") ?? "";
+  const tenant = await storing("tenant", () => admit(id));
   if (tenant === undefined) throw noSuch("tenant", id);
   return tenant;
 }

@@ -34,6 +34,8 @@ export interface CoreServices {
   readonly base: string | undefined;
   /** The factor sets that this server has; undefined = cores of any set are taken. */
   readonly factors: Pick<FactorStore, "list"> | undefined;
+  /** Sees to it, where it may, that a tenant is there to keep a core for (`Access.admit`). */
+  readonly admit: (tenant: string) => Promise<unknown>;
 }
 
 export function registerCores(app: App, services: CoreServices): void {
@@ -84,6 +86,7 @@ function registerWrites(app: App, services: CoreServices): void {
     const { tenant } = c.get("principal");
     const bytes = await readBytes(base64, services);
     const meta = { source: "upload", publish };
+    await services.admit(tenant);
     return c.json(coreBody(
       await refusing("name", () => cores.put(tenant, nameOf(c), bytes, meta)),
     ));

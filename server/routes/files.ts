@@ -1,11 +1,12 @@
 /** OpenAI's `/v1/files`: training data up, results down. */
 import { z } from "@hono/zod-openapi";
+import type { Access } from "../auth.ts";
+import type { ServerContext } from "../context.ts";
 import { type App, type AppContext, get, list } from "../endpoint.ts";
 import { ApiError, invalid, shuttingDown, validationError } from "../errors.ts";
 import { fileBody } from "../jobs/bodies.ts";
 import type { FineTuning, TenantTuning } from "../jobs/fine_tuning.ts";
 import { isFinished } from "../jobs/job_state.ts";
-import type { Lifecycle } from "../lifecycle.ts";
 import {
   fileDeletedSchema,
   fileListSchema,
@@ -22,7 +23,12 @@ const TAG = "files";
 const MAX_LISTED = 10_000;
 const params = z.object({ file_id: z.string() });
 
-export function registerFiles(app: App, tuning: FineTuning, lifecycle: Lifecycle): void {
+/** What uploads stand on besides the files themselves. */
+interface Door extends Pick<ServerContext, "lifecycle"> {
+  readonly access: Pick<Access, "admit">;
+}
+
+export function registerFiles(app: App, tuning: FineTuning, door: Door): void {
   get(app, {
     method: "post",
     path: "/v1/files",
@@ -32,8 +38,8 @@ export function registerFiles(app: App, tuning: FineTuning, lifecycle: Lifecycle
     ok: { description: "The file.", json: fileSchema },
     scopes: ["train"],
   }, async (c) => {
-    if (lifecycle.draining) throw shuttingDown();
-    return c.json(fileBody(await upload(c, tuning)));
+    if (door.lifecycle.draining) throw shuttingDown();
+    return c.json(fileBody(await upload(c, tuning, door)));
   });
   list(app, {
     method: "get",
@@ -102,10 +108,13 @@ function dataOf(c: AppContext, tuning: FineTuning): TenantTuning {
   return tuning.forTenant(c.get("principal").tenant);
 }
 
-async function upload(c: AppContext, tuning: FineTuning): Promise<FileRecord> {
+async function upload(c: AppContext, tuning: FineTuning, { access }: Door): Promise<FileRecord> {
   const { maxFileBytes } = tuning;
   const { files } = dataOf(c, tuning);
-  const receive = (content: AsyncIterable<Uint8Array>) => files.stage(content);
+  const receive = async (content: AsyncIterable<Uint8Array>) => {
+    await access.admit(c.get("principal").tenant);
+    return await files.stage(content);
+  };
   const { file, filename, fields } = await readUpload(c.req.raw, maxFileBytes, receive);
   await using staged = file;
   const result = uploadFieldsSchema.safeParse(fields, { reportInput: true });

@@ -3,26 +3,33 @@
  * store and what is not written yet, until disposed; it knows no request.
  */
 import type { Store } from "../../adapters/store/store.ts";
+import type { Access } from "../auth.ts";
 import { RateLimits } from "../limits/rate_limits.ts";
 import { TenantLimitsReader } from "../limits/tenant_limits.ts";
 import type { Log } from "../log.ts";
 import { Metering } from "./metering.ts";
 import { UsageRecorder } from "./recorder.ts";
 
+export interface StoreMeteringOptions {
+  /** How many processes share the limits; default: this one alone. */
+  readonly replicas?: () => number;
+  /** The tenant that a request is counted under (`Access.admit`); default: where it is there. */
+  readonly admit?: Access["admit"];
+}
+
 export class StoreMetering extends Metering implements AsyncDisposable {
   /** Takes records of work that is not a request's. */
   readonly recorder: UsageRecorder;
   readonly #limits: TenantLimitsReader;
 
-  /** @param replicas how many processes share the limits; default: this one alone */
   constructor(
-    store: Pick<Store, "tenants" | "changes" | "usage">,
+    { tenants, changes, usage }: Pick<Store, "tenants" | "changes" | "usage">,
     log: Log,
-    replicas: () => number = () => 1,
+    { replicas, admit = (id) => tenants.find(id) }: StoreMeteringOptions = {},
   ) {
-    const limits = new TenantLimitsReader(store);
-    const recorder = new UsageRecorder({ store: store.usage, log });
-    super({ limits, rates: new RateLimits({ replicas }), recorder });
+    const limits = new TenantLimitsReader({ tenants: { find: admit }, changes });
+    const recorder = new UsageRecorder({ store: usage, log });
+    super({ limits, rates: new RateLimits({ replicas: replicas ?? (() => 1) }), recorder });
     this.recorder = recorder;
     this.#limits = limits;
   }

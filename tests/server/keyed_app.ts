@@ -15,6 +15,7 @@ import { createLog } from "../../server/log.ts";
 import { createMetrics } from "../../server/metrics.ts";
 import { openStoreAccess } from "../../server/open_access.ts";
 import { startTuning, toContext } from "../../server/run_server.ts";
+import { StoreMetering } from "../../server/usage/store_metering.ts";
 import { openTestStore } from "../adapters/store/test_store.ts";
 import { fakeLoad, type FakeLoaded, someCore } from "./engine_context.ts";
 import { fakeTraining } from "./tuning_server.ts";
@@ -49,11 +50,14 @@ export interface KeyedOptions {
   readonly open?: boolean;
   readonly apiKey?: string;
   readonly corsOrigins?: readonly string[];
+  /** The root of a directory of adapters. */
+  readonly directory?: string;
+  /** Whether requests are counted, and limited; by default they are not. */
+  readonly metered?: boolean;
 }
 
-export async function openKeyedApp(
-  { open = false, apiKey, corsOrigins = [] }: KeyedOptions = {},
-): Promise<KeyedApp> {
+export async function openKeyedApp(options: KeyedOptions = {}): Promise<KeyedApp> {
+  const { open = false, apiKey, metered = false, corsOrigins = [] } = options;
   const lines: string[] = [];
   const printed: string[] = [];
   const log = createLog("debug", (line) => lines.push(line));
@@ -61,7 +65,10 @@ export async function openKeyedApp(
   const { store } = opened;
   const metrics = createMetrics();
   const traffic = new Traffic();
-  const plain = await fakeLoad({ listener: joinListeners(metrics.listener, traffic.listener) });
+  const plain = await fakeLoad({
+    listener: joinListeners(metrics.listener, traffic.listener),
+    ...(options.directory !== undefined && { directory: options.directory }),
+  });
   const loaded = { ...plain, training: fakeTraining(() => plain.factors) };
   metrics.attach({ model: "tiny", stats: () => loaded.engine.stats() });
   traffic.attach(() => loaded.engine.stats());
@@ -72,8 +79,10 @@ export async function openKeyedApp(
   const flags = { open, apiKey, host: "127.0.0.1" };
   const print = (text: string) => void printed.push(text);
   const door = await openStoreAccess({ store, flags, env: () => undefined, log, print });
+  const metering = new StoreMetering(store, log, { admit: door.access.admit });
   const context = await toContext(loaded, {
     ...{ metrics, traffic, log, tuning, access: door.access, admin: door.admin },
+    metering: metered ? metering : undefined,
     options: { apiKey, maxBodyBytes: 1 << 20, version: "0.0.0", corsOrigins },
   });
   const app = createApp(context);
@@ -93,6 +102,7 @@ export async function openKeyedApp(
     ...{ app, context, store, loaded, keys, lines, printed, issue, ask },
     [Symbol.asyncDispose]: async () => {
       await tuning.stop();
+      await metering[Symbol.asyncDispose]();
       door[Symbol.dispose]();
       await loaded.close();
       await opened[Symbol.asyncDispose]();

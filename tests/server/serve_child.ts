@@ -14,12 +14,15 @@ if (import.meta.main) {
     args: Deno.args,
     env: (name) => Deno.env.get(name),
     version: "0.0.0",
-    load: (_flags, listener) => {
+    load: async ({ adapters }, listener) => {
       Deno.addSignalListener("SIGUSR2", () => resolve());
-      return fakeLoad({
+      const loaded = await fakeLoad({
         listener,
         pace: (run) => run < FREE_RUNS ? Promise.resolve() : resumed,
+        ...(adapters !== undefined && { directory: adapters }),
       });
+      await loaded.directory?.scan();
+      return loaded;
     },
   });
   Deno.exit(code);
