@@ -1,16 +1,15 @@
-// deno-lint-ignore-file camelcase -- the field names are tokenizer.json's
 /**
- * A Tokenizer over a `tokenizer.json`: encoding by @huggingface/tokenizers, decoding and token
- * bytes by its own tables, as the Rust library decodes byte-level and SentencePiece vocabularies.
+ * A Tokenizer over a `tokenizer.json`: decoding and token bytes by its
+ * own tables, as the Rust library decodes byte-level and SentencePiece vocabularies.
  * It knows no file and no chat.
  */
 
-import { Tokenizer as Encoder } from "@huggingface/tokenizers";
 import type { Tokenizer } from "./checkpoint.ts";
 import { Fields } from "./fields.ts";
+import { TokenEncoder } from "./token_encoder.ts";
 import {
   type AddedTokenJson,
-  portablePreTokenizer,
+  prependScheme,
   type Step,
   stepsOf,
   type TokenizerJson,
@@ -30,7 +29,7 @@ const BYTE_OF: ReadonlyMap<string, number> = byteTable();
 /** A tokenizer made from a parsed `tokenizer.json`. */
 export class JsonTokenizer implements Tokenizer {
   readonly vocabSize: number;
-  readonly #encoder: Encoder;
+  readonly #encoder: TokenEncoder;
   readonly #spelling: Spelling;
   readonly #texts: readonly (string | undefined)[];
   readonly #added: ReadonlyMap<number, AddedTokenJson>;
@@ -40,16 +39,14 @@ export class JsonTokenizer implements Tokenizer {
   /** @throws {TypeError} for a tokenizer of a kind that no supported model has */
   constructor(json: TokenizerJson) {
     this.#spelling = spellingOf(json.decoder);
-    this.#encoder = makeEncoder(json);
+    this.#encoder = new TokenEncoder(json);
     this.#texts = textsById(json);
     this.#added = new Map(json.added_tokens.map((token) => [token.id, token]));
     this.vocabSize = this.#texts.length;
   }
 
   encode(text: string, options: { readonly addSpecialTokens?: boolean } = {}): number[] {
-    return this.#encoder.encode(text, {
-      add_special_tokens: options.addSpecialTokens ?? true,
-    }).ids;
+    return this.#encoder.encode(text, options.addSpecialTokens ?? true);
   }
 
   decode(
@@ -74,7 +71,7 @@ export class JsonTokenizer implements Tokenizer {
   }
 
   tokenId(text: string): number | undefined {
-    return this.#encoder.token_to_id(text);
+    return this.#encoder.tokenId(text);
   }
 
   isSpecial(id: number): boolean {
@@ -141,16 +138,6 @@ export function readTokenizerJson(value: unknown): TokenizerJson {
   };
 }
 
-function makeEncoder(json: TokenizerJson): Encoder {
-  const portable = { ...json, pre_tokenizer: portablePreTokenizer(json.pre_tokenizer) };
-  try {
-    return new Encoder(portable, { clean_up_tokenization_spaces: false });
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new TypeError(`Cannot load the tokenizer: ${reason}`, { cause });
-  }
-}
-
 function textsById(json: TokenizerJson): readonly (string | undefined)[] {
   const texts: (string | undefined)[] = [];
   const vocab = json.model["vocab"] as Readonly<Record<string, number>>;
@@ -178,7 +165,7 @@ function spellingOf(decoder: Step | null): Spelling {
     );
   }
   const stripsLeadingSpace = steps.some((step) => step.type === "Strip") ||
-    (space.type === "Metaspace" && space["prepend_scheme"] !== "never");
+    (space.type === "Metaspace" && prependScheme(space) !== "never");
   return { type: "pieces", stripsLeadingSpace };
 }
 

@@ -91,6 +91,19 @@ export function splitStep(regex: string): Step {
   return { type: "Split", pattern: { Regex: regex }, behavior: "Isolated", invert: false };
 }
 
+function replaceStep(regex: string): Step {
+  return { type: "Replace", pattern: { Regex: regex } };
+}
+
+/** A space before a text that has none. */
+const PREFIX_SPACE: Step = { ...replaceStep("\\A[^ ]"), content: " $&" };
+
+/** Cuts the text before each `mark`. */
+function beforeEach(mark: string): Step {
+  const one = RegExp.escape(mark);
+  return { ...splitStep(`${one}[^${one}]*|[^${one}]+`), invert: true };
+}
+
 /** The steps of a `Sequence`, or the one step itself. */
 export function stepsOf(step: Step | null, field: string): readonly Step[] {
   if (step === null) return [];
@@ -99,18 +112,49 @@ export function stepsOf(step: Step | null, field: string): readonly Step[] {
   return inner.flatMap((one) => stepsOf(one, field));
 }
 
+/** Whether a `Metaspace` puts its mark before each text, the first, or none. */
+export function prependScheme(step: Step): unknown {
+  return step["prepend_scheme"] ?? (step["add_prefix_space"] === false ? "never" : "always");
+}
+
 /**
  * The same pre-tokenizer in terms that mean the same in JavaScript's regular expressions as in
  * the Rust library's: Unicode digits for `Digits`, Unicode white space for `ByteLevel`'s split.
  */
 export function portablePreTokenizer(step: Step | null): Step | null {
-  const steps = stepsOf(step, "pretokenizers").flatMap((one): readonly Step[] => {
-    if (one.type === "Digits") {
-      return [splitStep(one["individual_digits"] === true ? DIGIT : `${DIGIT}+`)];
-    }
-    const splits = one.type === "ByteLevel" && one["use_regex"] !== false &&
-      one["add_prefix_space"] !== true;
-    return splits ? [splitStep(GPT2), { ...one, use_regex: false }] : [one];
-  });
+  const steps = stepsOf(step, "pretokenizers").flatMap(portableSteps);
   return steps.length === 0 ? null : { type: "Sequence", pretokenizers: steps };
+}
+
+function portableSteps(step: Step): readonly Step[] {
+  switch (step.type) {
+    case "Digits":
+      return [splitStep(step["individual_digits"] === true ? DIGIT : `${DIGIT}+`)];
+    case "ByteLevel":
+      return [
+        ...(step["add_prefix_space"] === true ? [PREFIX_SPACE] : []),
+        ...(step["use_regex"] === false ? [] : [splitStep(GPT2)]),
+        { ...step, add_prefix_space: false, use_regex: false },
+      ];
+    case "Metaspace":
+      return [
+        { ...step, prepend_scheme: prependScheme(step) },
+        ...(step["split"] === false ? [] : [beforeEach(String(step["replacement"] ?? "\u2581"))]),
+      ];
+    default:
+      return [step];
+  }
+}
+
+/** The same normalizer, with Unicode's white space in `Strip`. */
+export function portableNormalizer(step: Step | null): Step | null {
+  const normalizers = stepsOf(step, "normalizers").flatMap((one): readonly Step[] => {
+    if (one.type !== "Strip") return [one];
+    const cut = (regex: string): Step => ({ ...replaceStep(regex), content: "" });
+    return [
+      ...(one["strip_left"] === false ? [] : [cut("\\A\\s+")]),
+      ...(one["strip_right"] === false ? [] : [cut("\\s+\\z")]),
+    ];
+  });
+  return normalizers.length === 0 ? null : { type: "Sequence", normalizers };
 }
