@@ -1,10 +1,11 @@
 /**
- * Models from the Hugging Face hub, through @huggingface/hub: only the files a decoder needs,
- * continued where an earlier try stopped, checked against the hub's own SHA-256. It knows no pip.
+ * Models from the Hugging Face hub, through @huggingface/hub: only the files a decoder needs, checked
+ * against the hub's own SHA-256. A branch moves, so files are kept and continued by commit, and what a
+ * branch was last is remembered for when the hub does not answer.
  */
 
 import { createHash } from "node:crypto";
-import { createOnce, type Environment } from "./cache.ts";
+import { createOnce, type Environment, exists, writeAtomically } from "./cache.ts";
 import { baseName, chooseModelFiles } from "./model_files.ts";
 import type { Progress } from "./progress.ts";
 import { withoutSecrets } from "./secrets.ts";
@@ -22,7 +23,12 @@ export interface HubOptions {
   /** `HF_ENDPOINT` names another hub, `HF_TOKEN` opens gated models. */
   readonly env: Environment;
   readonly signal: AbortSignal | undefined;
+  /** Hears where an earlier commit is used because the hub does not give the present one. */
+  readonly notice: (text: string) => void;
 }
+
+/** Milliseconds that a hub may take to name a commit where an earlier one is at hand. */
+const CHECK_MS = 10_000;
 
 interface RemoteFile {
   readonly path: string;
@@ -53,22 +59,91 @@ export function parseHub(text: string): HubModel {
 }
 
 /**
- * The path of the repository's model: its one GGUF, or the directory of its safetensors. It is
- * fetched once and then found in the cache.
+ * The path of the repository's model: its one GGUF, or the directory of its safetensors. Each commit
+ * is fetched once and then found in the cache; where the hub does not give the one that a branch is
+ * at now, the last one that it did is used.
  *
  * @throws {TypeError} where the hub cannot be reached, has no such model, or sends damaged files
  */
 export async function resolveHub(model: HubModel, options: HubOptions): Promise<string> {
-  const { owner, name, revision } = model;
-  const directory = `${options.cache}/hf/${owner}/${revision}/${name}`;
+  const cached = new CachedModel(model, options.cache);
+  const last = await cached.last();
   try {
-    await createOnce(directory, (partial) => fetchModel(model, partial, options));
+    const commit = await commitOf(model, last, options);
+    const fetched = { ...model, revision: commit };
+    await createOnce(cached.directory(commit), (partial) => fetchModel(fetched, partial, options));
+    if (commit !== last) await cached.remember(commit);
+    return modelIn(cached.directory(commit));
   } catch (cause) {
     options.signal?.throwIfAborted();
+    const { owner, name, revision } = model;
     // the hub's client puts its address into errors, HF_ENDPOINT's password with it
     const reason = withoutSecrets(cause instanceof Error ? cause.message : String(cause));
-    throw new TypeError(`Cannot fetch ${owner}/${name} from the hub: ${reason}`, { cause });
+    if (last === undefined) {
+      throw new TypeError(`Cannot fetch ${owner}/${name} from the hub: ${reason}`, { cause });
+    }
+    options.notice(
+      `${owner}/${name} is used as of commit ${
+        last.slice(0, 8)
+      }; whether '${revision}' has moved ` +
+        `cannot be told: ${reason}`,
+    );
+    return modelIn(cached.directory(last));
   }
+}
+
+/** A repository's commits on disk, and which of them a branch was last. */
+class CachedModel {
+  readonly #model: HubModel;
+  readonly #root: string;
+  readonly #ref: string;
+
+  constructor(model: HubModel, cache: string) {
+    this.#model = model;
+    this.#root = `${cache}/hf/${model.owner}`;
+    // no commit is called so
+    this.#ref = `${this.#root}/refs/${model.name}/${model.revision}`;
+  }
+
+  directory(commit: string): string {
+    return `${this.#root}/${commit}/${this.#model.name}`;
+  }
+
+  /** The last commit that is here whole. */
+  async last(): Promise<string | undefined> {
+    const { revision } = this.#model;
+    const commit = isCommit(revision) ? revision : await readIfThere(this.#ref);
+    return commit !== undefined && await exists(this.directory(commit)) ? commit : undefined;
+  }
+
+  async remember(commit: string): Promise<void> {
+    if (!isCommit(this.#model.revision)) await writeAtomically(this.#ref, commit);
+  }
+}
+
+function isCommit(revision: string): boolean {
+  return /^[0-9a-f]{40}$/.test(revision);
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  return await exists(path) ? await Deno.readTextFile(path) : undefined;
+}
+
+/** The commit that a branch or tag is at now. */
+async function commitOf(
+  model: HubModel,
+  last: string | undefined,
+  options: HubOptions,
+): Promise<string> {
+  if (isCommit(model.revision)) return model.revision;
+  const { modelInfo } = await import("@huggingface/hub");
+  const { repo, ...request } = requestOf(model, options, last === undefined ? undefined : CHECK_MS);
+  const { sha } = await modelInfo({ ...request, name: repo.name, additionalFields: ["sha"] });
+  if (isCommit(sha)) return sha;
+  throw new TypeError(`it names no commit for '${model.revision}'`);
+}
+
+function modelIn(directory: string): string {
   const names = Array.from(Deno.readDirSync(directory), (entry) => entry.name);
   const { gguf } = chooseModelFiles(directory, names);
   return gguf === undefined ? directory : `${directory}/${gguf}`;
@@ -83,7 +158,11 @@ async function fetchModel(model: HubModel, into: string, options: HubOptions): P
   }
 }
 
-function requestOf({ owner, name, revision }: HubModel, { env, signal }: HubOptions): HubRequest {
+function requestOf(
+  { owner, name, revision }: HubModel,
+  { env, signal: stop }: HubOptions,
+  within?: number,
+): HubRequest {
   const hubUrl = env("HF_ENDPOINT");
   const accessToken = env("HF_TOKEN");
   return {
@@ -91,7 +170,11 @@ function requestOf({ owner, name, revision }: HubModel, { env, signal }: HubOpti
     revision,
     ...(hubUrl ? { hubUrl } : {}),
     ...(accessToken ? { accessToken } : {}),
-    fetch: (input, init) => fetch(input, { ...init, signal: signal ?? null }),
+    fetch: (input, init) => {
+      const ends = within === undefined ? [] : [AbortSignal.timeout(within)];
+      if (stop !== undefined) ends.push(stop);
+      return fetch(input, { ...init, signal: AbortSignal.any(ends) });
+    },
   };
 }
 

@@ -25,6 +25,11 @@ export function standardErrorProgress(): Progress {
   });
 }
 
+/** A line of its own on standard error. */
+export function standardErrorNotice(text: string): void {
+  Deno.stderr.writeSync(new TextEncoder().encode(`${text}\n`));
+}
+
 /** Progress as text on any output. */
 export function textProgress(output: ProgressOutput): Progress {
   const shown = new Map<string, number>();

