@@ -32,6 +32,13 @@ export interface PypiOptions {
 }
 
 const PYTHONS = ["python3", "python"];
+/**
+ * As `-m pip`, but without the working directory on the path, from where a `pip.py` or `random.py`
+ * would be run. Python has a flag for it since 3.11 alone; another directory would move relative
+ * paths in pip's settings, and `-I` hides a pip that is the user's own.
+ */
+const RUN_PIP = "import sys; sys.path = [path for path in sys.path if path]; " +
+  "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)";
 const POLL_MS = 250;
 
 /**
@@ -80,7 +87,7 @@ async function downloadWheel(
 ): Promise<string> {
   const temporary = `${directory}/tmp`;
   await Deno.mkdir(temporary, { recursive: true });
-  const args = ["-m", "pip", "download", "--no-deps", "--no-input", "--only-binary=:all:"];
+  const args = ["-c", RUN_PIP, "download", "--no-deps", "--no-input", "--only-binary=:all:"];
   args.push("--disable-pip-version-check", "--dest", directory, `${name}==${version}`);
   await runPip(args, `${name} ${version}`, temporary, options);
   const wheels = Array.from(Deno.readDirSync(directory), (entry) => entry.name)

