@@ -212,17 +212,42 @@ async function* interleave(
   n: number,
 ): AsyncGenerator<GenerationDelta> {
   const iterators = generations.map((generation) => generation[Symbol.asyncIterator]());
-  const advance = async (which: number) => ({ which, result: await iterators[which]?.next() });
-  const waiting = new Map(iterators.map((_, which) => [which, advance(which)]));
-  while (waiting.size > 0) {
-    const { which, result } = await Promise.race(waiting.values());
-    if (result === undefined || result.done) {
-      waiting.delete(which);
-      continue;
+  const waiting = new Map(iterators.map((from, which) => [which, advance(from, which)]));
+  try {
+    while (waiting.size > 0) {
+      const { which, step } = await Promise.race(waiting.values());
+      const { done, value } = step();
+      const from = iterators[which];
+      if (done || from === undefined) {
+        waiting.delete(which);
+        continue;
+      }
+      waiting.set(which, advance(from, which));
+      yield { ...value, index: which * n + value.index };
     }
-    waiting.set(which, advance(which));
-    yield { ...result.value, index: which * n + result.value.index };
+  } finally {
+    for (const from of iterators) from.return?.().catch(() => {});
   }
+}
+
+/** What a generation's next step came to. */
+interface Advance {
+  readonly which: number;
+  /** @throws what the step did */
+  readonly step: () => IteratorResult<GenerationDelta>;
+}
+
+/** Never rejects: it waits, perhaps long, until a slow client wants more, and nobody hears it. */
+function advance(from: AsyncIterator<GenerationDelta>, which: number): Promise<Advance> {
+  return from.next().then(
+    (result) => ({ which, step: () => result }),
+    (error) => ({
+      which,
+      step: () => {
+        throw error;
+      },
+    }),
+  );
 }
 
 function addUsage(generations: readonly Pick<Generation, "usage">[]): UsageBody {

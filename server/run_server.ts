@@ -21,12 +21,13 @@ import type { ServerContext } from "./context.ts";
 import { FlagError, helpText, parseFlags, type ServeFlags } from "./flags.ts";
 import { FineTuning, type TrainingBackend } from "./jobs/fine_tuning.ts";
 import { Replicas } from "./limits/replicas.ts";
+import { textOf, watchUncaught } from "./last_resort.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { joinListeners } from "./listeners.ts";
 import { createLog, linesOf, type Log } from "./log.ts";
 import { createMetrics } from "./metrics.ts";
 import { openStoreAccess } from "./open_access.ts";
-import { awaitSignal, checkAddress, listen } from "./serve.ts";
+import { awaitSignal, checkAddress, listen, within } from "./serve.ts";
 import { StoreMetering } from "./usage/store_metering.ts";
 import { Tracing } from "./tracing.ts";
 
@@ -231,28 +232,41 @@ interface Serving {
   readonly lost: Promise<Error>;
 }
 
+/** What a process that ends in disorder gets for cutting off requests that run. */
+const LAST_SECONDS = 5;
+
+/**
+ * Where the store is lost nothing can be written down any more, and where state may be broken nothing
+ * known be trusted: then nothing is left to close in order, and the process ends with code 1 when what
+ * is in flight is through or cut short, so that whoever watches it starts it anew.
+ */
 async function listenUntilSignal(serving: Serving): Promise<number> {
   const { flags, loaded, context, started, lost } = serving;
   const { host, port, grace } = flags;
+  const { log } = context;
+  using resort = watchUncaught(log);
   const { fetch } = createApp(context);
   const server = await listen({ host, port, fetch }, context.lifecycle);
-  for (const line of startLines(flags, loaded, context)) context.log.info(line);
+  for (const line of startLines(flags, loaded, context)) log.info(line);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
-  context.log.info(`serving ${server.url}/v1 after ${seconds} s`);
-  const signal = await Promise.race([awaitSignal(context.log), lost]);
-  if (signal instanceof Error) {
-    const finish = () => server.stop(grace, () => loaded.engine.close());
-    return await leaveWithoutStore(signal, context.log, finish);
-  }
-  context.log.info(`${signal}: finishing requests, for at most ${grace} s`, {
+  log.info(`serving ${server.url}/v1 after ${seconds} s`);
+  const stop = (seconds: number) => server.stop(seconds, () => loaded.engine.close());
+  const leave = async (what: string, seconds: number): Promise<never> => {
+    log.error(`${what}. Ending, to be started anew; what was acknowledged is kept`);
+    await within(seconds + LAST_SECONDS, stop(seconds)).catch(() => {});
+    Deno.exit(1);
+  };
+  const signal = await Promise.race([
+    awaitSignal(log),
+    lost.then(({ message }) => leave(message, grace)),
+    resort.broken.then((error) => leave(textOf(error), 0)),
+  ]);
+  log.info(`${signal}: finishing requests, for at most ${grace} s`, {
     running: context.lifecycle.active,
   });
-  const [graceful] = await Promise.all([
-    server.stop(grace, () => loaded.engine.close()),
-    context.tuning?.stop(),
-  ]);
-  context.log.info(graceful ? "stopped" : "stopped, with requests cut short");
-  return checkBooks(loaded.engine, context.log) ? 0 : 1;
+  const [graceful] = await Promise.all([stop(grace), context.tuning?.stop()]);
+  log.info(graceful ? "stopped" : "stopped, with requests cut short");
+  return checkBooks(loaded.engine, log) ? 0 : 1;
 }
 
 /** Whether the engine's books balance; says so, or what does not. */
@@ -264,23 +278,6 @@ function checkBooks(engine: Pick<Engine, "checkIntegrity">, log: Log): boolean {
   } catch (error) {
     log.error(String(error));
     return false;
-  }
-}
-
-/**
- * Ends the process with code 1 when requests that run are through: nothing can be written down any
- * more, so nothing is left to close in order, and whoever watches the process starts it anew.
- */
-async function leaveWithoutStore(
-  { message }: Error,
-  log: Log,
-  finish: () => Promise<unknown>,
-): Promise<never> {
-  log.error(`${message}. Ending, to be started anew; what was acknowledged is kept`);
-  try {
-    await finish();
-  } finally {
-    Deno.exit(1);
   }
 }
 

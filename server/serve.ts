@@ -83,7 +83,7 @@ function addressError(error: Error, host: string, port: number): Error {
 }
 
 /** Whether a promise settles within so many seconds. */
-async function within(seconds: number, promise: Promise<unknown>): Promise<boolean> {
+export async function within(seconds: number, promise: Promise<unknown>): Promise<boolean> {
   const { promise: late, resolve } = Promise.withResolvers<false>();
   const timer = setTimeout(() => resolve(false), seconds * 1000);
   try {

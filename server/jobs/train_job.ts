@@ -92,8 +92,8 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promi
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const abort = () => reject(signal.reason);
   signal.addEventListener("abort", abort);
+  if (signal.aborted) abort();
   try {
-    signal.throwIfAborted();
     return await Promise.race([promise, aborted]);
   } finally {
     signal.removeEventListener("abort", abort);
