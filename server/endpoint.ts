@@ -5,6 +5,7 @@
 import type { OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import type { Scope } from "../adapters/store/store.ts";
+import { checkCharacters } from "./characters.ts";
 import { ApiError, validationError } from "./errors.ts";
 import { checkScope, type Principal } from "./principal.ts";
 import { errorSchema } from "./schema/common.ts";
@@ -218,25 +219,38 @@ async function readJson(request: Request, limit: number): Promise<unknown> {
       { code: "unsupported_media_type" },
     );
   }
-  const bytes = await readBytes(request, limit);
-  const value = parse(bytes);
+  const text = decode(await readBytes(request, limit));
+  const value = parse(text);
   if (isDeeper(value, MAX_DEPTH)) {
     throw new ApiError(400, `The JSON body is nested deeper than ${MAX_DEPTH} levels.`, {
       code: "invalid_json",
     });
   }
+  checkCharacters(text, value);
   return value;
 }
 
-function parse(bytes: Uint8Array): unknown {
+function decode(bytes: Uint8Array): string {
   try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new ApiError(400, `The JSON body of your request could not be parsed: ${reason}.`, {
-      code: "invalid_json",
-    });
+    throw notJson(error);
   }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw notJson(error);
+  }
+}
+
+function notJson(error: unknown): ApiError {
+  const reason = error instanceof Error ? error.message : String(error);
+  return new ApiError(400, `The JSON body of your request could not be parsed: ${reason}.`, {
+    code: "invalid_json",
+  });
 }
 
 function isDeeper(value: unknown, limit: number): boolean {

@@ -262,7 +262,7 @@ function outOfRange(param: string, issue: RangeIssue): ApiError {
 }
 
 /** `["messages", 0, "content"]` → `messages[0].content`. */
-function formatPath(path: readonly PropertyKey[]): string {
+export function formatPath(path: readonly PropertyKey[]): string {
   let text = "";
   for (const key of path) {
     if (typeof key === "number") text += `[${key}]`;

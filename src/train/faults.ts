@@ -2,6 +2,7 @@
  * What is wrong with a training file and what is odd about it, told by line. It owns the error that
  * a caller shows and the gathering of faults and warnings; it knows neither JSON nor tokens.
  */
+import { halfCharacter } from "../checkpoint/surrogates.ts";
 
 /** Why one line of a file cannot be trained on. */
 export interface LineFault {
@@ -29,6 +30,13 @@ export class DatasetError extends Error {
 /** Rejects the line that is being read; the reader turns it into a `LineFault`. */
 export class BrokenLine extends Error {
   override readonly name = "BrokenLine";
+}
+
+/** The text, which is whole. @throws {BrokenLine} naming where half a character stands */
+export function wholeText(at: string, text: string): string {
+  const half = halfCharacter(text);
+  if (half === undefined) return text;
+  throw new BrokenLine(`${at} has ${half}`);
 }
 
 const SHOWN_FAULTS = 10;

@@ -2,7 +2,7 @@
  * Training files: JSON lines of OpenAI's chat fine-tuning format or of prompts with completions. It
  * owns what a line may hold; templates, tokens and lengths are not its matter.
  */
-import { BrokenLine, shown, type WarningList } from "./faults.ts";
+import { BrokenLine, shown, type WarningList, wholeText } from "./faults.ts";
 import { readConversation, type TrainMessage } from "./messages.ts";
 
 export type TrainRecord =
@@ -140,6 +140,6 @@ function typeOf(fields: Readonly<Record<string, unknown>>): TrainRecord["type"] 
 }
 
 function textOf(name: string, value: unknown): string {
-  if (typeof value === "string") return value;
+  if (typeof value === "string") return wholeText(name, value);
   throw new BrokenLine(`${name} is ${shown(value)}, it should be a string`);
 }

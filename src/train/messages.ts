@@ -3,7 +3,7 @@
  * weights. It knows no file and no template.
  */
 import type { ChatMessage } from "../checkpoint/checkpoint.ts";
-import { BrokenLine, shown } from "./faults.ts";
+import { BrokenLine, shown, wholeText } from "./faults.ts";
 
 /** A message as a template takes it, and how much its tokens count. */
 export interface TrainMessage {
@@ -74,6 +74,7 @@ function readMessage(at: string, value: unknown, ignored: (name: string) => void
   const content = contentOf(`${at}.content`, fields["content"]);
   if (fields["name"] !== undefined) ignored("name");
   const call = fields["tool_call_id"];
+  if (typeof call === "string") wholeText(`${at}.tool_call_id`, call);
   return {
     message: {
       // As the server does it for inference.
@@ -113,7 +114,7 @@ function checkText(at: string, fields: Values): void {
 
 /** Text parts are joined as the server joins them for inference. */
 function contentOf(at: string, value: unknown): string {
-  if (typeof value === "string") return value;
+  if (typeof value === "string") return wholeText(at, value);
   if (!Array.isArray(value) || value.length === 0) {
     const found = Array.isArray(value) ? "an empty list" : shown(value);
     throw new BrokenLine(`${at} is ${found}, it should be a string or a list of text parts`);
@@ -127,7 +128,7 @@ function partText(at: string, value: unknown): string {
   }
   const { type, text } = value as Values;
   if (type !== "text") throw new BrokenLine(`${at}.type is ${shown(type)}, it should be 'text'`);
-  if (typeof text === "string") return text;
+  if (typeof text === "string") return wholeText(`${at}.text`, text);
   throw new BrokenLine(`${at}.text is ${shown(text)}, it should be a string`);
 }
 

@@ -24,6 +24,30 @@ Deno.test("bodies that are no JSON, no UTF-8, too large or of another type are r
   assertEquals((await errorOf(await post(context, chat, "x".repeat(100_001)))).status, 413);
 });
 
+Deno.test("half a character anywhere in a body is refused, naming the field", async () => {
+  const context = fakeContext();
+  const chat = { model: "tiny", messages: [{ role: "user", content: "hi" }] };
+  const cases: readonly (readonly [string, unknown, string])[] = [
+    ["/v1/completions", { model: "tiny", prompt: "a\ud83d" }, "prompt"],
+    ["/v1/completions", { model: "tiny", prompt: ["a", "\udc4d\ud83d"] }, "prompt[1]"],
+    ["/v1/completions", { model: "tiny", prompt: "a", stop: ["\ud83d"] }, "stop[0]"],
+    [
+      "/v1/chat/completions",
+      { ...chat, messages: [{ role: "user", content: "\ud83d" }] },
+      "messages[0].content",
+    ],
+    ["/v1/chat/completions", { ...chat, metadata: { "\udc4d": "x" } }, "metadata"],
+    ["/tokenize", { model: "tiny", prompt: "\ud83d." }, "prompt"],
+  ];
+  for (const [path, body, param] of cases) {
+    const { status, code, ...error } = await errorOf(await post(context, path, body));
+    assertEquals([status, code, error.param], [400, "invalid_unicode", param]);
+    assertStringIncludes(error.message, `'${param}': it has half a character (\\u`);
+  }
+  const whole = { model: "tiny", prompt: "a👍", max_tokens: 1 };
+  assertEquals((await post(context, "/v1/completions", whole)).status, 200);
+});
+
 Deno.test("a body without a length is cut off at the limit, not read to its end", async () => {
   let pulled = 0;
   const body = new ReadableStream<Uint8Array>({

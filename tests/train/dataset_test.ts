@@ -86,6 +86,18 @@ Deno.test("a broken line is named by number and reason", () => {
     [answer({ wieght: 0 }), "messages[1] has the unknown field 'wieght'; known are role, content"],
     [answer({ tool_calls: [{}] }), "messages[1].tool_calls cannot be trained: only text"],
     [answer({ refusal: "no" }), "messages[1].refusal cannot be trained"],
+    [
+      answer({ content: "a\ud83d" }),
+      "messages[1].content has half a character (\\ud83d) at position 2",
+    ],
+    [
+      message({ role: "user", content: [{ type: "text", text: "\udc4d" }] }),
+      "messages[0].content[0].text has half a character (\\udc4d)",
+    ],
+    [
+      { messages: [{ role: "tool", content: "a", tool_call_id: "\ud83d" }, ...turns("a", "b")] },
+      "messages[0].tool_call_id has half a character (\\ud83d)",
+    ],
   ];
   for (const [line, wanted] of cases) {
     const reason = reasonOf(line);
@@ -94,6 +106,11 @@ Deno.test("a broken line is named by number and reason", () => {
   const plain = { prompt: "a", completion: "b" };
   assertMatch(reasonOf({ prompt: "a" }, plain), /^completion is missing, it should be a string$/);
   assertMatch(reasonOf({ prompt: [], completion: "b" }, plain), /^prompt is a list/);
+  assertMatch(
+    reasonOf({ ...plain, prompt: "a\udc4d\ud83d" }, plain),
+    /^prompt has half a character/,
+  );
+  assertMatch(reasonOf({ ...plain, completion: "\ud83d " }, plain), /^completion has half a char/);
   assertMatch(reasonOf(GOOD, plain), /a conversation, but line 1 is a prompt with a completion/);
 });
 
