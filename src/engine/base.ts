@@ -107,12 +107,16 @@ export class Base {
     const store = this.#weights.storeFor(hook?.digest);
     const lowered = lower(graph, parameters, this.#plan, store);
     const { numLayers, numKvHeads, headDim } = this.config;
+    using made = new DisposableStack();
+    const direct = { ...this.#options, attention: "direct" } as const;
+    const sessions = {
+      prefill: made.use(await this.#weights.session(lowered, this.#options)),
+      decode: made.use(await this.#weights.session(lowered, direct)),
+    };
+    await this.#device.trim();
     const executor = new Executor({
       device: this.#device,
-      sessions: {
-        prefill: await this.#weights.session(lowered, this.#options),
-        decode: await this.#weights.session(lowered, { ...this.#options, attention: "direct" }),
-      },
+      sessions,
       sampler: this.#sampler,
       kv: {
         layers: numLayers,
@@ -124,6 +128,7 @@ export class Base {
       vocabSize: this.config.vocabSize,
       hook,
     });
+    made.move();
     this.#lanes.add(executor);
     return executor;
   }
@@ -140,14 +145,16 @@ export class Base {
     };
   }
 
-  /** Releases a lane and what only it used. */
-  drop(lane: Executor): void {
+  /** Releases a lane and what only it used; resolves when its memory is the system's again. */
+  async drop(lane: Executor): Promise<void> {
     this.#lanes.delete(lane);
     lane.release();
+    await this.#device.trim();
   }
 
   release(): void {
-    for (const lane of [...this.#lanes]) this.drop(lane);
+    for (const lane of this.#lanes) lane.release();
+    this.#lanes.clear();
     this.#sampler.release();
     this.#weights.release();
   }

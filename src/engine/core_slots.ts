@@ -85,7 +85,11 @@ export class CoreSlots {
 
   release(): void {
     for (const views of this.#views.values()) for (const { tensor } of views) tensor.release();
-    for (const { tensors } of this.#sites) for (const tensor of tensors) tensor.release();
+    for (const tensor of this.#sites.flatMap(({ tensors }) => tensors)) {
+      // its garbage may be collected much later: the pages go now
+      this.#device.discard(tensor, 0, tensor.shape.reduce((count, size) => count * size, 1));
+      tensor.release();
+    }
   }
 
   #check(core: ResidentCore): void {

@@ -119,12 +119,15 @@ export class Executor implements BatchModel {
 
   /** Releases everything but the sampler, which lanes share. */
   release(): void {
+    const { device } = this.#options;
     for (const step of [...Object.values(this.#decodes), ...this.#prefills.values()]) drop(step);
     this.#options.sampler.forget(this.#logits);
     this.#options.sessions.prefill.release();
     this.#options.sessions.decode.release();
     this.#kv.release();
     this.#cores.release();
+    // its garbage may be collected much later: the pages go now
+    device.discard(this.#logits, 0, this.maxBatch * this.vocabSize);
     this.#logits.release();
   }
 

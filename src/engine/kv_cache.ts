@@ -148,7 +148,12 @@ export class KvCache {
         values.release();
       }
     }
-    for (const tensor of this.#tensors) tensor.release();
+    const { slots, kvHeads, capacity, headDim } = this.#shape;
+    for (const tensor of this.#tensors) {
+      // its garbage may be collected much later: the pages go now
+      this.#device.discard(tensor, 0, slots * kvHeads * capacity * headDim);
+      tensor.release();
+    }
   }
 
   #view(index: number, first: number, count: number): Tensor {

@@ -41,6 +41,14 @@ export class CpuDevice implements Device {
     this.#pages.discard(new Uint8Array(data.buffer as ArrayBuffer, start, count * bytes));
   }
 
+  async trim(): Promise<void> {
+    if (!this.#released) await this.#pages.trim();
+  }
+
+  get liveObjects(): number {
+    return this.#ort.live;
+  }
+
   session(model: Uint8Array, options: SessionOptions = {}): Promise<OrtSession> {
     this.#checkOpen("create a session");
     return createSession(this.#ort, model, { threads: this.#threads, ...options });

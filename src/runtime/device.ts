@@ -43,17 +43,17 @@ export interface SessionOptions {
   readonly threads?: number;
   /**
    * Weights that the model marks as external data, by initializer name: the values of its
-   * initializers with `data_location` EXTERNAL, whose `location` may be any non-empty text.
+   * initializers with `data_location` EXTERNAL, whose `location` may be any non-empty text. The
+   * session works on the tensors' own memory and keeps them alive; several sessions may share them;
+   * a kernel that prepacks a weight holds its packed form besides, one for all sessions with the
+   * same `prepacked`.
    */
   readonly initializers?: Readonly<Record<string, Tensor>>;
   /**
-   * Who owns the initializers. "shared" (the default): the session works on the tensors' own memory
-   * and keeps them alive; several sessions may share them; a kernel that prepacks a weight holds
-   * its packed form besides, one for all sessions with the same `prepacked`. "session": the session
-   * takes a copy and drops what it prepacks, so that the tensors may be released once it is made:
-   * the least memory where one session is all.
+   * More weights like `initializers`, of which the session takes a copy: it drops what it prepacks,
+   * and the tensors may be released once it is made.
    */
-  readonly initializerMemory?: "shared" | "session";
+  readonly copies?: Readonly<Record<string, Tensor>>;
   /** Shares prepacked weights between sessions created with the same container. */
   readonly prepacked?: PrepackedWeights;
   /** Writes ONNX Runtime's profile (Chrome trace JSON) to files with this prefix. */
@@ -119,6 +119,13 @@ export interface Device extends Disposable {
    * @throws {RangeError} where the elements do not lie within the tensor.
    */
   discard(tensor: Tensor, offset: number, count: number): void;
+  /**
+   * Gives the system back what the allocator keeps of memory that was freed: after a session was
+   * compiled or released. Off the event loop.
+   */
+  trim(): Promise<void>;
+  /** Native objects that were made and not given back yet: what tests of leaks count. */
+  readonly liveObjects: number;
   /** Compiles a serialised ONNX model. Off the event loop where the runtime allows. */
   session(model: Uint8Array, options?: SessionOptions): Promise<Session>;
   prepackedWeights(): PrepackedWeights;

@@ -47,6 +47,7 @@ export class Ort {
   /** Where sessions run. */
   readonly thread = new RunThread();
   readonly #allocator: Pointer;
+  #live = 0;
 
   constructor(library: OrtLibrary) {
     this.library = library;
@@ -127,7 +128,17 @@ export class Ort {
     free: (pointer: Pointer) => void,
     needs: readonly Counted[] = [],
   ): Handle {
-    return new Handle(pointer, free, [this.env, ...needs]);
+    this.#live++;
+    const freed = (pointer: Pointer) => {
+      this.#live--;
+      free(pointer);
+    };
+    return new Handle(pointer, freed, [this.env, ...needs]);
+  }
+
+  /** Objects with a handle that exist. */
+  get live(): number {
+    return this.#live;
   }
 
   /** A number that a C function writes through its last parameter. */

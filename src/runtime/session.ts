@@ -110,24 +110,22 @@ export async function createSession(
   model: Uint8Array,
   options: SessionOptions & { readonly threads: number },
 ): Promise<OrtSession> {
-  const weights: Weights = Object.entries(options.initializers ?? {}).map((
-    [name, tensor],
-  ) => [name, hostTensorOf(tensor, `initializer "${name}"`)]);
-  const shared = options.initializerMemory !== "session";
+  const shared = weightsOf(options.initializers);
+  const weights = [...shared, ...weightsOf(options.copies)];
   const prepacked = prepackedOf(options);
-  const tensors = weights.map(([, tensor]) => tensor.handle);
+  const handlesOf = (some: Weights) => some.map(([, tensor]) => tensor.handle);
   const container = prepacked === undefined ? [] : [prepacked.handle];
   const { api } = ort;
   const native = ort.handle(
     "session options",
     (out) => api.CreateSessionOptions(out),
     api.ReleaseSessionOptions,
-    [...tensors, ...container],
+    [...handlesOf(weights), ...container],
   );
   try {
     configure(ort, native.pointer, options);
     replaceInitializers(ort, native.pointer, weights);
-    if (shared) shareInitializers(ort, native.pointer, weights);
+    shareInitializers(ort, native.pointer, shared);
     const { attention = "flash" } = options;
     const pointer = await ort.exclusively(() =>
       withAttention(
@@ -135,7 +133,7 @@ export async function createSession(
         () => compile(ort, model, native.pointer, prepacked?.handle.pointer),
       )
     );
-    const needs = shared ? [...tensors, ...container] : container;
+    const needs = [...handlesOf(shared), ...container];
     return describe(ort, ort.own(pointer, api.ReleaseSession, needs), options);
   } finally {
     native.release();
@@ -198,6 +196,13 @@ function configure(
 }
 
 type Weights = readonly (readonly [string, HostTensor])[];
+
+function weightsOf(tensors: Readonly<Record<string, Tensor>> = {}): Weights {
+  return Object.entries(tensors).map(([name, tensor]) => [
+    name,
+    hostTensorOf(tensor, `initializer "${name}"`),
+  ]);
+}
 
 /** Stands for the bytes of external initializers, so that nothing is looked for in a file. */
 function replaceInitializers(ort: Ort, native: Pointer, weights: Weights): void {

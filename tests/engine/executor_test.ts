@@ -5,12 +5,13 @@
  * Tolerance of log-probabilities: float32 sums in another order (other batch sizes take other matrix
  * kernels), amplified by two layers; logits are of size 1 to 5.
  */
-import { assertEquals, assertGreater, assertLess, assertThrows } from "@std/assert";
+import { assertEquals, assertGreater, assertLess, assertRejects, assertThrows } from "@std/assert";
 import { toResident } from "../../adapters/core.ts";
 import { MergedWeights } from "../../adapters/merge.ts";
 import type { Executor } from "../../src/engine/executor.ts";
 import type { ResidentCore } from "../../src/engine/model.ts";
 import { MODULES } from "../../src/models/hook.ts";
+import type { Device } from "../../src/runtime/device.ts";
 import { distance } from "../graph/run.ts";
 import { Expected } from "../models/expected.ts";
 import { greedy, type GreedyRow, type Spoken } from "./greedy.ts";
@@ -240,9 +241,39 @@ Deno.test("lanes of one base share it and keep to their own factors", async () =
   for (const [i, row] of (await speak(2)).entries()) assertAlike(row, base[i], `row ${i}`);
   assertGreater(distance(first[0].logprobs, base[0].logprobs), 0.01);
   assertGreater(distance(first[0].logprobs, second[0].logprobs), 0.01);
-  tiny.base.drop(lanes[1]);
+  await tiny.base.drop(lanes[1]);
   assertEquals(await speak(2, 6), second);
   assertEquals(await speak(0), base);
+});
+
+/** Makes a device refuse the session that comes as the `nth`. */
+function failing(device: Device, nth: number): { restore(): void } {
+  const { session } = device;
+  let made = 0;
+  device.session = (model, options) =>
+    ++made === nth ? Promise.reject(new Error("no room")) : session.call(device, model, options);
+  return { restore: () => device.session = session };
+}
+
+Deno.test("a dropped lane gives every native object back, and so does one that cannot be made", async () => {
+  using tiny = await Tiny.open("llama", { dtype: "int8" });
+  const rows = raggedRows();
+  const comeAndGo = async (seed: number) => {
+    const lane = await tiny.base.lane(tiny.factors(8, MODULES, seed));
+    await greedy(lane, rows, 4);
+    await tiny.base.drop(lane);
+  };
+  const stays = await tiny.base.lane();
+  await greedy(stays, rows, 4);
+  await comeAndGo(1);
+  const before = tiny.device.liveObjects;
+  await comeAndGo(2);
+  await comeAndGo(3);
+  assertEquals(tiny.device.liveObjects, before);
+  const fails = failing(tiny.device, 2);
+  await assertRejects(() => tiny.base.lane(tiny.factors(8, MODULES, 4)), Error, "no room");
+  fails.restore();
+  assertEquals(tiny.device.liveObjects, before);
 });
 
 for (const dtype of ["int8", "int4"] as const) {

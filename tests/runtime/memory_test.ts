@@ -17,6 +17,7 @@ interface Report {
   readonly unheld: number;
   readonly pages: Readonly<Record<PageFigure, number>>;
   readonly sharing: Readonly<Record<"unpacked" | "packedOnce" | "packedTwice", number>>;
+  readonly lanes: Readonly<Record<"once" | "twice" | "factors", number>>;
 }
 
 type PageFigure = "untouched" | "touched" | "discarded" | "zero" | "kept" | "hugeUntouched";
@@ -77,5 +78,16 @@ Deno.test({
       assertLess(packedOnce, 80);
       assertLess(packedTwice - packedOnce, 16);
     });
+
+    await t.step(
+      "two sessions of a base pack its weights once, and a factor goes with its own",
+      () => {
+        const { once, twice, factors } = report.lanes;
+        assertLess(once, 80);
+        assertLess(twice - once, 16);
+        // of three factors of 64 MB the last may still be garbage
+        assertLess(factors, 80);
+      },
+    );
   },
 });

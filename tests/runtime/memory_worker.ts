@@ -4,6 +4,7 @@
  * knows what they should cost.
  */
 
+import { DeviceWeights } from "../../src/models/device_weights.ts";
 import type { Device } from "../../src/runtime/device.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { countingModel, doublingModel, linearModel } from "./models.ts";
@@ -130,6 +131,31 @@ async function sharing(device: Device): Promise<Record<string, number>> {
   return { unpacked, packedOnce, packedTwice: resident() - base };
 }
 
+/** One 64 MB weight in a prompt's and a step's session, as every lane has them; and a lane's factor. */
+async function lanes(device: Device): Promise<Record<string, number>> {
+  const size = 4096;
+  const weights = new DeviceWeights(device);
+  const lowered = (name: string, data: Float32Array<ArrayBuffer>) => ({
+    model: linearModel(size, size, name),
+    weights: new Map([[name, { dtype: "float32", shape: [size, size], data } as const]]),
+  });
+  const base = lowered("w", new Float32Array(size * size).fill(0.5));
+  const start = resident();
+  const first = await weights.session(base, {});
+  const once = resident() - start;
+  const second = await weights.session(base, { attention: "direct" });
+  const twice = resident() - start;
+  for (let i = 0; i < 3; i++) {
+    const factor = lowered("lotr.0.a.attn_in", new Float32Array(size * size).fill(0.25));
+    (await weights.session(factor, {})).release();
+  }
+  const factors = resident() - start - twice;
+  first.release();
+  second.release();
+  weights.release();
+  return { once, twice, factors };
+}
+
 /**
  * Runs a binding whose input nobody else holds, after garbage was collected and memory written
  * anew: the share of the output that is right.
@@ -173,6 +199,7 @@ const report = {
   ),
   pages: pages(device),
   sharing: await sharing(device),
+  lanes: await lanes(device),
   unheld: await unheld(device),
 };
 // deno-lint-ignore no-console -- The line that the test reads.

@@ -167,12 +167,12 @@ export function doublingModel(dtype: DType): Uint8Array {
 }
 
 /** `y = x · w` with an external weight `w` of shape [rows, columns]. */
-export function linearModel(rows: number, columns: number): Uint8Array {
+export function linearModel(rows: number, columns: number, w = "w"): Uint8Array {
   return model({
-    nodes: [node("MatMul", ["x", "w"], ["y"])],
+    nodes: [node("MatMul", ["x", w], ["y"])],
     inputs: [value("x", "float32", ["n", rows])],
     outputs: [value("y", "float32", ["n", columns])],
-    weights: [externalWeight("w", "float32", [rows, columns])],
+    weights: [externalWeight(w, "float32", [rows, columns])],
   });
 }
 

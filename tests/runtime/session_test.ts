@@ -80,11 +80,7 @@ Deno.test("sessions share a weight's memory, or take a copy of it", async () => 
   };
   using first = await device.session(bytes, { initializers: { w }, config });
   using second = await device.session(bytes, { initializers: { w }, config });
-  using own = await device.session(bytes, {
-    initializers: { w },
-    initializerMemory: "session",
-    config,
-  });
+  using own = await device.session(bytes, { copies: { w }, config });
   floats(w)[0] = 3;
   assertEquals([await run(first), await run(second), await run(own)], [30, 30, 20]);
 });
