@@ -69,7 +69,7 @@ export async function startRun(
   } catch (error) {
     metered?.abandon(undefined);
     close();
-    throw engineRefusal(error, plan?.sampling) ?? error;
+    throw engineRefusal(error) ?? error;
   } finally {
     c.get("notes").headers = metered?.headers();
   }

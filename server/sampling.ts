@@ -3,7 +3,7 @@
  * defaults and the engine's complaints turned into 400s; ranges that need no model are the
  * schema's, those that need the vocabulary are the engine's own check.
  */
-import type { Grammar, SamplingParams } from "../src/engine/request.ts";
+import { FieldError, type Grammar, type SamplingParams } from "../src/engine/request.ts";
 import { DEFAULT_SAMPLING, validateSampling } from "../src/engine/sampling.ts";
 import { invalid } from "./errors.ts";
 import type { GenerationFields } from "./schema/common.ts";
@@ -67,19 +67,16 @@ function toGrammar(format: GenerationFields["response_format"]): Grammar | undef
 /**
  * A refusal by the engine as a 400; undefined for an error that is not the caller's. The engine
  * says "Cannot use FIELD: …" of a field, and throws a TypeError for an adapter that no lane takes
- * and for a grammar that cannot be had.
+ * and a FieldError for a grammar that cannot be had.
  */
 export function engineRefusal(
   error: unknown,
-  sampling: SamplingParams | undefined,
 ): ReturnType<typeof invalid> | undefined {
+  if (error instanceof FieldError) return invalid(error.field, error.message);
   const field = fieldError(error);
   if (field !== undefined || !(error instanceof TypeError)) return field;
   if (error.message.startsWith("Cannot run adapter ")) {
     return invalid("model", error.message, "invalid_adapter");
-  }
-  if (sampling?.grammar !== undefined && error.message.startsWith("Cannot ")) {
-    return invalid("response_format", error.message);
   }
   return undefined;
 }

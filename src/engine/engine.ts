@@ -24,7 +24,7 @@ import { Counters, type EngineListener, type EngineStats } from "./metrics.ts";
 import type { BatchModel } from "./model.ts";
 import { nextTurn } from "./next_turn.ts";
 import { BLOCK_TOKENS } from "./prefix_cache.ts";
-import type { Generation, GenerationRequest } from "./request.ts";
+import { FieldError, type Generation, type GenerationRequest } from "./request.ts";
 import { LaneRunner } from "./runner.ts";
 import { validateRequest } from "./sampling.ts";
 import type { Sequence } from "./sequence.ts";
@@ -258,7 +258,10 @@ export class Engine {
 
   #laneFor({ adapter, sampling }: GenerationRequest): Lane {
     if (sampling.grammar !== undefined && this.#options.grammars === undefined) {
-      throw new TypeError("Cannot use response_format: this engine has no grammars");
+      throw new FieldError(
+        "response_format",
+        "Cannot use response_format: this engine has no grammars",
+      );
     }
     if (adapter === undefined) return this.#baseLane();
     const lane = this.#lanes.find((each) => each.factors === adapter.factors && !each.closing);

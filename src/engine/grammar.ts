@@ -7,8 +7,8 @@
 import { setImmediate } from "node:timers";
 import type { Tokenizer } from "../checkpoint/checkpoint.ts";
 import type { GrammarOrder, GrammarReply } from "./grammar_protocol.ts";
-import { expressibleSchema } from "./json_schema.ts";
-import type { Grammar } from "./request.ts";
+import { expressibleSchema, SCHEMA_FIELD } from "./json_schema.ts";
+import { FieldError, type Grammar } from "./request.ts";
 
 /** One sequence's place in a grammar. Masks are made beside the model's run, not before it. */
 export interface TokenMatcher {
@@ -123,7 +123,7 @@ export class GrammarPool implements GrammarSource {
   async matcher(grammar: Grammar): Promise<TokenMatcher> {
     const schema = grammar.type === "json" ? ANY_OBJECT : expressibleSchema(grammar.schema);
     const refusal = this.#refusals.get(schema);
-    if (refusal !== undefined) throw new TypeError(refusal);
+    if (refusal !== undefined) throw new FieldError(SCHEMA_FIELD, refusal);
     this.#vocabulary = await (this.#spelling ??= spellAll(this.#options));
     if (this.#closed) throw new Error("Cannot make a matcher: its pool is closed");
     const id = this.#ids++;
@@ -223,7 +223,7 @@ export class GrammarPool implements GrammarSource {
       if (this.#refusals.size <= REMEMBERED_REFUSALS) break;
       this.#refusals.delete(oldest);
     }
-    culprit.fail(new TypeError(message));
+    culprit.fail(new FieldError(SCHEMA_FIELD, message));
   }
 
   #stop(): void {

@@ -4,6 +4,10 @@
  * strict mode would narrow too far is spelled out. It knows no grammar.
  */
 import { jsonPattern, lengthPattern } from "./json_pattern.ts";
+import { FieldError } from "./request.ts";
+
+/** Where a request has its schema. */
+export const SCHEMA_FIELD = "response_format.json_schema.schema";
 
 type Schema = { readonly [keyword: string]: unknown };
 
@@ -57,12 +61,13 @@ const FORMATS = [
 
 /**
  * The schema as the library is to read it, as JSON text.
- * @throws {TypeError} naming the keyword and where it stands, if the library cannot express it.
+ * @throws {FieldError} naming the keyword and where it stands, if the library cannot express it.
  */
 export function expressibleSchema(schema: unknown): string {
   const text = JSON.stringify(read(schema, "#", { root: schema, depth: 0 }));
   if (text.length <= LARGEST_SCHEMA) return text;
-  throw new TypeError(
+  throw new FieldError(
+    SCHEMA_FIELD,
     `Cannot use the JSON schema: it has ${text.length} characters, at most ${LARGEST_SCHEMA} work`,
   );
 }
@@ -296,5 +301,5 @@ function isSchema(value: unknown): value is Schema {
 }
 
 function refuse(path: string, wrong: string): never {
-  throw new TypeError(`Cannot use the JSON schema: ${path} ${wrong}`);
+  throw new FieldError(SCHEMA_FIELD, `Cannot use the JSON schema: ${path} ${wrong}`);
 }

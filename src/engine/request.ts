@@ -104,6 +104,18 @@ export class OverloadedError extends Error {
   }
 }
 
+/** A field of the request that cannot be had as it is: HTTP 400 naming it. */
+export class FieldError extends TypeError {
+  override readonly name = "FieldError";
+  constructor(
+    /** As the request's sender spells it: `response_format.json_schema.schema`. */
+    readonly field: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
 /** The prompt does not fit: HTTP 400 `context_length_exceeded`. */
 export class ContextLengthError extends RangeError {
   override readonly name = "ContextLengthError";

@@ -227,7 +227,7 @@ Deno.test("response_format json_schema gives text of that schema; a schema that 
     assertEquals(choices[0]?.finish_reason, "stop");
     assert(["lembas", "bread"].includes(JSON.parse(choices[0]?.message.content ?? "")));
     const error = await assertRejects(() => ask({ type: "nonsense" }), OpenAI.BadRequestError);
-    assertEquals(error.param, "response_format");
+    assertEquals(error.param, "response_format.json_schema.schema");
   }));
 
 Deno.test("a client that leaves frees its row within a step", () =>
