@@ -8,6 +8,9 @@
  */
 
 import { createRequire } from "node:module";
+import { dirname } from "node:path";
+// Installing follows imports, so the package is named by one, though only its files are used.
+import onnxruntime from "onnxruntime-node/package.json" with { type: "json" };
 
 /** A native address that is never null. */
 export type Pointer = Deno.PointerObject;
@@ -176,13 +179,12 @@ export function pointerArray(
 }
 
 function libraryFolder(): string {
-  const main = createRequire(import.meta.url).resolve("onnxruntime-node");
-  const root = main.replaceAll("\\", "/").replace(/\/dist\/[^/]*$/, "");
+  const root = dirname(createRequire(import.meta.url).resolve("onnxruntime-node/package.json"));
   const os = { linux: "linux", darwin: "darwin", windows: "win32" }[Deno.build.os as string];
   const arch = { x86_64: "x64", aarch64: "arm64" }[Deno.build.arch as string];
   if (os === undefined || arch === undefined || (os === "darwin" && arch === "x64")) {
     throw new Deno.errors.NotSupported(
-      `Cannot load ONNX Runtime: npm:onnxruntime-node has no library for ` +
+      `Cannot load ONNX Runtime: ${onnxruntime.name} ${onnxruntime.version} has no library for ` +
         `${Deno.build.os} ${Deno.build.arch}; it has linux x64 and arm64, darwin arm64, win32`,
     );
   }
