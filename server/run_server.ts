@@ -10,7 +10,7 @@ import { defaultDataDirectory } from "../adapters/store/data_directory.ts";
 import { openStore, type StoreLocation } from "../adapters/store/open_store.ts";
 import type { Store } from "../adapters/store/store.ts";
 import type { CoreTrainer } from "../adapters/training.ts";
-import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
+import type { Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
 import { readDatasetInTurns } from "../src/train/dataset.ts";
@@ -27,6 +27,7 @@ import { joinListeners } from "./listeners.ts";
 import { createLog, linesOf, type Log } from "./log.ts";
 import { createMetrics } from "./metrics.ts";
 import { openStoreAccess } from "./open_access.ts";
+import { describeSampling } from "./sampling.ts";
 import { awaitSignal, checkAddress, listen, within } from "./serve.ts";
 import { StoreMetering } from "./usage/store_metering.ts";
 import { Tracing } from "./tracing.ts";
@@ -55,6 +56,7 @@ export interface Loaded {
   readonly device: string;
   readonly dtype: string;
   readonly maxBatch: number;
+  readonly sampling: SamplingDefaults;
   /** What trains over this base; undefined = it only serves. */
   readonly training?: LoadedTraining | undefined;
   /** Makes a factor set servable, in registry and engine. @throws {TypeError} where it is foreign. */
@@ -218,6 +220,7 @@ export async function toContext(
       vocabSize: Math.min(checkpoint.config.vocabSize, checkpoint.tokenizer.vocabSize),
       tokenizer: checkpoint.tokenizer,
       chatTemplate: checkpoint.chatTemplate,
+      sampling: loaded.sampling,
     },
   };
 }
@@ -290,6 +293,8 @@ function startLines(flags: ServeFlags, loaded: Loaded, context: ServerContext): 
   return [
     `lembas ${context.options.version}`,
     `model ${model.id} ${model.digest.slice(0, 12)}, ${model.dtype} on ${model.device}`,
+    `sampling where a request says nothing: ${describeSampling(model.sampling)} ` +
+    `(--generation-config ${flags.generationConfig})`,
     `slots ${loaded.maxBatch}, context ${loaded.engine.maxContext} tokens`,
     `factors ${sets.length === 0 ? "none" : sets.join(", ")}`,
     `adapters ${adapters} ${flags.adapters === undefined ? "" : `in ${flags.adapters}`}`.trimEnd(),

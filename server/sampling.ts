@@ -1,11 +1,13 @@
 /**
- * From a request's fields to the engine's sampling parameters. It owns the mapping of names and
- * defaults and the engine's complaints turned into 400s; ranges that need no model are the
+ * From a request's fields to the engine's sampling parameters, by the model's defaults where it says
+ * nothing. It owns the mapping of names and the engine's complaints turned into 400s; ranges that need no model are the
  * schema's, those that need the vocabulary are the engine's own check.
  */
 import { FieldError, type Grammar, type SamplingParams } from "../src/engine/request.ts";
 import { DEFAULT_SAMPLING, validateSampling } from "../src/engine/sampling.ts";
+import type { ServedModel } from "./context.ts";
 import { invalid } from "./errors.ts";
+import type { SamplingDefaultsBody } from "./schema/admin.ts";
 import type { GenerationFields } from "./schema/common.ts";
 
 /** What the two endpoints word differently. */
@@ -13,19 +15,22 @@ export interface SamplingLimits {
   readonly maxTokens: number | undefined;
   /** Alternatives wanted; undefined = no logprobs. */
   readonly logprobs: number | undefined;
-  readonly vocabSize: number;
+  /** What holds where the request says nothing, and the model's vocabulary. */
+  readonly model: Pick<ServedModel, "sampling" | "vocabSize">;
 }
 
 /** @throws {ApiError} 400 naming the field. */
 export function toSampling(body: GenerationFields, limits: SamplingLimits): SamplingParams {
+  const { sampling, vocabSize } = limits.model;
+  const defaults = { ...DEFAULT_SAMPLING, ...sampling };
   const params: SamplingParams = {
-    temperature: body.temperature ?? DEFAULT_SAMPLING.temperature,
-    topP: body.top_p ?? DEFAULT_SAMPLING.topP,
-    topK: body.top_k ?? DEFAULT_SAMPLING.topK,
-    minP: body.min_p ?? DEFAULT_SAMPLING.minP,
+    temperature: body.temperature ?? defaults.temperature,
+    topP: body.top_p ?? defaults.topP,
+    topK: body.top_k ?? defaults.topK,
+    minP: body.min_p ?? defaults.minP,
     presencePenalty: body.presence_penalty ?? DEFAULT_SAMPLING.presencePenalty,
     frequencyPenalty: body.frequency_penalty ?? DEFAULT_SAMPLING.frequencyPenalty,
-    repetitionPenalty: body.repetition_penalty ?? DEFAULT_SAMPLING.repetitionPenalty,
+    repetitionPenalty: body.repetition_penalty ?? defaults.repetitionPenalty,
     logitBias: toBias(body.logit_bias),
     seed: body.seed ?? undefined,
     maxTokens: limits.maxTokens,
@@ -39,7 +44,7 @@ export function toSampling(body: GenerationFields, limits: SamplingLimits): Samp
     grammar: toGrammar(body.response_format),
   };
   try {
-    validateSampling(params, limits.vocabSize);
+    validateSampling(params, vocabSize);
   } catch (error) {
     throw fieldError(error) ?? error;
   }
@@ -85,4 +90,23 @@ function fieldError(error: unknown): ReturnType<typeof invalid> | undefined {
   if (!(error instanceof RangeError)) return undefined;
   const field = /^Cannot use ([\w[\].]+):/.exec(error.message)?.[1];
   return field === undefined ? undefined : invalid(field, error.message);
+}
+
+/** The defaults as the API spells them: every field that has one, the neutral ones too. */
+export function samplingBody(sampling: ServedModel["sampling"]): SamplingDefaultsBody {
+  const { temperature, topP, topK, minP, repetitionPenalty } = { ...DEFAULT_SAMPLING, ...sampling };
+  return {
+    temperature,
+    top_p: topP,
+    top_k: topK,
+    min_p: minP,
+    repetition_penalty: repetitionPenalty,
+    max_tokens: sampling.maxTokens ?? null,
+  };
+}
+
+/** For the log: `temperature 0.2, top_p 0.9, top_k 0, …`. */
+export function describeSampling(sampling: ServedModel["sampling"]): string {
+  return Object.entries(samplingBody(sampling))
+    .map(([name, value]) => `${name} ${value ?? "unbounded"}`).join(", ");
 }

@@ -1,5 +1,6 @@
 /** `POST /v1/chat/completions`. It owns the endpoint's answer shapes; the parts do the work. */
 import type { Tokenizer } from "../../src/checkpoint/checkpoint.ts";
+import { outputLimit } from "../../src/checkpoint/sampling_defaults.ts";
 import type { GenerationDelta, TokenLogprob } from "../../src/engine/request.ts";
 import { completionId, noteUsage, streamAnswer, unixNow, usageWanted } from "../answer.ts";
 import { chunkEvents, type ChunkHead } from "../chunks.ts";
@@ -54,7 +55,8 @@ export async function answerChat(
 function planChat(context: ServerContext, body: ChatRequest) {
   const { model, engine } = context;
   const prompt = encodeChat(model, body);
-  const maxTokens = body.max_completion_tokens ?? body.max_tokens ?? undefined;
+  const asked = body.max_completion_tokens ?? body.max_tokens ?? undefined;
+  const maxTokens = outputLimit(asked, model.sampling);
   checkLength("messages", prompt, engine.maxContext, maxTokens);
   return {
     id: completionId("chatcmpl"),
@@ -64,7 +66,7 @@ function planChat(context: ServerContext, body: ChatRequest) {
     sampling: toSampling(body, {
       maxTokens,
       logprobs: wantedLogprobs(body),
-      vocabSize: model.vocabSize,
+      model,
     }),
     n: body.n ?? 1,
     priority: body.priority ?? 0,

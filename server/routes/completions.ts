@@ -4,6 +4,7 @@
  * endpoint's answer shapes; the parts do the work.
  */
 import type { Tokenizer } from "../../src/checkpoint/checkpoint.ts";
+import { outputLimit } from "../../src/checkpoint/sampling_defaults.ts";
 import type { GenerationDelta } from "../../src/engine/request.ts";
 import { completionId, noteUsage, streamAnswer, unixNow, usageWanted } from "../answer.ts";
 import { chunkEvents } from "../chunks.ts";
@@ -90,7 +91,7 @@ function refuseCombinations(body: CompletionRequest): void {
 
 function planCompletion(context: ServerContext, body: CompletionRequest): RunPlan {
   const { model, engine } = context;
-  const maxTokens = body.max_tokens ?? DEFAULT_MAX_TOKENS;
+  const maxTokens = outputLimit(body.max_tokens ?? DEFAULT_MAX_TOKENS, model.sampling);
   const prompts = toPrompts(model, body);
   for (const prompt of prompts) checkLength("prompt", prompt, engine.maxContext, maxTokens);
   const logprobs = body.logprobs ?? undefined;
@@ -99,9 +100,7 @@ function planCompletion(context: ServerContext, body: CompletionRequest): RunPla
     kind: "completion",
     model: body.model,
     prompts,
-    sampling: maxTokens === 0
-      ? undefined
-      : toSampling(body, { maxTokens, logprobs, vocabSize: model.vocabSize }),
+    sampling: maxTokens === 0 ? undefined : toSampling(body, { maxTokens, logprobs, model }),
     n: body.n ?? 1,
     priority: body.priority ?? 0,
   };

@@ -6,6 +6,7 @@ import { invalid, modelNotFound } from "../errors.ts";
 import type { FineTuning } from "../jobs/fine_tuning.ts";
 import { findAdapter } from "../model_name.ts";
 import { checkScope, isAdministrator } from "../principal.ts";
+import { samplingBody } from "../sampling.ts";
 import {
   type ModelBody,
   modelDeletedSchema,
@@ -79,6 +80,7 @@ function baseBody({ model, engine }: ServerContext): ModelBody {
     root: model.root,
     parent: null,
     max_model_len: engine.maxContext,
+    sampling_defaults: samplingBody(model.sampling),
   };
 }
 
@@ -91,5 +93,6 @@ function adapterBody({ model, engine }: ServerContext, entry: AdapterEntry): Mod
     root: entry.root,
     parent: model.id,
     max_model_len: engine.maxContext,
+    sampling_defaults: samplingBody(model.sampling),
   };
 }

@@ -5,6 +5,21 @@
 import { z } from "@hono/zod-openapi";
 import { messageSchema, templateFields } from "./chat.ts";
 
+export const samplingDefaultsSchema = z.object({
+  temperature: z.number(),
+  top_p: z.number(),
+  top_k: z.int().openapi({ description: "0 or -1 = off." }),
+  min_p: z.number(),
+  repetition_penalty: z.number(),
+  max_tokens: z.int().nullable().openapi({
+    description:
+      "The most tokens of any output, also where a request asks for more; null = no bound.",
+  }),
+}).openapi("SamplingDefaults", {
+  description: "What holds where a request says nothing: of `--generation-config`.",
+});
+export type SamplingDefaultsBody = z.output<typeof samplingDefaultsSchema>;
+
 export const modelSchema = z.object({
   id: z.string(),
   object: z.literal("model"),
@@ -15,6 +30,7 @@ export const modelSchema = z.object({
     description: "The base of an adapter; null for a base.",
   }),
   max_model_len: z.int(),
+  sampling_defaults: samplingDefaultsSchema,
 }).openapi("Model");
 export type ModelBody = z.output<typeof modelSchema>;
 

@@ -30,12 +30,15 @@ export const templateFields = {
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
 } as const;
 
+const MAX_TOKENS = "Default: what fits. The model's own bound (sampling_defaults.max_tokens of " +
+  "/v1/models/{model}) holds where it is lower.";
+
 export const chatRequestSchema = z.strictObject({
   ...generationFields,
   messages: z.array(messageSchema).min(1),
   ...templateFields,
-  max_tokens: z.int().min(1).nullish(),
-  max_completion_tokens: z.int().min(1).nullish(),
+  max_tokens: z.int().min(1).nullish().openapi({ description: MAX_TOKENS }),
+  max_completion_tokens: z.int().min(1).nullish().openapi({ description: MAX_TOKENS }),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
   metadata: z.record(z.string(), z.string()).nullish(),

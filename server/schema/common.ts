@@ -23,6 +23,11 @@ export function harmless(name: string, allowed: readonly unknown[]): z.ZodOption
   });
 }
 
+/** The words for a default that the model's authors may have set. */
+function byModel(neutral: string): string {
+  return `Default: the model's, as /v1/models/{model} says under sampling_defaults, else ${neutral}.`;
+}
+
 const stopString = z.string().min(1);
 
 export const streamOptionsSchema = z.strictObject({
@@ -62,8 +67,10 @@ export const generationFields = {
     example: "SmolLM2-135M-Instruct",
   }),
   adapter: inlineAdapterSchema.nullish(),
-  temperature: z.number().min(0).max(2).nullish(),
-  top_p: z.number().gt(0).max(1).nullish(),
+  temperature: z.number().min(0).max(2).nullish().openapi({
+    description: `0 = greedy. ${byModel("1")}`,
+  }),
+  top_p: z.number().gt(0).max(1).nullish().openapi({ description: byModel("1") }),
   n: z.int().min(1).max(128).nullish(),
   stream: z.boolean().nullish(),
   stream_options: streamOptionsSchema.nullish(),
@@ -78,9 +85,11 @@ export const generationFields = {
   response_format: responseFormatSchema.nullish(),
   user: z.string().nullish(),
   priority: z.int().nullish().openapi({ description: "Lower runs sooner (vLLM)." }),
-  top_k: z.int().min(-1).nullish().openapi({ description: "0 or -1 = off (vLLM)." }),
-  min_p: z.number().min(0).max(1).nullish(),
-  repetition_penalty: z.number().gt(0).max(10).nullish(),
+  top_k: z.int().min(-1).nullish().openapi({
+    description: `0 or -1 = off (vLLM). ${byModel("0")}`,
+  }),
+  min_p: z.number().min(0).max(1).nullish().openapi({ description: byModel("0") }),
+  repetition_penalty: z.number().gt(0).max(10).nullish().openapi({ description: byModel("1") }),
   stop_token_ids: z.array(z.int().min(0)).max(64).nullish(),
   include_stop_str_in_output: z.boolean().nullish(),
   ignore_eos: z.boolean().nullish(),

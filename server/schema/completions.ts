@@ -18,7 +18,10 @@ export const completionRequestSchema = z.strictObject({
     z.array(z.string()).min(1).max(128),
     z.array(tokenIds).min(1).max(128),
   ]),
-  max_tokens: z.int().min(0).nullish().openapi({ description: "Default 16." }),
+  max_tokens: z.int().min(0).nullish().openapi({
+    description: "Default 16. The model's own bound (sampling_defaults.max_tokens of " +
+      "/v1/models/{model}) holds where it is lower.",
+  }),
   echo: z.boolean().nullish(),
   logprobs: z.int().min(0).max(20).nullish(),
   best_of: z.int().min(1).nullish().openapi({ description: "Accepted only where it equals n." }),

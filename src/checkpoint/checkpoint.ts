@@ -131,6 +131,17 @@ export interface ChatTemplate {
   ): string;
 }
 
+/** What holds where a request says nothing; what is absent here, too, is neutral. */
+export interface SamplingDefaults {
+  readonly temperature?: number;
+  readonly topP?: number;
+  readonly topK?: number;
+  readonly minP?: number;
+  readonly repetitionPenalty?: number;
+  /** The most tokens of any output, also where a request asks for more (`max_new_tokens`). */
+  readonly maxTokens?: number;
+}
+
 export interface Checkpoint extends Disposable {
   /** A short model id for people and `/v1/models`, e.g. "SmolLM2-135M-Instruct". */
   readonly id: string;
@@ -139,6 +150,8 @@ export interface Checkpoint extends Disposable {
   readonly tokenizer: Tokenizer;
   /** Undefined where the checkpoint has none: chat is then refused, completion works. */
   readonly chatTemplate: ChatTemplate | undefined;
+  /** As its files have them; `sampling_defaults.ts` says what holds. */
+  readonly sampling: SamplingDefaults;
   /** For people who load it: what was missing or contradictory, and what is done about it. */
   readonly warnings: readonly string[];
   /** SHA-256 (hex) over the canonical config and the source tensors' bytes; cached beside the file. */

@@ -9,6 +9,7 @@ import type {
   ChatTemplate,
   Checkpoint,
   DecoderConfig,
+  SamplingDefaults,
   Tokenizer,
   WeightSource,
 } from "./checkpoint.ts";
@@ -23,6 +24,7 @@ import { ggufDecoderConfig } from "./gguf_config.ts";
 import { ggufSpecialToken, ggufTokenizerJson, ggufTokenizerWarnings } from "./gguf_tokenizer.ts";
 import { GgufWeights } from "./gguf_weights.ts";
 import { optionalJson, readJson } from "./json_file.ts";
+import { configSampling, ggufSampling } from "./sampling_defaults.ts";
 import { SafetensorsWeights, shardNames } from "./safetensors_weights.ts";
 import { readSidecars } from "./sidecars.ts";
 import { JsonTokenizer, readTokenizerJson } from "./tokenizer.ts";
@@ -113,6 +115,7 @@ interface Parts {
   readonly weights: WeightSource;
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate | undefined;
+  readonly sampling: SamplingDefaults;
   /** Added to those that the config names. */
   readonly ends: EndTokens;
   readonly warnings: readonly string[];
@@ -155,6 +158,10 @@ class OpenCheckpoint implements Checkpoint {
     return this.#parts.chatTemplate;
   }
 
+  get sampling(): SamplingDefaults {
+    return this.#parts.sampling;
+  }
+
   /** Of the config as the files have it: what else ends a turn makes no other model. */
   digest(): Promise<string> {
     const { paths, config, weights } = this.#parts;
@@ -186,6 +193,7 @@ function openGguf(path: string): Parts {
       weights,
       tokenizer,
       chatTemplate: ggufChatTemplate(header),
+      sampling: ggufSampling(header),
       ends: ggufEndTokens(config.eosTokenIds, tokenizer),
       warnings: ggufTokenizerWarnings(header),
       close: () => file.close(),
@@ -236,6 +244,7 @@ async function openDirectory(directory: string): Promise<Parts> {
     weights,
     tokenizer,
     chatTemplate,
+    sampling: configSampling(generation),
     ends: directoryEndTokens(config.eosTokenIds, specialTokens["eos_token"], tokenizer),
     warnings: [],
     close: () => weights.close(),

@@ -13,7 +13,11 @@ import type { ServerContext } from "../../server/context.ts";
 import { createLog } from "../../server/log.ts";
 import { createMetrics } from "../../server/metrics.ts";
 import { type Loaded, type LoadedTraining, toContext } from "../../server/run_server.ts";
-import type { ChatTemplate, DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
+import type {
+  ChatTemplate,
+  DecoderConfig,
+  SamplingDefaults,
+} from "../../src/checkpoint/checkpoint.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import { GrammarPool } from "../../src/engine/grammar.ts";
 import type { EngineListener } from "../../src/engine/metrics.ts";
@@ -51,6 +55,7 @@ const TEMPLATE: ChatTemplate = {
 
 export interface FakeLoadOptions extends Omit<FakeModelOptions, "vocabSize" | "onRun"> {
   readonly maxQueue?: number;
+  readonly sampling?: SamplingDefaults;
   /** Awaited before each run, which it is given the number of. */
   readonly pace?: (run: number) => Promise<void>;
   /** The root of a directory of adapters. */
@@ -90,6 +95,7 @@ export async function fakeLoad(options: FakeLoadOptions = {}): Promise<FakeLoade
     source: "nowhere",
     device: "cpu",
     dtype: "int8",
+    sampling: options.sampling ?? {},
     maxBatch: options.maxBatch ?? 4,
     training: options.training,
     addFactors: (set) => {

@@ -3,7 +3,7 @@
  * step, and a catalogue in memory. For the HTTP layer's own tests; the engine's behaviour is tested
  * with the engine.
  */
-import type { ChatTemplate, Tokenizer } from "../../src/checkpoint/checkpoint.ts";
+import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../../src/checkpoint/checkpoint.ts";
 import type { EngineStats } from "../../src/engine/metrics.ts";
 import type { Generation, GenerationDelta, GenerationRequest } from "../../src/engine/request.ts";
 import type {
@@ -193,13 +193,19 @@ export class FakeCatalog implements AdapterCatalog {
   }
 }
 
+export interface FakeOptions extends Partial<ServerContext["options"]> {
+  readonly sampling?: SamplingDefaults;
+}
+
 export interface FakeContext extends ServerContext {
   readonly engine: FakeEngine;
   readonly adapters: FakeCatalog;
   readonly lines: string[];
 }
 
-export function fakeContext(options: Partial<ServerContext["options"]> = {}): FakeContext {
+export function fakeContext(
+  { sampling = {}, ...options }: FakeOptions = {},
+): FakeContext {
   const engine = new FakeEngine();
   const metrics = createMetrics();
   metrics.attach({ model: "tiny", stats: () => engine.stats() });
@@ -217,6 +223,7 @@ export function fakeContext(options: Partial<ServerContext["options"]> = {}): Fa
       vocabSize: byteTokenizer.vocabSize,
       tokenizer: byteTokenizer,
       chatTemplate: plainTemplate,
+      sampling,
     },
     options: { apiKey: undefined, maxBodyBytes: 100_000, version: "0.0.0", ...options },
     metrics,

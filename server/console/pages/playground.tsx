@@ -6,6 +6,7 @@ import type { AppContext } from "../../endpoint.ts";
 import { validationError } from "../../errors.ts";
 import { checkScope } from "../../principal.ts";
 import { answerChat } from "../../routes/chat.ts";
+import { samplingBody } from "../../sampling.ts";
 import { chatRequestSchema } from "../../schema/chat.ts";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { Card, Field, FormToken, Page } from "../parts.tsx";
@@ -29,7 +30,8 @@ export function registerPlayground(app: ConsoleApp, desk: Desk): void {
   app.get("/playground", async (c) => {
     const base = desk.server.model.id;
     const { left = base, right = base } = c.req.query();
-    const asked = { prompt: "", left, right, maxTokens: 128, temperature: 0 };
+    const { temperature } = samplingBody(desk.server.model.sampling);
+    const asked = { prompt: "", left, right, maxTokens: 128, temperature };
     return c.html(await page(c, desk, asked, undefined));
   });
   app.post("/playground", async (c) => {
@@ -116,7 +118,7 @@ async function page(
       <form method="post" action="/console/playground" data-playground="">
         <FormToken frame={frame} />
         <Card title="Prompt">
-          <Ask asked={asked} />
+          <Ask asked={asked} hint={`All else is the model's own: ${others(desk)}`} />
         </Card>
         <datalist id="models">
           {models.slice(0, MOST_MODELS).map((name) => <option value={name}></option>)}
@@ -129,7 +131,14 @@ async function page(
   );
 }
 
-function Ask({ asked }: { readonly asked: Asked }) {
+/** What the form does not ask for. */
+function others({ server }: Desk): string {
+  const { temperature: _, ...rest } = samplingBody(server.model.sampling);
+  return Object.entries(rest).filter(([, value]) => value !== null)
+    .map(([name, value]) => `${name} ${value}`).join(", ");
+}
+
+function Ask({ asked, hint }: { readonly asked: Asked; readonly hint: string }) {
   return (
     <>
       <div class="field">
@@ -158,12 +167,13 @@ function Ask({ asked }: { readonly asked: Asked }) {
           label="Temperature"
           name="temperature"
           type="number"
-          step="0.1"
+          step="any"
           min={0}
           value={asked.temperature}
           required
         />
       </div>
+      <p class="hint">{hint}</p>
       <div class="actions">
         <button type="submit">Ask both</button>
         <button class="plain" type="button" data-stop="">Stop</button>
