@@ -31,8 +31,11 @@ async function answer(
     await response.body?.cancel();
     return;
   }
-  await send(response, outgoing);
+  await send(response, incoming, outgoing);
 }
+
+/** Milliseconds that a refused client has to stop sending. */
+const LINGER_MS = 5000;
 
 /** Methods of HTTP that no `Request` may have. */
 const NO_REQUEST: ReadonlySet<string> = new Set(["TRACE", "TRACK", "CONNECT"]);
@@ -58,17 +61,38 @@ function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request | Re
   return new Request(target, { method, headers, signal, body });
 }
 
-async function send(response: Response, outgoing: ServerResponse): Promise<void> {
+async function send(
+  response: Response,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+): Promise<void> {
   const headers = Object.fromEntries(response.headers);
   const { body, status } = response;
   if (body === null || !isStreamed(headers)) {
     const bytes = new Uint8Array(await response.arrayBuffer());
     outgoing.writeHead(status, { ...headers, "content-length": bytes.byteLength });
-    outgoing.end(bytes);
+    outgoing.write(bytes);
+    if (headers["connection"] === "close") await linger(incoming);
+    outgoing.end();
     return;
   }
   outgoing.writeHead(status, headers);
   await pump(body, outgoing);
+}
+
+/**
+ * Reads what is still sent, for a while, and keeps none of it: a client that sends has not read the
+ * answer yet, and loses it where the connection ends meanwhile.
+ */
+async function linger(incoming: IncomingMessage): Promise<void> {
+  if (incoming.readableEnded || incoming.destroyed) return;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  await new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, LINGER_MS);
+    incoming.once("end", resolve).once("close", resolve).once("error", () => resolve());
+    incoming.on("data", () => {}).resume();
+  });
+  clearTimeout(timer);
 }
 
 /** Events go out as they come; a file of known length need not be in memory whole. */

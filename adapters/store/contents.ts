@@ -78,11 +78,11 @@ export async function readContent(db: Db, id: number): Promise<Uint8Array<ArrayB
 /** The content chunk by chunk; the stream fails at its end where it is not what was written. */
 export async function* streamContent(db: Db, id: number): AsyncGenerator<Uint8Array> {
   const { sha256 } = await db.selectFrom("contents").select("sha256").where("id", "=", id)
-    .executeTakeFirstOrThrow();
+    .executeTakeFirstOrThrow().catch(rethrowDamage);
   const hash = createHash("sha256");
   for (let seq = 0;; seq++) {
     const chunk = await db.selectFrom("chunks").select("data")
-      .where("content", "=", id).where("seq", "=", seq).executeTakeFirst();
+      .where("content", "=", id).where("seq", "=", seq).executeTakeFirst().catch(rethrowDamage);
     if (chunk === undefined) break;
     hash.update(chunk.data);
     yield chunk.data;

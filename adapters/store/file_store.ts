@@ -31,10 +31,12 @@ export interface FileStore {
   find(id: string): Promise<FileRecord | undefined>;
   /** @throws {RangeError} where `after` names no file of the list. */
   list(query: PageQuery & { readonly purpose: string | undefined }): Promise<Page<FileRecord>>;
-  /** @throws {RangeError} for an unknown id. */
+  /**
+   * The content as it is read, in pieces of a megabyte: no file is in memory whole. Where it is not
+   * what was written, its end is a TypeError.
+   * @throws {RangeError} for an unknown id.
+   */
   open(id: string): Promise<ReadableStream<Uint8Array>>;
-  /** The whole content. @throws {RangeError | TypeError} for an unknown id or changed content. */
-  read(id: string): Promise<Uint8Array<ArrayBuffer>>;
   /** Whether there was such a file. */
   remove(id: string): Promise<boolean>;
 }

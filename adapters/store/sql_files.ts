@@ -1,6 +1,5 @@
 /** A tenant's files in SQL. It owns their rows and quota; their chunks are `contents.ts`'. */
-import { type Arrived, readContent, receive, removeContents, settle } from "./contents.ts";
-import { streamContent } from "./contents.ts";
+import { type Arrived, receive, removeContents, settle, streamContent } from "./contents.ts";
 import { DamagedError } from "./damaged_error.ts";
 import type { FilePurpose, FileRecord, FileStore, StagedFile } from "./file_store.ts";
 import { GoneError } from "./gone_error.ts";
@@ -99,13 +98,12 @@ export class SqlFileStore implements FileStore {
 
   async open(id: string): Promise<ReadableStream<Uint8Array>> {
     const content = await this.#contentOf(id);
-    return ReadableStream.from(streamContent(this.#db, content));
+    return ReadableStream.from(this.#chunks(id, content));
   }
 
-  async read(id: string): Promise<Uint8Array<ArrayBuffer>> {
-    const content = await this.#contentOf(id);
+  async *#chunks(id: string, content: number): AsyncGenerator<Uint8Array> {
     try {
-      return await readContent(this.#db, content);
+      yield* streamContent(this.#db, content);
     } catch (error) {
       if (!(error instanceof DamagedError)) throw error;
       throw new DamagedError(`Cannot read ${id}: ${error.message}`, { cause: error });

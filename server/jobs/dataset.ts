@@ -13,10 +13,13 @@ export interface ReadExamples {
 }
 
 /**
- * Reads a JSONL file. It gives way to other work between lines.
- * @throws {Error} naming lines and reasons, where the file does not serve
+ * Reads a JSONL file as it comes. It gives way to other work between lines.
+ * @throws {Error} naming lines and reasons, where the file does not serve; what `file` throws
  */
-export type ExampleReader = (file: Uint8Array, signal: AbortSignal) => Promise<ReadExamples>;
+export type ExampleReader = (
+  file: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+) => Promise<ReadExamples>;
 
 export interface Dataset {
   readonly train: readonly Example[];
@@ -60,16 +63,41 @@ async function readOne(
     const reason = error instanceof Error ? error.message : String(error);
     return new JobFailure(`invalid_${param}`, `Cannot use ${id}: ${reason}`, param, error);
   };
-  const file = await files.read(id).catch((error) => {
-    // what else goes wrong is no fault of the file's
-    throw error instanceof TypeError || error instanceof RangeError ? failure(error) : error;
-  });
+  const content = new StoredContent(files, id);
   try {
-    const read = await reader(file, signal);
+    const read = await reader(content, signal);
     if (read.examples.length === 0) throw new RangeError("it has no examples");
     return { ...read, warnings: read.warnings.map((warning) => `${id}: ${warning}`) };
   } catch (error) {
     signal.throwIfAborted();
+    content.checkStore();
     throw failure(error);
+  }
+}
+
+/** A file's pieces, and whether it was the store that failed: that is no fault of the file's. */
+class StoredContent implements AsyncIterable<Uint8Array> {
+  readonly #files: FileStore;
+  readonly #id: string;
+  #failure: unknown;
+
+  constructor(files: FileStore, id: string) {
+    this.#files = files;
+    this.#id = id;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    try {
+      yield* await this.#files.open(this.#id);
+    } catch (error) {
+      const isOfFile = error instanceof TypeError || error instanceof RangeError;
+      if (!isOfFile) this.#failure = error;
+      throw error;
+    }
+  }
+
+  /** @throws what reading from the store threw, but for a file that has gone or is damaged */
+  checkStore(): void {
+    if (this.#failure !== undefined) throw this.#failure;
   }
 }

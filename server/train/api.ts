@@ -67,12 +67,13 @@ export class TrainingApi {
     return base.id;
   }
 
-  /** Sends a training file; returns its id. */
-  async upload(filename: string, content: Uint8Array<ArrayBuffer>): Promise<string> {
-    const form = new FormData();
-    form.set("purpose", "fine-tune");
-    form.set("file", new Blob([content]), filename);
-    const file = await this.#json<{ readonly id: string }>("/v1/files", { body: form });
+  /** Sends a training file as it is read; returns its id. */
+  async upload(filename: string, content: AsyncIterable<Uint8Array>): Promise<string> {
+    const boundary = crypto.randomUUID();
+    const file = await this.#json<{ readonly id: string }>("/v1/files", {
+      body: ReadableStream.from(formOf(filename, content, boundary)),
+      headers: { "content-type": `multipart/form-data; boundary=${boundary}` },
+    });
     return file.id;
   }
 
@@ -147,6 +148,22 @@ export class TrainingApi {
       }
     }
   }
+}
+
+/** A form by hand: `FormData` would have the whole file in memory. */
+async function* formOf(
+  filename: string,
+  content: AsyncIterable<Uint8Array>,
+  boundary: string,
+): AsyncGenerator<Uint8Array> {
+  const bytes = (text: string) => new TextEncoder().encode(text);
+  const name = filename.replaceAll('"', "%22").replaceAll(/[\r\n]/g, " ");
+  yield bytes(
+    `--${boundary}\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n` +
+      `--${boundary}\r\ncontent-disposition: form-data; name="file"; filename="${name}"\r\n\r\n`,
+  );
+  yield* content;
+  yield bytes(`\r\n--${boundary}--\r\n`);
 }
 
 /** No answer, or one that says that the server is not well. */

@@ -1,8 +1,9 @@
 /**
- * The data files of a training: read whole, checked before any weight is loaded, counted and
+ * The data files of a training: read as they come, checked before any weight is loaded, counted and
  * digested. It owns the counts; what a line means is `src/train`'s.
  */
-import { type DatasetOptions, readDataset } from "../../src/train/dataset.ts";
+import { createHash } from "node:crypto";
+import { type DatasetOptions, readDatasetInTurns } from "../../src/train/dataset.ts";
 import type { Example } from "../../src/train/model.ts";
 import type { TextSource } from "../../src/train/render.ts";
 import type { TrainFlags } from "./flags.ts";
@@ -16,10 +17,17 @@ export interface LoadedData {
 
 /** @throws {TypeError} naming the file, and the lines that are broken. */
 export async function loadData(path: string, options: DatasetOptions): Promise<LoadedData> {
-  const bytes = await readData(path);
+  const content = await openData(path);
+  const hash = createHash("sha256");
+  const hashed = async function* () {
+    for await (const piece of content) {
+      hash.update(piece);
+      yield piece;
+    }
+  };
   try {
-    const { examples, warnings } = readDataset(bytes, options);
-    const file = { file: path, sha256: await sha256(bytes), ...countsOf(examples) };
+    const { examples, warnings } = await readDatasetInTurns(hashed(), options);
+    const file = { file: path, sha256: hash.digest("hex"), ...countsOf(examples) };
     return { file, examples, warnings: warnings.map((text) => `${path}: ${text}`) };
   } catch (error) {
     if (!(error instanceof Error)) throw error;
@@ -61,9 +69,20 @@ export function countsText({ rows, tokens, lossTokens }: ReturnType<typeof count
 }
 
 /** A file's bytes. @throws {TypeError} naming the path and what is wrong with it. */
-export async function readData(path: string): Promise<Uint8Array<ArrayBuffer>> {
+export function readData(path: string): Promise<Uint8Array<ArrayBuffer>> {
+  return named(path, () => Deno.readFile(path));
+}
+
+/** A file's bytes as they are read. @throws {TypeError} as `readData` does */
+export async function openData(path: string): Promise<ReadableStream<Uint8Array>> {
+  const { isDirectory } = await named(path, () => Deno.stat(path));
+  if (isDirectory) throw new TypeError(`Cannot read ${path}: it is a directory.`);
+  return (await named(path, () => Deno.open(path))).readable;
+}
+
+async function named<T>(path: string, read: () => Promise<T>): Promise<T> {
   try {
-    return await Deno.readFile(path);
+    return await read();
   } catch (error) {
     const reason = error instanceof Deno.errors.NotFound
       ? "there is no such file"
@@ -72,8 +91,4 @@ export async function readData(path: string): Promise<Uint8Array<ArrayBuffer>> {
       : String(error);
     throw new TypeError(`Cannot read ${path}: ${reason}.`, { cause: error });
   }
-}
-
-async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }

@@ -5,12 +5,13 @@
 import type { Core } from "../../adapters/core.ts";
 import type { FactorSet } from "../../adapters/factors.ts";
 import { readCore, readFactors } from "../../adapters/format.ts";
+import { LineSplitter } from "../../src/train/jsonl.ts";
 import { writeAtomically } from "../../src/checkpoint/cache.ts";
 import { TENANT_HEADER } from "../principal.ts";
 import { type RemoteEvent, type RemoteJob, TrainingApi } from "./api.ts";
 import type { TrainEnvironment } from "./command.ts";
 import { curveSvg, type Point } from "./curve.ts";
-import { readData } from "./data.ts";
+import { openData, readData } from "./data.ts";
 import type { TrainFlags, Where } from "./flags.ts";
 import type { AskedHyperparameters } from "./hyperparameters.ts";
 import { Interrupts } from "./interrupt.ts";
@@ -56,7 +57,7 @@ async function jobBody(flags: TrainFlags, api: TrainingApi): Promise<Record<stri
   const [run] = flags.runs;
   if (run === undefined) throw new TypeError("internal: a command has at least one run");
   const files = [data, ...(valid === undefined ? [] : [valid])];
-  const contents = await Promise.all(files.map(readData));
+  const contents = await Promise.all(files.map(openData));
   const factors = flags.factors === undefined
     ? undefined
     : readFactors(await readData(flags.factors)).digest;
@@ -226,7 +227,7 @@ async function saveResults(
 /** A request like the first row of the data. */
 async function tryLine({ url, apiKey }: Server, model: string, data: string): Promise<string> {
   const key = apiKey === undefined ? "" : ` -H "authorization: Bearer $LEMBAS_API_KEY"`;
-  const { path, ...question } = firstQuestion(await Deno.readTextFile(data));
+  const { path, ...question } = firstQuestion(await firstLine(data));
   const body = { model, ...question, temperature: 0, "max_tokens": 40 };
   return `curl ${url}/v1/${path} -H 'content-type: application/json'${key} \\\n` +
     `  -d ${shellQuote(JSON.stringify(body))}`;
@@ -236,9 +237,20 @@ type Question =
   | { readonly path: "chat/completions"; readonly messages: readonly unknown[] }
   | { readonly path: "completions"; readonly prompt: string };
 
+/** The first that is not blank. */
+async function firstLine(path: string): Promise<string> {
+  const lines = new LineSplitter();
+  const decoder = new TextDecoder();
+  for await (const piece of await openData(path)) {
+    for (const { bytes } of lines.push(piece)) return decoder.decode(bytes);
+  }
+  for (const { bytes } of lines.end()) return decoder.decode(bytes);
+  return "{}";
+}
+
 /** What the first row asks, without its answer. The server has found the file to be sound. */
-function firstQuestion(text: string): Question {
-  const { messages, prompt } = JSON.parse(text.split("\n").find((line) => line.trim()) ?? "{}");
+function firstQuestion(line: string): Question {
+  const { messages, prompt } = JSON.parse(line);
   if (typeof prompt === "string") return { path: "completions", prompt };
   const said: readonly { role: string; content: unknown }[] = messages;
   const asked = said.slice(0, said.findIndex(({ role }) => role === "assistant"));

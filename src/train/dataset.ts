@@ -4,7 +4,7 @@
  * `render.ts`.
  */
 import { BrokenLine, DatasetError, FaultList, WarningList } from "./faults.ts";
-import { type RawLine, rawLines, RecordReader } from "./jsonl.ts";
+import { LineSplitter, type RawLine, RecordReader } from "./jsonl.ts";
 import type { Example } from "./model.ts";
 import { RecordRenderer, type Row, type TextSource } from "./render.ts";
 
@@ -34,29 +34,36 @@ const TURN = 10;
  * @throws {RangeError} where `maxContext` is no such number
  */
 export function readDataset(file: Uint8Array, options: DatasetOptions): Dataset {
-  const reader = new DatasetReader(options);
-  for (const line of rawLines(file)) reader.read(line);
+  const [reader, lines] = [new DatasetReader(options), new LineSplitter()];
+  for (const line of lines.push(file)) reader.read(line);
+  for (const line of lines.end()) reader.read(line);
   return reader.finish();
 }
 
 /**
- * The same, giving way to other work every few lines.
+ * The same of a file that comes in pieces: of its text no more than a piece and a line are in memory.
+ * It gives way to other work every few lines.
  *
- * @throws {DatasetError | TypeError | RangeError} as `readDataset`; what `signal` was aborted with
+ * @throws {DatasetError | TypeError | RangeError} as `readDataset`; what `file` throws, and what
+ *   `signal` was aborted with
  */
 export async function readDatasetInTurns(
-  file: Uint8Array,
+  file: AsyncIterable<Uint8Array>,
   options: DatasetOptions & { readonly signal?: AbortSignal },
 ): Promise<Dataset> {
-  const reader = new DatasetReader(options);
+  const [reader, lines] = [new DatasetReader(options), new LineSplitter()];
   let turn = performance.now();
-  for (const line of rawLines(file)) {
-    options.signal?.throwIfAborted();
-    reader.read(line);
-    if (performance.now() - turn < TURN) continue;
-    await new Promise((resolve) => setTimeout(resolve, 0));
-    turn = performance.now();
-  }
+  const read = async (some: Iterable<RawLine>) => {
+    for (const line of some) {
+      options.signal?.throwIfAborted();
+      reader.read(line);
+      if (performance.now() - turn < TURN) continue;
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      turn = performance.now();
+    }
+  };
+  for await (const piece of file) await read(lines.push(piece));
+  await read(lines.end());
   options.signal?.throwIfAborted();
   return reader.finish();
 }

@@ -18,23 +18,69 @@ export type TrainRecord =
 export interface RawLine {
   /** From 1; blank lines count. */
   readonly line: number;
-  readonly bytes: Uint8Array;
+  /** Undefined where it is longer than any line may be. */
+  readonly bytes: Uint8Array | undefined;
 }
+
+/** A line is in memory as a whole, and no row of so many bytes fits a model. */
+const MAX_LINE = 16 * 2 ** 20;
 
 const NEWLINE = 0x0a;
 const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf];
 const BLANKS = new Set([0x20, 0x09, 0x0d]);
 
-/** The lines of a file that are not blank. A byte order mark and carriage returns are passed over. */
-export function* rawLines(file: Uint8Array): Generator<RawLine> {
-  let start = BYTE_ORDER_MARK.every((byte, i) => file[i] === byte) ? BYTE_ORDER_MARK.length : 0;
-  for (let line = 1; start < file.length; line++) {
-    const found = file.indexOf(NEWLINE, start);
-    const end = found < 0 ? file.length : found;
-    const bytes = file.subarray(start, end);
-    if (bytes.some((byte) => !BLANKS.has(byte))) yield { line, bytes };
-    start = end + 1;
+/** Cuts a file that comes in pieces into lines; a byte order mark and blank lines are passed over. */
+export class LineSplitter {
+  #line = 1;
+  /** Pieces of a line whose end has not come. */
+  #begun: Uint8Array[] = [];
+  #bytes = 0;
+
+  /** The lines that end in this piece. */
+  *push(piece: Uint8Array): Generator<RawLine> {
+    let start = 0;
+    for (let end; (end = piece.indexOf(NEWLINE, start)) >= 0; start = end + 1) {
+      this.#begin(piece.subarray(start, end));
+      yield* this.#finish();
+    }
+    this.#begin(piece.subarray(start));
   }
+
+  /** The last line, where no line break ends it. */
+  *end(): Generator<RawLine> {
+    yield* this.#finish();
+  }
+
+  #begin(part: Uint8Array): void {
+    this.#bytes += part.length;
+    if (this.#bytes > MAX_LINE) this.#begun = [];
+    else if (part.length > 0) this.#begun.push(part);
+  }
+
+  *#finish(): Generator<RawLine> {
+    const line = this.#line++;
+    const bytes = this.#bytes > MAX_LINE ? undefined : withoutMark(joined(this.#begun), line);
+    [this.#begun, this.#bytes] = [[], 0];
+    if (bytes === undefined || bytes.some((byte) => !BLANKS.has(byte))) yield { line, bytes };
+  }
+}
+
+function withoutMark(bytes: Uint8Array, line: number): Uint8Array {
+  const marked = line === 1 && BYTE_ORDER_MARK.every((byte, i) => bytes[i] === byte);
+  return marked ? bytes.subarray(BYTE_ORDER_MARK.length) : bytes;
+}
+
+/** Most lines lie in one piece. */
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  const [only] = parts;
+  if (parts.length === 1 && only !== undefined) return only;
+  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
 }
 
 /** Reads the lines of one file, all of one kind. */
@@ -50,6 +96,7 @@ export class RecordReader {
 
   /** @throws {BrokenLine} saying what is wrong. */
   read({ line, bytes }: RawLine): TrainRecord {
+    if (bytes === undefined) throw new BrokenLine(`it is longer than ${MAX_LINE >> 20} MiB`);
     const fields = this.#parse(bytes);
     const type = typeOf(fields);
     this.#first ??= { type, line };

@@ -19,6 +19,7 @@ import {
   textOf,
   type TrafficOptions,
 } from "./kill_traffic.ts";
+import { readFile } from "../adapters/store/cases.ts";
 import { untilHolds } from "./replicas.ts";
 
 /** A lease of ten seconds, jobs before it, and a machine that is busy. */
@@ -201,7 +202,7 @@ async function checkJobs(
       assert(["succeeded", "cancelled"].includes(job.status) || !ledger.jobs.has(job.id));
       if (job.status !== "succeeded") continue;
       assertEquals(trained.get(job.id), job.trainedTokens);
-      const core = await files.read(job.resultFiles[1] ?? "");
+      const core = await readFile(files, job.resultFiles[1] ?? "");
       outcomes.add(`${job.trainedTokens} ${await digestOf(core)}`);
     }
   }

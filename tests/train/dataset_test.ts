@@ -5,6 +5,7 @@ import {
   assertEquals,
   assertGreater,
   assertInstanceOf,
+  assertLess,
   assertMatch,
   assertRejects,
   assertThrows,
@@ -250,23 +251,65 @@ Deno.test("reading in turns gives the same, and leaves the event loop its turns"
       await new Promise((resolve) => setTimeout(resolve, 0));
     }
   })();
-  const read = await readDatasetInTurns(file, { source, maxContext: 512 });
+  const read = await readDatasetInTurns(piecesOf(file, 7), { source, maxContext: 512 });
   reading = false;
   await other;
   assertEquals(read, readDataset(file, { source, maxContext: 512 }));
   assertGreater(turnsTaken, 2);
   await assertRejects(
-    () => readDatasetInTurns(fileOf("no"), { source, maxContext: 512 }),
+    () => readDatasetInTurns(piecesOf(fileOf("no"), 7), { source, maxContext: 512 }),
     DatasetError,
     "its only line is broken",
   );
+});
+
+/** A file as it comes from a store: in pieces that end anywhere. */
+async function* piecesOf(file: Uint8Array, size: number): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < file.length; at += size) yield file.subarray(at, at + size);
+}
+
+Deno.test("lines are the same however a file is cut into pieces", async () => {
+  const text = `\ufeff${JSON.stringify({ prompt: "né", completion: "👍" })}\r\n\n \r\nno\n{}`;
+  const file = new TextEncoder().encode(text);
+  const options = { source, maxContext: 512 };
+  const { message } = assertThrows(() => readDataset(file, options), DatasetError);
+  for (const size of [1, 2, 3, 5, 16, file.length]) {
+    const read = () => readDatasetInTurns(piecesOf(file, size), options);
+    assertEquals((await assertRejects(read, DatasetError)).message, message, `pieces of ${size}`);
+  }
+});
+
+Deno.test("a file of 200 MB is read in a few megabytes, and a line of 200 MB is refused", async () => {
+  const lines = new TextEncoder().encode(`${JSON.stringify({ prompt: "a".repeat(990) })}\n`);
+  const line = new Uint8Array(1000).fill(97);
+  const cases = [[lines, /completion is missing/], [line, /longer than 16 MiB/]] as const;
+  for (const [piece, reason] of cases) {
+    let peak = 0;
+    const memory = () => {
+      const { heapUsed, external } = Deno.memoryUsage();
+      return heapUsed + external;
+    };
+    const before = memory();
+    const pieces = async function* () {
+      for (let i = 0; i < 200_000; i++) {
+        if (i % 1000 === 0) peak = Math.max(peak, memory() - before);
+        yield piece;
+      }
+    };
+    const error = await assertRejects(
+      () => readDatasetInTurns(pieces(), { source, maxContext: 512 }),
+      DatasetError,
+    );
+    assertMatch(error.faults[0]?.reason ?? "", reason);
+    assertLess(peak, 100e6);
+  }
 });
 
 Deno.test("reading in turns ends when it is told to", async () => {
   const reason = new DOMException("enough", "AbortError");
   await assertRejects(
     () =>
-      readDatasetInTurns(fileOf(GOOD), {
+      readDatasetInTurns(piecesOf(fileOf(GOOD), 7), {
         source,
         maxContext: 512,
         signal: AbortSignal.abort(reason),

@@ -2,7 +2,7 @@
 import { assertEquals, assertGreater, assertRejects } from "@std/assert";
 import { openStore } from "../../../adapters/store/open_store.ts";
 import { restoreBackup } from "../../../adapters/store/restore.ts";
-import { addFile, coreFile } from "./cases.ts";
+import { addFile, coreFile, readText } from "./cases.ts";
 import { keepingLog, openTestStore } from "./test_store.ts";
 
 async function withDirectory(body: (path: string) => Promise<void>): Promise<void> {
@@ -60,7 +60,7 @@ Deno.test("a backup taken while others write is restored to what was there, or r
     await using store = await openStore({ type: "directory", path: restored }, log);
     const { files } = store.forTenant("default");
     for (const [i, id] of before.entries()) {
-      assertEquals(new TextDecoder().decode(await files.read(id)), `before ${i}`);
+      assertEquals(await readText(files, id), `before ${i}`);
     }
     assertEquals(await store.cores.bytes(digest), bytes);
     await addFile(store, "default", "and on");

@@ -2,14 +2,14 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { openStore } from "../../../adapters/store/open_store.ts";
 import { restoreBackup } from "../../../adapters/store/restore.ts";
-import { addFile, type Cases } from "./cases.ts";
+import { addFile, type Cases, readText } from "./cases.ts";
 import { keepingLog } from "./test_store.ts";
 
 /** Restores an archive into a directory, and reads a file from it. */
 async function restored(archive: string, at: string, tenant: string, id: string): Promise<string> {
   await restoreBackup(archive, at);
   await using store = await openStore({ type: "directory", path: at }, keepingLog());
-  return new TextDecoder().decode(await store.forTenant(tenant).files.read(id));
+  return await readText(store.forTenant(tenant).files, id);
 }
 
 export const BACKUP_CASES: Cases = {

@@ -4,7 +4,7 @@
  */
 import { readCore, writeCore } from "../../../adapters/format.ts";
 import type { StoreLog } from "../../../adapters/store/log.ts";
-import type { PageQuery, Store } from "../../../adapters/store/store.ts";
+import type { FileStore, PageQuery, Store } from "../../../adapters/store/store.ts";
 import { smallCore, smallFactors } from "../small.ts";
 
 export interface Bench {
@@ -40,6 +40,19 @@ export async function addFile(store: Store, tenant: string, text: string): Promi
   const source = ReadableStream.from([textBytes(text)]);
   await using staged = await store.forTenant(tenant).files.stage(source);
   return (await staged.commit({ filename: "x.jsonl", purpose: "fine-tune" })).id;
+}
+
+/** A file's whole content. */
+export async function readFile(
+  files: FileStore,
+  id: string,
+): Promise<Uint8Array<ArrayBuffer>> {
+  return await new Response(await files.open(id)).bytes();
+}
+
+/** A file's whole content, as text. */
+export async function readText(files: FileStore, id: string): Promise<string> {
+  return new TextDecoder().decode(await readFile(files, id));
 }
 
 /** Changes the stored bytes of what a table's row points to, behind the store's back. */

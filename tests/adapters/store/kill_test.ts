@@ -5,6 +5,7 @@
 import { assert, assertEquals, assertGreaterOrEqual, assertLess } from "@std/assert";
 import { openStore, type StoreLocation } from "../../../adapters/store/open_store.ts";
 import type { Store } from "../../../adapters/store/store.ts";
+import { readText } from "./cases.ts";
 import { BATCH, type Promised, TENANT, TOKENS } from "./kill_child.ts";
 import { ignorePostgres, startPostgres } from "./postgres_server.ts";
 import { keepingLog, newDataDirectory } from "./test_store.ts";
@@ -44,7 +45,7 @@ async function checkPromises(store: Store, promised: readonly Promised[]): Promi
   const attempts = new Map<string, number>();
   for (const one of promised) {
     if (one.type === "file") {
-      const text = new TextDecoder().decode(await files.read(one.id));
+      const text = await readText(files, one.id);
       assertEquals(text.slice(0, 36), one.text);
     } else if (one.type === "core") {
       const version = { type: "number", number: one.version } as const;

@@ -4,7 +4,7 @@ import { DataDirectory, defaultDataDirectory } from "../../../adapters/store/dat
 import { newId } from "../../../adapters/store/ids.ts";
 import { openStore } from "../../../adapters/store/open_store.ts";
 import { pageOf } from "../../../adapters/store/page.ts";
-import { addFile, ALL } from "./cases.ts";
+import { addFile, ALL, readText } from "./cases.ts";
 import { ignorePostgres, startPostgres } from "./postgres_server.ts";
 import { keepingLog, newDataDirectory } from "./test_store.ts";
 
@@ -25,7 +25,7 @@ Deno.test("a data directory has one holder, who is named, and keeps what was wri
     }
     await using store = await openStore(location, keepingLog());
     const { files } = store.forTenant("default");
-    assertEquals(new TextDecoder().decode(await files.read(id)), "hello");
+    assertEquals(await readText(files, id), "hello");
     await Deno.writeTextFile(`${path}/file`, "");
     await assertRejects(() => DataDirectory.open(`${path}/file/data`), Error, "--data");
   } finally {

@@ -89,6 +89,14 @@ function served(at: Serving): Promise<{ data: readonly { id: string }[] }> {
   return fetch(`${at.url}/v1/models`, { headers }).then((response) => response.json());
 }
 
+Deno.test("a file that is larger than the server takes is refused in its words", () =>
+  serving({}, async (at) => {
+    await Deno.writeTextFile(`${at.root}/d.jsonl`, FAKE_ROWS.repeat(50_000));
+    const { code, stderr } = await train(at);
+    assertEquals(code, 1);
+    assertMatch(stderr, /413 .*larger than the limit of 1048576 bytes/);
+  }));
+
 Deno.test("a server trains, serves the core at once, and its files come down", () =>
   serving({ apiKey: "secret" }, async (at) => {
     const { code, stdout, stderr } = await train(at, [
