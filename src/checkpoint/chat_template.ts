@@ -3,8 +3,12 @@
  * messages and special tokens; no tokenizer and no file.
  */
 
-import { Environment, Interpreter, parse, tokenize } from "@huggingface/jinja";
 import type { ChatMessage, ChatTemplate } from "./checkpoint.ts";
+import { globalScope } from "./jinja/globals.ts";
+import type { Statement } from "./jinja/nodes.ts";
+import { parseTemplate } from "./jinja/parser.ts";
+import { render } from "./jinja/render.ts";
+import { fromJavaScript } from "./jinja/values.ts";
 import { strftime } from "./strftime.ts";
 
 /** Texts of special tokens by the names templates use: `bos_token`, `eos_token`, … */
@@ -34,7 +38,7 @@ export function refusingTemplate(source: string, fault: string): ChatTemplate {
 /** A template that could be read. */
 export class JinjaChatTemplate implements ChatTemplate {
   readonly source: string;
-  readonly #program: ReturnType<typeof parse>;
+  readonly #body: readonly Statement[];
   readonly #specialTokens: SpecialTokens;
   readonly #now: () => Date;
 
@@ -47,8 +51,7 @@ export class JinjaChatTemplate implements ChatTemplate {
     this.#specialTokens = specialTokens;
     this.#now = now;
     try {
-      // trim_blocks and lstrip_blocks, as transformers sets them.
-      this.#program = parse(tokenize(source, { trim_blocks: true, lstrip_blocks: true }));
+      this.#body = parseTemplate(source);
     } catch (cause) {
       throw new SyntaxError(`Cannot read the chat template: ${messageOf(cause)}`, { cause });
     }
@@ -64,41 +67,17 @@ export class JinjaChatTemplate implements ChatTemplate {
   ): string {
     const { addGenerationPrompt = false, tools, ...extra } = options;
     try {
-      const environment = new Environment(globals(this.#now));
+      const scope = globalScope((format) => strftime(this.#now(), format));
       const variables = { tools: tools ?? null, documents: null, ...extra, messages };
       for (const [name, value] of Object.entries({ ...this.#specialTokens, ...variables })) {
-        environment.set(name, value);
+        scope.set(name, fromJavaScript(value));
       }
-      environment.set("add_generation_prompt", addGenerationPrompt);
-      return String(new Interpreter(environment).run(this.#program).value);
+      scope.set("add_generation_prompt", addGenerationPrompt);
+      return render(this.#body, scope);
     } catch (cause) {
       throw new TypeError(`Cannot apply the chat template: ${messageOf(cause)}`, { cause });
     }
   }
-}
-
-/** What every template can call and name. */
-function globals(now: () => Date): Environment {
-  const environment = new Environment();
-  environment.set("range", range);
-  environment.set("raise_exception", refuse);
-  environment.set("strftime_now", (format: string) => strftime(now(), format));
-  for (const [name, value] of Object.entries({ true: true, false: false, none: null })) {
-    environment.set(name, value);
-    environment.set(name.charAt(0).toUpperCase() + name.slice(1), value);
-  }
-  return environment;
-}
-
-/** Python's `range`. */
-function range(first: number, second?: number, step = 1): number[] {
-  const [start, stop] = second === undefined ? [0, first] : [first, second];
-  const length = Math.max(0, Math.ceil((stop - start) / step));
-  return Array.from({ length }, (_, i) => start + i * step);
-}
-
-function refuse(message: string): never {
-  throw new TypeError(message);
 }
 
 function messageOf(cause: unknown): string {

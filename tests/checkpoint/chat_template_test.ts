@@ -60,8 +60,8 @@ Deno.test("one render leaves nothing behind for the next", () => {
     "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}" +
     "{{ ns.n }}{% set bos_token = 'changed' %}{{ extra is defined }}";
   const chat = new JinjaChatTemplate(source, TOKENS);
-  assertEquals(chat.render(HELLO, { extra: 1 }), "1true");
-  assertEquals(chat.render(HELLO), "1false");
+  assertEquals(chat.render(HELLO, { extra: 1 }), "1True");
+  assertEquals(chat.render(HELLO), "1False");
 });
 
 Deno.test("strftime knows the usual conversions and refuses others", () => {
