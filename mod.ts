@@ -8,7 +8,7 @@
  *
  * await using lembas = await Lembas.load({ maxBatch: 2, maxContext: 256 });
  * const factors = randomFactors({ stack: lembas.registry.stack, rank: 16 });
- * await lembas.addFactors(factors);
+ * lembas.addFactors(factors);
  * lembas.addCore("acme/untrained", zeroCore(factors));
  * for await (
  *   const { text } of lembas.stream("The road goes ever", {

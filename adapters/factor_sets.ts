@@ -10,8 +10,8 @@ import type { FactorStore } from "./store/store.ts";
 export interface FactorSetsOptions {
   readonly store: FactorStore;
   readonly registry: AdapterRegistry;
-  /** Makes a factor set servable, in registry and engine. @throws {TypeError} of another base */
-  readonly load: (factors: FactorSet) => Promise<void>;
+  /** Makes a factor set servable. @throws {TypeError} of another base */
+  readonly load: (factors: FactorSet) => void | Promise<void>;
 }
 
 export class FactorSets {

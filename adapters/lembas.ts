@@ -35,6 +35,7 @@ import { AdapterDirectory, type ScanWarning } from "./directory.ts";
 import type { FactorSet } from "./factors.ts";
 import { readFactors } from "./format.ts";
 import type { MakerProgress } from "./gradient_factors.ts";
+import { BaseLanes } from "./base_lanes.ts";
 import { loadBase } from "./loaded_base.ts";
 import { type AdapterEntry, AdapterRegistry } from "./registry.ts";
 import { stackOf } from "./stack.ts";
@@ -58,6 +59,8 @@ export interface LembasOptions {
   readonly generationConfig?: GenerationConfig;
   /** Bytes of keys and values. Default: a third of the memory that is free now. */
   readonly kvMemory?: number;
+  /** Bytes of lanes that come and go with their factor sets. Default 1 GiB. */
+  readonly laneMemory?: number;
   /** Bytes of resident cores. Default 512 MiB. */
   readonly coreMemory?: number;
   /** Samples that may wait. Default 1024. */
@@ -170,7 +173,9 @@ export class Lembas implements AsyncDisposable {
       const { checkpoint } = parts;
       const sampling = await defaultsOf(checkpoint, options);
       const engine = new Engine({
-        lanes: await makeLanes(parts),
+        lanes: [await firstLane(parts)],
+        laneSource: new BaseLanes(parts.base, parts.registry),
+        ...(options.laneMemory === undefined ? {} : { laneMemory: options.laneMemory }),
         adapters: cores,
         tokenizer: checkpoint.tokenizer,
         eosTokenIds: checkpoint.config.eosTokenIds,
@@ -188,13 +193,12 @@ export class Lembas implements AsyncDisposable {
   }
 
   /**
-   * Adds a factor set: from now on cores that name it can be registered and served.
+   * Adds a factor set: from now on cores that name it can be registered and served. Its lane opens
+   * with the first request for one of them.
    * @throws {TypeError} where it is of another base
    */
-  async addFactors(factors: FactorSet): Promise<void> {
+  addFactors(factors: FactorSet): void {
     this.registry.addFactors(factors);
-    const model = await this.#parts.base.lane(factors);
-    this.engine.addLane({ factors: factors.digest, model });
   }
 
   /**
@@ -367,13 +371,10 @@ async function openAdapters(
   return directory;
 }
 
-/** A lane for each factor set; the base alone where there is none. */
-async function makeLanes({ base, registry }: Parts): Promise<LaneOptions[]> {
-  const sets = registry.factorSets();
-  if (sets.length === 0) return [{ factors: undefined, model: await base.lane() }];
-  const lanes: LaneOptions[] = [];
-  for (const set of sets) lanes.push({ factors: set.digest, model: await base.lane(set) });
-  return lanes;
+/** The lane that stays: of the first factor set, or of the base alone where there is none. */
+async function firstLane({ base, registry }: Parts): Promise<LaneOptions> {
+  const [set] = registry.factorSets();
+  return { factors: set?.digest, model: await base.lane(set), bytes: base.laneBytes(set) };
 }
 
 function release({ base, device, checkpoint, grammars }: Parts): void {

@@ -82,6 +82,10 @@ export class AdapterRegistry implements CoreLoader {
     this.#factors.set(factors.digest, factors);
   }
 
+  hasFactors(digest: string): boolean {
+    return this.#factors.has(digest);
+  }
+
   /** Factor sets by order of addition. */
   factorSets(): readonly FactorSet[] {
     return [...this.#factors.values()];

@@ -35,6 +35,8 @@ export interface ServeFlags {
   /** Bytes; undefined = from the machine's memory. */
   readonly kvMemory: number | undefined;
   readonly coreMemory: number | undefined;
+  /** Bytes of the lanes of factor sets that come and go. */
+  readonly laneMemory: number;
   readonly maxQueue: number;
   readonly maxBody: number;
   /** Largest uploaded file, bytes. */
@@ -112,6 +114,12 @@ const FLAGS = {
   },
   "kv-memory": { value: "BYTES", help: "memory for keys and values, e.g. 1GiB" },
   "core-memory": { value: "BYTES", help: "memory for resident cores, e.g. 256MiB" },
+  "lane-memory": {
+    value: "BYTES",
+    help: "memory for the lanes of factor sets (about 45MiB each on the default model), beside " +
+      "the first one's: idle ones leave and come back when asked for",
+    fallback: "1GiB",
+  },
   "max-queue": { value: "N", help: "samples that may wait before 429", fallback: "1024" },
   "max-body": { value: "BYTES", help: "largest request body", fallback: "8MiB" },
   "max-file": { value: "BYTES", help: "largest uploaded file", fallback: "512MiB" },
@@ -243,6 +251,7 @@ function toFlags(
     maxContext: optional(read("max-context"), (text) => integer("max-context", text, 16, 1 << 20)),
     kvMemory: optional(read("kv-memory"), (text) => bytes("kv-memory", text)),
     coreMemory: optional(read("core-memory"), (text) => bytes("core-memory", text)),
+    laneMemory: bytes("lane-memory", read("lane-memory")),
     maxQueue: integer("max-queue", read("max-queue"), 1, 1 << 20),
     maxBody: bytes("max-body", read("max-body")),
     maxFile: bytes("max-file", read("max-file")),

@@ -23,6 +23,7 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
     ...(flags.kvMemory === undefined ? {} : { kvMemory: flags.kvMemory }),
     ...(flags.coreMemory === undefined ? {} : { coreMemory: flags.coreMemory }),
     generationConfig: flags.generationConfig,
+    laneMemory: flags.laneMemory,
     factors: flags.factors,
     device: flags.device,
     dtype: flags.dtype,

@@ -166,6 +166,8 @@ const GAUGES: readonly Reading[] = [
   ["vllm:kv_cache_usage_perc", "Share of the KV memory in use, 0 to 1.", (s) => s.kvUsage],
   ["lembas_kv_cache_bytes", "Bytes of keys and values in use.", (s) => s.kvBytes],
   ["lembas_prefix_cache_bytes", "Bytes of cached prefixes.", (s) => s.kvBytesCached],
+  ["lembas_lanes_loaded", "Factor sets with a lane in memory.", (s) => s.lanes.loaded],
+  ["lembas_lane_bytes", "Bytes of lanes, keys and values aside.", (s) => s.lanes.bytes],
 ];
 
 const COUNTERS: readonly Reading[] = [
@@ -179,6 +181,8 @@ const COUNTERS: readonly Reading[] = [
     (s) => s.prefixQueriedTokens,
   ],
   ["vllm:prefix_cache_hits_total", "Tokens found in the prefix cache.", (s) => s.prefixHitTokens],
+  ["lembas_lane_loads_total", "Lanes opened when asked for.", (s) => s.lanes.loads],
+  ["lembas_lane_evictions_total", "Lanes closed to make room.", (s) => s.lanes.evictions],
   ["lembas_requests_rejected_total", "Samples refused by a full queue.", (s) => s.rejected],
 ];
 

@@ -59,8 +59,8 @@ export interface Loaded {
   readonly sampling: SamplingDefaults;
   /** What trains over this base; undefined = it only serves. */
   readonly training?: LoadedTraining | undefined;
-  /** Makes a factor set servable, in registry and engine. @throws {TypeError} where it is foreign. */
-  addFactors(factors: FactorSet): Promise<void>;
+  /** Makes a factor set servable. @throws {TypeError} where it is of another base. */
+  addFactors(factors: FactorSet): void;
   close(): Promise<void>;
 }
 

@@ -67,7 +67,7 @@ export class TrialBench {
     const made = factors === "default"
       ? await this.#lembas.training.defaultFactors()
       : randomFactors({ stack, rank, seed: SEED_OF_RANDOM });
-    await this.#lembas.addFactors(made);
+    this.#lembas.addFactors(made);
     this.#sets.set(key, made);
     return made;
   }

@@ -15,6 +15,7 @@ import type { Device, Session, Tensor } from "../runtime/device.ts";
 import { Executor } from "./executor.ts";
 import { integerProductsAreExact } from "./integer_check.ts";
 import { KvCache } from "./kv_cache.ts";
+import { laneBytes } from "./lane_bytes.ts";
 import { Sampler } from "./sampler.ts";
 
 /** Precision of the linears; activations, cores, keys and values are float32. */
@@ -131,6 +132,11 @@ export class Base {
     made.move();
     this.#lanes.add(executor);
     return executor;
+  }
+
+  /** Bytes of a lane over these factors (or none), beside the base and its keys and values. */
+  laneBytes(hook?: Pick<LinearHook, "rank" | "modules">): number {
+    return laneBytes(this.config, this.#options.maxBatch, hook);
   }
 
   /** What a trainer shares with the lanes. */

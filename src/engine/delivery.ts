@@ -77,6 +77,12 @@ export class Delivery implements RunnerDelegate {
     return [...this.#live.keys()];
   }
 
+  /** Whether some of them waits for a lane or runs there. */
+  uses(lane: Lane): boolean {
+    for (const sequence of this.#live.keys()) if (sequence.lane === lane) return true;
+    return false;
+  }
+
   /** Resolves when the condition holds; it is looked at whenever a sequence ends. */
   async until(condition: () => boolean): Promise<void> {
     while (!condition()) await new Promise<void>((resolve) => this.#watchers.push(resolve));

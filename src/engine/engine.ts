@@ -19,6 +19,7 @@ import { Delivery, release } from "./delivery.ts";
 import type { GrammarSource } from "./grammar.ts";
 import { checkIntegrity } from "./integrity.ts";
 import { Lane } from "./lane.ts";
+import { LanePool, type LaneSource } from "./lane_pool.ts";
 import { KvMemory, tokensWithin } from "./memory.ts";
 import { Counters, type EngineListener, type EngineStats } from "./metrics.ts";
 import type { BatchModel } from "./model.ts";
@@ -35,11 +36,17 @@ export interface LaneOptions {
   /** SHA-256 of the factor set (hex) whose cores run here; undefined = base rows only. */
   readonly factors: string | undefined;
   readonly model: BatchModel;
+  /** What the model takes, keys and values aside; default 0. */
+  readonly bytes?: number;
 }
 
 export interface EngineOptions {
-  /** At least one; the first is the default lane of base rows. */
+  /** At least one; the first is the default lane of base rows. They stay. */
   readonly lanes: readonly LaneOptions[];
+  /** Where lanes of other factor sets come from; undefined = there are none. */
+  readonly laneSource?: LaneSource;
+  /** Bytes of the lanes that come and go, keys and values aside. Default 1 GiB. */
+  readonly laneMemory?: number;
   /** Undefined = requests that name an adapter are refused. */
   readonly adapters?: AdapterSource;
   readonly tokenizer: Tokenizer;
@@ -60,6 +67,7 @@ export interface EngineOptions {
 }
 
 const DEFAULT_QUEUE = 1024;
+const DEFAULT_LANE_MEMORY = 2 ** 30;
 
 /** Continuous batching over lanes. Starts no work before the first request. */
 export class Engine {
@@ -72,7 +80,7 @@ export class Engine {
   readonly #admission: AdmissionControl;
   readonly #runner: LaneRunner;
   readonly #loop: Promise<void>;
-  #lanes: readonly Lane[];
+  readonly #pool: LanePool;
   #nextLane = 0;
   #wake: (() => void) | undefined;
   #closing = false;
@@ -83,7 +91,14 @@ export class Engine {
   constructor(options: EngineOptions) {
     if (options.lanes.length === 0) throw new RangeError("Cannot run an engine without a lane");
     this.#options = options;
-    this.#lanes = options.lanes.map(({ factors, model }) => new Lane(factors, model));
+    this.#pool = new LanePool({
+      lanes: options.lanes.map(laneOf),
+      source: options.laneSource,
+      maxBytes: options.laneMemory ?? DEFAULT_LANE_MEMORY,
+      inUse: (lane) => this.#delivery.uses(lane),
+      until: (condition) => this.#delivery.until(condition),
+      onClosing: (lane) => this.#rerouteFrom(lane),
+    });
     const { kvMemory, prefixMemory = kvMemory / 2 } = options;
     this.#memory = new KvMemory({ total: kvMemory, cacheLimit: prefixMemory });
     if (this.maxContext < 2) {
@@ -131,9 +146,8 @@ export class Engine {
 
   /** Blocks of `BLOCK_TOKENS` tokens that the KV memory holds, as the default lane lays them out. */
   get kvBlocks(): number {
-    const [lane] = this.#lanes;
-    if (lane === undefined) throw new RangeError("internal: an engine without a lane");
-    return Math.floor(this.#memory.total / (BLOCK_TOKENS * lane.model.kvBytesPerToken));
+    const { kvBytesPerToken } = this.#pool.first.model;
+    return Math.floor(this.#memory.total / (BLOCK_TOKENS * kvBytesPerToken));
   }
 
   /**
@@ -144,7 +158,7 @@ export class Engine {
    * @throws {OverloadedError} where the queue or the tenant's part of it is full, or the engine is
    * draining.
    * @throws {RangeError} naming a field that is out of range.
-   * @throws {TypeError} for an adapter that no lane takes, or a grammar where none are offered.
+   * @throws {TypeError} for an adapter of a factor set that is not known, or a grammar where none are offered.
    */
   generate(request: GenerationRequest): Generation {
     const [generation] = this.generateAll([request]);
@@ -159,9 +173,8 @@ export class Engine {
   generateAll(requests: readonly GenerationRequest[]): readonly Generation[] {
     const maxContext = this.maxContext;
     const lanes = requests.map((request) => {
-      const lane = this.#laneFor(request);
-      validateRequest(request, { vocabSize: lane.model.vocabSize, maxContext });
-      return lane;
+      validateRequest(request, { vocabSize: this.#pool.first.model.vocabSize, maxContext });
+      return this.#laneFor(request);
     });
     const [first] = requests;
     const [lane] = lanes;
@@ -176,37 +189,9 @@ export class Engine {
     });
   }
 
-  /**
-   * Adds a lane; its factor set's cores run from now on.
-   * @throws {RangeError} where the factor set has a lane already.
-   */
-  addLane({ factors, model }: LaneOptions): void {
-    if (this.#lanes.some((lane) => lane.factors === factors)) {
-      throw new RangeError(`Cannot add a lane: factor set ${factors ?? "(none)"} has one already`);
-    }
-    this.#lanes = [...this.#lanes, new Lane(factors, model)];
-  }
-
-  /**
-   * Takes no more sequences for a factor set; resolves when its last one has ended, after which the
-   * model may be released. Base sequences that wait there move to another lane.
-   * @throws {RangeError} where there is no such lane, or no other one would be left.
-   */
-  async removeLane(factors: string | undefined): Promise<void> {
-    const lane = this.#lanes.find((each) => each.factors === factors);
-    if (lane === undefined) {
-      throw new RangeError(`Cannot remove a lane: factor set ${factors ?? "(none)"} has none`);
-    }
-    if (this.#lanes.every((each) => each === lane || each.closing)) {
-      throw new RangeError("Cannot remove the last lane: close the engine instead");
-    }
-    lane.closing = true;
-    for (const sequence of this.#delivery.live()) {
-      if (sequence.lane !== lane || sequence.slot !== undefined) continue;
-      if (sequence.request.adapter === undefined) sequence.reroute(this.#baseLane());
-    }
-    await this.#delivery.until(() => !this.#delivery.live().some((each) => each.lane === lane));
-    this.#lanes = this.#lanes.filter((each) => each !== lane);
+  /** Lanes with a model. */
+  get #lanes(): readonly Lane[] {
+    return this.#pool.open;
   }
 
   /** Gauges of this moment and counters since the engine began. */
@@ -224,6 +209,7 @@ export class Engine {
       kvBudget: total,
       kvUsage: reserved / total,
       adapters: this.#delivery.adapterLoads(),
+      lanes: this.#pool.stats(),
     };
   }
 
@@ -240,12 +226,14 @@ export class Engine {
     for (const sequence of this.#delivery.live()) this.#delivery.cancel(sequence);
     this.#signal();
     await this.#loop;
+    await this.#pool.settle();
     this.#memory.cache.shrinkTo(0);
     this.#options.grammars?.close();
   }
 
   /** @throws {Error} `internal: …` naming the broken invariant. */
   checkIntegrity(): void {
+    this.#pool.checkIntegrity();
     checkIntegrity({
       lanes: this.#lanes,
       waiting: this.#queue,
@@ -264,13 +252,8 @@ export class Engine {
       );
     }
     if (adapter === undefined) return this.#baseLane();
-    const lane = this.#lanes.find((each) => each.factors === adapter.factors && !each.closing);
-    if (lane !== undefined && this.#options.adapters !== undefined) return lane;
-    const loaded = this.#lanes.flatMap((each) => each.factors ?? []);
-    throw new TypeError(
-      `Cannot run adapter ${adapter.name}: its factor set is ${adapter.factors}, ` +
-        `loaded are ${loaded.length === 0 ? "none" : loaded.join(", ")}`,
-    );
+    if (this.#options.adapters !== undefined) return this.#pool.find(adapter);
+    throw new TypeError(`Cannot run adapter ${adapter.name}: this engine has no adapters`);
   }
 
   /** The fullest lane that still has room, so that base and adapted rows share batches. */
@@ -285,7 +268,7 @@ export class Engine {
     return best;
   }
 
-  /** Fetches core and grammar, without a turn of the event loop where both are at hand. */
+  /** Opens the lane and fetches core and grammar, without a turn of the event loop where all is at hand. */
   #prepare(sequence: Sequence): void {
     const { adapter, sampling } = sequence.request;
     if (sequence.state !== "loading") return;
@@ -299,6 +282,10 @@ export class Engine {
   async #load(sequence: Sequence): Promise<void> {
     const { adapter, signal, sampling } = sequence.request;
     if (adapter !== undefined) {
+      // the lane first: a core that waited for its lane would keep those of open lanes out
+      const opening = this.#pool.ready(sequence.lane);
+      if (opening !== undefined) await opening;
+      if (sequence.state === "finished") return;
       const acquired = this.#options.adapters?.acquire(adapter, signal);
       sequence.lease = acquired instanceof Promise ? await acquired : acquired;
       if (sequence.lease?.core.digest !== adapter.digest) {
@@ -318,6 +305,14 @@ export class Engine {
     if (sequence.request.adapter === undefined) this.#reroute(sequence);
     this.#queue.add(sequence);
     this.#signal();
+  }
+
+  /** Sequences of the base that have no row there yet go elsewhere. */
+  #rerouteFrom(lane: Lane): void {
+    for (const sequence of this.#delivery.live()) {
+      if (sequence.lane !== lane || sequence.slot !== undefined) continue;
+      if (sequence.request.adapter === undefined) this.#reroute(sequence);
+    }
   }
 
   #reroute(sequence: Sequence): void {
@@ -394,4 +389,8 @@ export class Engine {
     for (const sequence of [...this.#queue]) this.#queue.remove(sequence);
     for (const sequence of this.#delivery.live()) this.#delivery.failed(sequence, error);
   }
+}
+
+function laneOf({ factors, model, bytes = 0 }: LaneOptions): Lane {
+  return new Lane(factors, { slots: model.maxBatch, bytes }).open(model);
 }

@@ -94,6 +94,7 @@ function checkLive({ lanes, waiting, live }: IntegrityView): void {
     ensure(state !== "finished", `${label} is finished and live`);
     ensure(sequence.account.live > 0, `${label} is live, its tenant has nothing`);
     if (state !== "loading") {
+      ensure(lanes.includes(sequence.lane), `${label} is ${state} in a lane that is not open`);
       const matches = (lease === undefined) === (request.adapter === undefined);
       ensure(matches, `${label} is ${state} with a wrong core lease`);
     }

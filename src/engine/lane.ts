@@ -1,27 +1,57 @@
 /**
  * One model and the rows it runs: which sequence sits in which slot. Slots in use are always
- * 0 … count-1; when a sequence leaves, the last one moves into its place. It knows no policy.
+ * 0 … count-1; when a sequence leaves, the last one moves into its place. It knows no policy. Trap:
+ * a lane that is not open yet has no model.
  */
 import type { BatchModel } from "./model.ts";
 import type { Sequence } from "./sequence.ts";
 
+export interface LaneShape {
+  readonly slots: number;
+  /** What its model takes, keys and values aside. */
+  readonly bytes: number;
+}
+
 export class Lane {
   /** Digest of the factor set whose cores run here; undefined = base rows only. */
   readonly factors: string | undefined;
-  readonly model: BatchModel;
+  readonly bytes: number;
   /** Takes no new sequences: it is being removed. */
   closing = false;
+  /** Counts up with each request that names it, over all lanes. */
+  usedAt = 0;
   /** Whether the last prefill continued a long prompt: the next one lets first prompts pass. */
   continued = false;
+  readonly #slots: number;
   readonly #rows: Sequence[] = [];
   readonly #tokens: Int32Array;
   readonly #lengths: Int32Array;
+  #model: BatchModel | undefined;
 
-  constructor(factors: string | undefined, model: BatchModel) {
+  constructor(factors: string | undefined, { slots, bytes }: LaneShape) {
     this.factors = factors;
-    this.model = model;
-    this.#tokens = new Int32Array(model.maxBatch);
-    this.#lengths = new Int32Array(model.maxBatch);
+    this.bytes = bytes;
+    this.#slots = slots;
+    this.#tokens = new Int32Array(slots);
+    this.#lengths = new Int32Array(slots);
+  }
+
+  /** Gives it its model. @throws {RangeError} where that has another number of slots. */
+  open(model: BatchModel): this {
+    if (model.maxBatch !== this.#slots) {
+      throw new RangeError(`internal: a lane of ${this.#slots} slots got ${model.maxBatch}`);
+    }
+    this.#model = model;
+    return this;
+  }
+
+  get isOpen(): boolean {
+    return this.#model !== undefined;
+  }
+
+  get model(): BatchModel {
+    if (this.#model === undefined) throw new Error("internal: a lane without a model is used");
+    return this.#model;
   }
 
   /** The sequence of each slot in use. */
@@ -30,7 +60,7 @@ export class Lane {
   }
 
   get freeSlots(): number {
-    return this.model.maxBatch - this.#rows.length;
+    return this.#slots - this.#rows.length;
   }
 
   /** Gives a sequence the next slot and its core; without keys and values yet. */

@@ -2,6 +2,7 @@
  * What the engine tells of itself: cumulative counters and gauges in one snapshot, and single
  * observations to a listener. It knows no exporter; `server` turns these into Prometheus' shapes.
  */
+import type { LaneStats } from "./lane_pool.ts";
 import type { FinishReason } from "./request.ts";
 
 /** One finished generation sample. Times in seconds. */
@@ -70,6 +71,7 @@ export interface EngineStats {
   readonly decodeRuns: number;
   /** By adapter name; the base is not among them. */
   readonly adapters: ReadonlyMap<string, AdapterLoad>;
+  readonly lanes: LaneStats;
 }
 
 /** The counters of `EngineStats`, as the engine keeps them. */

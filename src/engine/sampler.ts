@@ -85,7 +85,8 @@ export class Sampler {
     this.#greedy.set(logits, picks);
     const known = picks[count];
     if (known !== undefined) return known;
-    const view = this.#device.view(logits, 0, [count, this.#vocabSize]);
+    // the binding holds it
+    using view = this.#device.view(logits, 0, [count, this.#vocabSize]);
     const tokens = this.#device.tensor("int64", [count]);
     return picks[count] = { binding: session.bind({ logits: view }, { token: tokens }), tokens };
   }

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { ContextLengthError, OverloadedError } from "../../src/engine/request.ts";
 import { adapter, FakeAdapters } from "../fakes/adapters.ts";
-import { alone, fakeModel, harness, read, readOne, request } from "./harness.ts";
+import { alone, harness, read, readOne, request } from "./harness.ts";
 
 Deno.test("cancelling a running request ends it within a step and frees its slot", async () => {
   const control = new AbortController();
@@ -234,23 +234,6 @@ Deno.test("a tenant that floods the queue does not hold another one up", async (
   const flood = Array.from({ length: 20 }, () => run("flood"));
   await Promise.all([...flood, run("guest")]);
   assert(order.indexOf("guest") < 4, `${order}`);
-});
-
-Deno.test("lanes come and go, base rows move, adapted rows stay", async () => {
-  await using own = harness();
-  const text = (await alone(request({ adapter: adapter("a/x@1") })))[0]?.text;
-  own.engine.addLane({ factors: "factors-b", model: fakeModel() });
-  assertThrows(() => own.engine.addLane({ factors: "factors-b", model: fakeModel() }), RangeError);
-  const other = request({ adapter: adapter("a/x@1", "factors-b"), maxTokens: 20 });
-  const both = [other, request({ adapter: adapter("a/x@1") }), request()].map((each) =>
-    readOne(own.engine.generate(each))
-  );
-  const removed = own.engine.removeLane("factors-a");
-  assertThrows(() => own.engine.generate(request({ adapter: adapter("a/x@1") })), TypeError);
-  assertEquals((await Promise.all(both)).map((sample) => sample.text).slice(0, 2), [text, text]);
-  await removed;
-  await assertRejects(() => own.engine.removeLane("factors-b"), RangeError, "last lane");
-  assertEquals((await readOne(own.engine.generate(request()))).finishReason, "length");
 });
 
 Deno.test("draining finishes what runs and refuses what comes", async () => {

@@ -73,14 +73,17 @@ for (const trace of TRACES) {
     const adapters = new FakeAdapters({
       cold: ({ name }) => name.endsWith("2") ? Math.floor(random() * 4) : undefined,
     });
+    const second = fakeModel({ ...MODEL, onRun: stumble });
     const own = harness({
       adapters,
       model: { ...MODEL, onRun: stumble },
       kvMemory: trace.kvMemory,
       prefixMemory: trace.kvMemory / 2,
+      laneSource: {
+        bytes: () => 1,
+        open: () => Promise.resolve({ model: second, close: () => Promise.resolve() }),
+      },
     });
-    const second = fakeModel({ ...MODEL, onRun: stumble });
-    own.engine.addLane({ factors: "factors-b", model: second });
     const running: Promise<void>[] = [];
     const wrong: unknown[] = [];
     for (let id = 0; id < trace.requests; id++) {

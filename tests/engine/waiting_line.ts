@@ -20,7 +20,7 @@ export interface Wanted {
 
 export function newLane(maxBatch = 4): Lane {
   const model = { maxBatch, prefillTokens: 64, kvBytesPerToken: BYTES_PER_TOKEN };
-  return new Lane(undefined, fakeModel(model));
+  return new Lane(undefined, { slots: maxBatch, bytes: 0 }).open(fakeModel(model));
 }
 
 /** One engine's waiting, without the engine. */

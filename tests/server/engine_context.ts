@@ -98,12 +98,7 @@ export async function fakeLoad(options: FakeLoadOptions = {}): Promise<FakeLoade
     sampling: options.sampling ?? {},
     maxBatch: options.maxBatch ?? 4,
     training: options.training,
-    addFactors: (set) => {
-      registry.addFactors(set);
-      const { vocabSize } = new FakeTokenizer();
-      engine.addLane({ factors: set.digest, model: new FakeModel({ ...options, vocabSize }) });
-      return Promise.resolve();
-    },
+    addFactors: (set) => registry.addFactors(set),
     close: () => engine.close(),
   };
 }
@@ -127,6 +122,13 @@ function fakeEngine(
   });
   return new Engine({
     lanes: [{ factors: factors.digest, model }],
+    laneSource: {
+      bytes: (digest) => registry.hasFactors(digest) ? 1 << 20 : undefined,
+      open: () => {
+        const model = new FakeModel({ ...options, vocabSize });
+        return Promise.resolve({ model, close: () => Promise.resolve() });
+      },
+    },
     adapters: new CoreCache({ loader: registry, maxBytes: 1 << 20 }),
     tokenizer,
     eosTokenIds: [EOS],

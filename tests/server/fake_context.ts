@@ -113,6 +113,7 @@ export class FakeEngine implements GenerationEngine {
       prefillRuns: 0,
       decodeRuns: 0,
       adapters: new Map([["ada/haiku@1", { running: 1, waiting: 0 }]]),
+      lanes: { loaded: 2, bytes: 3 << 20, loads: 5, evictions: 4 },
     };
   }
 }

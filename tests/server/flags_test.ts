@@ -23,6 +23,7 @@ Deno.test("without flags there are the documented defaults", () => {
     maxContext: undefined,
     kvMemory: undefined,
     coreMemory: undefined,
+    laneMemory: 2 ** 30,
     maxQueue: 1024,
     maxBody: 8 << 20,
     maxFile: 512 * 2 ** 20,
