@@ -36,6 +36,12 @@ export interface Phase {
   readonly figures: readonly Figure[];
 }
 
+/** A batch that is being decoded. */
+export interface Decoding extends Disposable {
+  /** Decodes a token of every row, behind `length` others. */
+  step(length: number): Promise<void>;
+}
+
 /** A lane of lembas. Each step draws a greedy token for every row, as serving does. */
 export class LaneContestant implements Contestant {
   readonly #model: BatchModel;
@@ -54,17 +60,27 @@ export class LaneContestant implements Contestant {
   }
 
   async decode(batch: number, steps: number): Promise<readonly number[]> {
-    let { tokens } = await this.#fill(batch, PROMPT);
-    const rows = greedyRows(batch);
+    using decoding = await this.begin(batch);
     const times: number[] = [];
     for (let step = 0; step < steps; step++) {
       const start = performance.now();
-      await this.#model.decode(tokens, new Array<number>(batch).fill(PROMPT + step));
-      tokens = (await this.#model.sample(rows)).map(({ token }) => token);
+      await decoding.step(PROMPT + step);
       times.push(performance.now() - start);
     }
-    this.#free(batch);
     return times;
+  }
+
+  /** Sequences of 64-token prompts, one step at a time; dispose to free their slots. */
+  async begin(batch: number): Promise<Decoding> {
+    let { tokens } = await this.#fill(batch, PROMPT);
+    const rows = greedyRows(batch);
+    return {
+      step: async (length) => {
+        await this.#model.decode(tokens, new Array<number>(batch).fill(length));
+        tokens = (await this.#model.sample(rows)).map(({ token }) => token);
+      },
+      [Symbol.dispose]: () => this.#free(batch),
+    };
   }
 
   async prefill(batch: number, length: number): Promise<number> {
