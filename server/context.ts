@@ -4,6 +4,7 @@
  * how a model is loaded nor how a socket is opened, so tests hand in whatever they like.
  */
 import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../src/checkpoint/checkpoint.ts";
+import type { TextThread } from "../src/checkpoint/text_thread.ts";
 import type { AdapterRef } from "../src/engine/adapter.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { Access } from "./auth.ts";
@@ -36,6 +37,8 @@ export interface ServedModel {
   readonly chatTemplate: ChatTemplate | undefined;
   /** What holds where a request says nothing. */
   readonly sampling: SamplingDefaults;
+  /** Where long texts are encoded and rendered; undefined = on the event loop. */
+  readonly thread?: Pick<TextThread, "encode" | "render"> | undefined;
 }
 
 /** An adapter that requests may name. */

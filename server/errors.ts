@@ -83,17 +83,21 @@ export function modelNotFound(model: string): ApiError {
   );
 }
 
-/** 400 as OpenAI words it; `completion` is undefined where the request set no limit. */
+/**
+ * 400 as OpenAI words it; `completion` is undefined where the request set no limit. A prompt that was
+ * refused by its length alone has `atLeast` so many tokens.
+ */
 export function contextLengthExceeded(
   param: "messages" | "prompt",
   limit: number,
-  promptTokens: number,
+  prompt: number | { readonly atLeast: number },
   completion: number | undefined,
 ): ApiError {
+  const [tokens, least] = typeof prompt === "number" ? [prompt, ""] : [prompt.atLeast, "at least "];
   const asked = completion === undefined
-    ? `your ${param} resulted in ${promptTokens} tokens`
-    : `you requested ${promptTokens + completion} tokens ` +
-      `(${promptTokens} in the ${param}, ${completion} in the completion)`;
+    ? `your ${param} resulted in ${least}${tokens} tokens`
+    : `you requested ${least}${tokens + completion} tokens ` +
+      `(${least}${tokens} in the ${param}, ${completion} in the completion)`;
   return new ApiError(
     400,
     `This model's maximum context length is ${limit} tokens. However, ${asked}. ` +

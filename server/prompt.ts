@@ -6,6 +6,7 @@
 import type { ChatMessage } from "../src/checkpoint/checkpoint.ts";
 import type { ServedModel } from "./context.ts";
 import { ApiError, contextLengthExceeded, invalid } from "./errors.ts";
+import { encodeText, renderText, type TextRoom } from "./prompt_text.ts";
 import type { MessageBody } from "./schema/chat.ts";
 
 /** The template's part of a chat or tokenise request. */
@@ -22,14 +23,24 @@ const RESERVED = ["messages", "tools", "add_generation_prompt", "addGenerationPr
 
 /**
  * The conversation as token ids, by the checkpoint's template.
- * @throws {ApiError} 400 where there is no template, or where it refuses the conversation.
+ * @throws {ApiError} 400 where there is no template, where it refuses the conversation, or where that
+ *   cannot fit
  */
-export function encodeChat(model: ServedModel, body: TemplateFields): number[] {
-  const text = renderChat(model, body);
-  return model.tokenizer.encode(text, { addSpecialTokens: body.add_special_tokens ?? false });
+export async function encodeChat(
+  model: ServedModel,
+  body: TemplateFields,
+  room: Omit<TextRoom, "param">,
+): Promise<readonly number[]> {
+  const text = await renderChat(model, body, room.signal);
+  const special = body.add_special_tokens ?? false;
+  return await encodeText(model, text, special, { ...room, param: "messages" });
 }
 
-function renderChat(model: ServedModel, body: TemplateFields): string {
+async function renderChat(
+  model: ServedModel,
+  body: TemplateFields,
+  signal: AbortSignal,
+): Promise<string> {
   if (model.chatTemplate === undefined) {
     throw invalid("messages", `The model '${model.id}' has no chat template: use completions.`);
   }
@@ -52,17 +63,16 @@ function renderChat(model: ServedModel, body: TemplateFields): string {
     }
   }
   const messages = body.messages.map(toMessage);
-  const text = render(model.chatTemplate, messages, { ...extra, addGenerationPrompt: open });
+  const options = { ...extra, addGenerationPrompt: open };
+  const text = await render(model.chatTemplate, model.thread, messages, options, signal);
   return proceed ? cutAfterLast(text, messages) : text;
 }
 
-function render(
-  template: NonNullable<ServedModel["chatTemplate"]>,
-  messages: readonly ChatMessage[],
-  options: Readonly<Record<string, unknown>>,
-): string {
+async function render(
+  ...[template, thread, messages, options, signal]: Parameters<typeof renderText>
+): Promise<string> {
   try {
-    return template.render(messages, options);
+    return await renderText(template, thread, messages, options, signal);
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
     throw invalid("messages", `The chat template refuses these messages: ${error.message}`);

@@ -50,7 +50,7 @@ export async function startRun(
   context: ServerContext,
   c: AppContext,
   target: Target,
-  makePlan: () => RunPlan,
+  makePlan: (signal: AbortSignal) => Promise<RunPlan>,
 ): Promise<Run> {
   const abort = new AbortController();
   const signal = AbortSignal.any([c.req.raw.signal, abort.signal]);
@@ -63,7 +63,7 @@ export async function startRun(
   try {
     if (context.lifecycle.draining) throw shuttingDown();
     metered = await context.metering?.begin(c.get("principal"), c.get("requestId"));
-    plan = makePlan();
+    plan = await makePlan(signal);
     metered?.reserve(tokensAsked(plan));
     return await begin(context, plan, { target, signal, metered, trace: c.get("trace"), close });
   } catch (error) {

@@ -11,13 +11,14 @@ import { openStore, type StoreLocation } from "../adapters/store/open_store.ts";
 import type { Store } from "../adapters/store/store.ts";
 import type { CoreTrainer } from "../adapters/training.ts";
 import type { Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
+import { TextThread } from "../src/checkpoint/text_thread.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
 import { readDatasetInTurns } from "../src/train/dataset.ts";
 import { createApp } from "./app.ts";
 import { RegistryCatalog } from "./catalog.ts";
 import { Traffic } from "./console/traffic.ts";
-import type { ServerContext } from "./context.ts";
+import type { ServedModel, ServerContext } from "./context.ts";
 import { FlagError, helpText, parseFlags, type ServeFlags } from "./flags.ts";
 import { FineTuning, type TrainingBackend } from "./jobs/fine_tuning.ts";
 import { Replicas } from "./limits/replicas.ts";
@@ -46,7 +47,9 @@ export interface LoadedTraining {
 
 /** A model ready to serve, with its adapters; the server closes it. */
 export interface Loaded {
-  readonly checkpoint: Pick<Checkpoint, "id" | "config" | "tokenizer" | "chatTemplate" | "digest">;
+  readonly checkpoint:
+    & Pick<Checkpoint, "id" | "config" | "tokenizer" | "chatTemplate" | "digest">
+    & Partial<Pick<Checkpoint, "path">>;
   readonly engine: Engine;
   readonly registry: AdapterRegistry;
   /** Where `/v1/load_lora_adapter` reads; undefined = it does not. */
@@ -144,8 +147,10 @@ async function serveFrom(
     const { admit } = door.access;
     if (flags.open) { for (const { tenant } of loaded.registry.list()) await admit(tenant); }
     await using metering = new StoreMetering(store, log, { replicas: () => replicas.count, admit });
+    const { path } = loaded.checkpoint;
+    using thread = path === undefined ? undefined : new TextThread(path);
     const context = await toContext(loaded, {
-      ...{ metrics, tracing, traffic, log, tuning, metering },
+      ...{ metrics, tracing, traffic, log, tuning, metering, thread },
       readiness: [{ name: "store", check: () => store.ping() }],
       ...{ access: door.access, admin: door.admin },
       options: {
@@ -195,7 +200,9 @@ function backendOf({ checkpoint }: Loaded, training: LoadedTraining): TrainingBa
 /** The routes' context of a loaded model. */
 export async function toContext(
   loaded: Loaded,
-  parts: Omit<ServerContext, "engine" | "adapters" | "lifecycle" | "model">,
+  { thread, ...parts }:
+    & Omit<ServerContext, "engine" | "adapters" | "lifecycle" | "model">
+    & Pick<ServedModel, "thread">,
 ): Promise<ServerContext> {
   const { checkpoint, engine, registry } = loaded;
   return {
@@ -221,6 +228,7 @@ export async function toContext(
       tokenizer: checkpoint.tokenizer,
       chatTemplate: checkpoint.chatTemplate,
       sampling: loaded.sampling,
+      thread,
     },
   };
 }

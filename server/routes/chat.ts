@@ -45,19 +45,19 @@ export async function answerChat(
   c.get("notes").model = body.model;
   const usage = usageWanted(body);
   const target = await resolveTarget(context, c.get("principal"), body.model, body.adapter);
-  const run = await startRun(context, c, target, () => planChat(context, body));
+  const run = await startRun(context, c, target, (signal) => planChat(context, body, signal));
   const head = chatHead(run.plan.id, body.model, target);
   if (!body.stream) return await whole(context, c, head, run);
   const write = choiceWriter(context.model.tokenizer);
   return streamAnswer(context, c, run, chunkEvents(head, run, usage, write));
 }
 
-function planChat(context: ServerContext, body: ChatRequest) {
-  const { model, engine } = context;
-  const prompt = encodeChat(model, body);
+async function planChat(context: ServerContext, body: ChatRequest, signal: AbortSignal) {
+  const { model, engine: { maxContext } } = context;
   const asked = body.max_completion_tokens ?? body.max_tokens ?? undefined;
   const maxTokens = outputLimit(asked, model.sampling);
-  checkLength("messages", prompt, engine.maxContext, maxTokens);
+  const prompt = await encodeChat(model, body, { maxContext, maxTokens, signal });
+  checkLength("messages", prompt, maxContext, maxTokens);
   return {
     id: completionId("chatcmpl"),
     kind: "chat" as const,

@@ -15,6 +15,7 @@ import { invalid } from "../errors.ts";
 import { completionLogprobs, visibleLength } from "../logprobs.ts";
 import { resolveTarget } from "../model_name.ts";
 import { checkLength, checkTokenIds } from "../prompt.ts";
+import { encodeText, type TextRoom } from "../prompt_text.ts";
 import { type Run, type RunPlan, startRun } from "../run.ts";
 import { toSampling } from "../sampling.ts";
 import {
@@ -49,7 +50,7 @@ async function answer(context: ServerContext, c: AppContext, body: CompletionReq
   const usage = usageWanted(body);
   refuseCombinations(body);
   const target = await resolveTarget(context, c.get("principal"), body.model, body.adapter);
-  const run = await startRun(context, c, target, () => planCompletion(context, body));
+  const run = await startRun(context, c, target, (signal) => planCompletion(context, body, signal));
   const head = {
     id: run.plan.id,
     object: "text_completion" as const,
@@ -89,11 +90,14 @@ function refuseCombinations(body: CompletionRequest): void {
   }
 }
 
-function planCompletion(context: ServerContext, body: CompletionRequest): RunPlan {
-  const { model, engine } = context;
+async function planCompletion(
+  { model, engine: { maxContext } }: ServerContext,
+  body: CompletionRequest,
+  signal: AbortSignal,
+): Promise<RunPlan> {
   const maxTokens = outputLimit(body.max_tokens ?? DEFAULT_MAX_TOKENS, model.sampling);
-  const prompts = toPrompts(model, body);
-  for (const prompt of prompts) checkLength("prompt", prompt, engine.maxContext, maxTokens);
+  const prompts = await toPrompts(model, body, { param: "prompt", maxContext, maxTokens, signal });
+  for (const prompt of prompts) checkLength("prompt", prompt, maxContext, maxTokens);
   const logprobs = body.logprobs ?? undefined;
   return {
     id: completionId("cmpl"),
@@ -106,16 +110,22 @@ function planCompletion(context: ServerContext, body: CompletionRequest): RunPla
   };
 }
 
-function toPrompts(model: ServedModel, { prompt, add_special_tokens: add }: CompletionRequest) {
+async function toPrompts(
+  model: ServedModel,
+  { prompt, add_special_tokens: add }: CompletionRequest,
+  room: TextRoom,
+): Promise<(readonly number[])[]> {
   const list = typeof prompt === "string" || typeof prompt[0] === "number" ? [prompt] : prompt;
-  return list.map((one, index) => {
-    if (typeof one === "string") {
-      return model.tokenizer.encode(one, { addSpecialTokens: add ?? true });
+  const prompts: (readonly number[])[] = [];
+  for (const [index, one] of list.entries()) {
+    if (typeof one === "string") prompts.push(await encodeText(model, one, add ?? true, room));
+    else {
+      const ids = one as readonly number[];
+      checkTokenIds(list.length === 1 ? "prompt" : `prompt[${index}]`, ids, model.vocabSize);
+      prompts.push(ids);
     }
-    const ids = one as readonly number[];
-    checkTokenIds(list.length === 1 ? "prompt" : `prompt[${index}]`, ids, model.vocabSize);
-    return ids;
-  });
+  }
+  return prompts;
 }
 
 /** The text that `echo` puts before each sample, by sample index; empty without `echo`. */

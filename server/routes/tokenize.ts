@@ -1,9 +1,10 @@
 /** `POST /tokenize` and `/detokenize`, in vLLM's shapes. */
 import type { ServerContext } from "../context.ts";
-import { type App, post } from "../endpoint.ts";
+import { type App, type AppContext, post } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../errors.ts";
 import { findAdapter } from "../model_name.ts";
 import { checkTokenIds, encodeChat } from "../prompt.ts";
+import { encodeText } from "../prompt_text.ts";
 import type { Principal } from "../principal.ts";
 import {
   detokenizeRequestSchema,
@@ -22,10 +23,11 @@ export function registerTokenize(app: App, context: ServerContext): void {
     summary: "Text or a conversation as token ids.",
     body: tokenizeRequestSchema,
     ok: { description: "The ids.", json: tokenizeResponseSchema },
+    errors: [429],
     scopes: ["infer"],
   }, async (c, body) => {
     await checkModel(context, c.get("principal"), body.model);
-    const tokens = encode(context, body);
+    const tokens = await counted(context, c, () => encode(context, body, c.req.raw.signal));
     return c.json({
       count: tokens.length,
       max_model_len: engine.maxContext,
@@ -40,23 +42,53 @@ export function registerTokenize(app: App, context: ServerContext): void {
     summary: "Token ids as text.",
     body: detokenizeRequestSchema,
     ok: { description: "The text.", json: detokenizeResponseSchema },
+    errors: [429],
     scopes: ["infer"],
   }, async (c, body) => {
     await checkModel(context, c.get("principal"), body.model);
     checkTokenIds("tokens", body.tokens, model.vocabSize);
-    return c.json({ prompt: model.tokenizer.decode(body.tokens, { skipSpecialTokens: false }) });
+    const { tokenizer } = model;
+    const prompt = await counted(
+      context,
+      c,
+      () => Promise.resolve(tokenizer.decode(body.tokens, { skipSpecialTokens: false })),
+    );
+    return c.json({ prompt });
   });
 }
 
-function encode({ model }: ServerContext, body: TokenizeRequest): number[] {
+/**
+ * Counts a request among its tenant's of a minute. No token of it runs, so none is counted, and its
+ * usage has no record.
+ * @throws {ApiError} 429 where the tenant has had its requests
+ */
+async function counted<T>(
+  { metering }: ServerContext,
+  c: AppContext,
+  work: () => Promise<T>,
+): Promise<T> {
+  const metered = await metering?.begin(c.get("principal"), c.get("requestId"));
+  try {
+    return await work();
+  } finally {
+    metered?.abandon(undefined);
+    c.get("notes").headers = metered?.headers();
+  }
+}
+
+async function encode(
+  { model, engine: { maxContext } }: ServerContext,
+  body: TokenizeRequest,
+  signal: AbortSignal,
+): Promise<readonly number[]> {
   const { prompt, messages } = body;
   if ((prompt === undefined) === (messages === undefined)) {
     throw invalid("prompt", "Exactly one of 'prompt' and 'messages' is required.");
   }
-  if (messages !== undefined) return encodeChat(model, { ...body, messages });
-  return model.tokenizer.encode(prompt ?? "", {
-    addSpecialTokens: body.add_special_tokens ?? true,
-  });
+  const room = { maxContext, maxTokens: undefined, signal };
+  if (messages !== undefined) return await encodeChat(model, { ...body, messages }, room);
+  const special = body.add_special_tokens ?? true;
+  return await encodeText(model, prompt ?? "", special, { ...room, param: "prompt" });
 }
 
 async function checkModel(

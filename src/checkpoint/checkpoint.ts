@@ -98,6 +98,11 @@ export interface WeightSource {
 /** Text to ids and back. Incremental decoding is the caller's (`src/engine`). */
 export interface Tokenizer {
   readonly vocabSize: number;
+  /**
+   * UTF-8 bytes of a text that one token stands for at most: a text of n bytes has at least
+   * n / `longestToken` tokens. Infinity where nothing can be said.
+   */
+  readonly longestToken: number;
   encode(text: string, options?: { readonly addSpecialTokens?: boolean }): number[];
   decode(ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }): string;
   /** The bytes a token stands for; empty for a special token. Grammars and logprobs need bytes. */
@@ -143,6 +148,8 @@ export interface SamplingDefaults {
 }
 
 export interface Checkpoint extends Disposable {
+  /** Where it lies: what `openCheckpoint` takes. */
+  readonly path: string;
   /** A short model id for people and `/v1/models`, e.g. "SmolLM2-135M-Instruct". */
   readonly id: string;
   readonly config: DecoderConfig;

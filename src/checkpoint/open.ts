@@ -49,7 +49,7 @@ export async function openCheckpoint(
   const parts = await openParts(path);
   try {
     checkWeights(parts.config, parts.weights);
-    return new OpenCheckpoint(parts, options.cache ?? userCache());
+    return new OpenCheckpoint(path, parts, options.cache ?? userCache());
   } catch (error) {
     parts.close();
     throw error;
@@ -129,7 +129,7 @@ class OpenCheckpoint implements Checkpoint {
   readonly warnings: readonly string[];
   #digest: Promise<string> | undefined;
 
-  constructor(parts: Parts, cache: string | undefined) {
+  constructor(readonly path: string, parts: Parts, cache: string | undefined) {
     const { config, ends, tokenizer, chatTemplate } = parts;
     this.#parts = parts;
     this.#cache = cache;

@@ -6,6 +6,7 @@
 
 import type { Tokenizer } from "./checkpoint.ts";
 import { Fields } from "./fields.ts";
+import { byteLength, longestToken } from "./token_bound.ts";
 import { TokenEncoder } from "./token_encoder.ts";
 import {
   type AddedTokenJson,
@@ -29,6 +30,7 @@ const BYTE_OF: ReadonlyMap<string, number> = byteTable();
 /** A tokenizer made from a parsed `tokenizer.json`. */
 export class JsonTokenizer implements Tokenizer {
   readonly vocabSize: number;
+  readonly longestToken: number;
   readonly #encoder: TokenEncoder;
   readonly #spelling: Spelling;
   readonly #texts: readonly (string | undefined)[];
@@ -43,6 +45,7 @@ export class JsonTokenizer implements Tokenizer {
     this.#texts = textsById(json);
     this.#added = new Map(json.added_tokens.map((token) => [token.id, token]));
     this.vocabSize = this.#texts.length;
+    this.longestToken = this.#coversBytes(json) ? longestToken(json, this.#lengths()) : Infinity;
   }
 
   encode(text: string, options: { readonly addSpecialTokens?: boolean } = {}): number[] {
@@ -76,6 +79,20 @@ export class JsonTokenizer implements Tokenizer {
 
   isSpecial(id: number): boolean {
     return this.#added.get(id)?.special ?? false;
+  }
+
+  /** Whether no character is unknown, so that none is dropped and none swallowed by its neighbour. */
+  #coversBytes({ model }: TokenizerJson): boolean {
+    if (this.#spelling.type === "pieces") return model["byte_fallback"] === true;
+    return [...BYTE_OF.keys()].every((character) => this.tokenId(character) !== undefined);
+  }
+
+  /** Bytes of each token's text, a stand-in for a space counted as it is written. */
+  *#lengths(): Generator<number> {
+    for (const id of this.#texts.keys()) {
+      const text = this.tokenText(id);
+      yield this.#spelling.type === "pieces" ? byteLength(text) : this.#spell(text).length;
+    }
   }
 
   #join(ids: readonly number[]): string {

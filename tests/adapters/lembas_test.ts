@@ -160,9 +160,9 @@ Deno.test("16 cores in one int8 batch give the tokens of each alone, and base ro
 
 /** The same checkpoint with other weights, for as long as it is open. */
 function withWeights(checkpoint: Checkpoint, weights: WeightSource): Checkpoint {
-  const { id, config, tokenizer, chatTemplate, sampling, warnings } = checkpoint;
+  const { path, id, config, tokenizer, chatTemplate, sampling, warnings } = checkpoint;
   return {
-    ...{ id, config, tokenizer, chatTemplate, sampling, weights, warnings },
+    ...{ path, id, config, tokenizer, chatTemplate, sampling, weights, warnings },
     digest: () => checkpoint.digest(),
     close() {},
     [Symbol.dispose]() {},

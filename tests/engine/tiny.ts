@@ -82,9 +82,9 @@ export function randomCore(
 
 /** The same checkpoint with other weights; closing it closes the first. */
 export function withWeights(checkpoint: Checkpoint, weights: WeightSource): Checkpoint {
-  const { id, config, tokenizer, chatTemplate, sampling, warnings } = checkpoint;
+  const { path, id, config, tokenizer, chatTemplate, sampling, warnings } = checkpoint;
   return {
-    ...{ id, config, tokenizer, chatTemplate, sampling, weights, warnings },
+    ...{ path, id, config, tokenizer, chatTemplate, sampling, weights, warnings },
     digest: () => checkpoint.digest(),
     close: () => checkpoint.close(),
     [Symbol.dispose]: () => checkpoint.close(),

@@ -33,6 +33,10 @@ export class FakeTokenizer implements Tokenizer {
     return this.#bytes.length;
   }
 
+  get longestToken(): number {
+    return Math.max(...this.#bytes.map((bytes) => bytes.length), "<|turn|>".length);
+  }
+
   encode(text: string): number[] {
     const bytes = new TextEncoder().encode(text);
     const ids: number[] = [];

@@ -42,15 +42,24 @@ function answerOf({ tokens, weights }: Example): number[] {
   return [...tokens].filter((_, i) => (weights[i] ?? 0) > 0);
 }
 
-function serverPrompt(source: TextSource, messages: readonly unknown[]): number[] {
+async function serverPrompt(
+  source: TextSource,
+  messages: readonly unknown[],
+): Promise<readonly number[]> {
   const { model } = fakeContext();
   const { tokenizer, chatTemplate } = source;
-  return encodeChat({ ...model, tokenizer, chatTemplate }, { messages: messages as never });
+  const { signal } = new AbortController();
+  const room = { maxContext: Infinity, maxTokens: undefined, signal };
+  return await encodeChat(
+    { ...model, tokenizer, chatTemplate },
+    { messages: messages as never },
+    room,
+  );
 }
 
-async function withDefault(body: (source: TextSource) => void): Promise<void> {
+async function withDefault(body: (source: TextSource) => void | Promise<void>): Promise<void> {
   using checkpoint = await openCheckpoint(await resolveModel(undefined));
-  body(checkpoint);
+  await body(checkpoint);
 }
 
 /** One row for one chat where transformers' own prompts go on from each other. */
@@ -83,7 +92,7 @@ Deno.test("other tokenizers and templates give transformers' tokens and masks to
 });
 
 Deno.test("an example's prompt is what the server encodes for inference", async () => {
-  await withDefault((source) => {
+  await withDefault(async (source) => {
     const odd = ["\n\n\nYes", "\n", " ", "  x", "\r\n", "'s", "1 2", "\u00a0", "\u0301", "🙂"];
     for (const answer of odd) {
       const messages = [
@@ -97,8 +106,8 @@ Deno.test("an example's prompt is what the server encodes for inference", async 
       ];
       const rows = examplesOf(source, { messages });
       const prompts = [
-        serverPrompt(source, messages.slice(0, 2)),
-        serverPrompt(
+        await serverPrompt(source, messages.slice(0, 2)),
+        await serverPrompt(
           source,
           messages.slice(0, 4),
         ),
@@ -117,13 +126,13 @@ Deno.test("an example's prompt is what the server encodes for inference", async 
 });
 
 Deno.test("an answer whose first token would reach into the prompt keeps the prompt whole", async () => {
-  await withDefault((source) => {
+  await withDefault(async (source) => {
     const messages = turns("Go on", "\n\n\nYes");
     const [row] = examplesOf(source, { messages });
     const whole = source.chatTemplate?.render(messages) ?? "";
     const together = source.tokenizer.encode(whole, { addSpecialTokens: false });
     assertNotEquals([...row?.tokens ?? []], together.slice(0, row?.tokens.length));
-    assertEquals(promptOf(row as Example), serverPrompt(source, messages.slice(0, 1)));
+    assertEquals(promptOf(row as Example), await serverPrompt(source, messages.slice(0, 1)));
   });
 });
 
@@ -203,13 +212,13 @@ Deno.test("a row ends with its last token of loss: later turns of weight 0 cost 
   assertEquals(short?.tokens.at(-1), 2);
 });
 
-Deno.test("a template that forgets reasoning gives each answer the prompt of inference", () => {
+Deno.test("a template that forgets reasoning gives each answer the prompt of inference", async () => {
   const source = tinySource({ tokenizer: "smollm", template: FORGETFUL });
   const messages = turns("a", "b", "c", "d");
   const { examples, warnings } = readDataset(fileOf({ messages }), { source, maxContext: 512 });
   assertEquals(examples.map(promptOf), [
-    serverPrompt(source, messages.slice(0, 1)),
-    serverPrompt(source, messages.slice(0, 3)),
+    await serverPrompt(source, messages.slice(0, 1)),
+    await serverPrompt(source, messages.slice(0, 3)),
   ]);
   assertEquals(examples.map((row) => source.tokenizer.decode(answerOf(row))), [
     "<think>\nb<|im_end|>",

@@ -1,0 +1,45 @@
+/**
+ * How much text one token can stand for, so that what cannot fit is refused before it is encoded: a
+ * text of n UTF-8 bytes has at least n / `longestToken` tokens. Where something else than the
+ * vocabulary decides (white space that a token swallows, unknown characters that become one), nothing
+ * can be said.
+ */
+import { stepsOf, type TokenizerJson } from "./tokenizer_json.ts";
+
+/** NFC shrinks a text to a third or so: U+1FBE U+0308 U+0301, 7 bytes, becomes U+0390, 2 bytes. */
+const NFC_SHRINKS = 4;
+
+/**
+ * UTF-8 bytes of a text that one token stands for at most; Infinity where nothing can be said.
+ * @param bytes of each token of the vocabulary, as a text has them
+ */
+export function longestToken(json: TokenizerJson, bytes: Iterable<number>): number {
+  if (json.added_tokens.some(({ lstrip, rstrip }) => lstrip || rstrip)) return Infinity;
+  let longest = 1;
+  for (const length of bytes) longest = Math.max(longest, length);
+  for (const { content } of json.added_tokens) longest = Math.max(longest, byteLength(content));
+  return longest * shrinking(json);
+}
+
+/** By how much normalising makes a text shorter at most. */
+function shrinking({ normalizer }: TokenizerJson): number {
+  let factor = 1;
+  for (const step of stepsOf(normalizer, "normalizers")) {
+    if (step.type === "NFC") factor *= NFC_SHRINKS;
+    else if (step.type === "Prepend" || isLengthening(step)) continue;
+    else return Infinity;
+  }
+  return factor;
+}
+
+/** `Replace` of a text by one that is no shorter, as SentencePiece's mark for a space. */
+function isLengthening({ type, pattern, content }: Readonly<Record<string, unknown>>): boolean {
+  const from = (pattern as { readonly String?: unknown } | undefined)?.String;
+  return type === "Replace" && typeof from === "string" && typeof content === "string" &&
+    byteLength(content) >= byteLength(from);
+}
+
+/** Bytes of a text in UTF-8; half a character counts as U+FFFD. */
+export function byteLength(text: string): number {
+  return new TextEncoder().encode(text).length;
+}
