@@ -39,6 +39,14 @@ export class InstantModel implements BatchModel {
 
   free(): void {}
 
+  residentBytes(): number {
+    return 0;
+  }
+
+  trim(): void {}
+
+  checkIntegrity(): void {}
+
   save(): KvBlock {
     return NOTHING;
   }

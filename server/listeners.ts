@@ -8,5 +8,6 @@ export function joinListeners(...listeners: readonly EngineListener[]): EngineLi
     interToken: (seconds) => listeners.forEach((one) => one.interToken?.(seconds)),
     finished: (seen) => listeners.forEach((one) => one.finished?.(seen)),
     step: (seen) => listeners.forEach((one) => one.step?.(seen)),
+    idle: () => listeners.forEach((one) => one.idle?.()),
   };
 }

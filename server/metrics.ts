@@ -165,6 +165,11 @@ const GAUGES: readonly Reading[] = [
   ["vllm:num_requests_waiting", "Sequences in the queue.", (s) => s.waiting + s.loading],
   ["vllm:kv_cache_usage_perc", "Share of the KV memory in use, 0 to 1.", (s) => s.kvUsage],
   ["lembas_kv_cache_bytes", "Bytes of keys and values in use.", (s) => s.kvBytes],
+  [
+    "lembas_kv_spare_bytes",
+    "Bytes of pages that stay for the next sequences' keys and values.",
+    (s) => s.kvBytesSpare,
+  ],
   ["lembas_prefix_cache_bytes", "Bytes of cached prefixes.", (s) => s.kvBytesCached],
   ["lembas_lanes_loaded", "Factor sets with a lane in memory.", (s) => s.lanes.loaded],
   ["lembas_lane_bytes", "Bytes of lanes, keys and values aside.", (s) => s.lanes.bytes],

@@ -23,4 +23,6 @@ export interface CoreLease {
 export interface AdapterSource {
   /** Resolves at once for a resident core; a cold one is fetched without holding other rows up. */
   acquire(ref: AdapterRef, signal?: AbortSignal): CoreLease | Promise<CoreLease>;
+  /** @throws {Error} `internal: …` where its own books, of leases above all, do not balance. */
+  checkIntegrity?(): void;
 }

@@ -12,6 +12,7 @@ import type { LinearHook } from "../models/hook.ts";
 import { DecoderParameters, type Smoothing } from "../models/parameters.ts";
 import { smoothing } from "../models/smooth.ts";
 import type { Device, Session, Tensor } from "../runtime/device.ts";
+import { BlockPool } from "./block_pool.ts";
 import { Executor } from "./executor.ts";
 import { integerProductsAreExact } from "./integer_check.ts";
 import { KvCache } from "./kv_cache.ts";
@@ -65,6 +66,7 @@ export class Base {
   readonly #options: BaseOptions;
   readonly #weights: DeviceWeights;
   readonly #sampler: Sampler;
+  readonly #blocks: BlockPool;
   readonly #lanes = new Set<Executor>();
 
   private constructor(
@@ -84,6 +86,7 @@ export class Base {
     this.smoothing = scales;
     this.#weights = new DeviceWeights(device);
     this.#sampler = new Sampler(device, checkpoint.config.vocabSize);
+    this.#blocks = new BlockPool(device);
   }
 
   /** Calibrates where the dtype wants it; weights are made with the first lane. */
@@ -119,6 +122,7 @@ export class Base {
       device: this.#device,
       sessions,
       sampler: this.#sampler,
+      blocks: this.#blocks,
       kv: {
         layers: numLayers,
         slots: maxBatch,
@@ -162,6 +166,7 @@ export class Base {
     for (const lane of this.#lanes) lane.release();
     this.#lanes.clear();
     this.#sampler.release();
+    this.#blocks.release();
     this.#weights.release();
   }
 }

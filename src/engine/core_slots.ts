@@ -6,6 +6,7 @@ import type { Device, Tensor } from "../runtime/device.ts";
 import { modulesOf } from "../models/decoder.ts";
 import { type LinearHook, type SiteName, SITES } from "../models/hook.ts";
 import type { ResidentCore } from "./model.ts";
+import { SlotViews } from "./views.ts";
 
 interface Site {
   readonly name: SiteName;
@@ -28,7 +29,7 @@ export class CoreSlots {
   readonly #moduleCount: number;
   readonly #sites: readonly Site[];
   readonly #held: (ResidentCore | undefined)[];
-  readonly #views = new Map<string, readonly CoreView[]>();
+  readonly #views: SlotViews<CoreView>;
 
   constructor(
     device: Device,
@@ -39,6 +40,10 @@ export class CoreSlots {
     this.#device = device;
     this.#rank = hook?.rank ?? 0;
     this.#moduleCount = hook?.modules.length ?? 0;
+    this.#views = new SlotViews(
+      (first, count) => this.#viewsOver(first, count),
+      ({ tensor }) => [tensor],
+    );
     this.#held = new Array<undefined>(slots).fill(undefined);
     this.#sites = hook === undefined ? [] : SITES.flatMap((name) => {
       const modules = modulesOf(hook, name).map((module) => hook.modules.indexOf(module));
@@ -66,30 +71,33 @@ export class CoreSlots {
     this.set(to, this.#held[from]);
   }
 
-  /** Views over slots first … first + count - 1. Kept: asking again costs nothing. */
+  /** Views over slots first … first + count - 1. */
   views(first: number, count: number): readonly CoreView[] {
-    const key = `${first}+${count}`;
-    let views = this.#views.get(key);
-    if (views === undefined) {
-      views = this.#sites.flatMap((site) =>
-        site.tensors.map((tensor, layer) => {
-          const [, rank, width] = tensor.shape;
-          const view = this.#device.view(tensor, first * rank * width, [count, rank, width]);
-          return { layer, site: site.name, tensor: view };
-        })
-      );
-      this.#views.set(key, views);
-    }
-    return views;
+    return this.#views.of(first, count);
+  }
+
+  /** @throws {Error} `internal: …` where too many views are kept. */
+  checkIntegrity(): void {
+    this.#views.checkIntegrity();
   }
 
   release(): void {
-    for (const views of this.#views.values()) for (const { tensor } of views) tensor.release();
+    this.#views.release();
     for (const tensor of this.#sites.flatMap(({ tensors }) => tensors)) {
       // its garbage may be collected much later: the pages go now
       this.#device.discard(tensor, 0, tensor.shape.reduce((count, size) => count * size, 1));
       tensor.release();
     }
+  }
+
+  #viewsOver(first: number, count: number): readonly CoreView[] {
+    return this.#sites.flatMap((site) =>
+      site.tensors.map((tensor, layer) => {
+        const [, rank, width] = tensor.shape;
+        const view = this.#device.view(tensor, first * rank * width, [count, rank, width]);
+        return { layer, site: site.name, tensor: view };
+      })
+    );
   }
 
   #check(core: ResidentCore): void {

@@ -26,6 +26,7 @@ import type { BatchModel } from "./model.ts";
 import { nextTurn } from "./next_turn.ts";
 import { BLOCK_TOKENS } from "./prefix_cache.ts";
 import { FieldError, type Generation, type GenerationRequest } from "./request.ts";
+import { SpareRoom } from "./spare.ts";
 import { LaneRunner } from "./runner.ts";
 import { validateRequest } from "./sampling.ts";
 import type { Sequence } from "./sequence.ts";
@@ -51,7 +52,7 @@ export interface EngineOptions {
   readonly adapters?: AdapterSource;
   readonly tokenizer: Tokenizer;
   readonly eosTokenIds: readonly number[];
-  /** Bytes of keys and values: rows in use and cached prefixes together. */
+  /** Bytes of keys and values: rows in use, pages kept for the next ones, cached prefixes. */
   readonly kvMemory: number;
   /** Bytes of `kvMemory` that cached prefixes may take; 0 = no prefix cache. Default: half. */
   readonly prefixMemory?: number;
@@ -100,7 +101,11 @@ export class Engine {
       onClosing: (lane) => this.#rerouteFrom(lane),
     });
     const { kvMemory, prefixMemory = kvMemory / 2 } = options;
-    this.#memory = new KvMemory({ total: kvMemory, cacheLimit: prefixMemory });
+    this.#memory = new KvMemory({
+      total: kvMemory,
+      cacheLimit: prefixMemory,
+      spare: new SpareRoom(() => this.#lanes),
+    });
     if (this.maxContext < 2) {
       throw new RangeError(
         `Cannot run with ${kvMemory} bytes of KV memory: not even one row of a few tokens fits`,
@@ -196,7 +201,7 @@ export class Engine {
 
   /** Gauges of this moment and counters since the engine began. */
   stats(): EngineStats {
-    const { total, reserved, cache } = this.#memory;
+    const { total, reserved, spare, cache } = this.#memory;
     const running = this.#lanes.reduce((count, lane) => count + lane.rows.length, 0);
     return {
       ...this.#counters,
@@ -205,6 +210,7 @@ export class Engine {
       waiting: this.#queue.size,
       loading: this.#delivery.size - running - this.#queue.size,
       kvBytes: reserved,
+      kvBytesSpare: spare,
       kvBytesCached: cache.bytes,
       kvBudget: total,
       kvUsage: reserved / total,
@@ -231,9 +237,13 @@ export class Engine {
     this.#options.grammars?.close();
   }
 
-  /** @throws {Error} `internal: …` naming the broken invariant. */
+  /**
+   * Slots, pages, views, lanes, queue and leases, between runs.
+   * @throws {Error} `internal: …` naming the broken invariant.
+   */
   checkIntegrity(): void {
     this.#pool.checkIntegrity();
+    this.#options.adapters?.checkIntegrity?.();
     checkIntegrity({
       lanes: this.#lanes,
       waiting: this.#queue,
@@ -334,6 +344,7 @@ export class Engine {
       } catch (error) {
         this.#collapse(error);
       }
+      if (this.#delivery.size === 0) this.#options.listener?.idle?.();
       await nextTurn();
     }
   }
@@ -386,7 +397,6 @@ export class Engine {
       this.#closing = true;
       this.#draining = true;
     }
-    for (const sequence of [...this.#queue]) this.#queue.remove(sequence);
     for (const sequence of this.#delivery.live()) this.#delivery.failed(sequence, error);
   }
 }

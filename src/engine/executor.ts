@@ -6,8 +6,10 @@
 import { inputs } from "../models/decoder.ts";
 import type { LinearHook } from "../models/hook.ts";
 import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
+import type { BlockPool } from "./block_pool.ts";
 import { CoreSlots } from "./core_slots.ts";
 import { KvCache, type KvShape } from "./kv_cache.ts";
+import { kvBytes } from "./memory.ts";
 import type { BatchModel, KvBlock, PrefillRow, ResidentCore, Sampled, SampleRow } from "./model.ts";
 import type { Sampler } from "./sampler.ts";
 
@@ -24,6 +26,8 @@ export interface ExecutorOptions {
   readonly sessions: { readonly prefill: Session; readonly decode: Session };
   readonly sampler: Sampler;
   readonly kv: KvShape;
+  /** Where rows are saved to; lanes share it. */
+  readonly blocks: BlockPool;
   readonly vocabSize: number;
   readonly hook: LinearHook | undefined;
 }
@@ -66,7 +70,7 @@ export class Executor implements BatchModel {
     this.maxBatch = kv.slots;
     this.maxContext = kv.capacity;
     this.kvBytesPerToken = KvCache.bytesPerToken(kv);
-    this.#kv = new KvCache(device, kv);
+    this.#kv = new KvCache(device, kv, options.blocks);
     this.#cores = new CoreSlots(device, hook, kv.layers, kv.slots);
     this.#logits = device.tensor("float32", [kv.slots, vocabSize]);
   }
@@ -106,7 +110,15 @@ export class Executor implements BatchModel {
   }
 
   free(slot: number): void {
-    this.#kv.free(slot, KEPT_TOKENS);
+    this.#kv.trim(slot, KEPT_TOKENS);
+  }
+
+  residentBytes(slot: number): number {
+    return kvBytes(this.#kv.touched(slot), this.kvBytesPerToken);
+  }
+
+  trim(slot: number, tokens: number): void {
+    this.#kv.trim(slot, tokens);
   }
 
   save(slot: number, start: number, end: number): KvBlock {
@@ -117,7 +129,14 @@ export class Executor implements BatchModel {
     this.#kv.load(slot, start, block);
   }
 
-  /** Releases everything but the sampler, which lanes share. */
+  checkIntegrity(): void {
+    this.#kv.checkIntegrity();
+    this.#cores.checkIntegrity();
+    if (this.#prefills.size <= KEPT_PREFILLS) return;
+    throw new Error(`internal: ${this.#prefills.size} prefill bindings, at most ${KEPT_PREFILLS}`);
+  }
+
+  /** Releases everything but the sampler and saved blocks, which lanes share. */
   release(): void {
     const { device } = this.#options;
     for (const step of [...Object.values(this.#decodes), ...this.#prefills.values()]) drop(step);

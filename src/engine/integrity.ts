@@ -1,6 +1,6 @@
 /**
- * The engine's invariants in one place: slots, lengths, memory, queue, leases and prefix cache. It
- * changes nothing; a broken invariant is thrown as an `internal:` error that names it.
+ * The engine's invariants in one place: slots, lengths, pages, views, queue, leases and prefix cache.
+ * It changes nothing; a broken invariant is thrown as an `internal:` error that names it.
  */
 import type { Lane } from "./lane.ts";
 import type { KvMemory } from "./memory.ts";
@@ -18,6 +18,7 @@ export interface IntegrityView {
 /** @throws {Error} `internal: …` naming the first broken invariant. */
 export function checkIntegrity(view: IntegrityView): void {
   for (const lane of view.lanes) checkLane(lane);
+  for (const { model } of view.lanes) model.checkIntegrity();
   checkMemory(view);
   checkQueue(view);
   checkLive(view);
@@ -37,6 +38,11 @@ function checkLane(lane: Lane): void {
       row.reserved >= row.computed * lane.model.kvBytesPerToken,
       `${who} holds ${row.computed} tokens in ${row.reserved} bytes`,
     );
+    const resident = lane.model.residentBytes(slot);
+    ensure(
+      resident >= row.computed * lane.model.kvBytesPerToken,
+      `${who} holds ${row.computed} tokens, of which ${resident} bytes are in memory`,
+    );
     checkProgress(row, who);
   }
 }
@@ -55,8 +61,11 @@ function checkMemory({ lanes, live, memory }: IntegrityView): void {
   let reserved = 0;
   for (const lane of lanes) for (const row of lane.rows) reserved += row.reserved;
   ensure(reserved === memory.reserved, `rows reserve ${reserved}, counted ${memory.reserved}`);
-  const { total, cache, cacheLimit } = memory;
-  ensure(reserved + cache.bytes <= total, `${reserved} + ${cache.bytes} bytes exceed ${total}`);
+  const { total, cache, cacheLimit, spare } = memory;
+  ensure(
+    reserved + spare + cache.bytes <= total,
+    `${reserved} bytes of rows, ${spare} of kept pages and ${cache.bytes} of prefixes exceed ${total}`,
+  );
   ensure(cache.bytes <= cacheLimit, `cached prefixes take ${cache.bytes} of ${cacheLimit} bytes`);
   for (const sequence of live) {
     const free = sequence.slot !== undefined || sequence.reserved === 0;

@@ -1,10 +1,12 @@
 /**
  * Keys and values of a lane's slots: one tensor each a layer, `[slots, KV, capacity, D]`, reserved
- * at full size and touched page by page as rows grow. It moves, saves, loads and frees rows; a step
- * copies nothing. It knows no sequence and no model.
+ * at full size and touched page by page as rows grow. It moves, saves, loads and trims rows, and knows
+ * how much of each slot is in memory; a step copies nothing.
  */
 import type { Device, Tensor } from "../runtime/device.ts";
+import { BlockPool, type BlockRoom } from "./block_pool.ts";
 import type { KvBlock } from "./model.ts";
+import { SlotViews } from "./views.ts";
 
 export interface KvShape {
   readonly layers: number;
@@ -22,13 +24,26 @@ export interface KvViews {
 
 /** A saved piece of a row: `[layers × 2, KV, length, D]`. */
 class HostBlock implements KvBlock {
-  constructor(readonly length: number, readonly data: Float32Array) {}
+  readonly length: number;
+  #room: BlockRoom | undefined;
 
-  get byteLength(): number {
-    return this.data.byteLength;
+  constructor(length: number, room: BlockRoom) {
+    this.length = length;
+    this.byteLength = room.data.byteLength;
+    this.#room = room;
   }
 
-  release(): void {}
+  readonly byteLength: number;
+
+  get data(): Float32Array {
+    if (this.#room === undefined) throw new Error("internal: a released block is used");
+    return this.#room.data;
+  }
+
+  release(): void {
+    this.#room?.release();
+    this.#room = undefined;
+  }
 }
 
 export class KvCache {
@@ -37,14 +52,21 @@ export class KvCache {
   /** Keys and values by turns, layer by layer. */
   readonly #tensors: readonly Tensor[];
   readonly #arrays: readonly Float32Array[];
-  readonly #views = new Map<string, readonly KvViews[]>();
+  readonly #views: SlotViews<KvViews>;
+  readonly #blocks: BlockPool;
   /** Tokens of each slot that may have touched memory. */
   readonly #touched: number[];
 
-  constructor(device: Device, shape: KvShape) {
+  /** `blocks` is where rows are saved to; caches of one kind may share it. */
+  constructor(device: Device, shape: KvShape, blocks = new BlockPool(device)) {
     const { layers, slots, kvHeads, capacity, headDim } = shape;
     this.#device = device;
     this.#shape = shape;
+    this.#blocks = blocks;
+    this.#views = new SlotViews(
+      (first, count) => this.#viewsOver(first, count),
+      ({ keys, values }) => [keys, values],
+    );
     this.#touched = new Array<number>(slots).fill(0);
     this.#tensors = Array.from(
       { length: layers * 2 },
@@ -61,18 +83,14 @@ export class KvCache {
     return layers * 2 * kvHeads * headDim * Float32Array.BYTES_PER_ELEMENT;
   }
 
-  /** Each layer's caches over slots first … first + count - 1. Kept: asking again costs nothing. */
+  /** Each layer's caches over slots first … first + count - 1. */
   views(first: number, count: number): readonly KvViews[] {
-    const key = `${first}+${count}`;
-    let views = this.#views.get(key);
-    if (views === undefined) {
-      views = Array.from({ length: this.#shape.layers }, (_, layer) => ({
-        keys: this.#view(layer * 2, first, count),
-        values: this.#view(layer * 2 + 1, first, count),
-      }));
-      this.#views.set(key, views);
-    }
-    return views;
+    return this.#views.of(first, count);
+  }
+
+  /** Tokens of a slot whose pages may be in memory. */
+  touched(slot: number): number {
+    return this.#touched[slot];
   }
 
   /** Says that a slot now holds up to `length` tokens. */
@@ -93,7 +111,7 @@ export class KvCache {
   }
 
   /** Gives back the pages behind the first `keep` tokens of a slot. */
-  free(slot: number, keep: number): void {
+  trim(slot: number, keep: number): void {
     const touched = this.#touched[slot];
     if (touched <= keep) return;
     const { kvHeads, headDim } = this.#shape;
@@ -109,16 +127,16 @@ export class KvCache {
   save(slot: number, start: number, end: number): KvBlock {
     const { kvHeads, headDim } = this.#shape;
     const size = (end - start) * headDim;
-    const data = new Float32Array(this.#arrays.length * kvHeads * size);
+    const room = this.#blocks.take(this.#arrays.length * kvHeads * size);
     let at = 0;
     for (const array of this.#arrays) {
       for (let head = 0; head < kvHeads; head++) {
         const from = this.#offset(slot, head, start);
-        data.set(array.subarray(from, from + size), at);
+        room.data.set(array.subarray(from, from + size), at);
         at += size;
       }
     }
-    return new HostBlock(end - start, data);
+    return new HostBlock(end - start, room);
   }
 
   /**
@@ -141,19 +159,31 @@ export class KvCache {
     }
   }
 
+  /** Gives everything back but saved blocks; pages at once, whenever the collector comes. */
   release(): void {
-    for (const views of this.#views.values()) {
-      for (const { keys, values } of views) {
-        keys.release();
-        values.release();
-      }
-    }
+    this.#views.release();
     const { slots, kvHeads, capacity, headDim } = this.#shape;
     for (const tensor of this.#tensors) {
       // its garbage may be collected much later: the pages go now
       this.#device.discard(tensor, 0, slots * kvHeads * capacity * headDim);
       tensor.release();
     }
+  }
+
+  /** @throws {Error} `internal: …` where a slot has more than there is, or too many views are kept. */
+  checkIntegrity(): void {
+    this.#views.checkIntegrity();
+    const { capacity } = this.#shape;
+    const slot = this.#touched.findIndex((tokens) => tokens > capacity);
+    if (slot === -1) return;
+    throw new Error(`internal: slot ${slot} has ${this.#touched[slot]} of ${capacity} tokens`);
+  }
+
+  #viewsOver(first: number, count: number): readonly KvViews[] {
+    return Array.from({ length: this.#shape.layers }, (_, layer) => ({
+      keys: this.#view(layer * 2, first, count),
+      values: this.#view(layer * 2 + 1, first, count),
+    }));
   }
 
   #view(index: number, first: number, count: number): Tensor {

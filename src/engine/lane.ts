@@ -3,6 +3,7 @@
  * 0 … count-1; when a sequence leaves, the last one moves into its place. It knows no policy. Trap:
  * a lane that is not open yet has no model.
  */
+import { tokensWithin } from "./memory.ts";
 import type { BatchModel } from "./model.ts";
 import type { Sequence } from "./sequence.ts";
 
@@ -61,6 +62,20 @@ export class Lane {
 
   get freeSlots(): number {
     return this.#slots - this.#rows.length;
+  }
+
+  /** Bytes of a slot in memory that its row, if it has one, has not reserved. */
+  spareBytes(slot: number): number {
+    return Math.max(0, this.model.residentBytes(slot) - (this.#rows[slot]?.reserved ?? 0));
+  }
+
+  /** Gives spare pages of a slot back, if possible `wanted` bytes; returns how many. */
+  trimSpare(slot: number, wanted: number): number {
+    const spare = this.spareBytes(slot);
+    if (spare === 0) return 0;
+    const kept = this.model.residentBytes(slot) - Math.min(spare, wanted);
+    this.model.trim(slot, tokensWithin(kept, this.model.kvBytesPerToken));
+    return spare - this.spareBytes(slot);
   }
 
   /** Gives a sequence the next slot and its core; without keys and values yet. */

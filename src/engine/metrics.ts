@@ -41,6 +41,8 @@ export interface EngineListener {
   interToken?(seconds: number): void;
   finished?(observation: FinishedObservation): void;
   step?(observation: StepObservation): void;
+  /** The last run was followed by no other: nothing is left, and the books must balance. */
+  idle?(): void;
 }
 
 /** Running and waiting samples of one adapter. */
@@ -55,6 +57,8 @@ export interface EngineStats {
   readonly waiting: number;
   readonly loading: number;
   readonly kvBytes: number;
+  /** Of pages that stay for the next rows. */
+  readonly kvBytesSpare: number;
   readonly kvBytesCached: number;
   readonly kvBudget: number;
   /** kvBytes / kvBudget: rows in use, cached blocks not counted. */

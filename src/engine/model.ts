@@ -91,10 +91,16 @@ export interface BatchModel {
 
   /** Moves a slot's keys, values (the first `length` tokens) and core into another slot. */
   move(from: number, to: number, length: number): void;
-  /** Returns a slot's memory to the system beyond what the next user will need. */
+  /** The slot's row has left. Pages that the next one will need may stay: `residentBytes` counts. */
   free(slot: number): void;
+  /** Bytes of a slot's keys and values in memory, whether its row's or left by a former one. */
+  residentBytes(slot: number): number;
+  /** Returns a slot's memory behind its first `tokens` tokens to the system. */
+  trim(slot: number, tokens: number): void;
   /** Copies positions start … end-1 out of a slot. */
   save(slot: number, start: number, end: number): KvBlock;
   /** Copies a saved block into a slot at `start`. */
   load(slot: number, start: number, block: KvBlock): void;
+  /** @throws {Error} `internal: …` where its own books do not balance. */
+  checkIntegrity(): void;
 }

@@ -88,10 +88,9 @@ export class LaneRunner {
   /** Takes sequences out of their lane and memory without telling anyone. */
   remove(lane: Lane, sequences: readonly Sequence[]): void {
     lane.remove(sequences);
-    for (const sequence of sequences) {
-      this.#memory.reserve(sequence.reserved, 0);
-      sequence.reserved = 0;
-    }
+    const reserved = sequences.reduce((sum, sequence) => sum + sequence.reserved, 0);
+    for (const sequence of sequences) sequence.reserved = 0;
+    this.#memory.reserve(reserved, 0);
   }
 
   // ---- prefill ----
@@ -129,19 +128,26 @@ export class LaneRunner {
     if (plan.kind === "none") return [];
     if (plan.kind === "chunk") return [plan.sequence];
     for (const victim of plan.victims) this.#preempt(victim);
-    if (plan.kind === "batch") return plan.sequences.filter((each) => this.#admit(lane, each));
+    if (plan.kind === "batch") {
+      const { sequences, padded } = plan;
+      return sequences.filter((each) => this.#admit(lane, each, bytesOf(each, padded)));
+    }
     const { sequence } = plan;
-    return this.#admit(lane, sequence, (slot) => this.#prefixes.load(sequence, slot))
-      ? [sequence]
-      : [];
+    const load = (slot: number) => this.#prefixes.load(sequence, slot);
+    return this.#admit(lane, sequence, bytesOf(sequence), load) ? [sequence] : [];
   }
 
-  #admit(lane: Lane, sequence: Sequence, load?: (slot: number) => void): boolean {
+  #admit(
+    lane: Lane,
+    sequence: Sequence,
+    bytes: number,
+    load?: (slot: number) => void,
+  ): boolean {
     this.#queue.remove(sequence);
     sequence.enter("prefill");
     sequence.admittedAt ??= performance.now();
     if (load !== undefined) this.#prefixes.touch(sequence);
-    this.#resize(sequence, bytesOf(sequence));
+    this.#resize(sequence, bytes);
     try {
       const slot = lane.admit(sequence);
       load?.(slot);

@@ -61,8 +61,9 @@ export type PrefillPlan =
   | { readonly kind: "chunk"; readonly sequence: Sequence } & Run
   /** Admitted alone: its cached prefix is loaded, or its prompt is longer than a chunk. */
   | { readonly kind: "single"; readonly sequence: Sequence } & Admission
-  /** Admitted together, each computing all its tokens. */
-  | { readonly kind: "batch"; readonly sequences: readonly Sequence[] } & Admission;
+  /** Admitted together, each computing all its tokens, padded to so many. */
+  | { readonly kind: "batch"; readonly sequences: readonly Sequence[]; readonly padded: number }
+    & Admission;
 
 /** The next prefill run of a lane. */
 export function planPrefill(view: PrefillView): PrefillPlan {
@@ -141,7 +142,8 @@ class Draft {
     }
     const [first] = this.#batch;
     if (first === undefined) return { kind: "none" };
-    return { kind: "batch", sequences: this.#batch, ...this.#admission(first) };
+    const padded = this.#longest;
+    return { kind: "batch", sequences: this.#batch, padded, ...this.#admission(first) };
   }
 
   #consider(sequence: Sequence): "joined" | "passed" | "alone" | "stop" {
@@ -193,7 +195,7 @@ class Draft {
    * are too few, so that nobody may pass it.
    */
   #takeMemory(sequence: Sequence, runs: boolean): boolean {
-    const wanted = bytesOf(sequence);
+    const wanted = runs ? this.#bytesInBatch(sequence) : bytesOf(sequence);
     while (this.#free < wanted && runs && this.#batch.length === 0) {
       const victim = this.#bytes.victimFor(sequence.account, wanted);
       if (victim === undefined) return false;
@@ -201,6 +203,16 @@ class Draft {
     }
     this.#free -= wanted;
     return this.#free >= 0;
+  }
+
+  /** What the batch takes with it more than without it: padding is written behind each row's end. */
+  #bytesInBatch(sequence: Sequence): number {
+    const longest = Math.max(this.#longest, sequence.length);
+    const grown = this.#batch.reduce(
+      (sum, row) => sum + bytesOf(row, longest) - bytesOf(row, this.#longest),
+      0,
+    );
+    return grown + bytesOf(sequence, longest);
   }
 
   #takeSlot(sequence: Sequence): void {
@@ -239,9 +251,9 @@ function growth(row: Sequence): number {
   return GRANULE_TOKENS * row.lane.model.kvBytesPerToken;
 }
 
-/** Bytes a sequence's row takes with all tokens it has. */
-export function bytesOf(sequence: Sequence): number {
-  return kvBytes(sequence.length, sequence.lane.model.kvBytesPerToken);
+/** Bytes a sequence's row takes with all tokens it has, or padded to more. */
+export function bytesOf(sequence: Sequence, padded = 0): number {
+  return kvBytes(Math.max(sequence.length, padded), sequence.lane.model.kvBytesPerToken);
 }
 
 /**

@@ -30,6 +30,8 @@ const DTYPE_OF_CODE = new Map(
 
 /** What kernels of the widest vector units like best, and a cache line. */
 const ALIGNMENT = 64;
+/** Of large memory: a page of most systems, so that a row's pages are its own. */
+const PAGE_ALIGNMENT = 4096;
 
 /**
  * From this size on new memory is a SharedArrayBuffer, which V8 does not count as the heap's: gigabytes
@@ -160,13 +162,15 @@ export function checkRange(action: string, tensor: Tensor, offset: number, count
 
 function zeroed(dtype: DType, count: number): TypedArray {
   const { bytes, view } = ELEMENT_TYPES[dtype];
-  const size = count * bytes + ALIGNMENT;
-  const buffer = size < UNCOUNTED_BYTES
-    ? new ArrayBuffer(size)
-    : new SharedArrayBuffer(size) as ArrayBufferLike as ArrayBuffer;
+  const large = count * bytes >= UNCOUNTED_BYTES;
+  const alignment = large ? PAGE_ALIGNMENT : ALIGNMENT;
+  const size = count * bytes + alignment;
+  const buffer = large
+    ? new SharedArrayBuffer(size) as ArrayBufferLike as ArrayBuffer
+    : new ArrayBuffer(size);
   const address = Deno.UnsafePointer.value(Deno.UnsafePointer.of(new Uint8Array(buffer)));
-  const past = Number(address % BigInt(ALIGNMENT));
-  return view(buffer, past === 0 ? 0 : ALIGNMENT - past, count);
+  const past = Number(address % BigInt(alignment));
+  return view(buffer, past === 0 ? 0 : alignment - past, count);
 }
 
 function checkMemory(dtype: DType, data: TypedArray): void {

@@ -269,3 +269,16 @@ Deno.test("stats count running and waiting samples, by adapter too", async () =>
   assertEquals(own.engine.stats().generationTokens, 24);
   assertEquals(own.engine.stats().adapters.size, 0);
 });
+
+Deno.test("a broken invariant fails all that is present, several samples of a request too, and no more", async () => {
+  let left = 1;
+  const listener = {
+    step() {
+      if (left-- > 0) throw new Error("internal: a wheel came off");
+    },
+  };
+  await using own = harness({ listener, model: { maxBatch: 2 } });
+  const present = [1, 3, 3, 2].map((n) => read(own.engine.generate(request({ n }))));
+  for (const one of present) await assertRejects(() => one, Error, "a wheel came off");
+  assertEquals((await readOne(own.engine.generate(request()))).finishReason, "length");
+});

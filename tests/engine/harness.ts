@@ -28,12 +28,13 @@ export interface Harness extends AsyncDisposable {
   steps(): number;
 }
 
-/** An engine of one lane; invariants are checked after every run of the model. */
+/** An engine of one lane; invariants are checked after every run of the model and whenever it idles. */
 export function harness(options: HarnessOptions = {}): Harness {
   const model = fakeModel(options.model);
   const { factors = "factors-a" } = options;
   const adapters = options.adapters instanceof FakeAdapters ? options.adapters : new FakeAdapters();
   let steps = 0;
+  let broken: unknown;
   const engine = new Engine({
     lanes: [{ factors, model }],
     tokenizer,
@@ -48,6 +49,13 @@ export function harness(options: HarnessOptions = {}): Harness {
         engine.checkIntegrity();
         options.listener?.step?.(observation);
       },
+      idle() {
+        try {
+          engine.checkIntegrity();
+        } catch (error) {
+          broken ??= error;
+        }
+      },
     },
   });
   return {
@@ -55,7 +63,10 @@ export function harness(options: HarnessOptions = {}): Harness {
     model,
     adapters,
     steps: () => steps,
-    [Symbol.asyncDispose]: () => engine.close(),
+    [Symbol.asyncDispose]: async () => {
+      await engine.close();
+      if (broken !== undefined) throw broken;
+    },
   };
 }
 

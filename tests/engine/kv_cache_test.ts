@@ -120,12 +120,12 @@ Deno.test("freeing keeps the tokens asked for and all other rows", () => {
   // Rows of several pages, so that there is something to give back.
   const shape = { layers: 2, slots: 3, kvHeads: 2, capacity: 600, headDim: 16 };
   const cache = filled(device, shape);
-  cache.free(1, 10);
+  cache.trim(1, 10);
   assertRows(cache, shape, (slot, position) => {
     return slot === 1 && position >= 10 ? undefined : [slot, position];
   });
-  cache.free(1, 10);
-  cache.free(0, shape.capacity);
+  cache.trim(1, 10);
+  cache.trim(0, shape.capacity);
   assertRows(cache, shape, (slot, position) => {
     return slot === 1 && position >= 10 ? undefined : [slot, position];
   });

@@ -13,6 +13,9 @@ import type {
   SampleRow,
 } from "../../src/engine/model.ts";
 
+/** Tokens of a freed slot whose memory stays for the next row. */
+const KEPT_TOKENS = 48;
+
 export interface FakeModelOptions {
   readonly vocabSize: number;
   readonly maxBatch?: number;
@@ -30,6 +33,8 @@ export type FakeRun =
 interface Slot {
   readonly kv: Int32Array;
   written: number;
+  /** Tokens whose memory it has touched and not given back. */
+  touched: number;
   core: number | undefined;
 }
 
@@ -61,6 +66,7 @@ export class FakeModel implements BatchModel {
     this.#slots = Array.from({ length: this.maxBatch }, () => ({
       kv: new Int32Array(this.maxContext),
       written: 0,
+      touched: 0,
       core: undefined,
     }));
   }
@@ -79,6 +85,8 @@ export class FakeModel implements BatchModel {
       );
       demand(new Set(rows.map((row) => row.slot)).size === rows.length, "slots differ");
       await this.#onRun({ kind: "prefill", rows });
+      const longest = Math.max(...rows.map(({ tokens }) => tokens.length));
+      for (const { slot, past } of rows) this.#touch(slot, past + longest);
       this.#logits = rows.map((row) => this.#prefillRow(row));
     });
   }
@@ -109,6 +117,7 @@ export class FakeModel implements BatchModel {
     const source = this.#slot(from);
     const target = this.#slot(to);
     demand(from !== to && length <= source.written, "a move of written tokens to another slot");
+    this.#touch(to, length);
     target.kv.fill(0);
     target.kv.set(source.kv.subarray(0, length));
     target.written = length;
@@ -120,7 +129,22 @@ export class FakeModel implements BatchModel {
     const freed = this.#slot(slot);
     freed.kv.fill(0);
     freed.written = 0;
+    freed.touched = Math.min(freed.touched, KEPT_TOKENS);
     freed.core = undefined;
+  }
+
+  residentBytes(slot: number): number {
+    return Math.ceil(this.#slot(slot).touched / 16) * 16 * this.kvBytesPerToken;
+  }
+
+  trim(slot: number, tokens: number): void {
+    const trimmed = this.#slot(slot);
+    demand(trimmed.written <= tokens, "no token of a row is given back");
+    trimmed.touched = Math.min(trimmed.touched, tokens);
+  }
+
+  checkIntegrity(): void {
+    demand(this.#slots.every(({ touched }) => touched <= this.maxContext), "slots within bounds");
   }
 
   save(slot: number, start: number, end: number): KvBlock {
@@ -148,6 +172,7 @@ export class FakeModel implements BatchModel {
     const { kv, released } = block as FakeBlock;
     demand(!released, "a load of a block that is not released");
     demand(target.core !== undefined && start <= target.written, "a load behind written tokens");
+    this.#touch(slot, start + kv.length);
     target.kv.set(kv, start);
     target.written = start + kv.length;
   }
@@ -169,6 +194,7 @@ export class FakeModel implements BatchModel {
       target.kv[past + i] = mix(mix(core, past + i), token);
     }
     target.written = past + tokens.length;
+    this.#touch(slot, target.written);
     return this.#logitsOf(target);
   }
 
@@ -179,6 +205,11 @@ export class FakeModel implements BatchModel {
       const uniform = ((mix(state, token) >>> 0) + 0.5) / 2 ** 32;
       return -2 * Math.log(-Math.log(uniform));
     });
+  }
+
+  #touch(slot: number, length: number): void {
+    const touched = this.#slot(slot);
+    touched.touched = Math.max(touched.touched, length);
   }
 
   #slot(slot: number): Slot {

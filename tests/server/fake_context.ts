@@ -100,6 +100,7 @@ export class FakeEngine implements GenerationEngine {
       waiting: 0,
       loading: 0,
       kvBytes: 0,
+      kvBytesSpare: 0,
       kvBytesCached: 0,
       kvBudget: 1,
       kvUsage: 0.25,
