@@ -1,7 +1,7 @@
 /**
  * What names stand for: adapters by tenant, name and version, and the factor sets they may use. It
- * owns names, versions and the way back to each core's content; it holds no resident core (that is
- * `cache.ts`), walks no directory (`directory.ts`) and knows no HTTP.
+ * owns the way back to each core's content; it holds no resident core (that is `cache.ts`) and walks
+ * no directory (`directory.ts`).
  */
 import type { AdapterRef } from "../src/engine/adapter.ts";
 import { OverloadedError } from "../src/engine/request.ts";
@@ -11,23 +11,11 @@ import { type Core, toResident } from "./core.ts";
 import { shortDigest } from "./digest.ts";
 import type { FactorSet } from "./factors.ts";
 import { MAX_CORE_BYTES, readCore } from "./format.ts";
-import { type AdapterName, DEFAULT_TENANT, formatAdapterName, parseAdapterName } from "./name.ts";
+import { formatAdapterName } from "./name.ts";
+import { type AdapterEntry, NamedVersions } from "./named_versions.ts";
 import type { Stack } from "./stack.ts";
 
-/** One version of an adapter, as `/v1/models` lists it. */
-export interface AdapterEntry {
-  readonly ref: AdapterRef;
-  readonly tenant: string;
-  readonly name: string;
-  readonly version: number;
-  /** Where it came from, for people: a path, or "bytes". */
-  readonly source: string;
-  /** Unix time in seconds. */
-  readonly created: number;
-  readonly rank: number;
-  /** What a projected PEFT LoRA lost; undefined for a core file. */
-  readonly residual: number | undefined;
-}
+export type { AdapterEntry } from "./named_versions.ts";
 
 /** A core to register, and how to get it again when it has left memory. */
 export interface CoreSource {
@@ -63,8 +51,7 @@ export class AdapterRegistry implements CoreLoader {
   readonly #requestBytes: number;
   readonly #now: () => number;
   readonly #factors = new Map<string, FactorSet>();
-  /** Versions by `tenant/name`, oldest first. */
-  readonly #entries = new Map<string, AdapterEntry[]>();
+  readonly #names = new NamedVersions();
   /** How to get a registered core, by digest. */
   readonly #sources = new Map<string, () => Promise<Core>>();
   readonly #requests = new Map<string, RequestCore>();
@@ -103,80 +90,48 @@ export class AdapterRegistry implements CoreLoader {
   }
 
   /**
-   * Registers a core under a name. The same content again under the same name changes nothing;
-   * other content becomes the next version (or the version that the name asks for).
-   *
+   * Registers a core under a name, which means that core from now on.
    * @throws {TypeError | RangeError} for a bad name, a taken version, or a core of another base or
    *   of factors that are not loaded
    */
   add(name: string, from: CoreSource): AdapterEntry {
-    this.check(from.core);
-    const parsed = parseAdapterName(name);
-    const tenant = parsed.tenant ?? DEFAULT_TENANT;
-    const key = `${tenant}/${parsed.name}`;
-    const versions = this.#entries.get(key) ?? [];
-    const same = versions.find((entry) => entry.ref.digest === from.core.digest);
-    if (same !== undefined) return same;
-    const version = versionFor(name, parsed, versions);
-    const entry: AdapterEntry = {
-      ref: refOf(formatAdapterName(tenant, parsed.name, version), from.core),
-      tenant,
-      name: parsed.name,
-      version,
-      source: from.source,
-      created: Math.floor(this.#now() / 1000),
-      rank: from.core.rank,
-      residual: from.residual,
-    };
-    this.#entries.set(key, [...versions, entry].sort((a, b) => a.version - b.version));
-    const kept = from.core;
-    this.#sources.set(kept.digest, from.reload ?? (() => Promise.resolve(kept)));
-    return entry;
+    const { core, source, residual, reload = () => Promise.resolve(core) } = from;
+    this.check(core);
+    return this.#names.add(name, core.digest, ({ tenant, name, version }) => {
+      this.#sources.set(core.digest, reload);
+      const ref = refOf(formatAdapterName(tenant, name, version), core);
+      const created = Math.floor(this.#now() / 1000);
+      return { ref, tenant, name, version, source, created, rank: core.rank, residual };
+    });
+  }
+
+  /**
+   * The version that a name stands for, or undefined where there is none.
+   * @throws as `NamedVersions.resolve` does
+   */
+  resolve(name: string): AdapterEntry | undefined {
+    return this.#names.resolve(name);
+  }
+
+  /** All versions of all adapters, by name. */
+  list(): readonly AdapterEntry[] {
+    return this.#names.list();
+  }
+
+  /**
+   * Takes a name out: one version where the name says which, else all. Requests in flight keep
+   * their leases. Returns what was taken out, empty where there was nothing.
+   */
+  remove(name: string): readonly AdapterEntry[] {
+    const gone = this.#names.remove(name);
+    const still = new Set(this.list().map((other) => other.ref.digest));
+    for (const { ref } of gone) if (!still.has(ref.digest)) this.#sources.delete(ref.digest);
+    return gone;
   }
 
   /** Registers a core file's bytes. @throws as `readCore` and `add` do. */
   addBytes(name: string, bytes: Uint8Array): AdapterEntry {
     return this.add(name, { core: readCore(bytes), source: "bytes" });
-  }
-
-  /**
-   * The version that a name stands for, or undefined where there is none.
-   * @throws {TypeError} for a name that cannot be one; {RangeError} where a bare name or a digest
-   *   prefix fits more than one adapter
-   */
-  resolve(name: string): AdapterEntry | undefined {
-    const parsed = parseAdapterName(name);
-    const keys = this.#keysOf(parsed);
-    if (keys.length > 1) {
-      throw new RangeError(
-        `Cannot choose adapter '${name}': it is ambiguous, there are ${keys.join(", ")}`,
-      );
-    }
-    const versions = keys[0] === undefined ? undefined : this.#entries.get(keys[0]);
-    return versions === undefined ? undefined : pick(name, parsed, versions);
-  }
-
-  /** All versions of all adapters, by name. */
-  list(): readonly AdapterEntry[] {
-    return [...this.#entries.keys()].sort().flatMap((key) => this.#entries.get(key) ?? []);
-  }
-
-  /**
-   * Takes a name out: one version where the name says which, else all. Requests in flight keep
-   * their leases. Returns what was taken out, empty where the name stands for nothing.
-   */
-  remove(name: string): readonly AdapterEntry[] {
-    const entry = this.resolve(name);
-    if (entry === undefined) return [];
-    const key = `${entry.tenant}/${entry.name}`;
-    const all = this.#entries.get(key) ?? [];
-    const gone = parseAdapterName(name).version.type === "latest" ? all : [entry];
-    const left = all.filter((other) => !gone.includes(other));
-    if (left.length === 0) this.#entries.delete(key);
-    else this.#entries.set(key, left);
-    const still = new Set(this.list().map((other) => other.ref.digest));
-    for (const { ref } of gone) if (!still.has(ref.digest)) this.#sources.delete(ref.digest);
-    return gone;
   }
 
   /**
@@ -244,11 +199,6 @@ export class AdapterRegistry implements CoreLoader {
     core.checkFactors(this.factorsOf(core.factors));
   }
 
-  #keysOf({ tenant, name }: AdapterName): string[] {
-    if (tenant !== undefined) return [`${tenant}/${name}`];
-    return [...this.#entries.keys()].filter((key) => key.endsWith(`/${name}`)).sort();
-  }
-
   #holdRequest(core: Core): RequestCore {
     const held = [...this.#requests.values()];
     const bytes = held.reduce((sum, { core }) => sum + core.cores.byteLength, 0);
@@ -267,44 +217,6 @@ export class AdapterRegistry implements CoreLoader {
 
 function refOf(name: string, core: Core): AdapterRef {
   return { name, digest: core.digest, factors: core.factors };
-}
-
-function versionFor(text: string, name: AdapterName, taken: readonly AdapterEntry[]): number {
-  const next = (taken.at(-1)?.version ?? 0) + 1;
-  switch (name.version.type) {
-    case "latest":
-      return next;
-    case "digest":
-      throw new TypeError(`Cannot load adapter '${text}': give a version number, or none`);
-    case "number": {
-      const { number } = name.version;
-      const entry = taken.find((other) => other.version === number);
-      if (entry === undefined) return number;
-      throw new RangeError(
-        `Cannot load adapter '${text}': version ${number} is core ${entry.ref.digest}`,
-      );
-    }
-  }
-}
-
-function pick(
-  text: string,
-  { version }: AdapterName,
-  versions: readonly AdapterEntry[],
-): AdapterEntry | undefined {
-  switch (version.type) {
-    case "latest":
-      return versions.at(-1);
-    case "number":
-      return versions.find((entry) => entry.version === version.number);
-    case "digest": {
-      const fits = versions.filter((entry) => entry.ref.digest.startsWith(version.prefix));
-      if (fits.length < 2) return fits[0];
-      throw new RangeError(
-        `Cannot choose adapter '${text}': ${fits.map((e) => e.ref.digest).join(", ")} fit`,
-      );
-    }
-  }
 }
 
 function fromBase64(text: string): Uint8Array {

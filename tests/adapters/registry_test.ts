@@ -70,6 +70,29 @@ Deno.test("the same content again changes nothing, other content is the next ver
   assertEquals(registry.list(), [first, second]);
 });
 
+Deno.test("the newest load is what the name means, whatever its version", () => {
+  const registry = registryWith();
+  const first = registry.add("acme/helper", from(1));
+  const second = registry.add("acme/helper", from(2));
+  assertEquals(registry.add("acme/helper", from(1)), first);
+  assertEquals(registry.resolve("acme/helper"), first);
+  assertEquals(registry.resolve("helper"), first);
+  assertEquals(registry.resolve("acme/helper@2"), second);
+  const third = registry.add("acme/helper", from(3));
+  assertEquals([third.version, registry.resolve("acme/helper")], [3, third]);
+  // as in the store: the version before the removed one, and no number twice
+  assertEquals(registry.remove("acme/helper@3"), [third]);
+  assertEquals(registry.resolve("acme/helper"), second);
+  assertEquals(registry.add("acme/helper", from(4)).version, 4);
+  registry.add("acme/helper", from(1));
+  registry.remove("acme/helper@1");
+  assertEquals(registry.resolve("acme/helper"), undefined);
+  assertEquals(registry.list().map(({ version }) => version), [2, 4]);
+  assertEquals(registry.remove("acme/helper").length, 2);
+  assertEquals(registry.resolve("helper"), undefined);
+  assertEquals(registry.add("acme/helper", from(1)).version, 5);
+});
+
 Deno.test("a version may be asked for, and may not be taken", () => {
   const registry = registryWith();
   assertEquals(registry.add("a/b@7", from(1)).version, 7);

@@ -153,7 +153,7 @@ Deno.test("a lane that cannot be opened fails its requests only, and the next on
 Deno.test("a set that is unknown, or larger than lane memory, is refused by name", async () => {
   await using own = lanes(new FakeLanes());
   const unknown = request({ adapter: adapter("a/x@1", "elsewhere") });
-  assertThrows(() => own.engine.generate(unknown), TypeError, "factor set elsewhere");
+  assertThrows(() => own.engine.generate(unknown), TypeError, "factor set is elsewhere");
   const wide = request({ adapter: adapter("a/x@1", "set-wide") });
   await assertRejects(() => read(own.engine.generate(wide)), RangeError, "takes 100 bytes");
 });
