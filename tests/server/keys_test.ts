@@ -6,7 +6,8 @@ import { KeyCheck } from "../../server/keys/key_check.ts";
 import { keyHash, openKeyHash } from "../../server/keys/key_hash.ts";
 import { hintOf, isKeyText, newKeyText } from "../../server/keys/key_text.ts";
 import { openStore } from "../../adapters/store/open_store.ts";
-import { ignorePostgres, startPostgres } from "../adapters/store/postgres_server.ts";
+import { onPostgres } from "../programs/postgres.ts";
+import { startPostgres } from "../adapters/store/postgres_server.ts";
 import { keepingLog, openTestStore } from "../adapters/store/test_store.ts";
 
 const hash = keyHash("a secret of the test");
@@ -104,8 +105,9 @@ Deno.test("a revocation holds within a second also where its news is lost", asyn
 });
 
 Deno.test({
-  name: "a key revoked by one process is refused by another within a second, on PostgreSQL",
-  ignore: ignorePostgres(),
+  ...onPostgres(
+    "a key revoked by one process is refused by another within a second, on PostgreSQL",
+  ),
   fn: async () => {
     await using server = await startPostgres();
     const location = { type: "url", url: await server.newDatabase() } as const;

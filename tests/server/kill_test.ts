@@ -7,7 +7,8 @@
 import { assertEquals, assertLess } from "@std/assert";
 import { openStore, type StoreLocation } from "../../adapters/store/open_store.ts";
 import { streamKey, uniformOf } from "../../src/train/random.ts";
-import { ignorePostgres, startPostgres } from "../adapters/store/postgres_server.ts";
+import { onPostgres } from "../programs/postgres.ts";
+import { startPostgres } from "../adapters/store/postgres_server.ts";
 import { keepingLog, newDataDirectory } from "../adapters/store/test_store.ts";
 import { fakeLoad } from "./engine_context.ts";
 import { checkServed, checkStored, settleCores } from "./kill_audit.ts";
@@ -178,8 +179,7 @@ Deno.test("what a server acknowledged survives kill -9 on PGlite", async () => {
 });
 
 Deno.test({
-  name: "what a server acknowledged survives kill -9 on PostgreSQL",
-  ignore: ignorePostgres(),
+  ...onPostgres("what a server acknowledged survives kill -9 on PostgreSQL"),
   fn: async () => {
     await using server = await startPostgres();
     await new KillRun({ type: "url", url: await server.newDatabase() }).all();

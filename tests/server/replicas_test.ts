@@ -8,7 +8,7 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import type OpenAI from "openai";
-import { ignorePostgres } from "../adapters/store/postgres_server.ts";
+import { onPostgres } from "../programs/postgres.ts";
 import { ask, clientOfAll, coreFiles, type Replica, Replicas, untilHolds } from "./replicas.ts";
 import { until, upload } from "./tuning_server.ts";
 
@@ -21,8 +21,7 @@ const STEPS = 20 * 24 / 4;
 
 function replicaTest(name: string, fn: (replicas: Replicas) => Promise<void>): void {
   Deno.test({
-    name,
-    ignore: ignorePostgres(),
+    ...onPostgres(name),
     fn: async () => {
       await using replicas = await Replicas.open();
       await fn(replicas);

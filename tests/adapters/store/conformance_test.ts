@@ -6,7 +6,8 @@ import type { Bench, Cases } from "./cases.ts";
 import { CORE_CASES } from "./cores_suite.ts";
 import { FILE_CASES } from "./files_suite.ts";
 import { JOB_CASES } from "./jobs_suite.ts";
-import { ignorePostgres, startPostgres } from "./postgres_server.ts";
+import { onPostgres } from "../../programs/postgres.ts";
+import { startPostgres } from "./postgres_server.ts";
 import { SCHEMA_CASES } from "./schema_suite.ts";
 import { TENANT_CASES } from "./tenants_suite.ts";
 import { keepingLog, openTestStore } from "./test_store.ts";
@@ -41,8 +42,7 @@ Deno.test("the store keeps its promises on PGlite", async (t) => {
 });
 
 Deno.test({
-  name: "the store keeps its promises on PostgreSQL",
-  ignore: ignorePostgres(),
+  ...onPostgres("the store keeps its promises on PostgreSQL"),
   fn: async (t) => {
     await using server = await startPostgres();
     const log = keepingLog();

@@ -7,7 +7,8 @@ import { openStore, type StoreLocation } from "../../../adapters/store/open_stor
 import type { Store } from "../../../adapters/store/store.ts";
 import { readText } from "./cases.ts";
 import { BATCH, type Promised, TENANT, TOKENS } from "./kill_child.ts";
-import { ignorePostgres, startPostgres } from "./postgres_server.ts";
+import { onPostgres } from "../../programs/postgres.ts";
+import { startPostgres } from "./postgres_server.ts";
 import { keepingLog, newDataDirectory } from "./test_store.ts";
 
 const KILLS = Number(Deno.env.get("LEMBAS_TEST_KILLS") ?? 2);
@@ -115,8 +116,7 @@ Deno.test("what was acknowledged survives kill -9 on PGlite", async () => {
 });
 
 Deno.test({
-  name: "what was acknowledged survives kill -9 on PostgreSQL",
-  ignore: ignorePostgres(),
+  ...onPostgres("what was acknowledged survives kill -9 on PostgreSQL"),
   fn: async () => {
     await using server = await startPostgres();
     await killRuns({ type: "url", url: await server.newDatabase() });

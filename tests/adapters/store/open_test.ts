@@ -5,7 +5,8 @@ import { newId } from "../../../adapters/store/ids.ts";
 import { openStore } from "../../../adapters/store/open_store.ts";
 import { pageOf } from "../../../adapters/store/page.ts";
 import { addFile, ALL, readText } from "./cases.ts";
-import { ignorePostgres, startPostgres } from "./postgres_server.ts";
+import { onPostgres } from "../../programs/postgres.ts";
+import { startPostgres } from "./postgres_server.ts";
 import { keepingLog, newDataDirectory } from "./test_store.ts";
 
 Deno.test("a data directory has one holder, who is named, and keeps what was written", async () => {
@@ -67,8 +68,7 @@ Deno.test("a database that does not answer, and a URL that names none, are told 
 });
 
 Deno.test({
-  name: "on PostgreSQL several processes share a store, and hear of each other's changes",
-  ignore: ignorePostgres(),
+  ...onPostgres("on PostgreSQL several processes share a store, and hear of each other's changes"),
   fn: async () => {
     await using server = await startPostgres();
     const url = await server.newDatabase();
@@ -88,8 +88,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "a listener that was cut off comes back, says so, and hears again",
-  ignore: ignorePostgres(),
+  ...onPostgres("a listener that was cut off comes back, says so, and hears again"),
   fn: async () => {
     await using server = await startPostgres();
     const url = await server.newDatabase();

@@ -1,34 +1,45 @@
 /**
- * A PostgreSQL server of a test's own, from the machine's package (Debian's `postgresql`). It owns
- * its directory and its end; where no server is installed, the tests that need one are ignored, or
- * fail where LEMBAS_TEST_POSTGRES is "required".
+ * A PostgreSQL server of a test's own, on a socket in a directory of its own. It owns that directory
+ * and its end. PostgreSQL refuses to run as root, so where root runs the tests another user does it.
  */
-const REQUIRED = Deno.env.get("LEMBAS_TEST_POSTGRES") === "required";
-/** Where Debian's packages put the server's programs, a directory a version. */
-const DEBIAN = "/usr/lib/postgresql";
-/** Whom the server runs as where the tests run as root, which PostgreSQL refuses. */
-const USER = "postgres";
+// @ts-types="@types/pg"
+import pg from "pg";
+import { postgresPrograms } from "../../programs/postgres.ts";
+
+/** Whom the server runs as where the tests run as root; each system has him. */
+const NOBODY = "nobody";
+/** The database's own administrator. */
+const ROLE = "postgres";
 const START_MS = 30_000;
 /** A test's server need not outlive the machine's power. */
 const FAST_SETTINGS = ["fsync=off", "shared_buffers=16MB", "max_connections=60"];
-
-/** Whether tests that need a server are to be passed over. */
-export function ignorePostgres(): boolean {
-  return !REQUIRED && programs() === undefined;
-}
 
 export interface PostgresServer extends AsyncDisposable {
   /** The URL of a new, empty database on it. */
   newDatabase(): Promise<string>;
 }
 
-/** Starts a server on a socket in a directory of its own. */
+interface Identity {
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
+/**
+ * Starts a server.
+ * @throws {Deno.errors.NotFound} where there are no programs of PostgreSQL
+ */
 export async function startPostgres(): Promise<PostgresServer> {
-  const bin = programs();
-  if (bin === undefined) {
-    throw new Error(`Cannot test on PostgreSQL: ${DEBIAN} has none; apt-get install postgresql`);
-  }
   const root = await Deno.makeTempDir({ prefix: "lembas-postgres-" });
+  try {
+    return await startIn(root);
+  } catch (error) {
+    await Deno.remove(root, { recursive: true });
+    throw error;
+  }
+}
+
+async function startIn(root: string): Promise<PostgresServer> {
+  const bin = await postgresPrograms(root);
   const identity = await identityFor(root);
   const run = (program: string, args: readonly string[]) =>
     new Deno.Command(`${bin}/${program}`, {
@@ -39,66 +50,63 @@ export async function startPostgres(): Promise<PostgresServer> {
       stdout: "null",
       stderr: "piped",
     });
-  const data = `${root}/data`;
-  await succeed(run("initdb", ["-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync"]));
+  const data = ["-D", `${root}/data`];
+  const made = ["-U", ROLE, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"];
+  await succeed(run("initdb", [...data, ...made]));
   const settings = FAST_SETTINGS.flatMap((setting) => ["-c", setting]);
   const sockets = ["-c", "listen_addresses=", "-c", `unix_socket_directories=${root}`];
-  const server = run("postgres", ["-D", data, ...sockets, ...settings]).spawn();
+  const server = run("postgres", [...data, ...sockets, ...settings]).spawn();
   const errors = new Response(server.stderr).text();
-  const stop = async () => {
+  const end = async () => {
     server.kill("SIGINT");
     await server.status;
-    await errors;
-    await Deno.remove(root, { recursive: true });
+    return await errors;
   };
   try {
-    await untilReady(() => succeed(run("pg_isready", ["-q", "-h", root])));
+    await untilReady(() => query(root, "SELECT 1"));
   } catch (cause) {
-    await stop();
-    throw new Error(`Cannot start PostgreSQL: ${await errors}`, { cause });
+    throw new Error(`Cannot start PostgreSQL: ${await end()}`, { cause });
   }
   let databases = 0;
   return {
     newDatabase: async () => {
       const name = `test${++databases}`;
-      await succeed(run("createdb", ["-h", root, "-U", USER, name]));
-      return `postgresql://${USER}@localhost/${name}?host=${encodeURIComponent(root)}`;
+      await query(root, `CREATE DATABASE ${name}`);
+      return `postgresql://${ROLE}@localhost/${name}?host=${encodeURIComponent(root)}`;
     },
-    [Symbol.asyncDispose]: stop,
+    [Symbol.asyncDispose]: async () => {
+      await end();
+      await Deno.remove(root, { recursive: true });
+    },
   };
 }
 
-/** The newest version's directory of programs. */
-function programs(): string | undefined {
-  try {
-    const versions = [...Deno.readDirSync(DEBIAN)].map(({ name }) => Number(name));
-    const newest = Math.max(...versions.filter(Number.isInteger));
-    const bin = `${DEBIAN}/${newest}/bin`;
-    return Deno.statSync(`${bin}/initdb`).isFile ? bin : undefined;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
-}
-
-/** Root gives the directory to the server's user. */
-async function identityFor(
-  root: string,
-): Promise<{ readonly uid?: number; readonly gid?: number }> {
+/** Root gives the directory, and all in it, to the server's user. */
+async function identityFor(root: string): Promise<Identity> {
   if (Deno.uid() !== 0) return {};
   const [uid, gid] = [await idOf("-u"), await idOf("-g")];
-  await Deno.chown(root, uid, gid);
+  await succeed(new Deno.Command("chown", { args: ["-R", `${uid}:${gid}`, root] }));
   return { uid, gid };
 }
 
 async function idOf(flag: "-u" | "-g"): Promise<number> {
-  const { stdout } = await new Deno.Command("id", { args: [flag, USER] }).output();
+  const { stdout } = await new Deno.Command("id", { args: [flag, NOBODY] }).output();
   return Number(new TextDecoder().decode(stdout));
 }
 
 async function succeed(command: Deno.Command): Promise<void> {
   const { success, stderr } = await command.output();
   if (!success) throw new Error(new TextDecoder().decode(stderr).trim() || "it failed");
+}
+
+async function query(host: string, sql: string): Promise<void> {
+  const client = new pg.Client({ host, user: ROLE, database: "postgres" });
+  await client.connect();
+  try {
+    await client.query(sql);
+  } finally {
+    await client.end();
+  }
 }
 
 async function untilReady(attempt: () => Promise<void>): Promise<void> {

@@ -4,7 +4,8 @@ import { PgliteDatabase } from "../../../adapters/database/pglite_database.ts";
 import { PostgresDatabase } from "../../../adapters/database/postgres_database.ts";
 import type { Database } from "../../../adapters/database/database.ts";
 import { SqlStore } from "../../../adapters/store/sql_store.ts";
-import { ignorePostgres, startPostgres } from "./postgres_server.ts";
+import { onPostgres } from "../../programs/postgres.ts";
+import { startPostgres } from "./postgres_server.ts";
 import { keepingLog, newDataDirectory } from "./test_store.ts";
 
 const HOUR = 3_600_000;
@@ -47,8 +48,7 @@ Deno.test("an upload of which nothing came for a day is cleared on PGlite", asyn
 });
 
 Deno.test({
-  name: "an upload of which nothing came for a day is cleared on PostgreSQL",
-  ignore: ignorePostgres(),
+  ...onPostgres("an upload of which nothing came for a day is cleared on PostgreSQL"),
   fn: async () => {
     await using server = await startPostgres();
     await check(await PostgresDatabase.open(await server.newDatabase(), () => {}));

@@ -12,6 +12,7 @@ import {
 } from "@std/assert";
 import type { Browser, Page } from "puppeteer-core";
 import { listen } from "../../../server/serve.ts";
+import { onChromium } from "../../programs/chromium.ts";
 import { openKeyedApp } from "../keyed_app.ts";
 import { openBrowser } from "./browser.ts";
 import { addCores, addTraffic, addUsage, trainJob } from "./furnish.ts";
@@ -155,7 +156,7 @@ async function look(page: Page, { folder, url, paths }: Looks): Promise<void> {
 }
 
 Deno.test({
-  name: "the console in Chromium",
+  ...onChromium("the console in Chromium"),
   // the browser is another process with timers of its own
   sanitizeOps: false,
   sanitizeResources: false,
@@ -168,7 +169,8 @@ Deno.test({
     const server = await listen({ host: "127.0.0.1", port: 0, fetch }, keyed.context.lifecycle);
     const kept = Deno.env.get("LEMBAS_SCREENSHOTS");
     const folder = kept ?? await Deno.makeTempDir({ prefix: "lembas-console-" });
-    const browser = await openBrowser();
+    await using opened = await openBrowser();
+    const { browser } = opened;
     const { url } = server;
     try {
       const { page, faults } = await open(browser, url);
@@ -198,7 +200,6 @@ Deno.test({
         () => assertEquals(faults, []),
       );
     } finally {
-      await browser.close();
       await server.stop(1, () => Promise.resolve());
       if (kept === undefined) await Deno.remove(folder, { recursive: true });
     }

@@ -1,7 +1,8 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
 /** How a job leaves the process that had it: by the server's stop, and where the store fails then. */
 import { assertEquals } from "@std/assert";
-import { ignorePostgres, startPostgres } from "../../adapters/store/postgres_server.ts";
+import { onPostgres } from "../../programs/postgres.ts";
+import { startPostgres } from "../../adapters/store/postgres_server.ts";
 import { openStore } from "../../../adapters/store/open_store.ts";
 import { keepingLog, newDataDirectory } from "../../adapters/store/test_store.ts";
 import { FAST, type ServerOptions, startServer, until, upload } from "../tuning_server.ts";
@@ -90,8 +91,7 @@ for (const [what, refused] of Object.entries(REFUSED)) {
   });
 
   Deno.test({
-    name: `a job goes on where PostgreSQL has refused ${what} for a while`,
-    ignore: ignorePostgres(),
+    ...onPostgres(`a job goes on where PostgreSQL has refused ${what} for a while`),
     fn: async () => {
       await using server = await startPostgres();
       await outlast(refused, { data: { type: "url", url: await server.newDatabase() } });

@@ -3,7 +3,8 @@ import { assert, assertEquals, assertExists, fail } from "@std/assert";
 import { openStore } from "../../../adapters/store/open_store.ts";
 import type { Lease, WorkItem } from "../../../server/jobs/lease.ts";
 import { type WorkQueue, WorkQueues } from "../../../server/jobs/work_queue.ts";
-import { ignorePostgres, startPostgres } from "../../adapters/store/postgres_server.ts";
+import { onPostgres } from "../../programs/postgres.ts";
+import { startPostgres } from "../../adapters/store/postgres_server.ts";
 import { keepingLog, openTestStore } from "../../adapters/store/test_store.ts";
 
 const START = Date.UTC(2026, 5);
@@ -85,8 +86,7 @@ Deno.test("jobs wait in the queue on PGlite", async (t) => {
 });
 
 Deno.test({
-  name: "jobs wait in the queue on PostgreSQL, for many processes",
-  ignore: ignorePostgres(),
+  ...onPostgres("jobs wait in the queue on PostgreSQL, for many processes"),
   fn: async (t) => {
     await using server = await startPostgres();
     const url = await server.newDatabase();

@@ -1,15 +1,16 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
 /** Servers in processes of their own beside one PostgreSQL: together they give a limit once. */
 import { assert, assertEquals } from "@std/assert";
-import { ignorePostgres } from "../../adapters/store/postgres_server.ts";
+import { onPostgres } from "../../programs/postgres.ts";
 import { ask, Replicas, untilHolds } from "../replicas.ts";
 
 const LIMIT = 40;
 const BODY = { model: "tiny", prompt: "hello", max_tokens: 1 };
 
 Deno.test({
-  name: "two servers give a tenant its requests a minute once, one that is left gives them all",
-  ignore: ignorePostgres(),
+  ...onPostgres(
+    "two servers give a tenant its requests a minute once, one that is left gives them all",
+  ),
   fn: async () => {
     await using replicas = await Replicas.open();
     const pair = [await replicas.start(), await replicas.start()];
