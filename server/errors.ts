@@ -166,18 +166,29 @@ export function validationError(issues: readonly Issue[]): ApiError {
   return describeIssue(deepest(issue));
 }
 
-/** Of a union's failures, the one that got furthest into the value says most. */
+/**
+ * Of a union's failures, that of the branch which the value was meant for: the one whose type it has,
+ * with the fewest wrong types inside, and of these the one that got furthest into the value.
+ */
 function deepest(issue: Issue, base: readonly PropertyKey[] = []): Issue {
   const path = [...base, ...issue.path];
   if (issue.code !== "invalid_union") return { ...issue, path };
-  let best: Issue = { ...issue, path };
-  for (const branch of issue.errors) {
+  const meant = issue.errors.flatMap((branch) => {
     const [first] = branch;
-    if (first === undefined) continue;
-    const found = deepest(first, path);
-    if (found.path.length > best.path.length) best = found;
-  }
-  return best;
+    if (first === undefined || isOtherType(first)) return [];
+    return { found: deepest(first, path), wrong: branch.filter(isWrongType).length };
+  });
+  meant.sort((a, b) => a.wrong - b.wrong || b.found.path.length - a.found.path.length);
+  return meant[0]?.found ?? { ...issue, path };
+}
+
+/** Whether the value as a whole is of another type than its branch. */
+function isOtherType(issue: Issue): boolean {
+  return issue.path.length === 0 && isWrongType(issue);
+}
+
+function isWrongType({ code }: Issue): boolean {
+  return code === "invalid_type" || code === "invalid_value";
 }
 
 function describeIssue(issue: Issue): ApiError {
@@ -197,17 +208,12 @@ function describeIssue(issue: Issue): ApiError {
       return invalid(key, `Unrecognized request argument supplied: ${key}`, "unknown_parameter");
     }
     case "invalid_type":
-      return typeMismatch(param, [issue.expected], issue.input);
+      return typeMismatch(param, [article(issue.expected)], issue.input);
     case "too_small":
     case "too_big":
       return outOfRange(param, issue);
     case "invalid_value":
-      return invalid(
-        param,
-        `Invalid value for '${param}': supported values are ` +
-          `${issue.values.map((value) => JSON.stringify(value)).join(", ")}, ` +
-          `but got ${preview(issue.input)} instead.`,
-      );
+      return unsupported(param, issue.values, issue.input);
     case "invalid_union":
       return unionMismatch(param, issue);
     case "invalid_key":
@@ -223,7 +229,7 @@ function describeIssue(issue: Issue): ApiError {
 }
 
 function typeMismatch(param: string, expected: readonly string[], input: unknown): ApiError {
-  const wanted = [...new Set(expected.map(article))].join(" or ");
+  const wanted = [...new Set(expected)].join(" or ");
   return invalid(
     param,
     `Invalid type for '${param}': expected ${wanted}, but got ${article(typeName(input))} instead.`,
@@ -231,15 +237,34 @@ function typeMismatch(param: string, expected: readonly string[], input: unknown
   );
 }
 
+/** A value of no branch's type: says what the branches are, or the names that choose one. */
 function unionMismatch(param: string, issue: z.core.$ZodIssueInvalidUnion): ApiError {
-  const expected = issue.errors.flatMap(([first]) =>
-    first?.code === "invalid_type" ? [first.expected] : []
-  );
+  const expected = issue.errors.flatMap(([first]) => first === undefined ? [] : wantedBy(first));
   if (expected.length > 0) return typeMismatch(param, expected, issue.input);
-  const first = issue.errors[0]?.[0];
-  return first === undefined
-    ? invalid(param, `Invalid value for '${param}': ${issue.message}.`)
-    : describeIssue({ ...first, path: issue.path });
+  const options = "options" in issue && Array.isArray(issue.options) ? issue.options : [];
+  return unsupported(param, options, valueAt(issue));
+}
+
+function wantedBy(issue: Issue): readonly string[] {
+  if (issue.code === "invalid_type") return [article(issue.expected)];
+  return issue.code === "invalid_value" ? issue.values.map((value) => JSON.stringify(value)) : [];
+}
+
+/** A union that is told apart by a field is at fault there, though its input is the whole. */
+function valueAt({ input, path }: Issue): unknown {
+  const key = path.at(-1);
+  return typeof input === "object" && input !== null && key !== undefined
+    ? Reflect.get(input, key)
+    : input;
+}
+
+function unsupported(param: string, values: readonly unknown[], input: unknown): ApiError {
+  return invalid(
+    param,
+    `Invalid value for '${param}': supported values are ` +
+      `${values.map((value) => JSON.stringify(value)).join(", ")}, ` +
+      `but got ${preview(input)} instead.`,
+  );
 }
 
 type RangeIssue = z.core.$ZodIssueTooSmall | z.core.$ZodIssueTooBig;
@@ -247,16 +272,19 @@ type RangeIssue = z.core.$ZodIssueTooSmall | z.core.$ZodIssueTooBig;
 function outOfRange(param: string, issue: RangeIssue): ApiError {
   const small = issue.code === "too_small";
   const limit = small ? issue.minimum : issue.maximum;
-  const bound = `${small ? ">" : "<"}${issue.inclusive === false ? "" : "="} ${limit}`;
   if (issue.origin === "array" || issue.origin === "string") {
     const kind = issue.origin === "array" ? "array" : "string";
     return invalid(
       param,
-      `Invalid '${param}': ${kind} too ${small ? "short" : "long"}. Expected a length ${bound}, ` +
+      `Invalid '${param}': ${kind} too ${small ? "short" : "long"}. Expected ` +
+        `${small ? "at least" : "at most"} ${limit} ${
+          kind === "array" ? "items" : "characters"
+        }, ` +
         `but got ${(issue.input as { length: number }).length} instead.`,
       `${kind}_${small ? "below_min" : "above_max"}_length`,
     );
   }
+  const bound = `${small ? ">" : "<"}${issue.inclusive === false ? "" : "="} ${limit}`;
   return invalid(
     param,
     `Invalid '${param}': number ${small ? "below minimum" : "above maximum"} value. ` +

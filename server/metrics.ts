@@ -127,7 +127,7 @@ function createListener(registry: Registry, tenants: TenantMetrics): EngineListe
   const between = histogram("vllm:inter_token_latency_seconds", "Token to token.", PER_TOKEN);
   const perToken = histogram(
     "vllm:request_time_per_output_token_seconds",
-    "Mean time per output token after the first, by request.",
+    "Mean time from one output token to the next, by request: no prompt's.",
     PER_TOKEN,
   );
   const whole = histogram("vllm:e2e_request_latency_seconds", "Arrival to end.", REQUEST);
@@ -151,8 +151,9 @@ function createListener(registry: Registry, tenants: TenantMetrics): EngineListe
       if (seen.queued !== undefined) queue.observe(seen.queued);
       prompt.observe(seen.promptTokens);
       output.observe(seen.generationTokens);
-      if (seen.queued !== undefined && seen.generationTokens > 1) {
-        perToken.observe((seen.endToEnd - seen.queued) / seen.generationTokens);
+      const { firstToken, lastToken, generationTokens } = seen;
+      if (firstToken !== undefined && lastToken !== undefined && generationTokens > 1) {
+        perToken.observe((lastToken - firstToken) / (generationTokens - 1));
       }
     },
   };

@@ -4,6 +4,7 @@
  * the length check; the template and the vocabulary are the checkpoint's.
  */
 import type { ChatMessage } from "../src/checkpoint/checkpoint.ts";
+import { templateRole } from "../src/checkpoint/roles.ts";
 import type { ServedModel } from "./context.ts";
 import { ApiError, contextLengthExceeded, invalid } from "./errors.ts";
 import { encodeText, renderText, type TextRoom } from "./prompt_text.ts";
@@ -80,7 +81,7 @@ async function render(
 }
 
 function toMessage(body: MessageBody, index: number): ChatMessage {
-  const { content, name } = body;
+  const { content, name, tool_call_id } = body;
   if (content === undefined || content === null) {
     throw invalid(
       `messages[${index}].content`,
@@ -89,9 +90,10 @@ function toMessage(body: MessageBody, index: number): ChatMessage {
     );
   }
   return {
-    role: body.role === "developer" ? "system" : body.role,
+    role: templateRole(body.role),
     content: typeof content === "string" ? content : content.map(({ text }) => text).join("\n"),
     ...(name && { name }),
+    ...(tool_call_id && { tool_call_id }),
   };
 }
 

@@ -1,12 +1,17 @@
 /**
  * From a request's fields to the engine's sampling parameters, by the model's defaults where it says
- * nothing. It owns the mapping of names and the engine's complaints turned into 400s; ranges that need no model are the
- * schema's, those that need the vocabulary are the engine's own check.
+ * nothing. It owns the mapping of names and the engine's complaints turned into 400s; ranges that need
+ * no model are the schema's, those that need the vocabulary are the engine's own check.
  */
-import { FieldError, type Grammar, type SamplingParams } from "../src/engine/request.ts";
+import {
+  FieldError,
+  FieldRangeError,
+  type Grammar,
+  type SamplingParams,
+} from "../src/engine/request.ts";
 import { DEFAULT_SAMPLING, validateSampling } from "../src/engine/sampling.ts";
 import type { ServedModel } from "./context.ts";
-import { invalid } from "./errors.ts";
+import { type ApiError, invalid } from "./errors.ts";
 import type { SamplingDefaultsBody } from "./schema/admin.ts";
 import type { GenerationFields } from "./schema/common.ts";
 
@@ -46,7 +51,7 @@ export function toSampling(body: GenerationFields, limits: SamplingLimits): Samp
   try {
     validateSampling(params, vocabSize);
   } catch (error) {
-    throw fieldError(error) ?? error;
+    throw engineRefusal(error) ?? error;
   }
   return params;
 }
@@ -69,27 +74,11 @@ function toGrammar(format: GenerationFields["response_format"]): Grammar | undef
   }
 }
 
-/**
- * A refusal by the engine as a 400; undefined for an error that is not the caller's. The engine
- * says "Cannot use FIELD: …" of a field, and throws a TypeError for an adapter that no lane takes
- * and a FieldError for a grammar that cannot be had.
- */
-export function engineRefusal(
-  error: unknown,
-): ReturnType<typeof invalid> | undefined {
-  if (error instanceof FieldError) return invalid(error.field, error.message);
-  const field = fieldError(error);
-  if (field !== undefined || !(error instanceof TypeError)) return field;
-  if (error.message.startsWith("Cannot run adapter ")) {
-    return invalid("model", error.message, "invalid_adapter");
-  }
-  return undefined;
-}
-
-function fieldError(error: unknown): ReturnType<typeof invalid> | undefined {
-  if (!(error instanceof RangeError)) return undefined;
-  const field = /^Cannot use ([\w[\].]+):/.exec(error.message)?.[1];
-  return field === undefined ? undefined : invalid(field, error.message);
+/** A refusal by the engine as a 400; undefined for an error that is not the caller's. */
+export function engineRefusal(error: unknown): ApiError | undefined {
+  if (!(error instanceof FieldError || error instanceof FieldRangeError)) return undefined;
+  const { field, message } = error;
+  return invalid(field, message, field === "model" ? "invalid_adapter" : undefined);
 }
 
 /** The defaults as the API spells them: every field that has one, the neutral ones too. */

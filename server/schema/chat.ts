@@ -3,15 +3,19 @@
  * a prompt is `prompt.ts`.
  */
 import { z } from "@hono/zod-openapi";
+import { ROLES } from "../../src/checkpoint/roles.ts";
 import { finishReasonSchema, generationFields, harmless, stopReasonSchema } from "./common.ts";
 import { usageSchema } from "./common.ts";
 
 const textPartSchema = z.strictObject({ type: z.literal("text"), text: z.string() });
 
 export const messageSchema = z.strictObject({
-  role: z.enum(["developer", "system", "user", "assistant"]),
+  role: z.enum(ROLES).openapi({
+    description: "`tool` and `function` where the model's template has them.",
+  }),
   content: z.union([z.string(), z.array(textPartSchema).min(1)]).nullish(),
   name: z.string().nullish(),
+  tool_call_id: z.string().nullish().openapi({ description: "The call that a tool answers." }),
   refusal: harmless("messages[].refusal", []),
   audio: harmless("messages[].audio", []),
   tool_calls: harmless("messages[].tool_calls", [[]]),

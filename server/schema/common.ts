@@ -4,6 +4,7 @@
  * without a model; what depends on the vocabulary or the context length is checked by the routes.
  */
 import { z } from "@hono/zod-openapi";
+import { MAX_STOP_LENGTH, MAX_STOP_TOKENS, MAX_STOPS } from "../../src/engine/sampling.ts";
 
 /**
  * A parameter of OpenAI's API that has no effect here: only values that ask for nothing pass, any
@@ -28,7 +29,7 @@ function byModel(neutral: string): string {
   return `Default: the model's, as /v1/models/{model} says under sampling_defaults, else ${neutral}.`;
 }
 
-const stopString = z.string().min(1);
+const stopString = z.string().min(1).max(MAX_STOP_LENGTH);
 
 export const streamOptionsSchema = z.strictObject({
   include_usage: z.boolean().nullish().openapi({
@@ -74,7 +75,7 @@ export const generationFields = {
   n: z.int().min(1).max(128).nullish(),
   stream: z.boolean().nullish(),
   stream_options: streamOptionsSchema.nullish(),
-  stop: z.union([stopString, z.array(stopString).max(16)]).nullish(),
+  stop: z.union([stopString, z.array(stopString).max(MAX_STOPS)]).nullish(),
   seed: z.int().nullish(),
   presence_penalty: z.number().min(-2).max(2).nullish(),
   frequency_penalty: z.number().min(-2).max(2).nullish(),
@@ -90,7 +91,7 @@ export const generationFields = {
   }),
   min_p: z.number().min(0).max(1).nullish().openapi({ description: byModel("0") }),
   repetition_penalty: z.number().gt(0).max(10).nullish().openapi({ description: byModel("1") }),
-  stop_token_ids: z.array(z.int().min(0)).max(64).nullish(),
+  stop_token_ids: z.array(z.int().min(0)).max(MAX_STOP_TOKENS).nullish(),
   include_stop_str_in_output: z.boolean().nullish(),
   ignore_eos: z.boolean().nullish(),
   min_tokens: z.int().min(0).nullish(),

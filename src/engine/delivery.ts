@@ -240,7 +240,9 @@ export class Delivery implements RunnerDelegate {
 
   #observeEnd(sequence: Sequence, reason: FinishReason): void {
     const now = performance.now();
-    const { request, arrivedAt, admittedAt, firstTokenAt } = sequence;
+    const { request, arrivedAt, admittedAt, firstTokenAt, lastTokenAt } = sequence;
+    const sinceArrival = (at: number | undefined) =>
+      at === undefined ? undefined : (at - arrivedAt) / 1000;
     sequence.account.live--;
     sequence.account.seenAt = now;
     this.#counters.finished[reason]++;
@@ -255,8 +257,9 @@ export class Delivery implements RunnerDelegate {
       cachedTokens: sequence.cachedTokens ?? 0,
       generationTokens: sequence.outputs,
       endToEnd: (now - arrivedAt) / 1000,
-      queued: admittedAt === undefined ? undefined : (admittedAt - arrivedAt) / 1000,
-      firstToken: firstTokenAt === undefined ? undefined : (firstTokenAt - arrivedAt) / 1000,
+      queued: sinceArrival(admittedAt),
+      firstToken: sinceArrival(firstTokenAt),
+      lastToken: sinceArrival(lastTokenAt),
     });
   }
 

@@ -263,7 +263,10 @@ export class Engine {
     }
     if (adapter === undefined) return this.#baseLane();
     if (this.#options.adapters !== undefined) return this.#pool.find(adapter);
-    throw new TypeError(`Cannot run adapter ${adapter.name}: this engine has no adapters`);
+    throw new FieldError(
+      "model",
+      `Cannot run adapter ${adapter.name}: this engine has no adapters`,
+    );
   }
 
   /** The fullest lane that still has room, so that base and adapted rows share batches. */

@@ -11,6 +11,7 @@
 import type { AdapterRef } from "./adapter.ts";
 import { Lane } from "./lane.ts";
 import type { BatchModel } from "./model.ts";
+import { FieldError } from "./request.ts";
 
 /** A lane's model, and how to give it back. */
 export interface OpenedLane {
@@ -150,7 +151,8 @@ export class LanePool {
     const bytes = this.#options.source?.bytes(factors);
     if (bytes === undefined) {
       const loaded = this.#open.flatMap((lane) => lane.factors ?? []);
-      throw new TypeError(
+      throw new FieldError(
+        "model",
         `Cannot run adapter ${name}: its factor set is ${factors}, which is not known; ` +
           `loaded are ${loaded.length === 0 ? "none" : loaded.join(", ")}`,
       );

@@ -23,6 +23,8 @@ export interface FinishedObservation {
   readonly queued: number | undefined;
   /** Arrival to the first token; undefined where none came. */
   readonly firstToken: number | undefined;
+  /** Arrival to the last token; undefined where none came. */
+  readonly lastToken: number | undefined;
 }
 
 /** One run of the model. */

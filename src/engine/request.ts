@@ -116,6 +116,15 @@ export class FieldError extends TypeError {
   }
 }
 
+/** A field of the request that is out of its range: HTTP 400 naming it. */
+export class FieldRangeError extends RangeError {
+  override readonly name = "FieldRangeError";
+  /** @param field as the request's sender spells it: `stop_token_ids` */
+  constructor(readonly field: string, message: string) {
+    super(message);
+  }
+}
+
 /** The prompt does not fit: HTTP 400 `context_length_exceeded`. */
 export class ContextLengthError extends RangeError {
   override readonly name = "ContextLengthError";

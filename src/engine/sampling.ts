@@ -4,6 +4,7 @@
  */
 import {
   ContextLengthError,
+  FieldRangeError,
   type GenerationRequest,
   type SamplingParams,
   type TenantStanding,
@@ -11,8 +12,10 @@ import {
 
 /** Alternatives that `logprobs` may ask for (OpenAI's limit). */
 export const MAX_LOGPROBS = 20;
-/** Stop strings, and stop token ids, of one request. */
+/** Stop strings of one request. */
 export const MAX_STOPS = 16;
+/** Token ids that end a request beside the model's own; vLLM sets no bound. */
+export const MAX_STOP_TOKENS = 64;
 /** Characters in one stop string: text is held back by up to so much. */
 export const MAX_STOP_LENGTH = 256;
 /** Entries of one `logit_bias`. */
@@ -51,7 +54,7 @@ export interface RequestLimits {
 
 /**
  * Checks a request as a whole.
- * @throws {RangeError} naming the field (as the HTTP API spells it), its value and its range.
+ * @throws {FieldRangeError} naming the field (as the HTTP API spells it), its value and its range.
  * @throws {ContextLengthError} where the prompt, or prompt and maxTokens together, do not fit.
  */
 export function validateRequest(request: GenerationRequest, limits: RequestLimits): void {
@@ -81,7 +84,7 @@ function validateStanding(standing: TenantStanding): void {
 
 /**
  * Checks sampling parameters against their ranges and a vocabulary.
- * @throws {RangeError} naming the field (as the HTTP API spells it), its value and its range.
+ * @throws {FieldRangeError} naming the field (as the HTTP API spells it), its value and its range.
  */
 export function validateSampling(params: SamplingParams, vocabSize: number): void {
   inRange("temperature", params.temperature, 0, 2);
@@ -122,8 +125,8 @@ function validateStops(params: SamplingParams, vocabSize: number): void {
       reject("stop", `${text.length} characters`, `strings of at most ${MAX_STOP_LENGTH}`);
     }
   }
-  if (stopTokenIds.length > MAX_STOPS) {
-    reject("stop_token_ids", stopTokenIds.length, `at most ${MAX_STOPS} ids`);
+  if (stopTokenIds.length > MAX_STOP_TOKENS) {
+    reject("stop_token_ids", stopTokenIds.length, `at most ${MAX_STOP_TOKENS} ids`);
   }
   for (const id of stopTokenIds) tokenId("stop_token_ids", id, vocabSize);
 }
@@ -155,5 +158,6 @@ function integer(field: string, value: number, low: number, high: number): void 
 }
 
 function reject(field: string, value: number | string, right: string): never {
-  throw new RangeError(`Cannot use ${field}: current value is ${value}, it must be ${right}`);
+  const text = `Cannot use ${field}: current value is ${value}, it must be ${right}`;
+  throw new FieldRangeError(field, text);
 }

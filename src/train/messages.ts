@@ -3,6 +3,7 @@
  * weights. It knows no file and no template.
  */
 import type { ChatMessage } from "../checkpoint/checkpoint.ts";
+import { type Role, ROLES, templateRole } from "../checkpoint/roles.ts";
 import { BrokenLine, shown, wholeText } from "./faults.ts";
 
 /** A message as a template takes it, and how much its tokens count. */
@@ -14,7 +15,6 @@ export interface TrainMessage {
 
 type Values = Readonly<Record<string, unknown>>;
 
-const ROLES = ["system", "developer", "user", "assistant", "tool", "function"];
 const FIELDS = [
   "role",
   "content",
@@ -77,8 +77,7 @@ function readMessage(at: string, value: unknown, ignored: (name: string) => void
   if (typeof call === "string") wholeText(`${at}.tool_call_id`, call);
   return {
     message: {
-      // As the server does it for inference.
-      role: role === "developer" ? "system" : role,
+      role: templateRole(role),
       content,
       ...(call === undefined ? {} : Object.fromEntries([["tool_call_id", call]])),
     },
@@ -86,8 +85,9 @@ function readMessage(at: string, value: unknown, ignored: (name: string) => void
   };
 }
 
-function roleOf(at: string, value: unknown): string {
-  if (typeof value === "string" && ROLES.includes(value)) return value;
+function roleOf(at: string, value: unknown): Role {
+  const role = ROLES.find((one) => one === value);
+  if (role !== undefined) return role;
   throw new BrokenLine(`${at}.role is ${shown(value)}, it should be one of ${list(ROLES)}`);
 }
 

@@ -287,6 +287,7 @@ Deno.test("metrics have vLLM's names and read the engine", async () => {
     endToEnd: 1,
     queued: 0.5,
     firstToken: 0.7,
+    lastToken: 1,
   });
   const response = await createApp(context).request("/metrics");
   assertStringIncludes(response.headers.get("content-type") ?? "", "text/plain");
@@ -324,4 +325,48 @@ Deno.test("the OpenAPI document names every route and refers only to what it def
     assert(name in document.components.schemas, `${name} is referred to but not defined`);
   }
   assertEquals(document.components.schemas.ChatCompletionRequest.additionalProperties, false);
+});
+
+Deno.test("a tool's and a function's messages are shown to the template, as they are in training", async () => {
+  const context = fakeContext();
+  const seen: unknown[] = [];
+  const chatTemplate = {
+    source: "",
+    render: (messages: readonly unknown[]) => {
+      seen.push(...messages);
+      return "x";
+    },
+  };
+  const tools = [
+    { role: "user", content: "a" },
+    { role: "tool", content: "42", tool_call_id: "call_1" },
+    { role: "function", content: "43", name: "add" },
+  ];
+  const answer = await post(
+    { ...context, model: { ...context.model, chatTemplate } },
+    "/tokenize",
+    {
+      messages: tools,
+    },
+  );
+  assertEquals([answer.status, seen], [200, tools]);
+  const { param, message } = await errorOf(
+    await post(context, "/v1/chat/completions", {
+      model: "tiny",
+      messages: [{ role: "judge", content: "a" }],
+    }),
+  );
+  assertEquals(param, "messages[0].role");
+  assertStringIncludes(message, '"system", "developer", "user", "assistant", "tool", "function"');
+});
+
+Deno.test("an error of our own that begins with 'Cannot' is no fault of response_format", async () => {
+  const context = fakeContext();
+  context.engine.failure = { step: 0, error: new TypeError("Cannot read properties of undefined") };
+  const answer = await post(context, "/v1/chat/completions", {
+    ...HELLO,
+    response_format: { type: "json_object" },
+  });
+  const { status, code } = await errorOf(answer);
+  assertEquals([status, code], [500, "internal_error"]);
 });

@@ -203,7 +203,12 @@ Deno.test("what is asked for in vain is refused by name", async () => {
     [{ logit_bias: { "9999": 1 } }, "logit_bias", "invalid_value", /vocabulary/],
     [{ logit_bias: { a: 1 } }, "logit_bias.a", "invalid_value", /token ids/],
     [{ messages: [] }, "messages", "array_below_min_length", /too short/],
-    [{ messages: [{ role: "tool", content: "x" }] }, "messages[0].role", "invalid_value", /"user"/],
+    [
+      { messages: [{ role: "judge", content: "x" }] },
+      "messages[0].role",
+      "invalid_value",
+      /"user"/,
+    ],
     [
       { messages: [{ role: "user" }] },
       "messages[0].content",

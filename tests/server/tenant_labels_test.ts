@@ -69,6 +69,7 @@ function finished(tenant: string, tokens: number): FinishedObservation {
     endToEnd: 1,
     queued: 0.1,
     firstToken: 0.2,
+    lastToken: 1,
   };
 }
 
