@@ -16,7 +16,7 @@ import { Ledger } from "./accounts.ts";
 import type { AdapterSource } from "./adapter.ts";
 import { AdmissionControl } from "./admission.ts";
 import { Delivery, release } from "./delivery.ts";
-import type { GrammarSource } from "./grammar.ts";
+import type { GrammarSource } from "./grammar/pool.ts";
 import { checkIntegrity } from "./integrity.ts";
 import { Lane } from "./lane.ts";
 import { LanePool, type LaneSource } from "./lane_pool.ts";
@@ -293,7 +293,7 @@ export class Engine {
   }
 
   async #load(sequence: Sequence): Promise<void> {
-    const { adapter, signal, sampling } = sequence.request;
+    const { adapter, signal, sampling, tenant } = sequence.request;
     if (adapter !== undefined) {
       // the lane first: a core that waited for its lane would keep those of open lanes out
       const opening = this.#pool.ready(sequence.lane);
@@ -308,7 +308,7 @@ export class Engine {
       }
     }
     if (sampling.grammar !== undefined && sequence.state === "loading") {
-      sequence.matcher = await this.#options.grammars?.matcher(sampling.grammar);
+      sequence.matcher = await this.#options.grammars?.matcher(sampling.grammar, tenant);
     }
   }
 

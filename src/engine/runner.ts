@@ -5,7 +5,7 @@
  */
 import type { DeviceLease } from "../runtime/lease.ts";
 import type { Ledger } from "./accounts.ts";
-import type { TokenMatcher } from "./grammar.ts";
+import type { TokenMatcher } from "./grammar/matcher.ts";
 import type { Lane } from "./lane.ts";
 import type { KvMemory } from "./memory.ts";
 import type { Counters, EngineListener, StepObservation } from "./metrics.ts";

@@ -11,7 +11,7 @@
 import type { Account } from "./accounts.ts";
 import type { CoreLease } from "./adapter.ts";
 import { Detokenizer, StopStrings, type TokenTexts } from "./detokenizer.ts";
-import type { TokenMatcher } from "./grammar.ts";
+import type { TokenMatcher } from "./grammar/matcher.ts";
 import type { Lane } from "./lane.ts";
 import { BLOCK_TOKENS, PrefixChain } from "./prefix_cache.ts";
 import type { FinishReason, GenerationRequest } from "./request.ts";

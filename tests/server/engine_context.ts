@@ -19,7 +19,7 @@ import type {
   SamplingDefaults,
 } from "../../src/checkpoint/checkpoint.ts";
 import { Engine } from "../../src/engine/engine.ts";
-import { GrammarPool } from "../../src/engine/grammar.ts";
+import { GrammarPool } from "../../src/engine/grammar/pool.ts";
 import type { EngineListener } from "../../src/engine/metrics.ts";
 import { FakeModel, type FakeModelOptions } from "../fakes/model.ts";
 import { EOS, FakeTokenizer } from "../fakes/tokenizer.ts";

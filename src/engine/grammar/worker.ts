@@ -1,11 +1,14 @@
 // deno-lint-ignore-file no-console -- the library reports errors on the console; they are caught here
 /**
  * The thread that grammars are compiled and matched on, so that neither holds up the event loop. It
- * owns the grammar library (xgrammar, WebAssembly) and its objects; it knows no sequence.
+ * owns the grammar library (xgrammar, WebAssembly) and its objects. The trap: the library aborts
+ * where others throw, and is broken from then on.
  */
 import { createRequire } from "node:module";
 import type * as XGrammar from "@mlc-ai/web-xgrammar";
-import type { GrammarOrder, GrammarReply } from "./grammar_protocol.ts";
+import { compileSchema } from "./compile_schema.ts";
+import type { GrammarOrder, GrammarReply } from "./protocol.ts";
+import { SchemaError } from "./schema_error.ts";
 
 interface WorkerScope {
   onmessage: ((event: MessageEvent<GrammarOrder>) => void) | null;
@@ -16,33 +19,47 @@ interface WorkerScope {
   __filename?: string;
 }
 
-/** Room for indentation, none for the endless blanks of small models; more takes long to compile. */
-const MOST_WHITESPACE = 8;
+type Order<T extends GrammarOrder["type"]> = GrammarOrder & { readonly type: T };
 
 const scope = globalThis as unknown as WorkerScope;
 
 class Matchers {
   readonly #compiler: XGrammar.GrammarCompiler;
   readonly #library: typeof XGrammar;
-  readonly #cacheSize: number;
-  readonly #compiled = new Map<string, XGrammar.CompiledGrammar>();
+  readonly #compiled = new Map<number, XGrammar.CompiledGrammar>();
   readonly #matchers = new Map<number, { matcher: XGrammar.GrammarMatcher; count: number }>();
 
-  constructor(library: typeof XGrammar, compiler: XGrammar.GrammarCompiler, cacheSize: number) {
+  constructor(library: typeof XGrammar, compiler: XGrammar.GrammarCompiler) {
     this.#library = library;
     this.#compiler = compiler;
-    this.#cacheSize = cacheSize;
   }
 
-  async create(id: number, schema: string, tokens: readonly number[]): Promise<void> {
-    const compiled = await this.#compile(schema);
+  async compile({ grammar, schema }: Order<"compile">): Promise<void> {
+    const text = writtenGrammar(schema);
+    if (text instanceof SchemaError) {
+      scope.postMessage({ type: "refused", grammar, reason: text.message }, []);
+      return;
+    }
+    this.#compiled.set(grammar, await this.#compiler.compileGrammar(text));
+    scope.postMessage({ type: "compiled", grammar }, []);
+  }
+
+  /** Matchers of the grammar go on. */
+  forget(grammar: number): void {
+    this.#compiled.get(grammar)?.dispose();
+    this.#compiled.delete(grammar);
+  }
+
+  async create({ id, grammar, tokens }: Order<"create">): Promise<void> {
+    const compiled = this.#compiled.get(grammar);
+    if (compiled === undefined) throw new Error(`internal: grammar ${grammar} is not kept`);
     const matcher = await this.#library.GrammarMatcher.createGrammarMatcher(compiled);
     this.#matchers.set(id, { matcher, count: 0 });
     for (const token of tokens) this.#advance(id, token);
     await this.#reply(id);
   }
 
-  async accept(id: number, token: number): Promise<void> {
+  async accept({ id, token }: Order<"accept">): Promise<void> {
     if (!this.#matchers.has(id)) return;
     this.#advance(id, token);
     await this.#reply(id);
@@ -66,29 +83,18 @@ class Matchers {
     const mask = new Int32Array(await entry.matcher.getNextTokenBitmask());
     scope.postMessage({ type: "mask", id, count: entry.count, mask }, [mask.buffer]);
   }
+}
 
-  async #compile(schema: string): Promise<XGrammar.CompiledGrammar> {
-    const known = this.#compiled.get(schema);
-    const compiled = known ?? await this.#compiler.compileJSONSchema(
-      schema,
-      true,
-      undefined,
-      undefined,
-      true,
-      MOST_WHITESPACE,
-    );
-    this.#compiled.delete(schema);
-    this.#compiled.set(schema, compiled);
-    for (const [key, oldest] of this.#compiled) {
-      if (this.#compiled.size <= this.#cacheSize) break;
-      this.#compiled.delete(key);
-      oldest.dispose();
-    }
-    return compiled;
+function writtenGrammar(schema: string): string | SchemaError {
+  try {
+    return compileSchema(JSON.parse(schema));
+  } catch (error) {
+    if (error instanceof SchemaError) return error;
+    throw error;
   }
 }
 
-/** The library aborts where others throw, and says why on the console only. */
+/** The library says on the console alone why it aborts. */
 function listen(): string[] {
   const said: string[] = [];
   console.error = console.warn = console.log = (...words: unknown[]) => {
@@ -111,7 +117,7 @@ async function loadLibrary(): Promise<typeof XGrammar> {
   return scope.xgrammar ?? imported;
 }
 
-async function begin(order: GrammarOrder & { readonly type: "init" }): Promise<Matchers> {
+async function begin(order: Order<"init">): Promise<Matchers> {
   const library = await loadLibrary();
   const info = await library.TokenizerInfo.createTokenizerInfo(
     [...order.vocabulary],
@@ -120,8 +126,22 @@ async function begin(order: GrammarOrder & { readonly type: "init" }): Promise<M
     order.vocabSize,
     [...order.stopTokens],
   );
-  const compiler = await library.GrammarCompiler.createGrammarCompiler(info, false);
-  return new Matchers(library, compiler, order.cacheSize);
+  return new Matchers(library, await library.GrammarCompiler.createGrammarCompiler(info, false));
+}
+
+async function obey(matchers: Matchers, order: GrammarOrder): Promise<void> {
+  switch (order.type) {
+    case "compile":
+      return await matchers.compile(order);
+    case "forget":
+      return matchers.forget(order.grammar);
+    case "create":
+      return await matchers.create(order);
+    case "accept":
+      return await matchers.accept(order);
+    case "dispose":
+      return matchers.dispose(order.id);
+  }
 }
 
 function serve(): void {
@@ -129,20 +149,19 @@ function serve(): void {
   let matchers: Promise<Matchers> | undefined;
   let line: Promise<void> = Promise.resolve();
   scope.onmessage = ({ data }) => {
-    if (data.type === "init") matchers = begin(data);
-    else line = line.then(() => obey(data));
+    line = line.then(async () => {
+      try {
+        said.length = 0;
+        if (data.type === "init") matchers = begin(data);
+        const own = await matchers;
+        if (own !== undefined) await obey(own, data);
+      } catch (error) {
+        const id = "id" in data ? data.id : undefined;
+        const reason = reasonOf(error, said);
+        scope.postMessage({ type: "failed", during: data.type, id, reason }, []);
+      }
+    });
   };
-  async function obey(order: Exclude<GrammarOrder, { readonly type: "init" }>): Promise<void> {
-    try {
-      const own = await matchers;
-      said.length = 0;
-      if (order.type === "create") await own?.create(order.id, order.schema, order.tokens);
-      else if (order.type === "accept") await own?.accept(order.id, order.token);
-      else own?.dispose(order.id);
-    } catch (error) {
-      scope.postMessage({ type: "failed", id: order.id, reason: reasonOf(error, said) }, []);
-    }
-  }
 }
 
 serve();

@@ -1,0 +1,18 @@
+/** How a schema is refused: by the place of what is wrong, and what is wrong with it. */
+
+/** A schema that a grammar cannot hold. */
+export class SchemaError extends TypeError {
+  override readonly name = "SchemaError";
+  constructor(
+    /** JSON pointer, as a URI fragment without percent signs: `#/properties/a/pattern`. */
+    readonly pointer: string,
+    reason: string,
+  ) {
+    super(`Cannot use the JSON schema: ${pointer} ${reason}`);
+  }
+}
+
+/** @throws {SchemaError} always. */
+export function refuse(pointer: string, reason: string): never {
+  throw new SchemaError(pointer, reason);
+}
