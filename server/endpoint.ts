@@ -91,9 +91,7 @@ export function list<Q extends z.ZodObject>(
   describe(app, route);
   app.get(honoPath(route.path), (c) => {
     admit(c, route);
-    const result = route.query.safeParse(readQuery(c.req.url), { reportInput: true });
-    if (!result.success) throw validationError(result.error.issues);
-    return handler(c, result.data);
+    return handler(c, validated(route.query, readQuery(c.req.url)));
   });
 }
 
@@ -122,10 +120,15 @@ export function post<B extends z.ZodType>(
   app.post(honoPath(route.path), async (c) => {
     admit(c, route);
     const value = await readJson(c.req.raw, c.get("maxBodyBytes"));
-    const result = route.body.safeParse(value, { reportInput: true });
-    if (!result.success) throw validationError(result.error.issues);
-    return handler(c, result.data);
+    return handler(c, validated(route.body, value));
   });
+}
+
+/** What a schema makes of a value, wherever it came from. @throws {ApiError} 400 naming the field */
+export function validated<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
+  const result = schema.safeParse(value, { reportInput: true });
+  if (!result.success) throw validationError(result.error.issues);
+  return result.data;
 }
 
 /** Before a body is read. @throws {ApiError} 403 */

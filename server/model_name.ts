@@ -5,7 +5,7 @@
 import type { AdapterRef } from "../src/engine/adapter.ts";
 import type { AdapterCatalog, AdapterEntry, ServerContext } from "./context.ts";
 import { ApiError, invalid, modelNotFound } from "./errors.ts";
-import { TUNED_PREFIX } from "./jobs/names.ts";
+import { parseTunedName, TUNED_PREFIX } from "./jobs/names.ts";
 import { isAdministrator, type Principal, sees } from "./principal.ts";
 import type { InlineAdapterField } from "./schema/common.ts";
 
@@ -60,7 +60,10 @@ export async function findAdapter(
 
 /** The names that a name may stand for: others' are not even looked up. */
 function namesFor(principal: Principal, name: string): readonly string[] {
-  if (name.startsWith(TUNED_PREFIX)) return [name];
+  if (name.startsWith(TUNED_PREFIX)) {
+    const tuned = parseTunedName(name);
+    return tuned !== undefined && sees(principal, tuned.tenant) ? [name] : [];
+  }
   const slash = name.indexOf("/");
   const own = `${principal.tenant}/${name}`;
   if (slash === -1) return isAdministrator(principal) ? [own, name] : [own];

@@ -87,9 +87,14 @@ export class SqlTenantStore implements TenantStore {
   }
 
   async storedBytes(id: string): Promise<number> {
-    const row = await this.#db.selectFrom("tenants").select("storedBytes").where("id", "=", id)
-      .executeTakeFirst();
-    return row?.storedBytes ?? 0;
+    return (await this.storedBytesOf([id])).get(id) ?? 0;
+  }
+
+  async storedBytesOf(ids: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    if (ids.length === 0) return new Map();
+    const rows = await this.#db.selectFrom("tenants").select(["id", "storedBytes"])
+      .where("id", "in", ids).execute();
+    return new Map(rows.map(({ id, storedBytes }) => [id, storedBytes]));
   }
 
   /** Undefined where there is one already. */

@@ -58,6 +58,8 @@ export interface TenantStore {
   remove(id: string): Promise<boolean>;
   /** Bytes it stores, as its limit counts them. */
   storedBytes(id: string): Promise<number>;
+  /** The same of many in one question; who is not there is left out. */
+  storedBytesOf(ids: readonly string[]): Promise<ReadonlyMap<string, number>>;
 }
 
 export interface KeyRecord {

@@ -78,14 +78,20 @@ function registerOne(app: App, services: AdminServices): void {
   });
 }
 
-async function issue(c: AppContext, services: AdminServices, body: CreateKeyBody) {
+/** What a key is to be. @throws {ApiError} 400 for one that has expired */
+export function keyOrder(body: CreateKeyBody): Pick<KeyRecord, "name" | "scopes" | "expiresAt"> {
   const { name = "", scopes = ["infer"], expires_at: expires } = body;
   const expiresAt = expires === undefined || expires === null ? null : 1000 * expires;
   if (expiresAt !== null && expiresAt <= Date.now()) {
     throw invalid("expires_at", `Invalid 'expires_at': ${expires} is in the past.`);
   }
+  return { name, scopes: [...new Set(scopes)], expiresAt };
+}
+
+async function issue(c: AppContext, services: AdminServices, body: CreateKeyBody) {
+  const key = keyOrder(body);
   const { id: tenant } = await admitTenant(c, services);
-  const order = { tenant, name, scopes: [...new Set(scopes)], expiresAt };
+  const order = { tenant, ...key };
   return await storing("tenant", () => issueKey(services.store, services.hash, order));
 }
 

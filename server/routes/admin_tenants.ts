@@ -133,7 +133,7 @@ function limitsBody(limits: TenantLimits): LimitsBody {
 }
 
 /** Only what was given: null is a value, the absence of a limit. */
-function toLimits(body: ChangedLimits): Partial<TenantLimits> {
+export function toLimits(body: ChangedLimits): Partial<TenantLimits> {
   const pairs = {
     requestsPerMinute: body.requests_per_minute,
     tokensPerMinute: body.tokens_per_minute,

@@ -2,8 +2,8 @@
 import { z } from "@hono/zod-openapi";
 import type { Access } from "../auth.ts";
 import type { ServerContext } from "../context.ts";
-import { type App, type AppContext, get, list } from "../endpoint.ts";
-import { ApiError, invalid, shuttingDown, validationError } from "../errors.ts";
+import { type App, type AppContext, get, list, validated } from "../endpoint.ts";
+import { ApiError, invalid, shuttingDown } from "../errors.ts";
 import { fileBody } from "../jobs/bodies.ts";
 import type { FineTuning, TenantTuning } from "../jobs/fine_tuning.ts";
 import { isFinished } from "../jobs/job_state.ts";
@@ -117,10 +117,9 @@ async function upload(c: AppContext, tuning: FineTuning, { access }: Door): Prom
   };
   const { file, filename, fields } = await readUpload(c.req.raw, maxFileBytes, receive);
   await using staged = file;
-  const result = uploadFieldsSchema.safeParse(fields, { reportInput: true });
-  if (!result.success) throw validationError(result.error.issues);
+  const { purpose } = validated(uploadFieldsSchema, fields);
   if (staged.bytes === 0) throw invalid("file", "The file is empty.");
-  return await staged.commit({ filename: filename.slice(0, 255), purpose: result.data.purpose });
+  return await staged.commit({ filename: filename.slice(0, 255), purpose });
 }
 
 async function find(c: AppContext, { files }: TenantTuning): Promise<FileRecord> {

@@ -28,8 +28,9 @@ export const limitsSchema = z.strictObject(limitFields).openapi("TenantLimits", 
 });
 export type LimitsBody = z.output<typeof limitsSchema>;
 
-const changedLimits = limitsSchema.partial();
-export type ChangedLimits = z.output<typeof changedLimits>;
+/** Limits that change; what is left out stays. */
+export const changedLimitsSchema = limitsSchema.partial();
+export type ChangedLimits = z.output<typeof changedLimitsSchema>;
 
 export const tenantIdField = z.string().regex(
   TENANT_ID,
@@ -38,11 +39,11 @@ export const tenantIdField = z.string().regex(
 
 export const createTenantSchema = z.strictObject({
   id: tenantIdField,
-  limits: changedLimits.optional(),
+  limits: changedLimitsSchema.optional(),
 }).openapi("CreateTenantRequest");
 
 export const updateTenantSchema = z.strictObject({
-  limits: changedLimits.openapi({ description: "What is left out stays as it is." }),
+  limits: changedLimitsSchema.openapi({ description: "What is left out stays as it is." }),
 }).openapi("UpdateTenantRequest");
 
 export const tenantSchema = z.object({

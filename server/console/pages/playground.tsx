@@ -2,8 +2,7 @@
  * One prompt, answered by two models side by side. It owns the form; answers come from the endpoint
  * for chats, as the visitor's own requests: with its limits, and counted.
  */
-import type { AppContext } from "../../endpoint.ts";
-import { validationError } from "../../errors.ts";
+import { type AppContext, validated } from "../../endpoint.ts";
 import { checkScope } from "../../principal.ts";
 import { answerChat } from "../../routes/chat.ts";
 import { samplingBody } from "../../sampling.ts";
@@ -65,16 +64,15 @@ function ask(
   asked: Asked,
   { side, stream }: { readonly side: Side; readonly stream: boolean },
 ): Promise<Response> {
-  const body = chatRequestSchema.safeParse({
+  const body = validated(chatRequestSchema, {
     model: asked[side],
     messages: [{ role: "user", content: asked.prompt }],
     max_tokens: asked.maxTokens,
     temperature: asked.temperature,
     stream,
     ...(stream && { stream_options: { include_usage: true } }),
-  }, { reportInput: true });
-  if (!body.success) throw validationError(body.error.issues);
-  return answerChat(desk.server, c, body.data);
+  });
+  return answerChat(desk.server, c, body);
 }
 
 interface Answer {

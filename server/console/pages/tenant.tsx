@@ -3,18 +3,16 @@
  * A new key's text is shown once, on the answer to the form that made it.
  */
 import { DEFAULT_TENANT } from "../../../adapters/name.ts";
-import {
-  type KeyRecord,
-  type Scope,
-  SCOPES,
-  type TenantRecord,
-} from "../../../adapters/store/store.ts";
+import { type KeyRecord, SCOPES, type TenantRecord } from "../../../adapters/store/store.ts";
 import { parseBytes } from "../../bytes.ts";
-import type { AppContext } from "../../endpoint.ts";
+import { type AppContext, validated } from "../../endpoint.ts";
 import { invalid } from "../../errors.ts";
 import { issueKey } from "../../keys/issue.ts";
 import { isAdministrator } from "../../principal.ts";
 import { storing } from "../../routes/admin_context.ts";
+import { keyOrder } from "../../routes/admin_keys.ts";
+import { toLimits } from "../../routes/admin_tenants.ts";
+import { createKeySchema, limitsSchema } from "../../schema/admin_tenants.ts";
 import { type ConsoleApp, type Desk, missing } from "../desk.ts";
 import { formatBytes, formatNumber, formatTime } from "../format.ts";
 import { readPage } from "../listing.ts";
@@ -74,44 +72,34 @@ async function find(c: AppContext, desk: Desk): Promise<TenantRecord> {
   return tenant;
 }
 
+/** Counts that a tenant is limited to: their names in the API and in the store, and for people. */
 const WHOLE_LIMITS = [
-  ["requestsPerMinute", "Requests per minute"],
-  ["tokensPerMinute", "Tokens per minute"],
-  ["concurrency", "Samples at once"],
-  ["queued", "Samples waiting"],
+  ["requests_per_minute", "requestsPerMinute", "Requests per minute", 1],
+  ["tokens_per_minute", "tokensPerMinute", "Tokens per minute", 1],
+  ["concurrency", "concurrency", "Samples at once", 1],
+  ["queued", "queued", "Samples waiting", 0],
 ] as const;
 
-/** An empty field takes a limit away. */
+/** A form as the API's body: an empty field takes a limit away. */
 function readLimits(form: FormData): Partial<TenantRecord["limits"]> {
   const text = (name: string) => String(form.get(name) ?? "").trim();
-  const number = (name: string) => {
-    const value = Number(text(name));
-    if (text(name) !== "" && Number.isFinite(value)) return value;
-    throw invalid(name, `'${name}' must be a number, but it is '${text(name).slice(0, 40)}'.`);
-  };
-  const whole = WHOLE_LIMITS.map(([name]) => [name, text(name) === "" ? null : number(name)]);
-  const stored = parseBytes(text("storedBytes"));
-  if (stored === undefined && text("storedBytes") !== "") {
-    throw invalid("storedBytes", "'storedBytes' must be a size such as 10GiB.");
-  }
-  return {
-    ...Object.fromEntries(whole),
-    storedBytes: stored ?? null,
-    weight: number("weight"),
-    priority: number("priority"),
-  };
+  const number = (name: string) => text(name) === "" ? undefined : Number(text(name));
+  const stored = text("stored_bytes");
+  return toLimits(validated(limitsSchema, {
+    ...Object.fromEntries(WHOLE_LIMITS.map(([name]) => [name, number(name) ?? null])),
+    stored_bytes: stored === "" ? null : parseBytes(stored) ?? stored,
+    weight: number("weight") ?? "",
+    priority: number("priority") ?? "",
+  }));
 }
 
-function readKey(form: FormData): Pick<KeyRecord, "name" | "scopes" | "expiresAt"> {
-  const asked = form.getAll("scope").map(String);
-  const scopes: Scope[] = SCOPES.filter((scope) => asked.includes(scope));
-  if (scopes.length === 0) throw invalid("scope", "A key needs at least one scope.");
+function readKey(form: FormData): ReturnType<typeof keyOrder> {
   const day = String(form.get("expires") ?? "");
-  const expiresAt = day === "" ? null : Date.parse(`${day}T00:00:00Z`);
-  if (expiresAt !== null && !(expiresAt > Date.now())) {
-    throw invalid("expires", `A key must expire on a day to come, not on '${day.slice(0, 40)}'.`);
-  }
-  return { name: String(form.get("name") ?? "").slice(0, 100), scopes, expiresAt };
+  return keyOrder(validated(createKeySchema, {
+    name: String(form.get("name") ?? ""),
+    scopes: form.getAll("scope"),
+    expires_at: day === "" ? null : Date.parse(`${day}T00:00:00Z`) / 1000,
+  }));
 }
 
 async function show(c: AppContext, desk: Desk, newKey: string | undefined) {
@@ -245,8 +233,8 @@ function MakeKey({ frame, tenant }: { readonly frame: Frame; readonly tenant: st
 }
 
 function OwnLimits({ limits }: { readonly limits: TenantRecord["limits"] }) {
-  const facts = WHOLE_LIMITS.map(([name, label]) => {
-    const value = limits[name];
+  const facts = WHOLE_LIMITS.map(([, key, label]) => {
+    const value = limits[key];
     return [label, value === null ? "no limit" : formatNumber(value)] as const;
   });
   const stored = limits.storedBytes === null ? "no limit" : formatBytes(limits.storedBytes);
@@ -264,19 +252,19 @@ function Limits({ frame, tenant }: { readonly frame: Frame; readonly tenant: Ten
       <form method="post" action={`/console/tenants/${tenant.id}/limits`}>
         <FormToken frame={frame} />
         <div class="form-grid">
-          {WHOLE_LIMITS.map(([name, label]) => (
+          {WHOLE_LIMITS.map(([name, key, label, least]) => (
             <Field
               label={label}
               name={name}
               type="number"
-              min={0}
-              value={limits[name] ?? undefined}
+              min={least}
+              value={limits[key] ?? undefined}
               hint="empty: no limit"
             />
           ))}
           <Field
             label="Stored"
-            name="storedBytes"
+            name="stored_bytes"
             value={limits.storedBytes === null ? undefined : formatBytes(limits.storedBytes)}
             hint="e.g. 10 GiB; empty: no limit"
           />

@@ -1,8 +1,9 @@
 /** The list of tenants, and adding one; for administrators. One tenant's page is `tenant.tsx`'s. */
 import type { JSX } from "hono/jsx/jsx-runtime";
 import type { TenantLimits, TenantRecord } from "../../../adapters/store/store.ts";
-import type { AppContext } from "../../endpoint.ts";
+import { type AppContext, validated } from "../../endpoint.ts";
 import { storing } from "../../routes/admin_context.ts";
+import { createTenantSchema } from "../../schema/admin_tenants.ts";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { formatBytes, formatNumber, formatTime } from "../format.ts";
 import { readPage } from "../listing.ts";
@@ -18,7 +19,7 @@ export function registerTenants(app: ConsoleApp, desk: Desk): void {
   app.post("/tenants", async (c) => {
     const form = await desk.gate.form(c);
     desk.administratorOnly(c);
-    const id = String(form.get("id") ?? "").trim();
+    const { id } = validated(createTenantSchema, { id: String(form.get("id") ?? "").trim() });
     await storing("id", () => tenants.create({ id }));
     return c.redirect(`/console/tenants/${id}?done=created`, 303);
   });
@@ -27,7 +28,7 @@ export function registerTenants(app: ConsoleApp, desk: Desk): void {
 async function list(c: AppContext, desk: Desk) {
   const { tenants } = desk.admin.store;
   const { items, hasMore } = await readPage(c, (query) => tenants.list(query));
-  const stored = await Promise.all(items.map(({ id }) => tenants.storedBytes(id)));
+  const stored = await tenants.storedBytesOf(items.map(({ id }) => id));
   const frame = desk.frame(c);
   return (
     <Page frame={frame} title="Tenants">
@@ -42,12 +43,12 @@ async function list(c: AppContext, desk: Desk) {
           caption="Tenants"
           columns={["Tenant", "Added, UTC", "Weight", "Limits", "Stored"]}
           numbers={[2, 4]}
-          rows={items.map((tenant, i) => [
+          rows={items.map((tenant) => [
             <a href={`/console/tenants/${tenant.id}`}>{tenant.id}</a>,
             <time>{formatTime(tenant.createdAt)}</time>,
             formatNumber(tenant.limits.weight),
             limitsText(tenant.limits),
-            formatBytes(stored[i] ?? 0),
+            formatBytes(stored.get(tenant.id) ?? 0),
           ])}
           empty="There is no tenant yet."
         />

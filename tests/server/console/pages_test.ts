@@ -182,8 +182,8 @@ async function tenants({ store }: KeyedApp, visitor: Visitor): Promise<void> {
   assertEquals(made.location, "/console/tenants/umbra?done=created");
   assertEquals((await visitor.post("/console/tenants", { id: "umbra" })).status, 409);
   assertEquals((await visitor.post("/console/tenants", { id: "../x" })).status, 400);
-  const limits = { requestsPerMinute: "60", tokensPerMinute: "", concurrency: "4", queued: "" };
-  const rest = { storedBytes: "10 GiB", weight: "2.5", priority: "-1" };
+  const limits = { requests_per_minute: "60", tokens_per_minute: "", concurrency: "4", queued: "" };
+  const rest = { stored_bytes: "10 GiB", weight: "2.5", priority: "-1" };
   await visitor.post("/console/tenants/umbra/limits", { ...limits, ...rest });
   assertEquals((await store.tenants.find("umbra"))?.limits, {
     requestsPerMinute: 60,
