@@ -2,6 +2,7 @@
  * Training over a loaded base: the models that compute gradients share its weights with serving, and
  * take its device turn by turn. It owns which model trains which method; the loop is the trainer's.
  */
+import { Once } from "../src/checkpoint/once.ts";
 import type { SharedBase } from "../src/engine/base.ts";
 import { DecoderParameters } from "../src/models/parameters.ts";
 import type { Turn } from "../src/runtime/lease.ts";
@@ -29,7 +30,7 @@ export class BaseTrainer implements AsyncDisposable {
   readonly trainer: SharedCoreTrainer;
   readonly #base: SharedBase;
   readonly #options: BaseTrainerOptions;
-  #factors: Promise<FactorSet> | undefined;
+  readonly #factors = new Once(() => this.#makeFactors());
 
   constructor(base: SharedBase, options: BaseTrainerOptions) {
     this.#base = base;
@@ -50,7 +51,7 @@ export class BaseTrainer implements AsyncDisposable {
 
   /** The set of requests that name none: from the cache, or made now, once. */
   defaultFactors(): Promise<FactorSet> {
-    return this.#factors ??= this.#makeFactors();
+    return this.#factors.get();
   }
 
   close(): Promise<void> {
@@ -61,19 +62,14 @@ export class BaseTrainer implements AsyncDisposable {
     return this.close();
   }
 
-  async #makeFactors(): Promise<FactorSet> {
+  #makeFactors(): Promise<FactorSet> {
     const { checkpoint, device } = this.#base;
     const { turn, onFactors } = this.#options;
-    try {
-      return await defaultFactors({
-        checkpoint,
-        openSource: () => openBaseGradients(checkpoint, { device, turn }),
-        progress: onFactors,
-      });
-    } catch (error) {
-      this.#factors = undefined;
-      throw error;
-    }
+    return defaultFactors({
+      checkpoint,
+      openSource: () => openBaseGradients(checkpoint, { device, turn }),
+      progress: onFactors,
+    });
   }
 
   /** What a model over these factors is compiled with. */

@@ -33,12 +33,14 @@ export interface LoadedBase {
 
 /** @throws {TypeError | RangeError} saying which model or option does not fit, and why */
 export async function loadBase(spec: BaseSpec): Promise<LoadedBase> {
-  const device = openDevice(spec.device ?? "auto");
+  using opened = new DisposableStack();
+  const device = opened.use(openDevice(spec.device ?? "auto"));
   const { progress } = spec;
-  const checkpoint = await openCheckpoint(
-    await resolveModel(spec.model, progress && { progress }),
-  );
-  return { checkpoint, device, base: await loadWeights(device, checkpoint, spec) };
+  const path = await resolveModel(spec.model, progress && { progress });
+  const checkpoint = opened.use(await openCheckpoint(path));
+  const base = await loadWeights(device, checkpoint, spec);
+  opened.move();
+  return { checkpoint, device, base };
 }
 
 /** Loads an open checkpoint's weights. */
@@ -56,8 +58,13 @@ export async function loadWeights(
     calibration: checkpoint.tokenizer.encode(calibration),
     ...(kept.smoothing === undefined ? {} : { smoothing: kept.smoothing }),
   });
-  await kept.keep(base.smoothing);
-  return base;
+  try {
+    await kept.keep(base.smoothing);
+    return base;
+  } catch (error) {
+    base.release();
+    throw error;
+  }
 }
 
 /** Channel scales in the cache directory, by the digests of the base and of the text. */

@@ -29,7 +29,7 @@ export class PostgresListener {
   async listen(channel: string, listener: Listener): Promise<AsyncDisposable> {
     const listeners = this.#listeners.get(channel) ?? new Set();
     this.#listeners.set(channel, listeners.add(listener));
-    const client = await (this.#client ??= this.#connect());
+    const client = await this.#connected();
     await client.query(listenTo(channel));
     return {
       [Symbol.asyncDispose]: async () => {
@@ -49,6 +49,17 @@ export class PostgresListener {
     clearTimeout(this.#retry);
     const client = await this.#client?.catch(() => undefined);
     await client?.end();
+  }
+
+  /** The connection, made where there is none; a failure is not kept. */
+  async #connected(): Promise<pg.Client> {
+    const connecting = this.#client ??= this.#connect();
+    try {
+      return await connecting;
+    } catch (error) {
+      if (this.#client === connecting) this.#client = undefined;
+      throw error;
+    }
   }
 
   async #connect(): Promise<pg.Client> {
@@ -73,6 +84,7 @@ export class PostgresListener {
   #lost(client: pg.Client, error: Error): void {
     if (this.#closed || client !== this.#current) return;
     this.#current = undefined;
+    this.#client = undefined;
     this.#onError(error);
     this.#comeBack(FIRST_RETRY_MS);
   }
@@ -80,7 +92,7 @@ export class PostgresListener {
   #comeBack(wait: number): void {
     this.#retry = setTimeout(async () => {
       try {
-        await (this.#client = this.#connect());
+        await this.#connected();
         for (const listener of this.#reconnected) listener();
       } catch {
         if (!this.#closed) this.#comeBack(Math.min(2 * wait, LAST_RETRY_MS));

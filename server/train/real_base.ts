@@ -37,9 +37,11 @@ async function openTrainer(
   { factors: given, maxContext, onNote }: TrainerOptions,
 ): Promise<OpenedTrainer> {
   given?.checkStack(stackOf(await checkpoint.digest(), checkpoint.config));
-  const device = openDevice("auto");
+  using opened = new DisposableStack();
+  const device = opened.use(openDevice("auto"));
   const spec = { dtype: "int8", maxBatch: MAX_BATCH, maxContext } as const;
   const base = await loadWeights(device, checkpoint, spec);
+  opened.move();
   for (const warning of checkpoint.warnings) onNote(`warning: ${warning}`);
   if (base.fallback !== undefined) onNote(`warning: ${base.fallback}`);
   const lease = new DeviceLease();

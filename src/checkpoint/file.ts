@@ -9,15 +9,21 @@ export class RandomAccessFile implements Disposable {
   readonly size: number;
   #file: Deno.FsFile | undefined;
 
-  private constructor(path: string, file: Deno.FsFile) {
+  private constructor(path: string, file: Deno.FsFile, size: number) {
     this.path = path;
     this.#file = file;
-    this.size = file.statSync().size;
+    this.size = size;
   }
 
   /** @throws {Deno.errors.NotFound} and the system's other errors */
   static open(path: string): RandomAccessFile {
-    return new RandomAccessFile(path, Deno.openSync(path, { read: true }));
+    const file = Deno.openSync(path, { read: true });
+    try {
+      return new RandomAccessFile(path, file, file.statSync().size);
+    } catch (error) {
+      file.close();
+      throw error;
+    }
   }
 
   /**

@@ -25,6 +25,7 @@ import { ggufSpecialToken, ggufTokenizerJson, ggufTokenizerWarnings } from "./gg
 import { GgufWeights } from "./gguf_weights.ts";
 import { optionalJson, readJson } from "./json_file.ts";
 import { configSampling, ggufSampling } from "./sampling_defaults.ts";
+import { Once } from "./once.ts";
 import { SafetensorsWeights, shardNames } from "./safetensors_weights.ts";
 import { readSidecars } from "./sidecars.ts";
 import { JsonTokenizer, readTokenizerJson } from "./tokenizer.ts";
@@ -124,15 +125,15 @@ interface Parts {
 
 class OpenCheckpoint implements Checkpoint {
   readonly #parts: Parts;
-  readonly #cache: string | undefined;
   readonly config: DecoderConfig;
   readonly warnings: readonly string[];
-  #digest: Promise<string> | undefined;
+  readonly #digest: Once<string>;
 
   constructor(readonly path: string, parts: Parts, cache: string | undefined) {
     const { config, ends, tokenizer, chatTemplate } = parts;
     this.#parts = parts;
-    this.#cache = cache;
+    const { paths, weights } = parts;
+    this.#digest = new Once(() => cachedDigest(cache, paths, () => modelDigest(config, weights)));
     this.config = { ...config, eosTokenIds: ends.ids.filter((id) => id < config.vocabSize) };
     this.warnings = [
       ...parts.warnings,
@@ -164,9 +165,7 @@ class OpenCheckpoint implements Checkpoint {
 
   /** Of the config as the files have it: what else ends a turn makes no other model. */
   digest(): Promise<string> {
-    const { paths, config, weights } = this.#parts;
-    this.#digest ??= cachedDigest(this.#cache, paths, () => modelDigest(config, weights));
-    return this.#digest;
+    return this.#digest.get();
   }
 
   close(): void {
@@ -236,19 +235,19 @@ async function openDirectory(directory: string): Promise<Parts> {
   const tokenizer = new JsonTokenizer(readTokenizerJson(tokenizerJson));
   const { chatTemplate, specialTokens } = await readSidecars(directory);
   const paths = await safetensorsPaths(directory);
-  const weights = SafetensorsWeights.open(paths);
-  return {
+  const parts = {
     id: lastPart(await Deno.realPath(directory)),
     paths: [`${directory}/config.json`, ...paths],
     config,
-    weights,
     tokenizer,
     chatTemplate,
     sampling: configSampling(generation),
     ends: directoryEndTokens(config.eosTokenIds, specialTokens["eos_token"], tokenizer),
     warnings: [],
-    close: () => weights.close(),
   };
+  // last: from here on files are open
+  const weights = SafetensorsWeights.open(paths);
+  return { ...parts, weights, close: () => weights.close() };
 }
 
 async function safetensorsPaths(directory: string): Promise<readonly string[]> {

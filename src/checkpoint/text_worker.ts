@@ -4,6 +4,7 @@
  * after the other.
  */
 import type { Checkpoint } from "./checkpoint.ts";
+import { Once } from "./once.ts";
 import { openCheckpoint } from "./open.ts";
 import type { TextOrder, TextReply } from "./text_protocol.ts";
 
@@ -15,11 +16,11 @@ interface WorkerScope {
 const scope = globalThis as unknown as WorkerScope;
 
 function serve(): void {
-  let opened: Promise<Checkpoint> | undefined;
+  let checkpoint: Once<Checkpoint> | undefined;
   scope.onmessage = async ({ data: { path, order } }) => {
     try {
-      opened ??= openCheckpoint(path);
-      const reply = obey(await opened, order);
+      checkpoint ??= new Once(() => openCheckpoint(path));
+      const reply = obey(await checkpoint.get(), order);
       scope.postMessage(reply, reply.type === "ids" ? [reply.ids.buffer] : []);
     } catch (error) {
       scope.postMessage({ type: "failed", error }, []);

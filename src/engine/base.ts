@@ -210,20 +210,18 @@ export async function calibrate(
   const plan = planOf({ dtype: "fp32", maxBatch: 1 });
   const graph = buildCalibration(config, capacity);
   const lowered = lower(graph, parameters, plan, new Map());
-  const weights = new DeviceWeights(device);
-  const session = await weights.session(lowered, {});
   const { numLayers: layers, numKvHeads: kvHeads, headDim } = config;
-  const kv = new KvCache(device, { layers, slots: 1, kvHeads, capacity, headDim });
+  using made = new DisposableStack();
+  const weights = made.adopt(new DeviceWeights(device), (all) => all.release());
+  const session = made.use(await weights.session(lowered, {}));
+  const shape = { layers, slots: 1, kvHeads, capacity, headDim };
+  const kv = made.adopt(new KvCache(device, shape), (cache) => cache.release());
   const maxima = new Map<string, Float32Array>();
   for (let start = 0; start < tokens.length; start += capacity) {
     const chunk = tokens.slice(start, start + capacity);
     await runCalibration(device, session, kv, chunk, maxima);
   }
-  const scales = smoothing(checkpoint, (name) => maximaOf(maxima, name));
-  kv.release();
-  session.release();
-  weights.release();
-  return scales;
+  return smoothing(checkpoint, (name) => maximaOf(maxima, name));
 }
 
 async function runCalibration(
@@ -234,11 +232,13 @@ async function runCalibration(
   maxima: Map<string, Float32Array>,
 ): Promise<void> {
   const count = tokens.length;
+  using tensors = new DisposableStack();
+  const tensor: Device["tensor"] = (...args) => tensors.use(device.tensor(...args));
   const int32 = (values: readonly number[]) =>
-    device.tensor("int32", [values.length], Int32Array.from(values));
+    tensor("int32", [values.length], Int32Array.from(values));
   const given: Record<string, Tensor> = {
     [inputs.ids]: int32(tokens),
-    [inputs.grid]: device.tensor("int64", [2], BigInt64Array.of(1n, BigInt(count))),
+    [inputs.grid]: tensor("int64", [2], BigInt64Array.of(1n, BigInt(count))),
     [inputs.lengths]: int32([count - 1]),
     [inputs.total]: int32([count]),
     [inputs.rows]: int32([count - 1]),
@@ -249,7 +249,7 @@ async function runCalibration(
     given[inputs.values(layer)] = made[`${inputs.values(layer)}.out`] = values;
   });
   for (const { name, dtype, shape } of session.outputs) {
-    if (name.startsWith("max.")) made[name] = device.tensor(dtype, shape);
+    if (name.startsWith("max.")) made[name] = tensor(dtype, shape);
   }
   using binding = session.bind(given, made);
   await binding.run();

@@ -45,13 +45,18 @@ export class CoreSlots {
       ({ tensor }) => [tensor],
     );
     this.#held = new Array<undefined>(slots).fill(undefined);
+    using made = new DisposableStack();
     this.#sites = hook === undefined ? [] : SITES.flatMap((name) => {
       const modules = modulesOf(hook, name).map((module) => hook.modules.indexOf(module));
       if (modules.length === 0) return [];
       const shape = [slots, hook.rank, modules.length * hook.rank];
-      const tensors = Array.from({ length: layers }, () => device.tensor("float32", shape));
+      const tensors = Array.from(
+        { length: layers },
+        () => made.use(device.tensor("float32", shape)),
+      );
       return [{ name, modules, tensors }];
     });
+    made.move();
   }
 
   /**

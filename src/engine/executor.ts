@@ -70,9 +70,13 @@ export class Executor implements BatchModel {
     this.maxBatch = kv.slots;
     this.maxContext = kv.capacity;
     this.kvBytesPerToken = KvCache.bytesPerToken(kv);
-    this.#kv = new KvCache(device, kv, options.blocks);
-    this.#cores = new CoreSlots(device, hook, kv.layers, kv.slots);
-    this.#logits = device.tensor("float32", [kv.slots, vocabSize]);
+    using made = new DisposableStack();
+    const cache = new KvCache(device, kv, options.blocks);
+    this.#kv = made.adopt(cache, () => cache.release());
+    const cores = new CoreSlots(device, hook, kv.layers, kv.slots);
+    this.#cores = made.adopt(cores, () => cores.release());
+    this.#logits = made.use(device.tensor("float32", [kv.slots, vocabSize]));
+    made.move();
   }
 
   setCore(slot: number, core: ResidentCore | undefined): void {

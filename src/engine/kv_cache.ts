@@ -68,14 +68,16 @@ export class KvCache {
       ({ keys, values }) => [keys, values],
     );
     this.#touched = new Array<number>(slots).fill(0);
+    using made = new DisposableStack();
     this.#tensors = Array.from(
       { length: layers * 2 },
-      () => device.tensor("float32", [slots, kvHeads, capacity, headDim]),
+      () => made.use(device.tensor("float32", [slots, kvHeads, capacity, headDim])),
     );
     this.#arrays = this.#tensors.map(({ data }) => {
       if (data instanceof Float32Array) return data;
       throw new TypeError("internal: keys and values are not in host memory");
     });
+    made.move();
   }
 
   /** Bytes that one token of one slot takes. */

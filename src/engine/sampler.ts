@@ -4,6 +4,7 @@
  * the graphs are `sampler_graph.ts`'s.
  */
 import type { Binding, Device, DType, Session, Tensor, TypedArrayOf } from "../runtime/device.ts";
+import { Once } from "../checkpoint/once.ts";
 import type { Sampled, SampleRow } from "./model.ts";
 import { buildSampler, type SamplerFeatures } from "./sampler_graph.ts";
 
@@ -25,7 +26,7 @@ type Bound = Record<string, Tensor>;
 export class Sampler {
   readonly #device: Device;
   readonly #vocabSize: number;
-  readonly #sessions = new Map<string, Promise<Session>>();
+  readonly #sessions = new Map<string, Once<Session>>();
   /** By logits buffer, then by number of rows. */
   readonly #greedy = new Map<Tensor, GreedyPick[]>();
 
@@ -66,7 +67,9 @@ export class Sampler {
 
   release(): void {
     for (const buffer of this.#greedy.keys()) this.forget(buffer);
-    for (const session of this.#sessions.values()) session.then((made) => made.release());
+    for (const session of this.#sessions.values()) {
+      session.known?.then((made) => made.release(), () => {});
+    }
   }
 
   /** The most likely token of each of the first rows of the buffer: the fast path of greedy text. */
@@ -115,10 +118,10 @@ export class Sampler {
     const key = JSON.stringify(features);
     let session = this.#sessions.get(key);
     if (session === undefined) {
-      session = this.#device.session(buildSampler(this.#vocabSize, features));
+      session = new Once(() => this.#device.session(buildSampler(this.#vocabSize, features)));
       this.#sessions.set(key, session);
     }
-    return session;
+    return session.get();
   }
 
   #inputs(

@@ -78,14 +78,18 @@ export class Program {
     const { parameters, plan, weights, owner, sessionConfig: config, progress } = options;
     const store = weights.storeFor(owner);
     const pieces: Piece[] = [];
+    using made = new DisposableStack();
     for (const graph of graphs) {
-      const session = await weights.session(lower(graph, parameters, plan, store), {
-        ...(config === undefined ? {} : { config }),
-      });
+      const session = made.use(
+        await weights.session(lower(graph, parameters, plan, store), {
+          ...(config === undefined ? {} : { config }),
+        }),
+      );
       const chunked = [...graph.inputs, ...graph.outputs].every(({ shape }) => shape[0] === "rows");
       pieces.push({ session, graph, chunked, bindings: new Map() });
       progress?.(pieces.length, graphs.length);
     }
+    made.move();
     return new Program(pieces, options);
   }
 

@@ -3,6 +3,7 @@
  * what and when, and keeps one tenant's schema away from another's request: a thread that breaks or
  * hangs is replaced, and its matchers go on elsewhere, as each knows the tokens it took.
  */
+import { Once } from "../../checkpoint/once.ts";
 import type { Tokenizer } from "../../checkpoint/checkpoint.ts";
 import { FieldError, type Grammar, OverloadedError } from "../request.ts";
 import { type CompileJob, CompileQueue } from "./compile_queue.ts";
@@ -52,7 +53,7 @@ export class GrammarPool implements GrammarSource, MatcherHome {
   readonly #refusals = new Map<string, string>();
   /** When a schema that took too long may be tried again, by `performance.now()`. */
   readonly #pauses = new Map<string, number>();
-  #spelling: Promise<readonly string[]> | undefined;
+  readonly #spelling = new Once(() => spellAll(this.#options));
   #vocabulary: readonly string[] = [];
   #closed = false;
   #ids = 0;
@@ -64,7 +65,7 @@ export class GrammarPool implements GrammarSource, MatcherHome {
   async matcher(grammar: Grammar, tenant: string): Promise<TokenMatcher> {
     const schema = grammar.type === "json" ? ANY_OBJECT : schemaText(grammar.schema);
     this.#checkRemembered(schema);
-    this.#vocabulary = await (this.#spelling ??= spellAll(this.#options));
+    this.#vocabulary = await this.#spelling.get();
     if (this.#closed) throw new Error("Cannot make a matcher: its pool is closed");
     const matcher = new ThreadMatcher(this.#ids++, { schema, tenant, home: this });
     this.#house(matcher);
