@@ -36,7 +36,7 @@ import type { FactorSet } from "./factors.ts";
 import { readFactors } from "./format.ts";
 import type { MakerProgress } from "./gradient_factors.ts";
 import { BaseLanes } from "./base_lanes.ts";
-import { loadBase } from "./loaded_base.ts";
+import { loadBase, type LoadedBase } from "./loaded_base.ts";
 import { type AdapterEntry, AdapterRegistry } from "./registry.ts";
 import { stackOf } from "./stack.ts";
 
@@ -312,14 +312,10 @@ interface Parts {
 async function openParts(options: LembasOptions): Promise<Parts> {
   const { dtype = "int8", maxBatch = DEFAULT_BATCH, progress } = options;
   const { model, maxContext, device: kind } = options;
-  const { checkpoint, device, base } = await loadBase({
-    model,
-    device: kind,
-    dtype,
-    maxBatch,
-    maxContext,
-    progress,
-  });
+  const loaded = await loadBase({ model, device: kind, dtype, maxBatch, maxContext, progress });
+  using opened = new DisposableStack();
+  opened.defer(() => releaseBase(loaded));
+  const { checkpoint, base } = loaded;
   const registry = new AdapterRegistry({
     stack: stackOf(await checkpoint.digest(), checkpoint.config),
   });
@@ -334,8 +330,8 @@ async function openParts(options: LembasOptions): Promise<Parts> {
     vocabSize: config.vocabSize,
     stopTokens: config.eosTokenIds,
   });
-  const lease = new DeviceLease();
-  return { checkpoint, device, dtype, base, registry, directory, grammars, lease };
+  opened.move();
+  return { ...loaded, dtype, registry, directory, grammars, lease: new DeviceLease() };
 }
 
 /** @throws {TypeError} where they are not there, or not ones that a request could have */
@@ -377,8 +373,12 @@ async function firstLane({ base, registry }: Parts): Promise<LaneOptions> {
   return { factors: set?.digest, model: await base.lane(set), bytes: base.laneBytes(set) };
 }
 
-function release({ base, device, checkpoint, grammars }: Parts): void {
+function release({ grammars, ...loaded }: Parts): void {
   grammars.close();
+  releaseBase(loaded);
+}
+
+function releaseBase({ base, device, checkpoint }: LoadedBase): void {
   base.release();
   device.release();
   checkpoint.close();

@@ -1,0 +1,65 @@
+/** `Lembas` over a tiny model: factor sets that come late, fail once, or are too many; and loading that stops half way. */
+import { assertEquals, assertRejects } from "@std/assert";
+import type { FactorSet } from "../../adapters/factors.ts";
+import { Lembas, type LembasOptions } from "../../adapters/lembas.ts";
+import { randomFactors } from "../../adapters/makers.ts";
+import { folderOf, randomCore } from "../engine/tiny.ts";
+
+const OPTIONS: LembasOptions = {
+  model: folderOf("llama"),
+  dtype: "fp32",
+  maxBatch: 2,
+  maxContext: 64,
+  kvMemory: 2 ** 22,
+};
+const ASKED = { temperature: 0, maxTokens: 6, ignoreEos: true };
+
+function factorsFor(lembas: Lembas, seed: number): FactorSet {
+  return randomFactors({ stack: lembas.registry.stack, rank: 4, seed });
+}
+
+Deno.test("a factor set whose lane could not be made once is served by the next request", async () => {
+  await using lembas = await Lembas.load(OPTIONS);
+  const factors = factorsFor(lembas, 1);
+  const { b } = factors;
+  let broken = true;
+  // its shape is looked at when it is added
+  let looks = factors.modules.length;
+  factors.b = (module) => {
+    if (broken && looks-- <= 0) throw new Error("no memory");
+    return b.call(factors, module);
+  };
+  lembas.addFactors(factors);
+  lembas.addCore("acme/helper", randomCore(factors, 1));
+  const ask = () => lembas.generate([1, 2, 3], { ...ASKED, adapter: "acme/helper" });
+  await assertRejects(ask, Error, "no memory");
+  broken = false;
+  assertEquals((await ask()).tokens.length, 6);
+});
+
+/** Files of the model that this process has open. */
+function openFiles(): string[] {
+  return [...Deno.readDirSync("/proc/self/fd")].flatMap(({ name }) => {
+    try {
+      const path = Deno.readLinkSync(`/proc/self/fd/${name}`);
+      return path.endsWith(".safetensors") ? path : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+const loading = { ignore: Deno.build.os !== "linux" };
+
+Deno.test("loading that stops half way closes the model's files", loading, async () => {
+  const adapters = "/nowhere/at/all";
+  await assertRejects(() => Lembas.load({ ...OPTIONS, adapters }), Deno.errors.NotFound);
+  const factors = ["/nowhere/factors.safetensors"];
+  await assertRejects(() => Lembas.load({ ...OPTIONS, factors }), Deno.errors.NotFound);
+  await assertRejects(() => Lembas.load({ ...OPTIONS, kvMemory: 1 }), RangeError, "KV memory");
+  assertEquals(openFiles(), []);
+  const whole = await Lembas.load(OPTIONS);
+  assertEquals(openFiles().length, 1, "the measure must see what is open");
+  await whole.close();
+  assertEquals(openFiles(), []);
+});
