@@ -60,7 +60,7 @@ export function ggufEndTokens(named: readonly number[], tokenizer: Tokenizer): E
   };
 }
 
-/** Those that config.json and generation_config.json name, and tokenizer_config.json's. */
+/** Those that config.json and generation_config.json name, and the tokenizer's own. */
 export function directoryEndTokens(
   named: readonly number[],
   eosToken: string | undefined,
@@ -69,6 +69,6 @@ export function directoryEndTokens(
   if (eosToken === undefined) return { ids: named, warnings: [] };
   const id = tokenizer.tokenId(eosToken);
   if (id !== undefined) return { ids: [...new Set([...named, id])], warnings: [] };
-  const warning = `the eos_token '${eosToken}' of tokenizer_config.json is not in the vocabulary`;
+  const warning = `the eos_token '${eosToken}' is not in the vocabulary`;
   return { ids: named, warnings: [warning] };
 }

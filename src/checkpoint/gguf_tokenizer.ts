@@ -61,7 +61,9 @@ export function ggufTokenizerJson({ metadata }: Pick<GgufHeader, "metadata">): T
 }
 
 /** For people: what the file leaves out of its tokenizer, and what is done without it. */
-export function ggufTokenizerWarnings({ metadata }: Pick<GgufHeader, "metadata">): string[] {
+export function ggufTokenizerWarnings(
+  { metadata }: Pick<GgufHeader, "metadata">,
+): readonly string[] {
   const warnings: string[] = [];
   const tokens = texts(metadata, "tokenizer.ggml.tokens");
   const types = numbers(metadata, TOKEN_TYPE);

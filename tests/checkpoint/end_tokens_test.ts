@@ -115,7 +115,7 @@ Deno.test("an eos_token that the vocabulary lacks is told of", async () => {
   await withModel(files, ({ config, warnings }) => {
     assertEquals(config.eosTokenIds, [2, 0]);
     assertEquals(warnings, [
-      "the eos_token '<stop>' of tokenizer_config.json is not in the vocabulary",
+      "the eos_token '<stop>' is not in the vocabulary",
     ]);
   });
 });

@@ -64,9 +64,9 @@ export function negative(value: Value): Value {
   throw new TypeError(`bad operand type for unary -: '${typeName(value)}'`);
 }
 
-type Number_ = bigint | number;
+type Numeric = bigint | number;
 
-function arithmetic(operator: BinaryOperator, a: Number_, b: Number_): Value {
+function arithmetic(operator: BinaryOperator, a: Numeric, b: Numeric): Value {
   if (typeof a === "bigint" && typeof b === "bigint") {
     const exact = ofInts(operator, a, b);
     if (exact !== undefined) return exact;
