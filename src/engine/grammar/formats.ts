@@ -20,7 +20,7 @@ const OF_A_DAY = "\\d+H(?:\\d+M(?:\\d+S)?)?|\\d+M(?:\\d+S)?|\\d+S";
 const OF_DAYS = "\\d+Y(?:\\d+M(?:\\d+D)?)?|\\d+M(?:\\d+D)?|\\d+D";
 
 /** No two hyphens in a row, so that no label claims to be punycode. */
-const LABEL = "[A-Za-z0-9](?:-?[A-Za-z0-9]){0,14}";
+const LABEL = "[A-Za-z0-9](?:-?[A-Za-z0-9]){0,24}";
 const HOST = `${LABEL}(?:\\.${LABEL}){0,4}`;
 const ATOM = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~\\-]{1,24}";
 
@@ -75,13 +75,16 @@ export const FORMATS: ReadonlyMap<string, Format> = new Map<string, Format>([
   }],
   ["hostname", {
     pattern: `^${HOST}$`,
-    narrower: "up to five labels of up to 15 letters and digits, no two hyphens in a row",
+    narrower: "up to five labels of up to 25 letters and digits, no two hyphens in a row",
   }],
   ["ipv4", { pattern: `^${IPV4}$` }],
   ["ipv6", { pattern: `^${IPV6}$` }],
   ["uuid", { pattern: "^[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$" }],
-  ["uri", { pattern: `^${URI}$` }],
-  ["uri-reference", { pattern: `^(?:${URI}|${RELATIVE})$` }],
+  ["uri", { pattern: `^${URI}$`, narrower: "no host addresses of the future (`[v…]`)" }],
+  ["uri-reference", {
+    pattern: `^(?:${URI}|${RELATIVE})$`,
+    narrower: "no host addresses of the future (`[v…]`)",
+  }],
   ["uri-template", {
     pattern: `^${TEMPLATE}$`,
     narrower: "characters of the basic plane, no reserved operators",

@@ -3,6 +3,8 @@
  * refused by name: a grammar never lets through what a schema forbids.
  */
 
+import { FORMATS } from "./formats.ts";
+
 /** How a keyword is held: what is not said is exact. */
 export interface Keyword {
   readonly name: string;
@@ -47,7 +49,7 @@ export const BY_TYPE: ReadonlyMap<string, readonly Keyword[]> = new Map([
     { name: "minLength", note: "up to 256" },
     { name: "maxLength", note: "up to 256" },
     { name: "pattern", note: "without look-arounds, back-references and word boundaries" },
-    { name: "format", note: "those of src/engine/grammar/formats.ts" },
+    { name: "format", note: [...FORMATS.keys()].join(", ") },
   ]],
   ["integer", NUMBER],
   ["number", NUMBER],
@@ -73,19 +75,23 @@ export function keywordsOf(type: string): readonly string[] {
   return (BY_TYPE.get(type) ?? []).map(({ name }) => name);
 }
 
-/** The table of all that is supported, in Markdown: what the documents print. */
+/** The table of all that is supported, in Markdown: README.md prints it. */
 export function keywordTable(): string {
-  const row = (type: string, { name, note = "exact" }: Keyword) =>
-    `| ${type} | \`${name}\` | ${note} |`;
-  const numbers = NUMBER.map((keyword) => row("integer, number", keyword));
-  const others = [...BY_TYPE].flatMap(([type, keywords]) =>
-    keywords === NUMBER ? [] : keywords.map((keyword) => row(type, keyword))
+  const row = (type: string, name: string, note = "exact") => `| ${type} | ${name} | ${note} |`;
+  const rows = (type: string, keywords: readonly Keyword[]) =>
+    keywords.map(({ name, note }) => row(type, `\`${name}\``, note));
+  const typed = [...BY_TYPE].flatMap(([type, keywords]) =>
+    keywords === NUMBER ? [] : rows(type, keywords)
+  );
+  const narrower = [...FORMATS].flatMap(([name, format]) =>
+    format.narrower === undefined ? [] : [row("string", `format \`${name}\``, format.narrower)]
   );
   return [
-    "| of | keyword | how |",
+    "| of | keyword | held |",
     "| --- | --- | --- |",
-    ...WHOLE.map((keyword) => row("any", keyword)),
-    ...numbers,
-    ...others,
+    ...rows("any", WHOLE),
+    ...rows("number", NUMBER),
+    ...typed,
+    ...narrower,
   ].join("\n");
 }

@@ -4,24 +4,10 @@
  * modifiers have no place in it and are refused by name.
  */
 import { type Automaton, CHARACTERS, except, explore, type Range, union } from "./automaton.ts";
-
-/** A node of the pattern's syntax tree. */
-type Piece =
-  | { readonly type: "set"; readonly ranges: readonly Range[] }
-  | { readonly type: "start" | "end" }
-  | { readonly type: "sequence" | "choice"; readonly pieces: readonly Piece[] }
-  | {
-    readonly type: "repeat";
-    readonly piece: Piece;
-    readonly least: number;
-    /** Undefined = without end. */
-    readonly most: number | undefined;
-  };
+import { PatternMachine, type Piece } from "./pattern_machine.ts";
 
 /** Times that a piece may be said to repeat. */
 export const MOST_REPETITIONS = 256;
-/** Nodes of the machine before it is made deterministic; repetitions multiply. */
-const MOST_NODES = 20_000;
 /** Groups within groups. */
 const DEEPEST_GROUP = 64;
 
@@ -70,7 +56,7 @@ export function patternAutomaton(pattern: string): Automaton {
     const reason = error instanceof Error ? error.message : String(error);
     throw new TypeError(`is no pattern of ECMA 262 (flag u): ${reason}`);
   }
-  return explore(new Nodes(new PatternReader(pattern).read()));
+  return explore(new PatternMachine(new PatternReader(pattern).read()));
 }
 
 class PatternReader {
@@ -241,122 +227,4 @@ function charactersOf(escape: string): readonly Range[] {
     }
   }
   return union(found);
-}
-
-type Way =
-  | { readonly by: "nothing" | "start" | "end"; readonly to: number }
-  | { readonly by: readonly Range[]; readonly to: number };
-
-/** Thompson's machine, explored by sets of its nodes. */
-class Nodes {
-  readonly #ways: Way[][] = [];
-  readonly #final: number;
-  readonly start: readonly number[];
-
-  constructor(pattern: Piece) {
-    const any: Piece = { type: "set", ranges: CHARACTERS };
-    const anything: Piece = { type: "repeat", piece: any, least: 0, most: undefined };
-    const from = this.#node();
-    this.#final = this.#add({ type: "sequence", pieces: [anything, pattern, anything] }, from);
-    this.start = this.#closure([from], ["nothing", "start"]);
-  }
-
-  key(nodes: readonly number[]): string {
-    return nodes === this.start ? "start" : nodes.join();
-  }
-
-  accepts(nodes: readonly number[]): boolean {
-    // at the end of an empty string both anchors hold: the start's set has passed `^` already
-    const ways = nodes === this.start ? ["nothing", "start", "end"] : ["nothing", "end"];
-    return this.#closure(nodes, ways).includes(this.#final);
-  }
-
-  edges(nodes: readonly number[]): { first: number; last: number; to: readonly number[] }[] {
-    const ways = nodes.flatMap((node) => this.#ways[node] ?? []).flatMap(({ by, to }) =>
-      typeof by === "string" ? [] : by.map(([first, last]) => ({ first, last, to }))
-    );
-    const cuts = [...new Set(ways.flatMap(({ first, last }) => [first, last + 1]))];
-    cuts.sort((a, b) => a - b);
-    const closures = new Map<string, readonly number[]>();
-    return cuts.slice(0, -1).flatMap((first, index) => {
-      const last = (cuts[index + 1] ?? 0) - 1;
-      const to = [
-        ...new Set(
-          ways.filter((way) => way.first <= first && last <= way.last).map(({ to }) => to),
-        ),
-      ];
-      if (to.length === 0) return [];
-      const closed = closures.get(to.join()) ?? this.#closure(to, ["nothing"]);
-      closures.set(to.join(), closed);
-      return [{ first, last, to: closed }];
-    });
-  }
-
-  #node(): number {
-    if (this.#ways.length >= MOST_NODES) {
-      throw new TypeError(`repeats too much: more than ${MOST_NODES} pieces`);
-    }
-    return this.#ways.push([]) - 1;
-  }
-
-  #link(from: number, way: Way): void {
-    this.#ways[from]?.push(way);
-  }
-
-  /** Adds a piece behind a node; where it ends. */
-  #add(piece: Piece, from: number): number {
-    switch (piece.type) {
-      case "sequence":
-        return piece.pieces.reduce((at, each) => this.#add(each, at), from);
-      case "choice": {
-        const to = this.#node();
-        for (const each of piece.pieces) {
-          const branch = this.#node();
-          this.#link(from, { by: "nothing", to: branch });
-          this.#link(this.#add(each, branch), { by: "nothing", to });
-        }
-        return to;
-      }
-      case "repeat":
-        return this.#repeat(piece, from);
-      default: {
-        const to = this.#node();
-        this.#link(from, { by: piece.type === "set" ? piece.ranges : piece.type, to });
-        return to;
-      }
-    }
-  }
-
-  #repeat({ piece, least, most }: Piece & { readonly type: "repeat" }, from: number): number {
-    let at = from;
-    for (let count = 0; count < least; count++) at = this.#add(piece, at);
-    const to = this.#node();
-    if (most === undefined) {
-      const loop = this.#node();
-      this.#link(at, { by: "nothing", to: loop });
-      this.#link(this.#add(piece, loop), { by: "nothing", to: loop });
-      this.#link(loop, { by: "nothing", to });
-      return to;
-    }
-    for (let count = least; count < most; count++) {
-      this.#link(at, { by: "nothing", to });
-      at = this.#add(piece, at);
-    }
-    this.#link(at, { by: "nothing", to });
-    return to;
-  }
-
-  /** Nodes within reach without a character, over the ways that hold there; sorted. */
-  #closure(nodes: readonly number[], open: readonly string[]): readonly number[] {
-    const seen = new Set<number>();
-    const stack = [...nodes];
-    for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
-      if (seen.has(node)) continue;
-      seen.add(node);
-      for (const { by, to } of this.#ways[node] ?? []) {
-        if (typeof by === "string" && open.includes(by)) stack.push(to);
-      }
-    }
-    return [...seen].sort((a, b) => a - b);
-  }
 }

@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { compileSchema } from "../../../src/engine/grammar/compile_schema.ts";
 import { FORMATS } from "../../../src/engine/grammar/formats.ts";
+import { keywordTable } from "../../../src/engine/grammar/keywords.ts";
 import { SchemaError } from "../../../src/engine/grammar/schema_error.ts";
 import { type ByteMatcher, byteMatcher } from "./byte_matcher.ts";
 
@@ -78,6 +79,12 @@ Deno.test("what a grammar cannot hold is refused by keyword and place", () => {
   for (const [schema, message] of cases) {
     assertThrows(() => compileSchema(schema), SchemaError, message, JSON.stringify(schema));
   }
+});
+
+Deno.test("README.md's table of keywords is the code's", async () => {
+  const readme = await Deno.readTextFile(new URL("../../../README.md", import.meta.url));
+  const cells = (text: string) => text.replaceAll(/ +/g, " ").replaceAll(/-{3,}/g, "---");
+  assert(cells(readme).includes(keywordTable()), keywordTable());
 });
 
 Deno.test("a schema that nests, repeats or counts without end is refused", () => {
