@@ -16,6 +16,7 @@ import type { Engine } from "../src/engine/engine.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
 import { readDatasetInTurns } from "../src/train/dataset.ts";
 import { createApp } from "./app.ts";
+import { Books } from "./books.ts";
 import { RegistryCatalog } from "./catalog.ts";
 import { Traffic } from "./console/traffic.ts";
 import type { ServedModel, ServerContext } from "./context.ts";
@@ -32,9 +33,6 @@ import { describeSampling } from "./sampling.ts";
 import { awaitSignal, checkAddress, listen, within } from "./serve.ts";
 import { StoreMetering } from "./usage/store_metering.ts";
 import { Tracing } from "./tracing.ts";
-
-/** What a server says at its end where the engine's books balance. */
-export const BALANCED = "every slot, page, lane and lease is accounted for";
 
 /** Training over a loaded base. */
 export interface LoadedTraining {
@@ -131,8 +129,12 @@ async function serveFrom(
   const started = performance.now();
   const tracing = new Tracing();
   const traffic = new Traffic();
-  const listener = joinListeners(metrics.listener, tracing.listener, traffic.listener);
+  const books = new Books(log, flags.logLevel);
+  const listener = joinListeners(
+    ...[metrics.listener, tracing.listener, traffic.listener, books.listener],
+  );
   const loaded = await load(flags, listener, log);
+  books.attach(loaded.engine);
   try {
     metrics.attach({
       model: loaded.checkpoint.id,
@@ -162,7 +164,8 @@ async function serveFrom(
         corsOrigins: flags.corsOrigins,
       },
     });
-    return await listenUntilSignal({ flags, loaded, context, started, lost: store.database.lost });
+    const { lost } = store.database;
+    return await listenUntilSignal({ flags, loaded, context, books, started, lost });
   } finally {
     await loaded.close();
   }
@@ -237,6 +240,7 @@ interface Serving {
   readonly flags: ServeFlags;
   readonly loaded: Loaded;
   readonly context: ServerContext;
+  readonly books: Books;
   /** Milliseconds, as `performance.now` has them. */
   readonly started: number;
   /** Resolves where the store is gone for good. */
@@ -252,7 +256,7 @@ const LAST_SECONDS = 5;
  * is in flight is through or cut short, so that whoever watches it starts it anew.
  */
 async function listenUntilSignal(serving: Serving): Promise<number> {
-  const { flags, loaded, context, started, lost } = serving;
+  const { flags, loaded, context, books, started, lost } = serving;
   const { host, port, grace } = flags;
   const { log } = context;
   using resort = watchUncaught(log);
@@ -276,20 +280,9 @@ async function listenUntilSignal(serving: Serving): Promise<number> {
     running: context.lifecycle.active,
   });
   const [graceful] = await Promise.all([stop(grace), context.tuning?.stop()]);
+  const balanced = books.close();
   log.info(graceful ? "stopped" : "stopped, with requests cut short");
-  return checkBooks(loaded.engine, log) ? 0 : 1;
-}
-
-/** Whether the engine's books balance; says so, or what does not. */
-function checkBooks(engine: Pick<Engine, "checkIntegrity">, log: Log): boolean {
-  try {
-    engine.checkIntegrity();
-    log.info(BALANCED);
-    return true;
-  } catch (error) {
-    log.error(String(error));
-    return false;
-  }
+  return balanced ? 0 : 1;
 }
 
 function startLines(flags: ServeFlags, loaded: Loaded, context: ServerContext): string[] {

@@ -20,6 +20,7 @@ read from /proc, so it runs on Linux.
   --model SPEC           as the server's (default: the packaged SmolLM2)
   --max-batch N          of the server (default: the server's)
   --kv-memory BYTES      of the server (default 512MB: full long before --from)
+  --lane-memory BYTES    of the server (default 64MB: never room for all --sets)
   --seed N               default 1
 
 Everything but the last line is for people; the last line is JSON. It fails where an answer was not
@@ -36,6 +37,8 @@ export interface SoakFlags {
   readonly maxBatch: number | undefined;
   /** Bytes. */
   readonly kvMemory: number;
+  /** Bytes. */
+  readonly laneMemory: number;
   readonly seed: number;
 }
 
@@ -49,6 +52,7 @@ const COUNTS = {
   seed: 1,
 } as const;
 type CountName = keyof typeof COUNTS;
+const MEMORIES = ["kv-memory", "lane-memory"] as const;
 
 /**
  * Undefined where help is asked for.
@@ -57,7 +61,7 @@ type CountName = keyof typeof COUNTS;
 export function parseSoakFlags(args: readonly string[]): SoakFlags | undefined {
   const counts = Object.keys(COUNTS) as CountName[];
   const given = parseArgs([...args], {
-    string: ["model", "max-batch", "kv-memory", ...counts],
+    string: ["model", "max-batch", ...MEMORIES, ...counts],
     boolean: ["help"],
     alias: { help: "h" },
     unknown: (arg) => {
@@ -66,10 +70,11 @@ export function parseSoakFlags(args: readonly string[]): SoakFlags | undefined {
   });
   if (given.help) return undefined;
   const count = (name: CountName) => whole(name, given[name] ?? COUNTS[name]);
-  const kvMemory = parseBytes(given["kv-memory"] ?? "512MB");
-  if (kvMemory === undefined || kvMemory <= 0) {
-    throw new TypeError(`Cannot bench: --kv-memory is ${given["kv-memory"]}, must be as 512MB`);
-  }
+  const memory = (name: typeof MEMORIES[number], fallback: string) => {
+    const bytes = parseBytes(given[name] ?? fallback);
+    if (bytes !== undefined && bytes > 0) return bytes;
+    throw new TypeError(`Cannot bench: --${name} is ${given[name]}, must be as ${fallback}`);
+  };
   const maxBatch = given["max-batch"];
   return {
     requests: count("requests"),
@@ -80,7 +85,8 @@ export function parseSoakFlags(args: readonly string[]): SoakFlags | undefined {
     sets: count("sets"),
     model: given.model,
     maxBatch: maxBatch === undefined ? undefined : whole("max-batch", maxBatch),
-    kvMemory,
+    kvMemory: memory("kv-memory", "512MB"),
+    laneMemory: memory("lane-memory", "64MB"),
     seed: count("seed"),
   };
 }

@@ -52,7 +52,8 @@ function startServer(flags: SoakFlags, model: string, shelf: SoakShelf): Promise
   const batch = flags.maxBatch === undefined ? [] : ["--max-batch", String(flags.maxBatch)];
   return SoakServer.start([
     ...["--model", model, "--data", shelf.data, "--adapters", shelf.adapters],
-    ...["--kv-memory", String(flags.kvMemory), "--open", "true", ...batch],
+    ...["--kv-memory", String(flags.kvMemory), "--lane-memory", String(flags.laneMemory)],
+    ...["--open", "true", ...batch],
   ]);
 }
 

@@ -2,7 +2,7 @@
  * The server under a soak: its process, what /proc says of its memory, and what it said of itself in
  * its log. It must be asked for its memory while it runs, for its verdict after it has stopped.
  */
-import { BALANCED } from "../../server/run_server.ts";
+import { BALANCED } from "../../server/books.ts";
 import { linesOf } from "../lines.ts";
 import { freePort, untilItAnswers } from "../serve.ts";
 

@@ -212,7 +212,7 @@ function refusals(tenant: string, model: string): readonly Ask[] {
     ["/v1/chat/completions", { model, messages: [] }],
     ["/v1/completions", { model, prompt: [10_000_000], "max_tokens": 1 }],
     ["/v1/completions", { model, prompt: new Array(9000).fill(1000), "max_tokens": 1 }],
-    ["/v1/load_lora_adapter", { "lora_name": `${tenant}/none`, "lora_path": "core-0.safetensors" }],
+    ["/v1/load_lora_adapter", { "lora_name": `${tenant}/none`, "lora_path": "none.safetensors" }],
     ["/v1/cores/none", { cores: "bm90IGEgY29yZQ==" }],
   ];
   return bodies.map(([path, body]) => ({ ...ask(tenant, path, body), refused: true }));

@@ -55,6 +55,7 @@ export function harness(options: HarnessOptions = {}): Harness {
         } catch (error) {
           broken ??= error;
         }
+        options.listener?.idle?.();
       },
     },
   });
