@@ -27,6 +27,9 @@ function title(text: string): string {
 }
 
 function indent(of: Value, args: Bound): string {
+  if (typeof of !== "string") {
+    throw new TypeError(`can only concatenate str to str, not "${typeName(defined(of))}"`);
+  }
   const width = args.given("width", 4n);
   const by = typeof width === "string" ? width : " ".repeat(Number(width));
   const blank = args.flag("blank");
@@ -55,6 +58,7 @@ function toInt(of: Value, args: Bound): Value {
 }
 
 function floatOf(of: Value): number | undefined {
+  defined(of);
   if (isNumber(of)) return Number(of);
   if (typeof of !== "string") return undefined;
   const text = strip(of, "both", undefined).replace(/(?<=\d)_(?=\d)/g, "");
@@ -99,11 +103,14 @@ function halfEven(value: number, precision: number): number {
   return isEven ? Math.sign(value) * down : Math.sign(value) * Math.abs(rounded);
 }
 
-function truncate(of: Value, args: Bound): string {
-  const text = [...str(of)];
+function truncate(of: Value, args: Bound): Value {
   const most = args.count("length", 255);
   const end = args.text("end", "...");
-  if (text.length <= most + args.count("leeway", 5)) return text.join("");
+  if (length(of) <= most + args.count("leeway", 5)) return of;
+  if (typeof of !== "string") {
+    throw new TypeError(`can only concatenate ${typeName(of)} (not "str") to ${typeName(of)}`);
+  }
+  const text = [...of];
   const start = text.slice(0, most - [...end].length).join("");
   if (args.flag("killwords")) return start + end;
   const cut = start.lastIndexOf(" ");

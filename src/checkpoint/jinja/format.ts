@@ -1,7 +1,7 @@
 /** Python's two ways to put values into a text: `%` and `str.format`, as far as templates go. */
 
 import { repr, str } from "./show.ts";
-import { defined, isNumber, type Named, Tuple, typeName, type Value } from "./values.ts";
+import { defined, isNumber, type Named, Tuple, typeName, Undefined, type Value } from "./values.ts";
 
 /** `text % values`. @throws {TypeError} where values and conversions do not match */
 export function formatPercent(text: string, values: Value): string {
@@ -20,7 +20,10 @@ export function formatPercent(text: string, values: Value): string {
       return padded(converted(value, type, precision), flags, Number(width ?? 0));
     },
   );
-  if (used < list.length && !(values instanceof Map)) {
+  // What has items (a dict, but a list too) may have more of them than are named.
+  const hasItems = values instanceof Map || values instanceof Undefined ||
+    (Array.isArray(values) && !(values instanceof Tuple));
+  if (used < list.length && !hasItems) {
     throw new TypeError("not all arguments converted during string formatting");
   }
   return formatted;

@@ -151,7 +151,12 @@ function chosen(of: Value, args: Bound, wanted: boolean, byAttribute: boolean): 
   const test = rest.shift();
   const passes = (item: Value): boolean =>
     test === undefined ? truth(get(item)) : runTest(str(test), get(item), rest);
-  return iterate(of).filter((item) => passes(item) === wanted);
+  return itemsOf(of).filter((item) => passes(item) === wanted);
+}
+
+/** None, zero and their like have no items here. */
+function itemsOf(of: Value): readonly Value[] {
+  return truth(of) ? iterate(of) : [];
 }
 
 function mapped(of: Value, args: Bound, run: RunFilter): Value[] {
@@ -159,11 +164,11 @@ function mapped(of: Value, args: Bound, run: RunFilter): Value[] {
   const named = args.get("named") as Dict;
   const attribute = named.get("attribute");
   if (name === undefined && attribute !== undefined) {
-    return iterate(of).map(getter(attribute, named.get("default")));
+    return itemsOf(of).map(getter(attribute, named.get("default")));
   }
   if (name === undefined) throw new TypeError("map requires a filter argument");
   const texts = new Map([...named].map(([key, value]) => [str(key), value] as const));
-  return iterate(of).map((item) => run(str(name), item, rest, texts));
+  return itemsOf(of).map((item) => run(str(name), item, rest, texts));
 }
 
 /** The table's part for lists. @param run runs a filter by its name */

@@ -21,6 +21,7 @@ import {
 export function binary(operator: BinaryOperator, a: Value, b: Value): Value {
   if (operator === "~") return str(a) + str(b);
   defined(a);
+  if (operator === "%" && typeof a === "string") return formatPercent(a, b);
   defined(b);
   if (isNumber(a) && isNumber(b)) return arithmetic(operator, plainNumber(a), plainNumber(b));
   if (operator === "+") {
@@ -30,10 +31,9 @@ export function binary(operator: BinaryOperator, a: Value, b: Value): Value {
     }
   }
   if (operator === "*") {
-    if (typeof b === "bigint") return repeated(a, b);
-    if (typeof a === "bigint") return repeated(b, a);
+    if (typeof b === "bigint" || typeof b === "boolean") return repeated(a, BigInt(b));
+    if (typeof a === "bigint" || typeof a === "boolean") return repeated(b, BigInt(a));
   }
-  if (operator === "%" && typeof a === "string") return formatPercent(a, b);
   throw unsupported(operator, a, b);
 }
 
@@ -153,7 +153,7 @@ export function itemOf(of: Value, index: Value): Value | undefined {
 export function sliceOf(of: Value, bounds: readonly (Value | undefined)[]): Value {
   if (of instanceof Undefined) throw new TypeError(of.hint);
   if (typeof of !== "string" && !Array.isArray(of)) {
-    return new Undefined(`'${typeName(of)}' object cannot be sliced`);
+    throw new TypeError(`'${typeName(of)}' object is not subscriptable`);
   }
   const items = iterate(of);
   const picked = sliceIndices(items.length, bounds).map((i) => items[i] ?? null);
