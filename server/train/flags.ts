@@ -76,7 +76,7 @@ const OWN_FLAGS = {
       "(default: SmolLM2-135M-Instruct, fetched once)",
   },
   factors: { value: "FILE", help: "factor set to train for (default: the base's default set)" },
-  out: { value: "DIR", help: "directory to write to; serve it with --adapters DIR" },
+  out: { value: "DIR", help: "directory to write to; deno task serve --adapters DIR serves it" },
   "max-context": { value: "N", help: "most tokens of a row (default: the model's)" },
   "checkpoint-every": { value: "STEPS", help: "steps between checkpoints" },
   sweep: {
