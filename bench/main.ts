@@ -193,4 +193,17 @@ async function main(): Promise<void> {
   );
 }
 
-if (import.meta.main) await main();
+/** A sentence for what the user can mend; a stack where the fault is ours. */
+function failureText(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.message.startsWith("internal:") ? error.stack ?? error.message : error.message;
+}
+
+if (import.meta.main) {
+  try {
+    await main();
+  } catch (error) {
+    console.error(failureText(error));
+    Deno.exit(1);
+  }
+}

@@ -131,6 +131,8 @@ export class ServerProcess implements AsyncDisposable {
     const main = new URL("../server/main.ts", import.meta.url).pathname;
     const child = new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", main, "--port", String(port), ...args],
+      clearEnv: true,
+      env: quietEnvironment(),
       stdout: "null",
       stderr: "inherit",
     }).spawn();
@@ -181,6 +183,13 @@ async function answers(url: string): Promise<boolean> {
     if (error instanceof TypeError) return false; // nobody listens yet
     throw error;
   }
+}
+
+/** The user's environment without what would make it another server than the bench's own. */
+function quietEnvironment(): Record<string, string> {
+  const own = (name: string) =>
+    name !== "DATABASE_URL" && (!name.startsWith("LEMBAS_") || name === "LEMBAS_HOME");
+  return Object.fromEntries(Object.entries(Deno.env.toObject()).filter(([name]) => own(name)));
 }
 
 /** A port that nobody listens on. */

@@ -51,7 +51,9 @@ async function addonFolder(): Promise<string> {
   const args = ["eval", "--no-config", "--no-lock", "--node-modules-dir=none", code];
   const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
   if (!success) {
-    throw new Error(`Cannot fetch ${name}: ${new TextDecoder().decode(stderr).trim()}`);
+    const said = new TextDecoder().decode(stderr);
+    const reason = /^error: (.*)$/m.exec(said)?.[1] ?? lastLine(stderr);
+    throw new Error(`Cannot measure llama.cpp: its build ${name} cannot be fetched: ${reason}`);
   }
   return `${new TextDecoder().decode(stdout).trim()}/${platform}`;
 }
@@ -94,7 +96,11 @@ export class Llama implements AsyncDisposable {
 
   async #reply(): Promise<Record<string, unknown>> {
     const { value, done } = await this.#replies.next();
-    if (done || value === undefined) throw new Error(`Cannot go on: ${this.label} has ended`);
+    if (done || value === undefined) {
+      throw new Error(
+        `Cannot measure llama.cpp: ${this.label} has ended; it loads GGUF files alone`,
+      );
+    }
     const reply = JSON.parse(value);
     if (reply.error !== undefined) throw new Error(`${this.label}: ${reply.error}`);
     return reply;
@@ -141,12 +147,22 @@ export async function requantised(
   await Deno.mkdir(cache, { recursive: true });
   const script = new URL("./requantise.py", import.meta.url).pathname;
   const args = [script, gguf, `${path}.part`, "--type", type];
-  const { success, stderr } = await new Deno.Command(python, { args }).output();
-  if (!success) {
-    throw new Error(`Cannot requantise ${gguf}: ${new TextDecoder().decode(stderr).trim()}`);
-  }
+  const { success, stderr } = await Promise.try(() => new Deno.Command(python, { args }).output())
+    .catch((error) => missing(error, `there is no Python '${python}': pass --python PATH`));
+  if (!success) throw new Error(`Cannot requantise ${gguf}: ${lastLine(stderr)}`);
   await Deno.rename(`${path}.part`, path);
   return path;
+}
+
+/** @throws {Error} with a sentence where a program is not there, else what was thrown */
+function missing(error: unknown, sentence: string): never {
+  if (!(error instanceof Deno.errors.NotFound)) throw error;
+  throw new Error(`Cannot measure llama.cpp: ${sentence}`, { cause: error });
+}
+
+/** What a program says at its end, which is why it failed. */
+function lastLine(bytes: Uint8Array): string {
+  return new TextDecoder().decode(bytes).trim().split("\n").at(-1) ?? "";
 }
 
 /** Where requantised files are kept: `LEMBAS_CACHE`, or `~/.cache/lembas`, under `peers`. */

@@ -9,8 +9,12 @@ what --embedding says. Metadata, tokenizer included, is copied.
 """
 
 import argparse
+import sys
 
-import gguf
+try:
+    import gguf
+except ModuleNotFoundError:
+    sys.exit("its Python has no package gguf (pip install gguf); --types shipped needs none")
 
 FILE_TYPES = {
     "Q4_0": gguf.LlamaFileType.MOSTLY_Q4_0,
