@@ -17,12 +17,12 @@ export class BaseLanes implements LaneSource {
 
   bytes(factors: string): number | undefined {
     return this.#registry.hasFactors(factors)
-      ? this.#base.laneBytes(this.#registry.factorsOf(factors))
+      ? this.#base.laneBytes(this.#registry.shapeOf(factors))
       : undefined;
   }
 
   async open(factors: string): Promise<OpenedLane> {
-    const model = await this.#base.lane(this.#registry.factorsOf(factors));
+    const model = await this.#base.lane(await this.#registry.factorsOf(factors));
     return { model, close: () => this.#base.drop(model) };
   }
 }

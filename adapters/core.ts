@@ -6,7 +6,7 @@
 import type { ResidentCore } from "../src/engine/model.ts";
 import type { ModuleName } from "../src/models/hook.ts";
 import { checkDigest, contentDigest } from "./digest.ts";
-import type { FactorSet } from "./factors.ts";
+import type { FactorSet, FactorShape } from "./factors.ts";
 import { checkAlpha, checkFinite, checkRank, parseModules } from "./stack.ts";
 
 export const CORE_FORMAT = "lembas.core/1";
@@ -84,7 +84,7 @@ export class Core {
   /**
    * @throws {TypeError} naming both digests or shapes where the core is not made for these factors.
    */
-  checkFactors(factors: FactorSet): void {
+  checkFactors(factors: FactorShape): void {
     const fault = this.base !== factors.base
       ? `its base is ${this.base}, the factor set's is ${factors.base}`
       : this.factors !== factors.digest
@@ -128,7 +128,7 @@ export function coreFrom(factors: FactorSet, rank: number, cores: Float32Array):
  * scale folded in.
  * @throws {TypeError} where the core is not made for these factors.
  */
-export function toResident(core: Core, factors: FactorSet): ResidentCore {
+export function toResident(core: Core, factors: FactorShape): ResidentCore {
   core.checkFactors(factors);
   const { rank: k, modules, layers, scale, cores } = core;
   const width = modules.length * factors.rank;

@@ -161,12 +161,12 @@ export class AdapterDirectory {
   async #readPeft(path: string, options: Omit<LoadOptions, "name">): Promise<ProjectedCore> {
     for (const file of [CONFIG_FILE, WEIGHTS_FILE]) await this.#resolve(`${path}/${file}`);
     const files = await readPeftDirectory(path);
-    const factors = this.#factorsFor(options.factors);
+    const factors = await this.#factorsFor(options.factors);
     return importPeft(files, factors, { allowLossy: options.allowLossy ?? false });
   }
 
-  #factorsFor(digest: string | undefined): FactorSet {
-    if (digest !== undefined) return this.#registry.factorsOf(digest);
+  async #factorsFor(digest: string | undefined): Promise<FactorSet> {
+    if (digest !== undefined) return await this.#registry.factorsOf(digest);
     const [first] = this.#registry.factorSets();
     if (first === undefined) {
       throw new TypeError("Cannot import LoRA: no factor set is loaded to project it onto");

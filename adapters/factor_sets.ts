@@ -11,7 +11,10 @@ export interface FactorSetsOptions {
   readonly store: FactorStore;
   readonly registry: AdapterRegistry;
   /** Makes a factor set servable. @throws {TypeError} of another base */
-  readonly load: (factors: FactorSet) => void | Promise<void>;
+  readonly load: (
+    factors: FactorSet,
+    reload: () => Promise<FactorSet>,
+  ) => void | Promise<void>;
 }
 
 export class FactorSets {
@@ -41,19 +44,25 @@ export class FactorSets {
   }
 
   /**
-   * A set that is loaded, or lies in the store: it is loaded then.
+   * Makes a set of the store's servable here; nothing for one that is.
    * @throws {RangeError} for an unknown digest; {TypeError} where it is of another base
    */
-  async of(digest: string): Promise<FactorSet> {
-    const { registry } = this.#options;
+  async ensure(digest: string): Promise<void> {
     await this.#load(digest, () => this.#read(digest));
-    return registry.factorsOf(digest);
+  }
+
+  /** A set itself. @throws as `ensure` does */
+  async of(digest: string): Promise<FactorSet> {
+    await this.ensure(digest);
+    return await this.#options.registry.factorsOf(digest);
   }
 
   async #read(digest: string): Promise<FactorSet> {
     const { store, registry } = this.#options;
     const file = await store.get(digest);
-    return file === undefined ? registry.factorsOf(digest) : readFactors(file);
+    if (file !== undefined) return readFactors(file);
+    registry.shapeOf(digest);
+    throw new RangeError(`Cannot use factor set ${digest}: it is not in the store any more`);
   }
 
   /** Once, however many ask for it at the same time. */
@@ -61,17 +70,14 @@ export class FactorSets {
     // first: the registry knows a set before the engine does
     const loading = this.#loading.get(digest);
     if (loading !== undefined) return await loading;
-    if (this.#isLoaded(digest)) return;
-    const loaded = read().then((factors) => this.#options.load(factors));
+    if (this.#options.registry.hasFactors(digest)) return;
+    const again = () => this.#read(digest);
+    const loaded = read().then((factors) => this.#options.load(factors, again));
     this.#loading.set(digest, loaded);
     try {
       await loaded;
     } finally {
       this.#loading.delete(digest);
     }
-  }
-
-  #isLoaded(digest: string): boolean {
-    return this.#options.registry.factorSets().some((set) => set.digest === digest);
   }
 }

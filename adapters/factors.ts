@@ -33,6 +33,12 @@ export interface FactorSetInit {
   readonly b: ReadonlyMap<ModuleName, Float32Array>;
 }
 
+/** What a factor set is without its numbers. */
+export type FactorShape = Pick<
+  FactorSet,
+  "digest" | "base" | "layers" | "rank" | "alpha" | "modules" | "residentBytes"
+>;
+
 /** An immutable factor set, named by the digest of its content. */
 export class FactorSet implements LinearHook {
   readonly digest: string;
@@ -90,6 +96,18 @@ export class FactorSet implements LinearHook {
   /** d_out of a module. */
   outputSize(module: ModuleName): number {
     return this.b(module).length / this.rank;
+  }
+
+  /** Bytes of A and B. */
+  get byteLength(): number {
+    return [...this.#a.values(), ...this.#b.values()]
+      .reduce((sum, { byteLength }) => sum + byteLength, 0);
+  }
+
+  /** The set without its numbers. */
+  get shape(): FactorShape {
+    const { digest, base, layers, rank, alpha, modules, residentBytes } = this;
+    return { digest, base, layers, rank, alpha, modules, residentBytes };
   }
 
   /** Bytes that one resident core takes: [layers][rank][modules × rank] in float32. */

@@ -194,11 +194,11 @@ export class Lembas implements AsyncDisposable {
 
   /**
    * Adds a factor set: from now on cores that name it can be registered and served. Its lane opens
-   * with the first request for one of them.
+   * with the first request for one of them. With a way to have it again its numbers may leave memory.
    * @throws {TypeError} where it is of another base
    */
-  addFactors(factors: FactorSet): void {
-    this.registry.addFactors(factors);
+  addFactors(factors: FactorSet, reload?: () => Promise<FactorSet>): void {
+    this.registry.addFactors(factors, reload);
   }
 
   /**

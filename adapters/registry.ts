@@ -9,8 +9,9 @@ import type { ResidentCore } from "../src/engine/model.ts";
 import type { CoreLoader } from "./cache.ts";
 import { type Core, toResident } from "./core.ts";
 import { shortDigest } from "./digest.ts";
-import type { FactorSet } from "./factors.ts";
+import type { FactorSet, FactorShape } from "./factors.ts";
 import { MAX_CORE_BYTES, readCore } from "./format.ts";
+import { HeldFactors } from "./held_factors.ts";
 import { formatAdapterName } from "./name.ts";
 import { type AdapterEntry, NamedVersions } from "./named_versions.ts";
 import type { Stack } from "./stack.ts";
@@ -37,6 +38,8 @@ export interface RegistryOptions {
   readonly stack: Stack;
   /** Bound on the float32 cores of requests in flight, bytes. Default 256 MiB. */
   readonly requestBytes?: number;
+  /** Bound on factor sets that can be had again, bytes. Default 64 MiB. */
+  readonly factorBytes?: number;
   /** Unix time in milliseconds. Default: the system's clock. */
   readonly now?: () => number;
 }
@@ -50,43 +53,48 @@ export class AdapterRegistry implements CoreLoader {
   readonly stack: Stack;
   readonly #requestBytes: number;
   readonly #now: () => number;
-  readonly #factors = new Map<string, FactorSet>();
+  readonly #factors: HeldFactors;
   readonly #names = new NamedVersions();
   /** How to get a registered core, by digest. */
   readonly #sources = new Map<string, () => Promise<Core>>();
   readonly #requests = new Map<string, RequestCore>();
   #elsewhere: ((ref: AdapterRef) => Promise<Core>) | undefined;
 
-  constructor({ stack, requestBytes = 256 * 2 ** 20, now = Date.now }: RegistryOptions) {
+  constructor(options: RegistryOptions) {
+    const { stack, requestBytes = 256 * 2 ** 20, factorBytes = 64 * 2 ** 20 } = options;
+    const { now = Date.now } = options;
     this.stack = stack;
+    this.#factors = new HeldFactors(factorBytes);
     this.#requestBytes = requestBytes;
     this.#now = now;
   }
 
-  /** @throws {TypeError} naming both digests or widths where the set is not of this base. */
-  addFactors(factors: FactorSet): void {
+  /**
+   * Makes a set known. With a way to have it again it may leave memory, else it stays.
+   * @throws {TypeError} naming both digests or widths where the set is not of this base.
+   */
+  addFactors(factors: FactorSet, reload?: () => Promise<FactorSet>): void {
     factors.checkStack(this.stack);
-    this.#factors.set(factors.digest, factors);
+    this.#factors.add(factors, reload);
   }
 
   hasFactors(digest: string): boolean {
     return this.#factors.has(digest);
   }
 
-  /** Factor sets by order of addition. */
+  /** Factor sets that are in memory. */
   factorSets(): readonly FactorSet[] {
-    return [...this.#factors.values()];
+    return this.#factors.inMemory();
+  }
+
+  /** A set without its numbers. @throws {RangeError} naming the sets there are. */
+  shapeOf(digest: string): FactorShape {
+    return this.#factors.shapeOf(digest);
   }
 
   /** @throws {RangeError} naming the sets there are. */
-  factorsOf(digest: string): FactorSet {
-    const factors = this.#factors.get(digest);
-    if (factors === undefined) {
-      throw new RangeError(
-        `Cannot use factor set ${digest}: loaded are [${[...this.#factors.keys()].join(", ")}]`,
-      );
-    }
-    return factors;
+  factorsOf(digest: string): Promise<FactorSet> {
+    return this.#factors.get(digest);
   }
 
   /**
@@ -182,11 +190,11 @@ export class AdapterRegistry implements CoreLoader {
   }
 
   async load(ref: AdapterRef): Promise<ResidentCore> {
-    return toResident(await this.core(ref), this.factorsOf(ref.factors));
+    return toResident(await this.core(ref), this.shapeOf(ref.factors));
   }
 
   residentBytes(ref: AdapterRef): number {
-    return this.factorsOf(ref.factors).residentBytes;
+    return this.shapeOf(ref.factors).residentBytes;
   }
 
   /** @throws {TypeError | RangeError} for a core of another base, or of factors not loaded */
@@ -196,7 +204,7 @@ export class AdapterRegistry implements CoreLoader {
         `Cannot use core ${core.digest}: its base is ${core.base}, served is ${this.stack.base}`,
       );
     }
-    core.checkFactors(this.factorsOf(core.factors));
+    core.checkFactors(this.shapeOf(core.factors));
   }
 
   #holdRequest(core: Core): RequestCore {

@@ -87,7 +87,7 @@ export class StoredCores implements Disposable {
       );
     }
     try {
-      await factors.of(found.factors);
+      await factors.ensure(found.factors);
     } catch (cause) {
       if (!(cause instanceof RangeError || cause instanceof TypeError)) throw cause;
       throw new UnservableError("factors", `Cannot serve '${ref.name}': ${cause.message}`, {
@@ -128,9 +128,9 @@ export class StoredCores implements Disposable {
   ): Promise<StoredCore> {
     const { store, registry, factors } = this.#options;
     const core = readCore(bytes);
-    await factors.of(core.factors);
+    const set = await factors.of(core.factors);
     registry.check(core);
-    await factors.keep(registry.factorsOf(core.factors));
+    await factors.keep(set);
     const version = await store.cores.put(tenant, name, bytes, { source, publish: "now" });
     this.#forget(tenant, name);
     return { ref: refOf(version), version };

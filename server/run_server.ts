@@ -61,7 +61,7 @@ export interface Loaded {
   /** What trains over this base; undefined = it only serves. */
   readonly training?: LoadedTraining | undefined;
   /** Makes a factor set servable. @throws {TypeError} where it is of another base. */
-  addFactors(factors: FactorSet): void;
+  addFactors(factors: FactorSet, reload?: () => Promise<FactorSet>): void;
   close(): Promise<void>;
 }
 
@@ -181,7 +181,7 @@ export function startTuning(
   return FineTuning.start({
     store,
     registry: loaded.registry,
-    addFactors: (factors) => loaded.addFactors(factors),
+    addFactors: (factors, reload) => loaded.addFactors(factors, reload),
     backend: loaded.training && backendOf(loaded, loaded.training),
     model: loaded.checkpoint.id,
     maxJobs: flags.trainJobs,

@@ -26,7 +26,7 @@ export interface FineTuningOptions {
   readonly store: Store;
   readonly registry: AdapterRegistry;
   /** Makes a factor set servable, in registry and engine. */
-  readonly addFactors: (factors: FactorSet) => void;
+  readonly addFactors: (factors: FactorSet, reload: () => Promise<FactorSet>) => void;
   /** Undefined = nothing is trained; what was, is served. */
   readonly backend: TrainingBackend | undefined;
   /** The base model's id. */

@@ -73,7 +73,7 @@ export class TunedModels implements Disposable {
     if (parsed === undefined) return undefined;
     const find = () => parsed.step === undefined ? this.#model(parsed) : this.#checkpoint(parsed);
     const entry = await this.#names.get(parsed.tenant, name, find);
-    if (entry !== undefined) await this.#options.factors.of(entry.ref.factors);
+    if (entry !== undefined) await this.#options.factors.ensure(entry.ref.factors);
     return entry;
   }
 
@@ -200,7 +200,7 @@ export class TunedModels implements Disposable {
   /** A checkpoint whose factor set is of another base, or was not kept, has no name here. */
   async #isServable(factors: string): Promise<boolean> {
     try {
-      await this.#options.factors.of(factors);
+      await this.#options.factors.ensure(factors);
       return true;
     } catch (error) {
       if (error instanceof TypeError || error instanceof RangeError) return false;
