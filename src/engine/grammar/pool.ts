@@ -27,9 +27,12 @@ export interface GrammarPoolOptions {
   readonly vocabSize: number;
   /** Allowed where the grammar may end. */
   readonly stopTokens: readonly number[];
-  /** Compiled grammars that each thread keeps; default 64. */
+  /** Compiled grammars that each thread keeps at most; default 64, fewer where they are large. */
   readonly cacheSize?: number;
-  /** Threads at most, each about 60 MB with 49,152 tokens; default 3. They start as needed. */
+  /**
+   * Threads at most, each 60 to 180 MB with 49,152 tokens by the grammars it keeps; default 3.
+   * They start as needed.
+   */
   readonly threads?: number;
   /** Longest time one grammar may take to compile, its thread's start included; default 30,000. */
   readonly timeoutMilliseconds?: number;

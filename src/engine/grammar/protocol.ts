@@ -24,7 +24,8 @@ export type GrammarOrder =
 
 /** From the thread. */
 export type GrammarReply =
-  | { readonly type: "compiled"; readonly grammar: number }
+  /** `weight` is the grammar's, as `WrittenGrammar` has it. */
+  | { readonly type: "compiled"; readonly grammar: number; readonly weight: number }
   /** The schema is at fault; the thread goes on. */
   | { readonly type: "refused"; readonly grammar: number; readonly reason: string }
   /** Allowed tokens after `count` accepted ones. */

@@ -24,6 +24,15 @@ export interface ThreadEvents {
   late(thread: GrammarThread, schema: string): void;
 }
 
+interface Compiled {
+  /** Its number on the thread. */
+  readonly grammar: number;
+  readonly weight: number;
+}
+
+/** Weight of the compiled grammars that a thread keeps: about 120 MB with 49,152 tokens. */
+const MOST_WEIGHT = 512;
+
 export class GrammarThread {
   readonly matchers = new Map<number, ThreadMatcher>();
   /** What is being compiled. */
@@ -31,8 +40,9 @@ export class GrammarThread {
   readonly #events: ThreadEvents;
   readonly #worker: Worker;
   readonly #cacheSize: number;
-  /** Numbers of the compiled schemas, the one used longest ago first. */
-  readonly #compiled = new Map<string, number>();
+  /** The compiled schemas, the one used longest ago first. */
+  readonly #compiled = new Map<string, Compiled>();
+  #weight = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #grammars = 0;
 
@@ -62,12 +72,13 @@ export class GrammarThread {
 
   /** Takes a matcher in, whose schema is compiled. */
   adopt(matcher: ThreadMatcher): void {
-    const grammar = this.#compiled.get(matcher.schema);
-    if (grammar === undefined) throw new RangeError("internal: a matcher of an unknown grammar");
-    this.#keep(matcher.schema, grammar);
+    const compiled = this.#compiled.get(matcher.schema);
+    if (compiled === undefined) throw new RangeError("internal: a matcher of an unknown grammar");
+    this.#compiled.delete(matcher.schema);
+    this.#compiled.set(matcher.schema, compiled);
     this.matchers.set(matcher.id, matcher);
     const { id, tokens } = matcher;
-    this.#order({ type: "create", id, grammar, tokens });
+    this.#order({ type: "create", id, grammar: compiled.grammar, tokens });
   }
 
   accept(id: number, token: number): void {
@@ -107,17 +118,19 @@ export class GrammarThread {
     this.compiling = undefined;
     if (schema === undefined) return;
     if (reply.type === "refused") return this.#events.refused(this, schema, reply.reason);
-    this.#keep(schema, this.#grammars++);
+    this.#keep(schema, { grammar: this.#grammars++, weight: reply.weight });
     this.#events.compiled(this, schema);
   }
 
-  #keep(schema: string, grammar: number): void {
-    this.#compiled.delete(schema);
-    this.#compiled.set(schema, grammar);
-    for (const [oldest, number] of this.#compiled) {
-      if (this.#compiled.size <= this.#cacheSize) break;
+  #keep(schema: string, compiled: Compiled): void {
+    this.#compiled.set(schema, compiled);
+    this.#weight += compiled.weight;
+    for (const [oldest, { grammar, weight }] of this.#compiled) {
+      const fits = this.#weight <= MOST_WEIGHT && this.#compiled.size <= this.#cacheSize;
+      if (fits || this.#compiled.size === 1) break;
       this.#compiled.delete(oldest);
-      this.#order({ type: "forget", grammar: number });
+      this.#weight -= weight;
+      this.#order({ type: "forget", grammar });
     }
   }
 }

@@ -9,6 +9,7 @@ import type * as XGrammar from "@mlc-ai/web-xgrammar";
 import { compileSchema } from "./compile_schema.ts";
 import type { GrammarOrder, GrammarReply } from "./protocol.ts";
 import { SchemaError } from "./schema_error.ts";
+import type { WrittenGrammar } from "./write_grammar.ts";
 
 interface WorkerScope {
   onmessage: ((event: MessageEvent<GrammarOrder>) => void) | null;
@@ -35,13 +36,13 @@ class Matchers {
   }
 
   async compile({ grammar, schema }: Order<"compile">): Promise<void> {
-    const text = writtenGrammar(schema);
-    if (text instanceof SchemaError) {
-      scope.postMessage({ type: "refused", grammar, reason: text.message }, []);
+    const written = writtenGrammar(schema);
+    if (written instanceof SchemaError) {
+      scope.postMessage({ type: "refused", grammar, reason: written.message }, []);
       return;
     }
-    this.#compiled.set(grammar, await this.#compiler.compileGrammar(text));
-    scope.postMessage({ type: "compiled", grammar }, []);
+    this.#compiled.set(grammar, await this.#compiler.compileGrammar(written.text));
+    scope.postMessage({ type: "compiled", grammar, weight: written.weight }, []);
   }
 
   /** Matchers of the grammar go on. */
@@ -85,7 +86,7 @@ class Matchers {
   }
 }
 
-function writtenGrammar(schema: string): string | SchemaError {
+function writtenGrammar(schema: string): WrittenGrammar | SchemaError {
   try {
     return compileSchema(JSON.parse(schema));
   } catch (error) {

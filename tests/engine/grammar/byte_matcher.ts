@@ -42,7 +42,7 @@ export async function byteMatcher(): Promise<ByteMatcher> {
   const encoder = new TextEncoder();
   return {
     async compile(schema) {
-      const compiled = await compiler.compileGrammar(compileSchema(schema));
+      const compiled = await compiler.compileGrammar(compileSchema(schema).text);
       return {
         async accepts(text) {
           const matcher = await library.GrammarMatcher.createGrammarMatcher(compiled);

@@ -204,7 +204,7 @@ Deno.test("other tenants' grammars come while one tenant's slow ones compile", a
     let slow = 0;
     const many = Array.from({ length: 4 }, (_, i) =>
       grammars.matcher(
-        { type: "json_schema", schema: { ...SLOW.anyOf[i] }, strict: true },
+        { type: "json_schema", schema: { anyOf: SLOW.anyOf.slice(i, i + 1) }, strict: true },
         "bob",
       ).then(() => slow++));
     const others = await Promise.all(["ada", "cy"].map((tenant, i) =>

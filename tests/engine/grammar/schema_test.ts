@@ -211,7 +211,7 @@ Deno.test("formats let no wrong string through", () =>
   ]));
 
 Deno.test("each format has strings of its own", () => {
-  for (const format of FORMATS.keys()) assert(compileSchema({ type: "string", format }).length > 0);
+  for (const format of FORMATS.keys()) assert(compileSchema({ type: "string", format }).weight > 0);
 });
 
 Deno.test("arrays count their items, the first ones by place", () =>
