@@ -1,7 +1,7 @@
 /**
  * What a lane takes beside the base and its keys and values, by its shape. On the default base a lane
- * of rank 32 on q and v is 42 MiB by this sum; opening it, running it full and closing it moved
- * resident memory by 44 to 49 MiB (`bench/LOG.md`).
+ * of rank 32 on q and v is 43 MiB by this sum; 41 were seen when it opened, 56 when it had run full
+ * (`bench/LOG.md`).
  */
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { modulesOf } from "../models/decoder.ts";

@@ -296,6 +296,10 @@ Deno.test("metrics have vLLM's names and read the engine", async () => {
     const line of [
       'vllm:num_requests_running{model_name="tiny"} 0',
       'vllm:kv_cache_usage_perc{model_name="tiny"} 0.25',
+      'lembas_lanes_loaded{model_name="tiny"} 2',
+      'lembas_lane_bytes{model_name="tiny"} 3145728',
+      'lembas_lane_loads_total{model_name="tiny"} 5',
+      'lembas_lane_evictions_total{model_name="tiny"} 4',
       'vllm:prompt_tokens_total{model_name="tiny"} 7',
       'vllm:request_success_total{finished_reason="stop",model_name="tiny"} 3',
       'vllm:time_to_first_token_seconds_count{model_name="tiny"} 1',
