@@ -15,6 +15,7 @@ import { TextThread } from "../src/checkpoint/text_thread.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
 import { readDatasetInTurns } from "../src/train/dataset.ts";
+import { readDatasetOnThread } from "../src/train/dataset_thread.ts";
 import { createApp } from "./app.ts";
 import { Books } from "./books.ts";
 import { RegistryCatalog } from "./catalog.ts";
@@ -193,10 +194,13 @@ export function startTuning(
 
 function backendOf({ checkpoint }: Loaded, training: LoadedTraining): TrainingBackend {
   const { trainer, maxContext } = training;
+  const { path } = checkpoint;
   return {
     trainer,
     defaultFactors: () => training.defaultFactors(),
-    reader: (file, signal) => readDatasetInTurns(file, { source: checkpoint, maxContext, signal }),
+    reader: path === undefined
+      ? (file, signal) => readDatasetInTurns(file, { source: checkpoint, maxContext, signal })
+      : (file, signal) => readDatasetOnThread(file, { path, maxContext, signal }),
   };
 }
 
