@@ -61,6 +61,8 @@ export class FactorSets {
     const { store, registry } = this.#options;
     const file = await store.get(digest);
     if (file !== undefined) return readFactors(file);
+    // whoever brings it again mends it
+    this.#kept.delete(digest);
     registry.shapeOf(digest);
     throw new RangeError(`Cannot use factor set ${digest}: it is not in the store any more`);
   }

@@ -76,10 +76,16 @@ Deno.test("cores of a hundred sets in the store are served from a bound of two s
   assert(first !== undefined);
   assertEquals(writeFactors(await stored.of(first.digest)), writeFactors(first));
   assertEquals([reads, registry.factorSets().length], [1, 2]);
-  files.delete(many[1]?.digest ?? "");
+  const [, lost] = many;
+  assert(lost !== undefined);
+  files.delete(lost.digest);
   await assertRejects(
-    () => stored.of(many[1]?.digest ?? ""),
+    () => stored.of(lost.digest),
     RangeError,
     "not in the store any more",
   );
+  // who brings it again mends it
+  await stored.keep(lost);
+  assertEquals(files.has(lost.digest), true);
+  assertEquals((await stored.of(lost.digest)).digest, lost.digest);
 });
