@@ -73,6 +73,7 @@ export class KvCache {
       { length: layers * 2 },
       () => made.use(device.tensor("float32", [slots, kvHeads, capacity, headDim])),
     );
+    for (const tensor of this.#tensors) device.touchSparsely(tensor);
     this.#arrays = this.#tensors.map(({ data }) => {
       if (data instanceof Float32Array) return data;
       throw new TypeError("internal: keys and values are not in host memory");

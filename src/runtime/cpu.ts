@@ -49,6 +49,13 @@ export class CpuDevice implements Device {
     return this.#ort.live;
   }
 
+  touchSparsely(tensor: Tensor): void {
+    this.#checkOpen("advise on memory");
+    const { data } = hostOnly(tensor);
+    const buffer = data.buffer as ArrayBuffer;
+    this.#pages.keepSmall(new Uint8Array(buffer, data.byteOffset, data.byteLength));
+  }
+
   session(model: Uint8Array, options: SessionOptions = {}): Promise<OrtSession> {
     this.#checkOpen("create a session");
     return createSession(this.#ort, model, { threads: this.#threads, ...options });

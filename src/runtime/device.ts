@@ -126,6 +126,11 @@ export interface Device extends Disposable {
   trim(): Promise<void>;
   /** Native objects that were made and not given back yet: what tests of leaks count. */
   readonly liveObjects: number;
+  /**
+   * Says that a tensor's memory is reserved for what may come and touched here and there: where the
+   * system would bring a huge page for the first byte of it, it brings a small one.
+   */
+  touchSparsely(tensor: Tensor): void;
   /** Compiles a serialised ONNX model. Off the event loop where the runtime allows. */
   session(model: Uint8Array, options?: SessionOptions): Promise<Session>;
   prepackedWeights(): PrepackedWeights;

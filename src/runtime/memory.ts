@@ -7,6 +7,8 @@
 export interface PageReleaser {
   /** Gives back the pages that lie wholly within `bytes`; what they held is lost. */
   discard(bytes: Uint8Array<ArrayBuffer>): void;
+  /** Has the system bring the pages within `bytes` one by one, also where it prefers huge ones. */
+  keepSmall(bytes: Uint8Array<ArrayBuffer>): void;
   /**
    * Gives back freed memory that the allocator would keep: hundreds of megabytes after a session
    * was compiled or released. Off the event loop, tens of milliseconds; nothing without glibc.
@@ -19,11 +21,13 @@ interface System {
   readonly library: string;
   /** Linux's MADV_DONTNEED drops pages at once and they read as zeros; Darwin has MADV_FREE. */
   readonly advice: number;
+  /** Linux's MADV_NOHUGEPAGE; undefined where there are no huge pages to be had unasked. */
+  readonly smallPages?: number;
   readonly pageBytes: number;
 }
 
 const SYSTEMS: Readonly<Partial<Record<typeof Deno.build.os, System>>> = {
-  linux: { library: "libc.so.6", advice: 4, pageBytes: 4096 },
+  linux: { library: "libc.so.6", advice: 4, smallPages: 15, pageBytes: 4096 },
   darwin: { library: "libSystem.dylib", advice: 5, pageBytes: 16384 },
 };
 
@@ -31,17 +35,21 @@ const SYSTEMS: Readonly<Partial<Record<typeof Deno.build.os, System>>> = {
 export function openPageReleaser(): PageReleaser {
   const system = SYSTEMS[Deno.build.os];
   if (system === undefined) {
-    return { discard: () => {}, trim: () => Promise.resolve(), close: () => {} };
+    const nothing = () => {};
+    return { discard: nothing, keepSmall: nothing, trim: async () => {}, close: nothing };
   }
   const library = Deno.dlopen(system.library, {
     madvise: { parameters: ["pointer", "usize", "i32"], result: "i32" },
     malloc_trim: { parameters: ["usize"], result: "i32", nonblocking: true, optional: true },
   });
+  const advise = (bytes: Uint8Array<ArrayBuffer>, advice: number) => {
+    const pages = wholePages(bytes, BigInt(system.pageBytes));
+    if (pages !== undefined) library.symbols.madvise(pages.pointer, pages.length, advice);
+  };
   return {
-    discard: (bytes) => {
-      const pages = wholePages(bytes, BigInt(system.pageBytes));
-      if (pages === undefined) return;
-      library.symbols.madvise(pages.pointer, pages.length, system.advice);
+    discard: (bytes) => advise(bytes, system.advice),
+    keepSmall: (bytes) => {
+      if (system.smallPages !== undefined) advise(bytes, system.smallPages);
     },
     trim: async () => void await library.symbols.malloc_trim?.(0n),
     close: () => library.close(),

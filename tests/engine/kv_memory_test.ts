@@ -120,3 +120,30 @@ const TENSOR = {
   data: undefined,
   [Symbol.dispose]: () => {},
 } as const;
+
+/** What the kernel keeps of the mapping in which an array lies. */
+function flagsOf(array: Float32Array): readonly string[] {
+  const bytes = new Uint8Array(array.buffer as ArrayBuffer, array.byteOffset + 4096, 1);
+  const address = Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes));
+  let inside = false;
+  for (const line of Deno.readTextFileSync("/proc/self/smaps").split("\n")) {
+    const [, from, to] = /^([0-9a-f]+)-([0-9a-f]+) /.exec(line) ?? [];
+    if (from !== undefined) inside = BigInt(`0x${from}`) <= address && address < BigInt(`0x${to}`);
+    if (inside && line.startsWith("VmFlags:")) return line.slice(8).trim().split(" ");
+  }
+  throw new Error("the array lies in no mapping");
+}
+
+Deno.test({
+  name: "a row's first token brings small pages, whatever the system prefers",
+  ignore: Deno.build.os !== "linux",
+  fn: () => {
+    using device = openDevice("cpu");
+    const shape = { layers: 1, slots: 4, kvHeads: 3, capacity: 8192, headDim: 64 };
+    const cache = new KvCache(device, shape);
+    const [{ keys }] = cache.views(0, 4);
+    assert(keys.data instanceof Float32Array);
+    assert(flagsOf(keys.data).includes("nh"), "no huge pages");
+    cache.release();
+  },
+});
