@@ -34,7 +34,7 @@ export interface GrammarPoolOptions {
    * They start as needed.
    */
   readonly threads?: number;
-  /** Longest time one grammar may take to compile, its thread's start included; default 30,000. */
+  /** Longest time one grammar may take to compile; default 30,000. */
   readonly timeoutMilliseconds?: number;
 }
 

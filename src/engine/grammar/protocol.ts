@@ -24,6 +24,8 @@ export type GrammarOrder =
 
 /** From the thread. */
 export type GrammarReply =
+  /** After `init`. */
+  | { readonly type: "ready" }
   /** `weight` is the grammar's, as `WrittenGrammar` has it. */
   | { readonly type: "compiled"; readonly grammar: number; readonly weight: number }
   /** The schema is at fault; the thread goes on. */

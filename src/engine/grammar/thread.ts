@@ -43,6 +43,9 @@ export class GrammarThread {
   /** The compiled schemas, the one used longest ago first. */
   readonly #compiled = new Map<string, Compiled>();
   #weight = 0;
+  #ready = false;
+  /** Begins the time that the grammar at hand may take: not before the thread is ready. */
+  #watch = () => {};
   #timer: ReturnType<typeof setTimeout> | undefined;
   #grammars = 0;
 
@@ -66,7 +69,10 @@ export class GrammarThread {
   /** Begins to compile; the events tell what came of it. */
   compile(schema: string, timeoutMilliseconds: number): void {
     this.compiling = schema;
-    this.#timer = setTimeout(() => this.#events.late(this, schema), timeoutMilliseconds);
+    this.#watch = () => {
+      this.#timer = setTimeout(() => this.#events.late(this, schema), timeoutMilliseconds);
+    };
+    if (this.#ready) this.#watch();
     this.#order({ type: "compile", grammar: this.#grammars, schema });
   }
 
@@ -100,6 +106,9 @@ export class GrammarThread {
 
   #hear(reply: GrammarReply): void {
     switch (reply.type) {
+      case "ready":
+        this.#ready = true;
+        return this.#watch();
       case "mask":
         return this.matchers.get(reply.id)?.take(reply.mask, reply.count);
       case "failed": {

@@ -155,6 +155,7 @@ function serve(): void {
         said.length = 0;
         if (data.type === "init") matchers = begin(data);
         const own = await matchers;
+        if (data.type === "init") scope.postMessage({ type: "ready" }, []);
         if (own !== undefined) await obey(own, data);
       } catch (error) {
         const id = "id" in data ? data.id : undefined;
