@@ -294,3 +294,14 @@ Deno.test("a prompt that does not fit is told its length and the limit", async (
   const long = await errorOf(await post(fakeContext(), "/v1/chat/completions", chat));
   assertEquals([long.code, long.param], ["context_length_exceeded", "messages"]);
 });
+
+Deno.test("as many stop strings and stop token ids pass as the schema says", async () => {
+  const stops = {
+    stop: Array.from({ length: 16 }, (_, i) => `stop ${i}`),
+    stop_token_ids: Array.from({ length: 64 }, (_, id) => id),
+  };
+  const context = fakeContext();
+  const answer = await post(context, "/v1/chat/completions", { ...HELLO, ...stops });
+  assertEquals(answer.status, 200, await answer.text());
+  assertEquals(context.engine.requests[0]?.sampling.stopTokenIds.length, 64);
+});

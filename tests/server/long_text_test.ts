@@ -78,6 +78,16 @@ Deno.test("the thread encodes and renders as the checkpoint does, and passes its
       checkpoint.tokenizer.encode(text, { addSpecialTokens }),
     );
   }
+  const user = { role: "user", content: "hi" };
+  assertEquals(
+    await thread.render([user], { addGenerationPrompt: true }),
+    checkpoint.chatTemplate?.render([user], { addGenerationPrompt: true }),
+  );
+  // JSON cannot say it, and the template cannot concatenate it
+  const odd = [{ role: "user", content: 5n as unknown as string }];
+  const refusal = await thread.render(odd, {}).catch((error) => error);
+  assert(refusal instanceof TypeError, String(refusal));
+  assertStringIncludes(refusal.message, "Cannot apply the chat template");
   const gone = new AbortController();
   gone.abort(new Error("the client left"));
   const late = await thread.encode("x", { addSpecialTokens: false }, gone.signal).catch(String);
