@@ -142,6 +142,8 @@ function honoPath(path: string): string {
 
 /** Levels of a body: more would overflow the stack of whatever walks it later. */
 const MAX_DEPTH = 100;
+/** Values of a body: as many as the longest context has tokens; more hold up the event loop. */
+const MAX_VALUES = 2 ** 20 + 1000;
 
 const ERROR_TEXTS: Readonly<Record<number, string>> = {
   400: "The request is malformed or asks for what is not supported.",
@@ -224,11 +226,7 @@ async function readJson(request: Request, limit: number): Promise<unknown> {
   }
   const text = decode(await readBytes(request, limit));
   const value = parse(text);
-  if (isDeeper(value, MAX_DEPTH)) {
-    throw new ApiError(400, `The JSON body is nested deeper than ${MAX_DEPTH} levels.`, {
-      code: "invalid_json",
-    });
-  }
+  checkShape(value);
   checkCharacters(text, value);
   return value;
 }
@@ -256,10 +254,22 @@ function notJson(error: unknown): ApiError {
   });
 }
 
-function isDeeper(value: unknown, limit: number): boolean {
-  if (typeof value !== "object" || value === null) return false;
-  if (limit === 0) return true;
-  return Object.values(value).some((inner) => isDeeper(inner, limit - 1));
+/** @throws {ApiError} 400 for what would take a schema, or a stack, too long */
+function checkShape(value: unknown): void {
+  const fault = tooMuch(value, MAX_DEPTH, { left: MAX_VALUES });
+  if (fault === undefined) return;
+  throw new ApiError(400, `The JSON body ${fault}.`, { code: "invalid_json" });
+}
+
+function tooMuch(value: unknown, depth: number, values: { left: number }): string | undefined {
+  if (--values.left < 0) return `has more than ${MAX_VALUES} values`;
+  if (typeof value !== "object" || value === null) return undefined;
+  if (depth === 0) return `is nested deeper than ${MAX_DEPTH} levels`;
+  for (const inner of Array.isArray(value) ? value : Object.values(value)) {
+    const fault = tooMuch(inner, depth - 1, values);
+    if (fault !== undefined) return fault;
+  }
+  return undefined;
 }
 
 async function readBytes(request: Request, limit: number): Promise<Uint8Array> {

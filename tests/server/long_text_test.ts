@@ -50,6 +50,15 @@ Deno.test("a text that cannot fit is refused before it is encoded", async () => 
   assertEquals(asked, [5]);
 });
 
+Deno.test("a body of more values than any context has tokens is refused before its schema", async () => {
+  const { context } = counting();
+  const prompt = `[${"1,".repeat(2 ** 21)}1]`;
+  const answer = await post(context, "/v1/completions", `{"model":"tiny","prompt":${prompt}}`);
+  const { status, code, message } = await errorOf(answer);
+  assertEquals([status, code], [400, "invalid_json"]);
+  assertStringIncludes(message, "more than 1049576 values");
+});
+
 Deno.test("the bound is the vocabulary's: no text has fewer tokens", async () => {
   using checkpoint = await openCheckpoint(FIXTURE);
   const { tokenizer } = checkpoint;
