@@ -24,7 +24,8 @@ read from /proc, so it runs on Linux.
   --seed N               default 1
 
 Everything but the last line is for people; the last line is JSON. It fails where an answer was not
-what it should be, or the server's books do not balance.`;
+what it should be, the server's books do not balance, or, from ten times --from requests on, its memory
+grew by more than 5%.`;
 
 export interface SoakFlags {
   readonly requests: number;

@@ -14,6 +14,10 @@ import { makeShelf, type SoakShelf } from "./shelf.ts";
 import { planSoak } from "./steps.ts";
 import { type Tally, Traffic } from "./traffic.ts";
 
+/** Resident memory at the end, over that of `--from`, of a soak at least `LONG` times as long. */
+const MOST_GROWTH = 1.05;
+const LONG = 10;
+
 /** Memory after so many requests. */
 interface Reading extends Memory {
   readonly requests: number;
@@ -44,7 +48,7 @@ export async function benchSoak(args: readonly string[]): Promise<void> {
   const server = stack.use(await startServer(flags, model, shelf));
   const figures = await soak(server, shelf, flags);
   console.log(JSON.stringify({ mode: "soak", machine, settings: flags, figures }));
-  const fault = faultOf(figures);
+  const fault = faultOf(figures, flags);
   if (fault !== undefined) throw new Error(`The soak failed: ${fault}`);
 }
 
@@ -96,11 +100,17 @@ function growthOf(readings: readonly Reading[], from: number): number | undefine
   return round(last.resident / first.resident, 3);
 }
 
-/** What is wrong with a soak, besides memory, which the reader judges; undefined where nothing is. */
-function faultOf({ tally, verdict }: SoakFigures): string | undefined {
+/** What is wrong with a soak; undefined where nothing is. Short ones say nothing of memory. */
+function faultOf(
+  { tally, verdict, growth = 1 }: SoakFigures,
+  { requests, from }: SoakFlags,
+): string | undefined {
   if (tally.wrong > 0) return `${tally.wrong} answers were wrong, as: ${tally.examples[0]}`;
   if (!verdict.integrity) return `the books were not found in order (code ${verdict.code})`;
   if (verdict.code !== 0) return `the server ended with code ${verdict.code}`;
+  if (requests >= LONG * from && growth > MOST_GROWTH) {
+    return `memory grew to ${growth} times what it was after ${from} requests`;
+  }
   return undefined;
 }
 
