@@ -65,6 +65,7 @@ export class KvMemory {
   /** Changes a reservation from `before` to `after` bytes, making room where needed. */
   reserve(before: number, after: number): void {
     const change = after - before;
+    if (change === 0) return;
     if (change > this.free) {
       throw new Error(`internal: ${change} bytes reserved where ${this.free} are free`);
     }
