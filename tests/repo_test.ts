@@ -186,6 +186,16 @@ Deno.test("every task that a document names is in deno.json", async () => {
   assertEquals(named.filter(({ task }) => !tasks.includes(task ?? "")), []);
 });
 
+Deno.test("every module that a task names exists", async () => {
+  const files = await tracked();
+  const commands = Object.values(deno.tasks).map((task) =>
+    typeof task === "string" ? task : task.command
+  );
+  const named = commands.join(" ").match(/[\w./-]+\.ts/g) ?? [];
+  assert(named.length >= 5, `tasks name only ${named.join(", ")}`);
+  assertEquals(named.filter((path) => !files.includes(path)), []);
+});
+
 Deno.test("every file that a document links to or maps exists", async () => {
   const files = await tracked();
   const wrong = (await documents()).flatMap(({ path, text }) => {
