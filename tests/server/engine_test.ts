@@ -226,8 +226,16 @@ Deno.test("response_format json_schema gives text of that schema; a schema that 
     const { choices } = await ask({ enum: ["lembas", "bread"] });
     assertEquals(choices[0]?.finish_reason, "stop");
     assert(["lembas", "bread"].includes(JSON.parse(choices[0]?.message.content ?? "")));
-    const error = await assertRejects(() => ask({ type: "nonsense" }), OpenAI.BadRequestError);
-    assertEquals(error.param, "response_format.json_schema.schema");
+    const wrong: [Record<string, unknown>, string][] = [
+      [{ type: "nonsense" }, "#/type is"],
+      [{ $ref: "#/$defs/100%" }, "#/$ref is"],
+      [{ properties: { a: { constructor: 1 } } }, "#/properties/a/constructor is a keyword"],
+      [{ properties: { a: { type: "string", pattern: "(" } } }, "#/properties/a/pattern"],
+    ];
+    for (const [schema, message] of wrong) {
+      const error = await assertRejects(() => ask(schema), OpenAI.BadRequestError, message);
+      assertEquals(error.param, "response_format.json_schema.schema");
+    }
   }));
 
 Deno.test("a client that leaves frees its row within a step", () =>

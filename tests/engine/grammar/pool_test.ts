@@ -202,11 +202,12 @@ Deno.test("other tenants' grammars come while one tenant's slow ones compile", a
   const grammars = pool({ threads: 2 });
   try {
     let slow = 0;
-    const many = Array.from({ length: 4 }, (_, i) =>
-      grammars.matcher(
-        { type: "json_schema", schema: { anyOf: SLOW.anyOf.slice(i, i + 1) }, strict: true },
-        "bob",
-      ).then(() => slow++));
+    const many = SLOW.anyOf.slice(0, 3).map(({ type, properties }) => {
+      const some = Object.fromEntries(Object.entries(properties).slice(0, 60));
+      const schema = { type, properties: some };
+      return grammars.matcher({ type: "json_schema", schema, strict: true }, "bob")
+        .then(() => slow++);
+    });
     const others = await Promise.all(["ada", "cy"].map((tenant, i) =>
       grammars.matcher(
         { type: "json_schema", schema: { enum: [tenant, i] }, strict: true },
@@ -214,7 +215,7 @@ Deno.test("other tenants' grammars come while one tenant's slow ones compile", a
       )
     ));
     assertEquals(others.map(({ error }) => error), [undefined, undefined]);
-    assert(slow < 4, "the slow ones were all compiled first");
+    assert(slow < 3, "the slow ones were all compiled first");
     await Promise.all(many);
   } finally {
     grammars.close();
