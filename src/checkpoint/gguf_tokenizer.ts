@@ -252,13 +252,21 @@ function typesOf(
     [...metadata].filter(([key]) => /^tokenizer\.ggml\.\w+_token_id$/.test(key))
       .map(([, id]) => id),
   );
-  return (content, id) => named.has(id) || looksLikeControl(content) ? CONTROL : undefined;
+  const isPieces = text(metadata, "tokenizer.ggml.model") === "llama";
+  return (content, id) => {
+    const byText = looksLikeControl(content) || (isPieces && isControlPiece(content));
+    return named.has(id) || byText ? CONTROL : undefined;
+  };
 }
 
 /** By the shape that Llama 3, ChatML, DeepSeek and their kin give to control tokens, or by name. */
 function looksLikeControl(content: string): boolean {
-  return /^<[|\uff5c][^\s<>]+[|\uff5c]>$/.test(content) || CONTROL_TEXTS.has(content) ||
-    END_OF_TURN.has(content) || END_OF_TEXT.has(content);
+  return /^<[|\uff5c][^\s<>]+[|\uff5c]>$/.test(content) || END_OF_TURN.has(content);
+}
+
+/** By the names of SentencePiece vocabularies; elsewhere `<s>` is HTML, and a word like others. */
+function isControlPiece(content: string): boolean {
+  return CONTROL_TEXTS.has(content) || END_OF_TEXT.has(content);
 }
 
 /** A merge is two tokens with one space between; neither contains one. */

@@ -130,3 +130,16 @@ Deno.test("tokenizers of other kinds are refused by name", () => {
     "'viking'",
   );
 });
+
+Deno.test("without token types <s> is a control token of SentencePiece alone", () => {
+  const specials = (model: string): string[] => {
+    const metadata = new Map<string, string | string[]>([
+      ["tokenizer.ggml.model", model],
+      ["tokenizer.ggml.tokens", ["<s>", "</s>", "<|im_end|>", "a"]],
+      ["tokenizer.ggml.merges", []],
+    ]);
+    return ggufTokenizerJson({ metadata }).added_tokens.map(({ content }) => content);
+  };
+  assertEquals(specials("llama"), ["<s>", "</s>", "<|im_end|>"]);
+  assertEquals(specials("gpt2"), ["<|im_end|>"]);
+});
