@@ -8,6 +8,7 @@ import type { Tokenizer } from "../../checkpoint/checkpoint.ts";
 import { FieldError, type Grammar, OverloadedError } from "../request.ts";
 import { type CompileJob, CompileQueue } from "./compile_queue.ts";
 import { type MatcherHome, ThreadMatcher, type TokenMatcher } from "./matcher.ts";
+import { SchemaError } from "./schema_error.ts";
 import { type Breakdown, GrammarThread } from "./thread.ts";
 import { spellAll } from "./vocabulary.ts";
 
@@ -133,7 +134,7 @@ export class GrammarPool implements GrammarSource, MatcherHome {
     while (this.#idle().length > 0 || this.#mayStart()) {
       const job = this.#queue.take();
       if (job === undefined) return;
-      const thread = this.#threadFor(job.schema);
+      const thread = this.#threadFor(job);
       this.#jobs.set(thread, job);
       const wanted = [...job.matchers].some((matcher) => this.#homes.has(matcher));
       if (!wanted || thread.has(job.schema)) this.#compiled(thread);
@@ -141,14 +142,16 @@ export class GrammarPool implements GrammarSource, MatcherHome {
     }
   }
 
-  /** One that has it; else the one on which a compilation holds up the fewest sequences. */
-  #threadFor(schema: string): GrammarThread {
+  /** One that has it; else the one on which a compilation holds up the fewest other tenants' rows. */
+  #threadFor({ schema, tenant }: CompileJob): GrammarThread {
     const idle = this.#idle();
     const known = idle.find((thread) => thread.has(schema));
     if (known !== undefined) return known;
-    idle.sort((one, other) => one.matchers.size - other.matchers.size);
+    const others = (thread: GrammarThread) =>
+      [...thread.matchers.values()].filter((matcher) => matcher.tenant !== tenant).length;
+    idle.sort((one, other) => others(one) - others(other));
     const [best] = idle;
-    if (best === undefined || (best.matchers.size > 0 && this.#mayStart())) return this.#start();
+    if (best === undefined || (others(best) > 0 && this.#mayStart())) return this.#start();
     return best;
   }
 
@@ -207,16 +210,15 @@ export class GrammarPool implements GrammarSource, MatcherHome {
   /** Whoever broke it fails; a grammar that was being compiled meanwhile is begun anew. */
   #broken(thread: GrammarThread, { reason, during, matcher }: Breakdown): void {
     const { compiling } = thread;
-    this.#replace(thread);
-    if (matcher !== undefined) {
-      this.#fail(matcher, new Error(`internal: grammar: ${reason}`));
-      return this.#finish(thread, (each) => this.#tryHouse(each));
-    }
-    if (during === "compile" && compiling !== undefined) {
-      return this.#refuse(thread, compiling, `Cannot use the JSON schema: ${reason}`);
-    }
     const error = new Error(`internal: grammar: ${reason}`);
-    this.#finish(thread, (each) => this.#fail(each, error));
+    this.#replace(thread);
+    if (matcher !== undefined) this.#fail(matcher, error);
+    if (during === "compile" && compiling !== undefined) {
+      const { message } = new SchemaError("#", `is more than the grammar library takes: ${reason}`);
+      return this.#refuse(thread, compiling, message);
+    }
+    const begun = during !== undefined && during !== "init";
+    this.#finish(thread, (each) => begun ? this.#tryHouse(each) : this.#fail(each, error));
   }
 
   /** Matchers go on elsewhere, where a thread has their grammar or is to compile it. */
