@@ -155,7 +155,8 @@ class Speller {
 
   /** From here on nothing is asked of the number but that it ends. */
   #exponent(place: Place): Place | undefined {
-    if (!this.#plain || this.#range.type === "integer" || !this.accepts(place)) return undefined;
+    const may = this.#plain && this.#range.type === "number" && place.part !== "power";
+    if (!may || !this.accepts(place)) return undefined;
     return { ...this.start, part: "e" };
   }
 

@@ -11,7 +11,15 @@ import { EOS, FakeTokenizer } from "../../fakes/tokenizer.ts";
 /** A schema's grammar, compiled. */
 export interface Accepter {
   accepts(text: string): Promise<boolean>;
+  /**
+   * Writes a text by the masks alone, choosing among the bytes that they allow; undefined where it
+   * is not at an end after `most` bytes.
+   */
+  write(choose: Choose, most: number): Promise<Uint8Array<ArrayBuffer> | undefined>;
 }
+
+/** One of the allowed tokens; `EOS` is among them where the text may end. */
+export type Choose = (allowed: readonly number[]) => number;
 
 export interface ByteMatcher {
   /** @throws {SchemaError} where a grammar cannot hold the schema. */
@@ -50,6 +58,24 @@ export async function byteMatcher(): Promise<ByteMatcher> {
           const all = tokens.every((token) => matcher.acceptToken(token));
           matcher.dispose();
           return all;
+        },
+        async write(choose, most) {
+          const matcher = await library.GrammarMatcher.createGrammarMatcher(compiled);
+          const written: number[] = [];
+          let token = -1;
+          while (token !== EOS && written.length < most) {
+            const mask = await matcher.getNextTokenBitmask();
+            const allowed = Array.from({ length: EOS + 1 }, (_, id) => id)
+              .filter((id) => (((mask[id >> 5] ?? 0) >>> (id & 31)) & 1) === 1);
+            if (allowed.length === 0) throw new Error("Cannot go on: no token is allowed");
+            token = choose(allowed);
+            if (!matcher.acceptToken(token)) {
+              throw new Error(`Cannot take ${token}, which is allowed`);
+            }
+            written.push(token);
+          }
+          matcher.dispose();
+          return token === EOS ? Uint8Array.from(written.slice(0, -1)) : undefined;
         },
       };
     },
