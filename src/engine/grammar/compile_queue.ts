@@ -41,6 +41,11 @@ export class CompileQueue {
     this.#waiting.set(job.tenant, [...own, job]);
   }
 
+  /** Puts what was compiled once before all else that its tenant waits for, however much that is. */
+  restore(job: CompileJob): void {
+    this.#waiting.set(job.tenant, [job, ...this.#waiting.get(job.tenant) ?? []]);
+  }
+
   /** The next job to run, of a tenant that has none running; it counts as running until `end`. */
   take(): CompileJob | undefined {
     const busy = new Set([...this.#running].map(({ tenant }) => tenant));

@@ -72,7 +72,7 @@ export class GrammarPool implements GrammarSource, MatcherHome {
     this.#vocabulary = await this.#spelling.get();
     if (this.#closed) throw new Error("Cannot make a matcher: its pool is closed");
     const matcher = new ThreadMatcher(this.#ids++, { schema, tenant, home: this });
-    this.#house(matcher);
+    this.#house(matcher, (job) => this.#queue.add(job));
     await matcher.settled();
     if (matcher.error !== undefined) throw matcher.error;
     return matcher;
@@ -114,12 +114,12 @@ export class GrammarPool implements GrammarSource, MatcherHome {
 
   // ---- where matchers live, and what is compiled for them ----
 
-  #house(matcher: ThreadMatcher): void {
+  #house(matcher: ThreadMatcher, wait: (job: CompileJob) => void): void {
     const { schema, tenant } = matcher;
     const home = this.#idle().find((thread) => thread.has(schema));
     if (home !== undefined) return this.#adopt(home, matcher);
     const job = this.#queue.find(tenant, schema);
-    if (job === undefined) this.#queue.add({ tenant, schema, matchers: new Set([matcher]) });
+    if (job === undefined) wait({ tenant, schema, matchers: new Set([matcher]) });
     else job.matchers.add(matcher);
     this.#homes.set(matcher, undefined);
     this.#dispatch();
@@ -218,22 +218,18 @@ export class GrammarPool implements GrammarSource, MatcherHome {
       return this.#refuse(thread, compiling, message);
     }
     const begun = during !== undefined && during !== "init";
-    this.#finish(thread, (each) => begun ? this.#tryHouse(each) : this.#fail(each, error));
+    this.#finish(thread, (each) => begun ? this.#move(each) : this.#fail(each, error));
   }
 
   /** Matchers go on elsewhere, where a thread has their grammar or is to compile it. */
   #replace(thread: GrammarThread): void {
     if (!this.#threads.delete(thread)) return;
     thread.close();
-    for (const matcher of thread.matchers.values()) this.#tryHouse(matcher);
+    for (const matcher of thread.matchers.values()) this.#move(matcher);
   }
 
-  #tryHouse(matcher: ThreadMatcher): void {
-    try {
-      this.#house(matcher);
-    } catch (error) {
-      this.#fail(matcher, error instanceof Error ? error : new Error(String(error)));
-    }
+  #move(matcher: ThreadMatcher): void {
+    this.#house(matcher, (job) => this.#queue.restore(job));
   }
 }
 
