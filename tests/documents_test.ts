@@ -137,7 +137,7 @@ Deno.test("each flag and variable that a document names is some command's", asyn
   const helps = Object.values(COMMANDS).map(({ help }) => help).join("\n");
   const known = new Set([...flagsIn(helps), "help", "version"]);
   // Deno's, curl's and those of the scripts in tests/fixtures
-  const others = new Set(["allow-ffi", "train", "out", "doc"]);
+  const others = new Set(["allow-ffi", "train", "out", "doc", "node-modules-dir"]);
   const all = await sources();
   for (const { path, text } of await documents()) {
     const prose = text.replaceAll(/^```.*?^```$/gms, "");

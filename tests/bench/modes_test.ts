@@ -25,7 +25,7 @@ const WITH_SERVER: Readonly<Record<string, string>> = {
     "--popularity base,distinct:2",
   "train traffic": "--data DATA --clients 1 --requests 2 --prompt 8 --output 2",
   "cores": "--cores 24 --few 2 --rank 4 --rate 8 --requests 4 --rounds 1 --prompt 8 --output 2 " +
-    "--loads 2 --only traffic,cold,bound",
+    "--loads 2 --only traffic,cold,bound --core-memory 64KiB",
   "flood": "--tenants 1 --rate 2 --prompt 8 --output 2 --clients 2 --flood-prompt 8 " +
     "--flood-output 4 --seconds 2 --rounds 1",
   "soak": "--requests 60 --clients 4 --every 20 --from 20 --tenants 2 --sets 1",

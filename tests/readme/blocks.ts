@@ -1,0 +1,28 @@
+/** README.md's shell blocks, and the flags that make a bench of them small. */
+
+const README = new URL("../../README.md", import.meta.url);
+
+/** The text of each ```sh block, in order. */
+export async function shellBlocks(): Promise<readonly string[]> {
+  const text = await Deno.readTextFile(README);
+  return Array.from(text.matchAll(/^```sh\n(.*?)^```$/gms), ([, block]) => block ?? "");
+}
+
+/** What a line of `deno task bench` is given besides, by its mode. */
+const TINY: Readonly<Record<string, string>> = {
+  decode: "--rounds 1 --steps 2 --batches 1,2 --ranks 4 --only decode,prefill",
+  peers: "--rounds 1 --steps 2 --batches 1,2 --ranks 4 --types shipped --only decode",
+  serve: "--rounds 1 --requests 4 --clients 2 --prompt 8 --output 2 --rank 4 " +
+    "--popularity base,distinct:2",
+  overhead: "--rounds 1 --batches 1,2",
+  "train speed": "--rounds 1 --steps 1 --ranks 4 --only text",
+};
+
+/** @throws {Error} for a mode that has no small settings here */
+export function withTinyBenches(block: string): string {
+  return block.replaceAll(/^(.*deno task bench )(train \w+|\w+)/gm, (_, before, mode) => {
+    const flags = TINY[mode];
+    if (flags === undefined) throw new Error(`README.md names the bench '${mode}': say how small`);
+    return `${before}${mode} ${flags}`;
+  });
+}
