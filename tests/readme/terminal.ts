@@ -115,9 +115,9 @@ export class Terminal implements AsyncDisposable {
     const ended = Promise.all([child.stdout, child.stderr].map((stream) => this.#listen(stream)));
     let over = false;
     ended.then(() => over = true);
-    while (!await this.#answers()) {
+    while (await this.#readiness() !== 200) {
       assert(!over, `The server ended: ${line}\n${this.#said}`);
-      await new Promise((resolve) => setTimeout(resolve, 50));
+      await moment();
     }
   }
 
@@ -125,13 +125,14 @@ export class Terminal implements AsyncDisposable {
     for await (const text of stream.pipeThrough(new TextDecoderStream())) this.#said += text;
   }
 
-  async #answers(): Promise<boolean> {
+  /** The status of `/ready`; undefined where nobody listens. */
+  async #readiness(): Promise<number | undefined> {
     try {
       const response = await fetch(`${this.url}/ready`);
       await response.body?.cancel();
-      return response.ok;
+      return response.status;
     } catch (error) {
-      if (error instanceof TypeError) return false; // nobody listens yet
+      if (error instanceof TypeError) return undefined;
       throw error;
     }
   }
@@ -146,7 +147,7 @@ export class Terminal implements AsyncDisposable {
     }
     await this.#server.status;
     // the one that has the port may be the last to go
-    while (await this.#answers()) await new Promise((resolve) => setTimeout(resolve, 50));
+    while (await this.#readiness() !== undefined) await moment();
     this.#server = undefined;
   }
 
@@ -156,6 +157,10 @@ export class Terminal implements AsyncDisposable {
       await Deno.remove(path, { recursive: true });
     }
   }
+}
+
+function moment(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 50));
 }
 
 function hasNpx(): boolean {

@@ -79,7 +79,7 @@ async function checkText({ client }: Served): Promise<void> {
   const stop = text.slice(8, 12);
   const cut = await completions.create({ ...CAPITAL, stop });
   assertEquals(cut.choices[0]?.message.content, text.slice(0, text.indexOf(stop)));
-  const sampled = { ...ask("Name a colour."), n: 3, seed: 7 };
+  const sampled = { ...ask("Name a colour."), n: 3, seed: 7, temperature: 1, top_p: 1 };
   const [first, again] = [await completions.create(sampled), await completions.create(sampled)];
   const texts = (answer: typeof first) => answer.choices.map(({ message }) => message.content);
   assertEquals(texts(first), texts(again));
