@@ -1,4 +1,4 @@
-/** README.md's shell blocks, and the flags that make a bench of them small. */
+/** README.md's shell blocks, and what makes those small that would take minutes. */
 
 const README = new URL("../../README.md", import.meta.url);
 
@@ -25,4 +25,11 @@ export function withTinyBenches(block: string): string {
     if (flags === undefined) throw new Error(`README.md names the bench '${mode}': say how small`);
     return `${before}${mode} ${flags}`;
   });
+}
+
+/** Six settings on the first rows alone: what a sweep brings is there all the same. */
+export function withFewRows(block: string): string {
+  const few = "rows/few.train.jsonl";
+  return `head -24 rows/shelf.train.jsonl > ${few}\n` +
+    block.replace("--data rows/shelf.train.jsonl", `--data ${few}`);
 }

@@ -5,7 +5,7 @@
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import deno from "../../deno.json" with { type: "json" };
-import { shellBlocks, withTinyBenches } from "./blocks.ts";
+import { shellBlocks, withFewRows, withTinyBenches } from "./blocks.ts";
 import { Terminal } from "./terminal.ts";
 
 const LONG = Deno.env.get("LEMBAS_TEST_LONG") === "1";
@@ -85,6 +85,7 @@ const TRAINED: readonly Block[] = [
   },
   {
     begins: "npx -y deno task train --data rows/shelf.train.jsonl",
+    prepare: withFewRows,
     brings: async (_, { folder }) => {
       assert((await Deno.stat(`${folder}/cores/acme/swept.safetensors`)).size > 0);
     },

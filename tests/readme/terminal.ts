@@ -4,8 +4,8 @@
  * on until another is started.
  *
  * A block runs as it is written, but for: the port 8000, which is a free one; the key `lmb_...`, which
- * is the one that the server has printed; `npx -y deno` where npx is not there; flags that make a
- * bench small; and `deno task test`, which would run itself.
+ * is the one that the server has printed; `npx -y deno` where npx is not there; and `deno task test`,
+ * which would run itself.
  */
 import { assert } from "@std/assert";
 import { cacheDirectory } from "../../src/checkpoint/cache.ts";
