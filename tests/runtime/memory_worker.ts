@@ -1,6 +1,6 @@
 /**
  * Measures resident memory in a process of its own (other tests run beside ours in one process) and
- * prints what each scenario grew by, in MB, as one JSON line. Knows scenarios; `memory_test.ts`
+ * prints what each scenario grew by, in MB, as one JSON line. Knows scenarios; `memory_system_test.ts`
  * knows what they should cost.
  */
 

@@ -7,9 +7,9 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { cp } from "node:fs/promises";
 import { MODES } from "../../bench/flags.ts";
 import { BENCHES } from "../../bench/train/flags.ts";
+import { LONG } from "../long.ts";
 
 const ROOT = new URL("../../", import.meta.url);
-const LONG = Deno.env.get("LEMBAS_TEST_LONG") === "1";
 
 /** Flags by mode; MODEL is a tiny model, DATA rows of two tasks. */
 const SHORT: Readonly<Record<string, string>> = {

@@ -4,12 +4,13 @@
  * of requests, only the whole soak shows.
  */
 import { assert, assertEquals } from "@std/assert";
+import { LONG } from "../../long.ts";
 
 Deno.test({
   name: "a short soak ends with every answer right and the server's books in order",
   ignore: Deno.build.os !== "linux",
   fn: async () => {
-    const requests = Deno.env.get("LEMBAS_TEST_LONG") === "1" ? 400 : 40;
+    const requests = LONG ? 400 : 40;
     const main = new URL("../../../bench/main.ts", import.meta.url).pathname;
     const sizes = ["--clients", "16", "--every", "20", "--from", "20", "--sets", "2"];
     const args = ["run", "-A", main, "soak", "--requests", String(requests), ...sizes];

@@ -7,8 +7,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import deno from "../../deno.json" with { type: "json" };
 import { shellBlocks, withFewRows, withTinyBenches } from "./blocks.ts";
 import { Terminal } from "./terminal.ts";
-
-const LONG = Deno.env.get("LEMBAS_TEST_LONG") === "1";
+import { LONG } from "../long.ts";
 
 interface Block {
   /** How it begins. */
