@@ -60,7 +60,8 @@ export class TunedModels implements Disposable {
     this.#names = new NameCache({ maxScopes: MAX_TENANTS, freshMs });
     const forget = ({ tenant }: { readonly tenant?: string }) =>
       tenant === undefined ? this.#names.clear() : this.#names.forget(tenant);
-    const kinds = ["model", "core", "job", "tenant", "resync"] as const;
+    // a factor set has no tenant: checkpoints that waited for it may be anybody's
+    const kinds = ["model", "core", "job", "tenant", "factors", "resync"] as const;
     this.#news = kinds.map((kind) => changes.on(kind, forget));
   }
 

@@ -2,12 +2,15 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { Core } from "../../adapters/core.ts";
 import { FactorSets } from "../../adapters/factor_sets.ts";
-import { writeCore } from "../../adapters/format.ts";
+import { writeCore, writeFactors } from "../../adapters/format.ts";
+import { randomFactors } from "../../adapters/makers.ts";
 import { StoredCores } from "../../adapters/stored_cores.ts";
 import type { Store } from "../../adapters/store/store.ts";
 import { RegistryCatalog } from "../../server/catalog.ts";
 import { ApiError } from "../../server/errors.ts";
-import { parseTunedName } from "../../server/jobs/names.ts";
+import { checkpointName, parseTunedName } from "../../server/jobs/names.ts";
+import { TunedModels } from "../../server/jobs/tuned_models.ts";
+import { jobOf } from "../adapters/store/jobs_suite.ts";
 import { openTestStore } from "../adapters/store/test_store.ts";
 import { fakeLoad, type FakeLoaded, someCore } from "./engine_context.ts";
 
@@ -111,6 +114,24 @@ Deno.test("a version cannot be asked for, a core of other factors not be publish
     await store.cores.put("acme", "x", writeCore(foreign), { source: "test", publish: "now" });
     const error = await assertRejects(async () => await catalog.find("acme/x"), ApiError);
     assertEquals([error.status, error.details.code], [400, "factors_not_found"]);
+  }));
+
+Deno.test("a checkpoint whose factor set comes after it was asked for is served from then on", () =>
+  withCatalog(async (_catalog, { registry, factors: loaded }, cores, store) => {
+    const late = randomFactors({ stack: registry.stack, rank: 4, seed: 7 });
+    assertEquals(late.digest === loaded.digest, false);
+    const factors = new FactorSets({
+      ...{ store: store.factors, registry },
+      load: (set) => registry.addFactors(set),
+    });
+    using tuned = new TunedModels({ store, cores, factors, base: registry.stack.base });
+    const job = await store.forTenant("acme").jobs.create(jobOf("acme"));
+    await tuned.addCheckpoint(job, { core: someCore(late, 1) }, 3, { step: 3 });
+    const name = checkpointName(job, 3);
+    assertEquals(await tuned.find(name), undefined);
+    // as whoever uploads the set, or trains over it, does
+    await store.factors.add(late.digest, writeFactors(late));
+    assertEquals((await tuned.find(name))?.ref.factors, late.digest);
   }));
 
 Deno.test("a tuned model's name says tenant and job, whatever its base is called", () => {
