@@ -12,6 +12,7 @@ import {
 } from "../src/checkpoint/sampling_defaults.ts";
 import type { Base, ServingDtype } from "../src/engine/base.ts";
 import {
+  DEFAULT_LANE_MEMORY,
   DEFAULT_SAMPLING,
   Engine,
   type EngineListener,
@@ -24,6 +25,7 @@ import {
   type Usage,
   validateSampling,
 } from "../src/engine/mod.ts";
+import { checkLane } from "../src/engine/lane_pool.ts";
 import { BackgroundTurns } from "../src/runtime/background.ts";
 import type { Device } from "../src/runtime/device.ts";
 import { DeviceLease } from "../src/runtime/lease.ts";
@@ -59,7 +61,10 @@ export interface LembasOptions {
   readonly generationConfig?: GenerationConfig;
   /** Bytes of keys and values. Default: a third of the memory that is free now. */
   readonly kvMemory?: number;
-  /** Bytes of lanes that come and go with their factor sets. Default 1 GiB. */
+  /**
+   * Bytes of lanes that come and go with their factor sets, none of which may take more by itself.
+   * Default 1 GiB.
+   */
   readonly laneMemory?: number;
   /** Bytes of resident cores. Default 512 MiB. */
   readonly coreMemory?: number;
@@ -319,7 +324,7 @@ async function openParts(options: LembasOptions): Promise<Parts> {
   const registry = new AdapterRegistry({
     stack: stackOf(await checkpoint.digest(), checkpoint.config),
   });
-  const directory = await openAdapters(options, registry);
+  const directory = await openAdapters(options, registry, base);
   for (const message of checkpoint.warnings) {
     options.onWarning?.({ path: checkpoint.id, message });
   }
@@ -352,13 +357,19 @@ async function defaultsOf(
   }
 }
 
-/** Factor sets first, then the directory with its cores. */
+/**
+ * Factor sets first, then the directory with its cores.
+ * @throws {RangeError} for a set given by name whose lane is larger than lane memory
+ */
 async function openAdapters(
-  { factors = [], adapters, onWarning }: LembasOptions,
+  { factors = [], adapters, onWarning, laneMemory = DEFAULT_LANE_MEMORY }: LembasOptions,
   registry: AdapterRegistry,
+  base: Base,
 ): Promise<AdapterDirectory | undefined> {
-  for (const set of factors) {
-    registry.addFactors(typeof set === "string" ? readFactors(await Deno.readFile(set)) : set);
+  for (const given of factors) {
+    const set = typeof given === "string" ? readFactors(await Deno.readFile(given)) : given;
+    registry.addFactors(set);
+    checkLane(set.digest, base.laneBytes(set), laneMemory);
   }
   if (adapters === undefined) return undefined;
   const directory = await AdapterDirectory.open(adapters, registry);

@@ -117,7 +117,7 @@ const FLAGS = {
   "lane-memory": {
     value: "BYTES",
     help: "memory for the lanes of factor sets (about 45MiB each on the default model), beside " +
-      "the first one's: idle ones leave and come back when asked for",
+      "the first one's: idle ones leave and come back when asked for; each must fit by itself",
     fallback: "1GiB",
   },
   "max-queue": { value: "N", help: "samples that may wait before 429", fallback: "1024" },

@@ -68,7 +68,8 @@ export interface EngineOptions {
 }
 
 const DEFAULT_QUEUE = 1024;
-const DEFAULT_LANE_MEMORY = 2 ** 30;
+/** Bytes of the lanes that come and go, where nobody says. */
+export const DEFAULT_LANE_MEMORY = 2 ** 30;
 
 /** Continuous batching over lanes. Starts no work before the first request. */
 export class Engine {

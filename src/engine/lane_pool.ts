@@ -11,7 +11,7 @@
 import type { AdapterRef } from "./adapter.ts";
 import { Lane } from "./lane.ts";
 import type { BatchModel } from "./model.ts";
-import { FieldError } from "./request.ts";
+import { FieldError, FieldRangeError } from "./request.ts";
 
 /** A lane's model, and how to give it back. */
 export interface OpenedLane {
@@ -86,7 +86,8 @@ export class LanePool {
 
   /**
    * The lane of an adapter's factor set; `ready` says when it can run.
-   * @throws {TypeError} for a set that is not known
+   * @throws {FieldError} for a set that is not known; {FieldRangeError} for one whose lane is larger
+   *   than all memory for lanes
    */
   find(adapter: AdapterRef): Lane {
     const lane = this.#lanes.get(adapter.factors) ?? this.#make(adapter);
@@ -97,7 +98,7 @@ export class LanePool {
   /**
    * Opens a lane that is not open, once for all who ask; undefined where it is. A failure is not
    * remembered.
-   * @throws what the source throws; {RangeError} where the lane does not fit into the bound
+   * @throws what the source throws
    */
   ready(lane: Lane): Promise<void> | undefined {
     if (lane.isOpen) return undefined;
@@ -157,6 +158,7 @@ export class LanePool {
           `loaded are ${loaded.length === 0 ? "none" : loaded.join(", ")}`,
       );
     }
+    checkLane(factors, bytes, this.#options.maxBytes);
     const lane = new Lane(factors, { slots: this.first.model.maxBatch, bytes });
     this.#lanes.set(factors, lane);
     return lane;
@@ -183,12 +185,6 @@ export class LanePool {
   /** Closes lanes until another one fits, and waits for them where it must. */
   async #makeRoom(lane: Lane): Promise<void> {
     const { maxBytes, inUse, until } = this.#options;
-    if (lane.bytes > maxBytes) {
-      throw new RangeError(
-        `Cannot open a lane for factor set ${lane.factors}: it takes ${lane.bytes} bytes, ` +
-          `lane memory is ${maxBytes}`,
-      );
-    }
     while (inUse(lane)) {
       if (this.#bytes + lane.bytes <= maxBytes) return;
       const passing = this.#passing();
@@ -231,4 +227,17 @@ export class LanePool {
   #forget(lane: Lane): void {
     if (this.#lanes.get(lane.factors) === lane) this.#lanes.delete(lane.factors);
   }
+}
+
+/**
+ * Whether a factor set can ever have a lane that comes and goes.
+ * @throws {FieldRangeError} naming both sizes where it cannot
+ */
+export function checkLane(factors: string, bytes: number, maxBytes: number): void {
+  if (bytes <= maxBytes) return;
+  throw new FieldRangeError(
+    "model",
+    `Cannot open a lane for factor set ${factors}: it takes ${bytes} bytes, lane memory is ` +
+      `${maxBytes}. The server needs a larger --lane-memory`,
+  );
 }

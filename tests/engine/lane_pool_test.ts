@@ -2,6 +2,7 @@
 import { setImmediate } from "node:timers";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { LaneSource, OpenedLane } from "../../src/engine/lane_pool.ts";
+import { FieldRangeError } from "../../src/engine/request.ts";
 import { adapter } from "../fakes/adapters.ts";
 import { FakeAdapters } from "../fakes/adapters.ts";
 import {
@@ -155,7 +156,7 @@ Deno.test("a set that is unknown, or larger than lane memory, is refused by name
   const unknown = request({ adapter: adapter("a/x@1", "elsewhere") });
   assertThrows(() => own.engine.generate(unknown), TypeError, "factor set is elsewhere");
   const wide = request({ adapter: adapter("a/x@1", "set-wide") });
-  await assertRejects(() => read(own.engine.generate(wide)), RangeError, "takes 100 bytes");
+  assertThrows(() => own.engine.generate(wide), FieldRangeError, "100 bytes, lane memory is 2.");
 });
 
 Deno.test("closing ends who waits for a lane, and waits for the one being opened", async () => {

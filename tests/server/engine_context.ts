@@ -55,6 +55,8 @@ const TEMPLATE: ChatTemplate = {
 
 export interface FakeLoadOptions extends Omit<FakeModelOptions, "vocabSize" | "onRun"> {
   readonly maxQueue?: number;
+  /** Bytes; a lane takes a MiB. */
+  readonly laneMemory?: number;
   readonly sampling?: SamplingDefaults;
   /** Awaited before each run, which it is given the number of. */
   readonly pace?: (run: number) => Promise<void>;
@@ -136,6 +138,7 @@ function fakeEngine(
     grammars: new GrammarPool({ tokenizer, vocabSize, stopTokens: [EOS] }),
     ...(options.listener && { listener: options.listener }),
     ...(options.maxQueue !== undefined && { maxQueue: options.maxQueue }),
+    ...(options.laneMemory !== undefined && { laneMemory: options.laneMemory }),
   });
 }
 

@@ -12,6 +12,7 @@ import {
 } from "@std/assert";
 import OpenAI from "openai";
 import { writeCore } from "../../adapters/format.ts";
+import { randomFactors } from "../../adapters/makers.ts";
 import { createApp } from "../../server/app.ts";
 import { listen } from "../../server/serve.ts";
 import {
@@ -213,6 +214,24 @@ Deno.test("adapters are loaded below the directory, replaced by a new version, a
     await Deno.remove(directory, { recursive: true });
   }
 });
+
+Deno.test("an adapter whose lane is larger than lane memory is a 400 with both sizes, streamed too", () =>
+  withEngine({ laneMemory: 1000 }, async ({ client, registry, factors }) => {
+    const wide = randomFactors({ stack: registry.stack, rank: 4, seed: 5 });
+    registry.addFactors(wide);
+    registry.add("acme/wide", { core: someCore(wide, 1), source: "test" });
+    registry.add("acme/first", { core: someCore(factors, 1), source: "test" });
+    for (const stream of [false, true]) {
+      const error = await assertRejects(
+        () => client.chat.completions.create({ ...HELLO, model: "acme/wide", stream }),
+        OpenAI.APIError,
+      );
+      assertEquals([error.status, error.param, error.code], [400, "model", "invalid_adapter"]);
+      assertStringIncludes(error.message, "takes 1048576 bytes, lane memory is 1000");
+      assertStringIncludes(error.message, "--lane-memory");
+    }
+    await client.chat.completions.create({ ...HELLO, model: "acme/first" });
+  }));
 
 Deno.test("response_format json_schema gives text of that schema; a schema that cannot be is 400", () =>
   withEngine({}, async ({ client }) => {
