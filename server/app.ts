@@ -10,6 +10,7 @@ import type { ServerContext } from "./context.ts";
 import type { App, AppContext, AppEnv } from "./endpoint.ts";
 import { ApiError, toApiError } from "./errors.ts";
 import { logFailure } from "./failure.ts";
+import { JsonBodies } from "./json_body.ts";
 import type { Principal } from "./principal.ts";
 import { registerAdapters } from "./routes/adapters.ts";
 import { registerAdmin } from "./routes/admin.ts";
@@ -69,13 +70,14 @@ type Next = () => Promise<void>;
 
 /** Gives each request an id, a span and, at the end of its answer, a line in the log. */
 function observe(context: ServerContext): (c: AppContext, next: Next) => Promise<void> {
+  const bodies = new JsonBodies(context.options.maxBodyBytes);
   return async (c, next) => {
     const start = performance.now();
     const id = requestId(c.req.header("x-request-id"));
     c.set("requestId", id);
     c.set("notes", {});
     c.set("trace", context.tracing?.begin(c.req.raw.headers));
-    c.set("maxBodyBytes", context.options.maxBodyBytes);
+    c.set("bodies", bodies);
     const end = context.lifecycle.begin();
     const finish = (how?: StreamEnd) => {
       end();

@@ -1,12 +1,12 @@
 /**
  * Joins a handler to the description of its route, so that one schema both validates the body and
- * appears in `/openapi.json`. It owns reading a body (type, size, JSON); it knows no endpoint.
+ * appears in `/openapi.json`. How a body is read is `json_body.ts`; it knows no endpoint.
  */
 import type { OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import type { Scope } from "../adapters/store/store.ts";
-import { checkCharacters } from "./characters.ts";
-import { ApiError, validationError } from "./errors.ts";
+import { validationError } from "./errors.ts";
+import type { JsonBodies } from "./json_body.ts";
 import { checkScope, type Principal } from "./principal.ts";
 import { errorSchema } from "./schema/common.ts";
 import type { StreamEnd } from "./sse.ts";
@@ -28,7 +28,7 @@ export interface AppEnv {
   Variables: {
     requestId: string;
     notes: RequestNotes;
-    maxBodyBytes: number;
+    bodies: JsonBodies;
     trace: RequestTrace | undefined;
     /** Unset on open paths alone. */
     principal: Principal;
@@ -119,7 +119,7 @@ export function post<B extends z.ZodType>(
   describe(app, route);
   app.post(honoPath(route.path), async (c) => {
     admit(c, route);
-    const value = await readJson(c.req.raw, c.get("maxBodyBytes"));
+    const value = await c.get("bodies").read(c.req.raw);
     return handler(c, validated(route.body, value));
   });
 }
@@ -139,11 +139,6 @@ function admit(c: AppContext, { open, scopes = [] }: Pick<Route, "open" | "scope
 function honoPath(path: string): string {
   return path.replaceAll(/\{(\w+)\}/g, ":$1");
 }
-
-/** Levels of a body: more would overflow the stack of whatever walks it later. */
-const MAX_DEPTH = 100;
-/** Values of a body: as many as the longest context has tokens; more hold up the event loop. */
-const MAX_VALUES = 2 ** 20 + 1000;
 
 const ERROR_TEXTS: Readonly<Record<number, string>> = {
   400: "The request is malformed or asks for what is not supported.",
@@ -199,109 +194,5 @@ function describe(app: App, route: Route): void {
       },
       ...Object.fromEntries(errors),
     },
-  });
-}
-
-/**
- * The body as JSON.
- * @throws {ApiError} 415, 413 (counted while it arrives) or 400.
- */
-async function readJson(request: Request, limit: number): Promise<unknown> {
-  const type = request.headers.get("content-type") ?? "";
-  if (!/^application\/([\w.-]+\+)?json\s*(;|$)/i.test(type)) {
-    throw new ApiError(
-      415,
-      `Unsupported content type ${type === "" ? "(none)" : `'${type.slice(0, 80)}'`}: ` +
-        "send the body with 'content-type: application/json'.",
-      { code: "unsupported_media_type" },
-    );
-  }
-  const encoding = request.headers.get("content-encoding");
-  if (encoding !== null && encoding !== "identity") {
-    throw new ApiError(
-      415,
-      `Unsupported content encoding '${encoding.slice(0, 80)}': send the body uncompressed.`,
-      { code: "unsupported_media_type" },
-    );
-  }
-  const text = decode(await readBytes(request, limit));
-  const value = parse(text);
-  checkShape(value);
-  checkCharacters(text, value);
-  return value;
-}
-
-function decode(bytes: Uint8Array): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch (error) {
-    throw notJson(error);
-  }
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw notJson(error);
-  }
-}
-
-function notJson(error: unknown): ApiError {
-  const reason = error instanceof Error ? error.message : String(error);
-  return new ApiError(400, `The JSON body of your request could not be parsed: ${reason}.`, {
-    code: "invalid_json",
-  });
-}
-
-/** @throws {ApiError} 400 for what would take a schema, or a stack, too long */
-function checkShape(value: unknown): void {
-  const fault = tooMuch(value, MAX_DEPTH, { left: MAX_VALUES });
-  if (fault === undefined) return;
-  throw new ApiError(400, `The JSON body ${fault}.`, { code: "invalid_json" });
-}
-
-function tooMuch(value: unknown, depth: number, values: { left: number }): string | undefined {
-  if (--values.left < 0) return `has more than ${MAX_VALUES} values`;
-  if (typeof value !== "object" || value === null) return undefined;
-  if (depth === 0) return `is nested deeper than ${MAX_DEPTH} levels`;
-  for (const inner of Array.isArray(value) ? value : Object.values(value)) {
-    const fault = tooMuch(inner, depth - 1, values);
-    if (fault !== undefined) return fault;
-  }
-  return undefined;
-}
-
-async function readBytes(request: Request, limit: number): Promise<Uint8Array> {
-  const declared = Number(request.headers.get("content-length") ?? 0);
-  if (declared > limit) throw tooLarge(limit);
-  if (request.body === null) return new Uint8Array();
-  const chunks: Uint8Array[] = [];
-  let total = 0;
-  for await (const chunk of request.body) {
-    total += chunk.byteLength;
-    if (total > limit) throw tooLarge(limit);
-    chunks.push(chunk);
-  }
-  const [only] = chunks;
-  return chunks.length === 1 && only !== undefined ? only : concatenate(chunks, total);
-}
-
-function concatenate(chunks: readonly Uint8Array[], total: number): Uint8Array {
-  const bytes = new Uint8Array(total);
-  let offset = 0;
-  for (const chunk of chunks) {
-    bytes.set(chunk, offset);
-    offset += chunk.byteLength;
-  }
-  return bytes;
-}
-
-/** 413; the connection ends with it. */
-export function tooLarge(limit: number): ApiError {
-  return new ApiError(413, `The request body is larger than the limit of ${limit} bytes.`, {
-    code: "request_too_large",
-    // what was not read would be taken for the next request
-    headers: { connection: "close" },
   });
 }

@@ -3,7 +3,7 @@
  * whole. It owns the limits and the errors of reading; what becomes of the file is the caller's.
  */
 import { Busboy, type BusboyFileStream, type BusboyInstance } from "@fastify/busboy";
-import { tooLarge } from "./endpoint.ts";
+import { tooLarge } from "./json_body.ts";
 import { ApiError, invalid } from "./errors.ts";
 
 /** Bytes around the file itself: boundaries, headers, small fields. */

@@ -5,6 +5,7 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { AppEnv } from "../endpoint.ts";
 import { toApiError } from "../errors.ts";
+import { JsonBodies } from "../json_body.ts";
 import { actingFor, administrator, TENANT_HEADER } from "../principal.ts";
 import { registerAdmin } from "../routes/admin.ts";
 import type { AdminServices } from "../routes/admin_context.ts";
@@ -20,11 +21,12 @@ export function storeFetch({ store, hash }: Omit<AdminServices, "admit">): Fetch
     await store.keys.countUsable() === 0 ? await store.tenants.ensure(id) : store.tenants.find(id);
   const services = { store, hash, admit };
   const app = new OpenAPIHono<AppEnv>();
+  const bodies = new JsonBodies(MAX_BODY_BYTES);
   app.use(async (c, next) => {
     const tenant = c.req.header(TENANT_HEADER);
     const own = administrator();
     c.set("principal", tenant === undefined ? own : actingFor(own, tenant));
-    c.set("maxBodyBytes", MAX_BODY_BYTES);
+    c.set("bodies", bodies);
     await next();
   });
   app.onError((error) => {
