@@ -30,7 +30,8 @@ export function withTinyBenches(block: string): string {
 
 /** Six settings on the first rows alone: what a sweep brings is there all the same. */
 export function withFewRows(block: string): string {
-  const few = "rows/few.train.jsonl";
-  return `head -24 rows/shelf.train.jsonl > ${few}\n` +
-    block.replace("--data rows/shelf.train.jsonl", `--data ${few}`);
+  const [train, valid] = ["rows/few.train.jsonl", "rows/few.valid.jsonl"];
+  return `head -24 rows/shelf.train.jsonl > ${train}\nhead -12 rows/shelf.test.jsonl > ${valid}\n` +
+    block.replace("--data rows/shelf.train.jsonl", `--data ${train}`)
+      .replace("--valid rows/shelf.test.jsonl", `--valid ${valid}`);
 }
