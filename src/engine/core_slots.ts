@@ -40,10 +40,7 @@ export class CoreSlots {
     this.#device = device;
     this.#rank = hook?.rank ?? 0;
     this.#moduleCount = hook?.modules.length ?? 0;
-    this.#views = new SlotViews(
-      (first, count) => this.#viewsOver(first, count),
-      ({ tensor }) => [tensor],
-    );
+    this.#views = new SlotViews((...range) => this.#viewsOver(...range));
     this.#held = new Array<undefined>(slots).fill(undefined);
     using made = new DisposableStack();
     this.#sites = hook === undefined ? [] : SITES.flatMap((name) => {
@@ -95,12 +92,12 @@ export class CoreSlots {
     }
   }
 
-  #viewsOver(first: number, count: number): readonly CoreView[] {
+  #viewsOver(first: number, count: number, made: DisposableStack): readonly CoreView[] {
     return this.#sites.flatMap((site) =>
       site.tensors.map((tensor, layer) => {
         const [, rank, width] = tensor.shape;
         const view = this.#device.view(tensor, first * rank * width, [count, rank, width]);
-        return { layer, site: site.name, tensor: view };
+        return { layer, site: site.name, tensor: made.use(view) };
       })
     );
   }

@@ -39,7 +39,8 @@ interface Step {
   readonly lengths: Int32Array;
   readonly total: Int32Array;
   readonly rows: Int32Array;
-  readonly tensors: readonly Tensor[];
+  /** The binding and the tensors that are its alone. */
+  readonly made: DisposableStack;
 }
 
 interface StepShape {
@@ -143,7 +144,9 @@ export class Executor implements BatchModel {
   /** Releases everything but the sampler and saved blocks, which lanes share. */
   release(): void {
     const { device } = this.#options;
-    for (const step of [...Object.values(this.#decodes), ...this.#prefills.values()]) drop(step);
+    for (const { made } of [...Object.values(this.#decodes), ...this.#prefills.values()]) {
+      made.dispose();
+    }
     this.#options.sampler.forget(this.#logits);
     this.#options.sessions.prefill.release();
     this.#options.sessions.decode.release();
@@ -191,7 +194,7 @@ export class Executor implements BatchModel {
     const [oldest] = this.#prefills;
     if (this.#prefills.size > KEPT_PREFILLS && oldest !== undefined) {
       this.#prefills.delete(oldest[0]);
-      drop(oldest[1]);
+      oldest[1].made.dispose();
     }
     return step;
   }
@@ -204,32 +207,29 @@ export class Executor implements BatchModel {
       total: new Int32Array(1),
       rows: new Int32Array(batch),
     };
-    const own: Record<string, Tensor> = {
-      [inputs.ids]: device.tensor("int32", [batch * time], arrays.ids),
-      [inputs.grid]: device.tensor("int64", [2], BigInt64Array.of(BigInt(batch), BigInt(time))),
-      [inputs.lengths]: device.tensor("int32", [batch], arrays.lengths),
-      [inputs.total]: device.tensor("int32", [1], arrays.total),
-      [inputs.rows]: device.tensor("int32", [batch], arrays.rows),
+    using made = new DisposableStack();
+    const tensor: Device["tensor"] = (...args) => made.use(device.tensor(...args));
+    const given: Record<string, Tensor> = {
+      [inputs.ids]: tensor("int32", [batch * time], arrays.ids),
+      [inputs.grid]: tensor("int64", [2], BigInt64Array.of(BigInt(batch), BigInt(time))),
+      [inputs.lengths]: tensor("int32", [batch], arrays.lengths),
+      [inputs.total]: tensor("int32", [1], arrays.total),
+      [inputs.rows]: tensor("int32", [batch], arrays.rows),
     };
     const offset = logits * this.vocabSize;
-    const out = device.view(this.#logits, offset, [batch, this.vocabSize]);
-    const given = { ...own };
-    const made: Record<string, Tensor> = { [inputs.logits]: out };
+    const out: Record<string, Tensor> = {
+      [inputs.logits]: made.use(device.view(this.#logits, offset, [batch, this.vocabSize])),
+    };
     this.#kv.views(first, batch).forEach(({ keys, values }, layer) => {
-      given[inputs.keys(layer)] = made[`${inputs.keys(layer)}.out`] = keys;
-      given[inputs.values(layer)] = made[`${inputs.values(layer)}.out`] = values;
+      given[inputs.keys(layer)] = out[`${inputs.keys(layer)}.out`] = keys;
+      given[inputs.values(layer)] = out[`${inputs.values(layer)}.out`] = values;
     });
     for (const { layer, site, tensor } of this.#cores.views(first, batch)) {
       given[inputs.cores(layer, site)] = tensor;
     }
-    const tensors = [...Object.values(own), out];
-    return { ...arrays, binding: session.bind(given, made), tensors };
+    const binding = made.use(session.bind(given, out));
+    return { ...arrays, binding, made: made.move() };
   }
-}
-
-function drop(step: Step): void {
-  step.binding.release();
-  for (const tensor of step.tensors) tensor.release();
 }
 
 /** Runs of rows whose slots follow one another and whose past allows one run. */

@@ -63,10 +63,7 @@ export class KvCache {
     this.#device = device;
     this.#shape = shape;
     this.#blocks = blocks;
-    this.#views = new SlotViews(
-      (first, count) => this.#viewsOver(first, count),
-      ({ keys, values }) => [keys, values],
-    );
+    this.#views = new SlotViews((...range) => this.#viewsOver(...range));
     this.#touched = new Array<number>(slots).fill(0);
     using made = new DisposableStack();
     this.#tensors = Array.from(
@@ -182,10 +179,10 @@ export class KvCache {
     throw new Error(`internal: slot ${slot} has ${this.#touched[slot]} of ${capacity} tokens`);
   }
 
-  #viewsOver(first: number, count: number): readonly KvViews[] {
+  #viewsOver(first: number, count: number, made: DisposableStack): readonly KvViews[] {
     return Array.from({ length: this.#shape.layers }, (_, layer) => ({
-      keys: this.#view(layer * 2, first, count),
-      values: this.#view(layer * 2 + 1, first, count),
+      keys: made.use(this.#view(layer * 2, first, count)),
+      values: made.use(this.#view(layer * 2 + 1, first, count)),
     }));
   }
 

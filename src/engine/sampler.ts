@@ -3,7 +3,7 @@
  * ask for, binds it to the logits buffer and reads a few numbers a row back. It knows no sequence;
  * the graphs are `sampler_graph.ts`'s.
  */
-import type { Binding, Device, DType, Session, Tensor, TypedArrayOf } from "../runtime/device.ts";
+import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
 import { Once } from "../checkpoint/once.ts";
 import type { Sampled, SampleRow } from "./model.ts";
 import { buildSampler, type SamplerFeatures } from "./sampler_graph.ts";
@@ -22,6 +22,9 @@ interface GreedyPick {
 
 /** Tensors of one sampler run, by name. */
 type Bound = Record<string, Tensor>;
+
+/** Makes a tensor that goes with its run. */
+type Make = Device["tensor"];
 
 export class Sampler {
   readonly #device: Device;
@@ -90,8 +93,11 @@ export class Sampler {
     if (known !== undefined) return known;
     // the binding holds it
     using view = this.#device.view(logits, 0, [count, this.#vocabSize]);
-    const tokens = this.#device.tensor("int64", [count]);
-    return picks[count] = { binding: session.bind({ logits: view }, { token: tokens }), tokens };
+    using made = new DisposableStack();
+    const tokens = made.use(this.#device.tensor("int64", [count]));
+    const binding = session.bind({ logits: view }, { token: tokens });
+    made.move();
+    return picks[count] = { binding, tokens };
   }
 
   async #draw(
@@ -101,17 +107,13 @@ export class Sampler {
     candidates: number,
   ): Promise<readonly { readonly value: Sampled; readonly covered: boolean }[]> {
     const session = await this.#session(features);
-    const given = this.#inputs(logits, rows, features, candidates);
-    const made = this.#outputs(rows, features);
-    const binding = session.bind(given, made);
-    try {
-      await binding.run();
-      return rows.map((row, i) => readRow(made, row, i));
-    } finally {
-      binding.release();
-      for (const [name, tensor] of Object.entries(given)) if (name !== "logits") tensor.release();
-      for (const tensor of Object.values(made)) tensor.release();
-    }
+    using room = new DisposableStack();
+    const tensor: Make = (...args) => room.use(this.#device.tensor(...args));
+    const given = this.#inputs(tensor, rows, features, candidates);
+    const made = outputs(tensor, rows, features);
+    const binding = room.use(session.bind({ logits, ...given }, made));
+    await binding.run();
+    return rows.map((row, i) => readRow(made, row, i));
   }
 
   #session(features: SamplerFeatures): Promise<Session> {
@@ -125,93 +127,91 @@ export class Sampler {
   }
 
   #inputs(
-    logits: Tensor,
+    tensor: Make,
     rows: readonly SampleRow[],
     features: SamplerFeatures & { readonly kind: "general" },
     candidates: number,
   ): Bound {
-    const column = (value: (row: SampleRow) => number) =>
-      this.#tensor("float32", [rows.length, 1], Float32Array.from(rows, value));
     const given: Bound = {
-      logits,
-      rows: this.#tensor("int32", [rows.length], Int32Array.from(rows, ({ row }) => row)),
-      inverse: column(({ temperature }) => temperature > 0 ? 1 / temperature : 1),
-      uniform: column(({ uniform }) => Math.min(uniform, BELOW_ONE)),
+      rows: tensor("int32", [rows.length], Int32Array.from(rows, ({ row }) => row)),
+      inverse: column(tensor, rows, ({ temperature }) => temperature > 0 ? 1 / temperature : 1),
+      uniform: column(tensor, rows, ({ uniform }) => Math.min(uniform, BELOW_ONE)),
     };
-    if (features.filter) Object.assign(given, this.#filters(rows, candidates, column));
-    if (features.adjust) Object.assign(given, this.#adjustments(rows));
-    if (features.mask) given.mask = this.#masks(rows);
+    if (features.filter) Object.assign(given, this.#filters(tensor, rows, candidates));
+    if (features.adjust) Object.assign(given, adjustments(tensor, rows));
+    if (features.mask) given.mask = this.#masks(tensor, rows);
     if (features.logprobs) {
       const most = Math.max(1, ...rows.map(({ logprobs }) => logprobs ?? 0));
-      given.top = this.#tensor("int64", [1], BigInt64Array.of(BigInt(most)));
+      given.top = tensor("int64", [1], BigInt64Array.of(BigInt(most)));
     }
     return given;
   }
 
-  #filters(
-    rows: readonly SampleRow[],
-    candidates: number,
-    column: (value: (row: SampleRow) => number) => Tensor,
-  ): Bound {
+  #filters(tensor: Make, rows: readonly SampleRow[], candidates: number): Bound {
     const last = ({ topK }: SampleRow) =>
       BigInt(topK === undefined ? -1 : Math.min(topK, this.#vocabSize) - 1);
     return {
-      candidates: this.#tensor("int64", [1], BigInt64Array.of(BigInt(candidates))),
-      last: this.#tensor("int64", [rows.length, 1], BigInt64Array.from(rows, last)),
-      topP: column(({ topP }) => topP ?? 2),
-      logMinP: column(({ minP }) => minP === undefined ? -Infinity : Math.log(minP)),
+      candidates: tensor("int64", [1], BigInt64Array.of(BigInt(candidates))),
+      last: tensor("int64", [rows.length, 1], BigInt64Array.from(rows, last)),
+      topP: column(tensor, rows, ({ topP }) => topP ?? 2),
+      logMinP: column(tensor, rows, ({ minP }) => minP === undefined ? -Infinity : Math.log(minP)),
     };
   }
 
-  /** Sparse changes, padded to the longest row with changes of nothing. */
-  #adjustments(rows: readonly SampleRow[]): Bound {
-    const width = Math.max(1, ...rows.map(({ adjust }) => adjust?.ids.length ?? 0));
-    const ids = new BigInt64Array(rows.length * width);
-    const delta = new Float32Array(rows.length * width);
-    const repetition = new Float32Array(rows.length * width).fill(1);
-    rows.forEach(({ adjust }, i) => {
-      if (adjust === undefined) return;
-      adjust.ids.forEach((id, j) => ids[i * width + j] = BigInt(id));
-      delta.set(adjust.delta, i * width);
-      repetition.set(adjust.repetition, i * width);
-    });
-    const shape = [rows.length, width];
-    return {
-      ids: this.#tensor("int64", shape, ids),
-      delta: this.#tensor("float32", shape, delta),
-      repetition: this.#tensor("float32", shape, repetition),
-    };
-  }
-
-  #masks(rows: readonly SampleRow[]): Tensor {
+  #masks(tensor: Make, rows: readonly SampleRow[]): Tensor {
     const words = Math.ceil(this.#vocabSize / 32);
     const all = new Int32Array(rows.length * words).fill(-1);
     rows.forEach(({ mask }, i) => {
       if (mask !== undefined) all.set(mask.subarray(0, words), i * words);
     });
-    return this.#tensor("int32", [rows.length, words], all);
+    return tensor("int32", [rows.length, words], all);
   }
+}
 
-  #outputs(rows: readonly SampleRow[], features: SamplerFeatures & { readonly kind: "general" }) {
-    const count = rows.length;
-    const made: Bound = {
-      greedy: this.#tensor("int64", [count]),
-      drawn: this.#tensor("int64", [count]),
-    };
-    if (features.filter) made.covered = this.#tensor("bool", [count, 1]);
-    if (features.logprobs) {
-      const most = Math.max(1, ...rows.map(({ logprobs }) => logprobs ?? 0));
-      made.greedyLogprob = this.#tensor("float32", [count]);
-      made.drawnLogprob = this.#tensor("float32", [count]);
-      made.topTokens = this.#tensor("int64", [count, most]);
-      made.topLogprobs = this.#tensor("float32", [count, most]);
-    }
-    return made;
-  }
+/** One number a row. */
+function column(tensor: Make, rows: readonly SampleRow[], value: (row: SampleRow) => number) {
+  return tensor("float32", [rows.length, 1], Float32Array.from(rows, value));
+}
 
-  #tensor<T extends DType>(dtype: T, shape: readonly number[], data?: TypedArrayOf<T>): Tensor {
-    return this.#device.tensor(dtype, shape, data);
+/** Sparse changes, padded to the longest row with changes of nothing. */
+function adjustments(tensor: Make, rows: readonly SampleRow[]): Bound {
+  const width = Math.max(1, ...rows.map(({ adjust }) => adjust?.ids.length ?? 0));
+  const ids = new BigInt64Array(rows.length * width);
+  const delta = new Float32Array(rows.length * width);
+  const repetition = new Float32Array(rows.length * width).fill(1);
+  rows.forEach(({ adjust }, i) => {
+    if (adjust === undefined) return;
+    adjust.ids.forEach((id, j) => ids[i * width + j] = BigInt(id));
+    delta.set(adjust.delta, i * width);
+    repetition.set(adjust.repetition, i * width);
+  });
+  const shape = [rows.length, width];
+  return {
+    ids: tensor("int64", shape, ids),
+    delta: tensor("float32", shape, delta),
+    repetition: tensor("float32", shape, repetition),
+  };
+}
+
+function outputs(
+  tensor: Make,
+  rows: readonly SampleRow[],
+  features: SamplerFeatures & { readonly kind: "general" },
+): Bound {
+  const count = rows.length;
+  const made: Bound = {
+    greedy: tensor("int64", [count]),
+    drawn: tensor("int64", [count]),
+  };
+  if (features.filter) made.covered = tensor("bool", [count, 1]);
+  if (features.logprobs) {
+    const most = Math.max(1, ...rows.map(({ logprobs }) => logprobs ?? 0));
+    made.greedyLogprob = tensor("float32", [count]);
+    made.drawnLogprob = tensor("float32", [count]);
+    made.topTokens = tensor("int64", [count, most]);
+    made.topLogprobs = tensor("float32", [count, most]);
   }
+  return made;
 }
 
 function isPlainGreedy(row: SampleRow): boolean {

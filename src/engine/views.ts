@@ -3,24 +3,24 @@
  * ones used, since every pair of a first slot and a count is possible. A binding holds the native
  * tensors that it was made with, so letting a view go never takes one from under it.
  */
-import type { Tensor } from "../runtime/device.ts";
 
 /** Ranges of slots whose views are kept: every decode's and as many prefills'. */
 const KEPT_RANGES = 64;
 
-export class SlotViews<T> {
-  readonly #make: (first: number, count: number) => readonly T[];
-  readonly #tensorsOf: (view: T) => readonly Tensor[];
-  /** By range; the longest unused first. */
-  readonly #kept = new Map<string, readonly T[]>();
+interface Range<T> {
+  readonly views: readonly T[];
+  /** The tensors that the views are made of. */
+  readonly made: DisposableStack;
+}
 
-  /** `tensorsOf` says what of a view is to be released with it. */
-  constructor(
-    make: (first: number, count: number) => readonly T[],
-    tensorsOf: (view: T) => readonly Tensor[],
-  ) {
+export class SlotViews<T> {
+  readonly #make: (first: number, count: number, made: DisposableStack) => readonly T[];
+  /** By range; the longest unused first. */
+  readonly #kept = new Map<string, Range<T>>();
+
+  /** `make` leaves to `made` what is to be released with the views. */
+  constructor(make: (first: number, count: number, made: DisposableStack) => readonly T[]) {
     this.#make = make;
-    this.#tensorsOf = tensorsOf;
   }
 
   /** Ranges that are kept. */
@@ -31,19 +31,19 @@ export class SlotViews<T> {
   /** Views over slots first … first + count - 1; asking again soon costs nothing. */
   of(first: number, count: number): readonly T[] {
     const key = `${first}+${count}`;
-    const views = this.#kept.get(key) ?? this.#make(first, count);
+    const range = this.#kept.get(key) ?? this.#makeRange(first, count);
     this.#kept.delete(key);
-    this.#kept.set(key, views);
+    this.#kept.set(key, range);
     const [oldest] = this.#kept;
     if (this.#kept.size > KEPT_RANGES && oldest !== undefined) {
       this.#kept.delete(oldest[0]);
-      this.#drop(oldest[1]);
+      oldest[1].made.dispose();
     }
-    return views;
+    return range.views;
   }
 
   release(): void {
-    for (const views of this.#kept.values()) this.#drop(views);
+    for (const { made } of this.#kept.values()) made.dispose();
     this.#kept.clear();
   }
 
@@ -53,7 +53,9 @@ export class SlotViews<T> {
     throw new Error(`internal: views of ${this.size} ranges are kept, at most ${KEPT_RANGES}`);
   }
 
-  #drop(views: readonly T[]): void {
-    for (const view of views) for (const tensor of this.#tensorsOf(view)) tensor.release();
+  #makeRange(first: number, count: number): Range<T> {
+    using made = new DisposableStack();
+    const views = this.#make(first, count, made);
+    return { views, made: made.move() };
   }
 }

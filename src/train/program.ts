@@ -159,20 +159,16 @@ export class Program {
     // All room is made before any view: growing drops bindings.
     const values = [...graph.inputs, ...graph.outputs];
     for (const value of values) this.#buffer(value, this.#room(value, sizes));
-    const views: Tensor[] = [];
+    // The binding holds what it needs.
+    using views = new DisposableStack();
     const viewsOf = (values: readonly Value[]) =>
       Object.fromEntries(values.map((value) => {
         const shape = shapeOf(value, { ...sizes, rows });
         const offset = this.#chunkLocal.has(value.name) ? 0 : offsetOf(value, start);
         const buffer = this.#buffer(value, this.#room(value, sizes));
-        const view = this.#options.device.view(buffer, offset, shape);
-        views.push(view);
-        return [value.name, view];
+        return [value.name, views.use(this.#options.device.view(buffer, offset, shape))];
       }));
-    const binding = session.bind(viewsOf(graph.inputs), viewsOf(graph.outputs));
-    // The binding holds what it needs.
-    for (const view of views) view.release();
-    return binding;
+    return session.bind(viewsOf(graph.inputs), viewsOf(graph.outputs));
   }
 
   /** Elements that a value needs in a run of these sizes. */
