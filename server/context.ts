@@ -4,7 +4,6 @@
  * how a model is loaded nor how a socket is opened, so tests hand in whatever they like.
  */
 import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../src/checkpoint/checkpoint.ts";
-import type { TextThread } from "../src/checkpoint/text_thread.ts";
 import type { AdapterRef } from "../src/engine/adapter.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { Access } from "./auth.ts";
@@ -12,6 +11,7 @@ import type { FineTuning } from "./jobs/fine_tuning.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
+import type { TextTurns } from "./text_turns.ts";
 import type { Tracing } from "./tracing.ts";
 import type { Traffic } from "./console/traffic.ts";
 import type { AdminServices } from "./routes/admin_context.ts";
@@ -38,7 +38,7 @@ export interface ServedModel {
   /** What holds where a request says nothing. */
   readonly sampling: SamplingDefaults;
   /** Where long texts are encoded and rendered; undefined = on the event loop. */
-  readonly thread?: Pick<TextThread, "encode" | "render"> | undefined;
+  readonly thread?: TextTurns | undefined;
 }
 
 /** An adapter that requests may name. */

@@ -9,6 +9,7 @@ import type { ServedModel } from "./context.ts";
 import { ApiError, contextLengthExceeded, invalid } from "./errors.ts";
 import { encodeText, renderText, type TextRoom } from "./prompt_text.ts";
 import type { MessageBody } from "./schema/chat.ts";
+import type { TextCaller } from "./text_turns.ts";
 
 /** The template's part of a chat or tokenise request. */
 export interface TemplateFields {
@@ -32,7 +33,7 @@ export async function encodeChat(
   body: TemplateFields,
   room: Omit<TextRoom, "param">,
 ): Promise<readonly number[]> {
-  const text = await renderChat(model, body, room.signal);
+  const text = await renderChat(model, body, room.caller);
   const special = body.add_special_tokens ?? false;
   return await encodeText(model, text, special, { ...room, param: "messages" });
 }
@@ -40,7 +41,7 @@ export async function encodeChat(
 async function renderChat(
   model: ServedModel,
   body: TemplateFields,
-  signal: AbortSignal,
+  caller: TextCaller,
 ): Promise<string> {
   if (model.chatTemplate === undefined) {
     throw invalid("messages", `The model '${model.id}' has no chat template: use completions.`);
@@ -65,15 +66,15 @@ async function renderChat(
   }
   const messages = body.messages.map(toMessage);
   const options = { ...extra, addGenerationPrompt: open };
-  const text = await render(model.chatTemplate, model.thread, messages, options, signal);
+  const text = await render(model.chatTemplate, model.thread, messages, options, caller);
   return proceed ? cutAfterLast(text, messages) : text;
 }
 
 async function render(
-  ...[template, thread, messages, options, signal]: Parameters<typeof renderText>
+  ...[template, thread, messages, options, caller]: Parameters<typeof renderText>
 ): Promise<string> {
   try {
-    return await renderText(template, thread, messages, options, signal);
+    return await renderText(template, thread, messages, options, caller);
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
     throw invalid("messages", `The chat template refuses these messages: ${error.message}`);

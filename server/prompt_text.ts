@@ -6,6 +6,7 @@ import type { ChatMessage, ChatTemplate } from "../src/checkpoint/checkpoint.ts"
 import { byteLength } from "../src/checkpoint/token_bound.ts";
 import type { ServedModel } from "./context.ts";
 import { contextLengthExceeded } from "./errors.ts";
+import type { TextCaller } from "./text_turns.ts";
 
 /** Characters that are encoded at once: a few milliseconds' worth. */
 const SHORT = 8192;
@@ -20,7 +21,7 @@ export interface TextRoom {
   readonly maxContext: number;
   /** Tokens asked for; undefined = as many as fit. */
   readonly maxTokens: number | undefined;
-  readonly signal: AbortSignal;
+  readonly caller: TextCaller;
 }
 
 /** @throws {ApiError} 400 for a text that has too many tokens however it is cut into them */
@@ -28,7 +29,7 @@ export async function encodeText(
   { tokenizer, thread }: ServedModel,
   text: string,
   addSpecialTokens: boolean,
-  { param, maxContext, maxTokens, signal }: TextRoom,
+  { param, maxContext, maxTokens, caller }: TextRoom,
 ): Promise<readonly number[]> {
   if (text.length <= SHORT) return tokenizer.encode(text, { addSpecialTokens });
   const atLeast = Math.ceil(byteLength(text) / tokenizer.longestToken);
@@ -36,7 +37,7 @@ export async function encodeText(
     throw contextLengthExceeded(param, maxContext, { atLeast }, maxTokens);
   }
   if (thread === undefined) return tokenizer.encode(text, { addSpecialTokens });
-  return await thread.encode(text, { addSpecialTokens }, signal);
+  return await thread.encode(caller, text, { addSpecialTokens });
 }
 
 /** A conversation as its template writes it. @throws {TypeError} where the template refuses it */
@@ -45,9 +46,9 @@ export async function renderText(
   thread: ServedModel["thread"],
   messages: readonly ChatMessage[],
   options: Readonly<Record<string, unknown>>,
-  signal: AbortSignal,
+  caller: TextCaller,
 ): Promise<string> {
   const size = messages.reduce((sum, { content }) => sum + content.length + MESSAGE_COST, 0);
   if (thread === undefined || size <= SHORT) return template.render(messages, options);
-  return await thread.render(messages, options, signal);
+  return await thread.render(caller, messages, options);
 }

@@ -33,6 +33,7 @@ import { openStoreAccess } from "./open_access.ts";
 import { describeSampling } from "./sampling.ts";
 import { awaitSignal, checkAddress, listen, within } from "./serve.ts";
 import { StoreMetering } from "./usage/store_metering.ts";
+import { TextTurns } from "./text_turns.ts";
 import { Tracing } from "./tracing.ts";
 
 /** Training over a loaded base. */
@@ -153,7 +154,8 @@ async function serveFrom(
     const { path } = loaded.checkpoint;
     using thread = path === undefined ? undefined : new TextThread(path);
     const context = await toContext(loaded, {
-      ...{ metrics, tracing, traffic, log, tuning, metering, thread },
+      ...{ metrics, tracing, traffic, log, tuning, metering },
+      thread: thread && new TextTurns(thread),
       readiness: [{ name: "store", check: () => store.ping() }],
       ...{ access: door.access, admin: door.admin },
       options: {

@@ -15,6 +15,7 @@ import { type Run, startRun } from "../run.ts";
 import { toSampling } from "../sampling.ts";
 import { type ChatCompletion, chatCompletionSchema, type ChatRequest } from "../schema/chat.ts";
 import { chatRequestSchema } from "../schema/chat.ts";
+import type { TextCaller } from "../text_turns.ts";
 
 export function registerChat(app: App, context: ServerContext): void {
   post(app, {
@@ -44,19 +45,25 @@ export async function answerChat(
 ): Promise<Response> {
   c.get("notes").model = body.model;
   const usage = usageWanted(body);
+  const { tenant } = c.get("principal");
   const target = await resolveTarget(context, c.get("principal"), body.model, body.adapter);
-  const run = await startRun(context, c, target, (signal) => planChat(context, body, signal));
+  const run = await startRun(
+    context,
+    c,
+    target,
+    (signal) => planChat(context, body, { tenant, signal }),
+  );
   const head = chatHead(run.plan.id, body.model, target);
   if (!body.stream) return await whole(context, c, head, run);
   const write = choiceWriter(context.model.tokenizer);
   return streamAnswer(context, c, run, chunkEvents(head, run, usage, write));
 }
 
-async function planChat(context: ServerContext, body: ChatRequest, signal: AbortSignal) {
+async function planChat(context: ServerContext, body: ChatRequest, caller: TextCaller) {
   const { model, engine: { maxContext } } = context;
   const asked = body.max_completion_tokens ?? body.max_tokens ?? undefined;
   const maxTokens = outputLimit(asked, model.sampling);
-  const prompt = await encodeChat(model, body, { maxContext, maxTokens, signal });
+  const prompt = await encodeChat(model, body, { maxContext, maxTokens, caller });
   checkLength("messages", prompt, maxContext, maxTokens);
   return {
     id: completionId("chatcmpl"),

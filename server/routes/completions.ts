@@ -24,6 +24,7 @@ import {
   completionRequestSchema,
   completionSchema,
 } from "../schema/completions.ts";
+import type { TextCaller } from "../text_turns.ts";
 
 /** OpenAI's and vLLM's default. */
 const DEFAULT_MAX_TOKENS = 16;
@@ -49,8 +50,14 @@ async function answer(context: ServerContext, c: AppContext, body: CompletionReq
   c.get("notes").model = body.model;
   const usage = usageWanted(body);
   refuseCombinations(body);
+  const { tenant } = c.get("principal");
   const target = await resolveTarget(context, c.get("principal"), body.model, body.adapter);
-  const run = await startRun(context, c, target, (signal) => planCompletion(context, body, signal));
+  const run = await startRun(
+    context,
+    c,
+    target,
+    (signal) => planCompletion(context, body, { tenant, signal }),
+  );
   const head = {
     id: run.plan.id,
     object: "text_completion" as const,
@@ -93,10 +100,10 @@ function refuseCombinations(body: CompletionRequest): void {
 async function planCompletion(
   { model, engine: { maxContext } }: ServerContext,
   body: CompletionRequest,
-  signal: AbortSignal,
+  caller: TextCaller,
 ): Promise<RunPlan> {
   const maxTokens = outputLimit(body.max_tokens ?? DEFAULT_MAX_TOKENS, model.sampling);
-  const prompts = await toPrompts(model, body, { param: "prompt", maxContext, maxTokens, signal });
+  const prompts = await toPrompts(model, body, { param: "prompt", maxContext, maxTokens, caller });
   for (const prompt of prompts) checkLength("prompt", prompt, maxContext, maxTokens);
   const logprobs = body.logprobs ?? undefined;
   return {

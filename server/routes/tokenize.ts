@@ -13,6 +13,7 @@ import {
   tokenizeRequestSchema,
   tokenizeResponseSchema,
 } from "../schema/admin.ts";
+import type { TextCaller } from "../text_turns.ts";
 
 export function registerTokenize(app: App, context: ServerContext): void {
   const { model, engine } = context;
@@ -27,7 +28,8 @@ export function registerTokenize(app: App, context: ServerContext): void {
     scopes: ["infer"],
   }, async (c, body) => {
     await checkModel(context, c.get("principal"), body.model);
-    const tokens = await counted(context, c, () => encode(context, body, c.req.raw.signal));
+    const caller = { tenant: c.get("principal").tenant, signal: c.req.raw.signal };
+    const tokens = await counted(context, c, () => encode(context, body, caller));
     return c.json({
       count: tokens.length,
       max_model_len: engine.maxContext,
@@ -79,13 +81,13 @@ async function counted<T>(
 async function encode(
   { model, engine: { maxContext } }: ServerContext,
   body: TokenizeRequest,
-  signal: AbortSignal,
+  caller: TextCaller,
 ): Promise<readonly number[]> {
   const { prompt, messages } = body;
   if ((prompt === undefined) === (messages === undefined)) {
     throw invalid("prompt", "Exactly one of 'prompt' and 'messages' is required.");
   }
-  const room = { maxContext, maxTokens: undefined, signal };
+  const room = { maxContext, maxTokens: undefined, caller };
   if (messages !== undefined) return await encodeChat(model, { ...body, messages }, room);
   const special = body.add_special_tokens ?? true;
   return await encodeText(model, prompt ?? "", special, { ...room, param: "prompt" });

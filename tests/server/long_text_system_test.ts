@@ -3,9 +3,11 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { TextThread } from "../../src/checkpoint/text_thread.ts";
 import { createApp } from "../../server/app.ts";
+import { OverloadedError } from "../../src/engine/request.ts";
 import { NO_LIMITS } from "../../adapters/store/store.ts";
 import { RateLimits } from "../../server/limits/rate_limits.ts";
 import { Metering } from "../../server/usage/metering.ts";
+import { TextTurns } from "../../server/text_turns.ts";
 import { errorOf, post } from "./asked.ts";
 import { fakeContext } from "./fake_context.ts";
 
@@ -111,7 +113,12 @@ Deno.test("the event loop turns while a long text is encoded", async () => {
   const context = {
     ...plain,
     engine: Object.assign(plain.engine, { maxContext: 16 * MIB }),
-    model: { ...plain.model, tokenizer, vocabSize: tokenizer.vocabSize, thread },
+    model: {
+      ...plain.model,
+      tokenizer,
+      vocabSize: tokenizer.vocabSize,
+      thread: new TextTurns(thread),
+    },
   };
   await thread.encode("warm", { addSpecialTokens: false });
   // one piece for the merges: no space to cut at
@@ -132,6 +139,52 @@ Deno.test("the event loop turns while a long text is encoded", async () => {
   assertEquals(tokens, expected);
   assert(turns > 10, `${turns} turns in the time of ${alone} ms of encoding`);
   assert(longest < alone / 2, `the loop stood still for ${longest} of ${alone} ms`);
+});
+
+/** Texts of tenants over the real thread, and who was served in which order. */
+function turnsOf(thread: TextThread) {
+  const turns = new TextTurns(thread);
+  const served: string[] = [];
+  const { signal } = new AbortController();
+  const ask = async (tenant: string, text = "One ring. ".repeat(1000)) => {
+    const ids = await turns.encode({ tenant, signal }, text, { addSpecialTokens: false });
+    served.push(tenant);
+    return ids.length;
+  };
+  return { turns, served, ask };
+}
+
+Deno.test("tenants take turns at the thread, however many texts one of them sends", async () => {
+  using thread = new TextThread(FIXTURE);
+  const { served, ask } = turnsOf(thread);
+  const mordor = Array.from({ length: 6 }, () => ask("mordor"));
+  await Promise.all([...mordor, ask("shire"), ask("rohan"), ask("shire")]);
+  assertEquals(served.slice(0, 6), ["mordor", "mordor", "shire", "rohan", "mordor", "shire"]);
+  assertEquals(served.length, 9);
+});
+
+Deno.test("a tenant whose texts wait in numbers is refused more of them, and others are not", async () => {
+  using thread = new TextThread(FIXTURE);
+  const { turns, served, ask } = turnsOf(thread);
+  const first = Array.from({ length: 17 }, () => ask("mordor"));
+  const refusal = await ask("mordor").catch((error) => error);
+  assert(refusal instanceof OverloadedError, String(refusal));
+  assertEquals([refusal.scope, refusal.retryAfterSeconds > 0], ["tenant", true]);
+  assertStringIncludes(refusal.message, "16 of this tenant");
+  const others = Array.from({ length: 7 }, (_, i) => `hobbit${i}`).flatMap((tenant) =>
+    Array.from({ length: 16 }, () => ask(tenant, "One ring."))
+  );
+  const full = await ask("late").catch((error) => error);
+  assert(full instanceof OverloadedError, String(full));
+  assertEquals(full.scope, "server");
+  await Promise.all([...first, ...others]);
+  assertEquals(served.length, 17 + 7 * 16);
+  // who leaves, or is refused by the template, hands the thread on
+  const gone = new AbortController();
+  gone.abort(new Error("the client left"));
+  const left = { tenant: "shire", signal: gone.signal };
+  assertEquals(await turns.render(left, [], {}).catch(String), "Error: the client left");
+  assert(await ask("shire") > 0);
 });
 
 Deno.test("tokenising counts among a tenant's requests of a minute", async () => {

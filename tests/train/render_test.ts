@@ -49,7 +49,7 @@ async function serverPrompt(
   const { model } = fakeContext();
   const { tokenizer, chatTemplate } = source;
   const { signal } = new AbortController();
-  const room = { maxContext: Infinity, maxTokens: undefined, signal };
+  const room = { maxContext: Infinity, maxTokens: undefined, caller: { tenant: "shire", signal } };
   return await encodeChat(
     { ...model, tokenizer, chatTemplate },
     { messages: messages as never },
