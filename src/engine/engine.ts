@@ -287,10 +287,9 @@ export class Engine {
     const { adapter, sampling } = sequence.request;
     if (sequence.state !== "loading") return;
     if (adapter === undefined && sampling.grammar === undefined) return this.#enqueue(sequence);
-    this.#load(sequence).then(
-      () => this.#enqueue(sequence),
-      (error) => this.#delivery.failed(sequence, error),
-    );
+    this.#load(sequence)
+      .then(() => this.#enqueue(sequence))
+      .catch((error) => this.#delivery.failed(sequence, error));
   }
 
   async #load(sequence: Sequence): Promise<void> {

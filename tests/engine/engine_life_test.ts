@@ -77,6 +77,24 @@ Deno.test("a core that arrives after its request was cancelled is given back", a
   assertEquals(adapters.held, 0);
 });
 
+Deno.test("a request that cannot be queued once its core is there fails alone, and at once", async () => {
+  const adapters = new FakeAdapters({ cold: () => 3 });
+  await using own = harness({ adapters });
+  const core = adapter("cold");
+  // the queue reads it again when the core has come
+  const broken = Object.defineProperty({ ...request({}) }, "adapter", {
+    get() {
+      if (adapters.held > 0) throw new Error("the line is broken");
+      return core;
+    },
+  });
+  await assertRejects(() => readOne(own.engine.generate(broken)), Error, "the line is broken");
+  assertEquals([adapters.held, own.engine.stats().loading], [0, 0]);
+  own.engine.checkIntegrity();
+  const asked = request({ maxTokens: 5 });
+  assertEquals(await read(own.engine.generate(asked)), await alone(asked));
+});
+
 Deno.test("an error in a step ends that step's rows and no others", async () => {
   let fail = false;
   await using own = harness({
