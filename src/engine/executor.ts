@@ -16,7 +16,7 @@ import type { Sampler } from "./sampler.ts";
 /** Tokens a prefill run computes at most at its best speed: larger runs gain nothing. */
 const PREFILL_TOKENS = 512;
 /** Prefill bindings kept for shapes that may come again. */
-const KEPT_PREFILLS = 32;
+export const KEPT_PREFILLS = 32;
 /** Tokens of a freed slot whose pages stay for the next user. */
 const KEPT_TOKENS = 256;
 

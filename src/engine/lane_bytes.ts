@@ -1,36 +1,53 @@
 /**
- * What a lane takes beside the base and its keys and values, by its shape. On the default base a lane
- * of rank 32 on q and v is 43 MiB by this sum; 41 were seen when it opened, 56 when it had run full
- * (`bench/LOG.md`).
+ * What a busy lane takes beside the base and its keys and values, by its shape: its numbers, its two
+ * sessions, and the bindings that it keeps for the shapes of its steps, which are a quarter of it.
  */
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
-import { modulesOf } from "../models/decoder.ts";
-import { type LinearHook, type SiteName, SITES } from "../models/hook.ts";
+import { type HookShape, modulesOf } from "../models/decoder.ts";
+import { type SiteName, SITES } from "../models/hook.ts";
+import { KEPT_PREFILLS } from "./executor.ts";
 
 /** A session's graph, kernels and bindings, for each layer. Measured: 11 MiB for 2 × 30 layers. */
 const SESSION_BYTES_PER_LAYER = 192 * 2 ** 10;
 /** One for prompts and one for decode steps; each packs the lane's factors for itself. */
 const SESSIONS = 2;
 const FLOAT_BYTES = 4;
+/**
+ * A tensor that a binding holds, with its share of the names: a native value and the objects around
+ * it. Measured: 240 KiB a binding of 96 tensors.
+ */
+const BOUND_TENSOR_BYTES = 2.5 * 2 ** 10;
+/** Of a step beside its caches and cores: five inputs and the logits. */
+const STEP_TENSORS = 6;
 
 /** Bytes of a lane of `slots` rows over these factors (or none). */
 export function laneBytes(
   config: DecoderConfig,
   slots: number,
-  hook: Pick<LinearHook, "rank" | "modules"> | undefined,
+  hook: HookShape | undefined,
 ): number {
   const { numLayers, vocabSize } = config;
   const factors = hook === undefined ? 0 : numLayers * factorsOfLayer(config, hook);
   const cores = hook === undefined ? 0 : slots * numLayers * hook.modules.length * hook.rank ** 2;
   const logits = slots * vocabSize;
   const numbers = SESSIONS * factors + cores + logits;
-  return numbers * FLOAT_BYTES + SESSIONS * numLayers * SESSION_BYTES_PER_LAYER;
+  const bindings = (slots + KEPT_PREFILLS) * tensorsOfStep(numLayers, hook);
+  return numbers * FLOAT_BYTES + SESSIONS * numLayers * SESSION_BYTES_PER_LAYER +
+    bindings * BOUND_TENSOR_BYTES;
+}
+
+/** Keys, values and each adapted site's cores of every layer are tensors of a binding's own. */
+function tensorsOfStep(layers: number, hook: HookShape | undefined): number {
+  const sites = hook === undefined
+    ? 0
+    : SITES.filter((site) => modulesOf(hook, site).length > 0).length;
+  return STEP_TENSORS + layers * (2 + sites);
 }
 
 /** Numbers of A, and of B as one block matrix, at each site that is adapted. */
 function factorsOfLayer(
   config: DecoderConfig,
-  hook: Pick<LinearHook, "rank" | "modules">,
+  hook: HookShape,
 ): number {
   let numbers = 0;
   for (const site of SITES) {
