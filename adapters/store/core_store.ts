@@ -41,9 +41,9 @@ export interface CoreStore {
     bytes: Uint8Array,
     meta: { readonly source: string; readonly publish: "now" | "later" },
   ): Promise<CoreVersion>;
-  /** Makes a version current. @throws {RangeError} where it is not there or quarantined */
+  /** Makes a version current. @throws {FieldRangeError} where it is not there or quarantined */
   publish(tenant: string, name: string, version: number): Promise<CoreVersion>;
-  /** Makes the version before the current one current. @throws {RangeError} where there is none */
+  /** Makes the version before the current one current. @throws {FieldRangeError} if there is none */
   rollback(tenant: string, name: string): Promise<CoreVersion>;
   /**
    * "latest" = the current version; undefined where there is none.

@@ -5,6 +5,7 @@
 import { sql } from "kysely";
 import { readCore } from "../format.ts";
 import { type AdapterVersion, parseAdapterName } from "../name.ts";
+import { FieldRangeError, InvalidFieldError } from "../refusals.ts";
 import { collectCores, keepCore, readCoreFile } from "./core_rows.ts";
 import type { CoreStore, CoreVersion } from "./core_store.ts";
 import { allVersions, resolveVersion, toVersion, versionsOf } from "./core_queries.ts";
@@ -36,7 +37,8 @@ export class SqlCoreStore implements CoreStore {
       const found = await versionAt(trx, { tenant, name, version });
       if (found === undefined) throw noVersion(tenant, name, version);
       if (found.state === "quarantined") {
-        throw new RangeError(
+        throw new FieldRangeError(
+          "version",
           `Cannot publish ${tenant}/${name}@${version}: its content is damaged; put it again`,
         );
       }
@@ -54,7 +56,10 @@ export class SqlCoreStore implements CoreStore {
       );
       if (before !== undefined) return await makeCurrent(trx, before);
       const now = current === undefined ? "no version is current" : `${current.version} is current`;
-      throw new RangeError(`Cannot roll ${tenant}/${name} back: ${now}, none is before it`);
+      throw new FieldRangeError(
+        "name",
+        `Cannot roll ${tenant}/${name} back: ${now}, none is before it`,
+      );
     });
   }
 
@@ -172,14 +177,18 @@ async function makeCurrent(trx: Trx, found: CoreVersion): Promise<CoreVersion> {
   return { ...found, current: true };
 }
 
-function noVersion(tenant: string, name: string, version: number): RangeError {
-  return new RangeError(`Cannot find ${tenant}/${name}@${version}: there is no such version`);
+function noVersion(tenant: string, name: string, version: number): FieldRangeError {
+  return new FieldRangeError(
+    "version",
+    `Cannot find ${tenant}/${name}@${version}: there is no such version`,
+  );
 }
 
 function checkName(name: string): void {
   const { tenant, version } = parseAdapterName(name);
   if (tenant === undefined && version.type === "latest") return;
-  throw new TypeError(
+  throw new InvalidFieldError(
+    "name",
     `Cannot store a core as '${
       name.slice(0, 200)
     }': give its name alone, without tenant and version`,

@@ -1,4 +1,5 @@
 /** Tenants in SQL. It owns their rows, and that all they have goes with them. */
+import { ConflictError, InvalidFieldError } from "../refusals.ts";
 import { NO_LIMITS, TENANT_ID, type TenantLimits } from "./tenant_store.ts";
 import type { TenantRecord, TenantStore } from "./tenant_store.ts";
 import type { Page, PageQuery } from "./paging.ts";
@@ -37,7 +38,7 @@ export class SqlTenantStore implements TenantStore {
   ): Promise<TenantRecord> {
     const made = await this.#insert(id, { ...NO_LIMITS, ...limits });
     if (made !== undefined) return made;
-    throw new RangeError(`Cannot create tenant '${id}': there is one already`);
+    throw new ConflictError("id", `Cannot create tenant '${id}': there is one already`);
   }
 
   async ensure(id: string): Promise<TenantRecord> {
@@ -136,7 +137,8 @@ async function digestsOf(trx: Trx, tenant: string): Promise<string[]> {
 
 function checkId(id: string): void {
   if (TENANT_ID.test(id)) return;
-  throw new TypeError(
+  throw new InvalidFieldError(
+    "id",
     `Cannot use tenant id ${JSON.stringify(id.slice(0, 80))}: it has 1 to 64 letters, digits, ` +
       "'.', '-' and '_', and begins with none of '.' and '-'",
   );

@@ -2,7 +2,7 @@
  * What the administrator's routes stand on, and the answers that they share. It owns the words for
  * what is not there; it registers no route.
  */
-import { GoneError } from "../../adapters/store/gone_error.ts";
+import { ConflictError, FieldRangeError, InvalidFieldError } from "../../adapters/refusals.ts";
 import type { Store } from "../../adapters/store/store.ts";
 import type { Access } from "../auth.ts";
 import { ApiError, invalid } from "../errors.ts";
@@ -35,13 +35,29 @@ export function noSuch(kind: string, id: string): ApiError {
   });
 }
 
-/** What the store refuses, as the caller's mistake: what is wrong 400, what is taken 409. */
-export async function storing<T>(param: string, write: () => Promise<T>): Promise<T> {
+/** How a refusal of the store is answered. */
+interface RefusalAnswers {
+  /** The request's name of the field, where it is another than the store's. */
+  readonly param?: string;
+  /** For what cannot be had as things stand. */
+  readonly unfit?: 400 | 409;
+}
+
+/**
+ * What the store refuses, as the caller's mistake: what is wrong 400, what is taken 409. Anything else
+ * that it throws is a fault of ours.
+ */
+export async function storing<T>(
+  write: () => Promise<T>,
+  { param, unfit = 400 }: RefusalAnswers = {},
+): Promise<T> {
   try {
     return await write();
   } catch (error) {
-    if (error instanceof TypeError) throw invalid(param, error.message);
-    if (!(error instanceof RangeError) || error instanceof GoneError) throw error;
-    throw new ApiError(409, error.message, { param, code: "conflict" });
+    if (error instanceof InvalidFieldError) throw invalid(param ?? error.field, error.message);
+    const isUnfit = error instanceof FieldRangeError;
+    if (!isUnfit && !(error instanceof ConflictError)) throw error;
+    if (isUnfit && unfit === 400) throw invalid(param ?? error.field, error.message);
+    throw new ApiError(409, error.message, { param: param ?? error.field, code: "conflict" });
   }
 }

@@ -92,7 +92,7 @@ async function issue(c: AppContext, services: AdminServices, body: CreateKeyBody
   const key = keyOrder(body);
   const { id: tenant } = await admitTenant(c, services);
   const order = { tenant, ...key };
-  return await storing("tenant", () => issueKey(services.store, services.hash, order));
+  return await storing(() => issueKey(services.store, services.hash, order), { param: "tenant" });
 }
 
 async function findKey(c: AppContext, { store }: AdminServices): Promise<KeyRecord> {

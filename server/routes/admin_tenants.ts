@@ -46,7 +46,7 @@ export function registerAdminTenants(app: App, services: AdminServices): void {
     errors: [409],
   }, async (c, { id, limits = {} }) => {
     const asked = { id, limits: toLimits(limits) };
-    return c.json(tenantBody(await storing("id", () => tenants.create(asked))));
+    return c.json(tenantBody(await storing(() => tenants.create(asked))));
   });
   registerOne(app, services);
 }
@@ -76,7 +76,7 @@ function registerOne(app: App, services: AdminServices): void {
   }, async (c, { limits }) => {
     const tenant = await admitTenant(c, services);
     const changed = { ...tenant, limits: { ...tenant.limits, ...toLimits(limits) } };
-    await storing("limits", () => tenants.update(changed));
+    await storing(() => tenants.update(changed));
     return c.json(tenantBody(changed));
   });
   get(app, {
@@ -111,7 +111,7 @@ export async function findTenant(c: AppContext, { store }: AdminServices): Promi
 /** The tenant that a change is for. @throws {ApiError} 404 where there is none, and none is made */
 export async function admitTenant(c: AppContext, { admit }: AdminServices): Promise<TenantRecord> {
   const id = c.req.param("tenant") ?? "";
-  const tenant = await storing("tenant", () => admit(id));
+  const tenant = await storing(() => admit(id), { param: "tenant" });
   if (tenant === undefined) throw noSuch("tenant", id);
   return tenant;
 }

@@ -5,7 +5,6 @@
 import { z } from "@hono/zod-openapi";
 import { readCore } from "../../adapters/format.ts";
 import { formatAdapterName } from "../../adapters/name.ts";
-import { GoneError } from "../../adapters/store/gone_error.ts";
 import type { CoreStore, CoreVersion, FactorStore } from "../../adapters/store/store.ts";
 import { type App, type AppContext, get, list, post } from "../endpoint.ts";
 import { ApiError, invalid } from "../errors.ts";
@@ -18,7 +17,7 @@ import {
   publishCoreSchema,
   putCoreSchema,
 } from "../schema/cores.ts";
-import { noSuch, seconds } from "./admin_context.ts";
+import { noSuch, seconds, storing } from "./admin_context.ts";
 import { pageIn } from "./paging.ts";
 
 const TAG = "cores";
@@ -88,7 +87,7 @@ function registerWrites(app: App, services: CoreServices): void {
     const meta = { source: "upload", publish };
     await services.admit(tenant);
     return c.json(coreBody(
-      await refusing("name", () => cores.put(tenant, nameOf(c), bytes, meta)),
+      await storing(() => cores.put(tenant, nameOf(c), bytes, meta)),
     ));
   });
   post(app, {
@@ -103,7 +102,7 @@ function registerWrites(app: App, services: CoreServices): void {
   }, async (c, { version }) => {
     const [{ tenant, name }] = await versionsOf(c, services);
     return c.json(
-      coreBody(await refusing("version", () => cores.publish(tenant, name, version))),
+      coreBody(await storing(() => cores.publish(tenant, name, version))),
     );
   });
   get(app, {
@@ -117,7 +116,7 @@ function registerWrites(app: App, services: CoreServices): void {
     scopes: ["train"],
   }, async (c) => {
     const [{ tenant, name }] = await versionsOf(c, services);
-    return c.json(coreBody(await refusing("name", () => cores.rollback(tenant, name))));
+    return c.json(coreBody(await storing(() => cores.rollback(tenant, name))));
   });
   get(app, {
     method: "delete",
@@ -253,16 +252,4 @@ function shortList(digests: readonly string[]): string {
   const named = digests.slice(-MOST_NAMED).map((digest) => digest.slice(0, 12)).join(", ");
   const more = digests.length - MOST_NAMED;
   return more > 0 ? `${named} and ${more} older ones` : named;
-}
-
-async function refusing<T>(param: string, write: () => Promise<T>): Promise<T> {
-  try {
-    return await write();
-  } catch (error) {
-    if (error instanceof GoneError) throw error;
-    if (error instanceof TypeError || error instanceof RangeError) {
-      throw invalid(param, error.message);
-    }
-    throw error;
-  }
 }

@@ -15,12 +15,12 @@ export function registerCorePages(app: ConsoleApp, desk: Desk): void {
   app.get("/cores/:tenant/:name", async (c) => c.html(await show(c, desk)));
   app.post("/cores/:tenant/:name/publish", async (c) => {
     const { tenant, name, version } = await change(c, desk);
-    await storing("version", () => cores.publish(tenant, name, version));
+    await storing(() => cores.publish(tenant, name, version), { unfit: 409 });
     return c.redirect(`${pathOf({ tenant, name })}?done=published`, 303);
   });
   app.post("/cores/:tenant/:name/rollback", async (c) => {
     const { tenant, name } = await change(c, desk);
-    await storing("name", () => cores.rollback(tenant, name));
+    await storing(() => cores.rollback(tenant, name), { unfit: 409 });
     return c.redirect(`${pathOf({ tenant, name })}?done=rolled-back`, 303);
   });
   app.post("/cores/:tenant/:name/delete", async (c) => {

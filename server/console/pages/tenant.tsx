@@ -35,7 +35,7 @@ export function registerTenant(app: ConsoleApp, desk: Desk): void {
   app.post("/tenants/:tenant/limits", async (c) => {
     const { tenant, form } = await change(c, desk);
     const limits = { ...tenant.limits, ...readLimits(form) };
-    await storing("limits", () => tenants.update({ id: tenant.id, limits }));
+    await storing(() => tenants.update({ id: tenant.id, limits }));
     return c.redirect(`/console/tenants/${tenant.id}?done=limits`, 303);
   });
   app.post("/tenants/:tenant/remove", async (c) => {
@@ -47,7 +47,7 @@ export function registerTenant(app: ConsoleApp, desk: Desk): void {
   app.post("/tenants/:tenant/keys", async (c) => {
     const { tenant, form } = await change(c, desk);
     const order = { tenant: tenant.id, ...readKey(form) };
-    const { text } = await storing("key", () => issueKey(desk.admin.store, desk.admin.hash, order));
+    const { text } = await storing(() => issueKey(desk.admin.store, desk.admin.hash, order));
     return c.html(await show(c, desk, text));
   });
   app.post("/tenants/:tenant/keys/:key/revoke", async (c) => {

@@ -20,7 +20,7 @@ export function registerTenants(app: ConsoleApp, desk: Desk): void {
     const form = await desk.gate.form(c);
     desk.administratorOnly(c);
     const { id } = validated(createTenantSchema, { id: String(form.get("id") ?? "").trim() });
-    await storing("id", () => tenants.create({ id }));
+    await storing(() => tenants.create({ id }));
     return c.redirect(`/console/tenants/${id}?done=created`, 303);
   });
 }
