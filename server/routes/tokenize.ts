@@ -48,6 +48,7 @@ export function registerTokenize(app: App, context: ServerContext): void {
     scopes: ["infer"],
   }, async (c, body) => {
     await checkModel(context, c.get("principal"), body.model);
+    checkCount(body.tokens.length, engine.maxContext);
     checkTokenIds("tokens", body.tokens, model.vocabSize);
     const { tokenizer } = model;
     const prompt = await counted(
@@ -57,6 +58,17 @@ export function registerTokenize(app: App, context: ServerContext): void {
     );
     return c.json({ prompt });
   });
+}
+
+/** @throws {ApiError} 400 for more ids than any text of this model has: they are decoded at once */
+function checkCount(count: number, maxContext: number): void {
+  if (count <= maxContext) return;
+  throw invalid(
+    "tokens",
+    `Invalid 'tokens': array too long. Expected at most ${maxContext} items, this model's maximum ` +
+      `context length, but got ${count} instead. Send them in parts.`,
+    "array_above_max_length",
+  );
 }
 
 /**

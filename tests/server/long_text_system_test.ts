@@ -187,6 +187,18 @@ Deno.test("a tenant whose texts wait in numbers is refused more of them, and oth
   assert(await ask("shire") > 0);
 });
 
+Deno.test("more ids than the context has tokens are not decoded", async () => {
+  const context = fakeContext();
+  const { maxContext } = context.engine;
+  const decode = (count: number) =>
+    post(context, "/detokenize", { tokens: Array(count).fill(104) });
+  const whole = await decode(maxContext);
+  assertEquals([whole.status, (await whole.json()).prompt], [200, "h".repeat(maxContext)]);
+  const { status, code, param, message } = await errorOf(await decode(maxContext + 1));
+  assertEquals([status, code, param], [400, "array_above_max_length", "tokens"]);
+  assertStringIncludes(message, `at most ${maxContext} items`);
+});
+
 Deno.test("tokenising counts among a tenant's requests of a minute", async () => {
   const limits = { ...NO_LIMITS, requestsPerMinute: 2 };
   const metering = new Metering({ limits: { limitsOf: () => limits }, rates: new RateLimits() });
