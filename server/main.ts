@@ -7,6 +7,7 @@ import { Lembas } from "../adapters/lembas.ts";
 import type { MakerProgress } from "../adapters/gradient_factors.ts";
 import { standardErrorProgress } from "../src/checkpoint/progress.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
+import { keepAllocatorSmall } from "../src/runtime/allocator.ts";
 import type { ServeFlags } from "./flags.ts";
 import type { Log } from "./log.ts";
 import { type Loaded, runServer } from "./run_server.ts";
@@ -48,6 +49,7 @@ function factorsLog(log: Log): (progress: MakerProgress) => void {
 }
 
 if (import.meta.main) {
+  keepAllocatorSmall();
   Deno.exitCode = await runServer({
     args: Deno.args,
     env: (name) => Deno.env.get(name),
