@@ -116,7 +116,7 @@ const FLAGS = {
   "core-memory": { value: "BYTES", help: "memory for resident cores, e.g. 256MiB" },
   "lane-memory": {
     value: "BYTES",
-    help: "memory for the lanes of factor sets (about 60MiB each on the default model), beside " +
+    help: "memory for the lanes of factor sets (about 70MiB each on the default model), beside " +
       "the first one's: idle ones leave and come back when asked for; each must fit by itself",
     fallback: "1GiB",
   },

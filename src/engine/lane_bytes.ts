@@ -1,6 +1,6 @@
 /**
  * What a busy lane takes beside the base and its keys and values, by its shape: its numbers, its two
- * sessions, and the bindings that it keeps for the shapes of its steps, which are a quarter of it.
+ * sessions, and the bindings that it keeps for the shapes of its steps, which are a fifth of it.
  */
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { type HookShape, modulesOf } from "../models/decoder.ts";
@@ -9,8 +9,10 @@ import { KEPT_PREFILLS } from "./executor.ts";
 
 /** A session's graph, kernels and bindings, for each layer. Measured: 11 MiB for 2 × 30 layers. */
 const SESSION_BYTES_PER_LAYER = 192 * 2 ** 10;
-/** One for prompts and one for decode steps; each packs the lane's factors for itself. */
+/** One for prompts and one for decode steps. */
 const SESSIONS = 2;
+/** Each session packs the lane's factors for itself; making them leaves about as much once more. */
+const FACTOR_COPIES = 3;
 const FLOAT_BYTES = 4;
 /**
  * A tensor that a binding holds, with its share of the names: a native value and the objects around
@@ -30,7 +32,7 @@ export function laneBytes(
   const factors = hook === undefined ? 0 : numLayers * factorsOfLayer(config, hook);
   const cores = hook === undefined ? 0 : slots * numLayers * hook.modules.length * hook.rank ** 2;
   const logits = slots * vocabSize;
-  const numbers = SESSIONS * factors + cores + logits;
+  const numbers = FACTOR_COPIES * factors + cores + logits;
   const bindings = (slots + KEPT_PREFILLS) * tensorsOfStep(numLayers, hook);
   return numbers * FLOAT_BYTES + SESSIONS * numLayers * SESSION_BYTES_PER_LAYER +
     bindings * BOUND_TENSOR_BYTES;
