@@ -141,7 +141,7 @@ export interface ServerContext {
   /** What administrators and tenants manage; undefined = the server has no such endpoints. */
   readonly admin?: AdminServices | undefined;
   /** Tenants' limits and usage; undefined = nothing is limited and nothing recorded. */
-  readonly metering?: Pick<Metering, "begin"> | undefined;
+  readonly metering?: Pick<Metering, "begin" | "count"> | undefined;
   /** Files, jobs and what they made; undefined = the server has no such endpoints. */
   readonly tuning?: FineTuning | undefined;
 }

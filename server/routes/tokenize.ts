@@ -81,7 +81,7 @@ async function counted<T>(
   c: AppContext,
   work: () => Promise<T>,
 ): Promise<T> {
-  const metered = await metering?.begin(c.get("principal"), c.get("requestId"));
+  const metered = await metering?.count(c.get("principal"), c.get("requestId"));
   try {
     return await work();
   } finally {

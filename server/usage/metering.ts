@@ -15,6 +15,8 @@ import type { UsageRecorder } from "./recorder.ts";
 export interface MeteringOptions {
   /** Undefined = no tenant has limits. */
   readonly limits?: Pick<TenantLimitsReader, "limitsOf">;
+  /** As `limits`, of whoever leaves nothing behind: reading makes no tenant. Default: `limits`. */
+  readonly known?: MeteringOptions["limits"];
   readonly rates: Pick<RateLimits, "begin">;
   /** Undefined = usage is not written down. */
   readonly recorder?: Pick<UsageRecorder, "record" | "full">;
@@ -45,17 +47,28 @@ export class Metering {
   async begin(principal: Principal, requestId: string): Promise<MeteredRequest> {
     const { rates, recorder } = this.#options;
     if (recorder?.full === true) throw unavailable("usage cannot be written down");
-    const limits = await this.#limitsOf(principal.tenant);
+    const limits = await limitsOf(this.#options.limits, principal.tenant);
     const ticket = rates.begin(principal.tenant, limits);
     return new MeteredRequest({ principal, requestId, limits, ticket, recorder });
   }
 
-  async #limitsOf(tenant: string): Promise<TenantLimits> {
-    try {
-      return await this.#options.limits?.limitsOf(tenant) ?? NO_LIMITS;
-    } catch (cause) {
-      throw unavailable("the tenant's limits cannot be read", cause);
-    }
+  /** Counts a request that leaves no usage. @throws as `begin` does */
+  async count(principal: Principal, requestId: string): Promise<MeteredRequest> {
+    const { rates, limits: admitting, known = admitting } = this.#options;
+    const limits = await limitsOf(known, principal.tenant);
+    const ticket = rates.begin(principal.tenant, limits);
+    return new MeteredRequest({ principal, requestId, limits, ticket, recorder: undefined });
+  }
+}
+
+async function limitsOf(
+  reader: MeteringOptions["limits"],
+  tenant: string,
+): Promise<TenantLimits> {
+  try {
+    return await reader?.limitsOf(tenant) ?? NO_LIMITS;
+  } catch (cause) {
+    throw unavailable("the tenant's limits cannot be read", cause);
   }
 }
 

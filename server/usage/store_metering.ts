@@ -20,7 +20,7 @@ export interface StoreMeteringOptions {
 export class StoreMetering extends Metering implements AsyncDisposable {
   /** Takes records of work that is not a request's. */
   readonly recorder: UsageRecorder;
-  readonly #limits: TenantLimitsReader;
+  readonly #readers: readonly TenantLimitsReader[];
 
   constructor(
     { tenants, changes, usage }: Pick<Store, "tenants" | "changes" | "usage">,
@@ -28,15 +28,16 @@ export class StoreMetering extends Metering implements AsyncDisposable {
     { replicas, admit = (id) => tenants.find(id) }: StoreMeteringOptions = {},
   ) {
     const limits = new TenantLimitsReader({ tenants: { find: admit }, changes });
+    const known = new TenantLimitsReader({ tenants, changes });
     const recorder = new UsageRecorder({ store: usage, log });
-    super({ limits, rates: new RateLimits({ replicas: replicas ?? (() => 1) }), recorder });
+    super({ limits, known, rates: new RateLimits({ replicas: replicas ?? (() => 1) }), recorder });
     this.recorder = recorder;
-    this.#limits = limits;
+    this.#readers = [limits, known];
   }
 
   /** Writes what is left. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#limits[Symbol.dispose]();
+    for (const reader of this.#readers) reader[Symbol.dispose]();
     await this.recorder[Symbol.asyncDispose]();
   }
 }
