@@ -274,14 +274,18 @@ export class JobRunner {
     return { type: "again", delaySeconds: AGAIN_SECONDS };
   }
 
-  /** An item that is not settled stays this process's for ever where leases do not end. */
+  /**
+   * An item that is not settled stays this process's for ever where leases do not end. Once is tried
+   * while the process stops, too: that is how its jobs go to others at once.
+   */
   async #insist(settle: () => Promise<void>): Promise<void> {
-    for (let pause: number = INSIST_MS.first; !this.#stopped; pause *= 2) {
+    for (let pause: number = INSIST_MS.first;; pause *= 2) {
       try {
         return await settle();
       } catch (error) {
         this.#report(error);
       }
+      if (this.#stopped) return;
       await waitFor(Math.min(pause, INSIST_MS.last), this.#stopping.signal);
     }
   }
