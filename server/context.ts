@@ -8,6 +8,7 @@ import type { AdapterRef } from "../src/engine/adapter.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { Access } from "./auth.ts";
 import type { FineTuning } from "./jobs/fine_tuning.ts";
+import type { JsonThread } from "./json_thread.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Log } from "./log.ts";
 import type { Metrics } from "./metrics.ts";
@@ -130,6 +131,8 @@ export interface ServerContext {
   readonly metrics: Metrics;
   readonly log: Log;
   readonly lifecycle: Lifecycle;
+  /** Where long bodies are parsed; undefined = on the event loop. */
+  readonly jsonThread?: JsonThread | undefined;
   /** What the console shows of the last minutes; undefined = nothing. */
   readonly traffic?: Traffic | undefined;
   /** Undefined = requests have no spans. */

@@ -1,42 +1,73 @@
 /**
- * Reads JSON bodies: type, size, UTF-8, depth. A body of megabytes costs tens of milliseconds, and all
- * else waits meanwhile, so it is decoded as it comes in, and long ones are parsed one at a time, with a
- * pause between in which others are served.
+ * Reads JSON bodies: type, size, and what `json_parse.ts` asks of them. A body of megabytes costs tens
+ * of milliseconds, and all else waits meanwhile, so long ones are parsed in a thread.
  */
-import { checkCharacters } from "./characters.ts";
+import { OverloadedError } from "../src/engine/request.ts";
 import { ApiError } from "./errors.ts";
+import { parseBody } from "./json_parse.ts";
+import type { JsonThread } from "./json_thread.ts";
+import type { JsonReply } from "./json_worker.ts";
 
-/** Levels of a body: more would overflow the stack of whatever walks it later. */
-const MAX_DEPTH = 100;
-/** Values of a body: as many as the longest context has tokens; more hold up the event loop. */
-const MAX_VALUES = 2 ** 20 + 1000;
-
-/** Characters that are parsed at once, whoever else waits: a millisecond's worth. */
-const SHORT = 2 ** 17;
+/** Bytes that are parsed at once, whoever else waits: a millisecond's worth. */
+const SHORT = 2 ** 18;
 
 /** The JSON bodies of one application. */
 export class JsonBodies {
   readonly #limit: number;
-  /** Resolves when no long body is being parsed, and others have been served since. */
+  readonly #thread: JsonThread | undefined;
+  /** Resolves when no long body is being parsed here, and others have been served since. */
   #turn: Promise<void> = Promise.resolve();
 
-  /** @param limit bytes of a body */
-  constructor(limit: number) {
+  /**
+   * @param limit bytes of a body
+   * @param thread for long ones; without it they are parsed here, one at a time
+   */
+  constructor(limit: number, thread?: JsonThread) {
     this.#limit = limit;
+    this.#thread = thread;
   }
 
-  /** The body as JSON. @throws {ApiError} 415, 413 (counted while it arrives) or 400 */
+  /**
+   * The body as JSON.
+   *
+   * @throws {ApiError} 415, 413 (counted while it arrives) or 400
+   * @throws {OverloadedError} where too many long ones wait
+   */
   async read(request: Request): Promise<unknown> {
     checkType(request.headers);
-    const text = await readText(request, this.#limit);
-    if (text.length <= SHORT) return parse(text);
+    const body = await readPieces(request, this.#limit);
+    if (body.size <= SHORT) return parseBody(join(body)).value;
+    const reply = await this.#onThread(body);
+    switch (reply?.type) {
+      case undefined:
+        return await this.#inTurn(() => parseBody(join(body)).value);
+      case "text":
+        return await this.#inTurn(() => JSON.parse(reply.text));
+      case "value":
+        return reply.value;
+      case "refused":
+        throw new ApiError(reply.status, reply.message, reply.details);
+    }
+  }
+
+  /** Undefined where there is no thread, or it fell over: the body is still here. */
+  async #onThread(body: Pieces): Promise<JsonReply | undefined> {
+    try {
+      return await this.#thread?.parse(() => join(body));
+    } catch (error) {
+      if (error instanceof OverloadedError) throw error;
+      return undefined;
+    }
+  }
+
+  async #inTurn(parse: () => unknown): Promise<unknown> {
     const before = this.#turn;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#turn = promise;
     await before;
     const start = performance.now();
     try {
-      return parse(text);
+      return parse();
     } finally {
       // what the handler does with it at once counts, too: the timer starts a turn later
       setTimeout(resolve, performance.now() - start);
@@ -65,68 +96,33 @@ function checkType(headers: Headers): void {
   }
 }
 
-function parse(text: string): unknown {
-  const value = parseJson(text);
-  checkShape(value);
-  checkCharacters(text, value);
-  return value;
+/** A body as it came in. */
+interface Pieces {
+  readonly pieces: readonly Uint8Array[];
+  readonly size: number;
 }
 
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw notJson(error);
-  }
-}
-
-function notJson(error: unknown): ApiError {
-  const reason = error instanceof Error ? error.message : String(error);
-  return new ApiError(400, `The JSON body of your request could not be parsed: ${reason}.`, {
-    code: "invalid_json",
-  });
-}
-
-/** @throws {ApiError} 400 for what would take a schema, or a stack, too long */
-function checkShape(value: unknown): void {
-  const fault = tooMuch(value, MAX_DEPTH, { left: MAX_VALUES });
-  if (fault === undefined) return;
-  throw new ApiError(400, `The JSON body ${fault}.`, { code: "invalid_json" });
-}
-
-function tooMuch(value: unknown, depth: number, values: { left: number }): string | undefined {
-  if (--values.left < 0) return `has more than ${MAX_VALUES} values`;
-  if (typeof value !== "object" || value === null) return undefined;
-  if (depth === 0) return `is nested deeper than ${MAX_DEPTH} levels`;
-  for (const inner of Array.isArray(value) ? value : Object.values(value)) {
-    const fault = tooMuch(inner, depth - 1, values);
-    if (fault !== undefined) return fault;
-  }
-  return undefined;
-}
-
-async function readText({ headers, body }: Request, limit: number): Promise<string> {
+async function readPieces({ headers, body }: Request, limit: number): Promise<Pieces> {
   if (Number(headers.get("content-length") ?? 0) > limit) throw tooLarge(limit);
-  if (body === null) return "";
-  const decoder = new TextDecoder("utf-8", { fatal: true });
-  const pieces: string[] = [];
-  let total = 0;
-  for await (const chunk of body) {
-    total += chunk.byteLength;
-    if (total > limit) throw tooLarge(limit);
-    pieces.push(decode(decoder, chunk));
+  const pieces: Uint8Array[] = [];
+  let size = 0;
+  for await (const piece of body ?? []) {
+    size += piece.byteLength;
+    if (size > limit) throw tooLarge(limit);
+    pieces.push(piece);
   }
-  pieces.push(decode(decoder));
-  return pieces.join("");
+  return { pieces, size };
 }
 
-/** The next piece, or the end. @throws {ApiError} 400 for what is no UTF-8 */
-function decode(decoder: TextDecoder, chunk?: Uint8Array): string {
-  try {
-    return chunk === undefined ? decoder.decode() : decoder.decode(chunk, { stream: true });
-  } catch (error) {
-    throw notJson(error);
+/** A copy: pieces may lie in memory that others use, too. */
+function join({ pieces, size }: Pieces): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(size);
+  let at = 0;
+  for (const piece of pieces) {
+    bytes.set(piece, at);
+    at += piece.byteLength;
   }
+  return bytes;
 }
 
 /** 413; the connection ends with it. */

@@ -7,6 +7,7 @@ export const BEGINNINGS = [
   () => import("./train.ts"),
   () => import("./admin.ts"),
   () => import("./factors.ts"),
+  () => import("./json_worker.ts"),
   () => import("../adapters/database/pglite_worker.ts"),
   () => import("../adapters/factors_worker.ts"),
   () => import("../src/checkpoint/text_worker.ts"),

@@ -24,6 +24,7 @@ import type { ServedModel, ServerContext } from "./context.ts";
 import { FlagError, helpText, parseFlags, type ServeFlags } from "./flags.ts";
 import { FineTuning, type TrainingBackend } from "./jobs/fine_tuning.ts";
 import { Replicas } from "./limits/replicas.ts";
+import { JsonThread } from "./json_thread.ts";
 import { textOf, watchUncaught } from "./last_resort.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { joinListeners } from "./listeners.ts";
@@ -153,9 +154,11 @@ async function serveFrom(
     await using metering = new StoreMetering(store, log, { replicas: () => replicas.count, admit });
     const { path } = loaded.checkpoint;
     using thread = path === undefined ? undefined : new TextThread(path);
+    using jsonThread = new JsonThread();
     const context = await toContext(loaded, {
       ...{ metrics, tracing, traffic, log, tuning, metering },
       thread: thread && new TextTurns(thread),
+      jsonThread,
       readiness: [{ name: "store", check: () => store.ping() }],
       ...{ access: door.access, admin: door.admin },
       options: {

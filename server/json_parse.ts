@@ -1,0 +1,56 @@
+/**
+ * From a body's bytes to JSON: UTF-8, depth, number of values, whole characters. It runs on the event
+ * loop for short bodies, and in a thread (`json_worker.ts`) for long ones.
+ */
+import { checkCharacters } from "./characters.ts";
+import { ApiError } from "./errors.ts";
+
+/** Levels of a body: more would overflow the stack of whatever walks it later. */
+const MAX_DEPTH = 100;
+/** Values of a body: as many as the longest context has tokens; more hold up the event loop. */
+const MAX_VALUES = 2 ** 20 + 1000;
+
+export interface Parsed {
+  readonly text: string;
+  readonly value: unknown;
+  /** How many values are in it, itself among them. */
+  readonly count: number;
+}
+
+/** @throws {ApiError} 400 */
+export function parseBody(bytes: Uint8Array): Parsed {
+  const { text, value } = parseJson(bytes);
+  const values = { left: MAX_VALUES };
+  const fault = tooMuch(value, MAX_DEPTH, values);
+  if (fault !== undefined) {
+    throw new ApiError(400, `The JSON body ${fault}.`, { code: "invalid_json" });
+  }
+  checkCharacters(text, value);
+  return { text, value, count: MAX_VALUES - values.left };
+}
+
+function parseJson(bytes: Uint8Array): Pick<Parsed, "text" | "value"> {
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return { text, value: JSON.parse(text) };
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new ApiError(
+      400,
+      `The JSON body of your request could not be parsed: ${reason}.`,
+      { code: "invalid_json" },
+    );
+  }
+}
+
+/** What would take a schema, or a stack, too long. */
+function tooMuch(value: unknown, depth: number, values: { left: number }): string | undefined {
+  if (--values.left < 0) return `has more than ${MAX_VALUES} values`;
+  if (typeof value !== "object" || value === null) return undefined;
+  if (depth === 0) return `is nested deeper than ${MAX_DEPTH} levels`;
+  for (const inner of Array.isArray(value) ? value : Object.values(value)) {
+    const fault = tooMuch(inner, depth - 1, values);
+    if (fault !== undefined) return fault;
+  }
+  return undefined;
+}
