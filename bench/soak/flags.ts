@@ -17,6 +17,8 @@ read from /proc, so it runs on Linux.
   --from N               the reading that the last one is held against (default 2000)
   --tenants N            default 6
   --sets N               factor sets that come and go (default 6)
+  --schemas N            new JSON schemas that come first, so that what the server keeps of them is
+                         full before --from (default 200, at most one for 100 requests)
   --model SPEC           as the server's (default: the packaged SmolLM2)
   --max-batch N          of the server (default: the server's)
   --kv-memory BYTES      of the server (default 512MB: full long before --from)
@@ -34,6 +36,7 @@ export interface SoakFlags {
   readonly from: number;
   readonly tenants: number;
   readonly sets: number;
+  readonly schemas: number;
   readonly model: string | undefined;
   readonly maxBatch: number | undefined;
   /** Bytes. */
@@ -53,6 +56,8 @@ const COUNTS = {
   seed: 1,
 } as const;
 type CountName = keyof typeof COUNTS;
+/** More than the server keeps compiled on all its threads. */
+const SCHEMAS = 200;
 const MEMORIES = ["kv-memory", "lane-memory"] as const;
 
 /**
@@ -62,7 +67,7 @@ const MEMORIES = ["kv-memory", "lane-memory"] as const;
 export function parseSoakFlags(args: readonly string[]): SoakFlags | undefined {
   const counts = Object.keys(COUNTS) as CountName[];
   const given = parseArgs([...args], {
-    string: ["model", "max-batch", ...MEMORIES, ...counts],
+    string: ["model", "max-batch", "schemas", ...MEMORIES, ...counts],
     boolean: ["help"],
     alias: { help: "h" },
     unknown: (arg) => {
@@ -77,13 +82,17 @@ export function parseSoakFlags(args: readonly string[]): SoakFlags | undefined {
     throw new TypeError(`Cannot bench: --${name} is ${given[name]}, must be as ${fallback}`);
   };
   const maxBatch = given["max-batch"];
+  const requests = count("requests");
   return {
-    requests: count("requests"),
+    requests,
     clients: count("clients"),
     every: count("every"),
     from: count("from"),
     tenants: count("tenants"),
     sets: count("sets"),
+    schemas: given.schemas === undefined
+      ? Math.min(SCHEMAS, Math.floor(requests / 100))
+      : whole("schemas", given.schemas, 0),
     model: given.model,
     maxBatch: maxBatch === undefined ? undefined : whole("max-batch", maxBatch),
     kvMemory: memory("kv-memory", "512MB"),

@@ -64,11 +64,12 @@ function startServer(flags: SoakFlags, model: string, shelf: SoakShelf): Promise
 async function soak(
   server: SoakServer,
   shelf: SoakShelf,
-  { requests, every, from, clients, seed }: SoakFlags,
+  { requests, every, from, clients, seed, schemas }: SoakFlags,
 ): Promise<SoakFigures> {
   const base = await baseModelOf(server.url, undefined);
   const { tenants, files, guests } = shelf;
-  const steps = planSoak({ seed, base, tenants, files: files.length, sets: guests.length });
+  const counts = { files: files.length, sets: guests.length, schemas };
+  const steps = planSoak({ seed, base, tenants, ...counts });
   const traffic = new Traffic({ url: server.url, shelf });
   const readings: Reading[] = [];
   const read = async () => {

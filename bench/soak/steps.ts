@@ -44,6 +44,7 @@ export interface StepOptions {
   /** Core files that may be loaded in place. */
   readonly files: number;
   readonly sets: number;
+  readonly schemas: number;
 }
 
 /** Requests that a step makes. */
@@ -73,9 +74,10 @@ const SHARES = {
 type Kind = keyof typeof SHARES;
 const TOTAL = Object.values<number>(SHARES).reduce((sum, share) => sum + share);
 
-/** Steps without end. */
+/** Steps without end; as many requests with a new schema come first. */
 export function* planSoak(options: StepOptions): Generator<Step> {
   const plan = new Plan(options);
+  for (let i = 0; i < options.schemas; i++) yield plan.newSchema();
   while (true) yield plan.next();
 }
 
@@ -94,6 +96,11 @@ class Plan {
     return this.#step(this.#kind(), this.#one(this.#options.tenants));
   }
 
+  newSchema(): Step {
+    this.#count++;
+    return this.#schema(this.#one(this.#options.tenants), "new");
+  }
+
   #step(kind: Kind, tenant: string): Step {
     const { base, files, sets } = this.#options;
     switch (kind) {
@@ -108,7 +115,7 @@ class Plan {
       case "core":
         return this.#chat(tenant, { model: `${tenant}/${CORE}`, stream: this.#random() < 0.5 });
       case "schema":
-        return this.#schema(tenant);
+        return this.#schema(tenant, this.#random() < 1 / 8 ? "new" : "known");
       case "leave":
         return { ...this.#chat(tenant, { stream: true, "max_tokens": 64 }), leavesAfter: 2 };
       case "reload":
@@ -157,11 +164,10 @@ class Plan {
     return this.#completion(tenant, { model, n, prompt: `${beginning} ${this.#sentence(8)}` });
   }
 
-  /** One schema in eight is new to the server. */
-  #schema(tenant: string): Ask {
+  #schema(tenant: string, which: "new" | "known"): Ask {
     const known = this.#one(SCHEMAS);
     const name = `answer_${this.#count}`;
-    const schema = this.#random() < 1 / 8
+    const schema = which === "new"
       ? { ...known, properties: { ...known.properties, [name]: { type: "boolean" } } }
       : known;
     const format = { type: "json_schema", "json_schema": { name: "answer", strict: true, schema } };

@@ -6,6 +6,7 @@ Deno.test("without flags twenty thousand requests are held against the first two
   const flags = parseSoakFlags([]);
   assertEquals([flags?.requests, flags?.from, flags?.every], [20_000, 2000, 1000]);
   assertEquals([flags?.kvMemory, flags?.laneMemory], [512_000_000, 64_000_000]);
+  assertEquals([flags?.schemas, parseSoakFlags(["--requests=50"])?.schemas], [200, 0]);
   assertEquals([flags?.model, flags?.maxBatch], [undefined, undefined]);
 });
 

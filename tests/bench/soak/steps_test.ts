@@ -3,7 +3,7 @@ import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { type Ask, planSoak, requestsOf, type Step } from "../../../bench/soak/steps.ts";
 
 function steps(seed: number, count: number): Step[] {
-  const options = { seed, base: "tiny", tenants: ["a", "b"], files: 3, sets: 2 };
+  const options = { seed, base: "tiny", tenants: ["a", "b"], files: 3, sets: 2, schemas: 2 };
   return planSoak(options).take(count).toArray();
 }
 
@@ -26,6 +26,11 @@ Deno.test("a thousand steps hold every kind, for every tenant and factor set", (
   assert(asks.some(({ leavesAfter }) => leavesAfter !== undefined), "streams are left");
   assert(asks.some(({ refused }) => refused), "some cannot be");
   assert(asks.some(({ body }) => body === undefined), "some only look");
+});
+
+Deno.test("new schemas come first", () => {
+  const bodies = steps(1, 2).map((step) => step.type === "ask" ? JSON.stringify(step.body) : "");
+  assert(bodies.every((body) => /answer_\d/.test(body)), bodies.join("\n"));
 });
 
 Deno.test("a visit counts all its requests: put, asks, removal", () => {
