@@ -268,3 +268,17 @@ Deno.test("every string is valid UTF-8 and valid JSON", async () => {
     assert(!await grammar.accepts(text), text);
   }
 });
+
+Deno.test("a grammar weighs what its blanks take, too", () => {
+  // compiled for 49,152 tokens these took 2.6 and 13.8 MB: 11 and 60 masks of 0.23 MB
+  const booleans = (names: readonly string[]) =>
+    compileSchema({
+      type: "object",
+      properties: Object.fromEntries(names.map((name) => [name, { type: "boolean" }])),
+      required: names,
+      additionalProperties: false,
+    }).weight;
+  const [one, four] = [booleans(["a"]), booleans(["a", "b", "c", "d"])];
+  assert(one > 10 && one < 24, `${one}`);
+  assert(four > 50 && four < 90, `${four}`);
+});
