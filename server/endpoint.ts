@@ -157,6 +157,7 @@ function describe(app: App, route: Route): void {
   const statuses = new Set([
     ...(route.open ? [] : [401, 403, 404, 503]),
     ...(route.body || route.form ? [400, 413, 415] : []),
+    ...(route.body ? [429] : []),
     ...(route.query ? [400] : []),
     ...(route.errors ?? []),
     500,

@@ -74,3 +74,14 @@ Deno.test("bodies that wait in numbers are refused more of them, and none is los
   assertEquals(await Promise.all(first), Array(128).fill(expected));
   assertEquals(await parse(), expected);
 });
+
+Deno.test("every route with a JSON body says in its description that it may be refused for now", async () => {
+  const { paths } = await (await createApp(plain).request("/openapi.json")).json();
+  const posts: { requestBody?: { content: object }; responses: object }[] = Object.values(paths)
+    .flatMap((path) => Object.values(path as object));
+  const bodies = posts.filter(({ requestBody }) =>
+    Object.keys(requestBody?.content ?? {}).includes("application/json")
+  );
+  assert(bodies.length > 5);
+  assertEquals(bodies.filter(({ responses }) => !("429" in responses)), []);
+});
