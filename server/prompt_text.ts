@@ -3,7 +3,6 @@
  * and what is long is encoded, and rendered, in the checkpoint's own thread. It knows no message.
  */
 import type { ChatMessage, ChatTemplate } from "../src/checkpoint/checkpoint.ts";
-import { byteLength } from "../src/checkpoint/token_bound.ts";
 import type { ServedModel } from "./context.ts";
 import { contextLengthExceeded } from "./errors.ts";
 import type { TextCaller } from "./text_turns.ts";
@@ -32,7 +31,7 @@ export async function encodeText(
   { param, maxContext, maxTokens, caller }: TextRoom,
 ): Promise<readonly number[]> {
   if (text.length <= SHORT) return tokenizer.encode(text, { addSpecialTokens });
-  const atLeast = Math.ceil(byteLength(text) / tokenizer.longestToken);
+  const atLeast = tokenizer.leastTokens(text);
   if (atLeast + (maxTokens ?? 1) > maxContext) {
     throw contextLengthExceeded(param, maxContext, { atLeast }, maxTokens);
   }

@@ -98,11 +98,8 @@ export interface WeightSource {
 /** Text to ids and back. Incremental decoding is the caller's (`src/engine`). */
 export interface Tokenizer {
   readonly vocabSize: number;
-  /**
-   * UTF-8 bytes of a text that one token stands for at most: a text of n bytes has at least
-   * n / `longestToken` tokens. Infinity where nothing can be said.
-   */
-  readonly longestToken: number;
+  /** Tokens that a text has at least, known without encoding it; 0 where nothing can be said. */
+  leastTokens(text: string): number;
   encode(text: string, options?: { readonly addSpecialTokens?: boolean }): number[];
   decode(ids: readonly number[], options?: { readonly skipSpecialTokens?: boolean }): string;
   /** The bytes a token stands for; empty for a special token. Grammars and logprobs need bytes. */

@@ -1,8 +1,9 @@
 /**
  * How much text one token can stand for, so that what cannot fit is refused before it is encoded: a
- * text of n UTF-8 bytes has at least n / `longestToken` tokens. Where something else than the
- * vocabulary decides (white space that a token swallows, unknown characters that become one), nothing
- * can be said.
+ * text of n UTF-8 bytes has at least n / `longestToken` tokens, less the bytes that the vocabulary
+ * lacks, which are dropped (SmolLM2's lacks some control characters' and two first bytes of rare
+ * ones). Where something else than the vocabulary decides (white space that a token swallows, unknown
+ * characters that become one), nothing can be said.
  */
 import { Buffer } from "node:buffer";
 import { stepsOf, type TokenizerJson } from "./tokenizer_json.ts";
@@ -20,6 +21,30 @@ export function longestToken(json: TokenizerJson, bytes: Iterable<number>): numb
   for (const length of bytes) longest = Math.max(longest, length);
   for (const { content } of json.added_tokens) longest = Math.max(longest, byteLength(content));
   return longest * shrinking(json);
+}
+
+/**
+ * Matches the characters whose first byte is in `lacking`: of each, one byte is dropped. Undefined
+ * where a byte is lacking that stands within characters: then nothing can be said.
+ */
+export function droppedCharacters(lacking: readonly number[]): RegExp | undefined {
+  if (lacking.some((byte) => byte >= 0x80 && byte < 0xc0)) return undefined;
+  const ranges = lacking.filter((byte) => byte < 0xf5 && byte !== 0xc0 && byte !== 0xc1).map(
+    (byte) => {
+      const [first, last] = begunBy(byte);
+      return `\\u{${first.toString(16)}}-\\u{${last.toString(16)}}`;
+    },
+  );
+  // an empty class matches nothing
+  return new RegExp(`[${ranges.join("")}]`, "gu");
+}
+
+/** The first and last character that begin with a byte, in UTF-8 (RFC 3629). */
+function begunBy(byte: number): readonly [number, number] {
+  if (byte < 0x80) return [byte, byte];
+  const [bits, shift] = byte < 0xe0 ? [0x1f, 6] : byte < 0xf0 ? [0x0f, 12] : [0x07, 18];
+  const first = (byte & bits) << shift;
+  return [first, Math.min(first + (1 << shift) - 1, 0x10ffff)];
 }
 
 /** By how much normalising makes a text shorter at most. */

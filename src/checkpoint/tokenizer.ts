@@ -6,7 +6,7 @@
 
 import type { Tokenizer } from "./checkpoint.ts";
 import { Fields } from "./fields.ts";
-import { byteLength, longestToken } from "./token_bound.ts";
+import { byteLength, droppedCharacters, longestToken } from "./token_bound.ts";
 import { TokenEncoder } from "./token_encoder.ts";
 import {
   type AddedTokenJson,
@@ -30,7 +30,10 @@ const BYTE_OF: ReadonlyMap<string, number> = byteTable();
 /** A tokenizer made from a parsed `tokenizer.json`. */
 export class JsonTokenizer implements Tokenizer {
   readonly vocabSize: number;
-  readonly longestToken: number;
+  /** UTF-8 bytes that one token stands for at most. */
+  readonly #longest: number;
+  /** Characters of which one byte stands for nothing. */
+  readonly #dropped: RegExp | undefined;
   readonly #encoder: TokenEncoder;
   readonly #spelling: Spelling;
   readonly #texts: readonly (string | undefined)[];
@@ -45,11 +48,18 @@ export class JsonTokenizer implements Tokenizer {
     this.#texts = textsById(json);
     this.#added = new Map(json.added_tokens.map((token) => [token.id, token]));
     this.vocabSize = this.#texts.length;
-    this.longestToken = this.#coversBytes(json) ? longestToken(json, this.#lengths()) : Infinity;
+    this.#dropped = this.#droppedCharacters(json);
+    this.#longest = longestToken(json, this.#lengths());
   }
 
   encode(text: string, options: { readonly addSpecialTokens?: boolean } = {}): number[] {
     return this.#encoder.encode(text, options.addSpecialTokens ?? true);
+  }
+
+  leastTokens(text: string): number {
+    if (this.#dropped === undefined || this.#longest === Infinity) return 0;
+    const dropped = text.match(this.#dropped)?.length ?? 0;
+    return Math.ceil((byteLength(text) - dropped) / this.#longest);
   }
 
   decode(
@@ -81,10 +91,13 @@ export class JsonTokenizer implements Tokenizer {
     return this.#added.get(id)?.special ?? false;
   }
 
-  /** Whether no character is unknown, so that none is dropped and none swallowed by its neighbour. */
-  #coversBytes({ model }: TokenizerJson): boolean {
-    if (this.#spelling.type === "pieces") return model["byte_fallback"] === true;
-    return [...BYTE_OF.keys()].every((character) => this.tokenId(character) !== undefined);
+  /** Undefined where unknown characters become a token, or are swallowed by their neighbours. */
+  #droppedCharacters({ model }: TokenizerJson): RegExp | undefined {
+    if (this.#spelling.type === "pieces") {
+      return model["byte_fallback"] === true ? droppedCharacters([]) : undefined;
+    }
+    const lacking = [...BYTE_OF].filter(([character]) => this.tokenId(character) === undefined);
+    return droppedCharacters(lacking.map(([, byte]) => byte));
   }
 
   /** Bytes of each token's text, a stand-in for a space counted as it is written. */

@@ -49,3 +49,33 @@ Deno.test("the default model's weights, tokens and chats are what Python makes o
   assert(/^[0-9a-f]{64}$/.test(digest));
   assertEquals(await checkpoint.digest(), digest);
 });
+
+Deno.test("no text has fewer tokens of the default model than are said before it is encoded", async () => {
+  using checkpoint = await openCheckpoint(await resolveModel(undefined));
+  const { tokenizer } = checkpoint;
+  // half of these have bytes that the vocabulary lacks, which are dropped
+  const parts = [
+    "a",
+    " ",
+    "the lichen",
+    "\u0004",
+    "\u001d",
+    "\u{50000}",
+    "\u{9abcd}",
+    "\u00e9",
+    "東京",
+    "🥖",
+  ];
+  for (const one of parts) {
+    for (const other of parts) {
+      const text = `${one.repeat(60)}${other}`.repeat(3);
+      const count = tokenizer.encode(text, { addSpecialTokens: false }).length;
+      assert(count >= tokenizer.leastTokens(text), JSON.stringify(text));
+    }
+  }
+  const { maxPositions } = checkpoint.config;
+  for (const letter of ["a", " ", "é"]) {
+    const bytes = new TextEncoder().encode(letter).length;
+    assert(tokenizer.leastTokens(letter.repeat(2 ** 23 / bytes)) > maxPositions, letter);
+  }
+});

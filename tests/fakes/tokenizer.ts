@@ -33,8 +33,9 @@ export class FakeTokenizer implements Tokenizer {
     return this.#bytes.length;
   }
 
-  get longestToken(): number {
-    return Math.max(...this.#bytes.map((bytes) => bytes.length), "<|turn|>".length);
+  leastTokens(text: string): number {
+    const longest = Math.max(...this.#bytes.map((bytes) => bytes.length), "<|turn|>".length);
+    return Math.ceil(new TextEncoder().encode(text).length / longest);
   }
 
   encode(text: string): number[] {

@@ -23,7 +23,7 @@ const EOS = 256;
 /** Ids 0–255 are bytes, 256 is the end of text. */
 export const byteTokenizer: Tokenizer = {
   vocabSize: 257,
-  longestToken: 1,
+  leastTokens: (text) => new TextEncoder().encode(text).length,
   encode: (text) => [...new TextEncoder().encode(text)],
   decode: (ids) => new TextDecoder().decode(new Uint8Array(ids.filter((id) => id < EOS))),
   tokenBytes: (id) => id < EOS ? new Uint8Array([id]) : new Uint8Array(),

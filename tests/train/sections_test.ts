@@ -21,7 +21,7 @@ function conversation(tokenizer: string): readonly string[] {
 function encodingBy(tokenizer: Tokenizer, encode: (text: string) => number[]): Tokenizer {
   return {
     vocabSize: tokenizer.vocabSize,
-    longestToken: tokenizer.longestToken,
+    leastTokens: (text) => tokenizer.leastTokens(text),
     encode,
     decode: (ids) => tokenizer.decode(ids),
     tokenBytes: (id) => tokenizer.tokenBytes(id),
