@@ -4,7 +4,7 @@
  * base above all, lies in `*_model_test.ts`, and these modules run one after the other; all others run
  * in parallel before them, and the examples of documents and doc comments run last. With arguments
  * it is `deno test -A` with these. `--fast` runs what needs no base, no server process, no database
- * and no browser: neither `*_model_test.ts` nor `*_system_test.ts`.
+ * and no browser: neither `*_model_test.ts` nor `*_system_test.ts`; types are `deno check`'s there.
  */
 const MODEL = "tests/**/*_model_test.ts";
 const SYSTEM = "tests/**/*_system_test.ts";
@@ -18,7 +18,9 @@ interface Outcome {
 /** The runs that a command line asks for, each as arguments of `deno test -A`. */
 export function runsOf(args: readonly string[]): readonly (readonly string[])[] {
   const [first, ...others] = args;
-  if (first === "--fast") return [["--parallel", `--ignore=${MODEL},${SYSTEM}`, ...others]];
+  if (first === "--fast") {
+    return [["--parallel", "--no-check", `--ignore=${MODEL},${SYSTEM}`, ...others]];
+  }
   if (first !== undefined) return [args];
   return [
     ["--parallel", `--ignore=${MODEL}`],

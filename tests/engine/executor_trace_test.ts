@@ -21,6 +21,7 @@ import { MODULES } from "../../src/models/hook.ts";
 import { read, request, type Sample, seeded } from "./harness.ts";
 import { distribution } from "./naive_sampler.ts";
 import { randomCore, randomPrompt, Tiny } from "./tiny.ts";
+import { LONG } from "../long.ts";
 
 const ROUNDING = 1e-4;
 
@@ -141,7 +142,7 @@ const TRACES: readonly Trace[] = [
   { seed: 2, requests: 300, longest: 40, kvTokens: 4000, steps: 700 },
 ];
 
-for (const trace of TRACES) {
+for (const trace of LONG ? TRACES : TRACES.slice(0, 1)) {
   Deno.test(`trace ${trace.seed} on the real executor: invariants after each run, texts as alone`, async () => {
     using tiny = await Tiny.open("llama", { maxBatch: 5, maxContext: 200 });
     const sets = [tiny.factors(8, ["q_proj", "v_proj"], 1), tiny.factors(4, MODULES, 2)];
