@@ -26,12 +26,12 @@ export * from "./adapters/lembas.ts";
 export * from "./adapters/mod.ts";
 export type { ChatMessage, Checkpoint, Tokenizer } from "./src/checkpoint/checkpoint.ts";
 export { openCheckpoint } from "./src/checkpoint/open.ts";
-export { resolveModel } from "./src/checkpoint/resolve.ts";
+export { resolveModel } from "./src/checkpoint/fetch/resolve.ts";
 export {
   ContextLengthError,
   type GenerationDelta,
   OverloadedError,
   type SamplingParams,
   type Usage,
-} from "./src/engine/request.ts";
+} from "./src/engine/request/request.ts";
 export { type ModuleName, MODULES } from "./src/models/hook.ts";

@@ -4,13 +4,13 @@
  * tenant's keys and no socket.
  */
 import type { ChatMessage, Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
-import { DEFAULT_SPEC, type ResolveOptions } from "../src/checkpoint/resolve.ts";
+import { DEFAULT_SPEC, type ResolveOptions } from "../src/checkpoint/fetch/resolve.ts";
 import {
   type GenerationConfig,
   outputLimit,
   samplingDefaults,
 } from "../src/checkpoint/sampling_defaults.ts";
-import type { Base, ServingDtype } from "../src/engine/base.ts";
+import type { Base, ServingDtype } from "../src/executor/base.ts";
 import {
   DEFAULT_LANE_MEMORY,
   DEFAULT_SAMPLING,
@@ -30,17 +30,17 @@ import { BackgroundTurns } from "../src/runtime/background.ts";
 import type { Device } from "../src/runtime/device.ts";
 import { DeviceLease } from "../src/runtime/lease.ts";
 import type { DeviceKind } from "../src/runtime/open.ts";
-import { BaseTrainer } from "./base_trainer.ts";
-import { CoreCache } from "./cache.ts";
-import type { Core } from "./core.ts";
-import { AdapterDirectory, type ScanWarning } from "./directory.ts";
-import type { FactorSet } from "./factors.ts";
-import { readFactors } from "./format.ts";
-import type { MakerProgress } from "./gradient_factors.ts";
-import { BaseLanes } from "./base_lanes.ts";
+import { BaseTrainer } from "./training/base_trainer.ts";
+import { CoreCache } from "./catalog/cache.ts";
+import type { Core } from "./lotr/core.ts";
+import { AdapterDirectory, type ScanWarning } from "./catalog/directory.ts";
+import type { FactorSet } from "./lotr/factors.ts";
+import { readFactors } from "./lotr/format.ts";
+import type { MakerProgress } from "./lotr/make/gradient_factors.ts";
+import { BaseLanes } from "./catalog/base_lanes.ts";
 import { loadBase, type LoadedBase } from "./loaded_base.ts";
-import { type AdapterEntry, AdapterRegistry } from "./registry.ts";
-import { stackOf } from "./stack.ts";
+import { type AdapterEntry, AdapterRegistry } from "./catalog/registry.ts";
+import { stackOf } from "./lotr/stack.ts";
 
 /** What to load and how much memory it may take. */
 export interface LembasOptions {

@@ -2,11 +2,11 @@
  * A base model opened from a spec: fetched where it is missing, its checkpoint read, its channel
  * scales calibrated once and kept in the cache directory. It knows no adapter and no engine.
  */
-import { cacheDirectory, writeAtomically } from "../src/checkpoint/cache.ts";
+import { cacheDirectory, writeAtomically } from "../src/checkpoint/fetch/cache.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../src/checkpoint/open.ts";
-import { resolveModel, type ResolveOptions } from "../src/checkpoint/resolve.ts";
-import { Base, type ServingDtype } from "../src/engine/base.ts";
+import { resolveModel, type ResolveOptions } from "../src/checkpoint/fetch/resolve.ts";
+import { Base, type ServingDtype } from "../src/executor/base.ts";
 import { calibrationText } from "../src/models/calibration.ts";
 import type { Smoothing } from "../src/models/parameters.ts";
 import { readSmoothing, writeSmoothing } from "../src/models/smooth.ts";

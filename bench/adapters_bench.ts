@@ -2,10 +2,10 @@
  * Micro-benches of cores: reading a file, digesting, padding into the engine's layout, and writing a
  * core into the layer-first memory of a batch. The stack is SmolLM2-135M's.
  */
-import { coreFrom, toResident } from "../adapters/core.ts";
-import { readCore, readFactors, writeCore, writeFactors } from "../adapters/format.ts";
-import { randomFactors } from "../adapters/makers.ts";
-import { CoreSlots } from "../src/engine/core_slots.ts";
+import { coreFrom, toResident } from "../adapters/lotr/core.ts";
+import { readCore, readFactors, writeCore, writeFactors } from "../adapters/lotr/format.ts";
+import { randomFactors } from "../adapters/lotr/make/makers.ts";
+import { CoreSlots } from "../src/executor/core_slots.ts";
 import { openDevice } from "../src/runtime/open.ts";
 import { benchCore, benchFactors, STACK } from "./cores.ts";
 

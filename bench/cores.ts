@@ -3,13 +3,13 @@
  * bench wants, in memory or as files. It knows no quality: these cores only have to cost what trained
  * ones cost, and to be small enough that the text stays text.
  */
-import { type Core, coreFrom, toResident } from "../adapters/core.ts";
-import type { FactorSet } from "../adapters/factors.ts";
-import { writeCore, writeFactors } from "../adapters/format.ts";
-import { randomFactors } from "../adapters/makers.ts";
-import { gaussian } from "../adapters/random.ts";
-import type { Stack } from "../adapters/stack.ts";
-import type { ResidentCore } from "../src/engine/model.ts";
+import { type Core, coreFrom, toResident } from "../adapters/lotr/core.ts";
+import type { FactorSet } from "../adapters/lotr/factors.ts";
+import { writeCore, writeFactors } from "../adapters/lotr/format.ts";
+import { randomFactors } from "../adapters/lotr/make/makers.ts";
+import { gaussian } from "../src/util/normal.ts";
+import type { Stack } from "../adapters/lotr/stack.ts";
+import type { ResidentCore } from "../src/executor/model.ts";
 
 /** The shapes of the default model, under no model's digest. */
 export const STACK: Stack = {

@@ -4,7 +4,7 @@
  * the turns and the clock; it knows no file, no server and no kernel. A contestant is a lembas lane
  * (any `BatchModel`) or a peer.
  */
-import type { BatchModel, ResidentCore, SampleRow } from "../src/engine/model.ts";
+import type { BatchModel, ResidentCore, SampleRow } from "../src/executor/model.ts";
 import { median, round, type Spread, spread } from "./stats.ts";
 
 /** Tokens of each prompt before decoding. */

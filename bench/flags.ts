@@ -4,7 +4,7 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { oneOf, whole } from "./values.ts";
-import type { ServingDtype } from "../src/engine/base.ts";
+import type { ServingDtype } from "../src/executor/base.ts";
 import type { Arrivals, Lengths, Popularity } from "./workload.ts";
 import { parseLengths, parsePopularity } from "./workload_spec.ts";
 

@@ -2,7 +2,7 @@
  * A batch model that answers at once: what is left when it stands in for the real one is everything
  * but ONNX Runtime. It keeps no keys and values; its tokens are ordinary ones of the vocabulary.
  */
-import type { BatchModel, KvBlock, PrefillRow, Sampled, SampleRow } from "../src/engine/model.ts";
+import type { BatchModel, KvBlock, PrefillRow, Sampled, SampleRow } from "../src/executor/model.ts";
 
 const NOTHING: KvBlock = { length: 0, byteLength: 0, release: () => {} };
 

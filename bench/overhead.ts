@@ -5,12 +5,12 @@
  */
 import type { Tokenizer } from "../src/checkpoint/checkpoint.ts";
 import { Engine } from "../src/engine/engine.ts";
-import type { BatchModel } from "../src/engine/model.ts";
-import { createApp } from "../server/app.ts";
+import type { BatchModel } from "../src/executor/model.ts";
+import { createApp } from "../server/http/app.ts";
 import type { AdapterCatalog, ServerContext } from "../server/context.ts";
 import { Lifecycle } from "../server/lifecycle.ts";
-import { createLog } from "../server/log.ts";
-import { createMetrics } from "../server/metrics.ts";
+import { createLog } from "../server/telemetry/log.ts";
+import { createMetrics } from "../server/telemetry/metrics.ts";
 import { InstantModel } from "./instant_model.ts";
 
 /** Tokens of each prompt. */

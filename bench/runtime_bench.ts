@@ -2,7 +2,7 @@
  * Micro-benches of the runtime: what a run costs by itself, what a node costs, and the LoTR product
  * of a batch whose rows all have their own core. Run with `deno bench -A bench/`.
  */
-import { OnnxWriter } from "../src/graph/onnx.ts";
+import { OnnxWriter } from "../src/graph/lowering/onnx.ts";
 import type { Device, Tensor } from "../src/runtime/device.ts";
 import { openDevice } from "../src/runtime/open.ts";
 

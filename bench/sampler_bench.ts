@@ -3,9 +3,9 @@
  * 49,152, for 1 and 16 rows. The logits have a few likely tokens and a long tail; at temperature 2 the
  * mass is spread over thousands, top-p's worst case.
  */
-import { gaussian } from "../adapters/random.ts";
-import type { SampleRow } from "../src/engine/model.ts";
-import { Sampler } from "../src/engine/sampler.ts";
+import { gaussian } from "../src/util/normal.ts";
+import type { SampleRow } from "../src/executor/model.ts";
+import { Sampler } from "../src/executor/sampler.ts";
 import { openDevice } from "../src/runtime/open.ts";
 
 const VOCAB = 49152;

@@ -123,12 +123,12 @@ export class ServerProcess implements AsyncDisposable {
   private constructor(readonly url: string, readonly child: Deno.ChildProcess) {}
 
   /**
-   * Starts `server/main.ts` on a free port and waits until it answers.
+   * Starts `server/cli/serve.ts` on a free port and waits until it answers.
    * @throws {Error} where it ends, or does not answer within `seconds`.
    */
   static async start(args: readonly string[], seconds = 120): Promise<ServerProcess> {
     const port = freePort();
-    const main = new URL("../server/main.ts", import.meta.url).pathname;
+    const main = new URL("../server/cli/serve.ts", import.meta.url).pathname;
     const child = new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", main, "--port", String(port), ...args],
       clearEnv: true,

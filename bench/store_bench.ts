@@ -3,7 +3,7 @@
  * putting one, writing usage, opening. On PGlite in a temporary directory, or, with DATABASE_URL, on
  * PostgreSQL in a database that is made for this and may be thrown away.
  */
-import { readCore, writeCore } from "../adapters/format.ts";
+import { readCore, writeCore } from "../adapters/lotr/format.ts";
 import { openStore, type StoreLocation } from "../adapters/store/open_store.ts";
 import type { Store, UsageRecord } from "../adapters/store/store.ts";
 import { benchCore, benchFactors, STACK } from "./cores.ts";

@@ -2,12 +2,12 @@
  * lembas as a contestant: a base model opened as the server opens it, and lanes of it with random
  * factor sets whose cores are different in every row. It owns what it opens until disposed.
  */
-import type { FactorSet } from "../adapters/factors.ts";
-import { type Stack, stackOf } from "../adapters/stack.ts";
+import type { FactorSet } from "../adapters/lotr/factors.ts";
+import { type Stack, stackOf } from "../adapters/lotr/stack.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../src/checkpoint/open.ts";
-import { resolveModel } from "../src/checkpoint/resolve.ts";
-import { Base, type ServingDtype } from "../src/engine/base.ts";
+import { resolveModel } from "../src/checkpoint/fetch/resolve.ts";
+import { Base, type ServingDtype } from "../src/executor/base.ts";
 import type { Device } from "../src/runtime/device.ts";
 import { openDevice } from "../src/runtime/open.ts";
 import { benchFactors, residentCores } from "./cores.ts";

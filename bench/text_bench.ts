@@ -4,12 +4,12 @@
  * strings, a row's sampling parameters, and an event's text. The tokenizer is a small fixture's, so
  * tokenising is to be compared with itself only.
  */
-import { chunkEvents } from "../server/chunks.ts";
+import { chunkEvents } from "../server/generate/chunks.ts";
 import { openCheckpoint } from "../src/checkpoint/open.ts";
-import { Detokenizer, StopStrings, TokenTexts } from "../src/engine/detokenizer.ts";
-import type { GenerationDelta } from "../src/engine/request.ts";
-import { SampleState } from "../src/engine/sample_row.ts";
-import { DEFAULT_SAMPLING } from "../src/engine/sampling.ts";
+import { Detokenizer, StopStrings, TokenTexts } from "../src/engine/request/detokenizer.ts";
+import type { GenerationDelta } from "../src/engine/request/request.ts";
+import { SampleState } from "../src/engine/request/sample_row.ts";
+import { DEFAULT_SAMPLING } from "../src/engine/request/sampling.ts";
 
 const fixture = new URL("../tests/fixtures/models/llama", import.meta.url);
 const { tokenizer } = await openCheckpoint(decodeURIComponent(fixture.pathname));

@@ -4,7 +4,7 @@
  */
 import type { Engine } from "../src/engine/engine.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
-import type { Log, LogLevel } from "./log.ts";
+import type { Log, LogLevel } from "./telemetry/log.ts";
 
 /** What a server says at its end where they do. */
 export const BALANCED = "every slot, page, lane and lease is accounted for";

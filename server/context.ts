@@ -4,18 +4,18 @@
  * how a model is loaded nor how a socket is opened, so tests hand in whatever they like.
  */
 import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../src/checkpoint/checkpoint.ts";
-import type { AdapterRef } from "../src/engine/adapter.ts";
+import type { AdapterRef } from "../src/engine/request/adapter.ts";
 import type { Engine } from "../src/engine/engine.ts";
-import type { Access } from "./auth.ts";
+import type { Access } from "./access/auth.ts";
 import type { FineTuning } from "./jobs/fine_tuning.ts";
-import type { JsonThread } from "./json_thread.ts";
+import type { JsonThread } from "./http/json_thread.ts";
 import type { Lifecycle } from "./lifecycle.ts";
-import type { Log } from "./log.ts";
-import type { Metrics } from "./metrics.ts";
-import type { TextTurns } from "./text_turns.ts";
-import type { Tracing } from "./tracing.ts";
+import type { Log } from "./telemetry/log.ts";
+import type { Metrics } from "./telemetry/metrics.ts";
+import type { TextTurns } from "./generate/text_turns.ts";
+import type { Tracing } from "./telemetry/tracing.ts";
 import type { Traffic } from "./console/traffic.ts";
-import type { AdminServices } from "./routes/admin_context.ts";
+import type { AdminServices } from "./http/routes/admin_context.ts";
 import type { Metering } from "./usage/metering.ts";
 
 /** The part of the engine that the server uses. */

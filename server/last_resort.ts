@@ -4,7 +4,7 @@
  * server goes on. State may be broken where an invariant is (`internal:`), or where an exception cut a
  * timer or an event handler short: then the process is to end and be started anew.
  */
-import type { Log } from "./log.ts";
+import type { Log } from "./telemetry/log.ts";
 
 export interface LastResort extends Disposable {
   /** Resolves with the first error after which state may be broken. */

@@ -3,39 +3,39 @@
  * The life of `deno task serve`: flags, loading, listening, draining, exit code. It owns the order
  * and what is printed; the loader is passed in, and what it loads is closed here.
  */
-import type { AdapterDirectory } from "../adapters/directory.ts";
-import type { FactorSet } from "../adapters/factors.ts";
-import type { AdapterRegistry } from "../adapters/registry.ts";
+import type { AdapterDirectory } from "../adapters/catalog/directory.ts";
+import type { FactorSet } from "../adapters/lotr/factors.ts";
+import type { AdapterRegistry } from "../adapters/catalog/registry.ts";
 import { defaultDataDirectory } from "../adapters/store/data_directory.ts";
 import { openStore, type StoreLocation } from "../adapters/store/open_store.ts";
 import type { Store } from "../adapters/store/store.ts";
-import type { CoreTrainer } from "../adapters/training.ts";
+import type { CoreTrainer } from "../adapters/training/training.ts";
 import type { Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
-import { TextThread } from "../src/checkpoint/text_thread.ts";
+import { TextThread } from "../src/checkpoint/text/text_thread.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
-import { readDatasetInTurns } from "../src/train/dataset.ts";
-import { readDatasetOnThread } from "../src/train/dataset_thread.ts";
-import { createApp } from "./app.ts";
+import { readDatasetInTurns } from "../src/train/data/dataset.ts";
+import { readDatasetOnThread } from "../src/train/data/dataset_thread.ts";
+import { createApp } from "./http/app.ts";
 import { Books } from "./books.ts";
-import { RegistryCatalog } from "./catalog.ts";
+import { RegistryCatalog } from "./generate/catalog.ts";
 import { Traffic } from "./console/traffic.ts";
 import type { ServedModel, ServerContext } from "./context.ts";
-import { FlagError, helpText, parseFlags, type ServeFlags } from "./flags.ts";
+import { FlagError, helpText, parseFlags, type ServeFlags } from "./cli/serve_flags.ts";
 import { FineTuning, type TrainingBackend } from "./jobs/fine_tuning.ts";
 import { Replicas } from "./limits/replicas.ts";
-import { JsonThread } from "./json_thread.ts";
+import { JsonThread } from "./http/json_thread.ts";
 import { textOf, watchUncaught } from "./last_resort.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { joinListeners } from "./listeners.ts";
-import { createLog, linesOf, type Log } from "./log.ts";
-import { createMetrics } from "./metrics.ts";
-import { openStoreAccess } from "./open_access.ts";
-import { describeSampling } from "./sampling.ts";
+import { createLog, linesOf, type Log } from "./telemetry/log.ts";
+import { createMetrics } from "./telemetry/metrics.ts";
+import { openStoreAccess } from "./access/open_access.ts";
+import { describeSampling } from "./generate/sampling.ts";
 import { awaitSignal, checkAddress, listen, within } from "./serve.ts";
 import { StoreMetering } from "./usage/store_metering.ts";
-import { TextTurns } from "./text_turns.ts";
-import { Tracing } from "./tracing.ts";
+import { TextTurns } from "./generate/text_turns.ts";
+import { Tracing } from "./telemetry/tracing.ts";
 
 /** Training over a loaded base. */
 export interface LoadedTraining {

@@ -5,8 +5,8 @@
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Lifecycle } from "./lifecycle.ts";
-import type { Log } from "./log.ts";
-import { createFetchServer, type FetchHandler } from "./node_http.ts";
+import type { Log } from "./telemetry/log.ts";
+import { createFetchServer, type FetchHandler } from "./http/node_http.ts";
 
 /** What answers that have ended get to reach their clients. */
 const LAST_BYTES_SECONDS = 2;

@@ -5,9 +5,9 @@
 import { assert, assertEquals, assertGreater, assertStringIncludes } from "@std/assert";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { parse, parseAllDocuments } from "yaml";
-import { createApp } from "../server/app.ts";
-import { parseFlags } from "../server/flags.ts";
-import { createMetrics } from "../server/metrics.ts";
+import { createApp } from "../server/http/app.ts";
+import { parseFlags } from "../server/cli/serve_flags.ts";
+import { createMetrics } from "../server/telemetry/metrics.ts";
 import { fakeContext } from "./server/fake_context.ts";
 import inferencePool from "./fixtures/deploy/inference_pool.json" with { type: "json" };
 import kubernetes from "./fixtures/deploy/kubernetes.json" with { type: "json" };

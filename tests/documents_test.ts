@@ -8,10 +8,10 @@ import { HELP as FLOOD_HELP, parseFloodFlags } from "../bench/flood/flags.ts";
 import { HELP as CORES_HELP, parseRegisteredFlags } from "../bench/registered/flags.ts";
 import { HELP as SOAK_HELP, parseSoakFlags } from "../bench/soak/flags.ts";
 import { BENCHES, HELP as TRAIN_BENCH_HELP, parseTrainFlags } from "../bench/train/flags.ts";
-import { adminHelp, parseAdmin } from "../server/admin/flags.ts";
-import { FACTORS_HELP, parseFactorsCommand } from "../server/factors/flags.ts";
-import { helpText, parseFlags } from "../server/flags.ts";
-import { parseTrainCommand, trainHelp } from "../server/train/flags.ts";
+import { adminHelp, parseAdmin } from "../server/cli/admin/flags.ts";
+import { FACTORS_HELP, parseFactorsCommand } from "../server/cli/factors/flags.ts";
+import { helpText, parseFlags } from "../server/cli/serve_flags.ts";
+import { parseTrainCommand, trainHelp } from "../server/cli/train/flags.ts";
 import { openKeyedApp } from "./server/keyed_app.ts";
 
 const ROOT = new URL("../", import.meta.url);

@@ -10,8 +10,8 @@ import {
   removeIfThere,
   syncDirectory,
   temporaryBeside,
-} from "../../src/checkpoint/cache.ts";
-import type { PgliteDatabase } from "../database/pglite_database.ts";
+} from "../../src/checkpoint/fetch/cache.ts";
+import type { PgliteDatabase } from "./database/pglite_database.ts";
 import type { Store } from "./store.ts";
 
 /** The last entry: SHA-256, hex, of the other entries' contents in their order. */

@@ -5,7 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { sql } from "kysely";
-import { sqlState } from "../database/sql_error.ts";
+import { sqlState } from "./database/sql_error.ts";
 import { DamagedError } from "./damaged_error.ts";
 import type { Db } from "./sql_helpers.ts";
 

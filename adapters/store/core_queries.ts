@@ -1,7 +1,7 @@
 /** How versions of cores are looked up: by name, by number, by the digest's first digits. */
 import { type RawBuilder, type SelectQueryBuilder, sql } from "kysely";
-import type { Tables } from "../database/tables.ts";
-import type { AdapterVersion } from "../name.ts";
+import type { Tables } from "./database/tables.ts";
+import type { AdapterVersion } from "../catalog/name.ts";
 import type { CoreVersion } from "./core_store.ts";
 import type { PageQuery } from "./paging.ts";
 import { type Db, limited } from "./sql_helpers.ts";

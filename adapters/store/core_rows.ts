@@ -2,7 +2,7 @@
  * Cores by digest in SQL: one row however many names, versions and checkpoints point to it. It owns
  * when a core comes, goes and is set aside; names and versions are `sql_cores.ts`'.
  */
-import type { Core } from "../core.ts";
+import type { Core } from "../lotr/core.ts";
 import { sql } from "kysely";
 import { readContent, removeContents, writeContent } from "./contents.ts";
 import { DamagedError } from "./damaged_error.ts";

@@ -2,7 +2,7 @@
  * Cores with versions, and factor sets: content known by its digest, names that point to it. It owns
  * the records and interfaces; what is in a core is `format.ts`'s.
  */
-import type { AdapterVersion } from "../name.ts";
+import type { AdapterVersion } from "../catalog/name.ts";
 import type { Page, PageQuery } from "./paging.ts";
 
 /** One version of a core under a tenant's name. */

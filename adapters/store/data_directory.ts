@@ -2,7 +2,7 @@
  * The data directory: where it is, and that one process at a time has it. It knows nothing of what
  * lies in it.
  */
-import { type Environment, parentOf, syncDirectory } from "../../src/checkpoint/cache.ts";
+import { type Environment, parentOf, syncDirectory } from "../../src/checkpoint/fetch/cache.ts";
 
 const LOCK_FILE = "lock";
 /** Below the root: where the embedded database lies. */

@@ -2,7 +2,7 @@
  * What a job writes while it trains, in SQL: the progress it goes on from, and checkpoints. It owns
  * their rows, how many checkpoints stay, and their share of the quota.
  */
-import { readCore } from "../format.ts";
+import { readCore } from "../lotr/format.ts";
 import { readContent, removeContents, writeContent } from "./contents.ts";
 import { collectCores, keepCore, readCoreFile } from "./core_rows.ts";
 import { DamagedError } from "./damaged_error.ts";

@@ -2,7 +2,7 @@
  * Training jobs of one tenant with their events, progress and checkpoints: records and interface.
  * Which status follows which it does not know.
  */
-import type { Hyperparameters, SettledHyperparameters } from "../training.ts";
+import type { Hyperparameters, SettledHyperparameters } from "../training/training.ts";
 import type { Page, PageQuery } from "./paging.ts";
 
 export const JOB_STATUSES = [

@@ -7,9 +7,9 @@ import {
   removeIfThere,
   syncDirectory,
   writeAtomically,
-} from "../../src/checkpoint/cache.ts";
-import { PgliteDatabase } from "../database/pglite_database.ts";
-import { PostgresDatabase } from "../database/postgres_database.ts";
+} from "../../src/checkpoint/fetch/cache.ts";
+import { PgliteDatabase } from "./database/pglite_database.ts";
+import { PostgresDatabase } from "./database/postgres_database.ts";
 import { pgliteBackups } from "./backup.ts";
 import { DATABASE, DataDirectory } from "./data_directory.ts";
 import type { StoreLog } from "./log.ts";

@@ -4,7 +4,12 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import { createTarDecoder, type ParsedTarEntry } from "modern-tar";
-import { exists, parentOf, removeIfThere, syncDirectory } from "../../src/checkpoint/cache.ts";
+import {
+  exists,
+  parentOf,
+  removeIfThere,
+  syncDirectory,
+} from "../../src/checkpoint/fetch/cache.ts";
 import { DIGEST_ENTRY } from "./backup.ts";
 import { DATABASE, DataDirectory } from "./data_directory.ts";
 

@@ -3,7 +3,7 @@
  * come back the same way as others', so there is one order of them.
  */
 import { sql } from "kysely";
-import type { Database } from "../database/database.ts";
+import type { Database } from "./database/database.ts";
 import { CHANGE_KINDS, type ChangeDetail, type ChangeKind, type Changes } from "./changes.ts";
 import type { StoreLog } from "./log.ts";
 import type { Db } from "./sql_helpers.ts";

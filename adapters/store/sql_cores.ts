@@ -3,9 +3,9 @@
  * and quota change together; the cores' own rows are `core_rows.ts`'.
  */
 import { sql } from "kysely";
-import { readCore } from "../format.ts";
-import { type AdapterVersion, parseAdapterName } from "../name.ts";
-import { FieldRangeError, InvalidFieldError } from "../refusals.ts";
+import { readCore } from "../lotr/format.ts";
+import { type AdapterVersion, parseAdapterName } from "../catalog/name.ts";
+import { FieldRangeError, InvalidFieldError } from "../catalog/refusals.ts";
 import { collectCores, keepCore, readCoreFile } from "./core_rows.ts";
 import type { CoreStore, CoreVersion } from "./core_store.ts";
 import { allVersions, resolveVersion, toVersion, versionsOf } from "./core_queries.ts";

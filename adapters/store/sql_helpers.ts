@@ -1,8 +1,8 @@
 /** Small tools of the SQL stores: pages by sequence, transactions that are tried again, quotas. */
 import type { Kysely, Transaction } from "kysely";
 import { sql } from "kysely";
-import { sqlState } from "../database/sql_error.ts";
-import type { Tables } from "../database/tables.ts";
+import { sqlState } from "./database/sql_error.ts";
+import type { Tables } from "./database/tables.ts";
 import { GoneError } from "./gone_error.ts";
 import type { Page, PageQuery } from "./paging.ts";
 import { QuotaError } from "./quota_error.ts";

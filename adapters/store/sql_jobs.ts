@@ -3,7 +3,7 @@
  * are `job_contents.ts`', and which status follows which it does not know.
  */
 import { sql } from "kysely";
-import { SQL_STATES, sqlState } from "../database/sql_error.ts";
+import { SQL_STATES, sqlState } from "./database/sql_error.ts";
 import { GoneError } from "./gone_error.ts";
 import { newId } from "./ids.ts";
 import { JobContents } from "./job_contents.ts";

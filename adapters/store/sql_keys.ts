@@ -1,5 +1,5 @@
 /** Keys in SQL, by tenant and by hash. It owns their rows; what a hash is made of it does not know. */
-import { SQL_STATES, sqlState } from "../database/sql_error.ts";
+import { SQL_STATES, sqlState } from "./database/sql_error.ts";
 import { newId } from "./ids.ts";
 import type { Page, PageQuery } from "./paging.ts";
 import { tell } from "./sql_changes.ts";

@@ -1,7 +1,7 @@
 /** The store over a database: all its parts on one schema. It owns their making and their end. */
-import type { Database } from "../database/database.ts";
-import { migrate } from "../database/migrate.ts";
-import { DEFAULT_TENANT } from "../name.ts";
+import type { Database } from "./database/database.ts";
+import { migrate } from "./database/migrate.ts";
+import { DEFAULT_TENANT } from "../catalog/name.ts";
 import { sweepContents } from "./contents.ts";
 import type { StoreLog } from "./log.ts";
 import { SqlChanges } from "./sql_changes.ts";

@@ -1,5 +1,5 @@
 /** Tenants in SQL. It owns their rows, and that all they have goes with them. */
-import { ConflictError, InvalidFieldError } from "../refusals.ts";
+import { ConflictError, InvalidFieldError } from "../catalog/refusals.ts";
 import { NO_LIMITS, TENANT_ID, type TenantLimits } from "./tenant_store.ts";
 import type { TenantRecord, TenantStore } from "./tenant_store.ts";
 import type { Page, PageQuery } from "./paging.ts";

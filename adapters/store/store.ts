@@ -10,7 +10,7 @@
  * Records are JSON values: what is absent is null. Times are Unix milliseconds. Whatever a promise
  * here has resolved for survives the death of the process.
  */
-import type { Database } from "../database/database.ts";
+import type { Database } from "./database/database.ts";
 import type { Changes } from "./changes.ts";
 import type { CoreStore, FactorStore } from "./core_store.ts";
 import type { FileStore } from "./file_store.ts";

@@ -8,7 +8,7 @@ import type { Page, PageQuery } from "./paging.ts";
 export const SCOPES = ["infer", "train", "admin"] as const;
 export type Scope = typeof SCOPES[number];
 
-/** As a name's first part: letters, digits, `.`, `-`, `_`; at most 64 (`adapters/name.ts`). */
+/** As a name's first part: letters, digits, `.`, `-`, `_`; at most 64 (`adapters/catalog/name.ts`). */
 export const TENANT_ID = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/;
 
 /** null = no limit. */

@@ -3,7 +3,7 @@
  * `deno task bench flood`: starts a server, runs the phases in turns, tells people what it measures
  * as it goes, and ends in one line of JSON. The loads are `flood.ts`'s.
  */
-import { resolveModel } from "../../src/checkpoint/resolve.ts";
+import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
 import { describeMachine } from "../machine.ts";
 import { baseModelOf, ServerProcess } from "../serve.ts";
 import { type FloodFlags, HELP, parseFloodFlags } from "./flags.ts";

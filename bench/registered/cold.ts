@@ -2,12 +2,12 @@
  * What a core costs that is not in memory: its name looked up in the store, its content read, checked
  * and laid out, by the same parts as the server's. It owns the clock and the choice of cores.
  */
-import { CoreCache, type CoreCacheMetrics } from "../../adapters/cache.ts";
-import type { FactorSet } from "../../adapters/factors.ts";
-import { FactorSets } from "../../adapters/factor_sets.ts";
-import { AdapterRegistry } from "../../adapters/registry.ts";
-import type { Stack } from "../../adapters/stack.ts";
-import { StoredCores } from "../../adapters/stored_cores.ts";
+import { CoreCache, type CoreCacheMetrics } from "../../adapters/catalog/cache.ts";
+import type { FactorSet } from "../../adapters/lotr/factors.ts";
+import { FactorSets } from "../../adapters/catalog/factor_sets.ts";
+import { AdapterRegistry } from "../../adapters/catalog/registry.ts";
+import type { Stack } from "../../adapters/lotr/stack.ts";
+import { StoredCores } from "../../adapters/catalog/stored_cores.ts";
 import type { Store } from "../../adapters/store/store.ts";
 import { percentile, round } from "../stats.ts";
 import { seededRandom } from "../workload.ts";

@@ -1,7 +1,7 @@
 /** The command line of `deno task bench cores`: flags, defaults and help. It owns parsing only. */
 import { parseArgs } from "@std/cli/parse-args";
 import { oneOf, positive, whole } from "../values.ts";
-import { parseBytes } from "../../server/bytes.ts";
+import { parseBytes } from "../../src/util/bytes.ts";
 
 export const HELP = `deno task bench cores [flags]
 

@@ -4,12 +4,12 @@
  * few in turns, and times cold ones; ends in one line of JSON. It owns the order; cores are
  * `shelf.ts`', cold ones `cold.ts`'.
  */
-import type { FactorSet } from "../../adapters/factors.ts";
-import { type Stack, stackOf } from "../../adapters/stack.ts";
+import type { FactorSet } from "../../adapters/lotr/factors.ts";
+import { type Stack, stackOf } from "../../adapters/lotr/stack.ts";
 import { openStore, type StoreLocation } from "../../adapters/store/open_store.ts";
 import type { Store } from "../../adapters/store/store.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { resolveModel } from "../../src/checkpoint/resolve.ts";
+import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
 import { benchFactors } from "../cores.ts";
 import { type LoadReport, runLoad } from "../load.ts";
 import { describeMachine } from "../machine.ts";

@@ -2,9 +2,9 @@
  * Very many different cores in a store: made from one random core by changing a few of its elements,
  * and put by the store's own `put`. It owns their names and how they differ; it measures nothing.
  */
-import { type Core, coreFrom } from "../../adapters/core.ts";
-import type { FactorSet } from "../../adapters/factors.ts";
-import { writeCore, writeFactors } from "../../adapters/format.ts";
+import { type Core, coreFrom } from "../../adapters/lotr/core.ts";
+import type { FactorSet } from "../../adapters/lotr/factors.ts";
+import { writeCore, writeFactors } from "../../adapters/lotr/format.ts";
 import type { Store } from "../../adapters/store/store.ts";
 import { benchCore } from "../cores.ts";
 

@@ -1,6 +1,6 @@
 /** The command line of `deno task bench soak`: flags, defaults and help. It owns parsing only. */
 import { parseArgs } from "@std/cli/parse-args";
-import { parseBytes } from "../../server/bytes.ts";
+import { parseBytes } from "../../src/util/bytes.ts";
 import { whole } from "../values.ts";
 
 export const HELP = `deno task bench soak [flags]

@@ -4,7 +4,7 @@
  * between and its verdict at the end; ends in one line of JSON. Memory is read while requests run, and
  * nothing is forced before: no collection, no pause.
  */
-import { resolveModel } from "../../src/checkpoint/resolve.ts";
+import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
 import { describeMachine } from "../machine.ts";
 import { baseModelOf } from "../serve.ts";
 import { round } from "../stats.ts";

@@ -39,10 +39,10 @@ export class SoakServer implements AsyncDisposable {
     this.#listening = this.#listen();
   }
 
-  /** Starts `server/main.ts` on a free port and waits until it answers. */
+  /** Starts `server/cli/serve.ts` on a free port and waits until it answers. */
   static async start(args: readonly string[]): Promise<SoakServer> {
     const port = freePort();
-    const main = new URL("../../server/main.ts", import.meta.url).pathname;
+    const main = new URL("../../server/cli/serve.ts", import.meta.url).pathname;
     const child = new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", main, "--port", String(port), "--log-level", "info", ...args],
       stdout: "null",

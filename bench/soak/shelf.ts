@@ -2,12 +2,12 @@
  * What lies ready before a soak begins: tenants and factor sets in the server's store, and core files
  * in its directory of adapters. The first set is the tenants' own; the others come and go.
  */
-import { coreFrom } from "../../adapters/core.ts";
-import type { FactorSet } from "../../adapters/factors.ts";
-import { writeCore, writeFactors } from "../../adapters/format.ts";
-import { randomFactors } from "../../adapters/makers.ts";
-import { gaussian } from "../../adapters/random.ts";
-import { stackOf } from "../../adapters/stack.ts";
+import { coreFrom } from "../../adapters/lotr/core.ts";
+import type { FactorSet } from "../../adapters/lotr/factors.ts";
+import { writeCore, writeFactors } from "../../adapters/lotr/format.ts";
+import { randomFactors } from "../../adapters/lotr/make/makers.ts";
+import { gaussian } from "../../src/util/normal.ts";
+import { stackOf } from "../../adapters/lotr/stack.ts";
 import { openStore } from "../../adapters/store/open_store.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 

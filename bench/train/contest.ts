@@ -3,7 +3,7 @@
  * very same batches, and says how long its steps took. It knows neither lembas nor its peer.
  */
 import { median, type Spread, spread } from "../stats.ts";
-import type { Example } from "../../src/train/model.ts";
+import type { Example } from "../../src/train/gradients/model.ts";
 
 /** Rows and the batches of one optimizer step each. */
 export interface Work {

@@ -3,9 +3,9 @@
  * on, and as conversations with one right answer to be judged by.
  */
 import type { ChatMessage } from "../../src/checkpoint/checkpoint.ts";
-import { readDataset } from "../../src/train/dataset.ts";
-import type { Example } from "../../src/train/model.ts";
-import type { TextSource } from "../../src/train/render.ts";
+import { readDataset } from "../../src/train/data/dataset.ts";
+import type { Example } from "../../src/train/gradients/model.ts";
+import type { TextSource } from "../../src/train/data/render.ts";
 
 /** A conversation up to the answer that is wanted. */
 export interface Judged {

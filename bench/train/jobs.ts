@@ -3,9 +3,9 @@
  * against one big job of all their rows, and against PEFT one after the other; and how far a job's
  * core is from what it is alone. What is measured on some jobs and extrapolated to all says so.
  */
-import { resolveModel } from "../../src/checkpoint/resolve.ts";
-import type { Example } from "../../src/train/model.ts";
-import type { TrainResult } from "../../adapters/training.ts";
+import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
+import type { Example } from "../../src/train/gradients/model.ts";
+import type { TrainResult } from "../../adapters/training/training.ts";
 import { round } from "../stats.ts";
 import { tokensOf, type Work } from "./contest.ts";
 import { readTraining } from "./data.ts";

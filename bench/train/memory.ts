@@ -3,12 +3,12 @@
  * How much memory training takes at 2,048 tokens: each case in a process of its own, by the most
  * that was ever resident. The file is both the program of that process and what starts it.
  */
-import { generalText } from "../../adapters/corpus.ts";
+import { generalText } from "../../adapters/lotr/make/corpus.ts";
 import { DecoderParameters } from "../../src/models/parameters.ts";
 import { DeviceLease } from "../../src/runtime/lease.ts";
-import { lmExample } from "../../src/train/dataset.ts";
-import { DecoderGradients } from "../../src/train/gradient_model.ts";
-import type { Example } from "../../src/train/model.ts";
+import { lmExample } from "../../src/train/data/dataset.ts";
+import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
+import type { Example } from "../../src/train/gradients/model.ts";
 import { round } from "../stats.ts";
 import { Trainee } from "./trainee.ts";
 

@@ -4,10 +4,10 @@
  * last tokens, and rows of a chat data set with the system prompt that they share. Also how much
  * memory training takes, in processes of its own.
  */
-import { generalText } from "../../adapters/corpus.ts";
-import { resolveModel } from "../../src/checkpoint/resolve.ts";
-import { lmExample } from "../../src/train/dataset.ts";
-import type { Example } from "../../src/train/model.ts";
+import { generalText } from "../../adapters/lotr/make/corpus.ts";
+import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
+import { lmExample } from "../../src/train/data/dataset.ts";
+import type { Example } from "../../src/train/gradients/model.ts";
 import { type Comparison, type Contestant, takeTurns, type Work } from "./contest.ts";
 import { readTraining } from "./data.ts";
 import type { SpeedFlags } from "./flags.ts";

@@ -3,7 +3,7 @@
  * outlive a kill. It owns their names; what a checkpoint holds is the trainer's.
  */
 import { createHash } from "node:crypto";
-import { exists, removeIfThere, writeAtomically } from "../../src/checkpoint/cache.ts";
+import { exists, removeIfThere, writeAtomically } from "../../src/checkpoint/fetch/cache.ts";
 import { type Trial, trialKey } from "./runs.ts";
 
 export class TrialStates {

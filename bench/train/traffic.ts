@@ -3,7 +3,7 @@
  * Phases in turns: clients alone (the job is paused), the job alone, both; what the gaps between
  * tokens become, and what the job gets of the time that serving leaves free.
  */
-import { resolveModel } from "../../src/checkpoint/resolve.ts";
+import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
 import { type LoadReport, runLoad } from "../load.ts";
 import { baseModelOf, ServerProcess } from "../serve.ts";
 import { median, round } from "../stats.ts";

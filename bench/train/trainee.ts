@@ -3,21 +3,21 @@
  * trainer, whose steps are timed between the events that it reports. It owns what it opens until
  * disposed.
  */
-import { BaseTrainer } from "../../adapters/base_trainer.ts";
-import type { FactorSet } from "../../adapters/factors.ts";
+import { BaseTrainer } from "../../adapters/training/base_trainer.ts";
+import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { loadBase, type LoadedBase } from "../../adapters/loaded_base.ts";
-import { randomFactors } from "../../adapters/makers.ts";
-import { type Stack, stackOf } from "../../adapters/stack.ts";
+import { randomFactors } from "../../adapters/lotr/make/makers.ts";
+import { type Stack, stackOf } from "../../adapters/lotr/stack.ts";
 import {
   DEFAULT_HYPERPARAMETERS,
   type TrainProgress,
   type TrainRequest,
   type TrainResult,
-} from "../../adapters/training.ts";
+} from "../../adapters/training/training.ts";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { DeviceLease } from "../../src/runtime/lease.ts";
-import type { Example } from "../../src/train/model.ts";
-import { lmExample } from "../../src/train/dataset.ts";
+import type { Example } from "../../src/train/gradients/model.ts";
+import { lmExample } from "../../src/train/data/dataset.ts";
 import type { Contestant, Work } from "./contest.ts";
 
 /** Chooses the kernels that a server has by default. */

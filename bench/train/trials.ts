@@ -3,15 +3,15 @@
  * shared micro-batches, each judged through the engine as it ends and written down. It owns which
  * factor set a method means; which trials are wanted is `quality.ts`'.
  */
-import type { FactorSet } from "../../adapters/factors.ts";
+import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import type { Lembas } from "../../adapters/lembas.ts";
-import { randomFactors } from "../../adapters/makers.ts";
+import { randomFactors } from "../../adapters/lotr/make/makers.ts";
 import {
   DEFAULT_HYPERPARAMETERS,
   type TrainProgress,
   type TrainRequest,
   type TrainResult,
-} from "../../adapters/training.ts";
+} from "../../adapters/training/training.ts";
 import { judge } from "./answers.ts";
 import type { TaskData } from "./data.ts";
 import type { RunFile, Trial, TrialRun } from "./runs.ts";

@@ -5,10 +5,10 @@
 import type { Hono } from "hono";
 import { PAGE_ITEMS } from "./listing.ts";
 import type { ServerContext } from "../context.ts";
-import type { AppContext, AppEnv } from "../endpoint.ts";
-import { ApiError } from "../errors.ts";
-import { isAdministrator, sees } from "../principal.ts";
-import type { AdminServices } from "../routes/admin_context.ts";
+import type { AppContext, AppEnv } from "../http/endpoint.ts";
+import { ApiError } from "../http/errors.ts";
+import { isAdministrator, sees } from "../access/principal.ts";
+import type { AdminServices } from "../http/routes/admin_context.ts";
 import type { AssetPaths } from "./assets.ts";
 import type { Gate } from "./gate.ts";
 import type { Frame } from "./parts.tsx";

@@ -1,5 +1,5 @@
 /** Numbers, sizes and times as the console writes them, in English and UTC. It knows no page. */
-import { formatBytes } from "../bytes.ts";
+import { formatBytes } from "../../src/util/bytes.ts";
 
 export { formatBytes };
 

@@ -4,9 +4,9 @@
  */
 import type { Next } from "hono";
 import { deleteCookie, getCookie, setCookie } from "hono/cookie";
-import type { AppContext } from "../endpoint.ts";
-import { ApiError } from "../errors.ts";
-import { administrator, type Principal } from "../principal.ts";
+import type { AppContext } from "../http/endpoint.ts";
+import { ApiError } from "../http/errors.ts";
+import { administrator, type Principal } from "../access/principal.ts";
 import { SESSION_SECONDS, type Sessions } from "./session.ts";
 
 const COOKIE = "lembas_console";

@@ -1,7 +1,7 @@
 /** Lists that are longer than a page: which part an address asks for. It knows no kind of item. */
 import type { Page, PageQuery } from "../../adapters/store/store.ts";
-import type { AppContext } from "../endpoint.ts";
-import { ApiError } from "../errors.ts";
+import type { AppContext } from "../http/endpoint.ts";
+import { ApiError } from "../http/errors.ts";
 
 /** Items on a page of the console. */
 export const PAGE_ITEMS = 50;

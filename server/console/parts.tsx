@@ -2,7 +2,7 @@
 import type { JSX } from "hono/jsx/jsx-runtime";
 import { raw } from "hono/html";
 import type { Child, PropsWithChildren } from "hono/jsx";
-import { isAdministrator, type Principal } from "../principal.ts";
+import { isAdministrator, type Principal } from "../access/principal.ts";
 import type { AssetPaths } from "./assets.ts";
 
 /** What every page needs to be drawn. */

@@ -5,8 +5,8 @@
  */
 import { timingSafeEqual } from "node:crypto";
 import type { KeyStore } from "../../adapters/store/store.ts";
-import type { KeyHash } from "../keys/key_hash.ts";
-import { administrator, type Principal } from "../principal.ts";
+import type { KeyHash } from "../access/key_hash.ts";
+import { administrator, type Principal } from "../access/principal.ts";
 
 /** Seconds after which one signs in anew. */
 export const SESSION_SECONDS = 12 * 60 * 60;

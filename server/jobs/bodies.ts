@@ -1,12 +1,12 @@
 /** Records as OpenAI's API shows them, and its hyperparameters as records have them. */
-import { DEFAULT_HYPERPARAMETERS } from "../../adapters/training.ts";
-import type { FileBody } from "../schema/files.ts";
+import { DEFAULT_HYPERPARAMETERS } from "../../adapters/training/training.ts";
+import type { FileBody } from "../http/schema/files.ts";
 import type {
   CheckpointBody,
   HyperparametersField,
   JobBody,
   JobEventBody,
-} from "../schema/fine_tuning.ts";
+} from "../http/schema/fine_tuning.ts";
 import type {
   CheckpointRecord,
   FileRecord,

@@ -2,7 +2,7 @@
  * A job's files as training examples. It owns what a file that does not serve means for its job; how
  * lines are read and rendered is the reader's.
  */
-import type { Example } from "../../src/train/model.ts";
+import type { Example } from "../../src/train/gradients/model.ts";
 import type { FileStore, JobRecord } from "../../adapters/store/store.ts";
 import { JobFailure } from "./job_failure.ts";
 

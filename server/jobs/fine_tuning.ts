@@ -2,14 +2,14 @@
  * Fine-tuning as a server has it: store, runner, served cores and tuned models put together, taken up
  * at the start and put down at the end. It owns their order; each of them owns its own part.
  */
-import type { FactorSet } from "../../adapters/factors.ts";
-import { FactorSets } from "../../adapters/factor_sets.ts";
-import type { AdapterRegistry } from "../../adapters/registry.ts";
-import { StoredCores } from "../../adapters/stored_cores.ts";
+import type { FactorSet } from "../../adapters/lotr/factors.ts";
+import { FactorSets } from "../../adapters/catalog/factor_sets.ts";
+import type { AdapterRegistry } from "../../adapters/catalog/registry.ts";
+import { StoredCores } from "../../adapters/catalog/stored_cores.ts";
 import type { Store, TenantData } from "../../adapters/store/store.ts";
-import type { CoreTrainer } from "../../adapters/training.ts";
-import type { Log } from "../log.ts";
-import type { TrainingMetrics } from "../metrics.ts";
+import type { CoreTrainer } from "../../adapters/training/training.ts";
+import type { Log } from "../telemetry/log.ts";
+import type { TrainingMetrics } from "../telemetry/metrics.ts";
 import type { ExampleReader } from "./dataset.ts";
 import { JobRunner } from "./runner.ts";
 import { TunedModels } from "./tuned_models.ts";

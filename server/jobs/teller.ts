@@ -2,8 +2,8 @@
  * A running job's progress for people: events, log lines and an estimate of the end. It owns their
  * words; nothing is decided by what is told here.
  */
-import type { TrainProgress } from "../../adapters/training.ts";
-import type { Log } from "../log.ts";
+import type { TrainProgress } from "../../adapters/training/training.ts";
+import type { Log } from "../telemetry/log.ts";
 import type { JobRecord, TenantData } from "../../adapters/store/store.ts";
 import type { Dataset } from "./dataset.ts";
 import type { Journal } from "./journal.ts";

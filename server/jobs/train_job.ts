@@ -3,14 +3,14 @@
  * progress and checkpoints, and a result that passed the gate becomes a model. It owns this order;
  * when a job runs, and what an interruption means, is the runner's.
  */
-import type { FactorSet } from "../../adapters/factors.ts";
-import { writeCore, writeFactors } from "../../adapters/format.ts";
+import type { FactorSet } from "../../adapters/lotr/factors.ts";
+import { writeCore, writeFactors } from "../../adapters/lotr/format.ts";
 import {
   type CoreTrainer,
   DEFAULT_HYPERPARAMETERS,
   type TrainCheckpoint,
   type TrainResult,
-} from "../../adapters/training.ts";
+} from "../../adapters/training/training.ts";
 import type {
   JobHyperparameters,
   JobPatch,

@@ -2,13 +2,13 @@
  * What jobs have made, served by name: published models and checkpoints. It owns the way from a
  * result to a name that requests may use, on every process; it trains nothing.
  */
-import type { Core } from "../../adapters/core.ts";
-import type { FactorSet } from "../../adapters/factors.ts";
-import type { FactorSets } from "../../adapters/factor_sets.ts";
-import { readCore, writeCore } from "../../adapters/format.ts";
-import { formatAdapterName } from "../../adapters/name.ts";
-import { NameCache } from "../../adapters/name_cache.ts";
-import type { StoredCores } from "../../adapters/stored_cores.ts";
+import type { Core } from "../../adapters/lotr/core.ts";
+import type { FactorSet } from "../../adapters/lotr/factors.ts";
+import type { FactorSets } from "../../adapters/catalog/factor_sets.ts";
+import { readCore, writeCore } from "../../adapters/lotr/format.ts";
+import { formatAdapterName } from "../../adapters/catalog/name.ts";
+import { NameCache } from "../../adapters/catalog/name_cache.ts";
+import type { StoredCores } from "../../adapters/catalog/stored_cores.ts";
 import { newId } from "../../adapters/store/ids.ts";
 import type {
   CheckpointRecord,
@@ -17,7 +17,7 @@ import type {
   StepMetrics,
   Store,
 } from "../../adapters/store/store.ts";
-import type { AdapterRef } from "../../src/engine/adapter.ts";
+import type { AdapterRef } from "../../src/engine/request/adapter.ts";
 import type { AdapterEntry } from "../context.ts";
 import { adapterNameOf, parseTunedName, tunedModelName, type TunedName } from "./names.ts";
 

@@ -7,7 +7,7 @@
  * it holds a lease and renews it; a lease that is not renewed ends, and the item goes to another.
  */
 import { PgBoss } from "pg-boss";
-import type { Database } from "../../adapters/database/database.ts";
+import type { Database } from "../../adapters/store/database/database.ts";
 import { Lease, type WorkItem } from "./lease.ts";
 
 /** Seconds after which a lease that was not renewed ends: pg-boss's least. */

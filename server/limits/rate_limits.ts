@@ -13,7 +13,7 @@
  * that (no `max_tokens`) is owed: the tenant waits until the minute has paid for it.
  */
 import type { TenantLimits } from "../../adapters/store/store.ts";
-import { ApiError } from "../errors.ts";
+import { ApiError } from "../http/errors.ts";
 import { TokenBucket } from "./token_bucket.ts";
 
 type Kind = "requests" | "tokens";

@@ -5,8 +5,8 @@
  * The words go by NOTIFY and come back to who said them. Where a server does not hear itself, its
  * database is out of reach, and the others' silence says nothing: the count stays as it was.
  */
-import type { Database } from "../../adapters/database/database.ts";
-import type { Log } from "../log.ts";
+import type { Database } from "../../adapters/store/database/database.ts";
+import type { Log } from "../telemetry/log.ts";
 
 const CHANNEL = "lembas_replicas";
 const TELL_MILLISECONDS = 2500;

@@ -4,12 +4,12 @@
  * may be missing: then nothing is limited, or nothing recorded.
  */
 import { NO_LIMITS, type TenantLimits, type UsageRecord } from "../../adapters/store/store.ts";
-import type { TenantStanding } from "../../src/engine/request.ts";
-import { ApiError } from "../errors.ts";
+import type { TenantStanding } from "../../src/engine/request/request.ts";
+import { ApiError } from "../http/errors.ts";
 import type { RateLimits, RateTicket } from "../limits/rate_limits.ts";
 import type { TenantLimitsReader } from "../limits/tenant_limits.ts";
-import type { Principal } from "../principal.ts";
-import type { UsageBody } from "../schema/common.ts";
+import type { Principal } from "../access/principal.ts";
+import type { UsageBody } from "../http/schema/common.ts";
 import type { UsageRecorder } from "./recorder.ts";
 
 export interface MeteringOptions {

@@ -11,7 +11,7 @@
  * process's death is not counted, whatever of it was sent.
  */
 import type { UsageRecord, UsageStore } from "../../adapters/store/store.ts";
-import type { Log } from "../log.ts";
+import type { Log } from "../telemetry/log.ts";
 
 /** Records of one write. */
 const BATCH = 500;

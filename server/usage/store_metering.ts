@@ -3,10 +3,10 @@
  * store and what is not written yet, until disposed; it knows no request.
  */
 import type { Store } from "../../adapters/store/store.ts";
-import type { Access } from "../auth.ts";
+import type { Access } from "../access/auth.ts";
 import { RateLimits } from "../limits/rate_limits.ts";
 import { TenantLimitsReader } from "../limits/tenant_limits.ts";
-import type { Log } from "../log.ts";
+import type { Log } from "../telemetry/log.ts";
 import { Metering } from "./metering.ts";
 import { UsageRecorder } from "./recorder.ts";
 

@@ -5,7 +5,7 @@
  * `trained_tokens`. A job that fails or is cancelled has paid up to its last checkpoint.
  */
 import type { JobRecord, UsageRecord, UsageStore } from "../../adapters/store/store.ts";
-import type { TrainProgress } from "../../adapters/training.ts";
+import type { TrainProgress } from "../../adapters/training/training.ts";
 
 type Job = Pick<JobRecord, "id" | "tenant" | "model" | "createdAt">;
 type Records = Pick<UsageStore, "add" | "trained">;

@@ -4,7 +4,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { writeAtomically } from "./cache.ts";
+import { writeAtomically } from "./fetch/cache.ts";
 import type { DecoderConfig, WeightSource } from "./checkpoint.ts";
 import { expectedWeights } from "./expected_weights.ts";
 

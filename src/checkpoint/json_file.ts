@@ -1,6 +1,6 @@
 /** JSON files beside a model's weights, read with errors that name the file. */
 
-import { exists } from "./cache.ts";
+import { exists } from "./fetch/cache.ts";
 
 /** @throws {TypeError} naming a file that is not JSON */
 export async function readJson(path: string): Promise<unknown> {

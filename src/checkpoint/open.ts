@@ -3,8 +3,8 @@
  * directory of safetensors as Hugging Face lays it out. It fetches nothing.
  */
 
-import { cacheDirectory } from "./cache.ts";
-import { chatTemplate } from "./chat_template.ts";
+import { cacheDirectory } from "./fetch/cache.ts";
+import { chatTemplate } from "./text/chat_template.ts";
 import type {
   ChatTemplate,
   Checkpoint,
@@ -14,21 +14,25 @@ import type {
   WeightSource,
 } from "./checkpoint.ts";
 import { decoderConfig } from "./config.ts";
-import { dequantise } from "./dequantise.ts";
+import { dequantise } from "./formats/dequantise.ts";
 import { cachedDigest, modelDigest } from "./digest.ts";
-import { directoryEndTokens, type EndTokens, ggufEndTokens } from "./end_tokens.ts";
+import { directoryEndTokens, type EndTokens, ggufEndTokens } from "./text/end_tokens.ts";
 import { checkWeights } from "./expected_weights.ts";
-import { RandomAccessFile } from "./file.ts";
-import { type GgufHeader, readGgufHeader } from "./gguf.ts";
-import { ggufDecoderConfig } from "./gguf_config.ts";
-import { ggufSpecialToken, ggufTokenizerJson, ggufTokenizerWarnings } from "./gguf_tokenizer.ts";
-import { GgufWeights } from "./gguf_weights.ts";
+import { RandomAccessFile } from "./formats/file.ts";
+import { type GgufHeader, readGgufHeader } from "./formats/gguf.ts";
+import { ggufDecoderConfig } from "./formats/gguf_config.ts";
+import {
+  ggufSpecialToken,
+  ggufTokenizerJson,
+  ggufTokenizerWarnings,
+} from "./formats/gguf_tokenizer.ts";
+import { GgufWeights } from "./formats/gguf_weights.ts";
 import { optionalJson, readJson } from "./json_file.ts";
 import { configSampling, ggufSampling } from "./sampling_defaults.ts";
-import { Once } from "./once.ts";
-import { SafetensorsWeights, shardNames } from "./safetensors_weights.ts";
-import { readSidecars } from "./sidecars.ts";
-import { JsonTokenizer, readTokenizerJson } from "./tokenizer.ts";
+import { Once } from "../util/once.ts";
+import { SafetensorsWeights, shardNames } from "./formats/safetensors_weights.ts";
+import { readSidecars } from "./text/sidecars.ts";
+import { JsonTokenizer, readTokenizerJson } from "./text/tokenizer.ts";
 
 export interface OpenOptions {
   /** The cache directory, where digests are remembered; the user's by default. */

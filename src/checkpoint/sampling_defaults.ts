@@ -3,10 +3,10 @@
  * or a folder. As vLLM's `--generation-config`, which reads these fields and no others: `do_sample` is
  * not among them, so a config that says `"do_sample": false` is no request for greedy decoding.
  */
-import { exists } from "./cache.ts";
+import { exists } from "./fetch/cache.ts";
 import type { Checkpoint, SamplingDefaults } from "./checkpoint.ts";
 import { Fields } from "./fields.ts";
-import type { GgufHeader } from "./gguf.ts";
+import type { GgufHeader } from "./formats/gguf.ts";
 
 /**
  * Where the defaults come from: `auto` = the model's files, and where they say nothing what its card

@@ -11,7 +11,7 @@
  * wait, so that idling saves up nothing; where nobody waits it is lifted to the most anyone has (the
  * paper: to who left last), because what was served while nobody waited was taken from nobody.
  */
-import type { TenantStanding } from "./request.ts";
+import type { TenantStanding } from "./request/request.ts";
 
 /** The paper's weights of input and output tokens. */
 const PROMPT_TOKEN = 1;

@@ -3,7 +3,7 @@
  * It changes nothing; a broken invariant is thrown as an `internal:` error that names it.
  */
 import type { Lane } from "./lane.ts";
-import type { KvMemory } from "./memory.ts";
+import type { KvMemory } from "./memory/memory.ts";
 import type { Sequence } from "./sequence.ts";
 import { comparePlaces, type WaitingQueue } from "./waiting.ts";
 

@@ -3,8 +3,8 @@
  * 0 … count-1; when a sequence leaves, the last one moves into its place. It knows no policy. Trap:
  * a lane that is not open yet has no model.
  */
-import { tokensWithin } from "./memory.ts";
-import type { BatchModel } from "./model.ts";
+import { tokensWithin } from "./memory/memory.ts";
+import type { BatchModel } from "../executor/model.ts";
 import type { Sequence } from "./sequence.ts";
 
 export interface LaneShape {

@@ -8,10 +8,10 @@
  * that is always in use keeps the others out. Trap: a sequence counts from the moment it names its
  * lane, long before it has a row there.
  */
-import type { AdapterRef } from "./adapter.ts";
+import type { AdapterRef } from "./request/adapter.ts";
 import { Lane } from "./lane.ts";
-import type { BatchModel } from "./model.ts";
-import { FieldError, FieldRangeError } from "./request.ts";
+import type { BatchModel } from "../executor/model.ts";
+import { FieldError, FieldRangeError } from "./request/request.ts";
 
 /** A lane's model, and how to give it back. */
 export interface OpenedLane {

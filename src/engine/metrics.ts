@@ -3,7 +3,7 @@
  * observations to a listener. It knows no exporter; `server` turns these into Prometheus' shapes.
  */
 import type { LaneStats } from "./lane_pool.ts";
-import type { FinishReason } from "./request.ts";
+import type { FinishReason } from "./request/request.ts";
 
 /** One finished generation sample. Times in seconds. */
 export interface FinishedObservation {

@@ -5,13 +5,13 @@
  */
 import type { DeviceLease } from "../runtime/lease.ts";
 import type { Ledger } from "./accounts.ts";
-import type { TokenMatcher } from "./grammar/matcher.ts";
+import type { TokenMatcher } from "../grammar/matcher.ts";
 import type { Lane } from "./lane.ts";
-import type { KvMemory } from "./memory.ts";
+import type { KvMemory } from "./memory/memory.ts";
 import type { Counters, EngineListener, StepObservation } from "./metrics.ts";
-import type { PrefillRow, Sampled, SampleRow } from "./model.ts";
-import { nextTurn } from "./next_turn.ts";
-import { Prefixes } from "./prefixes.ts";
+import type { PrefillRow, Sampled, SampleRow } from "../executor/model.ts";
+import { nextTurn } from "../util/next_turn.ts";
+import { Prefixes } from "./memory/prefixes.ts";
 import { bytesOf, planPreemption, planPrefill, type PrefillPlan } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
 import type { WaitingQueue } from "./waiting.ts";

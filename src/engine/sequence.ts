@@ -9,13 +9,13 @@
  * Every state may go to `finished`. `running` means that all tokens but the newest are computed.
  */
 import type { Account } from "./accounts.ts";
-import type { CoreLease } from "./adapter.ts";
-import { Detokenizer, StopStrings, type TokenTexts } from "./detokenizer.ts";
-import type { TokenMatcher } from "./grammar/matcher.ts";
+import type { CoreLease } from "./request/adapter.ts";
+import { Detokenizer, StopStrings, type TokenTexts } from "./request/detokenizer.ts";
+import type { TokenMatcher } from "../grammar/matcher.ts";
 import type { Lane } from "./lane.ts";
-import { BLOCK_TOKENS, PrefixChain } from "./prefix_cache.ts";
-import type { FinishReason, GenerationRequest } from "./request.ts";
-import { SampleState } from "./sample_row.ts";
+import { BLOCK_TOKENS, PrefixChain } from "./memory/prefix_cache.ts";
+import type { FinishReason, GenerationRequest } from "./request/request.ts";
+import { SampleState } from "./request/sample_row.ts";
 import type { Place } from "./waiting.ts";
 
 export type SequenceState = "loading" | "waiting" | "prefill" | "running" | "finished";

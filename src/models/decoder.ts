@@ -6,7 +6,7 @@
  */
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { type Graph, GraphBuilder, type Value } from "../graph/graph.ts";
-import { addHeadLayout } from "../graph/head_layout.ts";
+import { addHeadLayout } from "../graph/lowering/head_layout.ts";
 import type { AttentionForm, Layout } from "../graph/ops.ts";
 import { type LinearHook, type ModuleName, SITE_OF, type SiteName, SITES } from "./hook.ts";
 import { names } from "./parameters.ts";

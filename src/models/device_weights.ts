@@ -3,8 +3,8 @@
  * that serve and those that train. Trap: without the shared container each session packs all of the
  * base's weights for itself (134 MB a session on the default base).
  */
-import type { Lowered, WeightStore } from "../graph/lowering.ts";
-import type { Weight } from "../graph/onnx.ts";
+import type { Lowered, WeightStore } from "../graph/lowering/lowering.ts";
+import type { Weight } from "../graph/lowering/onnx.ts";
 import type {
   Device,
   PrepackedWeights,

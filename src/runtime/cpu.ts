@@ -4,9 +4,9 @@
 
 import type { Device, DType, SessionOptions, Tensor, TypedArrayOf } from "./device.ts";
 import { openPageReleaser, type PageReleaser } from "./memory.ts";
-import type { Ort } from "./ort.ts";
-import { createSession, OrtPrepackedWeights, type OrtSession } from "./session.ts";
-import { bytesPerElement, checkRange, HostTensor, hostTensor, hostView } from "./tensor.ts";
+import type { Ort } from "./onnx/ort.ts";
+import { createSession, OrtPrepackedWeights, type OrtSession } from "./onnx/session.ts";
+import { bytesPerElement, checkRange, HostTensor, hostTensor, hostView } from "./onnx/tensor.ts";
 import { physicalCores } from "./threads.ts";
 
 /** Host memory and CPU kernels. Make it with `openDevice("cpu")`. */

@@ -5,8 +5,8 @@
 
 import { CpuDevice } from "./cpu.ts";
 import type { Device } from "./device.ts";
-import { Ort } from "./ort.ts";
-import { cString, openLibrary, pointerArray } from "./ort_api.ts";
+import { Ort } from "./onnx/ort.ts";
+import { cString, openLibrary, pointerArray } from "./onnx/ort_api.ts";
 
 /** A device's name, or "auto" for the best one that works here (the CPU for now). */
 export type DeviceKind = "auto" | Device["name"];

@@ -9,10 +9,10 @@ import {
   parseSafetensors,
   type SafetensorsTensor,
   writeSafetensors,
-} from "../checkpoint/safetensors.ts";
+} from "../checkpoint/formats/safetensors.ts";
 import type { AdamState } from "./adamw.ts";
 import type { EvaluatedStep, JobEvaluation, JobState, Moved } from "./job.ts";
-import type { Example } from "./model.ts";
+import type { Example } from "./gradients/model.ts";
 
 export const STATE_FORMAT = "lembas.training/1";
 

@@ -4,7 +4,7 @@
  * micro-batches and other jobs (`trainer.ts`) and files (`checkpoint.ts`) it does not know.
  */
 import { type AdamState, adamw, clippedMean, type RateSpan } from "./adamw.ts";
-import type { Example, RowLoss } from "./model.ts";
+import type { Example, RowLoss } from "./gradients/model.ts";
 import { epochOrder } from "./order.ts";
 import { scheduleAt, type ScheduleShape } from "./schedule.ts";
 import { evaluationAfter, type Pace, placeOf } from "./settle.ts";

@@ -3,7 +3,7 @@
  * the sums over those that came back. It owns no transition (`job.ts`) and no choice of rows
  * (`fill.ts`).
  */
-import { computedLength, type Example, type RowLoss } from "./model.ts";
+import { computedLength, type Example, type RowLoss } from "./gradients/model.ts";
 import {
   evaluationDone,
   type JobEvent,
@@ -14,7 +14,7 @@ import {
   type Work,
   workOf,
 } from "./job.ts";
-import { sharedLength } from "./shared_prefix.ts";
+import { sharedLength } from "./gradients/shared_prefix.ts";
 
 /** One row that waits; the same object comes back with its result. */
 export interface WaitingRow {

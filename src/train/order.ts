@@ -2,7 +2,7 @@
  * The order in which an epoch visits its rows. It owns the shuffle alone: it knows neither rows nor
  * batches, and keeps no state, so that a resumed run finds its place from (seed, epoch) again.
  */
-import { streamKey, uniformOf } from "./random.ts";
+import { streamKey, uniformOf } from "../util/random.ts";
 
 /**
  * A permutation of 0 … count - 1, the same on every machine: Fisher and Yates's shuffle.

@@ -5,7 +5,7 @@
 import type { Candidate } from "./fill.ts";
 import type { JobEvent, JobPlan, JobState, Work } from "./job.ts";
 import { JobRun, type RowResult, type WaitingRow } from "./job_run.ts";
-import type { TrainableState } from "./model.ts";
+import type { TrainableState } from "./gradients/model.ts";
 
 /** What a caller hears of a job, and says to it. */
 export interface JobHooks {

@@ -5,7 +5,7 @@
  */
 import { chooseTurn, type Turn } from "./fill.ts";
 import type { JobPlan, JobState } from "./job.ts";
-import type { GradientModel, Gradients, MicroBatch } from "./model.ts";
+import type { GradientModel, Gradients, MicroBatch } from "./gradients/model.ts";
 import { aborted, type JobHooks, RunningJob } from "./running_job.ts";
 
 export interface TrainerOptions {

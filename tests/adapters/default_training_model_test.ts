@@ -5,25 +5,25 @@
  * checkpoint to the same bits, and come out of a shared batch as if alone.
  */
 import { assertAlmostEquals, assertEquals, assertLess } from "@std/assert";
-import { SharedCoreTrainer } from "../../adapters/core_trainer.ts";
-import { readFactors } from "../../adapters/format.ts";
+import { SharedCoreTrainer } from "../../adapters/training/core_trainer.ts";
+import { readFactors } from "../../adapters/lotr/format.ts";
 import {
   DEFAULT_HYPERPARAMETERS,
   type TrainCheckpoint,
   type TrainRequest,
   type TrainResult,
-} from "../../adapters/training.ts";
+} from "../../adapters/training/training.ts";
 import type { Checkpoint, Tokenizer } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { resolveModel } from "../../src/checkpoint/resolve.ts";
-import { planOf } from "../../src/engine/base.ts";
+import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
+import { planOf } from "../../src/executor/base.ts";
 import { DeviceWeights } from "../../src/models/device_weights.ts";
 import { DecoderParameters } from "../../src/models/parameters.ts";
 import type { Device } from "../../src/runtime/device.ts";
 import { DeviceLease } from "../../src/runtime/lease.ts";
 import { openDevice } from "../../src/runtime/open.ts";
-import { DecoderGradients } from "../../src/train/gradient_model.ts";
-import type { Example } from "../../src/train/model.ts";
+import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
+import type { Example } from "../../src/train/gradients/model.ts";
 
 const POSITIONS = 32;
 const FACTORS = readFactors(

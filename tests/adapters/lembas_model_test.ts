@@ -9,17 +9,17 @@ import {
   assertRejects,
   assertThrows,
 } from "@std/assert";
-import { type Core, coreFrom, toResident, zeroCore } from "../../adapters/core.ts";
-import type { FactorSet } from "../../adapters/factors.ts";
-import { writeCore } from "../../adapters/format.ts";
+import { type Core, coreFrom, toResident, zeroCore } from "../../adapters/lotr/core.ts";
+import type { FactorSet } from "../../adapters/lotr/factors.ts";
+import { writeCore } from "../../adapters/lotr/format.ts";
 import { type Generated, type GenerateOptions, Lembas } from "../../adapters/lembas.ts";
-import { randomFactors } from "../../adapters/makers.ts";
-import { MergedWeights } from "../../adapters/merge.ts";
-import { stackOf } from "../../adapters/stack.ts";
+import { randomFactors } from "../../adapters/lotr/make/makers.ts";
+import { MergedWeights } from "../../adapters/lotr/merge.ts";
+import { stackOf } from "../../adapters/lotr/stack.ts";
 import type { Checkpoint, WeightSource } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { resolveModel } from "../../src/checkpoint/resolve.ts";
-import { Base } from "../../src/engine/base.ts";
+import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
+import { Base } from "../../src/executor/base.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { greedy, type GreedyRow, type Spoken } from "../engine/greedy.ts";
 import { distance, randomArray } from "../graph/run.ts";

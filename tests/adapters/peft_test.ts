@@ -7,21 +7,25 @@ import {
   assertMatch,
   assertThrows,
 } from "@std/assert";
-import type { Core } from "../../adapters/core.ts";
-import { factorsAt, type FactorSet } from "../../adapters/factors.ts";
-import { decode } from "../../adapters/format.ts";
-import { type Dense, dense, multiply, orthonormal, transpose } from "../../adapters/linalg.ts";
-import { gaussianFactors } from "../../adapters/makers.ts";
-import { deltaWeight } from "../../adapters/merge.ts";
-import { exportPeft } from "../../adapters/peft_export.ts";
-import { importPeft, LossyImportError, type PeftFiles } from "../../adapters/peft_import.ts";
-import { weightName } from "../../adapters/stack.ts";
+import type { Core } from "../../adapters/lotr/core.ts";
+import { factorsAt, type FactorSet } from "../../adapters/lotr/factors.ts";
+import { decode } from "../../adapters/lotr/format.ts";
+import { type Dense, dense, multiply, orthonormal, transpose } from "../../adapters/lotr/linalg.ts";
+import { gaussianFactors } from "../../adapters/lotr/make/makers.ts";
+import { deltaWeight } from "../../adapters/lotr/merge.ts";
+import { exportPeft } from "../../adapters/lotr/peft/peft_export.ts";
+import {
+  importPeft,
+  LossyImportError,
+  type PeftFiles,
+} from "../../adapters/lotr/peft/peft_import.ts";
+import { weightName } from "../../adapters/lotr/stack.ts";
 import {
   float32Tensor,
   parseSafetensors,
   type SafetensorsTensor,
   writeSafetensors,
-} from "../../src/checkpoint/safetensors.ts";
+} from "../../src/checkpoint/formats/safetensors.ts";
 import { MODULES, SITE_OF } from "../../src/models/hook.ts";
 import { coreLike, maxDifference, smallCore, smallFactors, STACK } from "./small.ts";
 

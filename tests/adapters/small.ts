@@ -2,20 +2,20 @@
  * A small stack of two layers, with factor sets, cores and weights over it, for the tests of
  * adapters. Everything is seeded; nothing has a meaning.
  */
-import { Core, coreFrom } from "../../adapters/core.ts";
-import type { FactorSet } from "../../adapters/factors.ts";
-import { dense, multiply } from "../../adapters/linalg.ts";
-import { randomFactors } from "../../adapters/makers.ts";
-import { gaussian } from "../../adapters/random.ts";
-import { type Stack, weightName } from "../../adapters/stack.ts";
+import { Core, coreFrom } from "../../adapters/lotr/core.ts";
+import type { FactorSet } from "../../adapters/lotr/factors.ts";
+import { dense, multiply } from "../../adapters/lotr/linalg.ts";
+import { randomFactors } from "../../adapters/lotr/make/makers.ts";
+import { gaussian } from "../../src/util/normal.ts";
+import { type Stack, weightName } from "../../adapters/lotr/stack.ts";
 import type { WeightInfo, WeightSource } from "../../src/checkpoint/checkpoint.ts";
 import { type ModuleName, MODULES, SITE_OF } from "../../src/models/hook.ts";
 import type {
   GradientSource,
   LinearMatrix,
   WeightGradientRequest,
-} from "../../src/train/gradient_source.ts";
-import type { Example } from "../../src/train/model.ts";
+} from "../../src/train/gradients/gradient_source.ts";
+import type { Example } from "../../src/train/gradients/model.ts";
 
 /** A digest that names nothing. */
 export function digestOf(letter: string): string {

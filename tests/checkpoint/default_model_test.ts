@@ -5,9 +5,9 @@
 import { assert, assertEquals } from "@std/assert";
 import { createHash } from "node:crypto";
 import type { ChatMessage } from "../../src/checkpoint/checkpoint.ts";
-import { huggingFaceName } from "../../src/checkpoint/gguf_weights.ts";
+import { huggingFaceName } from "../../src/checkpoint/formats/gguf_weights.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { resolveModel } from "../../src/checkpoint/resolve.ts";
+import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
 import { fixtureJson } from "./fixtures.ts";
 
 interface DefaultModel {

@@ -4,7 +4,7 @@
  */
 
 import { assertEquals } from "@std/assert";
-import { JinjaChatTemplate } from "../../src/checkpoint/chat_template.ts";
+import { JinjaChatTemplate } from "../../src/checkpoint/text/chat_template.ts";
 import { fixtureJson } from "./fixtures.ts";
 
 interface Table {

@@ -5,8 +5,8 @@ import { createHash } from "node:crypto";
 import type { DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { ropeFrequencies } from "../../src/checkpoint/rope.ts";
-import { parseSafetensors, writeSafetensors } from "../../src/checkpoint/safetensors.ts";
-import { shardNames } from "../../src/checkpoint/safetensors_weights.ts";
+import { parseSafetensors, writeSafetensors } from "../../src/checkpoint/formats/safetensors.ts";
+import { shardNames } from "../../src/checkpoint/formats/safetensors_weights.ts";
 import { fixture, fixtureJson, withDirectory } from "./fixtures.ts";
 
 interface GgufExpected {

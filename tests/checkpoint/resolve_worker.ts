@@ -3,7 +3,7 @@
  * and the PATH's environment of their own.
  */
 
-import { resolveModel } from "../../src/checkpoint/resolve.ts";
+import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
 
 if (import.meta.main) {
   const [spec, cache = ""] = Deno.args;

@@ -1,8 +1,8 @@
 /** How a checkpoint's authors would have it sampled: which file says so, and what is taken of it. */
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import type { GgufValue } from "../../src/checkpoint/gguf.ts";
+import type { GgufValue } from "../../src/checkpoint/formats/gguf.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { resolveModel } from "../../src/checkpoint/resolve.ts";
+import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
 import {
   configSampling,
   ggufSampling,

@@ -2,7 +2,7 @@
  * Greedy text straight from a `BatchModel`: rows prefilled in one call, then decoded together. It
  * knows no engine: what a batch of rows must equal, however it is scheduled.
  */
-import type { BatchModel, ResidentCore, Sampled } from "../../src/engine/model.ts";
+import type { BatchModel, ResidentCore, Sampled } from "../../src/executor/model.ts";
 
 /** A row: its prompt, and its core (none = the base). */
 export interface GreedyRow {

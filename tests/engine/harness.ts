@@ -6,8 +6,8 @@ import type {
   GenerationRequest,
   SamplingParams,
   TokenLogprob,
-} from "../../src/engine/request.ts";
-import { DEFAULT_SAMPLING } from "../../src/engine/sampling.ts";
+} from "../../src/engine/request/request.ts";
+import { DEFAULT_SAMPLING } from "../../src/engine/request/sampling.ts";
 import { FakeAdapters } from "../fakes/adapters.ts";
 import { FakeModel, type FakeModelOptions } from "../fakes/model.ts";
 import { EOS, FakeTokenizer } from "../fakes/tokenizer.ts";

@@ -1,8 +1,8 @@
 /** One bound for all keys and values: rows, pages that left rows keep, cached prefixes. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { BlockPool } from "../../src/engine/block_pool.ts";
-import { KvCache } from "../../src/engine/kv_cache.ts";
-import { SlotViews } from "../../src/engine/views.ts";
+import { BlockPool } from "../../src/executor/block_pool.ts";
+import { KvCache } from "../../src/executor/kv_cache.ts";
+import { SlotViews } from "../../src/executor/views.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { harness, read, request } from "./harness.ts";
 

@@ -5,9 +5,9 @@
  * so it runs first.
  */
 import { loadBase } from "../../adapters/loaded_base.ts";
-import { randomFactors } from "../../adapters/makers.ts";
-import { stackOf } from "../../adapters/stack.ts";
-import type { Executor } from "../../src/engine/executor.ts";
+import { randomFactors } from "../../adapters/lotr/make/makers.ts";
+import { stackOf } from "../../adapters/lotr/stack.ts";
+import type { Executor } from "../../src/executor/executor.ts";
 
 const LANES = 4;
 const ROWS = 32;

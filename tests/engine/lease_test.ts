@@ -1,7 +1,7 @@
 /** Whose turn the device is, and streams between engine and caller. */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { GenerationStream } from "../../src/engine/generation.ts";
-import type { GenerationDelta } from "../../src/engine/request.ts";
+import { GenerationStream } from "../../src/engine/request/generation.ts";
+import type { GenerationDelta } from "../../src/engine/request/request.ts";
 import { DeviceLease } from "../../src/runtime/lease.ts";
 
 Deno.test("turns are one at a time, by priority, then by arrival", async () => {

@@ -1,15 +1,15 @@
 /** Where loading stops half way, everything that was made until then is given back. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { Base, planOf } from "../../src/engine/base.ts";
-import type { Executor } from "../../src/engine/executor.ts";
-import { Sampler } from "../../src/engine/sampler.ts";
+import { Base, planOf } from "../../src/executor/base.ts";
+import type { Executor } from "../../src/executor/executor.ts";
+import { Sampler } from "../../src/executor/sampler.ts";
 import { DeviceWeights } from "../../src/models/device_weights.ts";
 import { DecoderParameters } from "../../src/models/parameters.ts";
 import type { Device } from "../../src/runtime/device.ts";
 import { DeviceLease } from "../../src/runtime/lease.ts";
 import { openDevice } from "../../src/runtime/open.ts";
-import { DecoderGradients } from "../../src/train/gradient_model.ts";
+import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
 import { tinyTrainable } from "../train/oracle.ts";
 import { factorsOf, folderOf, Tiny } from "./tiny.ts";
 

@@ -2,7 +2,7 @@
  * Sampling from the definitions, in float64 over one row of logits: what the graphs are compared
  * with. It knows no device.
  */
-import type { SampleRow } from "../../src/engine/model.ts";
+import type { SampleRow } from "../../src/executor/model.ts";
 
 /** What a row may draw. */
 export interface Distribution {

@@ -1,6 +1,6 @@
 /** The sampler as its tests use it; no test. */
-import type { Sampled, SampleRow } from "../../src/engine/model.ts";
-import { Sampler } from "../../src/engine/sampler.ts";
+import type { Sampled, SampleRow } from "../../src/executor/model.ts";
+import { Sampler } from "../../src/executor/sampler.ts";
 import type { Tensor } from "../../src/runtime/device.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 

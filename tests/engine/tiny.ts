@@ -2,13 +2,13 @@
  * Tiny random checkpoints as bases on the CPU, and cores over them: the real executor without a real
  * model's weight. They know no engine.
  */
-import { type Core, coreFrom } from "../../adapters/core.ts";
-import type { FactorSet } from "../../adapters/factors.ts";
-import { randomFactors } from "../../adapters/makers.ts";
-import { stackOf } from "../../adapters/stack.ts";
+import { type Core, coreFrom } from "../../adapters/lotr/core.ts";
+import type { FactorSet } from "../../adapters/lotr/factors.ts";
+import { randomFactors } from "../../adapters/lotr/make/makers.ts";
+import { stackOf } from "../../adapters/lotr/stack.ts";
 import type { Checkpoint, WeightSource } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { Base, type BaseOptions } from "../../src/engine/base.ts";
+import { Base, type BaseOptions } from "../../src/executor/base.ts";
 import type { ModuleName } from "../../src/models/hook.ts";
 import type { Device } from "../../src/runtime/device.ts";
 import { openDevice } from "../../src/runtime/open.ts";

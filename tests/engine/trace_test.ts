@@ -1,7 +1,7 @@
 /** Seeded traces of arrivals, cancels, failures and shortage, with all invariants after every run. */
 import { setImmediate } from "node:timers";
 import { assert, assertEquals } from "@std/assert";
-import type { GenerationRequest } from "../../src/engine/request.ts";
+import type { GenerationRequest } from "../../src/engine/request/request.ts";
 import { adapter, FakeAdapters } from "../fakes/adapters.ts";
 import { alone, fakeModel, harness, read, request, type Sample, seeded } from "./harness.ts";
 

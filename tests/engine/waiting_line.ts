@@ -1,9 +1,9 @@
 /** A queue, its ledger and sequences to put into it and into lanes, for tests of the policy alone. */
 import { type Account, EQUAL_STANDING, Ledger } from "../../src/engine/accounts.ts";
-import { TokenTexts } from "../../src/engine/detokenizer.ts";
+import { TokenTexts } from "../../src/engine/request/detokenizer.ts";
 import { Lane } from "../../src/engine/lane.ts";
-import { kvBytes } from "../../src/engine/memory.ts";
-import type { TenantStanding } from "../../src/engine/request.ts";
+import { kvBytes } from "../../src/engine/memory/memory.ts";
+import type { TenantStanding } from "../../src/engine/request/request.ts";
 import type { PrefillView } from "../../src/engine/scheduler.ts";
 import { Sequence } from "../../src/engine/sequence.ts";
 import { WaitingQueue } from "../../src/engine/waiting.ts";

@@ -1,6 +1,6 @@
 /** An adapter source without files: cores whose digest is all there is to them. */
 import { setImmediate } from "node:timers";
-import type { AdapterRef, AdapterSource, CoreLease } from "../../src/engine/adapter.ts";
+import type { AdapterRef, AdapterSource, CoreLease } from "../../src/engine/request/adapter.ts";
 
 export interface FakeAdaptersOptions {
   /** Turns of the event loop a cold core takes; undefined = all are resident. */

@@ -4,7 +4,7 @@
  * precision. It keeps what it was asked, and refuses what the contract forbids.
  */
 import { gridCost } from "../../src/train/micro_batches.ts";
-import { gaussian } from "../../adapters/random.ts";
+import { gaussian } from "../../src/util/normal.ts";
 import {
   type BatchRow,
   computedLength,
@@ -14,7 +14,7 @@ import {
   type MicroBatch,
   type RowLoss,
   type TrainableState,
-} from "../../src/train/model.ts";
+} from "../../src/train/gradients/model.ts";
 
 export const VOCABULARY = 8;
 

@@ -11,7 +11,7 @@ import type {
   ResidentCore,
   Sampled,
   SampleRow,
-} from "../../src/engine/model.ts";
+} from "../../src/executor/model.ts";
 
 /** Tokens of a freed slot whose memory stays for the next row. */
 const KEPT_TOKENS = 48;

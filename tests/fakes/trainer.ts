@@ -3,18 +3,18 @@
  * steps. It resumes exactly, so the command's promises about
  * checkpoints can be tested in milliseconds.
  */
-import { coreFrom } from "../../adapters/core.ts";
-import type { FactorSet } from "../../adapters/factors.ts";
-import { randomFactors } from "../../adapters/makers.ts";
-import { type Stack, stackOf } from "../../adapters/stack.ts";
+import { coreFrom } from "../../adapters/lotr/core.ts";
+import type { FactorSet } from "../../adapters/lotr/factors.ts";
+import { randomFactors } from "../../adapters/lotr/make/makers.ts";
+import { type Stack, stackOf } from "../../adapters/lotr/stack.ts";
 import type {
   CoreTrainer,
   Evaluation,
   SettledHyperparameters,
   TrainRequest,
   TrainResult,
-} from "../../adapters/training.ts";
-import type { TrainBase } from "../../server/train/base.ts";
+} from "../../adapters/training/training.ts";
+import type { TrainBase } from "../../server/cli/train/base.ts";
 import type { DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
 import { EOS, FakeTokenizer } from "./tokenizer.ts";
 

@@ -7,7 +7,7 @@
  * values of size 1: the kernel's exponential is a polynomial of about 1e-6.
  */
 import { assertEquals, assertLess } from "@std/assert";
-import { evaluate, type Evaluated } from "../../src/graph/evaluate.ts";
+import { evaluate, type Evaluated } from "../../src/graph/reference/evaluate.ts";
 import { type Graph, GraphBuilder } from "../../src/graph/graph.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { distance, FLOAT32, normal, randomArray, RandomParameters, runLowered } from "./run.ts";

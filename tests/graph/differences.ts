@@ -4,7 +4,7 @@
  * the differences. It knows no operation.
  */
 import { differentiate } from "../../src/graph/autodiff.ts";
-import { evaluate, type Evaluated } from "../../src/graph/evaluate.ts";
+import { evaluate, type Evaluated } from "../../src/graph/reference/evaluate.ts";
 import { type Graph, GraphBuilder, type Shape, type Value } from "../../src/graph/graph.ts";
 import { normal, size } from "./run.ts";
 

@@ -8,7 +8,7 @@
  * evaluator's float64 are off by a few units of the last place (6e-8): 1e-5 leaves room for chains.
  */
 import { assertEquals, assertLess, assertLessOrEqual } from "@std/assert";
-import type { Evaluated } from "../../src/graph/evaluate.ts";
+import type { Evaluated } from "../../src/graph/reference/evaluate.ts";
 import { type Graph, GraphBuilder, type Value } from "../../src/graph/graph.ts";
 import { assertExact, both, floats, type Inputs, ints, relative } from "./pairs.ts";
 import { distance, FLOAT32, normal } from "./run.ts";

@@ -3,9 +3,9 @@
  * It knows no operation.
  */
 import { assertEquals } from "@std/assert";
-import type { Evaluated } from "../../src/graph/evaluate.ts";
+import type { Evaluated } from "../../src/graph/reference/evaluate.ts";
 import type { Graph } from "../../src/graph/graph.ts";
-import type { LoweringPlan } from "../../src/graph/lowering.ts";
+import type { LoweringPlan } from "../../src/graph/lowering/lowering.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { distance, FLOAT32, randomArray, RandomParameters, runLowered, runNaive } from "./run.ts";
 

@@ -4,7 +4,7 @@
  */
 import { assertEquals } from "@std/assert";
 import { argumentsOf, differentiate } from "../../src/graph/autodiff.ts";
-import { evaluate, type Evaluated } from "../../src/graph/evaluate.ts";
+import { evaluate, type Evaluated } from "../../src/graph/reference/evaluate.ts";
 import type { Graph } from "../../src/graph/graph.ts";
 import { segments } from "../../src/graph/segments.ts";
 import { normal } from "./run.ts";

@@ -3,7 +3,7 @@
  * gradients included, and computed on the device as the formulas say.
  */
 import { assertEquals, assertLess } from "@std/assert";
-import { evaluate, type Evaluated } from "../../src/graph/evaluate.ts";
+import { evaluate, type Evaluated } from "../../src/graph/reference/evaluate.ts";
 import { type Graph, GraphBuilder } from "../../src/graph/graph.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { distance, FLOAT32, randomArray, RandomParameters, runLowered } from "./run.ts";

@@ -4,9 +4,9 @@
  * `training_ops_test.ts`'.
  */
 import { assertGreater, assertLess } from "@std/assert";
-import type { Evaluated } from "../../src/graph/evaluate.ts";
+import type { Evaluated } from "../../src/graph/reference/evaluate.ts";
 import { GraphBuilder, type Value } from "../../src/graph/graph.ts";
-import type { LoweringPlan } from "../../src/graph/lowering.ts";
+import type { LoweringPlan } from "../../src/graph/lowering/lowering.ts";
 import { gradientsOf } from "./differences.ts";
 import { both, cosine, floats, type Inputs, ints, relative } from "./pairs.ts";
 import { FLOAT32 } from "./run.ts";

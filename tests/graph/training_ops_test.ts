@@ -7,9 +7,9 @@
  * float32 sums of some hundred products in another order than the evaluator's float64, 1e-5.
  */
 import { assertEquals, assertGreater, assertLess } from "@std/assert";
-import type { Evaluated } from "../../src/graph/evaluate.ts";
+import type { Evaluated } from "../../src/graph/reference/evaluate.ts";
 import { GraphBuilder } from "../../src/graph/graph.ts";
-import type { LoweringPlan } from "../../src/graph/lowering.ts";
+import type { LoweringPlan } from "../../src/graph/lowering/lowering.ts";
 import { gradientsOf, SHARING, type Sharing } from "./differences.ts";
 import { assertExact, both, cosine, floats, ints, relative } from "./pairs.ts";
 import { distance, FLOAT32, normal } from "./run.ts";

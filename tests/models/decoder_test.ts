@@ -5,7 +5,7 @@
 import { assertEquals, assertGreater, assertLess } from "@std/assert";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { evaluate } from "../../src/graph/evaluate.ts";
+import { evaluate } from "../../src/graph/reference/evaluate.ts";
 import { buildDecoder, inputs, inputsOf } from "../../src/models/decoder.ts";
 import { type SiteName, SITES } from "../../src/models/hook.ts";
 import { DecoderParameters, type Smoothing } from "../../src/models/parameters.ts";

@@ -4,8 +4,8 @@
 import { assertEquals, assertLess } from "@std/assert";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { resolveModel } from "../../src/checkpoint/resolve.ts";
-import { calibrate, planOf, type ServingDtype } from "../../src/engine/base.ts";
+import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
+import { calibrate, planOf, type ServingDtype } from "../../src/executor/base.ts";
 import { calibrationText } from "../../src/models/calibration.ts";
 import type { Smoothing } from "../../src/models/parameters.ts";
 import type { Device } from "../../src/runtime/device.ts";

@@ -1,5 +1,5 @@
 /** Numbers that Python wrote, as typed arrays. */
-import { parseSafetensors } from "../../src/checkpoint/safetensors.ts";
+import { parseSafetensors } from "../../src/checkpoint/formats/safetensors.ts";
 
 /** Tensors of a fixture file by name. */
 export class Expected {

@@ -1,11 +1,11 @@
 /** `deno task admin` against a server and against a store, and the words of its refusals. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { runAdmin } from "../../server/admin/command.ts";
-import { adminHelp } from "../../server/admin/flags.ts";
-import { momentOf } from "../../server/admin/keys.ts";
-import { isKeyText } from "../../server/keys/key_text.ts";
+import { runAdmin } from "../../server/cli/admin/command.ts";
+import { adminHelp } from "../../server/cli/admin/flags.ts";
+import { momentOf } from "../../server/cli/admin/keys.ts";
+import { isKeyText } from "../../server/access/key_text.ts";
 import { listen } from "../../server/serve.ts";
-import { writeCore } from "../../adapters/format.ts";
+import { writeCore } from "../../adapters/lotr/format.ts";
 import { newDataDirectory } from "../adapters/store/test_store.ts";
 import { someCore } from "./engine_context.ts";
 import { openKeyedApp } from "./keyed_app.ts";

@@ -1,9 +1,9 @@
 /** Questions to an application over a fake engine, and readings of its answers; no test. */
 import type { z } from "@hono/zod-openapi";
 import { assertEquals } from "@std/assert";
-import { createApp } from "../../server/app.ts";
+import { createApp } from "../../server/http/app.ts";
 import type { ServerContext } from "../../server/context.ts";
-import { errorSchema } from "../../server/schema/common.ts";
+import { errorSchema } from "../../server/http/schema/common.ts";
 
 export type Json = Record<string, unknown>;
 

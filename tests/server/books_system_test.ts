@@ -1,7 +1,7 @@
 /** What a server says of its engine's books, when it stops and, to those who debug, when it idles. */
 import { assertEquals } from "@std/assert";
 import { BALANCED, Books } from "../../server/books.ts";
-import { createLog } from "../../server/log.ts";
+import { createLog } from "../../server/telemetry/log.ts";
 import { harness, readOne, request } from "../engine/harness.ts";
 
 const BROKEN = {

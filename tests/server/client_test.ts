@@ -1,9 +1,9 @@
 /** The openai client against a listening server whose engine is the fake one. */
 import { assertEquals, assertRejects } from "@std/assert";
 import OpenAI from "openai";
-import { createApp } from "../../server/app.ts";
+import { createApp } from "../../server/http/app.ts";
 import { listen, type RunningServer } from "../../server/serve.ts";
-import { OverloadedError } from "../../src/engine/request.ts";
+import { OverloadedError } from "../../src/engine/request/request.ts";
 import { type FakeContext, fakeContext } from "./fake_context.ts";
 
 const HELLO = { model: "tiny", messages: [{ role: "user" as const, content: "hi" }] };

@@ -1,8 +1,8 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
 /** Completions over HTTP against a fake engine: shapes of answers, parameters, what is refused. */
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { chatChunkSchema, chatCompletionSchema } from "../../server/schema/chat.ts";
-import { completionChunkSchema, completionSchema } from "../../server/schema/completions.ts";
+import { chatChunkSchema, chatCompletionSchema } from "../../server/http/schema/chat.ts";
+import { completionChunkSchema, completionSchema } from "../../server/http/schema/completions.ts";
 import { fakeContext } from "./fake_context.ts";
 import { errorOf, events, HELLO, type Json, post } from "./asked.ts";
 

@@ -2,16 +2,16 @@
  * What the loader would give the server, with everything real but the weights: engine, adapters,
  * their cache and directory, grammars; only the lane's model is the fake one.
  */
-import { CoreCache } from "../../adapters/cache.ts";
-import { type Core, coreFrom } from "../../adapters/core.ts";
-import { AdapterDirectory } from "../../adapters/directory.ts";
-import type { FactorSet } from "../../adapters/factors.ts";
-import { randomFactors } from "../../adapters/makers.ts";
-import { AdapterRegistry } from "../../adapters/registry.ts";
-import { stackOf } from "../../adapters/stack.ts";
+import { CoreCache } from "../../adapters/catalog/cache.ts";
+import { type Core, coreFrom } from "../../adapters/lotr/core.ts";
+import { AdapterDirectory } from "../../adapters/catalog/directory.ts";
+import type { FactorSet } from "../../adapters/lotr/factors.ts";
+import { randomFactors } from "../../adapters/lotr/make/makers.ts";
+import { AdapterRegistry } from "../../adapters/catalog/registry.ts";
+import { stackOf } from "../../adapters/lotr/stack.ts";
 import type { ServerContext } from "../../server/context.ts";
-import { createLog } from "../../server/log.ts";
-import { createMetrics } from "../../server/metrics.ts";
+import { createLog } from "../../server/telemetry/log.ts";
+import { createMetrics } from "../../server/telemetry/metrics.ts";
 import { type Loaded, type LoadedTraining, toContext } from "../../server/run_server.ts";
 import type {
   ChatTemplate,
@@ -19,7 +19,7 @@ import type {
   SamplingDefaults,
 } from "../../src/checkpoint/checkpoint.ts";
 import { Engine } from "../../src/engine/engine.ts";
-import { GrammarPool } from "../../src/engine/grammar/pool.ts";
+import { GrammarPool } from "../../src/grammar/pool.ts";
 import type { EngineListener } from "../../src/engine/metrics.ts";
 import { FakeModel, type FakeModelOptions } from "../fakes/model.ts";
 import { EOS, FakeTokenizer } from "../fakes/tokenizer.ts";

@@ -11,9 +11,9 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import OpenAI from "openai";
-import { writeCore } from "../../adapters/format.ts";
-import { randomFactors } from "../../adapters/makers.ts";
-import { createApp } from "../../server/app.ts";
+import { writeCore } from "../../adapters/lotr/format.ts";
+import { randomFactors } from "../../adapters/lotr/make/makers.ts";
+import { createApp } from "../../server/http/app.ts";
 import { listen } from "../../server/serve.ts";
 import {
   engineContext,

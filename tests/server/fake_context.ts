@@ -5,7 +5,11 @@
  */
 import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../../src/checkpoint/checkpoint.ts";
 import type { EngineStats } from "../../src/engine/metrics.ts";
-import type { Generation, GenerationDelta, GenerationRequest } from "../../src/engine/request.ts";
+import type {
+  Generation,
+  GenerationDelta,
+  GenerationRequest,
+} from "../../src/engine/request/request.ts";
 import type {
   AdapterCatalog,
   AdapterEntry,
@@ -15,8 +19,8 @@ import type {
   ServerContext,
 } from "../../server/context.ts";
 import { Lifecycle } from "../../server/lifecycle.ts";
-import { createLog } from "../../server/log.ts";
-import { createMetrics } from "../../server/metrics.ts";
+import { createLog } from "../../server/telemetry/log.ts";
+import { createMetrics } from "../../server/telemetry/metrics.ts";
 
 const EOS = 256;
 

@@ -11,7 +11,7 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import OpenAI from "openai";
-import { readCore } from "../../adapters/format.ts";
+import { readCore } from "../../adapters/lotr/format.ts";
 import type { Store } from "../../adapters/store/store.ts";
 import { FAST, rowsOf, say, until, upload, withServer } from "./tuning_server.ts";
 

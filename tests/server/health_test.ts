@@ -1,8 +1,8 @@
 /** What probes and scrapers see: alive, ready, and who may read the metrics. */
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { createApp } from "../../server/app.ts";
+import { createApp } from "../../server/http/app.ts";
 import type { ReadinessCheck, ServerContext } from "../../server/context.ts";
-import { errorSchema } from "../../server/schema/common.ts";
+import { errorSchema } from "../../server/http/schema/common.ts";
 import { fakeContext } from "./fake_context.ts";
 
 function ask(context: ServerContext, path: string): Promise<Response> {

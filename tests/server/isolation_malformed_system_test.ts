@@ -3,7 +3,7 @@
  * endpoint that takes one: each is refused as `/openapi.json` says, and the server serves on.
  */
 import { assert, assertEquals } from "@std/assert";
-import { errorSchema } from "../../server/schema/common.ts";
+import { errorSchema } from "../../server/http/schema/common.ts";
 import { type Asked, type Json, type KeyedApp, openKeyedApp } from "./keyed_app.ts";
 
 const MOST = 1 << 20;

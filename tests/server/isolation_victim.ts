@@ -1,5 +1,5 @@
 /** A tenant with one of everything, for others to reach for. It owns what is there to be found. */
-import { writeFactors } from "../../adapters/format.ts";
+import { writeFactors } from "../../adapters/lotr/format.ts";
 import { coreText, type Json, type KeyedApp } from "./keyed_app.ts";
 import { rowsOf } from "./tuning_server.ts";
 

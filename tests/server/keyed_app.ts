@@ -3,17 +3,17 @@
  * jobs and adapters over a model without weights. For tests of keys, administration and isolation;
  * requests go in by `app.request()`.
  */
-import { writeCore } from "../../adapters/format.ts";
+import { writeCore } from "../../adapters/lotr/format.ts";
 import type { Scope, Store } from "../../adapters/store/store.ts";
-import { createApp } from "../../server/app.ts";
+import { createApp } from "../../server/http/app.ts";
 import { Traffic } from "../../server/console/traffic.ts";
 import type { ServerContext } from "../../server/context.ts";
-import type { App } from "../../server/endpoint.ts";
-import { issueKey } from "../../server/keys/issue.ts";
+import type { App } from "../../server/http/endpoint.ts";
+import { issueKey } from "../../server/access/issue.ts";
 import { joinListeners } from "../../server/listeners.ts";
-import { createLog } from "../../server/log.ts";
-import { createMetrics } from "../../server/metrics.ts";
-import { openStoreAccess } from "../../server/open_access.ts";
+import { createLog } from "../../server/telemetry/log.ts";
+import { createMetrics } from "../../server/telemetry/metrics.ts";
+import { openStoreAccess } from "../../server/access/open_access.ts";
 import { startTuning, toContext } from "../../server/run_server.ts";
 import { StoreMetering } from "../../server/usage/store_metering.ts";
 import { openTestStore } from "../adapters/store/test_store.ts";

@@ -6,7 +6,7 @@
  */
 import { assertEquals, assertLess } from "@std/assert";
 import { openStore, type StoreLocation } from "../../adapters/store/open_store.ts";
-import { streamKey, uniformOf } from "../../src/train/random.ts";
+import { streamKey, uniformOf } from "../../src/util/random.ts";
 import { onPostgres } from "../programs/postgres.ts";
 import { startPostgres } from "../adapters/store/postgres_server.ts";
 import { keepingLog, newDataDirectory } from "../adapters/store/test_store.ts";

@@ -4,8 +4,8 @@
  * answers, all at once. It owns the ledger of what was acknowledged and of what was under way when a
  * connection broke; what must hold of it, `kill_audit.ts` says.
  */
-import { writeCore } from "../../adapters/format.ts";
-import type { FactorSet } from "../../adapters/factors.ts";
+import { writeCore } from "../../adapters/lotr/format.ts";
+import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { someCore } from "./engine_context.ts";
 import { ROWS } from "./tuning_server.ts";
 

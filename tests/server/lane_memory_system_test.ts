@@ -1,11 +1,11 @@
 /** `deno task serve` over a tiny base and factor sets that `--lane-memory` has no room for. */
 import { assertEquals, assertMatch } from "@std/assert";
-import { writeFactors } from "../../adapters/format.ts";
+import { writeFactors } from "../../adapters/lotr/format.ts";
 import { factorsOf, folderOf } from "../engine/tiny.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { ServerProcess } from "./server_process.ts";
 
-const MAIN = new URL("../../server/main.ts", import.meta.url);
+const MAIN = new URL("../../server/cli/serve.ts", import.meta.url);
 
 Deno.test("serve ends with one line and code 1 where a factor set's lane is larger than lane memory", async () => {
   const directory = await Deno.makeTempDir();

@@ -1,13 +1,13 @@
 /** Texts of megabytes: what cannot fit is refused unread, what may is encoded in a thread of its own. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { TextThread } from "../../src/checkpoint/text_thread.ts";
-import { createApp } from "../../server/app.ts";
-import { OverloadedError } from "../../src/engine/request.ts";
+import { TextThread } from "../../src/checkpoint/text/text_thread.ts";
+import { createApp } from "../../server/http/app.ts";
+import { OverloadedError } from "../../src/engine/request/request.ts";
 import { NO_LIMITS } from "../../adapters/store/store.ts";
 import { RateLimits } from "../../server/limits/rate_limits.ts";
 import { Metering } from "../../server/usage/metering.ts";
-import { TextTurns } from "../../server/text_turns.ts";
+import { TextTurns } from "../../server/generate/text_turns.ts";
 import { errorOf, post } from "./asked.ts";
 import { fakeContext } from "./fake_context.ts";
 

@@ -5,7 +5,7 @@
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
 import type { ServerContext } from "../../server/context.ts";
-import { chatTemplate } from "../../src/checkpoint/chat_template.ts";
+import { chatTemplate } from "../../src/checkpoint/text/chat_template.ts";
 import { FakeTokenizer } from "../fakes/tokenizer.ts";
 import { errorOf, HELLO, post } from "./asked.ts";
 import { engineContext } from "./engine_context.ts";

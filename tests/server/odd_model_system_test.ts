@@ -7,7 +7,7 @@ import { assertEquals, assertStringIncludes } from "@std/assert";
 import { patchedGguf } from "../checkpoint/gguf_patch.ts";
 import { ServerProcess } from "./server_process.ts";
 
-const MAIN = new URL("../../server/main.ts", import.meta.url);
+const MAIN = new URL("../../server/cli/serve.ts", import.meta.url);
 const ENDOFTEXT = 0;
 const IM_END = 2;
 

@@ -4,8 +4,8 @@
  * asking around makes none. With keys a tenant that is not there is refused by the field that names it.
  */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { writeCore, writeFactors } from "../../adapters/format.ts";
-import { runAdmin } from "../../server/admin/command.ts";
+import { writeCore, writeFactors } from "../../adapters/lotr/format.ts";
+import { runAdmin } from "../../server/cli/admin/command.ts";
 import { listen } from "../../server/serve.ts";
 import { newDataDirectory } from "../adapters/store/test_store.ts";
 import { fakeLoad, someCore } from "./engine_context.ts";

@@ -10,9 +10,9 @@ import {
 } from "@std/assert";
 import OpenAI from "openai";
 import { Lembas } from "../../adapters/lembas.ts";
-import { createApp } from "../../server/app.ts";
-import { createLog } from "../../server/log.ts";
-import { createMetrics } from "../../server/metrics.ts";
+import { createApp } from "../../server/http/app.ts";
+import { createLog } from "../../server/telemetry/log.ts";
+import { createMetrics } from "../../server/telemetry/metrics.ts";
 import { toContext } from "../../server/run_server.ts";
 import { listen } from "../../server/serve.ts";
 

@@ -3,7 +3,7 @@
  * It owns their start and end; what they are for, the tests say.
  */
 import OpenAI from "openai";
-import { writeCore } from "../../adapters/format.ts";
+import { writeCore } from "../../adapters/lotr/format.ts";
 import { startPostgres } from "../adapters/store/postgres_server.ts";
 import { fakeLoad, someCore } from "./engine_context.ts";
 import { type EndedProcess, ServerProcess } from "./server_process.ts";

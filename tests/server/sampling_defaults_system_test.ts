@@ -2,9 +2,9 @@
 /** The model's sampling defaults over HTTP: what holds, what wins, and where it is told. */
 import { assertEquals, assertMatch, assertNotEquals, assertStringIncludes } from "@std/assert";
 import { Lembas } from "../../adapters/lembas.ts";
-import { createApp } from "../../server/app.ts";
-import { helpText } from "../../server/flags.ts";
-import type { SamplingParams } from "../../src/engine/request.ts";
+import { createApp } from "../../server/http/app.ts";
+import { helpText } from "../../server/cli/serve_flags.ts";
+import type { SamplingParams } from "../../src/engine/request/request.ts";
 import { HELLO, post } from "./asked.ts";
 import { type FakeContext, fakeContext } from "./fake_context.ts";
 import { openKeyedApp } from "./keyed_app.ts";

@@ -5,9 +5,9 @@
  * LEMBAS_TEST_EXAMPLES says how many requests to make up for an operation.
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { newKeyText } from "../../server/keys/key_text.ts";
+import { newKeyText } from "../../server/access/key_text.ts";
 import { listen } from "../../server/serve.ts";
-import { DEFAULT_TENANT } from "../../adapters/name.ts";
+import { DEFAULT_TENANT } from "../../adapters/catalog/name.ts";
 import { needing } from "../programs/needing.ts";
 import { CORE, makeVictim } from "./isolation_victim.ts";
 import { coreText, type KeyedApp, openKeyedApp } from "./keyed_app.ts";

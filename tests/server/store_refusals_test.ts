@@ -1,10 +1,14 @@
 /** What a store throws: a refusal is the caller's mistake, anything else is ours. */
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { ConflictError, FieldRangeError, InvalidFieldError } from "../../adapters/refusals.ts";
-import type { AppEnv } from "../../server/endpoint.ts";
-import { toApiError } from "../../server/errors.ts";
-import { storing } from "../../server/routes/admin_context.ts";
+import {
+  ConflictError,
+  FieldRangeError,
+  InvalidFieldError,
+} from "../../adapters/catalog/refusals.ts";
+import type { AppEnv } from "../../server/http/endpoint.ts";
+import { toApiError } from "../../server/http/errors.ts";
+import { storing } from "../../server/http/routes/admin_context.ts";
 import { errorOf } from "./asked.ts";
 
 /** The answer of a route whose store throws. */

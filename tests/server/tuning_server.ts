@@ -4,13 +4,13 @@
  * again on the same directory.
  */
 import OpenAI from "openai";
-import { SharedCoreTrainer } from "../../adapters/core_trainer.ts";
-import type { FactorSet } from "../../adapters/factors.ts";
-import { createApp } from "../../server/app.ts";
-import { openAccess } from "../../server/auth.ts";
+import { SharedCoreTrainer } from "../../adapters/training/core_trainer.ts";
+import type { FactorSet } from "../../adapters/lotr/factors.ts";
+import { createApp } from "../../server/http/app.ts";
+import { openAccess } from "../../server/access/auth.ts";
 import type { FineTuning } from "../../server/jobs/fine_tuning.ts";
-import { createLog } from "../../server/log.ts";
-import { createMetrics } from "../../server/metrics.ts";
+import { createLog } from "../../server/telemetry/log.ts";
+import { createMetrics } from "../../server/telemetry/metrics.ts";
 import {
   type Loaded,
   type LoadedTraining,
@@ -21,7 +21,7 @@ import { listen } from "../../server/serve.ts";
 import { openStore, type StoreLocation } from "../../adapters/store/open_store.ts";
 import type { Store } from "../../adapters/store/store.ts";
 import type { EngineListener } from "../../src/engine/metrics.ts";
-import type { Example, GradientModel, MicroBatch } from "../../src/train/model.ts";
+import type { Example, GradientModel, MicroBatch } from "../../src/train/gradients/model.ts";
 import { newDataDirectory } from "../adapters/store/test_store.ts";
 import { FakeGradientModel, VOCABULARY } from "../fakes/gradient_model.ts";
 import { fakeLoad, type FakeLoaded } from "./engine_context.ts";

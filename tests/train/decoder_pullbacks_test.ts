@@ -6,7 +6,7 @@ import { assertLess } from "@std/assert";
 import type { Checkpoint, DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { differentiate } from "../../src/graph/autodiff.ts";
-import { evaluate, type Evaluated } from "../../src/graph/evaluate.ts";
+import { evaluate, type Evaluated } from "../../src/graph/reference/evaluate.ts";
 import type { Value } from "../../src/graph/graph.ts";
 import {
   buildTraining,
@@ -17,8 +17,8 @@ import {
 } from "../../src/models/decoder.ts";
 import { MODULES, SITE_OF, SITES } from "../../src/models/hook.ts";
 import { DecoderParameters, names, queryScale } from "../../src/models/parameters.ts";
-import { CoreLayout } from "../../src/train/core_layout.ts";
-import { lossesOf, pack, type Packed } from "../../src/train/packed.ts";
+import { CoreLayout } from "../../src/train/gradients/core_layout.ts";
+import { lossesOf, pack, type Packed } from "../../src/train/gradients/packed.ts";
 import { norm, Oracle, OWNERS, relativeError, thinned, tinyTrainable } from "./oracle.ts";
 
 const NAMES = ["llama", "llama-bias", "llama-yarn", "mistral", "qwen2", "qwen3"];

@@ -5,21 +5,24 @@
  * linears of 8 bits forth and back against float32 on training rows.
  */
 import { assertGreater, assertLess } from "@std/assert";
-import { readCore, readFactors } from "../../adapters/format.ts";
+import { readCore, readFactors } from "../../adapters/lotr/format.ts";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { resolveModel } from "../../src/checkpoint/resolve.ts";
-import { calibrate, planOf, type ServingDtype } from "../../src/engine/base.ts";
+import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
+import { calibrate, planOf, type ServingDtype } from "../../src/executor/base.ts";
 import { calibrationText } from "../../src/models/calibration.ts";
 import { DeviceWeights } from "../../src/models/device_weights.ts";
 import { DecoderParameters, type Smoothing } from "../../src/models/parameters.ts";
 import type { Device } from "../../src/runtime/device.ts";
 import { DeviceLease } from "../../src/runtime/lease.ts";
 import { openDevice } from "../../src/runtime/open.ts";
-import { DecoderGradients } from "../../src/train/gradient_model.ts";
-import { readDataset } from "../../src/train/dataset.ts";
-import type { Gradients, MicroBatch } from "../../src/train/model.ts";
-import { WeightGradients, type WeightGradientsOptions } from "../../src/train/weight_gradients.ts";
+import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
+import { readDataset } from "../../src/train/data/dataset.ts";
+import type { Gradients, MicroBatch } from "../../src/train/gradients/model.ts";
+import {
+  WeightGradients,
+  type WeightGradientsOptions,
+} from "../../src/train/gradients/weight_gradients.ts";
 import { cosine, norm, Oracle, relativeError, thinned } from "./oracle.ts";
 
 const FIXTURES = new URL("../fixtures/", import.meta.url);

@@ -3,8 +3,8 @@ import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
 import { type Candidate, chooseTurn } from "../../src/train/fill.ts";
 import { gridCost } from "../../src/train/micro_batches.ts";
 import type { WaitingRow } from "../../src/train/job_run.ts";
-import { streamKey, uniformOf } from "../../src/train/random.ts";
-import { layOut } from "../../src/train/shared_prefix.ts";
+import { streamKey, uniformOf } from "../../src/util/random.ts";
+import { layOut } from "../../src/train/gradients/shared_prefix.ts";
 
 /** Rows of so many tokens to compute, whose first `shared` are alike: the one behind carries loss. */
 function rowsOf(lengths: readonly number[], shared: number): WaitingRow[] {

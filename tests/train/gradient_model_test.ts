@@ -5,15 +5,15 @@
 import { assertAlmostEquals, assertEquals, assertLess, assertRejects } from "@std/assert";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { planOf } from "../../src/engine/base.ts";
+import { planOf } from "../../src/executor/base.ts";
 import { DeviceWeights } from "../../src/models/device_weights.ts";
 import { type ModuleName, MODULES } from "../../src/models/hook.ts";
 import { DecoderParameters } from "../../src/models/parameters.ts";
 import type { Device } from "../../src/runtime/device.ts";
 import { DeviceLease } from "../../src/runtime/lease.ts";
 import { openDevice } from "../../src/runtime/open.ts";
-import { DecoderGradients } from "../../src/train/gradient_model.ts";
-import type { Example, GradientModel, Gradients } from "../../src/train/model.ts";
+import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
+import type { Example, GradientModel, Gradients } from "../../src/train/gradients/model.ts";
 import { randomArray } from "../graph/run.ts";
 import { Oracle, relativeError, type TinyTrainable, tinyTrainable } from "./oracle.ts";
 

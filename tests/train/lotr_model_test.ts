@@ -5,7 +5,7 @@
 import { assertAlmostEquals, assertEquals, assertLess } from "@std/assert";
 import type { Checkpoint, DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { planOf } from "../../src/engine/base.ts";
+import { planOf } from "../../src/executor/base.ts";
 import { inputsOf } from "../../src/models/decoder.ts";
 import { DeviceWeights } from "../../src/models/device_weights.ts";
 import { SITES } from "../../src/models/hook.ts";
@@ -13,9 +13,9 @@ import { DecoderParameters, type Smoothing } from "../../src/models/parameters.t
 import { smoothing } from "../../src/models/smooth.ts";
 import { DeviceLease } from "../../src/runtime/lease.ts";
 import { openDevice } from "../../src/runtime/open.ts";
-import { DecoderGradients } from "../../src/train/gradient_model.ts";
-import { LotrGradients } from "../../src/train/lotr_model.ts";
-import type { BatchRow, MicroBatch } from "../../src/train/model.ts";
+import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
+import { LotrGradients } from "../../src/train/gradients/lotr_model.ts";
+import type { BatchRow, MicroBatch } from "../../src/train/gradients/model.ts";
 import { randomArray } from "../graph/run.ts";
 import { relativeError, tinyTrainable } from "./oracle.ts";
 

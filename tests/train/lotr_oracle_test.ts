@@ -6,7 +6,7 @@
 import { assertEquals, assertLess } from "@std/assert";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { planOf } from "../../src/engine/base.ts";
+import { planOf } from "../../src/executor/base.ts";
 import { inputsOf, outputsOf } from "../../src/models/decoder.ts";
 import { DeviceWeights } from "../../src/models/device_weights.ts";
 import { type LinearHook, MODULES, type SiteName, SITES } from "../../src/models/hook.ts";
@@ -15,8 +15,8 @@ import { smoothing } from "../../src/models/smooth.ts";
 import type { Device } from "../../src/runtime/device.ts";
 import { DeviceLease } from "../../src/runtime/lease.ts";
 import { openDevice } from "../../src/runtime/open.ts";
-import { LotrGradients } from "../../src/train/lotr_model.ts";
-import type { TrainableState } from "../../src/train/model.ts";
+import { LotrGradients } from "../../src/train/gradients/lotr_model.ts";
+import type { TrainableState } from "../../src/train/gradients/model.ts";
 import { randomArray } from "../graph/run.ts";
 import { norm, Oracle, relativeError, thinned, tinyTrainable } from "./oracle.ts";
 

@@ -12,7 +12,7 @@ import {
   type SiteName,
   SITES,
 } from "../../src/models/hook.ts";
-import type { Example, MicroBatch, TrainableState } from "../../src/train/model.ts";
+import type { Example, MicroBatch, TrainableState } from "../../src/train/gradients/model.ts";
 import { Expected } from "../models/expected.ts";
 
 const FIXTURES = new URL("../fixtures/train/", import.meta.url);

@@ -8,8 +8,8 @@ import {
   REFERENCE_RATE,
 } from "../../src/train/rate.ts";
 import { scheduleAt, type ScheduleOptions, type ScheduleShape } from "../../src/train/schedule.ts";
-import { gaussianFactors, randomFactors } from "../../adapters/makers.ts";
-import { FactorSet } from "../../adapters/factors.ts";
+import { gaussianFactors, randomFactors } from "../../adapters/lotr/make/makers.ts";
+import { FactorSet } from "../../adapters/lotr/factors.ts";
 import { STACK } from "../adapters/small.ts";
 
 function all(options: ScheduleOptions): number[] {

@@ -2,10 +2,10 @@
  * Text sources for the tests of training data: the tiny tokenizers with given templates, files made
  * of lines. It loads no weights.
  */
-import { JinjaChatTemplate, type SpecialTokens } from "../../src/checkpoint/chat_template.ts";
+import { JinjaChatTemplate, type SpecialTokens } from "../../src/checkpoint/text/chat_template.ts";
 import type { DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
-import { JsonTokenizer, readTokenizerJson } from "../../src/checkpoint/tokenizer.ts";
-import type { TextSource } from "../../src/train/render.ts";
+import { JsonTokenizer, readTokenizerJson } from "../../src/checkpoint/text/tokenizer.ts";
+import type { TextSource } from "../../src/train/data/render.ts";
 import { fixtureJson } from "../checkpoint/fixtures.ts";
 
 const CONFIG: DecoderConfig = {

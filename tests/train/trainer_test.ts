@@ -1,8 +1,8 @@
 /** Many jobs over one model: shared equals alone, resuming is exact, failures stay where they are. */
 import { assert, assertEquals, assertGreater, assertLess, assertRejects } from "@std/assert";
 import type { JobPlan, JobState } from "../../src/train/job.ts";
-import type { Example, MicroBatch } from "../../src/train/model.ts";
-import { streamKey, uniformOf } from "../../src/train/random.ts";
+import type { Example, MicroBatch } from "../../src/train/gradients/model.ts";
+import { streamKey, uniformOf } from "../../src/util/random.ts";
 import { Trainer } from "../../src/train/trainer.ts";
 import { fakeExamples, FakeGradientModel } from "../fakes/gradient_model.ts";
 import { planOf, runAlone } from "./fake_plan.ts";

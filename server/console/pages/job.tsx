@@ -1,11 +1,11 @@
 /** One training job: its loss curve as a picture of its own, its settings, events, and its buttons. */
 import type { JobEvent, JobRecord, JobStatus } from "../../../adapters/store/store.ts";
-import type { AppContext } from "../../endpoint.ts";
-import { ApiError } from "../../errors.ts";
+import type { AppContext } from "../../http/endpoint.ts";
+import { ApiError } from "../../http/errors.ts";
 import type { FineTuning } from "../../jobs/fine_tuning.ts";
 import { JobStateError } from "../../jobs/job_state.ts";
-import { checkScope } from "../../principal.ts";
-import { type Curve, curveSvg } from "../../train/curve.ts";
+import { checkScope } from "../../access/principal.ts";
+import { type Curve, curveSvg } from "../../cli/train/curve.ts";
 import { type ConsoleApp, type Desk, missing } from "../desk.ts";
 import { formatDuration, formatNumber, formatTime } from "../format.ts";
 import { Action, Card, Facts, type Frame, Page } from "../parts.tsx";

@@ -4,7 +4,7 @@
  */
 import type { JSX } from "hono/jsx/jsx-runtime";
 import type { JobRecord, JobStatus, Page as Listed } from "../../../adapters/store/store.ts";
-import type { AppContext } from "../../endpoint.ts";
+import type { AppContext } from "../../http/endpoint.ts";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { formatNumber, formatTime } from "../format.ts";
 import { readPage } from "../listing.ts";

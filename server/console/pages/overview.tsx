@@ -3,9 +3,9 @@
  * used. It owns the panel that is sent anew every second.
  */
 import type { UsageTotal } from "../../../adapters/store/store.ts";
-import type { AppContext } from "../../endpoint.ts";
-import { isAdministrator } from "../../principal.ts";
-import { eventStream } from "../../sse.ts";
+import type { AppContext } from "../../http/endpoint.ts";
+import { isAdministrator } from "../../access/principal.ts";
+import { eventStream } from "../../http/sse.ts";
 import { BarChart, LineChart } from "../charts.tsx";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { formatNumber, formatShare, shortDigest } from "../format.ts";

@@ -2,11 +2,11 @@
  * One prompt, answered by two models side by side. It owns the form; answers come from the endpoint
  * for chats, as the visitor's own requests: with its limits, and counted.
  */
-import { type AppContext, validated } from "../../endpoint.ts";
-import { checkScope } from "../../principal.ts";
-import { answerChat } from "../../routes/chat.ts";
-import { samplingBody } from "../../sampling.ts";
-import { chatRequestSchema } from "../../schema/chat.ts";
+import { type AppContext, validated } from "../../http/endpoint.ts";
+import { checkScope } from "../../access/principal.ts";
+import { answerChat } from "../../http/routes/chat.ts";
+import { samplingBody } from "../../generate/sampling.ts";
+import { chatRequestSchema } from "../../http/schema/chat.ts";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { Card, Field, FormToken, Page } from "../parts.tsx";
 

@@ -1,8 +1,8 @@
 /** The door: a key opens a session, signing out ends it, and what went wrong is said as a page. */
 import type { JSX } from "hono/jsx/jsx-runtime";
-import type { AppContext } from "../../endpoint.ts";
-import { ApiError } from "../../errors.ts";
-import type { Principal } from "../../principal.ts";
+import type { AppContext } from "../../http/endpoint.ts";
+import { ApiError } from "../../http/errors.ts";
+import type { Principal } from "../../access/principal.ts";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { Page } from "../parts.tsx";
 

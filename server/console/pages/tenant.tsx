@@ -2,17 +2,17 @@
  * One tenant: its limits and its keys. Administrators change them; the tenant's own people see them.
  * A new key's text is shown once, on the answer to the form that made it.
  */
-import { DEFAULT_TENANT } from "../../../adapters/name.ts";
+import { DEFAULT_TENANT } from "../../../adapters/catalog/name.ts";
 import { type KeyRecord, SCOPES, type TenantRecord } from "../../../adapters/store/store.ts";
-import { parseBytes } from "../../bytes.ts";
-import { type AppContext, validated } from "../../endpoint.ts";
-import { invalid } from "../../errors.ts";
-import { issueKey } from "../../keys/issue.ts";
-import { isAdministrator } from "../../principal.ts";
-import { storing } from "../../routes/admin_context.ts";
-import { keyOrder } from "../../routes/admin_keys.ts";
-import { toLimits } from "../../routes/admin_tenants.ts";
-import { createKeySchema, limitsSchema } from "../../schema/admin_tenants.ts";
+import { parseBytes } from "../../../src/util/bytes.ts";
+import { type AppContext, validated } from "../../http/endpoint.ts";
+import { invalid } from "../../http/errors.ts";
+import { issueKey } from "../../access/issue.ts";
+import { isAdministrator } from "../../access/principal.ts";
+import { storing } from "../../http/routes/admin_context.ts";
+import { keyOrder } from "../../http/routes/admin_keys.ts";
+import { toLimits } from "../../http/routes/admin_tenants.ts";
+import { createKeySchema, limitsSchema } from "../../http/schema/admin_tenants.ts";
 import { type ConsoleApp, type Desk, missing } from "../desk.ts";
 import { formatBytes, formatNumber, formatTime } from "../format.ts";
 import { readPage } from "../listing.ts";

@@ -1,9 +1,9 @@
 /** The list of tenants, and adding one; for administrators. One tenant's page is `tenant.tsx`'s. */
 import type { JSX } from "hono/jsx/jsx-runtime";
 import type { TenantLimits, TenantRecord } from "../../../adapters/store/store.ts";
-import { type AppContext, validated } from "../../endpoint.ts";
-import { storing } from "../../routes/admin_context.ts";
-import { createTenantSchema } from "../../schema/admin_tenants.ts";
+import { type AppContext, validated } from "../../http/endpoint.ts";
+import { storing } from "../../http/routes/admin_context.ts";
+import { createTenantSchema } from "../../http/schema/admin_tenants.ts";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { formatBytes, formatNumber, formatTime } from "../format.ts";
 import { readPage } from "../listing.ts";

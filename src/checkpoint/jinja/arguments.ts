@@ -1,6 +1,6 @@
 /** Arguments of the functions, methods, filters and tests that are written here, by their names. */
 
-import { isNumber, type Named, orElse, truth, typeName, type Value } from "./values.ts";
+import { isNumber, type Named, orElse, truth, typeName, type Value } from "./python/values.ts";
 
 /** The arguments of one call. */
 export class Bound {

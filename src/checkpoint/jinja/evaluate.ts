@@ -1,11 +1,11 @@
 /** Jinja's expressions computed over Python's values. */
 
-import { attributeOf, memberOf } from "./list_filters.ts";
-import { runFilter } from "./filters.ts";
+import { attributeOf, memberOf } from "./builtins/list_filters.ts";
+import { runFilter } from "./builtins/filters.ts";
 import type { Arguments, Expression, FilterCall } from "./nodes.ts";
 import { binary, compare, negative, sliceOf } from "./operators.ts";
-import { str } from "./show.ts";
-import { runTest } from "./tests.ts";
+import { str } from "./python/show.ts";
+import { runTest } from "./builtins/tests.ts";
 import {
   Callable,
   defined,
@@ -17,7 +17,7 @@ import {
   typeName,
   Undefined,
   type Value,
-} from "./values.ts";
+} from "./python/values.ts";
 
 /** Names and their values: what is not here may be in the scope around. */
 export class Scope {

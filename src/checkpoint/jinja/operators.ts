@@ -1,8 +1,8 @@
 /** Python's operators and indexing over template values. */
 
-import { formatPercent } from "./format.ts";
+import { formatPercent } from "./python/format.ts";
 import type { BinaryOperator, Comparison } from "./nodes.ts";
-import { str } from "./show.ts";
+import { str } from "./python/show.ts";
 import {
   contains,
   defined,
@@ -15,7 +15,7 @@ import {
   typeName,
   Undefined,
   type Value,
-} from "./values.ts";
+} from "./python/values.ts";
 
 /** @throws {TypeError | RangeError} where Python has no such operation on these */
 export function binary(operator: BinaryOperator, a: Value, b: Value): Value {

@@ -5,7 +5,7 @@
 
 import { applyFilter, evaluate, evaluateArguments, Scope } from "./evaluate.ts";
 import type { Macro, Statement, Target } from "./nodes.ts";
-import { str } from "./show.ts";
+import { str } from "./python/show.ts";
 import {
   Callable,
   equal,
@@ -18,7 +18,7 @@ import {
   typeName,
   Undefined,
   type Value,
-} from "./values.ts";
+} from "./python/values.ts";
 
 /** How a body ended: through, or by a `break` or `continue` that its loop has to heed. */
 type End = "through" | "break" | "continue";

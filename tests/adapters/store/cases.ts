@@ -2,7 +2,7 @@
  * What the suites of the stores' conformance share: cases that run on any store, each with tenants
  * of its own, and small cores.
  */
-import { readCore, writeCore } from "../../../adapters/format.ts";
+import { readCore, writeCore } from "../../../adapters/lotr/format.ts";
 import type { StoreLog } from "../../../adapters/store/log.ts";
 import type { FileStore, PageQuery, Store } from "../../../adapters/store/store.ts";
 import { smallCore, smallFactors } from "../small.ts";

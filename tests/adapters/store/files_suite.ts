@@ -3,7 +3,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { CHUNK_BYTES } from "../../../adapters/store/contents.ts";
 import { QuotaError } from "../../../adapters/store/quota_error.ts";
 import { NO_LIMITS } from "../../../adapters/store/store.ts";
-import { writeFactors } from "../../../adapters/format.ts";
+import { writeFactors } from "../../../adapters/lotr/format.ts";
 import { smallFactors } from "../small.ts";
 import { addFile, ALL, type Cases, damage, readFile, textBytes } from "./cases.ts";
 

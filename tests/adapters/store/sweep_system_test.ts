@@ -1,8 +1,8 @@
 /** Uploads that nobody finishes: they are cleared while the store is open, those under way are not. */
 import { assertEquals } from "@std/assert";
-import { PgliteDatabase } from "../../../adapters/database/pglite_database.ts";
-import { PostgresDatabase } from "../../../adapters/database/postgres_database.ts";
-import type { Database } from "../../../adapters/database/database.ts";
+import { PgliteDatabase } from "../../../adapters/store/database/pglite_database.ts";
+import { PostgresDatabase } from "../../../adapters/store/database/postgres_database.ts";
+import type { Database } from "../../../adapters/store/database/database.ts";
 import { SqlStore } from "../../../adapters/store/sql_store.ts";
 import { onPostgres } from "../../programs/postgres.ts";
 import { startPostgres } from "./postgres_server.ts";

@@ -7,7 +7,7 @@ import type { StoreLog } from "../../../adapters/store/log.ts";
 import type { Store } from "../../../adapters/store/store.ts";
 import { fail } from "@std/assert";
 import { WorkQueues } from "../../../server/jobs/work_queue.ts";
-import { createOnce } from "../../../src/checkpoint/cache.ts";
+import { createOnce } from "../../../src/checkpoint/fetch/cache.ts";
 
 /** A log that keeps its warnings. */
 export function keepingLog(): StoreLog & { readonly warnings: readonly string[] } {
@@ -50,7 +50,7 @@ function parent(): string {
 
 /** Of the schema's steps and the database's version: another template for each. */
 async function fingerprint(): Promise<string> {
-  const directory = new URL("../../../adapters/database/migrations/", import.meta.url);
+  const directory = new URL("../../../adapters/store/database/migrations/", import.meta.url);
   const names = [...Deno.readDirSync(directory)].map(({ name }) => name).sort();
   const texts = names.map((name) => Deno.readTextFileSync(new URL(name, directory)));
   const packages = ["@electric-sql/pglite", "pg-boss"].map((name) => import.meta.resolve(name));

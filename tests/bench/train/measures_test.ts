@@ -5,7 +5,7 @@ import { apartOf } from "../../../bench/train/jobs.ts";
 import { batchesOf } from "../../../bench/train/peft.ts";
 import { summaryOf, type TrafficRound } from "../../../bench/train/traffic.ts";
 import { paceOf, sumOf } from "../../../bench/train/tuning_job.ts";
-import { lmExample } from "../../../src/train/dataset.ts";
+import { lmExample } from "../../../src/train/data/dataset.ts";
 
 Deno.test("the ratio is to the peer that is faster in the median, round by round", () => {
   const { ratio, tokensPerSecond } = compare(

@@ -3,7 +3,7 @@
  * A server with something to show: cores in several versions, a job that has trained, usage of two
  * weeks, and a little traffic. It owns the data; the server is `keyed_app.ts`'s.
  */
-import { writeCore } from "../../../adapters/format.ts";
+import { writeCore } from "../../../adapters/lotr/format.ts";
 import type { UsageRecord } from "../../../adapters/store/store.ts";
 import { someCore } from "../engine_context.ts";
 import type { KeyedApp } from "../keyed_app.ts";

@@ -1,11 +1,11 @@
 /** What requests are allowed and what is written of them, through the application. */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { NO_LIMITS, type Store, type TenantLimits } from "../../../adapters/store/store.ts";
-import { createApp } from "../../../server/app.ts";
-import type { App } from "../../../server/endpoint.ts";
-import { createLog } from "../../../server/log.ts";
+import { createApp } from "../../../server/http/app.ts";
+import type { App } from "../../../server/http/endpoint.ts";
+import { createLog } from "../../../server/telemetry/log.ts";
 import { StoreMetering } from "../../../server/usage/store_metering.ts";
-import { OverloadedError } from "../../../src/engine/request.ts";
+import { OverloadedError } from "../../../src/engine/request/request.ts";
 import { openTestStore } from "../../adapters/store/test_store.ts";
 import { type FakeContext, fakeContext } from "../fake_context.ts";
 

@@ -1,8 +1,8 @@
 /** Usage records on their way to a store that is slow, fails, or is gone. */
 import { assert, assertEquals } from "@std/assert";
 import type { UsageRecord } from "../../../adapters/store/store.ts";
-import type { TrainProgress } from "../../../adapters/training.ts";
-import { createLog } from "../../../server/log.ts";
+import type { TrainProgress } from "../../../adapters/training/training.ts";
+import { createLog } from "../../../server/telemetry/log.ts";
 import { UsageRecorder } from "../../../server/usage/recorder.ts";
 import { TrainingUsage } from "../../../server/usage/training_usage.ts";
 

@@ -1,0 +1,296 @@
+/**
+ * The directory of adapters on disk: the only place from which paths are read. It owns the walk at
+ * the start, the check that a path stays under the root (links followed), and reading and writing of
+ * PEFT directories; what files mean is `format.ts`' and `peft_import.ts`'.
+ *
+ * Layout: `<root>/<tenant>/<name>.safetensors`, `<root>/<name>.safetensors` for the tenant
+ * "default", PEFT directories `<root>/[<tenant>/]<name>/`, factor files anywhere beside them.
+ */
+import type { Core } from "../lotr/core.ts";
+import type { FactorSet } from "../lotr/factors.ts";
+import {
+  fileKind,
+  MAX_CORE_BYTES,
+  MAX_FACTORS_BYTES,
+  readCore,
+  readFactors,
+  writeCore,
+} from "../lotr/format.ts";
+import { DEFAULT_TENANT } from "./name.ts";
+import { exportPeft, type PeftExportOptions } from "../lotr/peft/peft_export.ts";
+import { importPeft, type PeftFiles, type ProjectionReport } from "../lotr/peft/peft_import.ts";
+import type { AdapterEntry, AdapterRegistry } from "./registry.ts";
+
+const CONFIG_FILE = "adapter_config.json";
+const WEIGHTS_FILE = "adapter_model.safetensors";
+const MAX_CONFIG_BYTES = 2 ** 20;
+const MAX_PEFT_BYTES = 2 ** 30;
+const EXTENSION = ".safetensors";
+
+export interface LoadOptions {
+  /** `tenant/name`, `name`, either with `@version`. */
+  readonly name: string;
+  /** A core file or a PEFT directory under the root; relative paths start at the root. */
+  readonly path: string;
+  /** Take a LoRA of which more than 5% of the energy is lost. */
+  readonly allowLossy?: boolean;
+  /** Digest of the factor set a LoRA is projected onto; default: the first one loaded. */
+  readonly factors?: string;
+}
+
+export interface LoadResult {
+  readonly entry: AdapterEntry;
+  /** What the projection lost; undefined for a core file, which loses nothing. */
+  readonly report: ProjectionReport | undefined;
+}
+
+/** An adapter that was read. */
+export interface ReadResult {
+  /** A core file. */
+  readonly bytes: Uint8Array;
+  /** What the projection lost; undefined for a core file, which loses nothing. */
+  readonly report: ProjectionReport | undefined;
+  /** The path, links followed. */
+  readonly source: string;
+}
+
+interface ProjectedCore {
+  readonly core: Core;
+  readonly report: ProjectionReport;
+}
+
+/** A file that could not be used at the start; the others serve on. */
+export interface ScanWarning {
+  readonly path: string;
+  readonly message: string;
+}
+
+export interface ScanResult {
+  readonly adapters: readonly AdapterEntry[];
+  readonly factors: readonly FactorSet[];
+  readonly warnings: readonly ScanWarning[];
+}
+
+export class AdapterDirectory {
+  readonly root: string;
+  readonly #registry: AdapterRegistry;
+
+  private constructor(root: string, registry: AdapterRegistry) {
+    this.root = root;
+    this.#registry = registry;
+  }
+
+  /** @throws {Deno.errors.NotFound | TypeError} where `root` is not a directory. */
+  static async open(root: string, registry: AdapterRegistry): Promise<AdapterDirectory> {
+    const { isDirectory } = await Deno.stat(root);
+    if (!isDirectory) throw new TypeError(`Cannot read adapters: ${root} is not a directory`);
+    return new AdapterDirectory(await Deno.realPath(root), registry);
+  }
+
+  /**
+   * Loads one adapter and registers it.
+   * @throws {TypeError | RangeError} naming the path, and what is wrong with it or its content
+   */
+  async load(options: LoadOptions): Promise<LoadResult> {
+    const path = await this.#resolve(options.path);
+    const { isDirectory } = await Deno.stat(path);
+    return isDirectory ? await this.#loadPeft(path, options) : await this.#loadFile(path, options);
+  }
+
+  /**
+   * Reads one adapter without registering it, as a core file.
+   * @throws {TypeError | RangeError} naming the path, and what is wrong with it or its content
+   */
+  async read(options: Omit<LoadOptions, "name">): Promise<ReadResult> {
+    const source = await this.#resolve(options.path);
+    const { isDirectory } = await Deno.stat(source);
+    if (!isDirectory) {
+      return { bytes: await readBounded(source, MAX_CORE_BYTES), report: undefined, source };
+    }
+    const { core, report } = await this.#readPeft(source, options);
+    return { bytes: writeCore(core), report, source };
+  }
+
+  /** Registers all factor sets, then all adapters; a broken one becomes a warning. */
+  async scan(): Promise<ScanResult> {
+    const warnings: ScanWarning[] = [];
+    const factors: FactorSet[] = [];
+    const adapters: AdapterEntry[] = [];
+    const attempt: Attempt = async (path, step) => {
+      try {
+        await step();
+      } catch (error) {
+        warnings.push({ path, message: error instanceof Error ? error.message : String(error) });
+      }
+    };
+    const found: Found[] = [];
+    await attempt(this.root, () => this.#walk(found, attempt));
+    const cores: Found[] = [];
+    for (const item of found) {
+      await attempt(item.path, async () => {
+        const set = item.type === "file" ? await this.#factorsIn(item.path) : undefined;
+        if (set === undefined) return void cores.push(item);
+        this.#registry.addFactors(set);
+        factors.push(set);
+      });
+    }
+    for (const { path, name } of cores) {
+      await attempt(path, async () => void adapters.push((await this.load({ name, path })).entry));
+    }
+    return { adapters, factors, warnings };
+  }
+
+  /** The set in a factor file; undefined for another file. */
+  async #factorsIn(path: string): Promise<FactorSet | undefined> {
+    const bytes = await readBounded(await this.#resolve(path), MAX_FACTORS_BYTES);
+    return fileKind(bytes) === "factors" ? readFactors(bytes) : undefined;
+  }
+
+  async #loadFile(path: string, { name }: LoadOptions): Promise<LoadResult> {
+    const reload = async () => readCore(await readBounded(path, MAX_CORE_BYTES));
+    const entry = this.#registry.add(name, { core: await reload(), source: path, reload });
+    return { entry, report: undefined };
+  }
+
+  async #loadPeft(path: string, options: LoadOptions): Promise<LoadResult> {
+    const { core, report } = await this.#readPeft(path, options);
+    const { residual } = report;
+    return { entry: this.#registry.add(options.name, { core, source: path, residual }), report };
+  }
+
+  async #readPeft(path: string, options: Omit<LoadOptions, "name">): Promise<ProjectedCore> {
+    for (const file of [CONFIG_FILE, WEIGHTS_FILE]) await this.#resolve(`${path}/${file}`);
+    const files = await readPeftDirectory(path);
+    const factors = await this.#factorsFor(options.factors);
+    return importPeft(files, factors, { allowLossy: options.allowLossy ?? false });
+  }
+
+  async #factorsFor(digest: string | undefined): Promise<FactorSet> {
+    if (digest !== undefined) return await this.#registry.factorsOf(digest);
+    const [first] = this.#registry.factorSets();
+    if (first === undefined) {
+      throw new TypeError("Cannot import LoRA: no factor set is loaded to project it onto");
+    }
+    return first;
+  }
+
+  /** The real path, links followed. @throws {TypeError} where it leaves the root or is nothing. */
+  async #resolve(path: string): Promise<string> {
+    const absolute = path.startsWith("/") ? path : `${this.root}/${path}`;
+    const real = path.includes("\0") ? undefined : await realPathOf(absolute);
+    // One text for both: whether something exists outside the root is nobody's business.
+    if (real === undefined || !isUnder(this.root, real)) {
+      throw new TypeError(
+        `Cannot load ${JSON.stringify(path.slice(0, 500))}: there is nothing by this path ` +
+          `in the directory of adapters`,
+      );
+    }
+    return real;
+  }
+
+  async #walk(found: Found[], attempt: Attempt): Promise<void> {
+    for (const entry of await entriesOf(this.root)) {
+      const path = `${this.root}/${entry.name}`;
+      if (!entry.isDirectory) pushFile(found, DEFAULT_TENANT, path, entry.name);
+      else if (await isPeft(path)) found.push(peftAt(DEFAULT_TENANT, path, entry.name));
+      else await attempt(path, () => walkTenant(found, path, entry.name));
+    }
+  }
+}
+
+/** Reads the two files of a PEFT directory. @throws {TypeError} naming the file at fault. */
+export async function readPeftDirectory(path: string): Promise<PeftFiles> {
+  const text = new TextDecoder().decode(
+    await readBounded(`${path}/${CONFIG_FILE}`, MAX_CONFIG_BYTES),
+  );
+  let config: unknown;
+  try {
+    config = JSON.parse(text);
+  } catch (cause) {
+    throw new TypeError(`Cannot import LoRA: ${path}/${CONFIG_FILE} is not JSON`, { cause });
+  }
+  return { config, weights: await readBounded(`${path}/${WEIGHTS_FILE}`, MAX_PEFT_BYTES) };
+}
+
+/** Writes a core as a PEFT directory, made where it is missing. @throws as `exportPeft` does. */
+export async function writePeftDirectory(
+  path: string,
+  core: Core,
+  factors: FactorSet,
+  options: PeftExportOptions,
+): Promise<void> {
+  const { config, weights } = exportPeft(core, factors, options);
+  await Deno.mkdir(path, { recursive: true });
+  await Deno.writeTextFile(`${path}/${CONFIG_FILE}`, JSON.stringify(config, null, 2) + "\n");
+  await Deno.writeFile(`${path}/${WEIGHTS_FILE}`, weights);
+}
+
+type Attempt = (path: string, step: () => Promise<void>) => Promise<void>;
+
+interface Found {
+  readonly type: "file" | "peft";
+  readonly path: string;
+  readonly name: string;
+}
+
+async function walkTenant(found: Found[], path: string, tenant: string): Promise<void> {
+  for (const { name, isDirectory } of await entriesOf(path)) {
+    const below = `${path}/${name}`;
+    if (!isDirectory) pushFile(found, tenant, below, name);
+    else if (await isPeft(below)) found.push(peftAt(tenant, below, name));
+  }
+}
+
+function pushFile(found: Found[], tenant: string, path: string, file: string): void {
+  if (!file.endsWith(EXTENSION)) return;
+  found.push({ type: "file", path, name: `${tenant}/${file.slice(0, -EXTENSION.length)}` });
+}
+
+function peftAt(tenant: string, path: string, name: string): Found {
+  return { type: "peft", path, name: `${tenant}/${name}` };
+}
+
+/** Sorted by name, without hidden ones, links to directories seen as directories. */
+async function entriesOf(path: string): Promise<{ name: string; isDirectory: boolean }[]> {
+  const entries: { name: string; isDirectory: boolean }[] = [];
+  for await (const { name, isDirectory, isSymlink } of Deno.readDir(path)) {
+    if (name.startsWith(".")) continue;
+    const target = isSymlink ? await statOf(`${path}/${name}`) : undefined;
+    entries.push({ name, isDirectory: isDirectory || target?.isDirectory === true });
+  }
+  return entries.sort((a, b) => a.name < b.name ? -1 : 1);
+}
+
+async function isPeft(path: string): Promise<boolean> {
+  return await statOf(`${path}/${CONFIG_FILE}`) !== undefined;
+}
+
+async function statOf(path: string): Promise<Deno.FileInfo | undefined> {
+  try {
+    return await Deno.stat(path);
+  } catch {
+    return undefined;
+  }
+}
+
+async function realPathOf(path: string): Promise<string | undefined> {
+  try {
+    return await Deno.realPath(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function isUnder(root: string, path: string): boolean {
+  return path.startsWith(root.endsWith("/") ? root : `${root}/`);
+}
+
+async function readBounded(path: string, most: number): Promise<Uint8Array> {
+  const { size, isFile } = await Deno.stat(path);
+  if (!isFile || size > most) {
+    throw new RangeError(
+      `Cannot read ${path}: it is no plain file of at most ${most} bytes, its size is ${size}`,
+    );
+  }
+  return await Deno.readFile(path);
+}

@@ -1,0 +1,159 @@
+/**
+ * Names with versions: what `tenant/name`, a bare name and `@version` stand for, as the store has it.
+ * The bare name means the newest load, which need not be the highest version; no number comes twice.
+ */
+import type { AdapterRef } from "../../src/engine/request/adapter.ts";
+import { type AdapterName, DEFAULT_TENANT, parseAdapterName } from "./name.ts";
+
+/** One version of an adapter, as `/v1/models` lists it. */
+export interface AdapterEntry {
+  readonly ref: AdapterRef;
+  readonly tenant: string;
+  readonly name: string;
+  readonly version: number;
+  /** Where it came from, for people: a path, or "bytes". */
+  readonly source: string;
+  /** Unix time in seconds. */
+  readonly created: number;
+  readonly rank: number;
+  /** What a projected PEFT LoRA lost; undefined for a core file. */
+  readonly residual: number | undefined;
+}
+
+/** What a name stands for; it stays when its versions are gone, so that no number comes twice. */
+interface Versions {
+  /** Oldest first. */
+  readonly entries: readonly AdapterEntry[];
+  /** The version that the bare name means; undefined = none. */
+  readonly current: number | undefined;
+  /** The highest number given so far. */
+  readonly latest: number;
+}
+
+const NO_VERSIONS: Versions = { entries: [], current: undefined, latest: 0 };
+
+/** What a new version is called. */
+export type VersionName = Pick<AdapterEntry, "tenant" | "name" | "version">;
+
+export class NamedVersions {
+  /** By `tenant/name`. */
+  readonly #names = new Map<string, Versions>();
+
+  /**
+   * Makes a name mean the content of that digest. The same content again under the same name is the
+   * same version; other content becomes the next one (or the version that the name asks for, which
+   * the bare name means where it is the highest), as `make` describes it.
+   *
+   * @throws {TypeError | RangeError} for a bad name or a taken version
+   */
+  add(text: string, digest: string, make: (named: VersionName) => AdapterEntry): AdapterEntry {
+    const parsed = parseAdapterName(text);
+    const { tenant = DEFAULT_TENANT, name } = parsed;
+    const key = `${tenant}/${name}`;
+    const versions = this.#names.get(key) ?? NO_VERSIONS;
+    const { entries, current = 0, latest } = versions;
+    const isBare = parsed.version.type === "latest";
+    const same = entries.find((entry) => entry.ref.digest === digest);
+    if (same !== undefined) {
+      if (isBare) this.#names.set(key, { ...versions, current: same.version });
+      return same;
+    }
+    const version = versionFor(text, parsed, versions);
+    const entry = make({ tenant, name, version });
+    this.#names.set(key, {
+      entries: [...entries, entry].sort((a, b) => a.version - b.version),
+      current: isBare ? version : Math.max(current, version),
+      latest: Math.max(latest, version),
+    });
+    return entry;
+  }
+
+  /**
+   * The version that a name stands for, or undefined where there is none.
+   * @throws {TypeError} for a name that cannot be one; {RangeError} where a bare name or a digest
+   *   prefix fits more than one adapter
+   */
+  resolve(name: string): AdapterEntry | undefined {
+    const parsed = parseAdapterName(name);
+    const key = this.#keyOf(name, parsed);
+    const versions = key === undefined ? undefined : this.#names.get(key);
+    return versions === undefined ? undefined : pick(name, parsed, versions);
+  }
+
+  /** All versions of all adapters, by name. */
+  list(): readonly AdapterEntry[] {
+    return [...this.#names].sort(([a], [b]) => a < b ? -1 : 1)
+      .flatMap(([, { entries }]) => entries);
+  }
+
+  /**
+   * Takes a name out: one version where the name says which, else all. The bare name of a version
+   * taken out means the one before it then, or nothing. Requests in flight keep their leases.
+   * Returns what was taken out, empty where there was nothing.
+   */
+  remove(name: string): readonly AdapterEntry[] {
+    const parsed = parseAdapterName(name);
+    const key = this.#keyOf(name, parsed);
+    const versions = key === undefined ? undefined : this.#names.get(key);
+    if (key === undefined || versions === undefined) return [];
+    const { entries, latest } = versions;
+    const one = pick(name, parsed, versions);
+    const gone = parsed.version.type === "latest" ? entries : entries.filter((e) => e === one);
+    const left = entries.filter((other) => !gone.includes(other));
+    this.#names.set(key, { entries: left, current: currentOf(left, versions), latest });
+    return gone;
+  }
+
+  #keyOf(text: string, { tenant, name }: AdapterName): string | undefined {
+    if (tenant !== undefined) return `${tenant}/${name}`;
+    const keys = [...this.#names].flatMap(([key, { entries }]) =>
+      entries.length > 0 && key.endsWith(`/${name}`) ? key : []
+    );
+    if (keys.length < 2) return keys[0];
+    throw new RangeError(
+      `Cannot choose adapter '${text}': it is ambiguous, there are ${keys.sort().join(", ")}`,
+    );
+  }
+}
+
+/** The version that the bare name means where `left` is left of its versions. */
+function currentOf(left: readonly AdapterEntry[], { current = 0 }: Versions): number | undefined {
+  return left.findLast(({ version }) => version <= current)?.version;
+}
+
+function versionFor(text: string, name: AdapterName, { entries, latest }: Versions): number {
+  switch (name.version.type) {
+    case "latest":
+      return latest + 1;
+    case "digest":
+      throw new TypeError(`Cannot load adapter '${text}': give a version number, or none`);
+    case "number": {
+      const { number } = name.version;
+      const entry = entries.find((other) => other.version === number);
+      if (entry === undefined) return number;
+      throw new RangeError(
+        `Cannot load adapter '${text}': version ${number} is core ${entry.ref.digest}`,
+      );
+    }
+  }
+}
+
+function pick(
+  text: string,
+  { version }: AdapterName,
+  { entries, current }: Versions,
+): AdapterEntry | undefined {
+  switch (version.type) {
+    case "latest":
+      return entries.find((entry) => entry.version === current);
+    case "number":
+      return entries.find((entry) => entry.version === version.number);
+    case "digest": {
+      const fits = entries.filter((entry) => entry.ref.digest.startsWith(version.prefix));
+      if (fits.length < 2) return fits[0];
+      throw new RangeError(
+        `Cannot choose adapter '${text}': ${fits.map((e) => e.ref.digest).join(", ")} fit`,
+      );
+    }
+  }
+}

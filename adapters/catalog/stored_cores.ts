@@ -1,0 +1,163 @@
+/**
+ * The store's cores as this process serves them: names looked up by tenant, remembered until a
+ * change is told, and content fetched when a request needs it. It owns no core: names and content are
+ * the store's, residence is `cache.ts`'s.
+ */
+import type { AdapterRef } from "../../src/engine/request/adapter.ts";
+import type { Core } from "../lotr/core.ts";
+import type { FactorSets } from "./factor_sets.ts";
+import { readCore } from "../lotr/format.ts";
+import { type AdapterName, formatAdapterName } from "./name.ts";
+import { NameCache } from "./name_cache.ts";
+import type { AdapterRegistry } from "./registry.ts";
+import type { CoreVersion, Store } from "../store/store.ts";
+
+export interface StoredCoresOptions {
+  readonly store: Pick<Store, "kind" | "cores" | "changes">;
+  readonly registry: AdapterRegistry;
+  readonly factors: FactorSets;
+  /** Names that are remembered. Default 65,536. */
+  readonly maxNames?: number;
+}
+
+/** A name of the store's that can be served here. */
+export interface StoredCore {
+  readonly ref: AdapterRef;
+  readonly version: CoreVersion;
+}
+
+/** A name of the store's that cannot be served now. */
+export class UnservableError extends Error {
+  override readonly name = "UnservableError";
+  constructor(
+    /** "damaged": its content; "factors": the set that it names is not here. */
+    readonly reason: "damaged" | "factors",
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/** Changes are told; where a notice was lost, it is noticed after so many milliseconds. */
+const FRESH_MS = 1000;
+/** Cores of a page. */
+const PAGE = 1000;
+
+export class StoredCores implements Disposable {
+  readonly #options: StoredCoresOptions;
+  readonly #names: NameCache<CoreVersion | undefined>;
+  readonly #news: readonly Disposable[];
+
+  constructor(options: StoredCoresOptions) {
+    this.#options = options;
+    const { store: { kind, changes }, maxNames = 65_536 } = options;
+    // nobody else writes to an embedded database
+    const freshMs = kind === "pglite" ? Infinity : FRESH_MS;
+    this.#names = new NameCache({ maxScopes: maxNames, freshMs });
+    this.#news = [
+      changes.on("core", ({ tenant, id }) => this.#forget(tenant, id)),
+      changes.on("tenant", () => this.#names.clear()),
+      changes.on("resync", () => this.#names.clear()),
+    ];
+  }
+
+  /**
+   * What a tenant's name stands for, its factor set loaded; undefined for an unknown name and for a
+   * core of another base.
+   * @throws {RangeError} where a digest prefix fits more than one version; {UnservableError} where the
+   *   version is damaged, or of a factor set that was not kept
+   */
+  async find(tenant: string, { name, version }: Omit<AdapterName, "tenant">): Promise<
+    StoredCore | undefined
+  > {
+    const { store, registry, factors } = this.#options;
+    const found = await this.#names.get(
+      `${tenant}/${name}`,
+      JSON.stringify(version),
+      () => store.cores.resolve(tenant, name, version),
+    );
+    if (found === undefined || found.base !== registry.stack.base) return undefined;
+    const ref = refOf(found);
+    if (found.state === "quarantined") {
+      throw new UnservableError(
+        "damaged",
+        `Cannot serve '${ref.name}': its content was damaged and is set aside. ` +
+          "Publish it again, or roll back to another version.",
+      );
+    }
+    try {
+      await factors.ensure(found.factors);
+    } catch (cause) {
+      if (!(cause instanceof RangeError || cause instanceof TypeError)) throw cause;
+      throw new UnservableError("factors", `Cannot serve '${ref.name}': ${cause.message}`, {
+        cause,
+      });
+    }
+    return { ref, version: found };
+  }
+
+  /** Current versions of this base, by name; a tenant's, or every one's with undefined. */
+  async list(tenant: string | undefined): Promise<readonly StoredCore[]> {
+    const { store, registry } = this.#options;
+    const found: CoreVersion[] = [];
+    let after: string | undefined;
+    for (let more = true; more;) {
+      const { items, hasMore } = await store.cores.list(tenant, {
+        after,
+        limit: PAGE,
+        order: "asc",
+      });
+      found.push(...items.filter(({ base, current }) => current && base === registry.stack.base));
+      const last = items.at(-1);
+      after = last && `${last.tenant}/${last.name}`;
+      more = hasMore && last !== undefined;
+    }
+    return found.map((version) => ({ ref: refOf(version), version }));
+  }
+
+  /**
+   * Keeps a core file as the current version of a tenant's name, for all processes.
+   * @throws {TypeError | RangeError} where it is no core of this base and of known factors;
+   *   {QuotaError} where the tenant may store no more
+   */
+  async publish(
+    { tenant, name }: { readonly tenant: string; readonly name: string },
+    bytes: Uint8Array,
+    source: string,
+  ): Promise<StoredCore> {
+    const { store, registry, factors } = this.#options;
+    const core = readCore(bytes);
+    const set = await factors.of(core.factors);
+    registry.check(core);
+    await factors.keep(set);
+    const version = await store.cores.put(tenant, name, bytes, { source, publish: "now" });
+    this.#forget(tenant, name);
+    return { ref: refOf(version), version };
+  }
+
+  /** Takes a version out of the store, or all with undefined. Returns how many. */
+  async remove(tenant: string, name: string, version: number | undefined): Promise<number> {
+    const removed = await this.#options.store.cores.remove(tenant, name, version);
+    this.#forget(tenant, name);
+    return removed;
+  }
+
+  /** A core's content. @throws {RangeError | TypeError} where it is gone, or damaged */
+  async load({ digest }: AdapterRef): Promise<Core> {
+    return readCore(await this.#options.store.cores.bytes(digest));
+  }
+
+  [Symbol.dispose](): void {
+    for (const one of this.#news) one[Symbol.dispose]();
+  }
+
+  #forget(tenant: string | undefined, name: string | undefined): void {
+    if (tenant === undefined || name === undefined) this.#names.clear();
+    else this.#names.forget(`${tenant}/${name}`);
+  }
+}
+
+function refOf({ tenant, name, version, digest, factors }: CoreVersion): AdapterRef {
+  return { name: formatAdapterName(tenant, name, version), digest, factors };
+}

@@ -1,0 +1,121 @@
+/**
+ * The stack that factors are made for: a base by digest, its layers, and the widths of its linears.
+ * Checks of rank, alpha and module lists live here, since factor sets and cores share them. It knows
+ * no tensor.
+ */
+import type { DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
+import { type ModuleName, MODULES, SITE_OF, type SiteName, SITES } from "../../src/models/hook.ts";
+
+export const MIN_RANK = 1;
+export const MAX_RANK = 64;
+export const DEFAULT_RANK = 32;
+export const DEFAULT_MODULES: readonly ModuleName[] = ["q_proj", "v_proj"];
+
+/** A base model as adapters see it. */
+export interface Stack {
+  /** SHA-256 of the base checkpoint, hex (`Checkpoint.digest()`). */
+  readonly base: string;
+  readonly layers: number;
+  /** Width of each input, d_in. */
+  readonly inputs: Readonly<Record<SiteName, number>>;
+  /** Width of each linear's output, d_out. */
+  readonly outputs: Readonly<Record<ModuleName, number>>;
+}
+
+/** The stack of a decoder whose checkpoint has the digest `base`. */
+export function stackOf(base: string, config: DecoderConfig): Stack {
+  const { hiddenSize, intermediateSize, numHeads, numKvHeads, headDim } = config;
+  return {
+    base,
+    layers: config.numLayers,
+    inputs: {
+      attn_in: hiddenSize,
+      attn_out: numHeads * headDim,
+      mlp_in: hiddenSize,
+      mlp_mid: intermediateSize,
+    },
+    outputs: {
+      q_proj: numHeads * headDim,
+      k_proj: numKvHeads * headDim,
+      v_proj: numKvHeads * headDim,
+      o_proj: hiddenSize,
+      gate_proj: intermediateSize,
+      up_proj: intermediateSize,
+      down_proj: hiddenSize,
+    },
+  };
+}
+
+/** Hugging Face's name of a linear's weight, [d_out, d_in]. */
+export function weightName(layer: number, module: ModuleName): string {
+  const block = SITE_OF[module].startsWith("attn") ? "self_attn" : "mlp";
+  return `model.layers.${layer}.${block}.${module}.weight`;
+}
+
+/** The inputs that the modules read, in the order of SITES. */
+export function sitesOf(modules: readonly ModuleName[]): SiteName[] {
+  const read = new Set(modules.map((module) => SITE_OF[module]));
+  return SITES.filter((site) => read.has(site));
+}
+
+/** @throws {RangeError} unless it is a whole number from 1 to `max` (64 by default). */
+export function checkRank(rank: number, max: number = MAX_RANK): void {
+  if (!Number.isInteger(rank) || rank < MIN_RANK || rank > max) {
+    throw new RangeError(
+      `Cannot use rank: it is a whole number from ${MIN_RANK} to ${max}, current value is ${rank}`,
+    );
+  }
+}
+
+/** @throws {RangeError} unless it is positive and finite. */
+export function checkAlpha(alpha: number): void {
+  if (!Number.isFinite(alpha) || alpha <= 0) {
+    throw new RangeError(`Cannot use alpha: it is a positive number, current value is ${alpha}`);
+  }
+}
+
+/**
+ * The names as modules in the canonical order.
+ * @throws {TypeError} for an empty list, an unknown name or a name given twice.
+ */
+export function parseModules(names: readonly string[]): ModuleName[] {
+  const unknown = names.find((name) => !isModule(name));
+  if (unknown !== undefined) {
+    throw new TypeError(
+      `Cannot adapt '${unknown}': the linears of a layer are ${MODULES.join(", ")}`,
+    );
+  }
+  if (names.length === 0 || new Set(names).size < names.length) {
+    throw new TypeError(
+      `Cannot use modules: each is named once, at least one, current value is [${names}]`,
+    );
+  }
+  return MODULES.filter((module) => names.includes(module));
+}
+
+export function isModule(name: string): name is ModuleName {
+  return MODULES.some((module) => module === name);
+}
+
+/** @throws {TypeError} naming the first element that is NaN or infinite. */
+export function checkFinite(what: string, values: Float32Array): void {
+  const at = values.findIndex((value) => !Number.isFinite(value));
+  if (at >= 0) {
+    throw new TypeError(`Cannot use ${what}: element ${at} is ${values[at]}, all must be finite`);
+  }
+}
+
+/** Layers and widths of the named linears, for error texts and comparisons. */
+export function shapeText(
+  modules: readonly ModuleName[],
+  shape: {
+    readonly layers: number;
+    readonly inputs: Readonly<Partial<Record<SiteName, number>>>;
+    readonly outputs: Readonly<Partial<Record<ModuleName, number>>>;
+  },
+): string {
+  const widths = modules.map((module) =>
+    `${module} ${shape.inputs[SITE_OF[module]]}→${shape.outputs[module]}`
+  );
+  return `${shape.layers} layers of ${widths.join(", ")}`;
+}

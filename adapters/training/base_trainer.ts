@@ -1,0 +1,93 @@
+/**
+ * Training over a loaded base: the models that compute gradients share its weights with serving, and
+ * take its device turn by turn. It owns which model trains which method; the loop is the trainer's.
+ */
+import { Once } from "../../src/util/once.ts";
+import type { SharedBase } from "../../src/executor/base.ts";
+import { DecoderParameters } from "../../src/models/parameters.ts";
+import type { Turn } from "../../src/runtime/lease.ts";
+import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
+import type { Pieces } from "../../src/train/gradients/loss_program.ts";
+import { LotrGradients, type LotrGradientsOptions } from "../../src/train/gradients/lotr_model.ts";
+import { openBaseGradients } from "../lotr/make/base_gradients.ts";
+import { SharedCoreTrainer } from "./core_trainer.ts";
+import { defaultFactors } from "../lotr/make/default_factors.ts";
+import type { FactorSet } from "../lotr/factors.ts";
+import type { MakerProgress } from "../lotr/make/gradient_factors.ts";
+
+export interface BaseTrainerOptions {
+  /** Takes the device for one piece of a pass. */
+  readonly turn: () => Turn | Promise<Turn>;
+  /** How long a turn is; default: half a layer. */
+  readonly pieces?: Pieces;
+  /** Hears of the default factor set being made. */
+  readonly onFactors?: (progress: MakerProgress) => void;
+}
+
+/** Trains cores over one base. Close it before the base. */
+export class BaseTrainer implements AsyncDisposable {
+  /** Trains cores; many at once share micro-batches. */
+  readonly trainer: SharedCoreTrainer;
+  readonly #base: SharedBase;
+  readonly #options: BaseTrainerOptions;
+  readonly #factors = new Once(() => this.#makeFactors());
+
+  constructor(base: SharedBase, options: BaseTrainerOptions) {
+    this.#base = base;
+    this.#options = options;
+    this.trainer = new SharedCoreTrainer({
+      models: {
+        core: (factors) => DecoderGradients.compile(this.#over(factors)),
+        lotr: (factors) => LotrGradients.compile(this.#over(factors)),
+      },
+      defaultFactors: () => this.defaultFactors(),
+    });
+  }
+
+  /** Most tokens of a training row. */
+  get maxContext(): number {
+    return this.#base.positions;
+  }
+
+  /** The set of requests that name none: from the cache, or made now, once. */
+  defaultFactors(): Promise<FactorSet> {
+    return this.#factors.get();
+  }
+
+  close(): Promise<void> {
+    return this.trainer.release();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #makeFactors(): Promise<FactorSet> {
+    const { checkpoint, device } = this.#base;
+    const { turn, onFactors } = this.#options;
+    return defaultFactors({
+      checkpoint,
+      openSource: () => openBaseGradients(checkpoint, { device, turn }),
+      progress: onFactors,
+    });
+  }
+
+  /** What a model over these factors is compiled with. */
+  #over(factors: FactorSet): LotrGradientsOptions {
+    const { device, checkpoint, weights, plan, smoothing, positions } = this.#base;
+    const { turn, pieces } = this.#options;
+    const hook = { hook: factors, ...(smoothing === undefined ? {} : { smoothing }) };
+    return {
+      config: checkpoint.config,
+      hook: factors,
+      scale: factors.alpha / factors.rank,
+      positions,
+      device,
+      weights,
+      plan,
+      parameters: new DecoderParameters(checkpoint, positions, hook),
+      turn,
+      ...(pieces === undefined ? {} : { pieces }),
+    };
+  }
+}

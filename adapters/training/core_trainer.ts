@@ -1,0 +1,206 @@
+/**
+ * Training as callers ask for it: hyperparameters settled, the vector to train made, the job run
+ * beside all others of its factor set, checkpoints written and read, and a core made of the best
+ * step. It owns the gate that says whether the result may be published; the loop (`src/train`), the
+ * models and the default factor set are handed in.
+ */
+import { readState, writeState } from "../../src/train/checkpoint.ts";
+import {
+  DivergedError,
+  type JobEvent,
+  type JobPlan,
+  type JobState,
+  stepsOf,
+} from "../../src/train/job.ts";
+import type { Example, GradientModel } from "../../src/train/gradients/model.ts";
+import { epochOrder } from "../../src/train/order.ts";
+import { aborted, type JobHooks } from "../../src/train/running_job.ts";
+import { paceOf, settle } from "../../src/train/settle.ts";
+import type { FactorSet } from "../lotr/factors.ts";
+import { type Trainable, trainableOf } from "../lotr/trainable.ts";
+import { TrainerPool } from "./trainer_pool.ts";
+import { checkpointIdentity } from "./training_identity.ts";
+import type {
+  CoreTrainer,
+  SettledHyperparameters,
+  TrainMethod,
+  TrainProgress,
+  TrainRequest,
+  TrainResult,
+} from "./training.ts";
+
+export interface CoreTrainerOptions {
+  /** Opens a model that trains over a factor set; released by the trainer when it is done with it. */
+  readonly models: Readonly<Record<TrainMethod, (factors: FactorSet) => Promise<GradientModel>>>;
+  /** The set of requests that name none. */
+  readonly defaultFactors: () => Promise<FactorSet>;
+  /** Milliseconds of some clock, for speeds and the age of checkpoints. */
+  readonly now?: () => number;
+}
+
+/** Without validation rows, evaluations go by at most so many training rows. */
+const MOST_SAMPLED = 64;
+/** The sample's place among the epochs' shuffles: no job has so many. */
+const SAMPLE_EPOCH = 2 ** 31;
+
+/** Trains over gradient models; jobs that name the same factor set share micro-batches. */
+export class SharedCoreTrainer implements CoreTrainer, AsyncDisposable {
+  readonly #options: CoreTrainerOptions;
+  readonly #pool: TrainerPool;
+
+  constructor(options: CoreTrainerOptions) {
+    this.#options = options;
+    this.#pool = new TrainerPool(options.now === undefined ? {} : { now: options.now });
+  }
+
+  async train(request: TrainRequest): Promise<TrainResult> {
+    if (request.signal?.aborted) throw aborted();
+    const factors = request.factors ?? await this.#options.defaultFactors();
+    const job = jobOf(request, factors);
+    const { method } = request.hyperparameters;
+    // The paper's method at a smaller rank trains a set that is cut to it.
+    const { factors: own } = job.trainable;
+    const now = this.#options.now ?? (() => performance.now());
+    const end = await this.#pool.with(
+      `${method} ${own.digest}`,
+      () => this.#options.models[method](own),
+      // the hooks' clock starts here: opening the model is no part of the speed
+      (trainer) => trainer.run(job.plan, hooksOf(request, job, now)),
+    );
+    return resultOf(job, end);
+  }
+
+  /** Gives back the models that no running job needs. */
+  release(): Promise<void> {
+    return this.#pool.releaseIdle();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.release();
+  }
+}
+
+/** A request made ready. */
+interface PreparedJob {
+  readonly plan: JobPlan;
+  readonly trainable: Trainable;
+  readonly settled: SettledHyperparameters;
+  /** Tokens of an epoch. */
+  readonly tokens: number;
+  readonly identity: Readonly<Record<string, string>>;
+  readonly from: JobState | undefined;
+}
+
+function jobOf(request: TrainRequest, factors: FactorSet): PreparedJob {
+  const { train, hyperparameters: asked } = request;
+  if (train.length === 0) throw new RangeError("Cannot train: there is no training row");
+  const counts = settle(asked, train.length);
+  const evaluated = request.valid.length > 0 ? request.valid : sampleOf(train, asked.seed);
+  const { learningRateMultiplier } = counts;
+  const trainable = trainableOf(asked.method, factors, {
+    rank: asked.rank,
+    learningRateMultiplier,
+  });
+  const { start, rates, rank } = trainable;
+  const tokens = { train: tokensOf(train), evaluated: tokensOf(evaluated) };
+  const pace = paceOf(counts, train.length, tokens);
+  const { schedule, warmup, weightDecay, clip, patience, seed } = asked;
+  const optimization = { schedule, warmup, weightDecay, clip, patience, seed };
+  const settled = { ...counts, learningRate: rates[rates.length - 1].rate };
+  const identity = checkpointIdentity(request, factors, settled);
+  const { resume } = request;
+  return {
+    plan: { train, evaluated, rank, start, pace, rates, ...optimization },
+    trainable,
+    settled,
+    tokens: tokens.train,
+    identity,
+    from: resume === undefined ? undefined : readState(resume, identity, start.length),
+  };
+}
+
+function sampleOf(rows: readonly Example[], seed: number): Example[] {
+  const order = epochOrder(seed, SAMPLE_EPOCH, rows.length);
+  return Array.from(order.subarray(0, MOST_SAMPLED), (row) => rows[row]);
+}
+
+function tokensOf(rows: readonly Example[]): number {
+  return rows.reduce((sum, { tokens }) => sum + tokens.length, 0);
+}
+
+function hooksOf(request: TrainRequest, job: PreparedJob, now: () => number): JobHooks {
+  const { signal, checkpointEvery, onCheckpoint } = request;
+  const onEvent = reporter(request, job, now);
+  return {
+    onEvent,
+    ...(job.from === undefined ? {} : { from: job.from }),
+    ...(signal === undefined ? {} : { signal }),
+    ...(checkpointEvery === undefined ? {} : { stateEvery: checkpointEvery }),
+    ...(onCheckpoint === undefined ? {} : {
+      onState: (state) => {
+        const last = state.evaluations.at(-1);
+        return onCheckpoint({
+          step: state.step,
+          bytes: writeState(state, job.identity),
+          core: job.trainable.result(state.parameters).core,
+          evaluation: last?.step === state.step ? last.evaluation : undefined,
+        });
+      },
+    }),
+  };
+}
+
+/** Turns a job's events into the caller's progress; a resumed job has started before. */
+function reporter(
+  { onProgress }: TrainRequest,
+  job: PreparedJob,
+  now: () => number,
+): (event: JobEvent) => void {
+  const steps = stepsOf(job.plan);
+  const before = job.from?.tokens ?? 0;
+  let since = now();
+  const started = (base: TrainResult["base"], done: number): TrainProgress => {
+    since = now();
+    const tokens = done === 0 ? 0 : before;
+    const { settled, tokens: tokensPerEpoch } = job;
+    return { type: "start", settled, steps, done, tokens, tokensPerEpoch, base };
+  };
+  if (job.from?.base !== undefined) onProgress?.(started(job.from.base, job.from.step));
+  return (event) => {
+    switch (event.type) {
+      case "base":
+        return onProgress?.(started(event.evaluation, 0));
+      case "step": {
+        const seconds = (now() - since) / 1000;
+        const tokensPerSecond = seconds > 0 ? (event.tokens - before) / seconds : 0;
+        return onProgress?.({ ...event, steps, tokensPerSecond });
+      }
+      default:
+        return onProgress?.(event);
+    }
+  };
+}
+
+function resultOf({ plan, trainable, settled }: PreparedJob, end: JobState): TrainResult {
+  const { base, best } = end;
+  if (base === undefined || best === undefined) {
+    throw new DivergedError(
+      `Cannot keep a core: no step of ${end.step} was evaluated as sound; ` +
+        `a smaller learning rate multiplier may help`,
+    );
+  }
+  const { core, factors } = trainable.result(best.parameters);
+  const better = best.evaluation.loss < base.loss;
+  return {
+    core,
+    factors,
+    base,
+    best: { ...best.evaluation, step: best.step },
+    refused: better ? undefined : `the best loss is ${best.evaluation.loss.toFixed(4)} ` +
+      `(step ${best.step}), not below the base's own ${base.loss.toFixed(4)}`,
+    settled,
+    steps: end.step,
+    trainedTokens: end.tokens,
+    trainableParameters: plan.start.length,
+  };
+}

@@ -1,0 +1,146 @@
+/**
+ * The contract of training a core, for the command line, the server and the library alike: what is
+ * asked, what is reported on the way, and what comes out. It owns no computation.
+ */
+import type { Example } from "../../src/train/gradients/model.ts";
+import type { Core } from "../lotr/core.ts";
+import type { FactorSet } from "../lotr/factors.ts";
+
+/** `core`: A and B stay frozen. `lotr`: A, B and G are trained (the paper), a new factor set results. */
+export const METHODS = ["core", "lotr"] as const;
+export type TrainMethod = typeof METHODS[number];
+
+/** How the learning rate falls after the warm-up. */
+export const SCHEDULES = ["cosine", "linear", "constant"] as const;
+export type Schedule = typeof SCHEDULES[number];
+
+/** How to train; "auto" is settled from the data, and reported. */
+export interface Hyperparameters {
+  readonly epochs: number | "auto";
+  /** Rows of an optimizer step. */
+  readonly batchSize: number | "auto";
+  /** Multiplies the rule's learning rate. */
+  readonly learningRateMultiplier: number | "auto";
+  readonly rank: number;
+  readonly method: TrainMethod;
+  readonly schedule: Schedule;
+  /** Share of all steps. */
+  readonly warmup: number;
+  readonly weightDecay: number;
+  /** Largest L2 norm of a step's gradient. */
+  readonly clip: number;
+  /** Evaluations without a better validation loss before it stops; 0 = never. */
+  readonly patience: number;
+  readonly seed: number;
+}
+
+/** What a caller who says nothing gets. */
+export const DEFAULT_HYPERPARAMETERS: Hyperparameters = {
+  epochs: "auto",
+  batchSize: "auto",
+  learningRateMultiplier: "auto",
+  rank: 32,
+  method: "core",
+  schedule: "cosine",
+  warmup: 0.05,
+  weightDecay: 0,
+  clip: 1,
+  patience: 6,
+  seed: 0,
+};
+
+export interface TrainRequest {
+  readonly train: readonly Example[];
+  /** Empty = the gate compares on a sample of the training rows. */
+  readonly valid: readonly Example[];
+  readonly hyperparameters: Hyperparameters;
+  /** The factor set to train for; undefined = the default one. */
+  readonly factors?: FactorSet;
+  /** A checkpoint's bytes: goes on where it was written, to the very same result. */
+  readonly resume?: Uint8Array;
+  /** Ends training after the running step: a last checkpoint is written first, then it rejects. */
+  readonly signal?: AbortSignal;
+  /** Steps between checkpoints; undefined = one at each evaluation. */
+  readonly checkpointEvery?: number;
+  /** Hears of each step and evaluation. */
+  readonly onProgress?: (progress: TrainProgress) => void;
+  /** Writes a checkpoint; awaited, so that training never runs ahead of what is durable. */
+  readonly onCheckpoint?: (checkpoint: TrainCheckpoint) => Promise<void>;
+}
+
+export type TrainProgress =
+  /** Before the first step: what "auto" became, and how the base itself does. */
+  | {
+    readonly type: "start";
+    readonly settled: SettledHyperparameters;
+    readonly steps: number;
+    /** Steps already done, where it resumes. */
+    readonly done: number;
+    /** Tokens trained on in these. */
+    readonly tokens: number;
+    readonly tokensPerEpoch: number;
+    readonly base: Evaluation;
+  }
+  | {
+    readonly type: "step";
+    /** From 1. */
+    readonly step: number;
+    readonly steps: number;
+    readonly epoch: number;
+    readonly loss: number;
+    /** Share of loss-carrying tokens that were the most likely one. */
+    readonly accuracy: number;
+    readonly learningRate: number;
+    readonly gradientNorm: number;
+    /** Tokens trained on so far. */
+    readonly tokens: number;
+    readonly tokensPerSecond: number;
+  }
+  | { readonly type: "evaluation"; readonly step: number; readonly evaluation: Evaluation }
+  /** NaN or diverged: parameters and optimizer went back to the last good step. */
+  | { readonly type: "rollback"; readonly step: number; readonly reason: string }
+  | { readonly type: "stopped"; readonly step: number; readonly reason: string };
+
+export interface Evaluation {
+  /** Mean over loss-carrying tokens, nats. */
+  readonly loss: number;
+  readonly accuracy: number;
+}
+
+export interface SettledHyperparameters {
+  readonly epochs: number;
+  readonly batchSize: number;
+  readonly learningRateMultiplier: number;
+  /** The peak rate: rule × multiplier. */
+  readonly learningRate: number;
+}
+
+export interface TrainCheckpoint {
+  readonly step: number;
+  /** Everything a resumed run needs. */
+  readonly bytes: Uint8Array;
+  /** The core as of this step, servable. */
+  readonly core: Core;
+  readonly evaluation: Evaluation | undefined;
+}
+
+export interface TrainResult {
+  readonly core: Core;
+  /** The set that the core names: the request's own, or the new one of the LoTR method. */
+  readonly factors: FactorSet;
+  /** The best step's evaluation against the base's, on the same rows. */
+  readonly base: Evaluation;
+  readonly best: Evaluation & { readonly step: number };
+  /** Undefined where the core is better than the base; else why it should not be published. */
+  readonly refused: string | undefined;
+  readonly settled: SettledHyperparameters;
+  readonly steps: number;
+  readonly trainedTokens: number;
+  readonly trainableParameters: number;
+}
+
+/** Trains cores; many `train` calls at once share micro-batches. */
+export interface CoreTrainer {
+  /** @throws {DOMException} AbortError; {TypeError | RangeError} naming what does not fit. */
+  train(request: TrainRequest): Promise<TrainResult>;
+}

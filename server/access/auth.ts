@@ -1,0 +1,167 @@
+/**
+ * Who may come in: anyone in open mode, else whoever sends a key of the store or the one of
+ * `--api-key`. It owns the way from a request's headers to its principal and the refusals; what a
+ * route asks of a principal is the route's.
+ */
+import { createHash, timingSafeEqual } from "node:crypto";
+import { TENANT_ID, type TenantRecord, type TenantStore } from "../../adapters/store/store.ts";
+import { ApiError, invalid } from "../http/errors.ts";
+import type { KeyCheck } from "./key_check.ts";
+import {
+  actingFor,
+  administrator,
+  isAdministrator,
+  type Principal,
+  TENANT_HEADER,
+} from "./principal.ts";
+
+export interface Access {
+  readonly mode: "open" | "keys";
+  /**
+   * Whose an `Authorization` header is.
+   * @throws {ApiError} 401 where a key is missing or not good, 503 where the store does not answer
+   */
+  principal(authorization: string | undefined): Promise<Principal>;
+  /**
+   * A principal as the tenant that its request names.
+   * @throws {ApiError} 400 or 404 where it may not, 503 where the store does not answer
+   */
+  actAs(principal: Principal, tenant: string): Promise<Principal>;
+  /**
+   * The tenant that something is about to be kept for or counted under, undefined where it is not
+   * there. Open mode makes it: by what is written, not by what is read, so that asking around leaves
+   * nothing behind.
+   */
+  admit(tenant: string): Promise<TenantRecord | undefined>;
+}
+
+/** Everyone is the administrator, whichever tenant it names. */
+export function openAccess(tenants?: Pick<TenantStore, "ensure">): Access {
+  return {
+    mode: "open",
+    principal: () => Promise.resolve(administrator()),
+    actAs: (principal, tenant) =>
+      TENANT_ID.test(tenant)
+        ? Promise.resolve({ ...principal, tenant })
+        : Promise.reject(noTenantId(tenant)),
+    admit: async (tenant) => await tenants?.ensure(tenant),
+  };
+}
+
+function noTenantId(tenant: string): ApiError {
+  return invalid(
+    TENANT_HEADER,
+    `Invalid '${TENANT_HEADER}': '${tenant.slice(0, 80)}' is no tenant's name, which has 1 to 64 ` +
+      "letters, digits, '.', '-' and '_' and begins with none of '.' and '-'.",
+  );
+}
+
+export interface KeyAccessOptions {
+  /** A key outside of the store, the administrator's. */
+  readonly apiKey: string | undefined;
+  /** The store's keys; undefined = there is no key but that one. */
+  readonly keys?: Pick<KeyCheck, "check">;
+  /** Undefined = any tenant is there. */
+  readonly tenants?: Pick<TenantStore, "find">;
+}
+
+export function keyAccess({ apiKey, keys, tenants }: KeyAccessOptions): Access {
+  const isApiKey = apiKey === undefined ? () => false : comparison(apiKey);
+  return {
+    mode: "keys",
+    principal: async (authorization) => {
+      const token = bearerToken(authorization);
+      if (isApiKey(token)) return administrator();
+      return await principalOf(token, keys);
+    },
+    actAs: async (principal, tenant) => {
+      const may = isAdministrator(principal) && TENANT_ID.test(tenant) &&
+        (tenants === undefined || await asking(() => tenants.find(tenant)) !== undefined);
+      if (may) return actingFor(principal, tenant);
+      throw noSuchTenant(principal, tenant);
+    },
+    admit: async (tenant) => await tenants?.find(tenant),
+  };
+}
+
+/** What a context without an access of its own has: one key, or none. */
+export function accessOf(apiKey: string | undefined): Access {
+  return apiKey === undefined ? openAccess() : keyAccess({ apiKey });
+}
+
+/**
+ * The principal of a request, acting for the tenant that it names.
+ * @throws {ApiError} 401, 503, 404 for a tenant that is not there for it, 400 for what is no name
+ */
+export async function authenticate(access: Access, headers: Headers): Promise<Principal> {
+  const principal = await access.principal(headers.get("authorization") ?? undefined);
+  const tenant = headers.get(TENANT_HEADER);
+  if (tenant === null || tenant === principal.tenant) return principal;
+  return await access.actAs(principal, tenant);
+}
+
+/** To a tenant's key the same, whether there is such a tenant or not. */
+function noSuchTenant(principal: Principal, tenant: string): ApiError {
+  const make = isAdministrator(principal) ? "make it with POST /v1/admin/tenants, or " : "";
+  return new ApiError(
+    404,
+    `There is no tenant '${tenant.slice(0, 80)}' that this key may act for; ` +
+      `${make}leave out the header '${TENANT_HEADER}' to act for its own.`,
+    { param: TENANT_HEADER, code: "tenant_not_found" },
+  );
+}
+
+/** @throws {ApiError} 401 where there is none */
+function bearerToken(authorization: string | undefined): string {
+  const token = /^Bearer +(\S+) *$/i.exec(authorization ?? "")?.[1];
+  if (token !== undefined) return token;
+  throw unauthorized(
+    "You didn't provide an API key. Send it in an Authorization header using Bearer auth " +
+      "(i.e. Authorization: Bearer YOUR_KEY).",
+    "missing_api_key",
+  );
+}
+
+async function principalOf(
+  token: string,
+  keys: Pick<KeyCheck, "check"> | undefined,
+): Promise<Principal> {
+  const verdict = keys === undefined ? undefined : await asking(() => keys.check(token));
+  switch (verdict?.type) {
+    case "valid": {
+      const { tenant, scopes, id } = verdict.key;
+      return { tenant, scopes: new Set(scopes), keyId: id };
+    }
+    case "expired":
+      throw unauthorized("This API key has expired.", "expired_api_key");
+    case "revoked":
+      throw unauthorized("This API key has been revoked.", "revoked_api_key");
+    case "unknown":
+    case undefined:
+      throw unauthorized("Incorrect API key provided.", "invalid_api_key");
+  }
+}
+
+/** Without the store no key is good, also not one that was: what is not known is not let in. */
+async function asking<T>(question: () => Promise<T>): Promise<T> {
+  try {
+    return await question();
+  } catch (cause) {
+    throw new ApiError(503, "The server cannot look up API keys just now. Please retry.", {
+      code: "store_unavailable",
+      headers: { "retry-after": "1" },
+      cause,
+    });
+  }
+}
+
+/** Digests have one length, which `timingSafeEqual` needs and which hides the key's own. */
+function comparison(apiKey: string): (token: string) => boolean {
+  const digest = (text: string) => createHash("sha256").update(text).digest();
+  const expected = digest(apiKey);
+  return (token) => timingSafeEqual(digest(token), expected);
+}
+
+function unauthorized(message: string, code: string): ApiError {
+  return new ApiError(401, message, { code, headers: { "www-authenticate": "Bearer" } });
+}

@@ -1,0 +1,59 @@
+/**
+ * The life of `deno task admin`: flags, the server or the store, the command, its output and exit
+ * code. It owns the order and the words of a failure; the commands are in their own files.
+ */
+import { openStore, type StoreLocation } from "../../../adapters/store/open_store.ts";
+import { FlagError } from "../serve_flags.ts";
+import { openKeyHash } from "../../access/key_hash.ts";
+import { AdminApi, serverFetch } from "./api.ts";
+import { type AdminFlags, adminHelp, parseAdmin, type Where } from "./flags.ts";
+import type { Output } from "./output.ts";
+
+/** What a process gives the command. */
+export interface AdminEnvironment {
+  readonly args: readonly string[];
+  readonly env: (name: string) => string | undefined;
+  /** A line of the result. */
+  readonly print: (text: string) => void;
+  /** A line about a failure. */
+  readonly complain: (text: string) => void;
+}
+
+/** Runs the command; resolves with the exit code: 2 for a wrong command line, 1 for a refusal. */
+export async function runAdmin(environment: AdminEnvironment): Promise<number> {
+  const { args, env, print, complain } = environment;
+  try {
+    const invocation = parseAdmin(args, env);
+    if (invocation.type === "help") {
+      print(adminHelp());
+      return 0;
+    }
+    const { flags } = invocation;
+    const output = await perform(flags, environment);
+    print(flags.format === "json" ? JSON.stringify(output.json, null, 2) : output.text);
+    return 0;
+  } catch (error) {
+    complain(error instanceof Error ? error.message : String(error));
+    return error instanceof FlagError ? 2 : 1;
+  }
+}
+
+async function perform(flags: AdminFlags, { env, complain }: AdminEnvironment): Promise<Output> {
+  const { command, words, value, where } = flags;
+  if (where.type === "server") {
+    const api = new AdminApi(serverFetch(where.url, where.apiKey));
+    return await command.run({ api, words, value });
+  }
+  // what only speaks to servers need not load what a store needs
+  const { storeFetch } = await import("./store_fetch.ts");
+  const log = { info: () => {}, warning: complain };
+  await using store = await openStore(locationOf(where), log);
+  const hash = await openKeyHash(store.keys, env);
+  return await command.run({ api: new AdminApi(storeFetch({ store, hash })), words, value });
+}
+
+function locationOf(where: Exclude<Where, { readonly type: "server" }>): StoreLocation {
+  return where.type === "embedded"
+    ? { type: "directory", path: where.data }
+    : { type: "url", url: where.url };
+}

@@ -1,0 +1,56 @@
+/** `admin factors`, `admin backup`, `admin restore`: what a store holds besides tenants, and copies of it. */
+import type { AdminCommand } from "./commands.ts";
+import type { Shown } from "./api.ts";
+import { formatBytes } from "../../../src/util/bytes.ts";
+import { bytes, field, table, time } from "./output.ts";
+
+export const STORE_COMMANDS: readonly AdminCommand[] = [
+  {
+    name: "factors list",
+    words: [],
+    help: "Lists the factor sets that are kept.",
+    flags: {},
+    run: async ({ api }) => {
+      const { data } = await api.json("/v1/admin/factors");
+      const columns = [field("digest"), bytes("bytes"), time("created_at")];
+      return { json: data, text: table(data as Shown[], columns) };
+    },
+  },
+  {
+    name: "backup",
+    words: ["FILE"],
+    help: "Writes a backup of the embedded store, while its server serves.",
+    flags: {},
+    run: async ({ api, words: [file = ""] }) => {
+      const response = await api.response("/v1/admin/backup");
+      const size = await write(file, response);
+      return { json: { file, bytes: size }, text: `wrote ${file}, ${formatBytes(size)}` };
+    },
+  },
+  {
+    name: "restore",
+    words: ["FILE", "DIR"],
+    help: "Puts a backup into a directory that holds no store yet, to be served with --data DIR.",
+    flags: {},
+    run: async ({ words: [file = "", data = ""] }) => {
+      // what only speaks to servers need not load what a store needs
+      const { restoreBackup } = await import("../../../adapters/store/restore.ts");
+      await restoreBackup(file, data);
+      return { json: { file, data }, text: `restored ${file} into ${data}` };
+    },
+  },
+];
+
+/** Under another name until it is whole: what is there is a backup, or the one before. */
+async function write(path: string, response: Response): Promise<number> {
+  const part = `${path}.part`;
+  const file = await Deno.open(part, { write: true, create: true, truncate: true, mode: 0o600 });
+  try {
+    await response.body?.pipeTo(file.writable);
+    await Deno.rename(part, path);
+    return (await Deno.stat(path)).size;
+  } catch (error) {
+    await Deno.remove(part).catch(() => {});
+    throw error;
+  }
+}

@@ -1,0 +1,41 @@
+/**
+ * The administrator's endpoints over a store in this process, so that the command does on a store
+ * what it does on a server, by the same code. It opens no store.
+ */
+import { OpenAPIHono } from "@hono/zod-openapi";
+import type { AppEnv } from "../../http/endpoint.ts";
+import { toApiError } from "../../http/errors.ts";
+import { JsonBodies } from "../../http/json_body.ts";
+import { actingFor, administrator, TENANT_HEADER } from "../../access/principal.ts";
+import { registerAdmin } from "../../http/routes/admin.ts";
+import type { AdminServices } from "../../http/routes/admin_context.ts";
+import { registerCores } from "../../http/routes/cores.ts";
+import type { Fetch } from "./api.ts";
+
+/** A core in JSON, at its largest. */
+const MAX_BODY_BYTES = 1 << 28;
+
+/** A store that no server has given out keys of is open, as on a server: a tenant is made by name. */
+export function storeFetch({ store, hash }: Omit<AdminServices, "admit">): Fetch {
+  const admit = async (id: string) =>
+    await store.keys.countUsable() === 0 ? await store.tenants.ensure(id) : store.tenants.find(id);
+  const services = { store, hash, admit };
+  const app = new OpenAPIHono<AppEnv>();
+  const bodies = new JsonBodies(MAX_BODY_BYTES);
+  app.use(async (c, next) => {
+    const tenant = c.req.header(TENANT_HEADER);
+    const own = administrator();
+    c.set("principal", tenant === undefined ? own : actingFor(own, tenant));
+    c.set("bodies", bodies);
+    await next();
+  });
+  app.onError((error) => {
+    const failure = toApiError(error, "");
+    // whoever runs the command is who would read the server's log
+    if (failure.status >= 500) throw error;
+    return failure.response();
+  });
+  registerAdmin(app, services);
+  registerCores(app, { cores: store.cores, base: undefined, factors: undefined, admit });
+  return async (path, init) => await app.request(path, init);
+}

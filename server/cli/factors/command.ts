@@ -1,0 +1,213 @@
+/**
+ * What `deno task factors` does: makes, shows, compares and exports. It owns the order of work and
+ * the words of the result; the mathematics is `adapters/`', the base comes by a loader passed in.
+ */
+import {
+  capturedEnergy,
+  compareFactors,
+  defaultFactors,
+  FactorSet,
+  fileKind,
+  gaussianFactors,
+  randomFactors,
+  readCore,
+  readFactors,
+  stackOf,
+  svdFactors,
+  writeFactors,
+  writePeftDirectory,
+} from "../../../adapters/mod.ts";
+import type { LinearMatrix } from "../../../src/train/gradients/gradient_source.ts";
+import type { ProgressScreen } from "../train/progress.ts";
+import { workDisplay, type WorkProgress } from "./display.ts";
+import {
+  type EnergyOf,
+  type ExportFlags,
+  FACTORS_HELP,
+  type FactorsCommand,
+  type MakeFlags,
+  type MeasureFlags,
+} from "./flags.ts";
+import {
+  type FactorsBase,
+  type FactorsBaseLoader,
+  gradientMatrices,
+  readCalibration,
+  weightMatrices,
+} from "./matrices.ts";
+import { energyReport, energyTable, overlapTable } from "./tables.ts";
+
+/** What a process gives the command. */
+export interface FactorsEnvironment {
+  readonly load: FactorsBaseLoader;
+  /** Where progress goes. */
+  readonly screen: ProgressScreen;
+  /** A line, or a table, of the result. */
+  readonly print: (text: string) => void;
+}
+
+/** @throws {Error} of one line that says what is wrong */
+export async function runFactors(
+  command: FactorsCommand,
+  environment: FactorsEnvironment,
+): Promise<void> {
+  switch (command.type) {
+    case "help":
+      return environment.print(FACTORS_HELP);
+    case "make":
+      return await make(command.flags, environment);
+    case "inspect":
+      return await inspect(command.flags, environment);
+    case "compare":
+      return await compare(command.flags, environment);
+    case "export":
+      return await exportCore(command.flags, environment);
+  }
+}
+
+async function make(flags: MakeFlags, { load, screen, print }: FactorsEnvironment): Promise<void> {
+  using base = await load(flags.model);
+  const factors = await makeFactors(base, flags, workDisplay(screen));
+  const bytes = writeFactors(factors, flags.storage);
+  await Deno.writeFile(flags.out, bytes);
+  print(JSON.stringify({ out: flags.out, ...describeFile(bytes) }));
+}
+
+/** Makes the factor set that the flags ask for; `progress` hears of the work. */
+export async function makeFactors(
+  base: FactorsBase,
+  flags: MakeFlags,
+  progress: WorkProgress,
+): Promise<FactorSet> {
+  const { checkpoint, openSource, cache } = base;
+  const { rank, modules, seed } = flags;
+  const stack = stackOf(await checkpoint.digest(), checkpoint.config);
+  switch (flags.maker) {
+    case "gradient":
+      return defaultFactors({
+        checkpoint,
+        openSource,
+        rank,
+        modules,
+        examples: await readCalibration(flags.calibration, checkpoint),
+        progress: ({ done, total, what }) => progress(done, total, what),
+        directory: cache,
+      });
+    case "random":
+      return randomFactors({ stack, rank, modules, seed });
+    case "gaussian":
+      return gaussianFactors({ stack, rank, modules, seed });
+    case "svd":
+      return svdFactors({ stack, rank, modules, weights: checkpoint.weights, progress });
+  }
+}
+
+/** One file as JSON for people and scripts. @throws as the readers of the two formats do. */
+export function describeFile(bytes: Uint8Array): Record<string, unknown> {
+  const kind = fileKind(bytes);
+  if (kind === undefined) throw new TypeError("it is neither a factor nor a core file of lembas");
+  const content = kind === "core" ? readCore(bytes) : readFactors(bytes);
+  const { digest, base, layers, rank, alpha, modules } = content;
+  const own = content instanceof FactorSet
+    ? { residentBytes: content.residentBytes }
+    : { factors: content.factors };
+  return { kind, digest, base, layers, rank, alpha, modules, ...own, fileBytes: bytes.length };
+}
+
+async function inspect(flags: MeasureFlags, environment: FactorsEnvironment): Promise<void> {
+  if (flags.energy === undefined) {
+    for (const file of flags.files) {
+      environment.print(JSON.stringify({ file, ...await readAs(file, describeFile) }));
+    }
+    return;
+  }
+  const sets = await readSets(flags.files);
+  const named = await measure(sets, flags.energy, flags, environment);
+  for (const { name, factors, energies } of named) {
+    if (flags.output === "json") {
+      environment.print(
+        JSON.stringify({ file: name, digest: factors.digest, energy: energyReport(energies) }),
+      );
+    } else {
+      environment.print(`${name}, of the ${flags.energy}:`);
+      environment.print(energyTable([{ name, energies }]));
+    }
+  }
+}
+
+async function compare(flags: MeasureFlags, environment: FactorsEnvironment): Promise<void> {
+  const sets = await readSets(flags.files);
+  const [one, other] = sets.map(({ factors }) => factors);
+  if (one === undefined || other === undefined) {
+    throw new TypeError("internal: two sets are wanted");
+  }
+  const overlaps = compareFactors(one, other, flags.rank);
+  const named = flags.energy === undefined
+    ? []
+    : await measure(sets, flags.energy, flags, environment);
+  if (flags.output === "json") {
+    const energies = named.map(({ energies }) => energyReport(energies));
+    return environment.print(
+      JSON.stringify({
+        files: flags.files,
+        digests: [one.digest, other.digest],
+        overlaps,
+        energies,
+      }),
+    );
+  }
+  environment.print(overlapTable(overlaps));
+  if (named.length === 0) return;
+  environment.print(`\nof the ${flags.energy}, by the first set (1) and the second (2):`);
+  environment.print(energyTable(named.map(({ energies }, i) => ({ name: `${i + 1}:`, energies }))));
+}
+
+interface NamedSet {
+  readonly name: string;
+  readonly factors: FactorSet;
+}
+
+async function readSets(files: readonly string[]): Promise<NamedSet[]> {
+  return await Promise.all(
+    files.map(async (name) => ({ name, factors: await readAs(name, readFactors) })),
+  );
+}
+
+/** Each set with what it holds, the matrices of all sets' linears had once. */
+async function measure(
+  sets: readonly NamedSet[],
+  energy: EnergyOf,
+  { model, calibration, rank }: MeasureFlags,
+  { load, screen }: FactorsEnvironment,
+) {
+  using base = await load(model);
+  const stack = stackOf(await base.checkpoint.digest(), base.checkpoint.config);
+  for (const { factors } of sets) factors.checkStack(stack);
+  const modules = [...new Set(sets.flatMap(({ factors }) => factors.modules))];
+  const matrices: readonly LinearMatrix[] = energy === "weights"
+    ? await weightMatrices(base, modules)
+    : await gradientMatrices(base, modules, calibration, workDisplay(screen));
+  return sets.map(({ name, factors }) => {
+    const own = matrices.filter(({ module }) => factors.modules.includes(module));
+    const first = Math.min(rank ?? factors.rank, factors.rank);
+    return { name, factors, energies: capturedEnergy(factors, own, first) };
+  });
+}
+
+async function exportCore(
+  { core, factors, out, baseModel }: ExportFlags,
+  { print }: FactorsEnvironment,
+): Promise<void> {
+  const content = await readAs(core, readCore);
+  await writePeftDirectory(out, content, await readAs(factors, readFactors), { baseModel });
+  print(JSON.stringify({ out, core: content.digest, rank: content.rank }));
+}
+
+/** @throws {TypeError} naming the file */
+async function readAs<T>(file: string, read: (bytes: Uint8Array) => T): Promise<T> {
+  try {
+    return read(await Deno.readFile(file));
+  } catch (error) {
+    throw new TypeError(`${file}: ${error instanceof Error ? error.message : error}`);
+  }
+}

@@ -1,0 +1,59 @@
+/**
+ * `deno task serve`: hands the process's arguments and environment, and the loader of real models, to
+ * the command. It decides nothing itself.
+ */
+import config from "../../deno.json" with { type: "json" };
+import { Lembas } from "../../adapters/lembas.ts";
+import type { MakerProgress } from "../../adapters/lotr/make/gradient_factors.ts";
+import { standardErrorProgress } from "../../src/checkpoint/fetch/progress.ts";
+import type { EngineListener } from "../../src/engine/metrics.ts";
+import { keepAllocatorSmall } from "../../src/runtime/allocator.ts";
+import type { ServeFlags } from "./serve_flags.ts";
+import type { Log } from "../telemetry/log.ts";
+import { type Loaded, runServer } from "../run_server.ts";
+
+/** Loads what the flags name. */
+async function load(flags: ServeFlags, listener: EngineListener, log: Log): Promise<Loaded> {
+  if (flags.dtype === "fp16") {
+    throw new TypeError("Cannot serve in fp16: the CPU has no float16 kernels; pass --dtype int8");
+  }
+  return await Lembas.load({
+    ...(flags.model === undefined ? {} : { model: flags.model }),
+    ...(flags.adapters === undefined ? {} : { adapters: flags.adapters }),
+    ...(flags.maxContext === undefined ? {} : { maxContext: flags.maxContext }),
+    ...(flags.kvMemory === undefined ? {} : { kvMemory: flags.kvMemory }),
+    ...(flags.coreMemory === undefined ? {} : { coreMemory: flags.coreMemory }),
+    generationConfig: flags.generationConfig,
+    laneMemory: flags.laneMemory,
+    factors: flags.factors,
+    device: flags.device,
+    dtype: flags.dtype,
+    maxBatch: flags.maxBatch,
+    maxQueue: flags.maxQueue,
+    trainShare: flags.trainShare,
+    onFactors: factorsLog(log),
+    listener,
+    progress: standardErrorProgress(),
+    onWarning: ({ path, message }) => log.warning(`${path}: ${message}`),
+  });
+}
+
+/** Says that the default factor set is being made, and when it is done. */
+function factorsLog(log: Log): (progress: MakerProgress) => void {
+  let told = "";
+  return ({ phase, done, total }) => {
+    const text = `making the default factor set: ${phase} ${Math.floor(4 * done / total) * 25}%`;
+    if (text !== told) log.info(text);
+    told = text;
+  };
+}
+
+if (import.meta.main) {
+  keepAllocatorSmall();
+  Deno.exitCode = await runServer({
+    args: Deno.args,
+    env: (name) => Deno.env.get(name),
+    version: config.version,
+    load,
+  });
+}

@@ -1,0 +1,77 @@
+// deno-lint-ignore-file camelcase -- names of the wire format
+/**
+ * Log probabilities in OpenAI's two shapes: chat's list of tokens with bytes, and the completions'
+ * parallel arrays. It owns how a token is written as text; it knows no endpoint.
+ */
+import type { Tokenizer } from "../../src/checkpoint/checkpoint.ts";
+import type { TokenLogprob } from "../../src/engine/request/request.ts";
+import type { ChatTokenLogprob } from "../http/schema/chat.ts";
+import type { CompletionLogprobs } from "../http/schema/completions.ts";
+
+/** Chat's `logprobs.content`. */
+export function chatLogprobs(
+  tokenizer: Tokenizer,
+  logprobs: readonly TokenLogprob[],
+): ChatTokenLogprob[] {
+  const one = (token: number, logprob: number) => {
+    const bytes = bytesOf(tokenizer, token);
+    return { token: new TextDecoder().decode(bytes), logprob, bytes: [...bytes] };
+  };
+  return logprobs.map(({ token, logprob, top }) => ({
+    ...one(token, logprob),
+    top_logprobs: top.map((other) => one(other.token, other.logprob)),
+  }));
+}
+
+/**
+ * Completions' arrays; `offset` is where the first token begins in the text, in characters. The
+ * sampled token is always among `top_logprobs`, as OpenAI and vLLM have it.
+ */
+export function completionLogprobs(
+  tokenizer: Tokenizer,
+  logprobs: readonly TokenLogprob[],
+  offset: number,
+): CompletionLogprobs {
+  const arrays: CompletionLogprobs = {
+    tokens: [],
+    token_logprobs: [],
+    top_logprobs: [],
+    text_offset: [],
+  };
+  for (const { token, logprob, top } of logprobs) {
+    const text = completionToken(tokenizer, token);
+    arrays.tokens.push(text);
+    arrays.token_logprobs.push(logprob);
+    arrays.top_logprobs.push(Object.fromEntries([
+      ...top.map((other) => [completionToken(tokenizer, other.token), other.logprob]),
+      [text, logprob],
+    ]));
+    arrays.text_offset.push(offset);
+    offset += visibleLength(tokenizer, token);
+  }
+  return arrays;
+}
+
+/** Characters (code points) that a token adds to the text; a special token adds none. */
+export function visibleLength(tokenizer: Tokenizer, token: number): number {
+  if (tokenizer.isSpecial(token)) return 0;
+  let length = 0;
+  // a continuation byte (10xxxxxx) belongs to the character before it
+  for (const byte of tokenizer.tokenBytes(token)) if ((byte & 0xc0) !== 0x80) length++;
+  return length;
+}
+
+/** The token's text; one that is no whole text by itself is written `bytes:\x…`, as OpenAI does. */
+function completionToken(tokenizer: Tokenizer, token: number): string {
+  const bytes = bytesOf(tokenizer, token);
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return `bytes:${[...bytes].map((b) => `\\x${b.toString(16).padStart(2, "0")}`).join("")}`;
+  }
+}
+
+function bytesOf(tokenizer: Tokenizer, token: number): Uint8Array {
+  const bytes = tokenizer.tokenBytes(token);
+  return bytes.length > 0 ? bytes : new TextEncoder().encode(tokenizer.tokenText(token));
+}

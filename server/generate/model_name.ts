@@ -1,0 +1,116 @@
+/**
+ * From a request's `model` and `adapter` to what the engine runs. It owns which name wins, and that a
+ * tenant's names stand for its own models alone; it knows no file and no core.
+ */
+import type { AdapterRef } from "../../src/engine/request/adapter.ts";
+import type { AdapterCatalog, AdapterEntry, ServerContext } from "../context.ts";
+import { ApiError, invalid, modelNotFound } from "../http/errors.ts";
+import { parseTunedName, TUNED_PREFIX } from "../jobs/names.ts";
+import { isAdministrator, type Principal, sees } from "../access/principal.ts";
+import type { InlineAdapterField } from "../http/schema/common.ts";
+
+/** What a request's names stand for; dispose when the request has ended. */
+export interface Target extends Disposable {
+  /** Undefined = the base. */
+  readonly adapter: AdapterRef | undefined;
+  /** Whose request it is: its share, and the prefixes that it may find in the cache. */
+  readonly tenant: string;
+  /** The `system_fingerprint`: changes with base, core and dtype. */
+  readonly fingerprint: string;
+}
+
+/** @throws {ApiError} 404 for an unknown model, 400 for an adapter that does not fit. */
+export async function resolveTarget(
+  context: ServerContext,
+  principal: Principal,
+  model: string,
+  inline: InlineAdapterField | null | undefined,
+): Promise<Target> {
+  if (inline) {
+    await checkInlineModel(context, principal, model);
+    return inlineTarget(context, principal, inline);
+  }
+  if (model === context.model.id) return target(context, principal, undefined);
+  const entry = await findAdapter(context.adapters, principal, model);
+  if (entry === undefined) throw modelNotFound(model);
+  return target(context, principal, entry.ref);
+}
+
+/**
+ * The adapter of a name, where it is the principal's to use: a bare name is first one of its own
+ * tenant; another tenant's are there for administrators alone.
+ * @throws {ApiError} 400 naming the candidates of an ambiguous name.
+ */
+export async function findAdapter(
+  adapters: AdapterCatalog,
+  principal: Principal,
+  name: string,
+): Promise<AdapterEntry | undefined> {
+  try {
+    for (const full of namesFor(principal, name)) {
+      const entry = await adapters.find(full);
+      if (entry !== undefined && sees(principal, entry.tenant)) return entry;
+    }
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw invalid("model", error.message, "ambiguous_model");
+  }
+}
+
+/** The names that a name may stand for: others' are not even looked up. */
+function namesFor(principal: Principal, name: string): readonly string[] {
+  if (name.startsWith(TUNED_PREFIX)) {
+    const tuned = parseTunedName(name);
+    return tuned !== undefined && sees(principal, tuned.tenant) ? [name] : [];
+  }
+  const slash = name.indexOf("/");
+  const own = `${principal.tenant}/${name}`;
+  if (slash === -1) return isAdministrator(principal) ? [own, name] : [own];
+  return sees(principal, name.slice(0, slash)) ? [name] : [];
+}
+
+async function checkInlineModel(
+  context: ServerContext,
+  principal: Principal,
+  model: string,
+): Promise<void> {
+  if (model === context.model.id) return;
+  const entry = await findAdapter(context.adapters, principal, model);
+  if (entry === undefined) throw modelNotFound(model);
+  throw invalid(
+    "adapter",
+    `A request with 'adapter' must name the base model '${context.model.id}', not '${model}'.`,
+  );
+}
+
+function inlineTarget(
+  context: ServerContext,
+  principal: Principal,
+  inline: InlineAdapterField,
+): Target {
+  try {
+    const held = context.adapters.inline(inline.cores);
+    return target(context, principal, held.ref, () => held[Symbol.dispose]());
+  } catch (error) {
+    if (error instanceof ApiError || !(error instanceof TypeError || error instanceof RangeError)) {
+      throw error;
+    }
+    throw invalid("adapter.cores", error.message, "invalid_adapter");
+  }
+}
+
+function target(
+  context: ServerContext,
+  { tenant }: Principal,
+  adapter: AdapterRef | undefined,
+  release: () => void = () => {},
+): Target {
+  const base = `fp_${context.model.digest.slice(0, 10)}_${context.model.dtype}`;
+  return {
+    adapter,
+    tenant,
+    fingerprint: adapter === undefined ? base : `${base}_${adapter.digest.slice(0, 10)}`,
+    [Symbol.dispose]: release,
+  };
+}

@@ -1,0 +1,143 @@
+// deno-lint-ignore-file camelcase -- names of the wire format
+/**
+ * From messages or text to token ids. It owns content parts, roles, the continued final message and
+ * the length check; the template and the vocabulary are the checkpoint's.
+ */
+import type { ChatMessage } from "../../src/checkpoint/checkpoint.ts";
+import { templateRole } from "../../src/checkpoint/text/roles.ts";
+import type { ServedModel } from "../context.ts";
+import { ApiError, contextLengthExceeded, invalid } from "../http/errors.ts";
+import { encodeText, renderText, type TextRoom } from "./prompt_text.ts";
+import type { MessageBody } from "../http/schema/chat.ts";
+import type { TextCaller } from "./text_turns.ts";
+
+/** The template's part of a chat or tokenise request. */
+export interface TemplateFields {
+  readonly messages: readonly MessageBody[];
+  readonly add_generation_prompt?: boolean | null | undefined;
+  readonly continue_final_message?: boolean | null | undefined;
+  readonly chat_template_kwargs?: Readonly<Record<string, unknown>> | null | undefined;
+  readonly add_special_tokens?: boolean | null | undefined;
+}
+
+/** Names that a template gets from us, which `chat_template_kwargs` may not set. */
+const RESERVED = ["messages", "tools", "add_generation_prompt", "addGenerationPrompt"];
+
+/**
+ * The conversation as token ids, by the checkpoint's template.
+ * @throws {ApiError} 400 where there is no template, where it refuses the conversation, or where that
+ *   cannot fit
+ */
+export async function encodeChat(
+  model: ServedModel,
+  body: TemplateFields,
+  room: Omit<TextRoom, "param">,
+): Promise<readonly number[]> {
+  const text = await renderChat(model, body, room.caller);
+  const special = body.add_special_tokens ?? false;
+  return await encodeText(model, text, special, { ...room, param: "messages" });
+}
+
+async function renderChat(
+  model: ServedModel,
+  body: TemplateFields,
+  caller: TextCaller,
+): Promise<string> {
+  if (model.chatTemplate === undefined) {
+    throw invalid("messages", `The model '${model.id}' has no chat template: use completions.`);
+  }
+  const { fault } = model.chatTemplate;
+  if (fault !== undefined) {
+    throw invalid("messages", `The model '${model.id}' cannot chat: ${fault}. Use completions.`);
+  }
+  const proceed = body.continue_final_message ?? false;
+  const open = body.add_generation_prompt ?? !proceed;
+  if (proceed && open) {
+    throw invalid(
+      "continue_final_message",
+      "Cannot set both 'continue_final_message' and 'add_generation_prompt' to true.",
+    );
+  }
+  const extra = body.chat_template_kwargs ?? {};
+  for (const name of RESERVED) {
+    if (name in extra) {
+      throw invalid("chat_template_kwargs", `'chat_template_kwargs' cannot set '${name}'.`);
+    }
+  }
+  const messages = body.messages.map(toMessage);
+  const options = { ...extra, addGenerationPrompt: open };
+  const text = await render(model.chatTemplate, model.thread, messages, options, caller);
+  return proceed ? cutAfterLast(text, messages) : text;
+}
+
+async function render(
+  ...[template, thread, messages, options, caller]: Parameters<typeof renderText>
+): Promise<string> {
+  try {
+    return await renderText(template, thread, messages, options, caller);
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    throw invalid("messages", `The chat template refuses these messages: ${error.message}`);
+  }
+}
+
+function toMessage(body: MessageBody, index: number): ChatMessage {
+  const { content, name, tool_call_id } = body;
+  if (content === undefined || content === null) {
+    throw invalid(
+      `messages[${index}].content`,
+      `Missing required parameter: 'messages[${index}].content'.`,
+      "missing_required_parameter",
+    );
+  }
+  return {
+    role: templateRole(body.role),
+    content: typeof content === "string" ? content : content.map(({ text }) => text).join("\n"),
+    ...(name && { name }),
+    ...(tool_call_id && { tool_call_id }),
+  };
+}
+
+/** Cuts what the template puts after the last message, as transformers does. */
+function cutAfterLast(text: string, messages: readonly ChatMessage[]): string {
+  const content = messages.at(-1)?.content ?? "";
+  const whole = text.lastIndexOf(content);
+  if (whole >= 0) return text.slice(0, whole + content.length);
+  const trimmed = content.trim();
+  const at = text.lastIndexOf(trimmed);
+  if (at < 0) {
+    throw invalid(
+      "continue_final_message",
+      "Cannot continue the final message: the chat template does not show its content unchanged.",
+    );
+  }
+  return text.slice(0, at + trimmed.length);
+}
+
+/** @throws {ApiError} 400 naming the first id outside the vocabulary. */
+export function checkTokenIds(param: string, ids: readonly number[], vocabSize: number): void {
+  const at = ids.findIndex((id) => id >= vocabSize);
+  if (at < 0) return;
+  throw invalid(
+    `${param}[${at}]`,
+    `Invalid '${param}[${at}]': token id ${ids[at]} is outside the vocabulary of ${vocabSize}.`,
+  );
+}
+
+/** @throws {ApiError} 400 for an empty prompt or one that leaves no room. */
+export function checkLength(
+  param: "messages" | "prompt",
+  ids: readonly number[],
+  limit: number,
+  maxTokens: number | undefined,
+): void {
+  if (ids.length === 0) {
+    throw new ApiError(400, `Invalid '${param}': the prompt has no tokens.`, {
+      param,
+      code: "empty_prompt",
+    });
+  }
+  if (ids.length + (maxTokens ?? 1) > limit) {
+    throw contextLengthExceeded(param, limit, ids.length, maxTokens);
+  }
+}

@@ -1,0 +1,268 @@
+/**
+ * One HTTP request's generations: started together, merged into one stream of deltas, cancelled
+ * together. It owns their lifetime and the usage they add up to; it knows no response shape.
+ */
+import type {
+  Generation,
+  GenerationDelta,
+  GenerationRequest,
+  SamplingParams,
+} from "../../src/engine/request/request.ts";
+import type { ServerContext } from "../context.ts";
+import type { AppContext } from "../http/endpoint.ts";
+import { shuttingDown } from "../http/errors.ts";
+import type { Target } from "./model_name.ts";
+import { engineRefusal } from "./sampling.ts";
+import type { UsageBody } from "../http/schema/common.ts";
+import type { RequestTrace } from "../telemetry/tracing.ts";
+import type { MeteredRequest, Use } from "../usage/metering.ts";
+
+/** What to generate: `n` samples of each prompt. */
+export interface RunPlan {
+  readonly id: string;
+  readonly kind: "chat" | "completion";
+  /** As the request names it. */
+  readonly model: string;
+  readonly prompts: readonly (readonly number[])[];
+  /** Undefined = nothing is to be generated (`max_tokens: 0`): every sample ends at once. */
+  readonly sampling: SamplingParams | undefined;
+  readonly n: number;
+  readonly priority: number;
+}
+
+/** Deltas of all samples; `index` counts prompts first, samples of one prompt next to each other. */
+export interface Run extends AsyncIterable<GenerationDelta> {
+  readonly plan: RunPlan;
+  usage(): UsageBody;
+  /** To be awaited before the caller learns that the last sample has ended: usage is written down. */
+  complete(): Promise<void>;
+  /** Cancels what still runs and lets the adapter go. Idempotent. */
+  close(): void;
+}
+
+/**
+ * Plans and starts the generations and awaits the first delta, so that whatever goes wrong before it
+ * still has a status code. The target is let go with the run, or here where there will be none.
+ * @throws {ApiError} 400 for what the engine refuses, 429 for what the tenant's limits do, 503 while
+ *   the server goes down.
+ */
+export async function startRun(
+  context: ServerContext,
+  c: AppContext,
+  target: Target,
+  makePlan: (signal: AbortSignal) => Promise<RunPlan>,
+): Promise<Run> {
+  const abort = new AbortController();
+  const signal = AbortSignal.any([c.req.raw.signal, abort.signal]);
+  let metered: MeteredRequest | undefined;
+  let plan: RunPlan | undefined;
+  const close = () => {
+    abort.abort();
+    target[Symbol.dispose]();
+  };
+  try {
+    if (context.lifecycle.draining) throw shuttingDown();
+    metered = await context.metering?.begin(c.get("principal"), c.get("requestId"));
+    plan = await makePlan(signal);
+    metered?.reserve(tokensAsked(plan));
+    return await begin(context, plan, { target, signal, metered, trace: c.get("trace"), close });
+  } catch (error) {
+    metered?.abandon(undefined);
+    close();
+    throw engineRefusal(error) ?? error;
+  } finally {
+    c.get("notes").headers = metered?.headers();
+  }
+}
+
+interface RunParts {
+  readonly target: Target;
+  readonly signal: AbortSignal;
+  readonly metered: MeteredRequest | undefined;
+  readonly trace: RequestTrace | undefined;
+  /** Cancels what runs and lets the target go. */
+  readonly close: () => void;
+}
+
+/** Resolves with the first delta. */
+async function begin(context: ServerContext, plan: RunPlan, parts: RunParts): Promise<Run> {
+  const { target, metered, close } = parts;
+  const meter = { metered, model: modelOf(context, plan, target) };
+  if (plan.sampling === undefined) return emptyRun(plan, meter, close);
+  const requests = toRequests(plan, plan.sampling, parts);
+  for (const request of requests) parts.trace?.adopt(request);
+  const generations = context.engine.generateAll(requests);
+  const deltas = merge(generations, plan.n);
+  const first = await deltas.next();
+  const usage = () => addUsage(generations);
+  return {
+    ...meteredRun(plan, meter, usage),
+    close: () => {
+      metered?.abandon(useOf(plan, meter, usage));
+      close();
+      deltas.return?.().catch(() => {});
+    },
+    [Symbol.asyncIterator]: () => prepend(first, deltas),
+  };
+}
+
+/** What a run is counted by. */
+interface Meter {
+  readonly metered: MeteredRequest | undefined;
+  readonly model: string;
+}
+
+function meteredRun(
+  plan: RunPlan,
+  meter: Meter,
+  usage: () => UsageBody,
+): Pick<Run, "plan" | "usage" | "complete"> {
+  return {
+    plan,
+    usage,
+    complete: async () => await meter.metered?.complete(useOf(plan, meter, usage)),
+  };
+}
+
+function useOf({ id, kind }: RunPlan, { model }: Meter, usage: () => UsageBody): Use {
+  return { id, kind, model, usage: usage() };
+}
+
+/** The name that usage is counted under: versions of an adapter together, cores inside requests as
+ * the base. */
+function modelOf({ model }: ServerContext, plan: RunPlan, { adapter }: Target): string {
+  if (plan.model === model.id || adapter === undefined) return model.id;
+  return adapter.name.replace(/@\d+$/, "");
+}
+
+/** Tokens of the prompts and those asked for; what was not asked for by number is not in it. */
+function tokensAsked({ prompts, sampling, n }: RunPlan): number {
+  const prompt = prompts.reduce((sum, ids) => sum + ids.length, 0);
+  return prompt + prompts.length * n * (sampling?.maxTokens ?? 0);
+}
+
+function emptyRun(plan: RunPlan, meter: Meter, close: () => void): Run {
+  const promptTokens = plan.prompts.reduce((sum, ids) => sum + ids.length, 0);
+  const usage = () => addUsage([{ usage: { promptTokens, completionTokens: 0, cachedTokens: 0 } }]);
+  return {
+    ...meteredRun(plan, meter, usage),
+    close: () => {
+      meter.metered?.abandon(undefined);
+      close();
+    },
+    async *[Symbol.asyncIterator]() {
+      for (let index = 0; index < plan.prompts.length * plan.n; index++) {
+        yield await Promise.resolve(emptySample(index));
+      }
+    },
+  };
+}
+
+function emptySample(index: number): GenerationDelta {
+  return {
+    index,
+    text: "",
+    tokens: [],
+    logprobs: undefined,
+    finishReason: "length",
+    stopReason: undefined,
+  };
+}
+
+function toRequests(
+  plan: RunPlan,
+  sampling: SamplingParams,
+  { target, signal, metered }: RunParts,
+): GenerationRequest[] {
+  return plan.prompts.map((prompt, index) => ({
+    id: plan.prompts.length === 1 ? plan.id : `${plan.id}-${index}`,
+    tenant: target.tenant,
+    standing: metered?.standing,
+    prompt,
+    adapter: target.adapter,
+    sampling,
+    n: plan.n,
+    priority: plan.priority,
+    signal,
+  }));
+}
+
+function prepend<T>(first: IteratorResult<T>, rest: AsyncIterator<T>): AsyncIterator<T> {
+  let pending: IteratorResult<T> | undefined = first;
+  return {
+    next: () => {
+      if (pending === undefined) return rest.next();
+      const result = pending;
+      pending = undefined;
+      return Promise.resolve(result);
+    },
+    return: () => rest.return?.() ?? Promise.resolve({ done: true, value: undefined }),
+  };
+}
+
+/** One generation is passed through; several are interleaved as their deltas come. */
+function merge(generations: readonly Generation[], n: number): AsyncIterator<GenerationDelta> {
+  const [only] = generations;
+  if (generations.length === 1 && only !== undefined) return only[Symbol.asyncIterator]();
+  return interleave(generations, n);
+}
+
+async function* interleave(
+  generations: readonly Generation[],
+  n: number,
+): AsyncGenerator<GenerationDelta> {
+  const iterators = generations.map((generation) => generation[Symbol.asyncIterator]());
+  const waiting = new Map(iterators.map((from, which) => [which, advance(from, which)]));
+  try {
+    while (waiting.size > 0) {
+      const { which, step } = await Promise.race(waiting.values());
+      const { done, value } = step();
+      const from = iterators[which];
+      if (done || from === undefined) {
+        waiting.delete(which);
+        continue;
+      }
+      waiting.set(which, advance(from, which));
+      yield { ...value, index: which * n + value.index };
+    }
+  } finally {
+    for (const from of iterators) from.return?.().catch(() => {});
+  }
+}
+
+/** What a generation's next step came to. */
+interface Advance {
+  readonly which: number;
+  /** @throws what the step did */
+  readonly step: () => IteratorResult<GenerationDelta>;
+}
+
+/** Never rejects: it waits, perhaps long, until a slow client wants more, and nobody hears it. */
+function advance(from: AsyncIterator<GenerationDelta>, which: number): Promise<Advance> {
+  return from.next().then(
+    (result) => ({ which, step: () => result }),
+    (error) => ({
+      which,
+      step: () => {
+        throw error;
+      },
+    }),
+  );
+}
+
+function addUsage(generations: readonly Pick<Generation, "usage">[]): UsageBody {
+  let prompt = 0;
+  let completion = 0;
+  let cached = 0;
+  for (const { usage } of generations) {
+    prompt += usage.promptTokens;
+    completion += usage.completionTokens;
+    cached += usage.cachedTokens;
+  }
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    total_tokens: prompt + completion,
+    prompt_tokens_details: { cached_tokens: cached },
+  };
+}

@@ -1,0 +1,201 @@
+/**
+ * The HTTP application: every route, which sites and keys may ask, request ids, the access log, and
+ * errors in OpenAI's shape. It owns no socket and loads no model: `main.ts` does.
+ */
+import { OpenAPIHono } from "@hono/zod-openapi";
+import { routePath } from "hono/route";
+import { type Access, accessOf, authenticate } from "../access/auth.ts";
+import { registerConsole } from "../console/console.ts";
+import type { ServerContext } from "../context.ts";
+import type { App, AppContext, AppEnv } from "./endpoint.ts";
+import { ApiError, toApiError } from "./errors.ts";
+import { logFailure } from "../telemetry/failure.ts";
+import { JsonBodies } from "./json_body.ts";
+import type { Principal } from "../access/principal.ts";
+import { registerAdapters } from "./routes/adapters.ts";
+import { registerAdmin } from "./routes/admin.ts";
+import { registerChat } from "./routes/chat.ts";
+import { registerCompletions } from "./routes/completions.ts";
+import { registerCores } from "./routes/cores.ts";
+import { registerFiles } from "./routes/files.ts";
+import { registerFineTuning } from "./routes/fine_tuning.ts";
+import { registerHealth } from "./routes/health.ts";
+import { registerModels } from "./routes/models.ts";
+import { registerTokenize } from "./routes/tokenize.ts";
+import { siteGuards } from "./sites.ts";
+import type { StreamEnd } from "./sse.ts";
+
+/** What answers without a key: probes, and the console, which asks for one itself. */
+const OPEN_PATHS = /^\/(health|ready|console)$|^\/console\//;
+/** What machines ask all the time. */
+const PROBES: ReadonlySet<string> = new Set(["/health", "/ready", "/metrics"]);
+
+/**
+ * The application over a loaded model. `app.request(…)` and `Deno.serve(app.fetch)` both work.
+ */
+export function createApp(context: ServerContext): App {
+  const app = new OpenAPIHono<AppEnv>();
+  const access = context.access ?? accessOf(context.options.apiKey);
+  app.use(observe(context));
+  const { allowedHosts = [], corsOrigins = [] } = context.options;
+  app.use(...siteGuards({ mode: access.mode, allowedHosts, corsOrigins }));
+  app.use(identify(context, access));
+  registerChat(app, context);
+  registerCompletions(app, context);
+  registerModels(app, context);
+  registerAdapters(app, context);
+  registerTokenize(app, context);
+  if (context.tuning !== undefined) {
+    registerFiles(app, context.tuning, { access, lifecycle: context.lifecycle });
+    registerFineTuning(app, context, context.tuning);
+  }
+  if (context.admin !== undefined) {
+    registerAdmin(app, context.admin);
+    const { cores, factors } = context.admin.store;
+    registerCores(app, { cores, factors, base: context.model.digest, admit: access.admit });
+    registerConsole(app, context, context.admin);
+  }
+  registerHealth(app, context);
+  registerOpenApi(app, context);
+  app.notFound((c) => unknownUrl(app, c).response());
+  app.onError((error, c) => {
+    const failure = toApiError(error, c.get("requestId"));
+    logFailure(context.log, c.get("requestId"), failure);
+    return failure.response();
+  });
+  return app;
+}
+
+type Next = () => Promise<void>;
+
+/** Gives each request an id, a span and, at the end of its answer, a line in the log. */
+function observe(context: ServerContext): (c: AppContext, next: Next) => Promise<void> {
+  const bodies = new JsonBodies(context.options.maxBodyBytes, context.jsonThread);
+  return async (c, next) => {
+    const start = performance.now();
+    const id = requestId(c.req.header("x-request-id"));
+    c.set("requestId", id);
+    c.set("notes", {});
+    c.set("trace", context.tracing?.begin(c.req.raw.headers));
+    c.set("bodies", bodies);
+    const end = context.lifecycle.begin();
+    const finish = (how?: StreamEnd) => {
+      end();
+      logAccess(context, c, start, how);
+    };
+    await next();
+    c.res.headers.set("x-request-id", id);
+    const { ended, headers = {} } = c.get("notes");
+    for (const [name, value] of Object.entries(headers)) c.res.headers.set(name, value);
+    if (ended === undefined) finish();
+    else ended.then(finish);
+  };
+}
+
+/** A client's own id is kept where it is short and harmless in a log line. */
+function requestId(given: string | undefined): string {
+  if (given !== undefined && /^[\w.:-]{1,128}$/.test(given)) return given;
+  return `req_${crypto.randomUUID().replaceAll("-", "")}`;
+}
+
+function logAccess(
+  context: ServerContext,
+  c: AppContext,
+  start: number,
+  end: StreamEnd | undefined,
+): void {
+  const { status } = c.res;
+  const { model, promptTokens, completionTokens } = c.get("notes");
+  const { path, method } = c.req;
+  // a request that was refused has none
+  const principal: Principal | undefined = c.get("principal");
+  context.metrics.response(status, principal?.tenant);
+  endTrace(c, principal);
+  const quiet = status < 400 && PROBES.has(path);
+  context.log[quiet ? "debug" : "info"](`${method} ${path}`, {
+    status,
+    ms: performance.now() - start,
+    model,
+    prompt: promptTokens,
+    output: completionTokens,
+    end: end === "done" ? undefined : end,
+    tenant: principal?.tenant,
+    key: principal?.keyId ?? undefined,
+    id: c.get("requestId"),
+    trace: c.get("trace")?.traceId,
+  });
+}
+
+function endTrace(c: AppContext, principal: Principal | undefined): void {
+  const { model, promptTokens, completionTokens } = c.get("notes");
+  const route = routePath(c, -1);
+  c.get("trace")?.end({
+    method: c.req.method,
+    route: route.endsWith("*") ? undefined : route,
+    path: c.req.path,
+    status: c.res.status,
+    requestId: c.get("requestId"),
+    tenant: principal?.tenant,
+    model,
+    promptTokens,
+    completionTokens,
+  });
+}
+
+/** Gives each request its principal. */
+function identify(
+  { options }: ServerContext,
+  access: Access,
+): (c: AppContext, next: Next) => Promise<void> {
+  const openMetrics = options.metricsAccess === "open";
+  const isOpen = (path: string) => OPEN_PATHS.test(path) || openMetrics && path === "/metrics";
+  return async (c, next) => {
+    if (!isOpen(c.req.path)) {
+      c.set("principal", await authenticate(access, c.req.raw.headers));
+    }
+    await next();
+  };
+}
+
+function registerOpenApi(app: App, context: ServerContext): void {
+  app.openAPIRegistry.registerComponent("securitySchemes", "bearer", {
+    type: "http",
+    scheme: "bearer",
+  });
+  let document: unknown;
+  app.get("/openapi.json", (c) => {
+    document ??= app.getOpenAPI31Document({
+      openapi: "3.1.0",
+      info: {
+        title: "lembas",
+        version: context.options.version,
+        description: "One frozen base model, many tenants: OpenAI's API and vLLM's extras.",
+      },
+    });
+    return c.json(document as Record<string, unknown>);
+  });
+}
+
+const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
+
+/** 405 where the path exists under another method, else 404. */
+function unknownUrl(app: App, c: AppContext): ApiError {
+  const { method, path } = c.req;
+  const allowed = METHODS.filter((other) => other !== method && hasRoute(app, other, path));
+  if (allowed.length === 0) {
+    return new ApiError(404, `Unknown request URL: ${method} ${path}. Please check the URL.`, {
+      code: "unknown_url",
+    });
+  }
+  return new ApiError(
+    405,
+    `Not allowed to ${method} on ${path}: use ${allowed.join(" or ")}.`,
+    { code: "method_not_allowed", headers: { allow: allowed.join(", ") } },
+  );
+}
+
+/** Middleware matches every path; a route is a match registered under the method itself. */
+function hasRoute(app: App, method: string, path: string): boolean {
+  const [matches] = app.router.match(method, path);
+  return matches.some(([[, route]]) => route.method === method);
+}

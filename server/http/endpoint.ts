@@ -1,0 +1,199 @@
+/**
+ * Joins a handler to the description of its route, so that one schema both validates the body and
+ * appears in `/openapi.json`. How a body is read is `json_body.ts`; it knows no endpoint.
+ */
+import type { OpenAPIHono, z } from "@hono/zod-openapi";
+import type { Context } from "hono";
+import type { Scope } from "../../adapters/store/store.ts";
+import { validationError } from "./errors.ts";
+import type { JsonBodies } from "./json_body.ts";
+import { checkScope, type Principal } from "../access/principal.ts";
+import { errorSchema } from "./schema/common.ts";
+import type { StreamEnd } from "./sse.ts";
+import type { RequestTrace } from "../telemetry/tracing.ts";
+
+/** What a handler may leave for the request's log line. */
+export interface RequestNotes {
+  model?: string;
+  promptTokens?: number;
+  completionTokens?: number;
+  /** Of the answer, whatever it is. */
+  headers?: Readonly<Record<string, string>> | undefined;
+  /** Set by a streamed answer: the line is written when the stream has ended. */
+  ended?: Promise<StreamEnd>;
+}
+
+/** Hono's environment of this app. */
+export interface AppEnv {
+  Variables: {
+    requestId: string;
+    notes: RequestNotes;
+    bodies: JsonBodies;
+    trace: RequestTrace | undefined;
+    /** Unset on open paths alone. */
+    principal: Principal;
+  };
+}
+export type App = OpenAPIHono<AppEnv>;
+export type AppContext = Context<AppEnv>;
+
+/** A success answer: JSON by schema, or another media type. */
+export interface Answer {
+  readonly description: string;
+  readonly json?: z.ZodType;
+  /** Media types whose bodies are plain strings. */
+  readonly text?: readonly string[];
+}
+
+export interface Route<B extends z.ZodType | undefined = z.ZodType | undefined> {
+  readonly method: "get" | "post" | "delete";
+  /** OpenAPI's notation: `/v1/models/{model}`. */
+  readonly path: string;
+  readonly tag: string;
+  readonly summary: string;
+  readonly body?: B;
+  readonly params?: z.ZodObject;
+  /** What the query string may say. */
+  readonly query?: z.ZodObject;
+  /** A multipart body's fields, for the description; a route that has them reads them itself. */
+  readonly form?: z.ZodObject;
+  readonly ok: Answer;
+  /** Error statuses it may give beside those of every route. */
+  readonly errors?: readonly number[];
+  /** Answers without a key. */
+  readonly open?: boolean;
+  /** A key needs one of these scopes; default: it must be an administrator's. */
+  readonly scopes?: readonly Scope[];
+}
+
+/** Routes for every key. */
+export const ANY_SCOPE = ["infer", "train"] as const;
+
+/** Registers a route without a JSON body, under its own method. */
+export function get(
+  app: App,
+  route: Route<undefined>,
+  handler: (c: AppContext) => Response | Promise<Response>,
+): void {
+  describe(app, route);
+  app[route.method](honoPath(route.path), (c) => {
+    admit(c, route);
+    return handler(c);
+  });
+}
+
+/** Registers a route whose query string `route.query` validates. */
+export function list<Q extends z.ZodObject>(
+  app: App,
+  route: Route<undefined> & { readonly query: Q },
+  handler: (c: AppContext, query: z.output<Q>) => Response | Promise<Response>,
+): void {
+  describe(app, route);
+  app.get(honoPath(route.path), (c) => {
+    admit(c, route);
+    return handler(c, validated(route.query, readQuery(c.req.url)));
+  });
+}
+
+/** `a=1&m[k]=v` → `{ a: "1", m: { k: "v" } }`. */
+function readQuery(url: string): Record<string, unknown> {
+  const query: Record<string, unknown> = {};
+  for (const [key, value] of new URL(url).searchParams) {
+    const [, name, inner] = /^([^[]+)\[([^\]]*)\]$/.exec(key) ?? [];
+    if (name === undefined || inner === undefined) query[key] = value;
+    else query[name] = { ...objectOr(query[name]), [inner]: value };
+  }
+  return query;
+}
+
+function objectOr(value: unknown): object {
+  return typeof value === "object" && value !== null ? value : {};
+}
+
+/** Registers a route whose JSON body `route.body` validates. */
+export function post<B extends z.ZodType>(
+  app: App,
+  route: Route<B> & { readonly body: B },
+  handler: (c: AppContext, body: z.output<B>) => Response | Promise<Response>,
+): void {
+  describe(app, route);
+  app.post(honoPath(route.path), async (c) => {
+    admit(c, route);
+    const value = await c.get("bodies").read(c.req.raw);
+    return handler(c, validated(route.body, value));
+  });
+}
+
+/** What a schema makes of a value, wherever it came from. @throws {ApiError} 400 naming the field */
+export function validated<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
+  const result = schema.safeParse(value, { reportInput: true });
+  if (!result.success) throw validationError(result.error.issues);
+  return result.data;
+}
+
+/** Before a body is read. @throws {ApiError} 403 */
+function admit(c: AppContext, { open, scopes = [] }: Pick<Route, "open" | "scopes">): void {
+  if (!open) checkScope(c.get("principal"), scopes);
+}
+
+function honoPath(path: string): string {
+  return path.replaceAll(/\{(\w+)\}/g, ":$1");
+}
+
+const ERROR_TEXTS: Readonly<Record<number, string>> = {
+  400: "The request is malformed or asks for what is not supported.",
+  401: "The API key is missing or not good.",
+  403: "The API key lacks a scope that this needs.",
+  404: "There is no such thing for the tenant of this key.",
+  409: "It is in use.",
+  413: "The body is too large.",
+  415: "The body is not JSON.",
+  429: "The queue is full; Retry-After says when to try again.",
+  500: "The server failed; its log has the details under the request's id.",
+  503: "The server is shutting down, or its store does not answer.",
+};
+
+function describe(app: App, route: Route): void {
+  const statuses = new Set([
+    ...(route.open ? [] : [401, 403, 404, 503]),
+    ...(route.body || route.form ? [400, 413, 415] : []),
+    ...(route.body ? [429] : []),
+    ...(route.query ? [400] : []),
+    ...(route.errors ?? []),
+    500,
+  ]);
+  const errors = [...statuses].sort().map((status) => [status, {
+    description: ERROR_TEXTS[status] ?? "",
+    content: { "application/json": { schema: errorSchema } },
+  }]);
+  const text = (route.ok.text ?? []).map((type) => [type, { schema: { type: "string" } }]);
+  app.openAPIRegistry.registerPath({
+    method: route.method,
+    path: route.path,
+    tags: [route.tag],
+    summary: route.summary,
+    security: route.open ? [] : [{ bearer: [] }],
+    request: {
+      ...(route.params && { params: route.params }),
+      ...(route.query && { query: route.query }),
+      ...(route.body && {
+        body: { required: true, content: { "application/json": { schema: route.body } } },
+      }),
+      ...(route.form && {
+        body: { required: true, content: { "multipart/form-data": { schema: route.form } } },
+      }),
+    },
+    responses: {
+      200: {
+        description: route.ok.description,
+        ...((route.ok.json || text.length > 0) && {
+          content: {
+            ...(route.ok.json && { "application/json": { schema: route.ok.json } }),
+            ...Object.fromEntries(text),
+          },
+        }),
+      },
+      ...Object.fromEntries(errors),
+    },
+  });
+}

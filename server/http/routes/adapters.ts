@@ -1,0 +1,109 @@
+/** vLLM's `/v1/load_lora_adapter` and `/v1/unload_lora_adapter`, for cores and PEFT LoRAs. */
+import type { z } from "@hono/zod-openapi";
+import type { LoadedAdapter, ServerContext } from "../../context.ts";
+import { type App, post } from "../endpoint.ts";
+import { GoneError } from "../../../adapters/store/gone_error.ts";
+import { ApiError, invalid } from "../errors.ts";
+import { TUNED_PREFIX } from "../../jobs/names.ts";
+import { findAdapter } from "../../generate/model_name.ts";
+import type { Principal } from "../../access/principal.ts";
+import { loadAdapterSchema, unloadAdapterSchema } from "../schema/admin.ts";
+
+type LoadBody = z.output<typeof loadAdapterSchema>;
+
+export function registerAdapters(app: App, context: ServerContext): void {
+  post(app, {
+    method: "post",
+    path: "/v1/load_lora_adapter",
+    tag: "adapters",
+    summary: "Loads a core file, or projects a PEFT LoRA directory onto the factors.",
+    body: loadAdapterSchema,
+    ok: { description: "What was loaded, as a sentence.", text: ["text/plain"] },
+  }, async (c, body) => c.text(success(body, await load(context, c.get("principal"), body))));
+  post(app, {
+    method: "post",
+    path: "/v1/unload_lora_adapter",
+    tag: "adapters",
+    summary: "Removes an adapter; requests that already run end with it.",
+    body: unloadAdapterSchema,
+    ok: { description: "What was removed, as a sentence.", text: ["text/plain"] },
+  }, async (c, { lora_name: name }) => {
+    if (name.startsWith(TUNED_PREFIX)) {
+      throw invalid(
+        "lora_name",
+        `'${name}' is a tuned model: DELETE /v1/models/${name} removes it.`,
+      );
+    }
+    const entry = await findAdapter(context.adapters, c.get("principal"), name);
+    if (entry === undefined) throw notFound(name);
+    const version = name.includes("@") ? name.slice(name.indexOf("@")) : "";
+    await unload(context, `${entry.name}${version}`);
+    return c.text(`Success: LoRA adapter '${name}' removed successfully.`);
+  });
+}
+
+async function load(
+  context: ServerContext,
+  principal: Principal,
+  body: LoadBody,
+): Promise<LoadedAdapter> {
+  const { lora_name: name, lora_path: path } = body;
+  if (name === context.model.id) {
+    throw invalid("lora_name", `The name '${name}' is the base model's; choose another one.`);
+  }
+  if (body.base_model_name && body.base_model_name !== context.model.id) {
+    throw invalid(
+      "base_model_name",
+      `This server's base model is '${context.model.id}', not '${body.base_model_name}'.`,
+    );
+  }
+  const taken = await findAdapter(context.adapters, principal, name);
+  if (!body.load_inplace && taken !== undefined) {
+    throw invalid(
+      "lora_name",
+      `The lora adapter '${name}' has already been loaded. ` +
+        "If you want to load the adapter in place, set 'load_inplace' to True.",
+    );
+  }
+  const full = name.includes("/") ? name : `${principal.tenant}/${name}`;
+  try {
+    return await context.adapters.load(full, path, { allowLossy: body.allow_lossy ?? false });
+  } catch (error) {
+    throw loadError(error, body) ?? error;
+  }
+}
+
+async function unload({ adapters }: ServerContext, name: string): Promise<void> {
+  try {
+    await adapters.unload(name);
+  } catch (error) {
+    if (error instanceof TypeError) throw invalid("lora_name", error.message);
+    throw error;
+  }
+}
+
+function success({ lora_name: name }: LoadBody, { entry, residual }: LoadedAdapter): string {
+  const text = `Success: LoRA adapter '${name}' added successfully.`;
+  if (residual === undefined) return text;
+  return `${text} It was projected onto factors ${entry.ref.factors.slice(0, 12)}: ` +
+    `${(100 * residual).toFixed(2)}% of its energy lies outside of them.`;
+}
+
+function loadError(error: unknown, { lora_name: name, lora_path: path }: LoadBody) {
+  if (error instanceof GoneError) {
+    return invalid(
+      "lora_name",
+      `Loading '${name}' failed: ${error.message}. Make it with POST /v1/admin/tenants.`,
+      "tenant_not_found",
+    );
+  }
+  if (!(error instanceof TypeError || error instanceof RangeError)) return undefined;
+  return invalid("lora_path", `Loading lora from '${path}' failed: ${error.message}`);
+}
+
+function notFound(name: string): ApiError {
+  return new ApiError(404, `The lora adapter '${name}' cannot be found.`, {
+    param: "lora_name",
+    code: "adapter_not_found",
+  });
+}

@@ -1,0 +1,157 @@
+/** `POST /v1/chat/completions`. It owns the endpoint's answer shapes; the parts do the work. */
+import type { Tokenizer } from "../../../src/checkpoint/checkpoint.ts";
+import { outputLimit } from "../../../src/checkpoint/sampling_defaults.ts";
+import type { GenerationDelta, TokenLogprob } from "../../../src/engine/request/request.ts";
+import {
+  completionId,
+  noteUsage,
+  streamAnswer,
+  unixNow,
+  usageWanted,
+} from "../../generate/answer.ts";
+import { chunkEvents, type ChunkHead } from "../../generate/chunks.ts";
+import { collect, type Sample } from "../../generate/collect.ts";
+import type { ServerContext } from "../../context.ts";
+import { type App, type AppContext, post } from "../endpoint.ts";
+import { invalid } from "../errors.ts";
+import { chatLogprobs } from "../../generate/logprobs.ts";
+import { resolveTarget, type Target } from "../../generate/model_name.ts";
+import { checkLength, encodeChat } from "../../generate/prompt.ts";
+import { type Run, startRun } from "../../generate/run.ts";
+import { toSampling } from "../../generate/sampling.ts";
+import { type ChatCompletion, chatCompletionSchema, type ChatRequest } from "../schema/chat.ts";
+import { chatRequestSchema } from "../schema/chat.ts";
+import type { TextCaller } from "../../generate/text_turns.ts";
+
+export function registerChat(app: App, context: ServerContext): void {
+  post(app, {
+    method: "post",
+    path: "/v1/chat/completions",
+    tag: "completions",
+    summary: "Answers a conversation.",
+    body: chatRequestSchema,
+    ok: {
+      description: "The completion, or ChatCompletionChunk events where `stream` is true.",
+      json: chatCompletionSchema,
+      text: ["text/event-stream"],
+    },
+    errors: [429],
+    scopes: ["infer"],
+  }, (c, body) => answerChat(context, c, body));
+}
+
+/**
+ * Answers a conversation for the request's principal.
+ * @throws {ApiError} where there will be no answer
+ */
+export async function answerChat(
+  context: ServerContext,
+  c: AppContext,
+  body: ChatRequest,
+): Promise<Response> {
+  c.get("notes").model = body.model;
+  const usage = usageWanted(body);
+  const { tenant } = c.get("principal");
+  const target = await resolveTarget(context, c.get("principal"), body.model, body.adapter);
+  const run = await startRun(
+    context,
+    c,
+    target,
+    (signal) => planChat(context, body, { tenant, signal }),
+  );
+  const head = chatHead(run.plan.id, body.model, target);
+  if (!body.stream) return await whole(context, c, head, run);
+  const write = choiceWriter(context.model.tokenizer);
+  return streamAnswer(context, c, run, chunkEvents(head, run, usage, write));
+}
+
+async function planChat(context: ServerContext, body: ChatRequest, caller: TextCaller) {
+  const { model, engine: { maxContext } } = context;
+  const asked = body.max_completion_tokens ?? body.max_tokens ?? undefined;
+  const maxTokens = outputLimit(asked, model.sampling);
+  const prompt = await encodeChat(model, body, { maxContext, maxTokens, caller });
+  checkLength("messages", prompt, maxContext, maxTokens);
+  return {
+    id: completionId("chatcmpl"),
+    kind: "chat" as const,
+    model: body.model,
+    prompts: [prompt],
+    sampling: toSampling(body, {
+      maxTokens,
+      logprobs: wantedLogprobs(body),
+      model,
+    }),
+    n: body.n ?? 1,
+    priority: body.priority ?? 0,
+  };
+}
+
+function wantedLogprobs({ logprobs, top_logprobs: top }: ChatRequest): number | undefined {
+  if (logprobs) return top ?? 0;
+  if (top) {
+    throw invalid("top_logprobs", "'top_logprobs' is only allowed when 'logprobs' is true.");
+  }
+  return undefined;
+}
+
+function chatHead(id: string, model: string, target: Target): ChunkHead {
+  return {
+    id,
+    object: "chat.completion.chunk",
+    created: unixNow(),
+    model,
+    system_fingerprint: target.fingerprint,
+  };
+}
+
+/** Writes deltas; each sample's first one says whose turn it is. */
+function choiceWriter(tokenizer: Tokenizer): (delta: GenerationDelta) => string {
+  const begun = new Set<number>();
+  return ({ index, text, logprobs }) => {
+    const content = `"content":${JSON.stringify(text)}},"logprobs":` +
+      (logprobs === undefined ? "null" : JSON.stringify(wrap(tokenizer, logprobs)));
+    if (begun.has(index)) return `"delta":{${content}`;
+    begun.add(index);
+    return `"delta":{"role":"assistant",${content}`;
+  };
+}
+
+function wrap(tokenizer: Tokenizer, logprobs: readonly TokenLogprob[]) {
+  return { content: chatLogprobs(tokenizer, logprobs), refusal: null };
+}
+
+async function whole(
+  context: ServerContext,
+  c: AppContext,
+  head: ChunkHead,
+  run: Run,
+): Promise<Response> {
+  try {
+    const samples = await collect(run, run.plan.n);
+    await run.complete();
+    const usage = run.usage();
+    noteUsage(c, usage);
+    const completion: ChatCompletion = {
+      ...head,
+      object: "chat.completion",
+      choices: samples.map((sample) => toChoice(context.model.tokenizer, sample)),
+      usage,
+    };
+    return c.json(completion);
+  } finally {
+    run.close();
+  }
+}
+
+function toChoice(tokenizer: Tokenizer, sample: Sample): ChatCompletion["choices"][number] {
+  return {
+    index: sample.index,
+    message: { role: "assistant", content: sample.text, refusal: null },
+    logprobs: sample.logprobs === undefined ? null : {
+      content: chatLogprobs(tokenizer, sample.logprobs),
+      refusal: null,
+    },
+    finish_reason: sample.finishReason,
+    stop_reason: sample.stopReason ?? null,
+  };
+}

@@ -1,0 +1,147 @@
+/** OpenAI's `/v1/files`: training data up, results down. */
+import { z } from "@hono/zod-openapi";
+import type { Access } from "../../access/auth.ts";
+import type { ServerContext } from "../../context.ts";
+import { type App, type AppContext, get, list, validated } from "../endpoint.ts";
+import { ApiError, invalid, shuttingDown } from "../errors.ts";
+import { fileBody } from "../../jobs/bodies.ts";
+import type { FineTuning, TenantTuning } from "../../jobs/fine_tuning.ts";
+import { isFinished } from "../../jobs/job_state.ts";
+import {
+  fileDeletedSchema,
+  fileListSchema,
+  fileQuerySchema,
+  fileSchema,
+  uploadFieldsSchema,
+  uploadFormSchema,
+} from "../schema/files.ts";
+import type { FileRecord } from "../../../adapters/store/store.ts";
+import { readUpload } from "../upload.ts";
+import { pageIn } from "./paging.ts";
+
+const TAG = "files";
+const MAX_LISTED = 10_000;
+const params = z.object({ file_id: z.string() });
+
+/** What uploads stand on besides the files themselves. */
+interface Door extends Pick<ServerContext, "lifecycle"> {
+  readonly access: Pick<Access, "admit">;
+}
+
+export function registerFiles(app: App, tuning: FineTuning, door: Door): void {
+  get(app, {
+    method: "post",
+    path: "/v1/files",
+    tag: TAG,
+    summary: "Uploads a file for fine-tuning; jobs validate it.",
+    form: uploadFormSchema,
+    ok: { description: "The file.", json: fileSchema },
+    scopes: ["train"],
+  }, async (c) => {
+    if (door.lifecycle.draining) throw shuttingDown();
+    return c.json(fileBody(await upload(c, tuning, door)));
+  });
+  list(app, {
+    method: "get",
+    path: "/v1/files",
+    tag: TAG,
+    summary: "Lists files, newest first.",
+    query: fileQuerySchema,
+    ok: { description: "A page of files.", json: fileListSchema },
+    scopes: ["train"],
+  }, async (c, { purpose, after, limit = MAX_LISTED, order = "desc" }) => {
+    const { items, hasMore } = await pageIn(() =>
+      dataOf(c, tuning).files.list({ purpose, after, limit, order })
+    );
+    return c.json({
+      object: "list",
+      data: items.map(fileBody),
+      first_id: items[0]?.id ?? null,
+      last_id: items.at(-1)?.id ?? null,
+      has_more: hasMore,
+    });
+  });
+  registerOne(app, tuning);
+}
+
+function registerOne(app: App, tuning: FineTuning): void {
+  get(app, {
+    method: "get",
+    path: "/v1/files/{file_id}",
+    tag: TAG,
+    summary: "Describes one file.",
+    params,
+    ok: { description: "The file.", json: fileSchema },
+    scopes: ["train"],
+  }, async (c) => c.json(fileBody(await find(c, dataOf(c, tuning)))));
+  get(app, {
+    method: "get",
+    path: "/v1/files/{file_id}/content",
+    tag: TAG,
+    summary: "The file's content.",
+    params,
+    ok: { description: "The content, as it is.", text: ["application/octet-stream"] },
+    scopes: ["train"],
+  }, async (c) => {
+    const data = dataOf(c, tuning);
+    return await content(await find(c, data), data);
+  });
+  get(app, {
+    method: "delete",
+    path: "/v1/files/{file_id}",
+    tag: TAG,
+    summary: "Deletes a file that no job under way needs.",
+    params,
+    ok: { description: "That it is deleted.", json: fileDeletedSchema },
+    errors: [409],
+    scopes: ["train"],
+  }, async (c) => {
+    const data = dataOf(c, tuning);
+    const { id } = await find(c, data);
+    await refuseInUse(id, data);
+    await data.files.remove(id);
+    return c.json({ id, object: "file", deleted: true });
+  });
+}
+
+function dataOf(c: AppContext, tuning: FineTuning): TenantTuning {
+  return tuning.forTenant(c.get("principal").tenant);
+}
+
+async function upload(c: AppContext, tuning: FineTuning, { access }: Door): Promise<FileRecord> {
+  const { maxFileBytes } = tuning;
+  const { files } = dataOf(c, tuning);
+  const receive = async (content: AsyncIterable<Uint8Array>) => {
+    await access.admit(c.get("principal").tenant);
+    return await files.stage(content);
+  };
+  const { file, filename, fields } = await readUpload(c.req.raw, maxFileBytes, receive);
+  await using staged = file;
+  const { purpose } = validated(uploadFieldsSchema, fields);
+  if (staged.bytes === 0) throw invalid("file", "The file is empty.");
+  return await staged.commit({ filename: filename.slice(0, 255), purpose });
+}
+
+async function find(c: AppContext, { files }: TenantTuning): Promise<FileRecord> {
+  const id = c.req.param("file_id") ?? "";
+  const file = await files.find(id);
+  if (file !== undefined) return file;
+  throw new ApiError(404, `No such File object: ${id.slice(0, 80)}`, { param: "id" });
+}
+
+async function content({ id, bytes }: FileRecord, { files }: TenantTuning): Promise<Response> {
+  return new Response(await files.open(id), {
+    headers: { "content-type": "application/octet-stream", "content-length": String(bytes) },
+  });
+}
+
+async function refuseInUse(id: string, { jobs }: TenantTuning): Promise<void> {
+  const user = (await jobs.all()).find((job) =>
+    !isFinished(job) && (job.trainingFile === id || job.validationFile === id)
+  );
+  if (user === undefined) return;
+  throw new ApiError(409, `Cannot delete ${id}: job ${user.id} (${user.status}) needs it.`, {
+    param: "id",
+    code: "file_in_use",
+  });
+}

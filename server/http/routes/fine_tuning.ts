@@ -1,0 +1,266 @@
+/** OpenAI's `/v1/fine_tuning/jobs`: jobs, their events and checkpoints. */
+import { z } from "@hono/zod-openapi";
+import type { ServerContext } from "../../context.ts";
+import { type App, type AppContext, get, list, post } from "../endpoint.ts";
+import { ApiError, invalid, modelNotFound, shuttingDown } from "../errors.ts";
+import { checkpointBody, eventBody, jobBody, toHyperparameters } from "../../jobs/bodies.ts";
+import type { FineTuning, TenantTuning } from "../../jobs/fine_tuning.ts";
+import { JobStateError } from "../../jobs/job_state.ts";
+import type { JobRunner } from "../../jobs/runner.ts";
+import { findAdapter } from "../../generate/model_name.ts";
+import { type Principal, TENANT_HEADER } from "../../access/principal.ts";
+import {
+  checkpointListSchema,
+  type CreateJobBody,
+  createJobSchema,
+  type HyperparametersField,
+  jobEventListSchema,
+  jobListSchema,
+  jobQuerySchema,
+  jobSchema,
+  pageQuerySchema,
+} from "../schema/fine_tuning.ts";
+import { pageOf } from "../../../adapters/store/page.ts";
+import type { JobRecord } from "../../../adapters/store/store.ts";
+import { pageIn } from "./paging.ts";
+
+const TAG = "fine-tuning";
+const JOBS = "/v1/fine_tuning/jobs";
+const JOB = `${JOBS}/{fine_tuning_job_id}`;
+const params = z.object({ fine_tuning_job_id: z.string() });
+
+export function registerFineTuning(app: App, context: ServerContext, tuning: FineTuning): void {
+  post(app, {
+    method: "post",
+    path: JOBS,
+    tag: TAG,
+    summary: "Creates a job: its files are validated, then it trains beside the others.",
+    body: createJobSchema,
+    ok: { description: "The job.", json: jobSchema },
+    scopes: ["train"],
+  }, async (c, body) => {
+    if (context.lifecycle.draining) throw shuttingDown();
+    return c.json(show(await create(c.get("principal"), body, context, tuning), tuning));
+  });
+  list(app, {
+    method: "get",
+    path: JOBS,
+    tag: TAG,
+    summary: "Lists jobs, newest first.",
+    query: jobQuerySchema,
+    ok: { description: "A page of jobs.", json: jobListSchema },
+    scopes: ["train"],
+  }, async (c, { after, limit = 20, metadata: asked }) => {
+    const metadata = asked === "null" ? null : asked;
+    const query = { after, limit, metadata, order: "desc" } as const;
+    const { items, hasMore } = await pageIn(() => dataOf(c, tuning).jobs.list(query));
+    const data = items.map((job) => show(job, tuning));
+    return c.json({ object: "list", data, has_more: hasMore });
+  });
+  registerOne(app, tuning);
+  registerActions(app, tuning);
+}
+
+function registerOne(app: App, tuning: FineTuning): void {
+  get(app, {
+    method: "get",
+    path: JOB,
+    tag: TAG,
+    summary: "Describes one job.",
+    params,
+    ok: { description: "The job.", json: jobSchema },
+    scopes: ["train"],
+  }, async (c) => c.json(show(await find(c, tuning), tuning)));
+  list(app, {
+    method: "get",
+    path: `${JOB}/events`,
+    tag: TAG,
+    summary: "Lists what has happened to a job, newest first.",
+    params,
+    query: pageQuerySchema,
+    ok: { description: "A page of events.", json: jobEventListSchema },
+    scopes: ["train"],
+  }, async (c, { after, limit = 20 }) => {
+    const { id } = await find(c, tuning);
+    const query = { after, limit, order: "desc" } as const;
+    const { items, hasMore } = await pageIn(() => dataOf(c, tuning).jobs.events(id, query));
+    return c.json({ object: "list", data: items.map(eventBody), has_more: hasMore });
+  });
+  list(app, {
+    method: "get",
+    path: `${JOB}/checkpoints`,
+    tag: TAG,
+    summary: "Lists a job's checkpoints, newest first; each can be used as a model.",
+    params,
+    query: pageQuerySchema,
+    ok: { description: "A page of checkpoints.", json: checkpointListSchema },
+    scopes: ["train"],
+  }, async (c, { after, limit = 10 }) => {
+    const job = await find(c, tuning);
+    const all = await dataOf(c, tuning).jobs.checkpoints(job.id);
+    // they come newest first already
+    const query = { after, limit, order: "asc" } as const;
+    const { items, hasMore } = await pageIn(() => Promise.try(() => pageOf(all, query)));
+    return c.json({
+      object: "list",
+      data: items.map((checkpoint) => checkpointBody(job, checkpoint)),
+      first_id: items[0]?.id ?? null,
+      last_id: items.at(-1)?.id ?? null,
+      has_more: hasMore,
+    });
+  });
+}
+
+const ACTIONS = {
+  cancel: "Ends a job within a micro-batch; its checkpoints stay.",
+  pause: "Stops a job where it can go on.",
+  resume: "Lets a paused job go on.",
+} as const;
+
+function registerActions(app: App, tuning: FineTuning): void {
+  for (const action of ["cancel", "pause", "resume"] as const) {
+    get(app, {
+      method: "post",
+      path: `${JOB}/${action}`,
+      tag: TAG,
+      summary: ACTIONS[action],
+      params,
+      ok: { description: "The job.", json: jobSchema },
+      errors: [400],
+      scopes: ["train"],
+    }, async (c) => {
+      const job = await find(c, tuning);
+      return c.json(show(await act(runnerOf(tuning), action, job), tuning));
+    });
+  }
+}
+
+async function act(
+  runner: JobRunner,
+  action: keyof typeof ACTIONS,
+  job: JobRecord,
+): Promise<JobRecord> {
+  try {
+    return await runner[action](job);
+  } catch (error) {
+    if (!(error instanceof JobStateError)) throw error;
+    throw new ApiError(400, error.message, { code: "invalid_job_state" });
+  }
+}
+
+function dataOf(c: AppContext, tuning: FineTuning): TenantTuning {
+  return tuning.forTenant(c.get("principal").tenant);
+}
+
+async function create(
+  principal: Principal,
+  body: CreateJobBody,
+  context: ServerContext,
+  tuning: FineTuning,
+): Promise<JobRecord> {
+  const runner = runnerOf(tuning);
+  const { tenant } = principal;
+  checkTenant(body.tenant, tenant);
+  await checkModel(principal, body.model, context);
+  const given = hyperparametersOf(body);
+  const data = tuning.forTenant(tenant);
+  await checkFile("training_file", body.training_file, data);
+  if (body.validation_file) await checkFile("validation_file", body.validation_file, data);
+  await checkRank(given, tuning);
+  return await runner.create({
+    model: body.model,
+    tenant,
+    suffix: body.suffix ?? null,
+    seed: body.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
+    trainingFile: body.training_file,
+    validationFile: body.validation_file ?? null,
+    hyperparameters: toHyperparameters(given),
+    metadata: body.metadata ?? null,
+  });
+}
+
+/** Files, job and model are one tenant's; the same answer whether the other one is there or not. */
+function checkTenant(asked: string | null | undefined, own: string): void {
+  if (!asked || asked === own) return;
+  throw invalid(
+    "tenant",
+    `This request acts for tenant '${own}', not for '${asked}': leave 'tenant' out, or (as an ` +
+      `administrator, or in open mode) send the header '${TENANT_HEADER}: ${asked}' with the ` +
+      `files, with this and with whatever asks for the job.`,
+  );
+}
+
+async function checkModel(
+  principal: Principal,
+  name: string,
+  context: ServerContext,
+): Promise<void> {
+  if (name === context.model.id) return;
+  const entry = await findAdapter(context.adapters, principal, name);
+  if (entry === undefined) throw modelNotFound(name);
+  throw invalid(
+    "model",
+    `Only the base model can be fine-tuned: '${context.model.id}', not its adapter '${name}'.`,
+  );
+}
+
+function hyperparametersOf({ hyperparameters, method }: CreateJobBody):
+  | HyperparametersField
+  | undefined {
+  const nested = method?.supervised?.hyperparameters;
+  if (hyperparameters && nested) {
+    throw invalid(
+      "hyperparameters",
+      "Hyperparameters are given twice: leave out 'hyperparameters', or those under 'method'.",
+    );
+  }
+  return hyperparameters ?? nested ?? undefined;
+}
+
+async function checkFile(param: string, id: string, { files }: TenantTuning): Promise<void> {
+  const file = await files.find(id);
+  if (file === undefined) {
+    throw invalid(param, `Invalid '${param}': there is no file '${id}'.`, "file_not_found");
+  }
+  if (file.purpose !== "fine-tune") {
+    throw invalid(param, `Invalid '${param}': the purpose of '${id}' is '${file.purpose}'.`);
+  }
+}
+
+/** A named factor set must be known, and have the rank that is asked for. */
+async function checkRank(
+  given: HyperparametersField | undefined,
+  { tuned }: FineTuning,
+): Promise<void> {
+  if (!given?.factors) return;
+  try {
+    const { rank } = await tuned.factorsOf(given.factors);
+    if (typeof given.rank !== "number" || given.rank <= rank) return;
+    throw new RangeError(`rank ${given.rank} is above the factor set's, ${rank}`);
+  } catch (error) {
+    if (!(error instanceof RangeError || error instanceof TypeError)) throw error;
+    throw invalid("hyperparameters.factors", error.message);
+  }
+}
+
+async function find(c: AppContext, tuning: FineTuning): Promise<JobRecord> {
+  const { jobs } = dataOf(c, tuning);
+  const id = c.req.param("fine_tuning_job_id") ?? "";
+  const job = await jobs.find(id);
+  if (job !== undefined) return job;
+  throw new ApiError(404, `Could not find fine tune: ${id.slice(0, 80)}`, {
+    param: "fine_tune_id",
+    code: "fine_tune_not_found",
+  });
+}
+
+function runnerOf({ runner }: FineTuning): JobRunner {
+  if (runner !== undefined) return runner;
+  throw new ApiError(400, "This server cannot train: its base or device does not allow it.", {
+    code: "training_unavailable",
+  });
+}
+
+function show(job: JobRecord, { runner }: FineTuning) {
+  return jobBody(job, job.status === "running" ? runner?.estimatedFinish(job.id) : undefined);
+}

@@ -1,0 +1,71 @@
+/**
+ * `/health`, `/ready`, `/version` and `/metrics`: what machines ask, never touching the model. It
+ * owns what "ready" means; what is asked for it, the context brings.
+ */
+import type { ReadinessCheck, ServerContext } from "../../context.ts";
+import { ANY_SCOPE, type App, get } from "../endpoint.ts";
+import { ApiError, shuttingDown } from "../errors.ts";
+import { readySchema, versionSchema } from "../schema/admin.ts";
+
+/** Milliseconds in which what is asked must answer: less than probes wait. */
+const PATIENCE = 800;
+
+export function registerHealth(app: App, context: ServerContext): void {
+  get(app, {
+    method: "get",
+    path: "/health",
+    tag: "server",
+    summary: "200 while the process answers, whatever else is the matter: a liveness probe.",
+    ok: { description: "Alive; no body." },
+    open: true,
+  }, () => new Response(null, { status: 200 }));
+  get(app, {
+    method: "get",
+    path: "/ready",
+    tag: "server",
+    summary: "200 while requests should come here: a readiness probe.",
+    ok: { description: "The model is loaded, the store answers.", json: readySchema },
+    errors: [503],
+    open: true,
+  }, async (c) => {
+    if (context.lifecycle.draining) throw shuttingDown();
+    await Promise.all((context.readiness ?? []).map(hold));
+    return c.json({ status: "ready" });
+  });
+  get(app, {
+    method: "get",
+    path: "/version",
+    tag: "server",
+    summary: "The version of lembas.",
+    ok: { description: "The version.", json: versionSchema },
+    scopes: ANY_SCOPE,
+  }, (c) => c.json({ version: context.options.version }));
+  get(app, {
+    method: "get",
+    path: "/metrics",
+    tag: "server",
+    summary: "Prometheus metrics, under vLLM's names.",
+    ok: { description: "Prometheus' text format.", text: ["text/plain"] },
+    open: context.options.metricsAccess === "open",
+  }, async () => {
+    const { contentType, text } = await context.metrics.expose();
+    return new Response(text, { headers: { "content-type": contentType } });
+  });
+}
+
+/** @throws {ApiError} 503 where a check fails, or does not answer in time */
+async function hold({ name, check }: ReadinessCheck): Promise<void> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error(`no answer in ${PATIENCE} ms`)), PATIENCE);
+  try {
+    await Promise.race([check(), late]);
+  } catch (cause) {
+    throw new ApiError(503, `Not ready: the ${name} does not answer.`, {
+      code: "not_ready",
+      headers: { "retry-after": "1" },
+      cause,
+    });
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,98 @@
+/** `GET /v1/models` and `/v1/models/{model}`: the base and its adapters, as vLLM lists them. */
+import { z } from "@hono/zod-openapi";
+import type { AdapterEntry, ServerContext } from "../../context.ts";
+import { ANY_SCOPE, type App, type AppContext, get } from "../endpoint.ts";
+import { invalid, modelNotFound } from "../errors.ts";
+import type { FineTuning } from "../../jobs/fine_tuning.ts";
+import { findAdapter } from "../../generate/model_name.ts";
+import { checkScope, isAdministrator } from "../../access/principal.ts";
+import { samplingBody } from "../../generate/sampling.ts";
+import {
+  type ModelBody,
+  modelDeletedSchema,
+  modelListSchema,
+  modelSchema,
+} from "../schema/admin.ts";
+
+export function registerModels(app: App, context: ServerContext): void {
+  get(app, {
+    method: "get",
+    path: "/v1/models",
+    tag: "models",
+    summary: "Lists the base model and the tenant's adapters.",
+    ok: { description: "The models.", json: modelListSchema },
+    scopes: ANY_SCOPE,
+  }, async (c) => {
+    const principal = c.get("principal");
+    const whose = isAdministrator(principal) ? undefined : principal.tenant;
+    const visible = await context.adapters.list(whose);
+    const adapters = visible.map((entry) => adapterBody(context, entry));
+    return c.json({ object: "list", data: [baseBody(context), ...adapters] });
+  });
+  get(app, {
+    method: "get",
+    path: "/v1/models/{model}",
+    tag: "models",
+    summary: "Describes one model; an adapter's slash may be written plainly or as %2F.",
+    params: z.object({ model: z.string() }),
+    ok: { description: "The model.", json: modelSchema },
+    scopes: ANY_SCOPE,
+  }, (c) => one(context, c, c.req.param("model") ?? ""));
+  if (context.tuning !== undefined) registerDelete(app, context, context.tuning);
+  app.get("/v1/models/:tenant/:name", (c) => {
+    checkScope(c.get("principal"), ANY_SCOPE);
+    return one(context, c, `${c.req.param("tenant")}/${c.req.param("name")}`);
+  });
+}
+
+function registerDelete(app: App, context: ServerContext, { tuned }: FineTuning): void {
+  get(app, {
+    method: "delete",
+    path: "/v1/models/{model}",
+    tag: "models",
+    summary: "Deletes a tuned model (`ft:…`); requests that already run end with it.",
+    params: z.object({ model: z.string() }),
+    ok: { description: "That it is deleted.", json: modelDeletedSchema },
+    errors: [400],
+    scopes: ["train"],
+  }, async (c) => {
+    const name = c.req.param("model") ?? "";
+    const entry = await findAdapter(context.adapters, c.get("principal"), name);
+    if (entry === undefined && name !== context.model.id) throw modelNotFound(name);
+    if (await tuned.remove(name)) return c.json({ id: name, object: "model", deleted: true });
+    throw invalid("model", `Only tuned models can be deleted, and '${name}' is none.`);
+  });
+}
+
+async function one(context: ServerContext, c: AppContext, name: string): Promise<Response> {
+  if (name === context.model.id) return c.json(baseBody(context));
+  const entry = await findAdapter(context.adapters, c.get("principal"), name);
+  if (entry === undefined) throw modelNotFound(name);
+  return c.json(adapterBody(context, entry));
+}
+
+function baseBody({ model, engine }: ServerContext): ModelBody {
+  return {
+    id: model.id,
+    object: "model",
+    created: model.created,
+    owned_by: "lembas",
+    root: model.root,
+    parent: null,
+    max_model_len: engine.maxContext,
+    sampling_defaults: samplingBody(model.sampling),
+  };
+}
+
+function adapterBody({ model, engine }: ServerContext, entry: AdapterEntry): ModelBody {
+  return {
+    id: entry.ref.name,
+    object: "model",
+    created: entry.created,
+    owned_by: entry.tenant === "" ? "lembas" : entry.tenant,
+    root: entry.root,
+    parent: model.id,
+    max_model_len: engine.maxContext,
+    sampling_defaults: samplingBody(model.sampling),
+  };
+}

@@ -1,0 +1,116 @@
+/** `POST /tokenize` and `/detokenize`, in vLLM's shapes. */
+import type { ServerContext } from "../../context.ts";
+import { type App, type AppContext, post } from "../endpoint.ts";
+import { invalid, modelNotFound } from "../errors.ts";
+import { findAdapter } from "../../generate/model_name.ts";
+import { checkTokenIds, encodeChat } from "../../generate/prompt.ts";
+import { encodeText } from "../../generate/prompt_text.ts";
+import type { Principal } from "../../access/principal.ts";
+import {
+  detokenizeRequestSchema,
+  detokenizeResponseSchema,
+  type TokenizeRequest,
+  tokenizeRequestSchema,
+  tokenizeResponseSchema,
+} from "../schema/admin.ts";
+import type { TextCaller } from "../../generate/text_turns.ts";
+
+export function registerTokenize(app: App, context: ServerContext): void {
+  const { model, engine } = context;
+  post(app, {
+    method: "post",
+    path: "/tokenize",
+    tag: "tokens",
+    summary: "Text or a conversation as token ids.",
+    body: tokenizeRequestSchema,
+    ok: { description: "The ids.", json: tokenizeResponseSchema },
+    errors: [429],
+    scopes: ["infer"],
+  }, async (c, body) => {
+    await checkModel(context, c.get("principal"), body.model);
+    const caller = { tenant: c.get("principal").tenant, signal: c.req.raw.signal };
+    const tokens = await counted(context, c, () => encode(context, body, caller));
+    return c.json({
+      count: tokens.length,
+      max_model_len: engine.maxContext,
+      tokens,
+      token_strs: body.return_token_strs ? tokens.map((id) => model.tokenizer.tokenText(id)) : null,
+    });
+  });
+  post(app, {
+    method: "post",
+    path: "/detokenize",
+    tag: "tokens",
+    summary: "Token ids as text.",
+    body: detokenizeRequestSchema,
+    ok: { description: "The text.", json: detokenizeResponseSchema },
+    errors: [429],
+    scopes: ["infer"],
+  }, async (c, body) => {
+    await checkModel(context, c.get("principal"), body.model);
+    checkCount(body.tokens.length, engine.maxContext);
+    checkTokenIds("tokens", body.tokens, model.vocabSize);
+    const { tokenizer } = model;
+    const prompt = await counted(
+      context,
+      c,
+      () => Promise.resolve(tokenizer.decode(body.tokens, { skipSpecialTokens: false })),
+    );
+    return c.json({ prompt });
+  });
+}
+
+/** @throws {ApiError} 400 for more ids than any text of this model has: they are decoded at once */
+function checkCount(count: number, maxContext: number): void {
+  if (count <= maxContext) return;
+  throw invalid(
+    "tokens",
+    `Invalid 'tokens': array too long. Expected at most ${maxContext} items, this model's maximum ` +
+      `context length, but got ${count} instead. Send them in parts.`,
+    "array_above_max_length",
+  );
+}
+
+/**
+ * Counts a request among its tenant's of a minute. No token of it runs, so none is counted, and its
+ * usage has no record.
+ * @throws {ApiError} 429 where the tenant has had its requests
+ */
+async function counted<T>(
+  { metering }: ServerContext,
+  c: AppContext,
+  work: () => Promise<T>,
+): Promise<T> {
+  const metered = await metering?.count(c.get("principal"), c.get("requestId"));
+  try {
+    return await work();
+  } finally {
+    metered?.abandon(undefined);
+    c.get("notes").headers = metered?.headers();
+  }
+}
+
+async function encode(
+  { model, engine: { maxContext } }: ServerContext,
+  body: TokenizeRequest,
+  caller: TextCaller,
+): Promise<readonly number[]> {
+  const { prompt, messages } = body;
+  if ((prompt === undefined) === (messages === undefined)) {
+    throw invalid("prompt", "Exactly one of 'prompt' and 'messages' is required.");
+  }
+  const room = { maxContext, maxTokens: undefined, caller };
+  if (messages !== undefined) return await encodeChat(model, { ...body, messages }, room);
+  const special = body.add_special_tokens ?? true;
+  return await encodeText(model, prompt ?? "", special, { ...room, param: "prompt" });
+}
+
+async function checkModel(
+  context: ServerContext,
+  principal: Principal,
+  name: string | null | undefined,
+): Promise<void> {
+  if (name === undefined || name === null || name === context.model.id) return;
+  const entry = await findAdapter(context.adapters, principal, name);
+  if (entry === undefined) throw modelNotFound(name);
+}

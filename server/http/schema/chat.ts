@@ -1,0 +1,123 @@
+/**
+ * The request and the answers of `/v1/chat/completions`. It owns their shapes; how messages become
+ * a prompt is `prompt.ts`.
+ */
+import { z } from "@hono/zod-openapi";
+import { ROLES } from "../../../src/checkpoint/text/roles.ts";
+import { finishReasonSchema, generationFields, harmless, stopReasonSchema } from "./common.ts";
+import { usageSchema } from "./common.ts";
+
+const textPartSchema = z.strictObject({ type: z.literal("text"), text: z.string() });
+
+export const messageSchema = z.strictObject({
+  role: z.enum(ROLES).openapi({
+    description: "`tool` and `function` where the model's template has them.",
+  }),
+  content: z.union([z.string(), z.array(textPartSchema).min(1)]).nullish(),
+  name: z.string().nullish(),
+  tool_call_id: z.string().nullish().openapi({ description: "The call that a tool answers." }),
+  refusal: harmless("messages[].refusal", []),
+  audio: harmless("messages[].audio", []),
+  tool_calls: harmless("messages[].tool_calls", [[]]),
+  function_call: harmless("messages[].function_call", []),
+}).openapi("ChatMessage");
+export type MessageBody = z.output<typeof messageSchema>;
+
+/** Fields that turn messages into a prompt; `/tokenize` has them too. */
+export const templateFields = {
+  add_generation_prompt: z.boolean().nullish().openapi({
+    description: "Opens the assistant's turn (default: unless the final message is continued).",
+  }),
+  continue_final_message: z.boolean().nullish().openapi({
+    description: "The last message is left open for the model to go on with.",
+  }),
+  chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
+} as const;
+
+const MAX_TOKENS = "Default: what fits. The model's own bound (sampling_defaults.max_tokens of " +
+  "/v1/models/{model}) holds where it is lower.";
+
+export const chatRequestSchema = z.strictObject({
+  ...generationFields,
+  messages: z.array(messageSchema).min(1),
+  ...templateFields,
+  max_tokens: z.int().min(1).nullish().openapi({ description: MAX_TOKENS }),
+  max_completion_tokens: z.int().min(1).nullish().openapi({ description: MAX_TOKENS }),
+  logprobs: z.boolean().nullish(),
+  top_logprobs: z.int().min(0).max(20).nullish(),
+  metadata: z.record(z.string(), z.string()).nullish(),
+  safety_identifier: z.string().nullish(),
+  prompt_cache_key: z.string().nullish(),
+  parallel_tool_calls: z.boolean().nullish(),
+  audio: harmless("audio", []),
+  function_call: harmless("function_call", ["none"]),
+  functions: harmless("functions", [[]]),
+  modalities: harmless("modalities", [["text"]]),
+  prediction: harmless("prediction", []),
+  reasoning_effort: harmless("reasoning_effort", ["none"]),
+  service_tier: harmless("service_tier", ["auto", "default"]),
+  store: harmless("store", [false]),
+  tool_choice: harmless("tool_choice", ["none", "auto"]),
+  tools: harmless("tools", [[]]),
+  verbosity: harmless("verbosity", ["medium"]),
+  web_search_options: harmless("web_search_options", []),
+  echo: harmless("echo", [false]),
+  best_of: harmless("best_of", [1]),
+  prompt_logprobs: harmless("prompt_logprobs", []),
+}).openapi("ChatCompletionRequest");
+export type ChatRequest = Readonly<z.output<typeof chatRequestSchema>>;
+
+const topLogprobSchema = z.object({
+  token: z.string(),
+  logprob: z.number(),
+  bytes: z.array(z.int()),
+});
+export const chatTokenLogprobSchema = topLogprobSchema.extend({
+  top_logprobs: z.array(topLogprobSchema),
+}).openapi("ChatTokenLogprob");
+export type ChatTokenLogprob = z.output<typeof chatTokenLogprobSchema>;
+
+const chatLogprobsSchema = z.object({
+  content: z.array(chatTokenLogprobSchema),
+  refusal: z.null(),
+}).nullable();
+
+export const chatCompletionSchema = z.object({
+  id: z.string(),
+  object: z.literal("chat.completion"),
+  created: z.int(),
+  model: z.string(),
+  system_fingerprint: z.string(),
+  choices: z.array(z.object({
+    index: z.int(),
+    message: z.object({
+      role: z.literal("assistant"),
+      content: z.string(),
+      refusal: z.null(),
+    }),
+    logprobs: chatLogprobsSchema,
+    finish_reason: finishReasonSchema,
+    stop_reason: stopReasonSchema,
+  })),
+  usage: usageSchema,
+}).openapi("ChatCompletion");
+export type ChatCompletion = z.output<typeof chatCompletionSchema>;
+
+export const chatChunkSchema = z.object({
+  id: z.string(),
+  object: z.literal("chat.completion.chunk"),
+  created: z.int(),
+  model: z.string(),
+  system_fingerprint: z.string(),
+  choices: z.array(z.object({
+    index: z.int(),
+    delta: z.object({
+      role: z.literal("assistant").optional(),
+      content: z.string().optional(),
+    }),
+    logprobs: chatLogprobsSchema,
+    finish_reason: finishReasonSchema.nullable(),
+    stop_reason: stopReasonSchema.optional(),
+  })),
+  usage: usageSchema.nullish(),
+}).openapi("ChatCompletionChunk");

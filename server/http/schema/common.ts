@@ -1,0 +1,135 @@
+/**
+ * Fields that chat and text completions share, and the pieces of their answers: OpenAI's names and
+ * limits plus vLLM's extras. It owns what a well-formed request is, as far as that can be said
+ * without a model; what depends on the vocabulary or the context length is checked by the routes.
+ */
+import { z } from "@hono/zod-openapi";
+import {
+  MAX_STOP_LENGTH,
+  MAX_STOP_TOKENS,
+  MAX_STOPS,
+} from "../../../src/engine/request/sampling.ts";
+
+/**
+ * A parameter of OpenAI's API that has no effect here: only values that ask for nothing pass, any
+ * other is refused by name.
+ */
+export function harmless(name: string, allowed: readonly unknown[]): z.ZodOptional<z.ZodUnknown> {
+  const values = [null, ...allowed];
+  const texts = new Set(values.map((value) => JSON.stringify(value)));
+  const hint = [...texts].join(", ");
+  return z.unknown().refine((value) => texts.has(JSON.stringify(value)), {
+    message: `Unsupported parameter: '${name}' is not supported by this server; ` +
+      `leave it out or send ${hint}.`,
+    params: { code: "unsupported_parameter" },
+  }).optional().openapi({
+    description: `Not supported; accepted only as ${hint}.`,
+    enum: values,
+  });
+}
+
+/** The words for a default that the model's authors may have set. */
+function byModel(neutral: string): string {
+  return `Default: the model's, as /v1/models/{model} says under sampling_defaults, else ${neutral}.`;
+}
+
+const stopString = z.string().min(1).max(MAX_STOP_LENGTH);
+
+export const streamOptionsSchema = z.strictObject({
+  include_usage: z.boolean().nullish().openapi({
+    description: "A last chunk without choices carries the usage.",
+  }),
+  continuous_usage_stats: z.boolean().nullish().openapi({
+    description: "Every chunk carries the usage so far (vLLM).",
+  }),
+  include_obfuscation: harmless("stream_options.include_obfuscation", [false]),
+}).openapi("StreamOptions");
+
+export const responseFormatSchema = z.discriminatedUnion("type", [
+  z.strictObject({ type: z.literal("text") }),
+  z.strictObject({ type: z.literal("json_object") }),
+  z.strictObject({
+    type: z.literal("json_schema"),
+    json_schema: z.strictObject({
+      name: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, "only a-z, A-Z, 0-9, _ and -, at most 64"),
+      description: z.string().nullish(),
+      schema: z.record(z.string(), z.unknown()),
+      strict: z.boolean().nullish(),
+    }),
+  }),
+]).openapi("ResponseFormat");
+
+export const inlineAdapterSchema = z.strictObject({
+  cores: z.string().min(1).openapi({ description: "A core file (safetensors), base64." }),
+}).openapi("InlineAdapter", {
+  description: "A core that travels inside the request; `model` must then be the base model.",
+});
+
+/** The fields of both completion endpoints. */
+export const generationFields = {
+  model: z.string().min(1).openapi({
+    description: "The base model, `tenant/name`, `tenant/name@version`, or an unambiguous name.",
+    example: "SmolLM2-135M-Instruct",
+  }),
+  adapter: inlineAdapterSchema.nullish(),
+  temperature: z.number().min(0).max(2).nullish().openapi({
+    description: `0 = greedy. ${byModel("1")}`,
+  }),
+  top_p: z.number().gt(0).max(1).nullish().openapi({ description: byModel("1") }),
+  n: z.int().min(1).max(128).nullish(),
+  stream: z.boolean().nullish(),
+  stream_options: streamOptionsSchema.nullish(),
+  stop: z.union([stopString, z.array(stopString).max(MAX_STOPS)]).nullish(),
+  seed: z.int().nullish(),
+  presence_penalty: z.number().min(-2).max(2).nullish(),
+  frequency_penalty: z.number().min(-2).max(2).nullish(),
+  logit_bias: z.record(
+    z.string().regex(/^\d{1,9}$/, "keys must be token ids"),
+    z.number().min(-100).max(100),
+  ).nullish(),
+  response_format: responseFormatSchema.nullish(),
+  user: z.string().nullish(),
+  priority: z.int().nullish().openapi({ description: "Lower runs sooner (vLLM)." }),
+  top_k: z.int().min(-1).nullish().openapi({
+    description: `0 or -1 = off (vLLM). ${byModel("0")}`,
+  }),
+  min_p: z.number().min(0).max(1).nullish().openapi({ description: byModel("0") }),
+  repetition_penalty: z.number().gt(0).max(10).nullish().openapi({ description: byModel("1") }),
+  stop_token_ids: z.array(z.int().min(0)).max(MAX_STOP_TOKENS).nullish(),
+  include_stop_str_in_output: z.boolean().nullish(),
+  ignore_eos: z.boolean().nullish(),
+  min_tokens: z.int().min(0).nullish(),
+  skip_special_tokens: z.boolean().nullish(),
+  add_special_tokens: z.boolean().nullish().openapi({
+    description: "Adds the tokenizer's own special tokens to the prompt " +
+      "(default: completions yes, chat no, as its template has them).",
+  }),
+} as const;
+
+const generationSchema = z.strictObject(generationFields);
+
+/** What `sampling.ts` reads of either request. */
+export type GenerationFields = Readonly<z.output<typeof generationSchema>>;
+export type InlineAdapterField = z.output<typeof inlineAdapterSchema>;
+
+export const usageSchema = z.object({
+  prompt_tokens: z.int(),
+  completion_tokens: z.int(),
+  total_tokens: z.int(),
+  prompt_tokens_details: z.object({ cached_tokens: z.int() }),
+}).openapi("Usage");
+export type UsageBody = z.output<typeof usageSchema>;
+
+export const finishReasonSchema = z.enum(["stop", "length", "abort", "error"]);
+
+/** vLLM's addition: the stop string or token id that ended the text. */
+export const stopReasonSchema = z.union([z.string(), z.int()]).nullable();
+
+export const errorSchema = z.object({
+  error: z.object({
+    message: z.string(),
+    type: z.string(),
+    param: z.string().nullable(),
+    code: z.string().nullable(),
+  }),
+}).openapi("Error");

@@ -1,0 +1,171 @@
+/**
+ * Shapes of `/v1/fine_tuning/jobs`: OpenAI's, and lembas' own hyperparameters beside theirs. It owns
+ * what a well-formed request is; which files, models and factor sets exist the route looks up.
+ */
+import { z } from "@hono/zod-openapi";
+import { MAX_RANK } from "../../../adapters/lotr/stack.ts";
+import { METHODS, SCHEDULES } from "../../../adapters/training/training.ts";
+import { JOB_STATUSES } from "../../../adapters/store/store.ts";
+import { harmless } from "./common.ts";
+import { limitField } from "./files.ts";
+
+function orAuto<T extends z.ZodType>(schema: T): z.ZodUnion<[z.ZodLiteral<"auto">, T]> {
+  return z.union([z.literal("auto"), schema]);
+}
+
+/** What a tenant or a suffix may be: a part of an adapter's name. */
+const namePart = z.string().min(1).max(64).regex(
+  /^[A-Za-z0-9_][A-Za-z0-9._-]*$/,
+  "letters, digits, '.', '-' and '_', and no '.' or '-' in front",
+);
+
+export const hyperparametersSchema = z.strictObject({
+  n_epochs: orAuto(z.int().min(1).max(10_000)).nullish(),
+  batch_size: orAuto(z.int().min(1).max(65_536)).nullish().openapi({
+    description: "Rows of an optimizer step.",
+  }),
+  learning_rate_multiplier: orAuto(z.number().gt(0).max(1e4)).nullish(),
+  rank: orAuto(z.int().min(1).max(MAX_RANK)).nullish().openapi({
+    description: "The core's rank, at most the factor set's (lembas).",
+  }),
+  method: z.enum(METHODS).nullish().openapi({
+    description:
+      "`core` trains G alone; `lotr` trains A, B and G: a factor set of its own (lembas).",
+  }),
+  schedule: z.enum(SCHEDULES).nullish().openapi({
+    description: "How the learning rate falls after the warm-up (lembas).",
+  }),
+  warmup: z.number().min(0).lt(1).nullish().openapi({
+    description: "Share of the steps with a rising learning rate (lembas).",
+  }),
+  weight_decay: z.number().min(0).max(10).nullish().openapi({ description: "lembas." }),
+  clip: z.number().gt(0).max(1e9).nullish().openapi({
+    description: "Largest L2 norm of a step's gradient (lembas).",
+  }),
+  patience: z.int().min(0).max(1_000_000).nullish().openapi({
+    description: "Evaluations without a better one before it stops; 0 = never (lembas).",
+  }),
+  factors: z.string().regex(/^[0-9a-f]{64}$/, "a SHA-256 in lower-case hex").nullish().openapi({
+    description: "Digest of a loaded factor set to train for; default: the base's own (lembas).",
+  }),
+}).openapi("FineTuningHyperparameters");
+export type HyperparametersField = Readonly<z.output<typeof hyperparametersSchema>>;
+
+const metadataSchema = z.record(z.string().max(64), z.string().max(512))
+  .refine((pairs) => Object.keys(pairs).length <= 16, "at most 16 pairs");
+
+export const createJobSchema = z.strictObject({
+  model: z.string().min(1).openapi({ description: "The base model." }),
+  training_file: z.string().min(1),
+  validation_file: z.string().min(1).nullish(),
+  hyperparameters: hyperparametersSchema.nullish().openapi({
+    description: "The older place; either here or under `method`.",
+  }),
+  method: z.strictObject({
+    type: z.literal("supervised"),
+    supervised: z.strictObject({ hyperparameters: hyperparametersSchema.nullish() }).nullish(),
+  }).nullish(),
+  suffix: namePart.nullish().openapi({
+    description: "Names the model: `ft:BASE:TENANT:SUFFIX:ID`, and the adapter `TENANT/SUFFIX`.",
+  }),
+  seed: z.int().min(0).max(2 ** 32 - 1).nullish(),
+  metadata: metadataSchema.nullish(),
+  integrations: harmless("integrations", [[]]),
+  tenant: namePart.nullish().openapi({
+    description: "If given, the tenant that the request acts for (lembas).",
+  }),
+}).openapi("CreateFineTuningJobRequest");
+export type CreateJobBody = Readonly<z.output<typeof createJobSchema>>;
+
+const settledSchema = z.record(z.string(), z.union([z.string(), z.number(), z.null()])).openapi(
+  "SettledHyperparameters",
+  { description: "As in the request; numbers take the place of `auto` when training starts." },
+);
+
+export const jobSchema = z.object({
+  id: z.string(),
+  object: z.literal("fine_tuning.job"),
+  created_at: z.int(),
+  model: z.string(),
+  fine_tuned_model: z.string().nullable(),
+  organization_id: z.string().openapi({ description: "The tenant." }),
+  status: z.enum(JOB_STATUSES),
+  training_file: z.string(),
+  validation_file: z.string().nullable(),
+  result_files: z.array(z.string()).openapi({
+    description: "`step_metrics.csv`, then the core and its factor set as safetensors.",
+  }),
+  trained_tokens: z.int().nullable(),
+  finished_at: z.int().nullable(),
+  estimated_finish: z.int().nullable(),
+  error: z.object({
+    code: z.string(),
+    message: z.string(),
+    param: z.string().nullable(),
+  }).nullable(),
+  seed: z.int(),
+  hyperparameters: settledSchema,
+  method: z.object({
+    type: z.literal("supervised"),
+    supervised: z.object({ hyperparameters: settledSchema }),
+  }),
+  metadata: z.record(z.string(), z.string()).nullable(),
+  integrations: z.array(z.unknown()),
+  user_provided_suffix: z.string().nullable(),
+}).openapi("FineTuningJob");
+export type JobBody = z.output<typeof jobSchema>;
+
+const metricsSchema = z.record(z.string(), z.number());
+
+export const jobEventSchema = z.object({
+  id: z.string(),
+  object: z.literal("fine_tuning.job.event"),
+  created_at: z.int(),
+  level: z.enum(["info", "warn", "error"]),
+  message: z.string(),
+  type: z.enum(["message", "metrics"]),
+  data: metricsSchema.nullable(),
+}).openapi("FineTuningJobEvent");
+export type JobEventBody = z.output<typeof jobEventSchema>;
+
+export const checkpointSchema = z.object({
+  id: z.string(),
+  object: z.literal("fine_tuning.job.checkpoint"),
+  created_at: z.int(),
+  fine_tuned_model_checkpoint: z.string(),
+  fine_tuning_job_id: z.string(),
+  metrics: metricsSchema,
+  step_number: z.int(),
+}).openapi("FineTuningJobCheckpoint");
+export type CheckpointBody = z.output<typeof checkpointSchema>;
+
+export const jobListSchema = z.object({
+  object: z.literal("list"),
+  data: z.array(jobSchema),
+  has_more: z.boolean(),
+}).openapi("FineTuningJobList");
+
+export const jobEventListSchema = z.object({
+  object: z.literal("list"),
+  data: z.array(jobEventSchema),
+  has_more: z.boolean(),
+}).openapi("FineTuningJobEventList");
+
+export const checkpointListSchema = z.object({
+  object: z.literal("list"),
+  data: z.array(checkpointSchema),
+  first_id: z.string().nullable(),
+  last_id: z.string().nullable(),
+  has_more: z.boolean(),
+}).openapi("FineTuningJobCheckpointList");
+
+export const pageQuerySchema = z.strictObject({
+  after: z.string().optional(),
+  limit: limitField(1000),
+});
+
+export const jobQuerySchema = pageQuerySchema.extend({
+  metadata: z.union([z.literal("null"), z.record(z.string(), z.string())]).optional().openapi({
+    description: "`metadata[key]=value`, or `metadata=null` for jobs without any.",
+  }),
+});

@@ -1,0 +1,289 @@
+/**
+ * Prometheus metrics under vLLM's names. It owns a registry of its own (no global one), the
+ * listener that the engine reports to, and what is read from the engine when someone scrapes. The
+ * only label with free values, the adapters' names, is bounded and rewritten at each scrape.
+ */
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { JOB_STATUSES } from "../../adapters/store/store.ts";
+import { BLOCK_TOKENS } from "../../src/engine/memory/prefix_cache.ts";
+import type { EngineListener, EngineStats } from "../../src/engine/metrics.ts";
+import { type TenantMetrics, tenantMetrics } from "./tenant_metrics.ts";
+
+/** Names of adapters that one scrape lists at most, running and waiting each. */
+const MAX_LISTED_ADAPTERS = 64;
+
+/** Upper bounds in seconds. */
+const FIRST_TOKEN = [0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
+const PER_TOKEN = [0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5];
+const REQUEST = [0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600];
+const TOKENS = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768];
+
+export interface MetricsOptions {
+  /** The base model's name, a label of every metric. */
+  readonly model: string;
+  /** What `max_lora` says: how many adapters one batch may hold, its rows; default 0. */
+  readonly maxAdapters?: number;
+  /** How many blocks of tokens the KV memory holds; default: not told. */
+  readonly kvBlocks?: number;
+  /** Read once a scrape. */
+  readonly stats: () => EngineStats;
+}
+
+/** What the engine's metrics read: one snapshot a scrape, so that they agree. */
+interface Snapshot {
+  readonly stats: () => EngineStats;
+  readonly maxAdapters: number | undefined;
+  readonly kvBlocks: number | undefined;
+}
+
+/** What fine-tuning tells of itself. */
+export interface TrainingMetrics {
+  /** Counts tokens trained on. */
+  readonly tokens: (count: number, tenant: string) => void;
+  /** Says who counts the jobs by status when someone scrapes. */
+  readonly attach: (counts: () => Promise<ReadonlyMap<string, number>>) => void;
+}
+
+export interface Metrics {
+  readonly training: TrainingMetrics;
+  /** The engine's observations go here. */
+  readonly listener: EngineListener;
+  /** Names the engine to read; metrics exist before the engine that reports to them. */
+  attach(options: MetricsOptions): void;
+  /** Counts a response by status class, and for its tenant, where it has one. */
+  response(status: number, tenant?: string): void;
+  /** The text format and its media type. */
+  expose(): Promise<{ readonly contentType: string; readonly text: string }>;
+}
+
+/** An empty registry with a listener. */
+export function createMetrics(): Metrics {
+  const registry = new Registry();
+  const responses = new Counter({
+    name: "lembas_http_responses_total",
+    help: "HTTP responses by status class.",
+    labelNames: ["status"],
+    registers: [registry],
+  });
+  const tenants = tenantMetrics(registry);
+  const listener = createListener(registry, tenants);
+  let beginScrape = () => {};
+  return {
+    listener,
+    training: trainingMetrics(registry, tenants),
+    attach: ({ model, stats, maxAdapters, kvBlocks }) => {
+      registry.setDefaultLabels({ model_name: model });
+      let seen = stats();
+      beginScrape = () => seen = stats();
+      registerEngine(registry, { stats: () => seen, maxAdapters, kvBlocks });
+      registerProcess(registry);
+    },
+    response: (status, tenant) => {
+      responses.inc({ status: `${Math.floor(status / 100)}xx` });
+      if (tenant !== undefined) tenants.response(tenant, status);
+    },
+    expose: async () => {
+      beginScrape();
+      return { contentType: registry.contentType, text: await registry.metrics() };
+    },
+  };
+}
+
+function trainingMetrics(registry: Registry, tenants: TenantMetrics): TrainingMetrics {
+  const tokens = new Counter({
+    name: "lembas_training_tokens_total",
+    help: "Tokens trained on.",
+    registers: [registry],
+  });
+  return {
+    tokens: (count, tenant) => {
+      tokens.inc(count);
+      tenants.trained(tenant, count);
+    },
+    attach: (counts) => {
+      new Gauge({
+        name: "lembas_training_jobs",
+        help: "Fine-tuning jobs by status.",
+        labelNames: ["status"],
+        registers: [registry],
+        async collect() {
+          this.reset();
+          const byStatus = await counts();
+          for (const status of JOB_STATUSES) this.set({ status }, byStatus.get(status) ?? 0);
+        },
+      });
+    },
+  };
+}
+
+function createListener(registry: Registry, tenants: TenantMetrics): EngineListener {
+  const histogram = (name: string, help: string, buckets: number[]) =>
+    new Histogram({ name, help, buckets, registers: [registry] });
+  const first = histogram(
+    "vllm:time_to_first_token_seconds",
+    "Arrival to the first token.",
+    FIRST_TOKEN,
+  );
+  const between = histogram("vllm:inter_token_latency_seconds", "Token to token.", PER_TOKEN);
+  const perToken = histogram(
+    "vllm:request_time_per_output_token_seconds",
+    "Mean time from one output token to the next, by request: no prompt's.",
+    PER_TOKEN,
+  );
+  const whole = histogram("vllm:e2e_request_latency_seconds", "Arrival to end.", REQUEST);
+  const queue = histogram("vllm:request_queue_time_seconds", "Arrival to admission.", FIRST_TOKEN);
+  const prompt = histogram("vllm:request_prompt_tokens", "Prompt tokens by request.", TOKENS);
+  const output = histogram("vllm:request_generation_tokens", "Output tokens by request.", TOKENS);
+  const step = new Histogram({
+    name: "lembas_step_seconds",
+    help: "One run of the model, sampling included.",
+    labelNames: ["kind"],
+    buckets: PER_TOKEN,
+    registers: [registry],
+  });
+  return {
+    firstToken: (seconds) => first.observe(seconds),
+    interToken: (seconds) => between.observe(seconds),
+    step: ({ kind, seconds }) => step.observe({ kind }, seconds),
+    finished: (seen) => {
+      tenants.finished(seen);
+      whole.observe(seen.endToEnd);
+      if (seen.queued !== undefined) queue.observe(seen.queued);
+      prompt.observe(seen.promptTokens);
+      output.observe(seen.generationTokens);
+      const { firstToken, lastToken, generationTokens } = seen;
+      if (firstToken !== undefined && lastToken !== undefined && generationTokens > 1) {
+        perToken.observe((lastToken - firstToken) / (generationTokens - 1));
+      }
+    },
+  };
+}
+
+type Reading = readonly [name: string, help: string, read: (stats: EngineStats) => number];
+
+const GAUGES: readonly Reading[] = [
+  ["vllm:num_requests_running", "Sequences that hold a slot.", (s) => s.running],
+  ["vllm:num_requests_waiting", "Sequences in the queue.", (s) => s.waiting + s.loading],
+  ["vllm:kv_cache_usage_perc", "Share of the KV memory in use, 0 to 1.", (s) => s.kvUsage],
+  ["lembas_kv_cache_bytes", "Bytes of keys and values in use.", (s) => s.kvBytes],
+  [
+    "lembas_kv_spare_bytes",
+    "Bytes of pages that stay for the next sequences' keys and values.",
+    (s) => s.kvBytesSpare,
+  ],
+  ["lembas_prefix_cache_bytes", "Bytes of cached prefixes.", (s) => s.kvBytesCached],
+  ["lembas_lanes_loaded", "Factor sets with a lane in memory.", (s) => s.lanes.loaded],
+  ["lembas_lane_bytes", "Bytes of lanes, keys and values aside.", (s) => s.lanes.bytes],
+];
+
+const COUNTERS: readonly Reading[] = [
+  ["vllm:prompt_tokens_total", "Prompt tokens taken in.", (s) => s.promptTokens],
+  ["vllm:prompt_tokens_cached_total", "Prompt tokens not computed again.", (s) => s.cachedTokens],
+  ["vllm:generation_tokens_total", "Tokens generated.", (s) => s.generationTokens],
+  ["vllm:num_preemptions_total", "Sequences put back for lack of memory.", (s) => s.preemptions],
+  [
+    "vllm:prefix_cache_queries_total",
+    "Tokens looked up in the prefix cache.",
+    (s) => s.prefixQueriedTokens,
+  ],
+  ["vllm:prefix_cache_hits_total", "Tokens found in the prefix cache.", (s) => s.prefixHitTokens],
+  ["lembas_lane_loads_total", "Lanes opened when asked for.", (s) => s.lanes.loads],
+  ["lembas_lane_evictions_total", "Lanes closed to make room.", (s) => s.lanes.evictions],
+  ["lembas_requests_rejected_total", "Samples refused by a full queue.", (s) => s.rejected],
+];
+
+/** vLLM's counters and gauges are the engine's own numbers, read when someone asks. */
+function registerEngine(registry: Registry, options: Snapshot): void {
+  for (const [name, help, read] of GAUGES) {
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect() {
+        this.set(read(options.stats()));
+      },
+    });
+  }
+  for (const [name, help, read] of COUNTERS) {
+    new Counter({
+      name,
+      help,
+      registers: [registry],
+      collect() {
+        this.reset();
+        this.inc(read(options.stats()));
+      },
+    });
+  }
+  registerFinished(registry, options);
+  registerCache(registry, options);
+  registerAdapters(registry, options);
+}
+
+/** For endpoint pickers that follow prefixes: the Inference Extension's model server protocol. */
+function registerCache(registry: Registry, { kvBlocks }: Snapshot): void {
+  if (kvBlocks === undefined) return;
+  new Gauge({
+    name: "vllm:cache_config_info",
+    help: "The KV memory in blocks of tokens; the value is 1.",
+    labelNames: ["block_size", "num_gpu_blocks"],
+    registers: [registry],
+  }).set({ block_size: String(BLOCK_TOKENS), num_gpu_blocks: String(kvBlocks) }, 1);
+}
+
+function registerFinished(registry: Registry, options: Snapshot): void {
+  new Counter({
+    name: "vllm:request_success_total",
+    help: "Samples that ended, by reason.",
+    labelNames: ["finished_reason"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const [reason, count] of Object.entries(options.stats().finished)) {
+        this.inc({ finished_reason: reason }, count);
+      }
+    },
+  });
+}
+
+function registerAdapters(registry: Registry, options: Snapshot): void {
+  new Gauge({
+    name: "vllm:lora_requests_info",
+    help: "Adapters of running and waiting requests; the value is the time of the scrape.",
+    labelNames: ["max_lora", "running_lora_adapters", "waiting_lora_adapters"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      const names = { running: [] as string[], waiting: [] as string[] };
+      for (const [name, load] of options.stats().adapters) {
+        if (load.running > 0) names.running.push(name);
+        if (load.waiting > 0) names.waiting.push(name);
+      }
+      this.set({
+        max_lora: String(options.maxAdapters ?? 0),
+        running_lora_adapters: names.running.slice(0, MAX_LISTED_ADAPTERS).join(","),
+        waiting_lora_adapters: names.waiting.slice(0, MAX_LISTED_ADAPTERS).join(","),
+      }, Date.now() / 1000);
+    },
+  });
+}
+
+function registerProcess(registry: Registry): void {
+  const start = (Date.now() - performance.now()) / 1000;
+  const gauge = (name: string, help: string, read: () => number) =>
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect() {
+        this.set(read());
+      },
+    });
+  gauge("process_start_time_seconds", "Unix time of the start.", () => start);
+  gauge("process_resident_memory_bytes", "Resident memory.", () => Deno.memoryUsage().rss);
+  gauge(
+    "nodejs_heap_size_used_bytes",
+    "JavaScript heap in use.",
+    () => Deno.memoryUsage().heapUsed,
+  );
+}

@@ -1,0 +1,132 @@
+/**
+ * A GGUF file's tensors under Hugging Face's names and layouts: llama.cpp's names are mapped back,
+ * and the q and k rows that its Llama conversion interleaves are put back in order. It knows no
+ * config beyond the heads it needs.
+ */
+
+import type { DecoderConfig, WeightInfo, WeightSource } from "../checkpoint.ts";
+import { dequantise } from "./dequantise.ts";
+import type { RandomAccessFile } from "./file.ts";
+import type { GgufHeader, GgufTensor } from "./gguf.ts";
+
+/** Names outside the layers. */
+const TOP_NAMES: ReadonlyMap<string, string> = new Map([
+  ["token_embd", "model.embed_tokens"],
+  ["output_norm", "model.norm"],
+  ["output", "lm_head"],
+]);
+
+/** Names within a layer. */
+const LAYER_NAMES: ReadonlyMap<string, string> = new Map([
+  ["attn_norm", "input_layernorm"],
+  ["attn_q", "self_attn.q_proj"],
+  ["attn_k", "self_attn.k_proj"],
+  ["attn_v", "self_attn.v_proj"],
+  ["attn_output", "self_attn.o_proj"],
+  ["attn_q_norm", "self_attn.q_norm"],
+  ["attn_k_norm", "self_attn.k_norm"],
+  ["ffn_norm", "post_attention_layernorm"],
+  ["ffn_gate", "mlp.gate_proj"],
+  ["ffn_up", "mlp.up_proj"],
+  ["ffn_down", "mlp.down_proj"],
+]);
+
+/** Tensors that the config has taken up already. */
+const CONFIG_TENSORS: ReadonlySet<string> = new Set(["rope_freqs.weight"]);
+
+/** How the rows of q and k lie: `interleaved` (llama.cpp's Llama) or as Hugging Face has them. */
+export type RowOrder = "interleaved" | "plain";
+
+/** Hugging Face's name of a GGUF tensor; undefined where it is none of a decoder's. */
+export function huggingFaceName(name: string): string | undefined {
+  const layered = /^blk\.(\d+)\.(\w+)\.(weight|bias)$/.exec(name);
+  if (layered !== null) {
+    const [, layer = "", part = "", kind = ""] = layered;
+    const mapped = LAYER_NAMES.get(part);
+    return mapped === undefined ? undefined : `model.layers.${layer}.${mapped}.${kind}`;
+  }
+  const top = /^(\w+)\.(weight|bias)$/.exec(name);
+  const mapped = TOP_NAMES.get(top?.[1] ?? "");
+  return mapped === undefined ? undefined : `${mapped}.${top?.[2]}`;
+}
+
+/** The weights of one open GGUF file. */
+export class GgufWeights implements WeightSource {
+  readonly #file: RandomAccessFile;
+  readonly #tensors = new Map<string, GgufTensor>();
+  readonly #config: Pick<DecoderConfig, "headDim">;
+  readonly #rowOrder: RowOrder;
+
+  /** @throws {TypeError} for a tensor that no decoder here has */
+  constructor(
+    file: RandomAccessFile,
+    header: GgufHeader,
+    config: Pick<DecoderConfig, "headDim">,
+    rowOrder: RowOrder,
+  ) {
+    this.#file = file;
+    this.#config = config;
+    this.#rowOrder = rowOrder;
+    for (const tensor of header.tensors.values()) {
+      if (CONFIG_TENSORS.has(tensor.name)) continue;
+      this.#tensors.set(huggingFaceName(tensor.name) ?? tensor.name, tensor);
+    }
+  }
+
+  names(): readonly string[] {
+    return [...this.#tensors.keys()];
+  }
+
+  has(name: string): boolean {
+    return this.#tensors.has(name);
+  }
+
+  info(name: string): WeightInfo {
+    const { shape, type } = this.#tensor(name);
+    return { shape, type };
+  }
+
+  read(name: string): Float32Array {
+    return dequantise(this.#tensor(name).type, this.readRaw(name));
+  }
+
+  readRaw(name: string): Uint8Array {
+    const tensor = this.#tensor(name);
+    const bytes = this.#file.read(tensor.offset, tensor.bytes);
+    const permuted = this.#rowOrder === "interleaved" &&
+      /\.self_attn\.[qk]_proj\.(weight|bias)$/.test(name);
+    return permuted ? gatherRows(bytes, tensor, this.#config.headDim) : bytes;
+  }
+
+  #tensor(name: string): GgufTensor {
+    const tensor = this.#tensors.get(name);
+    if (tensor === undefined) {
+      throw new RangeError(
+        `Cannot read weight '${name}': ${this.#file.path} has none of this name`,
+      );
+    }
+    return tensor;
+  }
+}
+
+/**
+ * Row 2i + p of each head becomes row p·headDim/2 + i: the rotation's pairs (2i, 2i + 1) become
+ * (i, i + headDim/2). Whole rows move, so quantised blocks stay whole.
+ */
+function gatherRows(bytes: Uint8Array, tensor: GgufTensor, headDim: number): Uint8Array {
+  const rows = tensor.shape[0] ?? 0;
+  const rowBytes = bytes.length / rows;
+  const half = headDim / 2;
+  if (rows % headDim !== 0) {
+    throw new RangeError(
+      `Cannot order the rows of '${tensor.name}': ${rows} are no heads of ${headDim}`,
+    );
+  }
+  const ordered = new Uint8Array(bytes.length);
+  for (let row = 0; row < rows; row++) {
+    const within = row % headDim;
+    const source = row - within + 2 * (within % half) + Math.floor(within / half);
+    ordered.set(bytes.subarray(source * rowBytes, (source + 1) * rowBytes), row * rowBytes);
+  }
+  return ordered;
+}

@@ -1,0 +1,85 @@
+/**
+ * Chat templates in Jinja, rendered as transformers' `apply_chat_template` renders them. It knows
+ * messages and special tokens; no tokenizer and no file.
+ */
+
+import type { ChatMessage, ChatTemplate } from "../checkpoint.ts";
+import { globalScope } from "../jinja/builtins/globals.ts";
+import type { Statement } from "../jinja/nodes.ts";
+import { parseTemplate } from "../jinja/parser.ts";
+import { render } from "../jinja/render.ts";
+import { fromJavaScript } from "../jinja/python/values.ts";
+import { strftime } from "../jinja/python/strftime.ts";
+
+/** Texts of special tokens by the names templates use: `bos_token`, `eos_token`, … */
+export type SpecialTokens = Readonly<Record<string, string>>;
+
+/**
+ * A template from a checkpoint. One that cannot be read says so in its `fault` and when it is
+ * rendered: the model that it came with can still complete.
+ */
+export function chatTemplate(source: string, specialTokens: SpecialTokens): ChatTemplate {
+  try {
+    return new JinjaChatTemplate(source, specialTokens);
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    return refusingTemplate(source, error.message);
+  }
+}
+
+/** A template that renders nothing. @param fault why, in one sentence */
+export function refusingTemplate(source: string, fault: string): ChatTemplate {
+  const render = (): never => {
+    throw new TypeError(fault);
+  };
+  return { source, fault, render };
+}
+
+/** A template that could be read. */
+export class JinjaChatTemplate implements ChatTemplate {
+  readonly source: string;
+  readonly #body: readonly Statement[];
+  readonly #specialTokens: SpecialTokens;
+  readonly #now: () => Date;
+
+  /**
+   * @param now the clock that `strftime_now` reads
+   * @throws {SyntaxError} where the source is no Jinja
+   */
+  constructor(source: string, specialTokens: SpecialTokens, now: () => Date = () => new Date()) {
+    this.source = source;
+    this.#specialTokens = specialTokens;
+    this.#now = now;
+    try {
+      this.#body = parseTemplate(source);
+    } catch (cause) {
+      throw new SyntaxError(`Cannot read the chat template: ${messageOf(cause)}`, { cause });
+    }
+  }
+
+  render(
+    messages: readonly ChatMessage[],
+    options: {
+      readonly addGenerationPrompt?: boolean;
+      readonly tools?: readonly unknown[];
+      readonly [extra: string]: unknown;
+    } = {},
+  ): string {
+    const { addGenerationPrompt = false, tools, ...extra } = options;
+    try {
+      const scope = globalScope((format) => strftime(this.#now(), format));
+      const variables = { tools: tools ?? null, documents: null, ...extra, messages };
+      for (const [name, value] of Object.entries({ ...this.#specialTokens, ...variables })) {
+        scope.set(name, fromJavaScript(value));
+      }
+      scope.set("add_generation_prompt", addGenerationPrompt);
+      return render(this.#body, scope);
+    } catch (cause) {
+      throw new TypeError(`Cannot apply the chat template: ${messageOf(cause)}`, { cause });
+    }
+  }
+}
+
+function messageOf(cause: unknown): string {
+  return cause instanceof Error ? cause.message : String(cause);
+}

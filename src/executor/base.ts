@@ -1,0 +1,268 @@
+/**
+ * A base model on a device: its weights in device layout, made once, and the lanes that share them
+ * (the base joined with one factor set each). It chooses kernels for a dtype and calibrates what needs
+ * calibration. It knows no request and no tenant.
+ */
+import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
+import type { GradientKernel } from "../graph/lowering/gradient_kernels.ts";
+import { lower, type LoweringPlan } from "../graph/lowering/lowering.ts";
+import { buildCalibration, buildDecoder, inputs } from "../models/decoder.ts";
+import { DeviceWeights } from "../models/device_weights.ts";
+import type { LinearHook } from "../models/hook.ts";
+import { DecoderParameters, type Smoothing } from "../models/parameters.ts";
+import { smoothing } from "../models/smooth.ts";
+import type { Device, Session, Tensor } from "../runtime/device.ts";
+import { BlockPool } from "./block_pool.ts";
+import { Executor } from "./executor.ts";
+import { integerProductsAreExact } from "./integer_check.ts";
+import { KvCache } from "./kv_cache.ts";
+import { laneBytes } from "./lane_bytes.ts";
+import { Sampler } from "./sampler.ts";
+
+/** Precision of the linears; activations, cores, keys and values are float32. */
+export type ServingDtype = "int8" | "int4" | "fp32";
+
+export interface BaseOptions {
+  readonly dtype: ServingDtype;
+  /** Rows of a batch. */
+  readonly maxBatch: number;
+  /** Tokens of a row: prompt and completion. */
+  readonly maxContext: number;
+  /** Text that int8's channel scales are calibrated on, in tokens. */
+  readonly calibration: readonly number[];
+  /** Channel scales made before, for the same base; calibration is then skipped. */
+  readonly smoothing?: Smoothing;
+  /** Intra-op threads; default: the physical cores. */
+  readonly threads?: number;
+  /** Where ONNX Runtime writes its profile. */
+  readonly profile?: string;
+}
+
+/** A base's parts, for graphs that others lower over the same weights. */
+export interface SharedBase {
+  readonly device: Device;
+  readonly checkpoint: Checkpoint;
+  readonly weights: DeviceWeights;
+  readonly plan: LoweringPlan;
+  readonly smoothing: Smoothing | undefined;
+  /** Rows of the RoPE tables: graphs over the same weights have as many. */
+  readonly positions: number;
+}
+
+const INEXACT = "this processor's 8-bit products saturate (it has no VNNI): " +
+  "int8 runs in blocks, slower in batches";
+
+/** Tokens of one calibration run. */
+const CALIBRATION_CHUNK = 512;
+
+export class Base {
+  readonly config: DecoderConfig;
+  readonly smoothing: Smoothing | undefined;
+  /** Why other kernels are used than the dtype's own; undefined where they are its own. */
+  readonly fallback: string | undefined;
+  readonly #plan: LoweringPlan;
+  readonly #device: Device;
+  readonly #checkpoint: Checkpoint;
+  readonly #options: BaseOptions;
+  readonly #weights: DeviceWeights;
+  readonly #sampler: Sampler;
+  readonly #blocks: BlockPool;
+  readonly #lanes = new Set<Executor>();
+
+  private constructor(
+    device: Device,
+    checkpoint: Checkpoint,
+    options: BaseOptions,
+    scales: Smoothing | undefined,
+    plan: LoweringPlan,
+    fallback: string | undefined,
+  ) {
+    this.#plan = plan;
+    this.fallback = fallback;
+    this.#device = device;
+    this.#checkpoint = checkpoint;
+    this.#options = options;
+    this.config = checkpoint.config;
+    this.smoothing = scales;
+    this.#weights = new DeviceWeights(device);
+    this.#sampler = new Sampler(device, checkpoint.config.vocabSize);
+    this.#blocks = new BlockPool(device);
+  }
+
+  /** Calibrates where the dtype wants it; weights are made with the first lane. */
+  static async load(device: Device, checkpoint: Checkpoint, options: BaseOptions): Promise<Base> {
+    const wanted = planOf(options);
+    const exact = wanted.linear("") !== "w8a8" || await integerProductsAreExact(device);
+    const plan = exact ? wanted : planOf({ ...options, maxBatch: 1 });
+    const scales = plan.linear("") === "w8a8"
+      ? options.smoothing ?? await calibrate(device, checkpoint, options.calibration)
+      : undefined;
+    return new Base(device, checkpoint, options, scales, plan, exact ? undefined : INEXACT);
+  }
+
+  /** The base joined with a factor set (or none), with slots of its own. */
+  async lane(hook?: LinearHook): Promise<Executor> {
+    const { maxBatch, maxContext } = this.#options;
+    const graph = buildDecoder(this.config, maxContext, hook);
+    const parameters = new DecoderParameters(this.#checkpoint, maxContext, {
+      ...(hook === undefined ? {} : { hook }),
+      ...(this.smoothing === undefined ? {} : { smoothing: this.smoothing }),
+    });
+    const store = this.#weights.storeFor(hook?.digest);
+    const lowered = lower(graph, parameters, this.#plan, store);
+    const { numLayers, numKvHeads, headDim } = this.config;
+    using made = new DisposableStack();
+    const direct = { ...this.#options, attention: "direct" } as const;
+    const sessions = {
+      prefill: made.use(await this.#weights.session(lowered, this.#options)),
+      decode: made.use(await this.#weights.session(lowered, direct)),
+    };
+    await this.#device.trim();
+    const executor = new Executor({
+      device: this.#device,
+      sessions,
+      sampler: this.#sampler,
+      blocks: this.#blocks,
+      kv: {
+        layers: numLayers,
+        slots: maxBatch,
+        kvHeads: numKvHeads,
+        capacity: maxContext,
+        headDim,
+      },
+      vocabSize: this.config.vocabSize,
+      hook,
+    });
+    made.move();
+    this.#lanes.add(executor);
+    return executor;
+  }
+
+  /** Bytes of a lane over these factors (or none), beside the base and its keys and values. */
+  laneBytes(hook?: Pick<LinearHook, "rank" | "modules">): number {
+    return laneBytes(this.config, this.#options.maxBatch, hook);
+  }
+
+  /** What a trainer shares with the lanes. */
+  get shared(): SharedBase {
+    return {
+      device: this.#device,
+      checkpoint: this.#checkpoint,
+      weights: this.#weights,
+      plan: this.#plan,
+      smoothing: this.smoothing,
+      positions: this.#options.maxContext,
+    };
+  }
+
+  /** Releases a lane and what only it used; resolves when its memory is the system's again. */
+  async drop(lane: Executor): Promise<void> {
+    this.#lanes.delete(lane);
+    lane.release();
+    await this.#device.trim();
+  }
+
+  release(): void {
+    for (const lane of this.#lanes) lane.release();
+    this.#lanes.clear();
+    this.#sampler.release();
+    this.#blocks.release();
+    this.#weights.release();
+  }
+}
+
+/** Kernels by dtype. One row at a time is fastest in blocks; batches are in W8A8. */
+export function planOf({ dtype, maxBatch }: Pick<BaseOptions, "dtype" | "maxBatch">): LoweringPlan {
+  switch (dtype) {
+    case "fp32":
+      return { linear: () => "float32", gradient: () => "float32", embedding: "float32" };
+    case "int8": {
+      const kernel = maxBatch === 1 ? "nbits8" : "w8a8";
+      return { linear: () => kernel, gradient: eightBitsBack, embedding: "int8" };
+    }
+    case "int4":
+      return {
+        linear: (weight) => weight.startsWith("model.layers.") ? "nbits4" : "nbits8",
+        gradient: eightBitsBack,
+        embedding: "int8",
+      };
+  }
+}
+
+/**
+ * What comes back to the output layer, p - target, has one large element and thousands of small ones
+ * that matter together: rounded to 8 bits by row they vanish, and core gradients of unlikely targets
+ * kept a cosine of 0.5 only. Twice 8 bits keep them. All other pullbacks keep 0.99 at 8 bits.
+ */
+function eightBitsBack(weight: string): GradientKernel {
+  return weight === "lm_head.weight" ? "w8a16" : "w8a8";
+}
+
+/** Runs the float32 model over text and makes channel scales from what each site saw. */
+export async function calibrate(
+  device: Device,
+  checkpoint: Checkpoint,
+  tokens: readonly number[],
+): Promise<Smoothing> {
+  const { config } = checkpoint;
+  const capacity = Math.min(CALIBRATION_CHUNK, config.maxPositions);
+  const parameters = new DecoderParameters(checkpoint, capacity);
+  const plan = planOf({ dtype: "fp32", maxBatch: 1 });
+  const graph = buildCalibration(config, capacity);
+  const lowered = lower(graph, parameters, plan, new Map());
+  const { numLayers: layers, numKvHeads: kvHeads, headDim } = config;
+  using made = new DisposableStack();
+  const weights = made.adopt(new DeviceWeights(device), (all) => all.release());
+  const session = made.use(await weights.session(lowered, {}));
+  const shape = { layers, slots: 1, kvHeads, capacity, headDim };
+  const kv = made.adopt(new KvCache(device, shape), (cache) => cache.release());
+  const maxima = new Map<string, Float32Array>();
+  for (let start = 0; start < tokens.length; start += capacity) {
+    const chunk = tokens.slice(start, start + capacity);
+    await runCalibration(device, session, kv, chunk, maxima);
+  }
+  return smoothing(checkpoint, (name) => maximaOf(maxima, name));
+}
+
+async function runCalibration(
+  device: Device,
+  session: Session,
+  kv: KvCache,
+  tokens: readonly number[],
+  maxima: Map<string, Float32Array>,
+): Promise<void> {
+  const count = tokens.length;
+  using tensors = new DisposableStack();
+  const tensor: Device["tensor"] = (...args) => tensors.use(device.tensor(...args));
+  const int32 = (values: readonly number[]) =>
+    tensor("int32", [values.length], Int32Array.from(values));
+  const given: Record<string, Tensor> = {
+    [inputs.ids]: int32(tokens),
+    [inputs.grid]: tensor("int64", [2], BigInt64Array.of(1n, BigInt(count))),
+    [inputs.lengths]: int32([count - 1]),
+    [inputs.total]: int32([count]),
+    [inputs.rows]: int32([count - 1]),
+  };
+  const made: Record<string, Tensor> = {};
+  kv.views(0, 1).forEach(({ keys, values }, layer) => {
+    given[inputs.keys(layer)] = made[`${inputs.keys(layer)}.out`] = keys;
+    given[inputs.values(layer)] = made[`${inputs.values(layer)}.out`] = values;
+  });
+  for (const { name, dtype, shape } of session.outputs) {
+    if (name.startsWith("max.")) made[name] = tensor(dtype, shape);
+  }
+  using binding = session.bind(given, made);
+  await binding.run();
+  for (const { name } of session.outputs) {
+    const seen = made[name]?.data;
+    if (!name.startsWith("max.") || !(seen instanceof Float32Array)) continue;
+    const before = maxima.get(name);
+    maxima.set(name, before === undefined ? seen : seen.map((x, i) => Math.max(x, before[i])));
+  }
+}
+
+function maximaOf(maxima: ReadonlyMap<string, Float32Array>, name: string): Float32Array {
+  const found = maxima.get(`max.${name}`);
+  if (found === undefined) throw new TypeError(`internal: no maxima of ${name}`);
+  return found;
+}

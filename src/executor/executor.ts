@@ -1,0 +1,247 @@
+/**
+ * The engine's `BatchModel` on ONNX Runtime: one compiled decoder (base and one factor set), its KV
+ * cache and resident cores, and bindings that are made once for each shape of step. A step writes a
+ * few small arrays and runs. It knows no sequence, tenant or text.
+ */
+import { inputs } from "../models/decoder.ts";
+import type { LinearHook } from "../models/hook.ts";
+import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
+import type { BlockPool } from "./block_pool.ts";
+import { CoreSlots } from "./core_slots.ts";
+import { KvCache, type KvShape } from "./kv_cache.ts";
+import { kvBytes } from "../engine/memory/memory.ts";
+import type { BatchModel, KvBlock, PrefillRow, ResidentCore, Sampled, SampleRow } from "./model.ts";
+import type { Sampler } from "./sampler.ts";
+
+/** Tokens a prefill run computes at most at its best speed: larger runs gain nothing. */
+const PREFILL_TOKENS = 512;
+/** Prefill bindings kept for shapes that may come again. */
+export const KEPT_PREFILLS = 32;
+/** Tokens of a freed slot whose pages stay for the next user. */
+const KEPT_TOKENS = 256;
+
+export interface ExecutorOptions {
+  readonly device: Device;
+  /** The compiled step for prompts, and for one token a row: the same graph with other kernels. */
+  readonly sessions: { readonly prefill: Session; readonly decode: Session };
+  readonly sampler: Sampler;
+  readonly kv: KvShape;
+  /** Where rows are saved to; lanes share it. */
+  readonly blocks: BlockPool;
+  readonly vocabSize: number;
+  readonly hook: LinearHook | undefined;
+}
+
+/** A binding and the arrays that a step writes into. */
+interface Step {
+  readonly binding: Binding;
+  readonly ids: Int32Array;
+  readonly lengths: Int32Array;
+  readonly total: Int32Array;
+  readonly rows: Int32Array;
+  /** The binding and the tensors that are its alone. */
+  readonly made: DisposableStack;
+}
+
+interface StepShape {
+  readonly first: number;
+  readonly batch: number;
+  readonly time: number;
+  /** Row of the logits buffer where this step's logits begin. */
+  readonly logits: number;
+}
+
+export class Executor implements BatchModel {
+  readonly vocabSize: number;
+  readonly maxBatch: number;
+  readonly maxContext: number;
+  readonly kvBytesPerToken: number;
+  readonly prefillTokens = PREFILL_TOKENS;
+  readonly #options: ExecutorOptions;
+  readonly #kv: KvCache;
+  readonly #cores: CoreSlots;
+  readonly #logits: Tensor;
+  readonly #decodes: Step[] = [];
+  readonly #prefills = new Map<string, Step>();
+
+  constructor(options: ExecutorOptions) {
+    const { device, kv, hook, vocabSize } = options;
+    this.#options = options;
+    this.vocabSize = vocabSize;
+    this.maxBatch = kv.slots;
+    this.maxContext = kv.capacity;
+    this.kvBytesPerToken = KvCache.bytesPerToken(kv);
+    using made = new DisposableStack();
+    const cache = new KvCache(device, kv, options.blocks);
+    this.#kv = made.adopt(cache, () => cache.release());
+    const cores = new CoreSlots(device, hook, kv.layers, kv.slots);
+    this.#cores = made.adopt(cores, () => cores.release());
+    this.#logits = made.use(device.tensor("float32", [kv.slots, vocabSize]));
+    made.move();
+  }
+
+  setCore(slot: number, core: ResidentCore | undefined): void {
+    this.#cores.set(slot, core);
+  }
+
+  async prefill(rows: readonly PrefillRow[]): Promise<void> {
+    for (const { first, slots } of adjacent(rows)) {
+      await this.#prefillGroup(rows.slice(first, first + slots), first);
+    }
+  }
+
+  async decode(tokens: ArrayLike<number>, lengths: ArrayLike<number>): Promise<void> {
+    const batch = tokens.length;
+    const step = this.#decodes[batch] ??= this.#makeDecode(batch);
+    let longest = 0;
+    for (let i = 0; i < batch; i++) {
+      const length = lengths[i];
+      step.ids[i] = tokens[i];
+      step.lengths[i] = length;
+      if (length > longest) longest = length;
+      this.#kv.touch(i, length + 1);
+    }
+    step.total[0] = longest + 1;
+    await step.binding.run();
+  }
+
+  sample(rows: readonly SampleRow[]): Promise<readonly Sampled[]> {
+    return this.#options.sampler.sample(this.#logits, rows);
+  }
+
+  move(from: number, to: number, length: number): void {
+    this.#kv.move(from, to, length);
+    this.#cores.move(from, to);
+  }
+
+  free(slot: number): void {
+    this.#kv.trim(slot, KEPT_TOKENS);
+  }
+
+  residentBytes(slot: number): number {
+    return kvBytes(this.#kv.touched(slot), this.kvBytesPerToken);
+  }
+
+  trim(slot: number, tokens: number): void {
+    this.#kv.trim(slot, tokens);
+  }
+
+  save(slot: number, start: number, end: number): KvBlock {
+    return this.#kv.save(slot, start, end);
+  }
+
+  load(slot: number, start: number, block: KvBlock): void {
+    this.#kv.load(slot, start, block);
+  }
+
+  checkIntegrity(): void {
+    this.#kv.checkIntegrity();
+    this.#cores.checkIntegrity();
+    if (this.#prefills.size <= KEPT_PREFILLS) return;
+    throw new Error(`internal: ${this.#prefills.size} prefill bindings, at most ${KEPT_PREFILLS}`);
+  }
+
+  /** Releases everything but the sampler and saved blocks, which lanes share. */
+  release(): void {
+    const { device } = this.#options;
+    for (const { made } of [...Object.values(this.#decodes), ...this.#prefills.values()]) {
+      made.dispose();
+    }
+    this.#options.sampler.forget(this.#logits);
+    this.#options.sessions.prefill.release();
+    this.#options.sessions.decode.release();
+    this.#kv.release();
+    this.#cores.release();
+    // its garbage may be collected much later: the pages go now
+    device.discard(this.#logits, 0, this.maxBatch * this.vocabSize);
+    this.#logits.release();
+  }
+
+  /** Rows of neighbouring slots in one run; their logits begin at row `logits`. */
+  async #prefillGroup(rows: readonly PrefillRow[], logits: number): Promise<void> {
+    const [{ slot: first, past }] = rows;
+    const time = Math.max(...rows.map(({ tokens }) => tokens.length));
+    const step = this.#prefillStep({ first, batch: rows.length, time, logits });
+    rows.forEach(({ slot, tokens }, i) => {
+      for (let t = 0; t < tokens.length; t++) step.ids[i * time + t] = tokens[t];
+      step.ids.fill(0, i * time + tokens.length, (i + 1) * time);
+      step.lengths[i] = past + tokens.length - 1;
+      step.rows[i] = i * time + tokens.length - 1;
+      // Padding is written behind the row's end, too.
+      this.#kv.touch(slot, past + time);
+    });
+    step.total[0] = past + time;
+    await step.binding.run();
+  }
+
+  #makeDecode(batch: number): Step {
+    const { decode } = this.#options.sessions;
+    const step = this.#makeStep(decode, { first: 0, batch, time: 1, logits: 0 });
+    step.rows.forEach((_, i) => step.rows[i] = i);
+    return step;
+  }
+
+  #prefillStep(shape: StepShape): Step {
+    const key = `${shape.first}+${shape.batch}x${shape.time}@${shape.logits}`;
+    const known = this.#prefills.get(key);
+    if (known !== undefined) {
+      this.#prefills.delete(key);
+      this.#prefills.set(key, known);
+      return known;
+    }
+    const step = this.#makeStep(this.#options.sessions.prefill, shape);
+    this.#prefills.set(key, step);
+    const [oldest] = this.#prefills;
+    if (this.#prefills.size > KEPT_PREFILLS && oldest !== undefined) {
+      this.#prefills.delete(oldest[0]);
+      oldest[1].made.dispose();
+    }
+    return step;
+  }
+
+  #makeStep(session: Session, { first, batch, time, logits }: StepShape): Step {
+    const { device } = this.#options;
+    const arrays = {
+      ids: new Int32Array(batch * time),
+      lengths: new Int32Array(batch),
+      total: new Int32Array(1),
+      rows: new Int32Array(batch),
+    };
+    using made = new DisposableStack();
+    const tensor: Device["tensor"] = (...args) => made.use(device.tensor(...args));
+    const given: Record<string, Tensor> = {
+      [inputs.ids]: tensor("int32", [batch * time], arrays.ids),
+      [inputs.grid]: tensor("int64", [2], BigInt64Array.of(BigInt(batch), BigInt(time))),
+      [inputs.lengths]: tensor("int32", [batch], arrays.lengths),
+      [inputs.total]: tensor("int32", [1], arrays.total),
+      [inputs.rows]: tensor("int32", [batch], arrays.rows),
+    };
+    const offset = logits * this.vocabSize;
+    const out: Record<string, Tensor> = {
+      [inputs.logits]: made.use(device.view(this.#logits, offset, [batch, this.vocabSize])),
+    };
+    this.#kv.views(first, batch).forEach(({ keys, values }, layer) => {
+      given[inputs.keys(layer)] = out[`${inputs.keys(layer)}.out`] = keys;
+      given[inputs.values(layer)] = out[`${inputs.values(layer)}.out`] = values;
+    });
+    for (const { layer, site, tensor } of this.#cores.views(first, batch)) {
+      given[inputs.cores(layer, site)] = tensor;
+    }
+    const binding = made.use(session.bind(given, out));
+    return { ...arrays, binding, made: made.move() };
+  }
+}
+
+/** Runs of rows whose slots follow one another and whose past allows one run. */
+function adjacent(rows: readonly PrefillRow[]): { first: number; slots: number }[] {
+  const runs: { first: number; slots: number }[] = [];
+  rows.forEach((row, i) => {
+    const before = rows[i - 1];
+    const run = runs.at(-1);
+    const joins = before !== undefined && before.slot + 1 === row.slot &&
+      before.past === 0 && row.past === 0;
+    if (joins && run !== undefined) run.slots++;
+    else runs.push({ first: i, slots: 1 });
+  });
+  return runs;
+}

@@ -1,0 +1,46 @@
+/**
+ * Whether this processor's u8 × s8 products are exact. Kernels for processors without VNNI add pairs
+ * of products in 16 bits and saturate (onnxruntime issue 12088); W8A8 needs exact sums. It multiplies
+ * extremes and compares.
+ */
+import { MICROSOFT, OnnxWriter } from "../graph/lowering/onnx.ts";
+import type { Device } from "../runtime/device.ts";
+
+const [ROWS, INNER, COLUMNS] = [4, 64, 32];
+const [LARGEST, ZERO, WEIGHT] = [255, 128, 127];
+
+/** Multiplies 255 with ±127, 64 deep, by the operator that W8A8 uses. */
+export async function integerProductsAreExact(device: Device): Promise<boolean> {
+  const weights = Int8Array.from(
+    { length: INNER * COLUMNS },
+    (_, i) => i % COLUMNS % 2 === 0 ? WEIGHT : -WEIGHT,
+  );
+  using session = await device.session(productModel(weights));
+  using x = device.tensor("uint8", [ROWS, INNER], new Uint8Array(ROWS * INNER).fill(LARGEST));
+  using y = device.tensor("float32", [ROWS, COLUMNS]);
+  using binding = session.bind({ x }, { y });
+  binding.runSync();
+  return y.data instanceof Float32Array && areExact(y.data);
+}
+
+/** Whether sums of 64 products of (255 - 128) with ±127, by turns, are what they should be. */
+export function areExact(products: Float32Array): boolean {
+  const sum = (LARGEST - ZERO) * WEIGHT * INNER;
+  return products.every((value, i) => value === (i % 2 === 0 ? sum : -sum));
+}
+
+function productModel(weights: Int8Array): Uint8Array {
+  const writer = new OnnxWriter();
+  const float = (name: string, shape: number[], count: number) =>
+    writer.constant(name, "float32", shape, new Float32Array(count).fill(1));
+  const inputs = [
+    writer.input("x", "uint8", [ROWS, INNER]),
+    writer.constant("w", "int8", [INNER, COLUMNS], weights),
+    float("scale", [], 1),
+    float("scales", [COLUMNS], COLUMNS),
+    writer.constant("zero", "uint8", [], Uint8Array.of(ZERO)),
+  ];
+  writer.node("MatMulIntegerToFloat", inputs, "y", { domain: MICROSOFT });
+  writer.output("y", "float32", [ROWS, COLUMNS]);
+  return writer.finish("extremes");
+}

@@ -1,0 +1,99 @@
+/** What stands between an object's braces, as rules of the grammar. */
+import { NEVER, type ObjectShape, type Shape } from "./schema/shape.ts";
+import { jsonLiteral } from "./spelling.ts";
+
+/** Room for indentation, none for the endless blanks of small models; more takes long to compile. */
+export const BLANK = "[ \\n\\t]{0,8}";
+
+/** What an object's members are written with. */
+export interface Rules {
+  rule(text: string): string;
+  recursive(text: (name: string) => string): string;
+  value(shape: Shape): string;
+  /** Any key but these. */
+  key(names: readonly string[]): string;
+}
+
+/** An object's members in the order of its properties, then the others, counted where asked. */
+export class Members {
+  readonly #shape: ObjectShape;
+  readonly #rules: Rules;
+  /**
+   * Rules by how many properties are behind, and how many members were written; undefined where
+   * no way leads to an end.
+   */
+  readonly #known = new Map<string, string | undefined>();
+  /** Members that are counted; beyond, it does not matter how many there are. */
+  readonly #counts: number;
+
+  constructor(shape: ObjectShape, possible: (shape: Shape) => boolean, rules: Rules) {
+    this.#rules = rules;
+    this.#shape = {
+      ...shape,
+      properties: shape.properties.filter((each) => possible(each.shape)),
+      extra: possible(shape.extra) ? shape.extra : NEVER,
+    };
+    this.#counts = Math.max(shape.least, shape.most === Infinity ? 1 : shape.most);
+  }
+
+  write(): string {
+    // from the last property on, so that a long row of them is not a deep recursion
+    for (let index = this.#shape.properties.length; index >= 0; index--) {
+      for (let count = Math.min(index, this.#counts); count > 0; count--) this.#after(index, count);
+    }
+    const all = this.#after(0, 0);
+    if (all === undefined) throw new RangeError("internal: an object's members come to no end");
+    return all;
+  }
+
+  /** What follows `count` members, the properties before `index` being behind. */
+  #after(index: number, count: number): string | undefined {
+    const key = `${index}/${count}`;
+    if (this.#known.has(key)) return this.#known.get(key);
+    const property = this.#shape.properties[index];
+    const name = property === undefined ? this.#others(count) : this.#either([
+      this.#member(
+        count,
+        jsonLiteral(property.name),
+        property.shape,
+        (next) => this.#after(index + 1, next),
+      ),
+      property.required ? undefined : this.#after(index + 1, count),
+    ]);
+    this.#known.set(key, name);
+    return name;
+  }
+
+  #either(ways: readonly (string | undefined)[]): string | undefined {
+    const open = ways.filter((way) => way !== undefined);
+    return open.length === 0 ? undefined : this.#rules.rule(open.join(" | "));
+  }
+
+  /** One more member, if there may be one. */
+  #member(
+    count: number,
+    key: string,
+    shape: Shape,
+    after: (count: number) => string | undefined,
+  ): string | undefined {
+    if (count >= this.#shape.most) return undefined;
+    const next = after(Math.min(count + 1, this.#counts));
+    if (next === undefined) return undefined;
+    const comma = count === 0 ? "" : `${BLANK} "," ${BLANK} `;
+    return `${comma}${key} ${BLANK} ":" ${BLANK} ${this.#rules.value(shape)} ${next}`;
+  }
+
+  #others(count: number): string | undefined {
+    const { extra, least, most, properties } = this.#shape;
+    const end = count < least ? undefined : count === 0 ? '"}"' : `${BLANK} "}"`;
+    if (extra === NEVER) return this.#either([end]);
+    const key = this.#rules.key(properties.map(({ name }) => name));
+    if (most === Infinity && count === this.#counts) {
+      return this.#rules.recursive((own) =>
+        [end, this.#member(count, key, extra, () => own)].join(" | ")
+      );
+    }
+    const after = (next: number) => this.#after(properties.length, next);
+    return this.#either([end, this.#member(count, key, extra, after)]);
+  }
+}

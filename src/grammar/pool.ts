@@ -1,0 +1,253 @@
+/**
+ * JSON mode and JSON schemas through xgrammar, on a few threads. The pool says which thread compiles
+ * what and when, and keeps one tenant's schema away from another's request: a thread that breaks or
+ * hangs is replaced, and its matchers go on elsewhere, as each knows the tokens it took.
+ */
+import { Once } from "../util/once.ts";
+import type { Tokenizer } from "../checkpoint/checkpoint.ts";
+import { FieldError, type Grammar, OverloadedError } from "../engine/request/request.ts";
+import { type CompileJob, CompileQueue } from "./compile_queue.ts";
+import { type MatcherHome, ThreadMatcher, type TokenMatcher } from "./matcher.ts";
+import { SchemaError } from "./schema/schema_error.ts";
+import { type Breakdown, GrammarThread } from "./thread.ts";
+import { spellAll } from "./vocabulary.ts";
+
+/** Makes matchers. */
+export interface GrammarSource {
+  /**
+   * @throws {FieldError} naming what the grammar asks for and cannot be held, and where.
+   * @throws {OverloadedError} where it takes too long, or too many of the tenant's wait.
+   */
+  matcher(grammar: Grammar, tenant: string): Promise<TokenMatcher>;
+  close(): void;
+}
+
+export interface GrammarPoolOptions {
+  readonly tokenizer: Tokenizer;
+  /** The model's, at least the tokenizer's: the mask's length in bits. */
+  readonly vocabSize: number;
+  /** Allowed where the grammar may end. */
+  readonly stopTokens: readonly number[];
+  /** Compiled grammars that each thread keeps at most; default 64, fewer where they are large. */
+  readonly cacheSize?: number;
+  /**
+   * Threads at most, each 60 to 180 MB with 49,152 tokens by the grammars it keeps; default 3.
+   * They start as needed.
+   */
+  readonly threads?: number;
+  /** Longest time one grammar may take to compile; default 30,000. */
+  readonly timeoutMilliseconds?: number;
+}
+
+/** Where a request has its schema. */
+const SCHEMA_FIELD = "response_format.json_schema.schema";
+const ANY_OBJECT = '{"type":"object"}';
+/** Characters of a schema. */
+const LARGEST_SCHEMA = 65_536;
+const REMEMBERED = 256;
+/** A schema that took too long is not tried again for so long. */
+const PAUSE_SECONDS = 60;
+
+export class GrammarPool implements GrammarSource, MatcherHome {
+  readonly #options: GrammarPoolOptions;
+  readonly #threads = new Set<GrammarThread>();
+  readonly #queue = new CompileQueue();
+  readonly #jobs = new Map<GrammarThread, CompileJob>();
+  readonly #homes = new Map<ThreadMatcher, GrammarThread | undefined>();
+  readonly #refusals = new Map<string, string>();
+  /** When a schema that took too long may be tried again, by `performance.now()`. */
+  readonly #pauses = new Map<string, number>();
+  readonly #spelling = new Once(() => spellAll(this.#options));
+  #vocabulary: readonly string[] = [];
+  #closed = false;
+  #ids = 0;
+
+  constructor(options: GrammarPoolOptions) {
+    this.#options = options;
+  }
+
+  async matcher(grammar: Grammar, tenant: string): Promise<TokenMatcher> {
+    const schema = grammar.type === "json" ? ANY_OBJECT : schemaText(grammar.schema);
+    this.#checkRemembered(schema);
+    this.#vocabulary = await this.#spelling.get();
+    if (this.#closed) throw new Error("Cannot make a matcher: its pool is closed");
+    const matcher = new ThreadMatcher(this.#ids++, { schema, tenant, home: this });
+    this.#house(matcher, (job) => this.#queue.add(job));
+    await matcher.settled();
+    if (matcher.error !== undefined) throw matcher.error;
+    return matcher;
+  }
+
+  accept(matcher: ThreadMatcher, token: number): void {
+    this.#homes.get(matcher)?.accept(matcher.id, token);
+  }
+
+  dispose(matcher: ThreadMatcher): void {
+    this.#homes.get(matcher)?.dispose(matcher.id);
+    this.#homes.delete(matcher);
+  }
+
+  /** Ends the threads; matchers that are left fail. */
+  close(): void {
+    this.#closed = true;
+    for (const thread of this.#threads) thread.close();
+    for (const matcher of this.#homes.keys()) matcher.fail(new Error("The engine is closed"));
+    this.#threads.clear();
+    this.#homes.clear();
+  }
+
+  #checkRemembered(schema: string): void {
+    const refusal = this.#refusals.get(schema);
+    if (refusal !== undefined) throw new FieldError(SCHEMA_FIELD, refusal);
+    const seconds = ((this.#pauses.get(schema) ?? 0) - performance.now()) / 1000;
+    if (seconds > 0) throw this.#tooSlow(seconds);
+  }
+
+  #tooSlow(seconds: number): OverloadedError {
+    const { timeoutMilliseconds = 30_000 } = this.#options;
+    return new OverloadedError(
+      `The JSON schema takes longer than ${timeoutMilliseconds} ms to compile at present: ` +
+        "ask for less (shorter maxLength, fewer optional properties), or try again later",
+      seconds,
+    );
+  }
+
+  // ---- where matchers live, and what is compiled for them ----
+
+  #house(matcher: ThreadMatcher, wait: (job: CompileJob) => void): void {
+    const { schema, tenant } = matcher;
+    const home = this.#idle().find((thread) => thread.has(schema));
+    if (home !== undefined) return this.#adopt(home, matcher);
+    const job = this.#queue.find(tenant, schema);
+    if (job === undefined) wait({ tenant, schema, matchers: new Set([matcher]) });
+    else job.matchers.add(matcher);
+    this.#homes.set(matcher, undefined);
+    this.#dispatch();
+  }
+
+  #adopt(thread: GrammarThread, matcher: ThreadMatcher): void {
+    this.#homes.set(matcher, thread);
+    thread.adopt(matcher);
+  }
+
+  #dispatch(): void {
+    while (this.#idle().length > 0 || this.#mayStart()) {
+      const job = this.#queue.take();
+      if (job === undefined) return;
+      const thread = this.#threadFor(job);
+      this.#jobs.set(thread, job);
+      const wanted = [...job.matchers].some((matcher) => this.#homes.has(matcher));
+      if (!wanted || thread.has(job.schema)) this.#compiled(thread);
+      else thread.compile(job.schema, this.#options.timeoutMilliseconds ?? 30_000);
+    }
+  }
+
+  /** One that has it; else the one on which a compilation holds up the fewest other tenants' rows. */
+  #threadFor({ schema, tenant }: CompileJob): GrammarThread {
+    const idle = this.#idle();
+    const known = idle.find((thread) => thread.has(schema));
+    if (known !== undefined) return known;
+    const others = (thread: GrammarThread) =>
+      [...thread.matchers.values()].filter((matcher) => matcher.tenant !== tenant).length;
+    idle.sort((one, other) => others(one) - others(other));
+    const [best] = idle;
+    if (best === undefined || (others(best) > 0 && this.#mayStart())) return this.#start();
+    return best;
+  }
+
+  #idle(): GrammarThread[] {
+    return [...this.#threads].filter(({ compiling }) => compiling === undefined);
+  }
+
+  #mayStart(): boolean {
+    return !this.#closed && this.#threads.size < (this.#options.threads ?? 3);
+  }
+
+  #start(): GrammarThread {
+    const { vocabSize, stopTokens, cacheSize = 64 } = this.#options;
+    const vocabulary = this.#vocabulary;
+    const thread = new GrammarThread({ vocabulary, vocabSize, stopTokens }, cacheSize, {
+      compiled: (own) => this.#compiled(own),
+      refused: (own, schema, reason) => this.#refuse(own, schema, reason),
+      broken: (own, breakdown) => this.#broken(own, breakdown),
+      late: (own, schema) => this.#late(own, schema),
+    });
+    this.#threads.add(thread);
+    return thread;
+  }
+
+  #compiled(thread: GrammarThread): void {
+    this.#finish(thread, (matcher) => this.#adopt(thread, matcher));
+  }
+
+  /** Ends a thread's job, with each matcher that still waits for it. */
+  #finish(thread: GrammarThread, end: (matcher: ThreadMatcher) => void): void {
+    const job = this.#jobs.get(thread);
+    this.#jobs.delete(thread);
+    if (job !== undefined) this.#queue.end(job);
+    for (const matcher of job?.matchers ?? []) if (this.#homes.has(matcher)) end(matcher);
+    this.#dispatch();
+  }
+
+  #fail(matcher: ThreadMatcher, error: Error): void {
+    this.#homes.delete(matcher);
+    matcher.fail(error);
+  }
+
+  #refuse(thread: GrammarThread, schema: string, reason: string): void {
+    remember(this.#refusals, schema, reason);
+    this.#finish(thread, (each) => this.#fail(each, new FieldError(SCHEMA_FIELD, reason)));
+  }
+
+  // ---- threads that break ----
+
+  #late(thread: GrammarThread, schema: string): void {
+    remember(this.#pauses, schema, performance.now() + 1000 * PAUSE_SECONDS);
+    this.#replace(thread);
+    this.#finish(thread, (matcher) => this.#fail(matcher, this.#tooSlow(PAUSE_SECONDS)));
+  }
+
+  /** Whoever broke it fails; a grammar that was being compiled meanwhile is begun anew. */
+  #broken(thread: GrammarThread, { reason, during, matcher }: Breakdown): void {
+    const { compiling } = thread;
+    const error = new Error(`internal: grammar: ${reason}`);
+    this.#replace(thread);
+    if (matcher !== undefined) this.#fail(matcher, error);
+    if (during === "compile" && compiling !== undefined) {
+      const { message } = new SchemaError("#", `is more than the grammar library takes: ${reason}`);
+      return this.#refuse(thread, compiling, message);
+    }
+    const begun = during !== undefined && during !== "init";
+    this.#finish(thread, (each) => begun ? this.#move(each) : this.#fail(each, error));
+  }
+
+  /** Matchers go on elsewhere, where a thread has their grammar or is to compile it. */
+  #replace(thread: GrammarThread): void {
+    if (!this.#threads.delete(thread)) return;
+    thread.close();
+    for (const matcher of thread.matchers.values()) this.#move(matcher);
+  }
+
+  #move(matcher: ThreadMatcher): void {
+    this.#house(matcher, (job) => this.#queue.restore(job));
+  }
+}
+
+function schemaText(schema: unknown): string {
+  const text = JSON.stringify(schema) ?? "undefined";
+  if (text.length <= LARGEST_SCHEMA) return text;
+  throw new FieldError(
+    SCHEMA_FIELD,
+    `Cannot use the JSON schema: it has ${text.length} characters, at most ${LARGEST_SCHEMA} work`,
+  );
+}
+
+/** Sets a value in a map that keeps the newest alone. */
+function remember<T>(map: Map<string, T>, key: string, value: T): void {
+  map.delete(key);
+  map.set(key, value);
+  for (const oldest of map.keys()) {
+    if (map.size <= REMEMBERED) break;
+    map.delete(oldest);
+  }
+}

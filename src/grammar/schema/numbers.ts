@@ -1,0 +1,250 @@
+/**
+ * The decimal spellings of the numbers that a schema allows, as an automaton. Numbers are compared
+ * as decimals, digit by digit, never as floats. Spellings are canonical: no leading zeros, no
+ * negative zero, an exponent only where nothing is asked of the number, and of multiples no more
+ * digits behind the point than their step has.
+ */
+import { type Automaton, explore } from "../automata/automaton.ts";
+
+/** What a schema asks of a number. */
+export interface NumberRange {
+  readonly type: "integer" | "number";
+  readonly bounds: readonly Bound[];
+  readonly multipleOf: number | undefined;
+}
+
+export interface Bound {
+  readonly side: "least" | "most";
+  readonly value: number;
+  /** Whether the value itself is allowed. */
+  readonly inclusive: boolean;
+}
+
+/** Digits of a number that may have a fraction: so many tell doubles apart. */
+export const MOST_DIGITS = 15;
+/** Digits of an integer: 64 bits' worth. */
+export const MOST_INTEGER_DIGITS = 19;
+/** Digits of an exponent: more would leave the range of a double. */
+const MOST_EXPONENT_DIGITS = 2;
+/** Remainders that a machine may keep. */
+const LARGEST_DIVISOR = 100;
+
+/** A non-negative decimal: its digits before and after the point. */
+interface Decimal {
+  readonly whole: string;
+  readonly fraction: string;
+}
+
+type Order = "below" | "equal" | "above";
+
+/**
+ * Spellings of the numbers in a range.
+ * @throws {TypeError} saying why a multiple cannot be expressed.
+ */
+export function numberAutomaton(range: NumberRange): Automaton {
+  return explore(new Speller(range));
+}
+
+/** Where one is in a number's spelling. */
+interface Place {
+  readonly sign: "" | "-";
+  readonly part: "start" | "sign" | "zero" | "whole" | "point" | "fraction" | "e" | "power";
+  /** Digits so far, those of an exponent counted anew. */
+  readonly digits: number;
+  /** Digits of the whole part, no more than any bound has, and one. */
+  readonly wholeDigits: number;
+  readonly fractionDigits: number;
+  /** Against each limit's digits so far. */
+  readonly orders: readonly Order[];
+  readonly remainder: number;
+}
+
+const CHARACTERS = "+-.0123456789Ee";
+
+/** Limits of the magnitude: zero is one of the negative numbers', so that no -0 is spelled. */
+interface Limit extends Decimal {
+  readonly sign: "" | "-";
+  readonly allowed: readonly Order[];
+}
+
+class Speller {
+  readonly start: Place;
+  readonly #range: NumberRange;
+  readonly #limits: readonly Limit[];
+  readonly #divisor: { readonly by: number; readonly places: number };
+  readonly #longestWhole: number;
+  readonly #longestFraction: number;
+  readonly #plain: boolean;
+
+  constructor(range: NumberRange) {
+    this.#range = range;
+    this.#limits = range.bounds.flatMap(limitsOf).concat(
+      { sign: "-", whole: "0", fraction: "", allowed: ["above"] },
+    );
+    this.#divisor = divisorOf(range.multipleOf);
+    this.#longestWhole = Math.max(...this.#limits.map(({ whole }) => whole.length));
+    this.#longestFraction = Math.max(...this.#limits.map(({ fraction }) => fraction.length));
+    this.#plain = range.bounds.length === 0 && range.multipleOf === undefined;
+    this.start = {
+      sign: "",
+      part: "start",
+      digits: 0,
+      wholeDigits: 0,
+      fractionDigits: 0,
+      orders: this.#limits.map(() => "equal"),
+      remainder: 0,
+    };
+  }
+
+  key(place: Place): string {
+    return Object.values(place).join();
+  }
+
+  accepts(place: Place): boolean {
+    if (place.part === "power") return true;
+    if (!["zero", "whole", "fraction"].includes(place.part)) return false;
+    const { by, places } = this.#divisor;
+    const scale = 10 ** Math.max(0, places - place.fractionDigits) % by;
+    if (place.remainder * scale % by !== 0) return false;
+    return this.#limits.every((limit, index) =>
+      limit.sign !== place.sign || limit.allowed.includes(orderAtEnd(place, limit, index))
+    );
+  }
+
+  edges(place: Place): { first: number; last: number; to: Place }[] {
+    return [...CHARACTERS].flatMap((character) => {
+      const to = this.#step(place, character);
+      const point = character.charCodeAt(0);
+      return to === undefined ? [] : [{ first: point, last: point, to }];
+    });
+  }
+
+  #step(place: Place, character: string): Place | undefined {
+    if (character === "-" || character === "+") return this.#signed(place, character);
+    if (character === ".") return this.#point(place);
+    if (/[eE]/.test(character)) return this.#exponent(place);
+    const digit = Number(character);
+    switch (place.part) {
+      case "start":
+      case "sign":
+        return this.#digit({ ...place, part: digit === 0 ? "zero" : "whole" }, digit);
+      case "whole":
+        return this.#digit(place, digit);
+      case "point":
+      case "fraction":
+        return this.#digit({ ...place, part: "fraction" }, digit);
+      case "e":
+      case "power":
+        if (place.digits === MOST_EXPONENT_DIGITS) return undefined;
+        return { ...place, part: "power", digits: place.digits + 1 };
+      default:
+        return undefined;
+    }
+  }
+
+  #signed(place: Place, sign: "-" | "+"): Place | undefined {
+    if (place.part === "e" && place.wholeDigits === 0) return { ...place, wholeDigits: 1 };
+    return place.part === "start" && sign === "-" ? { ...place, sign, part: "sign" } : undefined;
+  }
+
+  #point(place: Place): Place | undefined {
+    if (this.#range.type === "integer" || !["zero", "whole"].includes(place.part)) return undefined;
+    const orders = this.#limits.map((limit, index) => orderOfWhole(place, limit, index));
+    return { ...place, part: "point", wholeDigits: 0, orders };
+  }
+
+  /** From here on nothing is asked of the number but that it ends. */
+  #exponent(place: Place): Place | undefined {
+    const may = this.#plain && this.#range.type === "number" && place.part !== "power";
+    if (!may || !this.accepts(place)) return undefined;
+    return { ...this.start, part: "e" };
+  }
+
+  #digit(place: Place, digit: number): Place | undefined {
+    const most = this.#range.type === "integer" ? MOST_INTEGER_DIGITS : MOST_DIGITS;
+    if (place.digits >= most) return undefined;
+    const inFraction = place.part === "fraction";
+    const { by, places } = this.#divisor;
+    const at = inFraction ? place.fractionDigits : place.wholeDigits;
+    // a multiple has no digits beyond its step's but zeros, which nobody needs
+    if (inFraction && this.#range.multipleOf !== undefined && at >= places) return undefined;
+    return {
+      ...place,
+      digits: place.digits + 1,
+      wholeDigits: inFraction ? 0 : Math.min(at + 1, this.#longestWhole + 1),
+      fractionDigits: inFraction ? Math.min(at + 1, Math.max(places, this.#longestFraction)) : 0,
+      orders: this.#limits.map((limit, index) => {
+        const order = place.orders[index] ?? "equal";
+        if (limit.sign !== place.sign) return "equal"; // it does not matter here
+        if (!inFraction && at >= limit.whole.length) return "above";
+        if (order !== "equal") return order;
+        const digits = inFraction ? limit.fraction : limit.whole;
+        return compare(digit, Number(digits.charAt(at) || "0"));
+      }),
+      remainder: (place.remainder * 10 + digit) % by,
+    };
+  }
+}
+
+function compare(a: number, b: number): Order {
+  return a < b ? "below" : a > b ? "above" : "equal";
+}
+
+/** A number with more digits before the point is the larger one. */
+function orderOfWhole(place: Place, limit: Limit, index: number): Order {
+  const byLength = compare(place.wholeDigits, limit.whole.length);
+  return byLength === "equal" ? place.orders[index] ?? "equal" : byLength;
+}
+
+function orderAtEnd(place: Place, limit: Limit, index: number): Order {
+  if (place.part !== "fraction") {
+    const order = orderOfWhole(place, limit, index);
+    return order === "equal" && /[1-9]/.test(limit.fraction) ? "below" : order;
+  }
+  const order = place.orders[index] ?? "equal";
+  const rest = limit.fraction.slice(place.fractionDigits);
+  return order === "equal" && /[1-9]/.test(rest) ? "below" : order;
+}
+
+/** A bound on the number, as limits of the magnitudes of both signs. */
+function limitsOf({ side, value, inclusive }: Bound): readonly Limit[] {
+  const own = value < 0 ? "-" : "";
+  const equal: readonly Order[] = inclusive ? ["equal"] : [];
+  // among the negative numbers a larger magnitude is a smaller number
+  const larger = (side === "least") === (own === "");
+  const limit: Limit = {
+    ...decimal(Math.abs(value)),
+    sign: own,
+    allowed: [larger ? "above" : "below", ...equal],
+  };
+  if ((side === "least") !== (own === "")) return [limit];
+  const none: Limit = { sign: own === "" ? "-" : "", whole: "0", fraction: "", allowed: [] };
+  return [limit, none];
+}
+
+/** The shortest decimal that is this double: what JSON's author wrote. */
+function decimal(value: number): Decimal {
+  const { digits, exponent } = scientific(value);
+  const padded = digits.padEnd(exponent + 1, "0");
+  if (exponent < 0) return { whole: "0", fraction: "0".repeat(-exponent - 1) + digits };
+  return { whole: padded.slice(0, exponent + 1), fraction: padded.slice(exponent + 1) };
+}
+
+function scientific(value: number): { readonly digits: string; readonly exponent: number } {
+  const [mantissa = "0", exponent = "0"] = value.toExponential().split("e");
+  return { digits: mantissa.replace(".", ""), exponent: Number(exponent) };
+}
+
+/** A multiple's digits as an integer, and how many of them are behind the point. */
+function divisorOf(multipleOf: number | undefined): { by: number; places: number } {
+  if (multipleOf === undefined) return { by: 1, places: 0 };
+  const { digits, exponent } = scientific(multipleOf);
+  const places = Math.max(0, digits.length - 1 - exponent);
+  const by = Number(digits) * 10 ** Math.max(0, exponent + 1 - digits.length);
+  if (by > LARGEST_DIVISOR || places > MOST_DIGITS) {
+    throw new TypeError(
+      `is ${multipleOf}: a grammar counts multiples of up to ${LARGEST_DIVISOR} times a power of ten`,
+    );
+  }
+  return { by, places };
+}

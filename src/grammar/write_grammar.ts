@@ -1,0 +1,304 @@
+/**
+ * From shapes to the grammar library's EBNF. Characters are counted by right-linear rules: the
+ * library's own repetitions of characters make masks of seconds (those of items do not). Rules with one text are one rule, so that
+ * schemas share what they have in common and pay for it once.
+ */
+import { anythingBut, type Automaton, type Edge, stateOf } from "./automata/automaton.ts";
+import { longest } from "./schema/check_shapes.ts";
+import { numberAutomaton } from "./schema/numbers.ts";
+import { BLANK, Members } from "./members.ts";
+import { refuse } from "./schema/schema_error.ts";
+import {
+  ANY,
+  type ArrayShape,
+  type ObjectShape,
+  type Shape,
+  type Shapes,
+  targetOf,
+} from "./schema/shape.ts";
+import { inString, jsonLiteral, plain } from "./spelling.ts";
+
+const HEX = "[0-9a-fA-F]";
+/** Rules of one grammar. */
+const MOST_RULES = 20_000;
+/** Rules that take most characters: the library tries each of its tokens there (about 40 ms). */
+const MOST_WIDE_RULES = 512;
+/** Characters of a grammar's text. */
+const LONGEST_GRAMMAR = 2_000_000;
+const WIDE = 1000;
+/** Rules of few characters, as compared with one of most. */
+const RULES_OF_A_MASK = 16;
+/** A place where blanks may stand, each of them a state of its own: 0.7 to 1.1 MB with 49,152 tokens. */
+const MASKS_OF_A_BLANK = 4;
+
+/** A grammar in the library's EBNF. */
+export interface WrittenGrammar {
+  /** Its rule `root` is the whole. */
+  readonly text: string;
+  /** What it takes when compiled, in masks of most tokens (about 0.23 MB each with 49,152 tokens). */
+  readonly weight: number;
+}
+
+/**
+ * A grammar whose rule `root` is the shapes' values as JSON text.
+ * @throws {SchemaError} where it would take too long to compile.
+ */
+export function writeGrammar(shapes: Shapes, possible: (shape: Shape) => boolean): WrittenGrammar {
+  return new GrammarWriter(shapes, possible).write();
+}
+
+class GrammarWriter {
+  readonly #shapes: Shapes;
+  readonly #possible: (shape: Shape) => boolean;
+  readonly #rules: string[] = [];
+  /** Names of rules by their text. */
+  readonly #named = new Map<string, string>();
+  readonly #references = new Map<string, string>();
+  #names = 0;
+  #wide = 0;
+  #length = 0;
+
+  constructor(shapes: Shapes, possible: (shape: Shape) => boolean) {
+    this.#shapes = shapes;
+    this.#possible = possible;
+  }
+
+  write(): WrittenGrammar {
+    this.#define("root", this.#value(this.#shapes.root));
+    const text = this.#rules.join("");
+    const blanks = text.split(BLANK).length - 1;
+    const few = Math.ceil(this.#rules.length / RULES_OF_A_MASK);
+    return { text, weight: 1 + this.#wide + few + MASKS_OF_A_BLANK * blanks };
+  }
+
+  /** A rule of this text; the one that is there already where there is one. */
+  #rule(text: string): string {
+    const known = this.#named.get(text);
+    if (known !== undefined) return known;
+    const name = this.#newName();
+    this.#named.set(text, name);
+    this.#define(name, text);
+    return name;
+  }
+
+  #newName(): string {
+    return `r${this.#names++}`;
+  }
+
+  #define(name: string, text: string): void {
+    const rule = `${name} ::= ${text}\n`;
+    this.#length += rule.length;
+    if (this.#rules.push(rule) > MOST_RULES || this.#length > LONGEST_GRAMMAR) {
+      refuse("#", "is too large for a grammar: its counts, patterns and properties add up");
+    }
+  }
+
+  /** A rule that may speak of itself. */
+  #recursive(text: (name: string) => string): string {
+    const name = this.#newName();
+    this.#define(name, text(name));
+    return name;
+  }
+
+  /** An expression for a shape's values. */
+  #value(shape: Shape): string {
+    switch (shape.kind) {
+      case "any":
+        return this.#any();
+      case "never":
+        throw new RangeError("internal: a grammar of nothing");
+      case "boolean":
+        return '("true" | "false")';
+      case "null":
+        return '"null"';
+      case "values":
+        return this.#rule(
+          [...new Set(shape.values.map((value) => this.#constant(value)))].join(" | "),
+        );
+      case "string":
+        return this.#string(shape.strings);
+      case "number":
+        return this.#automaton(shape.spellings, plain, "");
+      case "array":
+        return this.#array(shape);
+      case "object":
+        return this.#object(shape);
+      case "union":
+        return this.#rule(
+          shape.options.filter(this.#possible).map((each) => this.#value(each)).join(" | "),
+        );
+      case "reference":
+        return this.#reference(shape.target);
+    }
+  }
+
+  #reference(target: string): string {
+    const known = this.#references.get(target);
+    if (known !== undefined) return known;
+    return this.#recursive((name) => {
+      this.#references.set(target, name);
+      return this.#value(targetOf(this.#shapes.references, target));
+    });
+  }
+
+  #any(): string {
+    const known = this.#references.get("any");
+    if (known !== undefined) return known;
+    return this.#recursive((name) => {
+      this.#references.set("any", name);
+      const array: Shape = {
+        kind: "array",
+        typed: "said",
+        prefix: [],
+        rest: ANY,
+        least: 0,
+        most: Infinity,
+      };
+      const object: Shape = {
+        kind: "object",
+        typed: "said",
+        properties: [],
+        extra: ANY,
+        closed: "said",
+        least: 0,
+        most: Infinity,
+      };
+      const number = numberAutomaton({ type: "number", bounds: [], multipleOf: undefined });
+      return [
+        this.#string(undefined),
+        this.#automaton(number, plain, ""),
+        '"true" | "false" | "null"',
+        this.#array(array),
+        this.#object(object),
+      ].join(" | ");
+    });
+  }
+
+  #constant(value: unknown): string {
+    if (Array.isArray(value)) {
+      return this.#list(
+        "[",
+        value.map((each) => this.#constant(each)),
+        "]",
+      );
+    }
+    if (typeof value !== "object" || value === null) return jsonLiteral(value);
+    const members = Object.entries(value).map(([key, each]) =>
+      `${jsonLiteral(key)} ${BLANK} ":" ${BLANK} ${this.#constant(each)}`
+    );
+    return this.#list("{", members, "}");
+  }
+
+  #list(open: string, members: readonly string[], close: string): string {
+    const inner = members.length === 0
+      ? ""
+      : `${members.join(` ${BLANK} "," ${BLANK} `)} ${BLANK} `;
+    return this.#rule(`"${open}" ${BLANK} ${inner}"${close}"`);
+  }
+
+  // ---- strings and numbers ----
+
+  #string(strings: Automaton | undefined): string {
+    if (strings !== undefined) {
+      return this.#rule(`"\\"" ${this.#automaton(strings, inString, '"\\""')}`);
+    }
+    const known = this.#references.get("string");
+    if (known !== undefined) return known;
+    const name = this.#newName();
+    this.#references.set("string", name);
+    const bare = inString([[0x20, 0xD7FF], [0xE000, 0x10FFFF]]).slice(0, -2);
+    const rest = this.#recursive((own) =>
+      [
+        '"\\""',
+        ...bare.map((each) => `${each} ${own}`),
+        `"\\\\" ["\\\\/bfnrt] ${own}`,
+        `"\\\\u" ${HEX} ${HEX} ${HEX} ${HEX} ${own}`,
+      ].join(" | ")
+    );
+    this.#define(name, `"\\"" ${rest}`);
+    return name;
+  }
+
+  /**
+   * An automaton's rules, `end` where it accepts. States that lead back to themselves have names of
+   * their own; all others are named by their text, so that automata share what they end with.
+   */
+  #automaton(
+    automaton: Automaton,
+    spell: (ranges: readonly (readonly [number, number])[]) => readonly string[],
+    end: string,
+  ): string {
+    const names = new Map<number, string>();
+    const open = new Set<number>();
+    const visit = (index: number): string => {
+      const known = names.get(index);
+      if (known !== undefined) return known;
+      if (open.has(index)) {
+        const name = this.#newName();
+        names.set(index, name);
+        return name;
+      }
+      open.add(index);
+      const { accepts, edges } = stateOf(automaton, index);
+      const targets = new Map<number, Edge[]>();
+      for (const edge of edges) targets.set(edge.to, [...targets.get(edge.to) ?? [], edge]);
+      const ways = [...targets].flatMap(([to, own]) => {
+        const next = visit(to);
+        return spell(own.map(({ first, last }) => [first, last])).map((each) => `${each} ${next}`);
+      });
+      const text = [...(accepts ? [end || '""'] : []), ...ways].join(" | ");
+      this.#countWide(edges);
+      const cyclic = names.get(index);
+      if (cyclic !== undefined) this.#define(cyclic, text);
+      else names.set(index, this.#rule(text));
+      return names.get(index) ?? "";
+    };
+    return visit(0);
+  }
+
+  #countWide(edges: readonly Edge[]): void {
+    if (edges.reduce((sum, { first, last }) => sum + last - first + 1, 0) < WIDE) return;
+    this.#wide++;
+    if (this.#wide <= MOST_WIDE_RULES) return;
+    refuse(
+      "#",
+      `counts characters to more than ${MOST_WIDE_RULES} in all: ask for shorter strings`,
+    );
+  }
+
+  // ---- arrays and objects ----
+
+  #array(shape: ArrayShape): string {
+    const { prefix, rest, least } = shape;
+    const most = longest(shape, this.#possible);
+    const item = (index: number) => this.#value(prefix[index] ?? rest);
+    const close = '"]"';
+    if (most === 0) return this.#rule(`"[" ${BLANK} ${close}`);
+    const named = Math.min(Math.max(prefix.length, 1), most);
+    const more = most === named
+      ? ""
+      : `( ${BLANK} "," ${BLANK} ${item(named)} )${repetitions(least - named, most - named)} `;
+    let tail = this.#rule(`${more}${BLANK} ${close}`);
+    for (let count = named - 1; count >= 1; count--) {
+      const next = `"," ${BLANK} ${item(count)} ${tail}`;
+      tail = this.#rule(`${BLANK} ( ${count >= least ? `${close} | ` : ""}${next} )`);
+    }
+    const first = `${item(0)} ${tail}`;
+    return this.#rule(`"[" ${BLANK} ( ${least === 0 ? `${close} | ` : ""}${first} )`);
+  }
+
+  #object(shape: ObjectShape): string {
+    return this.#rule(`"{" ${BLANK} ${
+      new Members(shape, this.#possible, {
+        rule: (text) => this.#rule(text),
+        recursive: (text) => this.#recursive(text),
+        value: (each) => this.#value(each),
+        key: (names) => this.#string(names.length === 0 ? undefined : anythingBut(names)),
+      }).write()
+    }`);
+  }
+}
+
+function repetitions(least: number, most: number): string {
+  return `{${Math.max(0, least)},${most === Infinity ? "" : most}}`;
+}

@@ -1,0 +1,146 @@
+/**
+ * How the pullback of a linear by its input is computed, and that of the loss through the output
+ * layer. It knows weights by name; `quantise.ts` makes them.
+ */
+import type { Value } from "../graph.ts";
+import {
+  float32Weight,
+  integerProductOf,
+  joined,
+  largestOfEnds,
+  lazy,
+  type Linear,
+  type Quantised,
+  quantised,
+  rowBlocks,
+  zeroPoints,
+} from "./kernels.ts";
+import type { LoweringContext } from "./lowering_context.ts";
+import { MICROSOFT, onnxType } from "./onnx.ts";
+import type { Ops } from "../ops.ts";
+import { quantiseByColumn } from "../quantise.ts";
+
+/**
+ * Kernels of a linear's pullback, `dy · W`. int8 has a second copy of W, scaled per input channel;
+ * `w8a16` rounds what dy's first 8 bits left to 8 more, and multiplies twice.
+ */
+export type GradientKernel = "float32" | "w8a8" | "w8a16";
+
+/** Emits the pullback of a linear by its input, `dy · concat(weights)`. */
+export function emitLinearGrad(
+  context: LoweringContext,
+  { dy, weights }: Ops["linearGrad"],
+  out: string,
+): void {
+  const name = weights.map((weight) => weight.name).join("|");
+  const outputs = weights.reduce((sum, weight) => sum + Number(weight.shape[0]), 0);
+  const inputs = Number(weights[0]?.shape[1]);
+  const kernel = context.plan.gradient(weights[0]?.name ?? "");
+  if (kernel === "float32") {
+    const weight = float32Weight(context, { name, weights, inputs, outputs });
+    context.writer.node("MatMul", [context.name(dy), weight], out);
+    return;
+  }
+  const { q, scales } = inputScaled(context, { name, weights, inputs, outputs });
+  const high = quantised(context, context.name(dy), dy, largestOfEnds);
+  if (kernel === "w8a8") return integerProductOf(context, high, q, scales, out);
+  const rest = remainder(context, context.name(dy), dy, high);
+  const low = quantised(context, rest, dy, largestOfEnds);
+  integerProductOf(context, high, q, scales, `${out}.high`);
+  integerProductOf(context, low, q, scales, `${out}.low`);
+  context.writer.node("Add", [`${out}.high`, `${out}.low`], out);
+}
+
+/**
+ * Emits the pullback of the loss by what the output layer reads: probabilities times the weights, less
+ * the targets' own, so that nothing but the softmax and its rounding goes over the vocabulary.
+ */
+export function emitHeadGrad(
+  context: LoweringContext,
+  { p, weight, targets, dy }: Ops["headGrad"],
+  out: string,
+): void {
+  const { writer } = context;
+  const [outputs, inputs] = weight.shape.map(Number);
+  const linear = { name: weight.name, weights: [weight], inputs, outputs };
+  const target = `${out}.target`;
+  if (context.plan.gradient(weight.name) === "float32") {
+    const rows = float32Weight(context, linear);
+    writer.node("MatMul", [context.name(p), rows], `${out}.all`);
+    writer.node("Gather", [rows, context.name(targets)], target);
+  } else {
+    const { q, scales } = inputScaled(context, linear);
+    probabilityProduct(context, p, q, scales, `${out}.all`);
+    const attributes = { to: onnxType("float32") };
+    writer.node("Gather", [q, context.name(targets)], `${target}.q`);
+    writer.node("Cast", [`${target}.q`], `${target}.f`, { attributes });
+    writer.node("Mul", [`${target}.f`, scales], target);
+  }
+  writer.node("Sub", [`${out}.all`, target], `${out}.less`);
+  writer.node("Unsqueeze", [context.name(dy), context.int64("int64.1", [1])], `${out}.dy`);
+  writer.node("Mul", [`${out}.less`, `${out}.dy`], out);
+}
+
+/** int8 weights [Σ d_out_i, d_in] with a scale per input channel. */
+function inputScaled(
+  context: LoweringContext,
+  { name, weights, inputs, outputs }: Omit<Linear, "x">,
+): { readonly q: string; readonly scales: string } {
+  const made = lazy(() => quantiseByColumn(joined(context, weights), outputs, inputs));
+  return {
+    q: context.weight(`${name}:w8t`, "int8", [outputs, inputs], () => made().q),
+    scales: context.weight(`${name}:w8t.scales`, "float32", [inputs], () => made().scales),
+  };
+}
+
+/**
+ * Numbers from 0 to 1 times int8, in twice 8 bits: 255 steps up to each row's largest, then what they
+ * left, which is half a step at most and so needs no search for its scale.
+ */
+function probabilityProduct(
+  context: LoweringContext,
+  p: Value,
+  q: string,
+  scales: string,
+  out: string,
+): void {
+  const { writer } = context;
+  const name = context.name(p);
+  const scaled = (by: number, to: string) => {
+    const step = writer.constant(`float.1/${by}`, "float32", [], new Float32Array([1 / by]));
+    return writer.node("Mul", [`${out}.max`, step], to);
+  };
+  writer.node("ReduceMax", [name, context.int64("int64.1", [1])], `${out}.max`, {
+    attributes: { keepdims: 1 },
+  });
+  const coarse = scaled(255, `${out}.coarse`);
+  const fine = scaled(2 * 127 * 255, `${out}.fine`);
+  writer.node("QuantizeLinear", [name, coarse], `${out}.high.q`, rowBlocks(p));
+  // DequantizeLinear by rows takes one thread, and five times as long.
+  const attributes = { to: onnxType("float32") };
+  writer.node("Cast", [`${out}.high.q`], `${out}.high.f`, { attributes });
+  writer.node("Mul", [`${out}.high.f`, coarse], `${out}.rounded`);
+  writer.node("Sub", [name, `${out}.rounded`], `${out}.rest`);
+  const rest = [`${out}.rest`, fine, zeroPoints(context, p)];
+  writer.node("QuantizeLinear", rest, `${out}.low.q`, rowBlocks(p));
+  const one = writer.constant("float.1", "float32", [], new Float32Array([1]));
+  const high = [`${out}.high.q`, q, one, scales];
+  writer.node("MatMulIntegerToFloat", high, `${out}.high.unscaled`, { domain: MICROSOFT });
+  writer.node("Mul", [`${out}.high.unscaled`, coarse], `${out}.high`);
+  integerProductOf(context, { q: `${out}.low.q`, scale: fine }, q, scales, `${out}.low`);
+  writer.node("Add", [`${out}.high`, `${out}.low`], out);
+}
+
+/** What rounding to 8 bits left of tokens. */
+function remainder(
+  context: LoweringContext,
+  name: string,
+  like: Value,
+  { q, scale }: Quantised,
+): string {
+  return context.once(`${name}.rest`, (to) => {
+    const inputs = [q, scale, zeroPoints(context, like)];
+    context.writer.node("DequantizeLinear", inputs, `${to}.rounded`, rowBlocks(like));
+    context.writer.node("Sub", [name, `${to}.rounded`], to);
+  });
+}

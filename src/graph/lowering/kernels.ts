@@ -1,0 +1,268 @@
+/**
+ * How a linear is computed on the CPU, by kernel:
+ *
+ * - `float32`: MatMul.
+ * - `float32-shared`: the same over the weight as its pullback reads it: one copy for both.
+ * - `w8a8`: int8 weights with a scale per output column, activations quantised per token inside the
+ *   graph (symmetric, 127 steps, stored as u8 around 128), MLAS's u8 × s8 product. A token's result
+ *   does not depend on its neighbours.
+ * - `nbits8`: MatMulNBits, 8 bits in blocks; the fastest for one row at a time.
+ * - `nbits4`: MatMulNBits, 4 bits in blocks of 32, plus one small product that restores each block's
+ *   minimum: exact for a Q4_1 or Q4_0 checkpoint.
+ *
+ * It knows weights by name; `quantise.ts` makes them.
+ */
+import type { Value } from "../graph.ts";
+import type { LoweringContext } from "./lowering_context.ts";
+import { MICROSOFT, type NodeOptions } from "./onnx.ts";
+import type { Ops } from "../ops.ts";
+import { packNBits4, packNBits8, quantiseColumns, transpose } from "../quantise.ts";
+
+export type LinearKernel = "float32" | "float32-shared" | "w8a8" | "nbits8" | "nbits4";
+
+type Emit = (context: LoweringContext, linear: Linear, out: string) => void;
+
+/** A linear with its weights side by side. */
+export interface Linear {
+  readonly x: Value;
+  /** Name of all weights together, the prefix of what is made from them. */
+  readonly name: string;
+  readonly weights: readonly Value[];
+  readonly inputs: number;
+  readonly outputs: number;
+}
+
+/** Emits a linear with the kernel that the plan names, and its bias. */
+export function emitLinear(context: LoweringContext, args: Ops["linear"], out: string): void {
+  const { x, weights, biases } = args;
+  const name = weights.map((weight) => weight.name).join("|");
+  const outputs = weights.reduce((sum, weight) => sum + Number(weight.shape[0]), 0);
+  const linear = { x, name, weights, inputs: Number(x.shape[1]), outputs };
+  const emit = KERNELS[context.plan.linear(weights[0]?.name ?? "")];
+  if (biases.length === 0) return emit(context, linear, out);
+  emit(context, linear, `${out}.product`);
+  const bias = context.weight(
+    biases.map((value) => value.name).join("|"),
+    "float32",
+    [outputs],
+    () => joined(context, biases),
+  );
+  context.writer.node("Add", [`${out}.product`, bias], out);
+}
+
+const KERNELS: { readonly [K in LinearKernel]: Emit } = {
+  float32(context, { x, name, weights, inputs, outputs }, out) {
+    const weight = context.weight(
+      `${name}:f32`,
+      "float32",
+      [inputs, outputs],
+      () => transpose(joined(context, weights), outputs, inputs),
+    );
+    context.writer.node("MatMul", [context.name(x), weight], out);
+  },
+
+  "float32-shared"(context, { x, name, weights, inputs, outputs }, out) {
+    const weight = float32Weight(context, { name, weights, inputs, outputs });
+    context.writer.node("FusedMatMul", [context.name(x), weight], out, {
+      domain: MICROSOFT,
+      attributes: { transB: 1 },
+    });
+  },
+
+  w8a8(context, { x, name, weights, inputs, outputs }, out) {
+    const made = lazy(() => quantiseColumns(joined(context, weights), outputs, inputs));
+    const q = context.weight(`${name}:w8`, "int8", [inputs, outputs], () => made().q);
+    const scales = context.weight(`${name}:w8.scales`, "float32", [outputs], () => made().scales);
+    integerProduct(context, x, q, scales, out);
+  },
+
+  nbits8(context, { x, name, weights, inputs, outputs }, out) {
+    const block = inputs % 64 === 0 ? 64 : 32;
+    const made = lazy(() => packNBits8(joined(context, weights), outputs, inputs, block));
+    const shape = [outputs, inputs / block, block];
+    const q = context.weight(`${name}:n8`, "uint8", shape, () => made().q);
+    const scales = [outputs * inputs / block];
+    const s = context.weight(`${name}:n8.scales`, "float32", scales, () => made().scales);
+    matMulNBits(context, [context.name(x), q, s], { inputs, outputs, bits: 8, block }, out);
+  },
+
+  nbits4(context, { x, name, weights, inputs, outputs }, out) {
+    const { writer } = context;
+    const block = 32;
+    const blocks = inputs / block;
+    const made = lazy(() => packNBits4(weights.map((weight) => blocksOf(context, weight))));
+    const q = context.weight(`${name}:n4`, "uint8", [outputs, blocks, 16], () => made().q);
+    const s = context.weight(`${name}:n4.s`, "float32", [outputs * blocks], () => made().scales);
+    const m = context.weight(`${name}:n4.m`, "float32", [blocks, outputs], () => made().offsets);
+    const source = context.name(x);
+    const size = { inputs, outputs, bits: 4, block };
+    matMulNBits(context, [source, q, s], size, `${out}.centred`);
+    const sums = context.once(`${source}.sums`, (to) => {
+      writer.node("MatMul", [source, blockIndicator(context, inputs, block)], to);
+    });
+    writer.node("Gemm", [sums, m, `${out}.centred`], out);
+  },
+};
+
+/** Weights one below the other, [Σ d_out_i, d_in], as they are. */
+export function float32Weight(
+  context: LoweringContext,
+  { name, weights, inputs, outputs }: Omit<Linear, "x">,
+): string {
+  const made = () => joined(context, weights);
+  return context.weight(`${name}:f32t`, "float32", [outputs, inputs], made);
+}
+
+/** x, quantised by token, times int8 [in, out] with a scale per column. */
+export function integerProduct(
+  context: LoweringContext,
+  x: Value,
+  q: string,
+  scales: string,
+  out: string,
+): void {
+  integerProductOf(context, quantised(context, context.name(x), x), q, scales, out);
+}
+
+export function integerProductOf(
+  context: LoweringContext,
+  activations: Quantised,
+  q: string,
+  scales: string,
+  out: string,
+): void {
+  const { writer } = context;
+  const one = writer.constant("float.1", "float32", [], new Float32Array([1]));
+  const zero = writer.constant("uint8.128", "uint8", [], new Uint8Array([128]));
+  const product = [activations.q, q, one, scales, zero];
+  writer.node("MatMulIntegerToFloat", product, `${out}.unscaled`, { domain: MICROSOFT });
+  writer.node("Mul", [`${out}.unscaled`, activations.scale], out);
+}
+
+function matMulNBits(
+  context: LoweringContext,
+  inputs: readonly string[],
+  size: {
+    readonly inputs: number;
+    readonly outputs: number;
+    readonly bits: number;
+    readonly block: number;
+  },
+  out: string,
+): void {
+  context.writer.node("MatMulNBits", inputs, out, {
+    domain: MICROSOFT,
+    attributes: {
+      K: size.inputs,
+      N: size.outputs,
+      bits: size.bits,
+      block_size: size.block,
+      // int8 activations: without it the kernel is 2 to 20 times slower.
+      "accuracy_level": 4,
+    },
+  });
+}
+
+/** [inputs, blocks] with ones where the row lies in the block: `x ·` this sums x by block. */
+function blockIndicator(context: LoweringContext, inputs: number, block: number): string {
+  const blocks = inputs / block;
+  return context.weight(`indicator.${inputs}.${block}`, "float32", [inputs, blocks], () => {
+    const ones = new Float32Array(inputs * blocks);
+    for (let i = 0; i < inputs; i++) ones[i * blocks + Math.floor(i / block)] = 1;
+    return ones;
+  });
+}
+
+/** Names of numbers in u8 and of their rows' scales. */
+export interface Quantised {
+  readonly q: string;
+  readonly scale: string;
+}
+
+/**
+ * Tokens as u8 with a scale each: scale = max|x| / 127, q = round(x / scale) + 128. A row of zeros
+ * has scale 0 and whatever q: the product with the scale is 0 all the same. `like` has the shape.
+ */
+export function quantised(
+  context: LoweringContext,
+  name: string,
+  like: Value,
+  largest: Largest = largestOfAbs,
+): Quantised {
+  const { writer } = context;
+  const scale = `${name}.u8.scale`;
+  const q = context.once(`${name}.u8`, (to) => {
+    const step = writer.constant("float.1/127", "float32", [], new Float32Array([1 / 127]));
+    writer.node("Mul", [largest(context, name, to), step], scale);
+    writer.node("QuantizeLinear", [name, scale, zeroPoints(context, like)], to, rowBlocks(like));
+  });
+  return { q, scale };
+}
+
+/** Emits max|x| of each row, [T, 1]. */
+type Largest = (context: LoweringContext, name: string, to: string) => string;
+
+const ROWS = { attributes: { keepdims: 1 } };
+
+/** Fewest nodes: for few tokens. */
+function largestOfAbs(context: LoweringContext, name: string, to: string): string {
+  const { writer } = context;
+  writer.node("Abs", [name], `${to}.abs`);
+  return writer.node("ReduceMax", [`${to}.abs`, context.int64("int64.1", [1])], `${to}.max`, ROWS);
+}
+
+/** Nothing of x's size is written: for many tokens. */
+export function largestOfEnds(context: LoweringContext, name: string, to: string): string {
+  const { writer } = context;
+  const axis = context.int64("int64.1", [1]);
+  writer.node("ReduceMax", [name, axis], `${to}.highest`, ROWS);
+  writer.node("ReduceMin", [name, axis], `${to}.lowest`, ROWS);
+  writer.node("Neg", [`${to}.lowest`], `${to}.lowest.abs`);
+  return writer.node("Max", [`${to}.highest`, `${to}.lowest.abs`], `${to}.max`);
+}
+
+/** A block as long as the row: the per-axis form is slower and wants the scales once more as [T]. */
+export function rowBlocks({ shape }: Value): NodeOptions {
+  return { attributes: { axis: 1, "block_size": Number(shape[1]) } };
+}
+
+/** 128 for each row of x, [T, 1], made once a step for each number of rows. */
+export function zeroPoints(context: LoweringContext, x: Value): string {
+  return context.once(`zeroPoints.${x.shape[0]}`, (to) => {
+    const { writer } = context;
+    const zero = writer.constant("uint8.128", "uint8", [], new Uint8Array([128]));
+    writer.node("Shape", [context.name(x)], `${to}.rows`, { attributes: { start: 0, end: 1 } });
+    const inputs = [`${to}.rows`, context.int64("int64.1", [1])];
+    writer.node("Concat", inputs, `${to}.shape`, { attributes: { axis: 0 } });
+    writer.node("Expand", [zero, `${to}.shape`], to);
+  });
+}
+
+/** Parameters one after the other: weights [d_out_i, d_in] become [Σ d_out_i, d_in]. */
+export function joined(context: LoweringContext, values: readonly Value[]): Float32Array {
+  const parts = values.map((value) => context.parameters.read(value.name));
+  const [first] = parts;
+  if (parts.length === 1 && first !== undefined) return first;
+  const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    all.set(part, offset);
+    offset += part.length;
+  }
+  return all;
+}
+
+function blocksOf(context: LoweringContext, weight: Value) {
+  const [rows, columns] = weight.shape.map(Number);
+  return {
+    rows,
+    columns,
+    blocks: context.parameters.readBlocks?.(weight.name),
+    read: () => context.parameters.read(weight.name),
+  };
+}
+
+export function lazy<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => (made ??= { value: make() }).value;
+}

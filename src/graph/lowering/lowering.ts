@@ -1,0 +1,170 @@
+/**
+ * From the graph of meaning to an ONNX model for ONNX Runtime's CPU kernels: one rule per operation,
+ * in a table that is total. It decides how each operation is computed; `kernels.ts` says how a
+ * linear is, `quantise.ts` makes the weights. It knows no session and no device memory.
+ */
+import type { Graph, Node, ParameterSource, Value } from "../graph.ts";
+import { emitLinear } from "./kernels.ts";
+import { ATTENTION_RULES } from "./lowering_attention.ts";
+import {
+  blockDiagonal,
+  gridShape,
+  LoweringContext,
+  type LoweringPlan,
+  type Rule,
+  type WeightStore,
+} from "./lowering_context.ts";
+import { TRAINING_RULES } from "./lowering_training.ts";
+import { MICROSOFT, type Weight } from "./onnx.ts";
+import type { OpName } from "../ops.ts";
+import { type BlockSource, quantiseRows } from "../quantise.ts";
+
+export type { LoweringPlan, WeightStore } from "./lowering_context.ts";
+
+/** A model that ONNX Runtime compiles, and the weights it takes from memory. */
+export interface Lowered {
+  readonly model: Uint8Array;
+  readonly weights: ReadonlyMap<string, Weight>;
+}
+
+/** Lowers a graph. Outputs are the graph's own, then each updated input as `NAME.out`. */
+export function lower(
+  graph: Graph,
+  parameters: ParameterSource & Partial<BlockSource>,
+  plan: LoweringPlan,
+  store: WeightStore,
+): Lowered {
+  const context = new LoweringContext(plan, parameters, store);
+  const { writer } = context;
+  for (const { name, dtype, shape } of graph.inputs) writer.input(name, dtype, shape);
+  const done = new Set<Node>();
+  graph.nodes.forEach((node, i) => {
+    if (done.has(node)) return;
+    const next = graph.nodes[i + 1];
+    if (next !== undefined && fuseSkipNorm(context, node, next)) done.add(next);
+    else lowerNode(context, node);
+  });
+  for (const value of graph.outputs) writer.output(context.name(value), value.dtype, value.shape);
+  for (const { name, dtype, shape } of graph.updated) writer.output(`${name}.out`, dtype, shape);
+  return { model: writer.finish("lembas"), weights: context.used };
+}
+
+function lowerNode(context: LoweringContext, node: Node): void {
+  const rule = RULES[node.op] as Rule<typeof node.op>;
+  rule(context, node.args as never, context.name(node.out));
+}
+
+/** An addition whose sum is normalised next is one kernel. */
+function fuseSkipNorm(context: LoweringContext, node: Node, next: Node): boolean {
+  if (node.op !== "add" || next.op !== "rmsNorm") return false;
+  if (next.args.x !== node.out || next.args.groups !== 1) return false;
+  const { a, b } = node.args;
+  const inputs = [context.name(a), context.name(b), context.parameter(next.args.gamma)];
+  const outputs = [context.name(next.out), "", "", context.name(node.out)];
+  context.writer.nodes("SkipSimplifiedLayerNormalization", inputs, outputs, {
+    domain: MICROSOFT,
+    attributes: { epsilon: { float: next.args.eps } },
+  });
+  return true;
+}
+
+const RULES: { readonly [K in OpName]: Rule<K> } = {
+  ...ATTENTION_RULES,
+  ...TRAINING_RULES,
+  embed(context, { ids, table }, out) {
+    if (context.plan.embedding === "float32") {
+      context.writer.node("Gather", [context.parameter(table), context.name(ids)], out);
+    } else embedInt8(context, table, context.name(ids), out);
+  },
+  rmsNorm(context, { x, gamma, eps, groups }, out) {
+    const { writer } = context;
+    const attributes = { axis: -1, epsilon: { float: eps } };
+    const norm = (from: string, to: string) =>
+      writer.node("SimplifiedLayerNormalization", [from, context.parameter(gamma)], to, {
+        attributes,
+      });
+    if (groups === 1) return void norm(context.name(x), out);
+    const width = Number(gamma.shape[0]);
+    const split = context.int64(`shape.heads.${groups}.${width}`, [-1, groups, width]);
+    const joined = context.int64(`shape.joined.${groups * width}`, [-1, groups * width]);
+    writer.node("Reshape", [context.name(x), split], `${out}.split`);
+    norm(`${out}.split`, `${out}.normed`);
+    writer.node("Reshape", [`${out}.normed`, joined], out);
+  },
+  linear(context, args, out) {
+    emitLinear(context, args, out);
+  },
+  lotr(context, { x, y, a, cores, b, offsets, grid, cells, places }, out) {
+    const { writer } = context;
+    const rank = Number(a.shape[1]);
+    const joined = context.int64(`shape.joined.${b.length * rank}`, [-1, b.length * rank]);
+    const moved = (from: string, index: Value | undefined) =>
+      index === undefined
+        ? from
+        : writer.node("Gather", [from, context.name(index)], `${from}.moved`);
+    writer.node("MatMul", [context.name(x), context.parameter(a)], `${out}.u`);
+    const rows = moved(`${out}.u`, cells);
+    writer.node("Reshape", [rows, gridShape(context, grid, rank)], `${out}.u3`);
+    writer.node("MatMul", [`${out}.u3`, context.name(cores)], `${out}.v3`);
+    writer.node("Reshape", [`${out}.v3`, joined], `${out}.v`);
+    const factor = blockDiagonal(context, b, offsets, Number(y.shape[1]));
+    writer.node("Gemm", [moved(`${out}.v`, places), factor, context.name(y)], out);
+  },
+  add(context, { a, b }, out) {
+    context.writer.node("Add", [context.name(a), context.name(b)], out);
+  },
+  swiglu(context, { x }, out) {
+    const { writer } = context;
+    const attributes = { axis: 1, "num_outputs": 2 };
+    writer.nodes("Split", [context.name(x)], [`${out}.gate`, `${out}.up`], { attributes });
+    writer.node("QuickGelu", [`${out}.gate`], `${out}.silu`, {
+      domain: MICROSOFT,
+      attributes: { alpha: { float: 1 } },
+    });
+    writer.node("Mul", [`${out}.silu`, `${out}.up`], out);
+  },
+  columns(context, { x, start, size }, out) {
+    const { writer } = context;
+    const from = context.int64(`int64.${start}`, [start]);
+    const to = context.int64(`int64.${start + size}`, [start + size]);
+    writer.node("Slice", [context.name(x), from, to, context.int64("int64.1", [1])], out);
+  },
+  concat(context, { parts }, out) {
+    const inputs = parts.map((part) => context.name(part));
+    context.writer.node("Concat", inputs, out, { attributes: { axis: 1 } });
+  },
+  rows(context, { x, index }, out) {
+    context.writer.node("Gather", [context.name(x), context.name(index)], out);
+  },
+  regroup(context, { x, index }, out) {
+    context.writer.node("Gather", [context.name(x), context.name(index)], out);
+  },
+  channelMax(context, { x }, out) {
+    const axis = context.int64("int64.0", [0]);
+    const attributes = { keepdims: 0 };
+    context.writer.node("Abs", [context.name(x)], `${out}.abs`);
+    context.writer.node("ReduceMax", [`${out}.abs`, axis], out, { attributes });
+  },
+};
+
+/** Rows of an int8 table with a scale for every 32 numbers: exact for a Q8_0 checkpoint. */
+function embedInt8(context: LoweringContext, table: Value, ids: string, out: string): void {
+  const { writer } = context;
+  const [rows, width] = table.shape.map(Number);
+  const block = 32;
+  const made = () => quantiseRows(context.parameters.read(table.name), block);
+  let rowsMade: ReturnType<typeof made> | undefined;
+  const quantised = () => rowsMade ??= made();
+  const q = context.weight(`${table.name}:q8`, "int8", [rows, width], () => quantised().q);
+  const scales = context.weight(
+    `${table.name}:q8.scales`,
+    "float32",
+    [rows, width / block],
+    () => quantised().scales,
+  );
+  writer.node("Gather", [q, ids], `${out}.q`);
+  writer.node("Gather", [scales, ids], `${out}.scales`);
+  writer.node("DequantizeLinear", [`${out}.q`, `${out}.scales`], out, {
+    attributes: { axis: 1, block_size: block },
+  });
+}

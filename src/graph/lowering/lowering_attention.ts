@@ -1,0 +1,134 @@
+/**
+ * How attention is computed: with caches for serving, without for training, and its pullback. A room
+ * of `lowering.ts`, whose total table takes these rules in. It knows no session.
+ */
+import type { Value } from "../graph.ts";
+import { emitPositions, emitSharedMask } from "./attention_grid.ts";
+import {
+  byHead,
+  dotsOf,
+  firstPrompts,
+  headsOf,
+  ownShare,
+  probabilities,
+  rotate,
+  seenHeads,
+  tokensOf,
+} from "./attention_parts.ts";
+import { emitHeadCells, emitHeadPlaces } from "./head_layout.ts";
+import { gridShape, type LoweringContext, type Rule } from "./lowering_context.ts";
+import { MICROSOFT, type NodeOptions } from "./onnx.ts";
+import type { AttentionForm } from "../ops.ts";
+
+const FUSED = { domain: MICROSOFT };
+
+type AttentionOp =
+  | "attention"
+  | "attentionMask"
+  | "causalAttention"
+  | "causalAttentionGrad"
+  | "headCells"
+  | "headPlaces"
+  | "positions";
+
+/** The rule of each form of attention. */
+export const ATTENTION_RULES: { readonly [K in AttentionOp]: Rule<K> } = {
+  attention(context, args, out) {
+    const given = [args.keys, args.values, args.lengths, args.total];
+    const written = [`${args.keys.name}.out`, `${args.values.name}.out`];
+    groupQueryAttention(context, args, given.map((value) => context.name(value)), written, out);
+  },
+
+  attentionMask(context, args, out) {
+    emitSharedMask(context, args, out);
+  },
+
+  positions(context, { offsets, grid }, out) {
+    emitPositions(context, offsets, grid, out);
+  },
+
+  headCells(context, args, out) {
+    emitHeadCells(context, args, out);
+  },
+
+  headPlaces(context, args, out) {
+    emitHeadPlaces(context, args, out);
+  },
+
+  causalAttention(context, args, out) {
+    if (args.context === undefined && args.cells === undefined) {
+      return promptAttention(context, args, out);
+    }
+    const seen = seenHeads(context, args, context.name(args.qkv), out);
+    probabilities(context, args, seen, out);
+    context.writer.node("MatMul", [`${out}.p`, seen.v], `${out}.heads`);
+    tokensOf(context, args, `${out}.heads`, "outPlaces", out);
+  },
+
+  causalAttentionGrad(context, args, out) {
+    const { writer } = context;
+    const alpha = { alpha: { float: args.scale } };
+    const seen = seenHeads(context, args, context.name(args.qkv), out);
+    const { q, k, v } = seen;
+    probabilities(context, args, seen, out);
+    const dy = headsOf(context, args, context.name(args.dy), `${out}.dy`);
+    const product = (inputs: readonly string[], to: string, attributes: Attributes) =>
+      writer.node("FusedMatMul", inputs, to, { ...FUSED, attributes });
+    product([dy, v], `${out}.dp`, { transB: 1 });
+    writer.node("Sub", [`${out}.dp`, dotsOf(context, args, `${out}.dot`)], `${out}.centred`);
+    writer.node("Mul", [`${out}.p`, `${out}.centred`], `${out}.ds`);
+    product([`${out}.ds`, k], `${out}.dq`, alpha);
+    product([`${out}.ds`, q], `${out}.dk`, { transA: 1, ...alpha });
+    product([`${out}.p`, dy], `${out}.dv`, { transA: 1 });
+    const dq = byHead(context, args, `${out}.dq`, args.heads);
+    const parts = [
+      rotate(context, args, dq, "back", `${out}.dq.r`),
+      rotate(context, args, ownShare(context, args, `${out}.dk`), "back", `${out}.dk.r`),
+      ownShare(context, args, `${out}.dv`),
+    ];
+    writer.node("Concat", parts, `${out}.cells`, { attributes: { axis: 1 } });
+    tokensOf(context, args, `${out}.cells`, "packedPlaces", out);
+  },
+};
+
+type Attributes = NonNullable<NodeOptions["attributes"]>;
+
+/** Rows that share nothing: the kernel of prompts, without a cache. */
+function promptAttention(context: LoweringContext, args: Packed, out: string): void {
+  const { lengths, total } = firstPrompts(context, args.grid);
+  const given = ["", "", lengths, total];
+  groupQueryAttention(context, args, given, [`${out}.keys`, `${out}.values`], out);
+}
+
+type Packed = AttentionForm & { readonly qkv: Value };
+
+/**
+ * Emits the kernel over packed tokens.
+ * @param given keys, values, lengths and total
+ * @param written keys and values after the step
+ */
+function groupQueryAttention(
+  context: LoweringContext,
+  { qkv, heads, kvHeads, headDim, window, grid, scale, cos, sin }: Packed,
+  given: readonly string[],
+  written: readonly string[],
+  out: string,
+): void {
+  const { writer } = context;
+  const shape = gridShape(context, grid, (heads + 2 * kvHeads) * headDim);
+  const joined = context.int64(`shape.joined.${heads * headDim}`, [-1, heads * headDim]);
+  writer.node("Reshape", [context.name(qkv), shape], `${out}.qkv3`);
+  const tables = [context.parameter(cos), context.parameter(sin)];
+  const inputs = [`${out}.qkv3`, "", "", ...given, ...tables];
+  writer.nodes("GroupQueryAttention", inputs, [`${out}.3`, ...written], {
+    domain: MICROSOFT,
+    attributes: {
+      num_heads: heads,
+      kv_num_heads: kvHeads,
+      do_rotary: 1,
+      scale: { float: scale },
+      ...(window === undefined ? {} : { local_window_size: window }),
+    },
+  });
+  writer.node("Reshape", [`${out}.3`, joined], out);
+}

@@ -1,0 +1,143 @@
+/**
+ * What lowering rules work with: the plan, the writer, names of values, weights in device layout, and
+ * by-products that several rules share. It knows no rule.
+ */
+import type { ParameterSource, Value } from "../graph.ts";
+import type { GradientKernel } from "./gradient_kernels.ts";
+import type { LinearKernel } from "./kernels.ts";
+import { OnnxWriter, type Weight } from "./onnx.ts";
+import type { OpName, Ops } from "../ops.ts";
+import type { BlockSource } from "../quantise.ts";
+import type { DType } from "../../runtime/device.ts";
+
+/** How a graph is to be computed. */
+export interface LoweringPlan {
+  /** The kernel of each linear, by the name of its first weight. */
+  readonly linear: (weight: string) => LinearKernel;
+  /** The kernel of each linear's pullback, likewise. */
+  readonly gradient: (weight: string) => GradientKernel;
+  /** float32 rows, or int8 in blocks of 32 with a scale each. */
+  readonly embedding: "float32" | "int8";
+}
+
+/** Weights in device layout, made once and shared by every graph lowered from the same parameters. */
+export type WeightStore = Map<string, Weight>;
+
+/** What rules work with: the writer, names of values, and shared by-products. */
+export class LoweringContext {
+  readonly writer = new OnnxWriter();
+  readonly used = new Map<string, Weight>();
+  readonly #names = new Map<number, string>();
+
+  constructor(
+    readonly plan: LoweringPlan,
+    readonly parameters: ParameterSource & Partial<BlockSource>,
+    readonly store: WeightStore,
+  ) {}
+
+  /** The ONNX name of a value. */
+  name(value: Value): string {
+    return this.#names.get(value.id) ?? value.name;
+  }
+
+  rename(value: Value, name: string): void {
+    this.#names.set(value.id, name);
+  }
+
+  /** A weight outside the model, made by `make` where the store lacks it. */
+  weight(
+    name: string,
+    dtype: DType,
+    shape: readonly number[],
+    make: () => Weight["data"],
+  ): string {
+    let weight = this.store.get(name);
+    if (weight === undefined) {
+      weight = { dtype, shape, data: make() };
+      this.store.set(name, weight);
+    }
+    this.used.set(name, weight);
+    return this.writer.external(name, dtype, shape);
+  }
+
+  /** A parameter as it is, float32; a value of the graph by its name. */
+  parameter(value: Value): string {
+    if (value.kind !== "parameter") return this.name(value);
+    const shape = value.shape.map(Number);
+    return this.weight(value.name, "float32", shape, () => this.parameters.read(value.name));
+  }
+
+  /** Emits what `key` names once, and returns its name ever after. */
+  once(key: string, emit: (name: string) => void): string {
+    if (!this.#emitted.has(key)) {
+      this.#emitted.add(key);
+      emit(key);
+    }
+    return key;
+  }
+  readonly #emitted = new Set<string>();
+
+  int64(name: string, data: readonly number[], shape: readonly number[] = [data.length]): string {
+    return this.writer.constant(name, "int64", shape, BigInt64Array.from(data, BigInt));
+  }
+}
+
+/** Emits what computes one operation. */
+export type Rule<K extends OpName> = (context: LoweringContext, args: Ops[K], out: string) => void;
+
+/** The shape [batch, time, ...rest], computed once a step. */
+export function gridShape(
+  context: LoweringContext,
+  grid: Value,
+  ...rest: readonly number[]
+): string {
+  return context.once(`shape.grid.${rest.join(".")}`, (name) => {
+    const inputs = [context.name(grid), context.int64(`int64.${rest.join(".")}`, rest)];
+    context.writer.node("Concat", inputs, name, { attributes: { axis: 0 } });
+  });
+}
+
+/**
+ * All B of a site as one matrix [m·r, d_out]: block m in rows m·r …, columns offset_m …. Made once
+ * where B is frozen, at each run where it is an input.
+ */
+export function blockDiagonal(
+  context: LoweringContext,
+  b: readonly Value[],
+  offsets: readonly number[],
+  width: number,
+): string {
+  const rank = Number(b[0]?.shape[0]);
+  const name = `${b.map((factor) => factor.name).join("|")}:block`;
+  if (b.some(({ kind }) => kind !== "parameter")) return joinedBlocks(context, b, offsets, width);
+  return context.weight(name, "float32", [b.length * rank, width], () => {
+    const block = new Float32Array(b.length * rank * width);
+    b.forEach((factor, m) => {
+      const data = context.parameters.read(factor.name);
+      const columns = Number(factor.shape[1]);
+      for (let i = 0; i < rank; i++) {
+        const row = data.subarray(i * columns, (i + 1) * columns);
+        block.set(row, (m * rank + i) * width + (offsets[m] ?? 0));
+      }
+    });
+    return block;
+  });
+}
+
+function joinedBlocks(
+  context: LoweringContext,
+  b: readonly Value[],
+  offsets: readonly number[],
+  width: number,
+): string {
+  const name = `${b.map((factor) => factor.name).join("|")}:block`;
+  return context.once(name, (to) => {
+    const parts = b.map((factor, m) => {
+      const start = offsets[m] ?? 0;
+      const after = width - start - Number(factor.shape[1]);
+      const pads = context.int64(`pads.${start}.${after}`, [0, start, 0, after]);
+      return context.writer.node("Pad", [context.name(factor), pads], `${to}.${m}`);
+    });
+    context.writer.node("Concat", parts, to, { attributes: { axis: 0 } });
+  });
+}

@@ -1,0 +1,274 @@
+/**
+ * How the operations of training are computed: the loss and the pullbacks. A room of `lowering.ts`,
+ * whose total table takes these rules in. It knows no session.
+ *
+ * A pullback that needs what the forward pass had inside a kernel (probabilities, norms) computes it
+ * again: that costs less than keeping it.
+ */
+import type { Value } from "../graph.ts";
+import { emitHeadGrad, emitLinearGrad } from "./gradient_kernels.ts";
+import { blockDiagonal, gridShape, type LoweringContext, type Rule } from "./lowering_context.ts";
+import { MICROSOFT, onnxType } from "./onnx.ts";
+import type { OpName } from "../ops.ts";
+import { transpose } from "../quantise.ts";
+
+type TrainingOp = Extract<
+  OpName,
+  | "softmax"
+  | "nll"
+  | "hits"
+  | "spread"
+  | "scatterRows"
+  | "project"
+  | "outer"
+  | "gated"
+  | "coreProduct"
+  | Exclude<Extract<OpName, `${string}Grad`>, "causalAttentionGrad">
+>;
+
+const FUSED = { domain: MICROSOFT };
+
+/** The rule of each operation that only training has. */
+export const TRAINING_RULES: { readonly [K in TrainingOp]: Rule<K> } = {
+  softmax(context, { x }, out) {
+    softmax(context, context.name(x), out);
+  },
+
+  /**
+   * logsumexp = max - log(largest probability): over a whole vocabulary ReduceLogSumExp takes twenty
+   * times as long as Softmax and loses the small terms of its sum.
+   */
+  nll(context, { logits, targets, p }, out) {
+    const { writer } = context;
+    const of = p === undefined
+      ? softmax(context, context.name(logits), `${out}.p`)
+      : context.name(p);
+    rowMax(context, of, `${out}.p.max`);
+    writer.node("Log", [`${out}.p.max`], `${out}.p.log`);
+    const { largest, chosen } = targetLogits(context, logits, targets);
+    writer.node("Sub", [largest, chosen], `${out}.gap`);
+    writer.node("Sub", [`${out}.gap`, `${out}.p.log`], `${out}.column`);
+    writer.node("Squeeze", [`${out}.column`, context.int64("int64.1", [1])], out);
+  },
+
+  hits(context, { logits, targets }, out) {
+    const { writer } = context;
+    const { largest, chosen } = targetLogits(context, logits, targets);
+    writer.node("Equal", [largest, chosen], `${out}.same`);
+    writer.node("Squeeze", [`${out}.same`, context.int64("int64.1", [1])], `${out}.flat`);
+    writer.node("Cast", [`${out}.flat`], out, { attributes: { to: onnxType("float32") } });
+  },
+
+  nllGrad(context, { logits, targets, dy }, out) {
+    const { writer } = context;
+    const axis = { attributes: { axis: 1 } };
+    const one = writer.constant("float.1", "float32", [], new Float32Array([1]));
+    const index = column(context, targets);
+    softmax(context, context.name(logits), `${out}.p`);
+    writer.node("GatherElements", [`${out}.p`, index], `${out}.chosen`, axis);
+    writer.node("Sub", [`${out}.chosen`, one], `${out}.less`);
+    writer.node("ScatterElements", [`${out}.p`, index, `${out}.less`], `${out}.d`, axis);
+    writer.node("Unsqueeze", [context.name(dy), context.int64("int64.1", [1])], `${out}.dy`);
+    writer.node("Mul", [`${out}.d`, `${out}.dy`], out);
+  },
+
+  headGrad(context, args, out) {
+    emitHeadGrad(context, args, out);
+  },
+
+  linearGrad(context, args, out) {
+    emitLinearGrad(context, args, out);
+  },
+
+  rmsNormGrad(context, { x, gamma, dy, eps, groups }, out) {
+    const { writer } = context;
+    const width = Number(gamma.shape[0]);
+    const grouped = (name: string, to: string) => {
+      if (groups === 1) return name;
+      const shape = context.int64(`shape.heads.${groups}.${width}`, [-1, groups, width]);
+      return writer.node("Reshape", [name, shape], to);
+    };
+    const from = grouped(context.name(x), `${out}.x`);
+    const last = context.int64("int64.-1", [-1]);
+    const scalar = (name: string, value: number) =>
+      writer.constant(name, "float32", [], new Float32Array([value]));
+    writer.node(
+      "Mul",
+      [grouped(context.name(dy), `${out}.dy`), context.parameter(gamma)],
+      `${out}.g`,
+    );
+    // ReduceSumSquare takes one thread.
+    writer.node("Mul", [from, from], `${out}.xx`);
+    writer.node("ReduceSum", [`${out}.xx`, last], `${out}.squares`);
+    writer.node("Mul", [`${out}.squares`, scalar(`float.1/${width}`, 1 / width)], `${out}.mean`);
+    writer.node("Add", [`${out}.mean`, scalar(`float.${eps}`, eps)], `${out}.variance`);
+    writer.node("Sqrt", [`${out}.variance`], `${out}.deviation`);
+    writer.node("Reciprocal", [`${out}.deviation`], `${out}.inverse`);
+    writer.node("Mul", [`${out}.g`, from], `${out}.gx`);
+    writer.node("ReduceSum", [`${out}.gx`, last], `${out}.dot`);
+    writer.node("Mul", [`${out}.dot`, scalar(`float.1/${width}`, 1 / width)], `${out}.dot.mean`);
+    writer.node("Div", [`${out}.dot.mean`, `${out}.variance`], `${out}.share`);
+    writer.node("Mul", [from, `${out}.share`], `${out}.along`);
+    writer.node("Sub", [`${out}.g`, `${out}.along`], `${out}.across`);
+    const end = groups === 1 ? out : `${out}.split`;
+    writer.node("Mul", [`${out}.across`, `${out}.inverse`], end);
+    if (groups === 1) return;
+    const joined = context.int64(`shape.joined.${groups * width}`, [-1, groups * width]);
+    writer.node("Reshape", [end, joined], out);
+  },
+
+  swigluGrad(context, { x, dy }, out) {
+    const { writer } = context;
+    const [gate, up] = [`${out}.gate`, `${out}.up`];
+    const attributes = { axis: 1, "num_outputs": 2 };
+    const one = writer.constant("float.1", "float32", [], new Float32Array([1]));
+    writer.nodes("Split", [context.name(x)], [gate, up], { attributes });
+    writer.node("Sigmoid", [gate], `${out}.sigmoid`);
+    writer.node("Mul", [gate, `${out}.sigmoid`], `${out}.silu`);
+    writer.node("Mul", [context.name(dy), `${out}.silu`], `${out}.dup`);
+    // silu' = σ · (1 + x − silu)
+    writer.node("Sub", [gate, `${out}.silu`], `${out}.rest`);
+    writer.node("Add", [`${out}.rest`, one], `${out}.rest1`);
+    writer.node("Mul", [`${out}.rest1`, `${out}.sigmoid`], `${out}.slope`);
+    writer.node("Mul", [context.name(dy), up], `${out}.dyup`);
+    writer.node("Mul", [`${out}.dyup`, `${out}.slope`], `${out}.dgate`);
+    writer.node("Concat", [`${out}.dgate`, `${out}.dup`], out, { attributes: { axis: 1 } });
+  },
+
+  gated(context, { gate, up }, out) {
+    context.writer.node("Mul", [silu(context, gate), context.name(up)], out);
+  },
+
+  gatedGrad(context, { gate, up, dy }, out) {
+    const { writer } = context;
+    const one = writer.constant("float.1", "float32", [], new Float32Array([1]));
+    // silu' = σ · (1 + x − silu)
+    writer.node("Sub", [context.name(gate), silu(context, gate)], `${out}.rest`);
+    writer.node("Add", [`${out}.rest`, one], `${out}.rest1`);
+    writer.node("Mul", [`${out}.rest1`, sigmoid(context, gate)], `${out}.slope`);
+    writer.node("Mul", [context.name(dy), context.name(up)], `${out}.dyup`);
+    writer.node("Mul", [`${out}.dyup`, `${out}.slope`], out);
+  },
+
+  spread(context, { x, start, width }, out) {
+    const after = width - start - Number(x.shape[1]);
+    const pads = context.int64(`pads.${start}.${after}`, [0, start, 0, after]);
+    context.writer.node("Pad", [context.name(x), pads], out);
+  },
+
+  scatterRows(context, { x, index, like }, out) {
+    const { writer } = context;
+    writer.node("Shape", [context.name(like)], `${out}.shape`);
+    writer.node("ConstantOfShape", [`${out}.shape`], `${out}.zeros`);
+    const inputs = [`${out}.zeros`, column(context, index), context.name(x)];
+    writer.node("ScatterND", inputs, out, { attributes: { reduction: "add" } });
+  },
+
+  project(context, { x, w }, out) {
+    context.writer.node("MatMul", [context.name(x), context.parameter(w)], out);
+  },
+
+  projectGrad(context, { dy, w }, out) {
+    const { writer } = context;
+    if (w.kind !== "parameter") {
+      const inputs = [context.name(dy), context.name(w)];
+      writer.node("FusedMatMul", inputs, out, { attributes: { transB: 1 }, ...FUSED });
+      return;
+    }
+    const [k, n] = w.shape.map(Number);
+    const transposed = () => transpose(context.parameters.read(w.name), k, n);
+    const weight = context.weight(`${w.name}:t`, "float32", [n, k], transposed);
+    writer.node("MatMul", [context.name(dy), weight], out);
+  },
+
+  outer(context, { a, b }, out) {
+    const inputs = [context.name(a), context.name(b)];
+    context.writer.node("FusedMatMul", inputs, out, { attributes: { transA: 1 }, ...FUSED });
+  },
+
+  coreProduct(context, { u, cores, grid }, out) {
+    const rows = reshaped(context, u, grid, `${out}.u3`);
+    context.writer.node("MatMul", [rows, context.name(cores)], `${out}.3`);
+    flattened(context, `${out}.3`, Number(cores.shape[2]), out);
+  },
+
+  coreProductGrad(context, { dv, cores, grid }, out) {
+    const inputs = [reshaped(context, dv, grid, `${out}.dv3`), context.name(cores)];
+    const options = { attributes: { transB: 1 }, ...FUSED };
+    context.writer.node("FusedMatMul", inputs, `${out}.3`, options);
+    flattened(context, `${out}.3`, Number(cores.shape[1]), out);
+  },
+
+  coreGrad(context, { u, dv, grid }, out) {
+    const inputs = [
+      reshaped(context, u, grid, `${out}.u3`),
+      reshaped(context, dv, grid, `${out}.dv3`),
+    ];
+    context.writer.node("FusedMatMul", inputs, out, { attributes: { transA: 1 }, ...FUSED });
+  },
+
+  lotrGrad(context, { dy, b, offsets }, out) {
+    const block = blockDiagonal(context, b, offsets, Number(dy.shape[1]));
+    const inputs = [context.name(dy), block];
+    context.writer.node("FusedMatMul", inputs, out, { attributes: { transB: 1 }, ...FUSED });
+  },
+};
+
+/** The largest logit of each row, and its target's, [R, 1] both: shared by loss and hits. */
+function targetLogits(
+  context: LoweringContext,
+  logits: Value,
+  targets: Value,
+): { readonly largest: string; readonly chosen: string } {
+  const name = context.name(logits);
+  const largest = context.once(`${name}.largest`, (to) => rowMax(context, name, to));
+  const chosen = context.once(`${name}.${context.name(targets)}.chosen`, (to) => {
+    const inputs = [name, column(context, targets)];
+    context.writer.node("GatherElements", inputs, to, { attributes: { axis: 1 } });
+  });
+  return { largest, chosen };
+}
+
+function softmax(context: LoweringContext, from: string, to: string): string {
+  return context.writer.node("Softmax", [from], to, { attributes: { axis: 1 } });
+}
+
+/** The largest number of each row, [R, 1]. */
+function rowMax(context: LoweringContext, from: string, to: string): void {
+  const axis = context.int64("int64.1", [1]);
+  context.writer.node("ReduceMax", [from, axis], to, { attributes: { keepdims: 1 } });
+}
+
+function sigmoid(context: LoweringContext, x: Value): string {
+  return context.once(`${context.name(x)}.sigmoid`, (to) => {
+    context.writer.node("Sigmoid", [context.name(x)], to);
+  });
+}
+
+function silu(context: LoweringContext, x: Value): string {
+  const of = sigmoid(context, x);
+  return context.once(`${context.name(x)}.silu`, (to) => {
+    context.writer.node("Mul", [context.name(x), of], to);
+  });
+}
+
+/** int32 [R] as int64 [R, 1]. */
+function column(context: LoweringContext, index: Value): string {
+  return context.once(`${context.name(index)}.column`, (to) => {
+    const attributes = { to: onnxType("int64") };
+    context.writer.node("Cast", [context.name(index)], `${to}.flat`, { attributes });
+    context.writer.node("Unsqueeze", [`${to}.flat`, context.int64("int64.1", [1])], to);
+  });
+}
+
+/** tokens [T, d] as [batch, time, d]. */
+function reshaped(context: LoweringContext, x: Value, grid: Value, to: string): string {
+  const shape = gridShape(context, grid, Number(x.shape[1]));
+  return context.writer.node("Reshape", [context.name(x), shape], to);
+}
+
+/** Gives the tokens of [batch, time, width] back as [T, width]. */
+function flattened(context: LoweringContext, from: string, width: number, out: string): void {
+  const joined = context.int64(`shape.joined.${width}`, [-1, width]);
+  context.writer.node("Reshape", [from, joined], out);
+}

@@ -1,0 +1,330 @@
+/**
+ * Sessions on ONNX Runtime: options, creation off the event loop, inputs and outputs as the model
+ * declares them, bindings, cancellation. It knows tensors by their handles and shapes, and nothing
+ * of the model's meaning.
+ */
+
+import type { DType, Session, SessionOptions, Tensor, ValueInfo } from "../device.ts";
+import { type NamedTensor, OrtBinding, RunControl } from "./binding.ts";
+import type { Handle } from "./handle.ts";
+import { LOG_FATAL, type Ort, pointerIn, pointerSlot } from "./ort.ts";
+import { cString, cStrings, pathString, type Pointer, pointerArray } from "./ort_api.ts";
+import type { Status } from "./ort_api.ts";
+import { dtypeOfCode, HostTensor } from "./tensor.ts";
+
+const NO_FLASH = "ORT_GQA_DISABLE_FLASH_ATTENTION";
+const LEVELS = { none: 0, basic: 1, extended: 2, all: 99 } as const;
+
+/**
+ * Threads spin for work for a tenth of a millisecond, longer than the gaps within a run, then sleep:
+ * left to spin longer, they take the cores from the next session's run and from the HTTP server.
+ */
+const DEFAULT_CONFIG: Readonly<Record<string, string>> = {
+  "session.intra_op.spin_duration_us": "100",
+  "session.use_env_allocators": "1",
+};
+
+/** Prepacked weights that sessions share. */
+export class OrtPrepackedWeights {
+  readonly handle: Handle;
+
+  constructor(ort: Ort) {
+    this.handle = ort.handle(
+      "container of prepacked weights",
+      (out) => ort.api.CreatePrepackedWeightsContainer(out),
+      ort.api.ReleasePrepackedWeightsContainer,
+    );
+  }
+
+  release(): void {
+    this.handle.release();
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
+  }
+}
+
+/** An `OrtSession`. Make it with `createSession`. */
+export class OrtSession implements Session {
+  readonly inputs: readonly ValueInfo[];
+  readonly outputs: readonly ValueInfo[];
+  readonly #ort: Ort;
+  readonly #handle: Handle;
+  readonly #control: RunControl;
+  #profiling: boolean;
+
+  constructor(ort: Ort, handle: Handle, profiling: boolean) {
+    this.#ort = ort;
+    this.#handle = handle;
+    this.#profiling = profiling;
+    this.inputs = readValues(ort, handle.pointer, "input");
+    this.outputs = readValues(ort, handle.pointer, "output");
+    this.#control = new RunControl(ort);
+  }
+
+  bind(
+    inputs: Readonly<Record<string, Tensor>>,
+    outputs: Readonly<Record<string, Tensor>>,
+  ): OrtBinding {
+    if (this.#handle.released) throw new TypeError("Cannot bind: the session was released");
+    const ins = fitAll("input", this.inputs, inputs);
+    const outs = fitAll("output", this.outputs, outputs);
+    const missing = this.inputs.find(({ name }) => inputs[name] === undefined);
+    if (missing !== undefined) {
+      throw new TypeError(`Cannot bind: input "${missing.name}" is missing`);
+    }
+    return new OrtBinding(this.#ort, this.#handle, this.#control, ins, outs);
+  }
+
+  cancel(): void {
+    this.#control.cancel();
+  }
+
+  endProfiling(): string | undefined {
+    if (!this.#profiling) return undefined;
+    this.#profiling = false;
+    return this.#ort.text(
+      "profile",
+      (allocator, out) => this.#ort.api.SessionEndProfiling(this.#handle.pointer, allocator, out),
+    );
+  }
+
+  release(): void {
+    this.#handle.release();
+    this.#control.release();
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
+  }
+}
+
+/**
+ * Compiles a model off the event loop.
+ * @throws {RuntimeError} where ONNX Runtime refuses the model or an option.
+ * @throws {TypeError} where an input or output has an element type lembas does not use.
+ */
+export async function createSession(
+  ort: Ort,
+  model: Uint8Array,
+  options: SessionOptions & { readonly threads: number },
+): Promise<OrtSession> {
+  const shared = weightsOf(options.initializers);
+  const weights = [...shared, ...weightsOf(options.copies)];
+  const prepacked = prepackedOf(options);
+  const handlesOf = (some: Weights) => some.map(([, tensor]) => tensor.handle);
+  const container = prepacked === undefined ? [] : [prepacked.handle];
+  const { api } = ort;
+  const native = ort.handle(
+    "session options",
+    (out) => api.CreateSessionOptions(out),
+    api.ReleaseSessionOptions,
+    [...handlesOf(weights), ...container],
+  );
+  try {
+    configure(ort, native.pointer, options);
+    replaceInitializers(ort, native.pointer, weights);
+    shareInitializers(ort, native.pointer, shared);
+    const { attention = "flash" } = options;
+    const pointer = await ort.exclusively(() =>
+      withAttention(
+        attention,
+        () => compile(ort, model, native.pointer, prepacked?.handle.pointer),
+      )
+    );
+    const needs = [...handlesOf(shared), ...container];
+    return describe(ort, ort.own(pointer, api.ReleaseSession, needs), options);
+  } finally {
+    native.release();
+  }
+}
+
+/**
+ * Makes a session's attention kernels compute as asked. ONNX Runtime reads this switch from the
+ * environment only, at the moment a kernel is made; it is put back at once.
+ */
+async function withAttention<T>(
+  attention: "flash" | "direct",
+  make: () => Promise<T>,
+): Promise<T> {
+  if (attention === "flash") return await make();
+  const before = Deno.env.get(NO_FLASH);
+  Deno.env.set(NO_FLASH, "1");
+  try {
+    return await make();
+  } finally {
+    if (before === undefined) Deno.env.delete(NO_FLASH);
+    else Deno.env.set(NO_FLASH, before);
+  }
+}
+
+/** The tensor as this runtime made it. */
+function hostTensorOf(tensor: Tensor, what: string): HostTensor {
+  if (!(tensor instanceof HostTensor)) {
+    throw new TypeError(`Cannot use ${what}: its tensor was made by another device`);
+  }
+  if (tensor.handle.released) throw new TypeError(`Cannot use ${what}: its tensor was released`);
+  return tensor;
+}
+
+function prepackedOf(options: SessionOptions): OrtPrepackedWeights | undefined {
+  const { prepacked } = options;
+  if (prepacked === undefined || prepacked instanceof OrtPrepackedWeights) return prepacked;
+  throw new TypeError("Cannot use prepacked weights: they were made by another device");
+}
+
+function configure(
+  ort: Ort,
+  native: Pointer,
+  options: SessionOptions & { readonly threads: number },
+): void {
+  const { api } = ort;
+  const check = (status: Status) => ort.check(status, "configure session");
+  check(api.SetSessionLogSeverityLevel(native, LOG_FATAL));
+  check(api.SetIntraOpNumThreads(native, options.threads));
+  check(api.SetInterOpNumThreads(native, 1));
+  check(api.SetSessionGraphOptimizationLevel(native, LEVELS[options.optimization ?? "all"]));
+  // A pattern is remembered for every input shape: memory that grows with each new length.
+  check(api.DisableMemPattern(native));
+  if (options.profile !== undefined) {
+    check(api.EnableProfiling(native, pathString(options.profile)));
+  }
+  for (const [key, value] of Object.entries({ ...DEFAULT_CONFIG, ...options.config })) {
+    check(api.AddSessionConfigEntry(native, cString(key), cString(value)));
+  }
+}
+
+type Weights = readonly (readonly [string, HostTensor])[];
+
+function weightsOf(tensors: Readonly<Record<string, Tensor>> = {}): Weights {
+  return Object.entries(tensors).map(([name, tensor]) => [
+    name,
+    hostTensorOf(tensor, `initializer "${name}"`),
+  ]);
+}
+
+/** Stands for the bytes of external initializers, so that nothing is looked for in a file. */
+function replaceInitializers(ort: Ort, native: Pointer, weights: Weights): void {
+  if (weights.length === 0) return;
+  const names = cStrings(weights.map(([name]) => name));
+  const values = pointerArray(weights.map(([, tensor]) => tensor.handle.pointer));
+  ort.check(
+    ort.api.AddExternalInitializers(native, names.pointers, values, BigInt(weights.length)),
+    `add ${names.strings.length} initializers`,
+  );
+}
+
+/**
+ * Makes the session work on the tensors themselves: `replaceInitializers` alone leaves it with a
+ * copy, which it drops for those that it is given here. Only these share prepacked weights.
+ */
+function shareInitializers(ort: Ort, native: Pointer, weights: Weights): void {
+  for (const [name, tensor] of weights) {
+    ort.check(
+      ort.api.AddInitializer(native, cString(name), tensor.handle.pointer),
+      `add initializer "${name}"`,
+    );
+  }
+}
+
+async function compile(
+  ort: Ort,
+  model: Uint8Array,
+  options: Pointer,
+  prepacked: Pointer | undefined,
+): Promise<Pointer> {
+  const { api, env } = ort;
+  const out = pointerSlot();
+  const bytes = model as Uint8Array<ArrayBuffer>;
+  const size = BigInt(bytes.byteLength);
+  const status = prepacked === undefined
+    ? await api.CreateSessionAsync(env.pointer, bytes, size, options, out)
+    : await api.CreateSessionPrepackedAsync(env.pointer, bytes, size, options, prepacked, out);
+  ort.check(status, "create session");
+  return pointerIn(out, "session");
+}
+
+function describe(ort: Ort, handle: Handle, options: SessionOptions): OrtSession {
+  try {
+    return new OrtSession(ort, handle, options.profile !== undefined);
+  } catch (error) {
+    handle.release();
+    throw error;
+  }
+}
+
+type Kind = "input" | "output";
+
+function readValues(ort: Ort, session: Pointer, kind: Kind): readonly ValueInfo[] {
+  const { api } = ort;
+  const count = kind === "input" ? api.SessionGetInputCount : api.SessionGetOutputCount;
+  const name = kind === "input" ? api.SessionGetInputName : api.SessionGetOutputName;
+  const type = kind === "input" ? api.SessionGetInputTypeInfo : api.SessionGetOutputTypeInfo;
+  const length = ort.size(`number of ${kind}s`, (out) => count(session, out));
+  return Array.from({ length }, (_, i) => {
+    const index = BigInt(i);
+    const label = ort.text("name", (allocator, out) => name(session, index, allocator, out));
+    const info = ort.made("type", (out) => type(session, index, out));
+    try {
+      return { name: label, ...readType(ort, info, `${kind} "${label}"`) };
+    } finally {
+      api.ReleaseTypeInfo(info);
+    }
+  });
+}
+
+function readType(ort: Ort, info: Pointer, what: string): Omit<ValueInfo, "name"> {
+  const { api } = ort;
+  const tensor = pointerSlot();
+  ort.check(api.CastTypeInfoToTensorInfo(info, tensor), `read type of ${what}`);
+  const pointer = Deno.UnsafePointer.create(tensor[0] ?? 0n);
+  if (pointer === null) throw new TypeError(`Cannot use model: ${what} is not a tensor`);
+  const code = ort.size("element type", (out) => api.GetTensorElementType(pointer, out));
+  const rank = ort.size("rank", (out) => api.GetDimensionsCount(pointer, out));
+  const sizes = new BigInt64Array(new ArrayBuffer(8 * rank));
+  const bytes = new Uint8Array(sizes.buffer);
+  ort.check(api.GetDimensions(pointer, bytes, BigInt(rank)), `read shape of ${what}`);
+  return { dtype: dtypeFor(code, what), shape: Array.from(sizes, Number) };
+}
+
+function dtypeFor(code: number, what: string): DType {
+  const dtype = dtypeOfCode(code);
+  if (dtype !== undefined) return dtype;
+  throw new TypeError(`Cannot use model: ${what} has ONNX element type ${code}`);
+}
+
+/** The tensors given for a session's values, each checked against what the model declares. */
+function fitAll(
+  kind: Kind,
+  values: readonly ValueInfo[],
+  given: Readonly<Record<string, Tensor>>,
+): readonly NamedTensor[] {
+  return Object.entries(given).map(([name, tensor]) => {
+    const value = values.find((value) => value.name === name);
+    if (value === undefined) {
+      const known = values.map(({ name }) => name).join(", ");
+      throw new TypeError(`Cannot bind ${kind} "${name}": the session's ${kind}s are ${known}`);
+    }
+    const host = hostTensorOf(tensor, `${kind} "${name}"`);
+    checkFit(kind, value, host);
+    return { name, tensor: host };
+  });
+}
+
+function checkFit(kind: Kind, { name, dtype, shape }: ValueInfo, tensor: HostTensor): void {
+  if (tensor.dtype !== dtype) {
+    throw new TypeError(
+      `Cannot bind ${kind} "${name}": the tensor is ${tensor.dtype}, the model wants ${dtype}`,
+    );
+  }
+  // A model that leaves the rank open is reported with no dimensions, like a scalar.
+  if (shape.length === 0) return;
+  const fits = shape.length === tensor.shape.length &&
+    shape.every((size, axis) => size === -1 || size === tensor.shape[axis]);
+  if (fits) return;
+  throw new TypeError(
+    `Cannot bind ${kind} "${name}": the tensor's shape is [${tensor.shape}], ` +
+      `the model wants [${shape}]`,
+  );
+}

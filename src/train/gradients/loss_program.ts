@@ -1,0 +1,176 @@
+/**
+ * A decoder with its loss, differentiated by some of its values, cut into pieces and compiled: one
+ * or two a layer, forth and back. It takes packed micro-batches in and gives losses by row and
+ * gradients out; what the wanted values stand for its users know (`gradient_model.ts`,
+ * `lotr_model.ts`, `weight_gradients.ts`).
+ */
+import { differentiate } from "../../graph/autodiff.ts";
+import type { Graph, Value } from "../../graph/graph.ts";
+import { segments } from "../../graph/segments.ts";
+import { inputs, type TrainingDecoder } from "../../models/decoder.ts";
+import type { RowLoss } from "./model.ts";
+import { lossesOf, type Packed } from "./packed.ts";
+import { Program, type ProgramOptions, type Sizes } from "./program.ts";
+
+/** Tokens of a micro-batch: more are no faster, and hold the device longer. */
+export const MAX_TOKENS = 1024;
+/** Rows of logits at once: the vocabulary is wide. */
+const LOSS_CHUNK = 32;
+
+/** Forward only, or gradients as well. */
+export type Pass = "losses" | "gradients";
+
+/**
+ * How long the device is taken at a time: half a layer, shorter than a decode step, or a layer, a
+ * twentieth faster where nobody else waits.
+ */
+export type Pieces = "layers" | "half layers";
+
+export interface LossProgramOptions extends Omit<ProgramOptions, "chunk"> {
+  /** Default "half layers". */
+  readonly pieces?: Pieces;
+}
+
+export class LossProgram {
+  readonly #program: Program;
+  readonly #forward: number;
+  readonly #values: LossValues;
+  readonly #gradients: ReadonlyMap<Value, Value>;
+
+  private constructor(program: Program, derived: Derived, values: LossValues) {
+    this.#program = program;
+    this.#forward = derived.forward;
+    this.#gradients = derived.gradients;
+    this.#values = values;
+  }
+
+  /** @throws {TypeError} where the loss does not depend on a wanted value. */
+  static async compile(
+    decoder: TrainingDecoder,
+    wanted: readonly Value[],
+    options: LossProgramOptions,
+  ): Promise<LossProgram> {
+    const derived = derive(decoder, wanted, options.pieces ?? "half layers");
+    const program = await Program.compile(derived.graphs, { ...options, chunk: LOSS_CHUNK });
+    return new LossProgram(program, derived, lossValues(decoder));
+  }
+
+  /** Writes tokens and loss positions where the program reads them. */
+  load({ sizes, ...packed }: Packed): void {
+    const write = (value: Value, data: Int32Array) =>
+      this.#program.data<Int32Array>(value, sizes).set(data);
+    const values = this.#values;
+    write(values.ids, packed.ids);
+    write(values.context, packed.context);
+    write(values.offsets, packed.offsets);
+    write(values.cells, packed.cells);
+    write(values.places, packed.places);
+    write(values.rows, packed.positions);
+    write(values.targets, packed.targets);
+    this.data(values.seeds, sizes).set(packed.weights);
+    const grid = [BigInt(sizes.batch), BigInt(sizes.time)];
+    this.#program.data<BigInt64Array>(values.grid, sizes).set(grid);
+  }
+
+  /** @throws {DOMException} AbortError where `signal` fires between two pieces. */
+  async run(pass: Pass, sizes: Sizes, signal?: AbortSignal): Promise<void> {
+    const end = pass === "losses" ? this.#forward : this.#program.length;
+    await this.#program.run(sizes, 0, end, signal);
+  }
+
+  /** A float32 value's memory: an input to write, or an output to read. */
+  data(value: Value, sizes: Sizes): Float32Array {
+    return this.#program.data<Float32Array>(value, sizes);
+  }
+
+  /** The gradient by a wanted value, after a run. */
+  gradient(wanted: Value, sizes: Sizes): Float32Array {
+    const gradient = this.#gradients.get(wanted);
+    if (gradient === undefined) throw new TypeError(`internal: ${wanted.name} was not wanted`);
+    return this.data(gradient, sizes);
+  }
+
+  /** Losses of a micro-batch of so many rows, after a run. */
+  losses(packed: Packed, rows: number): RowLoss[] {
+    const { nll, hits } = this.#values;
+    return lossesOf(packed, rows, this.data(nll, packed.sizes), this.data(hits, packed.sizes));
+  }
+
+  release(): void {
+    this.#program.release();
+  }
+}
+
+/** What goes in and comes out, whatever is trained. */
+interface LossValues {
+  readonly ids: Value;
+  readonly grid: Value;
+  readonly context: Value;
+  readonly offsets: Value;
+  readonly cells: Value;
+  readonly places: Value;
+  readonly rows: Value;
+  readonly targets: Value;
+  readonly seeds: Value;
+  readonly nll: Value;
+  readonly hits: Value;
+}
+
+interface Derived {
+  readonly graphs: readonly Graph[];
+  /** Pieces of the forward pass, the loss included. */
+  readonly forward: number;
+  readonly gradients: ReadonlyMap<Value, Value>;
+}
+
+function derive(
+  { graph, entries, normed, logits, nll, hits, seeds }: TrainingDecoder,
+  wanted: readonly Value[],
+  pieces: Pieces,
+): Derived {
+  const after = (value: Value) => graph.nodes.findIndex(({ out }) => out === value) + 1;
+  const later = cutsOf(entries, pieces);
+  const forward = [...later.map(after), after(normed)];
+  const loss = graph.nodes.length;
+  const { gradient, boundary } = differentiate(graph, new Map([[nll, seeds]]), wanted);
+  const end = graph.nodes.length;
+  const backward = [boundary(logits), ...later.map(boundary).reverse()];
+  const gradients = new Map(wanted.map((value) => {
+    const found = gradient(value);
+    if (found === undefined) throw new TypeError(`internal: the loss does not see ${value.name}`);
+    return [value, found];
+  }));
+  const finished = graph.finish([nll, hits, ...gradients.values()]);
+  const cuts = [...forward, loss, ...backward.filter((cut) => cut > loss && cut < end)];
+  const graphs = segments(finished, [...new Set(cuts)]);
+  return { graphs, forward: forward.length + 1, gradients };
+}
+
+/** Where to cut: before each layer but the first, and between its attention and its MLP. */
+function cutsOf(entries: readonly Value[], pieces: Pieces): readonly Value[] {
+  return pieces === "layers" ? entries.filter((_, i) => i > 0 && i % 2 === 0) : entries.slice(1);
+}
+
+function lossValues({ graph, seeds, nll, hits }: TrainingDecoder): LossValues {
+  const find = (name: string) => inputOf(graph.inputs, name);
+  return {
+    ids: find(inputs.ids),
+    grid: find(inputs.grid),
+    context: find(inputs.context),
+    offsets: find(inputs.offsets),
+    cells: find(inputs.cells),
+    places: find(inputs.places),
+    rows: find(inputs.rows),
+    targets: find(inputs.targets),
+    seeds,
+    nll,
+    hits,
+  };
+}
+
+/** An input of a graph. */
+export function inputOf(values: readonly Value[], name: string): Value {
+  const found = values.find((value) => value.name === name);
+  if (found === undefined) throw new TypeError(`internal: the graph has no input ${name}`);
+  return found;
+}
