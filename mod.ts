@@ -27,10 +27,9 @@ export * from "./adapters/mod.ts";
 export type { ChatMessage, Checkpoint, Tokenizer } from "./src/checkpoint/checkpoint.ts";
 export { openCheckpoint } from "./src/checkpoint/open.ts";
 export { resolveModel } from "./src/checkpoint/fetch/resolve.ts";
+export { ContextLengthError, OverloadedError } from "./src/util/errors.ts";
 export {
-  ContextLengthError,
   type GenerationDelta,
-  OverloadedError,
   type SamplingParams,
   type Usage,
 } from "./src/engine/request/request.ts";

@@ -7,7 +7,7 @@ import { type Core, coreFrom, toResident } from "../adapters/lotr/core.ts";
 import type { FactorSet } from "../adapters/lotr/factors.ts";
 import { writeCore, writeFactors } from "../adapters/lotr/format.ts";
 import { randomFactors } from "../adapters/lotr/make/makers.ts";
-import { gaussian } from "../src/util/normal.ts";
+import { gaussian } from "../src/util/random.ts";
 import type { Stack } from "../adapters/lotr/stack.ts";
 import type { ResidentCore } from "../src/executor/model.ts";
 

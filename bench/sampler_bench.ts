@@ -3,7 +3,7 @@
  * 49,152, for 1 and 16 rows. The logits have a few likely tokens and a long tail; at temperature 2 the
  * mass is spread over thousands, top-p's worst case.
  */
-import { gaussian } from "../src/util/normal.ts";
+import { gaussian } from "../src/util/random.ts";
 import type { SampleRow } from "../src/executor/model.ts";
 import { Sampler } from "../src/executor/sampler.ts";
 import { openDevice } from "../src/runtime/open.ts";

@@ -2,7 +2,7 @@
  * Names of adapters: `tenant/name@version`, where the version is a number or the first digits of a
  * core's digest. It owns their spelling; what a name stands for is the registry's.
  */
-import { InvalidFieldError } from "./refusals.ts";
+import { FieldError } from "../../src/util/errors.ts";
 
 /** The tenant of a name without one. */
 export const DEFAULT_TENANT = "default";
@@ -24,7 +24,7 @@ const PART = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/;
 
 /**
  * Parses `name`, `tenant/name`, `name@version` or `tenant/name@version`.
- * @throws {InvalidFieldError} where a part is empty, longer than 64 characters, begins with a dot or
+ * @throws {FieldError} where a part is empty, longer than 64 characters, begins with a dot or
  *   a dash, or has other characters than letters, digits, dot, dash and underscore
  */
 export function parseAdapterName(text: string): AdapterName {
@@ -32,7 +32,7 @@ export function parseAdapterName(text: string): AdapterName {
   const parts = path.split("/");
   const valid = more.length === 0 && parts.length <= 2 && parts.every((part) => PART.test(part));
   if (!valid) {
-    throw new InvalidFieldError(
+    throw new FieldError(
       "name",
       `Cannot use adapter name ${JSON.stringify(text.slice(0, 200))}: it is name, tenant/name or ` +
         `tenant/name@version, of letters, digits, '.', '-' and '_'`,
@@ -46,7 +46,7 @@ function parseVersion(text: string, version: string | undefined): AdapterVersion
   if (version === undefined) return { type: "latest" };
   if (/^[1-9][0-9]{0,6}$/.test(version)) return { type: "number", number: Number(version) };
   if (/^[0-9a-f]{8,64}$/.test(version)) return { type: "digest", prefix: version };
-  throw new InvalidFieldError(
+  throw new FieldError(
     "name",
     `Cannot use adapter name ${JSON.stringify(text.slice(0, 200))}: a version is a number from 1 ` +
       `or at least 8 hex digits of the core's digest, current value is ${JSON.stringify(version)}`,

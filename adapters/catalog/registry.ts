@@ -4,7 +4,7 @@
  * no directory (`directory.ts`).
  */
 import type { AdapterRef } from "../../src/engine/request/adapter.ts";
-import { OverloadedError } from "../../src/engine/request/request.ts";
+import { OverloadedError } from "../../src/util/errors.ts";
 import type { ResidentCore } from "../../src/executor/model.ts";
 import type { CoreLoader } from "./cache.ts";
 import { type Core, toResident } from "../lotr/core.ts";

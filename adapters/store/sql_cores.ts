@@ -5,7 +5,7 @@
 import { sql } from "kysely";
 import { readCore } from "../lotr/format.ts";
 import { type AdapterVersion, parseAdapterName } from "../catalog/name.ts";
-import { FieldRangeError, InvalidFieldError } from "../catalog/refusals.ts";
+import { FieldError, FieldRangeError } from "../../src/util/errors.ts";
 import { collectCores, keepCore, readCoreFile } from "./core_rows.ts";
 import type { CoreStore, CoreVersion } from "./core_store.ts";
 import { allVersions, resolveVersion, toVersion, versionsOf } from "./core_queries.ts";
@@ -187,7 +187,7 @@ function noVersion(tenant: string, name: string, version: number): FieldRangeErr
 function checkName(name: string): void {
   const { tenant, version } = parseAdapterName(name);
   if (tenant === undefined && version.type === "latest") return;
-  throw new InvalidFieldError(
+  throw new FieldError(
     "name",
     `Cannot store a core as '${
       name.slice(0, 200)

@@ -1,5 +1,5 @@
 /** Tenants in SQL. It owns their rows, and that all they have goes with them. */
-import { ConflictError, InvalidFieldError } from "../catalog/refusals.ts";
+import { ConflictError, FieldError } from "../../src/util/errors.ts";
 import { NO_LIMITS, TENANT_ID, type TenantLimits } from "./tenant_store.ts";
 import type { TenantRecord, TenantStore } from "./tenant_store.ts";
 import type { Page, PageQuery } from "./paging.ts";
@@ -137,7 +137,7 @@ async function digestsOf(trx: Trx, tenant: string): Promise<string[]> {
 
 function checkId(id: string): void {
   if (TENANT_ID.test(id)) return;
-  throw new InvalidFieldError(
+  throw new FieldError(
     "id",
     `Cannot use tenant id ${JSON.stringify(id.slice(0, 80))}: it has 1 to 64 letters, digits, ` +
       "'.', '-' and '_', and begins with none of '.' and '-'",

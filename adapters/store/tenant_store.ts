@@ -45,9 +45,9 @@ export interface TenantRecord {
 
 /** The tenant "default" is there from the beginning. */
 export interface TenantStore {
-  /** @throws {InvalidFieldError} for an id that cannot be one; {ConflictError} if it is taken */
+  /** @throws {FieldError} for an id that cannot be one; {ConflictError} if it is taken */
   create(tenant: { id: string; limits?: Partial<TenantLimits> }): Promise<TenantRecord>;
-  /** Finds a tenant or makes it, without limits. @throws {InvalidFieldError} as `create` does */
+  /** Finds a tenant or makes it, without limits. @throws {FieldError} as `create` does */
   ensure(id: string): Promise<TenantRecord>;
   find(id: string): Promise<TenantRecord | undefined>;
   /** @throws {RangeError} where `after` names no tenant */

@@ -6,7 +6,7 @@ import { coreFrom } from "../../adapters/lotr/core.ts";
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { writeCore, writeFactors } from "../../adapters/lotr/format.ts";
 import { randomFactors } from "../../adapters/lotr/make/makers.ts";
-import { gaussian } from "../../src/util/normal.ts";
+import { gaussian } from "../../src/util/random.ts";
 import { stackOf } from "../../adapters/lotr/stack.ts";
 import { openStore } from "../../adapters/store/open_store.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";

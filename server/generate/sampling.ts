@@ -3,12 +3,9 @@
  * nothing. It owns the mapping of names and the engine's complaints turned into 400s; ranges that need
  * no model are the schema's, those that need the vocabulary are the engine's own check.
  */
-import {
-  FieldError,
-  FieldRangeError,
-  type Grammar,
-  type SamplingParams,
-} from "../../src/engine/request/request.ts";
+import { FieldError, FieldRangeError } from "../../src/util/errors.ts";
+import type { Grammar } from "../../src/grammar/pool.ts";
+import type { SamplingParams } from "../../src/engine/request/request.ts";
 import { DEFAULT_SAMPLING, validateSampling } from "../../src/engine/request/sampling.ts";
 import type { ServedModel } from "../context.ts";
 import { type ApiError, invalid } from "../http/errors.ts";

@@ -3,7 +3,7 @@
  * so tenants take turns, however many texts each of them sends, and few may wait.
  */
 import type { TextThread } from "../../src/checkpoint/text/text_thread.ts";
-import { OverloadedError } from "../../src/engine/request/request.ts";
+import { OverloadedError } from "../../src/util/errors.ts";
 
 /** Whose text it is, and whether it is still wanted. */
 export interface TextCaller {

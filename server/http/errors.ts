@@ -7,7 +7,7 @@ import type { z } from "@hono/zod-openapi";
 import { SQL_STATES, sqlState } from "../../adapters/store/database/sql_error.ts";
 import { GoneError } from "../../adapters/store/gone_error.ts";
 import { QuotaError } from "../../adapters/store/quota_error.ts";
-import { ContextLengthError, OverloadedError } from "../../src/engine/request/request.ts";
+import { ContextLengthError, OverloadedError } from "../../src/util/errors.ts";
 
 export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 503;
 

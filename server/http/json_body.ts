@@ -2,7 +2,7 @@
  * Reads JSON bodies: type, size, and what `json_parse.ts` asks of them. A body of megabytes costs tens
  * of milliseconds, and all else waits meanwhile, so long ones are parsed in a thread.
  */
-import { OverloadedError } from "../../src/engine/request/request.ts";
+import { OverloadedError } from "../../src/util/errors.ts";
 import { ApiError } from "./errors.ts";
 import { parseBody } from "./json_parse.ts";
 import type { JsonThread } from "./json_thread.ts";

@@ -2,7 +2,7 @@
  * A thread for JSON bodies that would hold up the event loop. It starts with the first of them, parses
  * one at a time, and ends after a while without any.
  */
-import { OverloadedError } from "../../src/engine/request/request.ts";
+import { OverloadedError } from "../../src/util/errors.ts";
 import type { JsonReply } from "./json_worker.ts";
 
 /** Milliseconds without a body after which the thread goes. */

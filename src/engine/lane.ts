@@ -3,7 +3,7 @@
  * 0 … count-1; when a sequence leaves, the last one moves into its place. It knows no policy. Trap:
  * a lane that is not open yet has no model.
  */
-import { tokensWithin } from "./memory/memory.ts";
+import { tokensWithin } from "../executor/kv_cache.ts";
 import type { BatchModel } from "../executor/model.ts";
 import type { Sequence } from "./sequence.ts";
 

@@ -11,7 +11,7 @@
 import type { AdapterRef } from "./request/adapter.ts";
 import { Lane } from "./lane.ts";
 import type { BatchModel } from "../executor/model.ts";
-import { FieldError, FieldRangeError } from "./request/request.ts";
+import { FieldError, FieldRangeError } from "../util/errors.ts";
 
 /** A lane's model, and how to give it back. */
 export interface OpenedLane {

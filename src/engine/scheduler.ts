@@ -15,7 +15,7 @@
  */
 import type { Account } from "./accounts.ts";
 import type { Lane } from "./lane.ts";
-import { GRANULE_TOKENS, kvBytes } from "./memory/memory.ts";
+import { GRANULE_TOKENS, kvBytes } from "../executor/kv_cache.ts";
 import type { Sequence } from "./sequence.ts";
 import { Shares } from "./shares.ts";
 import type { WaitingQueue } from "./waiting.ts";

@@ -9,7 +9,7 @@ import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
 import type { BlockPool } from "./block_pool.ts";
 import { CoreSlots } from "./core_slots.ts";
 import { KvCache, type KvShape } from "./kv_cache.ts";
-import { kvBytes } from "../engine/memory/memory.ts";
+import { kvBytes } from "./kv_cache.ts";
 import type { BatchModel, KvBlock, PrefillRow, ResidentCore, Sampled, SampleRow } from "./model.ts";
 import type { Sampler } from "./sampler.ts";
 

@@ -8,6 +8,19 @@ import { BlockPool, type BlockRoom } from "./block_pool.ts";
 import type { KvBlock } from "./model.ts";
 import { SlotViews } from "./views.ts";
 
+/** Rows are counted in steps of so many tokens: memory comes in pages, not in tokens. */
+export const GRANULE_TOKENS = 16;
+
+/** Bytes that count for a row of `tokens` tokens. */
+export function kvBytes(tokens: number, bytesPerToken: number): number {
+  return Math.ceil(tokens / GRANULE_TOKENS) * GRANULE_TOKENS * bytesPerToken;
+}
+
+/** Tokens of the longest row that fits into `bytes` alone. */
+export function tokensWithin(bytes: number, bytesPerToken: number): number {
+  return Math.floor(bytes / (GRANULE_TOKENS * bytesPerToken)) * GRANULE_TOKENS;
+}
+
 export interface KvShape {
   readonly layers: number;
   readonly slots: number;

@@ -2,7 +2,7 @@
  * Schemas that wait to be compiled, tenant by tenant in turn, each tenant's one at a time: whoever
  * sends many, or slow ones, holds up nobody else.
  */
-import { OverloadedError } from "../engine/request/request.ts";
+import { OverloadedError } from "../util/errors.ts";
 import type { ThreadMatcher } from "./matcher.ts";
 
 /** A schema that matchers wait for. */

@@ -5,12 +5,18 @@
  */
 import { Once } from "../util/once.ts";
 import type { Tokenizer } from "../checkpoint/checkpoint.ts";
-import { FieldError, type Grammar, OverloadedError } from "../engine/request/request.ts";
+import { FieldError, OverloadedError } from "../util/errors.ts";
+
 import { type CompileJob, CompileQueue } from "./compile_queue.ts";
 import { type MatcherHome, ThreadMatcher, type TokenMatcher } from "./matcher.ts";
 import { SchemaError } from "./schema/schema_error.ts";
 import { type Breakdown, GrammarThread } from "./thread.ts";
 import { spellAll } from "./vocabulary.ts";
+
+/** A constraint on the output's text. */
+export type Grammar =
+  | { readonly type: "json" }
+  | { readonly type: "json_schema"; readonly schema: unknown; readonly strict: boolean };
 
 /** Makes matchers. */
 export interface GrammarSource {

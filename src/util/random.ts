@@ -22,3 +22,16 @@ function mix(value: number): number {
   x = Math.imul(x ^ (x >>> 15), 0x846ca68b);
   return (x ^ (x >>> 16)) >>> 0;
 }
+
+/** `count` numbers of N(0, 1), by Box and Muller's transform. */
+export function gaussian(seed: number, stream: number, count: number): Float64Array {
+  const out = new Float64Array(count);
+  const key = streamKey(seed, stream);
+  for (let i = 0; i < count; i += 2) {
+    const radius = Math.sqrt(-2 * Math.log(1 - uniformOf(key, i)));
+    const angle = 2 * Math.PI * uniformOf(key, i + 1);
+    out[i] = radius * Math.cos(angle);
+    if (i + 1 < count) out[i + 1] = radius * Math.sin(angle);
+  }
+  return out;
+}

@@ -6,7 +6,7 @@ import { Core, coreFrom } from "../../adapters/lotr/core.ts";
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { dense, multiply } from "../../adapters/lotr/linalg.ts";
 import { randomFactors } from "../../adapters/lotr/make/makers.ts";
-import { gaussian } from "../../src/util/normal.ts";
+import { gaussian } from "../../src/util/random.ts";
 import { type Stack, weightName } from "../../adapters/lotr/stack.ts";
 import type { WeightInfo, WeightSource } from "../../src/checkpoint/checkpoint.ts";
 import { type ModuleName, MODULES, SITE_OF } from "../../src/models/hook.ts";

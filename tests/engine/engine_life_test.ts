@@ -1,6 +1,6 @@
 /** Ends and accidents in the engine: cancelled requests, errors, full queues, memory, draining. */
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { ContextLengthError, OverloadedError } from "../../src/engine/request/request.ts";
+import { ContextLengthError, OverloadedError } from "../../src/util/errors.ts";
 import { adapter, FakeAdapters } from "../fakes/adapters.ts";
 import { alone, harness, read, readOne, request } from "./harness.ts";
 

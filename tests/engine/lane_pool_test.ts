@@ -2,7 +2,7 @@
 import { setImmediate } from "node:timers";
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { LaneSource, OpenedLane } from "../../src/engine/lane_pool.ts";
-import { FieldRangeError } from "../../src/engine/request/request.ts";
+import { FieldRangeError } from "../../src/util/errors.ts";
 import { adapter } from "../fakes/adapters.ts";
 import { FakeAdapters } from "../fakes/adapters.ts";
 import {

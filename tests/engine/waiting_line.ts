@@ -2,7 +2,7 @@
 import { type Account, EQUAL_STANDING, Ledger } from "../../src/engine/accounts.ts";
 import { TokenTexts } from "../../src/engine/request/detokenizer.ts";
 import { Lane } from "../../src/engine/lane.ts";
-import { kvBytes } from "../../src/engine/memory/memory.ts";
+import { kvBytes } from "../../src/executor/kv_cache.ts";
 import type { TenantStanding } from "../../src/engine/request/request.ts";
 import type { PrefillView } from "../../src/engine/scheduler.ts";
 import { Sequence } from "../../src/engine/sequence.ts";

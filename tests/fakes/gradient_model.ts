@@ -4,7 +4,7 @@
  * precision. It keeps what it was asked, and refuses what the contract forbids.
  */
 import { gridCost } from "../../src/train/micro_batches.ts";
-import { gaussian } from "../../src/util/normal.ts";
+import { gaussian } from "../../src/util/random.ts";
 import {
   type BatchRow,
   computedLength,

@@ -6,7 +6,7 @@ import {
   type GrammarPoolOptions,
   type GrammarSource,
 } from "../../src/grammar/pool.ts";
-import { FieldError, OverloadedError } from "../../src/engine/request/request.ts";
+import { FieldError, OverloadedError } from "../../src/util/errors.ts";
 import { EOS, SPECIAL } from "../fakes/tokenizer.ts";
 import { alone, harness, read, readOne, request, tokenizer } from "../engine/harness.ts";
 

@@ -3,7 +3,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import OpenAI from "openai";
 import { createApp } from "../../server/http/app.ts";
 import { listen, type RunningServer } from "../../server/serve.ts";
-import { OverloadedError } from "../../src/engine/request/request.ts";
+import { OverloadedError } from "../../src/util/errors.ts";
 import { type FakeContext, fakeContext } from "./fake_context.ts";
 
 const HELLO = { model: "tiny", messages: [{ role: "user" as const, content: "hi" }] };

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { TextThread } from "../../src/checkpoint/text/text_thread.ts";
 import { createApp } from "../../server/http/app.ts";
-import { OverloadedError } from "../../src/engine/request/request.ts";
+import { OverloadedError } from "../../src/util/errors.ts";
 import { NO_LIMITS } from "../../adapters/store/store.ts";
 import { RateLimits } from "../../server/limits/rate_limits.ts";
 import { Metering } from "../../server/usage/metering.ts";

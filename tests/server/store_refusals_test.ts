@@ -1,11 +1,7 @@
 /** What a store throws: a refusal is the caller's mistake, anything else is ours. */
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import {
-  ConflictError,
-  FieldRangeError,
-  InvalidFieldError,
-} from "../../adapters/catalog/refusals.ts";
+import { ConflictError, FieldError, FieldRangeError } from "../../src/util/errors.ts";
 import type { AppEnv } from "../../server/http/endpoint.ts";
 import { toApiError } from "../../server/http/errors.ts";
 import { storing } from "../../server/http/routes/admin_context.ts";
@@ -21,7 +17,7 @@ async function answerTo(thrown: Error, answers: Parameters<typeof storing>[1] = 
 }
 
 Deno.test("what a store refuses by its field is the caller's to mend", async () => {
-  const refused = await answerTo(new InvalidFieldError("name", "no such name can be"));
+  const refused = await answerTo(new FieldError("name", "no such name can be"));
   assertEquals(refused, {
     answer: [400, "name", "invalid_value"],
     message: "no such name can be",
@@ -32,7 +28,7 @@ Deno.test("what a store refuses by its field is the caller's to mend", async () 
   assertEquals(taken.answer, [409, "id", "conflict"]);
   const none = new FieldRangeError("name", "none is before it");
   assertEquals((await answerTo(none, { unfit: 409 })).answer, [409, "name", "conflict"]);
-  const path = await answerTo(new InvalidFieldError("id", "no tenant's id"), { param: "tenant" });
+  const path = await answerTo(new FieldError("id", "no tenant's id"), { param: "tenant" });
   assertEquals(path.answer, [400, "tenant", "invalid_value"]);
 });
 

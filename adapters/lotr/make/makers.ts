@@ -13,7 +13,7 @@ import {
 import { assemble, type MakerOptions, settle } from "./assemble.ts";
 import type { FactorSet } from "../factors.ts";
 import { type Dense, dense, orthonormal, transpose } from "../linalg.ts";
-import { gaussian } from "../../../src/util/normal.ts";
+import { gaussian } from "../../../src/util/random.ts";
 import { weightName } from "../stack.ts";
 import { tuckerFactors, TuckerSums } from "./tucker.ts";
 

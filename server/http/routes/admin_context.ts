@@ -2,11 +2,7 @@
  * What the administrator's routes stand on, and the answers that they share. It owns the words for
  * what is not there; it registers no route.
  */
-import {
-  ConflictError,
-  FieldRangeError,
-  InvalidFieldError,
-} from "../../../adapters/catalog/refusals.ts";
+import { ConflictError, FieldError, FieldRangeError } from "../../../src/util/errors.ts";
 import type { Store } from "../../../adapters/store/store.ts";
 import type { Access } from "../../access/auth.ts";
 import { ApiError, invalid } from "../errors.ts";
@@ -58,7 +54,7 @@ export async function storing<T>(
   try {
     return await write();
   } catch (error) {
-    if (error instanceof InvalidFieldError) throw invalid(param ?? error.field, error.message);
+    if (error instanceof FieldError) throw invalid(param ?? error.field, error.message);
     const isUnfit = error instanceof FieldRangeError;
     if (!isUnfit && !(error instanceof ConflictError)) throw error;
     if (isUnfit && unfit === 400) throw invalid(param ?? error.field, error.message);

@@ -5,19 +5,6 @@
  */
 import { PrefixCache } from "./prefix_cache.ts";
 
-/** Rows are counted in steps of so many tokens: memory comes in pages, not in tokens. */
-export const GRANULE_TOKENS = 16;
-
-/** Bytes that count for a row of `tokens` tokens. */
-export function kvBytes(tokens: number, bytesPerToken: number): number {
-  return Math.ceil(tokens / GRANULE_TOKENS) * GRANULE_TOKENS * bytesPerToken;
-}
-
-/** Tokens of the longest row that fits into `bytes` alone. */
-export function tokensWithin(bytes: number, bytesPerToken: number): number {
-  return Math.floor(bytes / (GRANULE_TOKENS * bytesPerToken)) * GRANULE_TOKENS;
-}
-
 /** Pages that no row has reserved, in every lane. */
 export interface Spare {
   readonly bytes: number;

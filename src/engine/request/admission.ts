@@ -8,7 +8,7 @@ import type { Account } from "../accounts.ts";
 import type { Delivery } from "./delivery.ts";
 import type { Lane } from "../lane.ts";
 import type { Counters } from "../metrics.ts";
-import { OverloadedError } from "./request.ts";
+import { OverloadedError } from "../../util/errors.ts";
 import type { Sequence } from "../sequence.ts";
 import type { WaitingQueue } from "../waiting.ts";
 

@@ -2,6 +2,7 @@
  * What a caller asks of the engine and what it gets back, in token and text terms. HTTP shapes,
  * tenants' keys and adapter look-up by name live in `server`.
  */
+import type { Grammar } from "../../grammar/pool.ts";
 import type { AdapterRef } from "./adapter.ts";
 
 /** Defaults are OpenAI's and vLLM's: temperature 1, top_p 1, everything else off. */
@@ -29,11 +30,6 @@ export interface SamplingParams {
   readonly logprobs: number | undefined;
   readonly grammar: Grammar | undefined;
 }
-
-/** A constraint on the output's text. */
-export type Grammar =
-  | { readonly type: "json" }
-  | { readonly type: "json_schema"; readonly schema: unknown; readonly strict: boolean };
 
 /** What a tenant is entitled to beside others. */
 export interface TenantStanding {
@@ -89,45 +85,6 @@ export interface Usage {
   readonly promptTokens: number;
   readonly completionTokens: number;
   readonly cachedTokens: number;
-}
-
-/** A queue that is full, or memory that no waiting will free: HTTP 429/503 with Retry-After. */
-export class OverloadedError extends Error {
-  override readonly name = "OverloadedError";
-  constructor(
-    message: string,
-    readonly retryAfterSeconds: number,
-    /** Whose limit it is: the server's, or the tenant's own. */
-    readonly scope: "server" | "tenant" = "server",
-  ) {
-    super(message);
-  }
-}
-
-/** A field of the request that cannot be had as it is: HTTP 400 naming it. */
-export class FieldError extends TypeError {
-  override readonly name = "FieldError";
-  constructor(
-    /** As the request's sender spells it: `response_format.json_schema.schema`. */
-    readonly field: string,
-    message: string,
-  ) {
-    super(message);
-  }
-}
-
-/** A field of the request that is out of its range: HTTP 400 naming it. */
-export class FieldRangeError extends RangeError {
-  override readonly name = "FieldRangeError";
-  /** @param field as the request's sender spells it: `stop_token_ids` */
-  constructor(readonly field: string, message: string) {
-    super(message);
-  }
-}
-
-/** The prompt does not fit: HTTP 400 `context_length_exceeded`. */
-export class ContextLengthError extends RangeError {
-  override readonly name = "ContextLengthError";
 }
 
 /** A running generation: iterate for deltas; `usage` is final when iteration ends. */

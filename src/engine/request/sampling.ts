@@ -2,13 +2,8 @@
  * What a caller may ask for: sampling's defaults, and checks that name the field at fault. It knows
  * no logits and no sequence; `sample_row.ts` turns checked parameters into a step's rows.
  */
-import {
-  ContextLengthError,
-  FieldRangeError,
-  type GenerationRequest,
-  type SamplingParams,
-  type TenantStanding,
-} from "./request.ts";
+import { ContextLengthError, FieldRangeError } from "../../util/errors.ts";
+import type { GenerationRequest, SamplingParams, TenantStanding } from "./request.ts";
 
 /** Alternatives that `logprobs` may ask for (OpenAI's limit). */
 export const MAX_LOGPROBS = 20;

@@ -9,7 +9,7 @@ import {
 } from "@std/assert";
 import { CoreCache, type CoreLoader } from "../../../adapters/catalog/cache.ts";
 import { toResident } from "../../../adapters/lotr/core.ts";
-import { gaussian } from "../../../src/util/normal.ts";
+import { gaussian } from "../../../src/util/random.ts";
 import { AdapterRegistry } from "../../../adapters/catalog/registry.ts";
 import type { AdapterRef, CoreLease } from "../../../src/engine/request/adapter.ts";
 import type { ResidentCore } from "../../../src/executor/model.ts";

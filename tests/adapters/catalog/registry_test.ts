@@ -11,7 +11,7 @@ import { toResident } from "../../../adapters/lotr/core.ts";
 import { writeCore } from "../../../adapters/lotr/format.ts";
 import { parseAdapterName } from "../../../adapters/catalog/name.ts";
 import { AdapterRegistry } from "../../../adapters/catalog/registry.ts";
-import { OverloadedError } from "../../../src/engine/request/request.ts";
+import { OverloadedError } from "../../../src/util/errors.ts";
 import { coreLike, digestOf, smallCore, smallFactors, STACK } from "../small.ts";
 
 function registryWith(options: { requestBytes?: number } = {}): AdapterRegistry {

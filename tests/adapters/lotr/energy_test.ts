@@ -3,7 +3,7 @@ import { assert, assertAlmostEquals, assertEquals, assertLess, assertThrows } fr
 import { capturedEnergy, compareFactors, meanEnergy } from "../../../adapters/lotr/energy.ts";
 import { FactorSet } from "../../../adapters/lotr/factors.ts";
 import { gaussianFactors, randomFactors } from "../../../adapters/lotr/make/makers.ts";
-import { gaussian } from "../../../src/util/normal.ts";
+import { gaussian } from "../../../src/util/random.ts";
 import { MODULES, SITE_OF } from "../../../src/models/hook.ts";
 import { digestOf, gradientsWithin, STACK } from "../small.ts";
 

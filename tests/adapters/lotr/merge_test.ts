@@ -4,7 +4,7 @@ import { decode } from "../../../adapters/lotr/format.ts";
 import { toResident, zeroCore } from "../../../adapters/lotr/core.ts";
 import { dense, multiply, transpose } from "../../../adapters/lotr/linalg.ts";
 import { mergedSafetensors, MergedWeights } from "../../../adapters/lotr/merge.ts";
-import { gaussian } from "../../../src/util/normal.ts";
+import { gaussian } from "../../../src/util/random.ts";
 import { weightName } from "../../../adapters/lotr/stack.ts";
 import { parseSafetensors } from "../../../src/checkpoint/formats/safetensors.ts";
 import { MODULES, SITE_OF } from "../../../src/models/hook.ts";

@@ -4,7 +4,8 @@
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { EQUAL_STANDING } from "../../../src/engine/accounts.ts";
-import { type GenerationRequest, OverloadedError } from "../../../src/engine/request/request.ts";
+import { OverloadedError } from "../../../src/util/errors.ts";
+import type { GenerationRequest } from "../../../src/engine/request/request.ts";
 import { type Harness, harness, read, request, seeded } from "../harness.ts";
 
 /** A request that was taken in, and what became of it. */

@@ -2,7 +2,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { philox, randomSeed, uniformAt } from "../../../src/executor/philox.ts";
 import type { SamplingParams } from "../../../src/engine/request/request.ts";
-import { ContextLengthError } from "../../../src/engine/request/request.ts";
+import { ContextLengthError } from "../../../src/util/errors.ts";
 import { SampleState } from "../../../src/engine/request/sample_row.ts";
 import {
   DEFAULT_SAMPLING,

@@ -2,7 +2,7 @@
 /** The application's routes by `app.request()`: shapes, errors, keys, draining, logs; no socket, no weights. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { createApp } from "../../../server/http/app.ts";
-import { ContextLengthError, OverloadedError } from "../../../src/engine/request/request.ts";
+import { ContextLengthError, OverloadedError } from "../../../src/util/errors.ts";
 import { chatCompletionSchema } from "../../../server/http/schema/chat.ts";
 import { errorSchema } from "../../../server/http/schema/common.ts";
 import { modelListSchema } from "../../../server/http/schema/admin.ts";

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { createApp } from "../../../server/http/app.ts";
 import { JsonThread } from "../../../server/http/json_thread.ts";
-import { OverloadedError } from "../../../src/engine/request/request.ts";
+import { OverloadedError } from "../../../src/util/errors.ts";
 import { errorOf, post } from "../asked.ts";
 import { fakeContext } from "../fake_context.ts";
 

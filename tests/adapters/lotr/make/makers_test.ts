@@ -7,7 +7,7 @@ import {
   randomFactors,
   svdFactors,
 } from "../../../../adapters/lotr/make/makers.ts";
-import { gaussian } from "../../../../src/util/normal.ts";
+import { gaussian } from "../../../../src/util/random.ts";
 import { weightName } from "../../../../adapters/lotr/stack.ts";
 import { MODULES, SITE_OF } from "../../../../src/models/hook.ts";
 import { maxDifference, SmallWeights, STACK } from "../../small.ts";
