@@ -22,15 +22,43 @@
  *
  * @module
  */
-export * from "./adapters/lembas.ts";
-export * from "./adapters/mod.ts";
-export type { ChatMessage, Checkpoint, Tokenizer } from "./src/checkpoint/checkpoint.ts";
+
+// A base with its cores: load, generate, chat, train.
+export {
+  type Generated,
+  type GenerateOptions,
+  Lembas,
+  type LembasOptions,
+  type TrainOptions,
+} from "./adapters/lembas.ts";
+export type { TrainResult } from "./adapters/training/training.ts";
+export type { GenerationDelta } from "./src/engine/request/request.ts";
+export { ContextLengthError, FieldError, OverloadedError } from "./src/util/errors.ts";
+
+// Cores and their algebra.
+export {
+  average,
+  combine,
+  Core,
+  interpolate,
+  negate,
+  scale,
+  zeroCore,
+} from "./adapters/lotr/core.ts";
+
+// Factor sets, which cores of one base share.
+export { FactorSet } from "./adapters/lotr/factors.ts";
+export { randomFactors, svdFactors } from "./adapters/lotr/make/makers.ts";
+export { compareFactors } from "./adapters/lotr/energy.ts";
+export { stackOf } from "./adapters/lotr/stack.ts";
+
+// Their files, and the way from and to PEFT and plain weights.
+export { readCore, readFactors, writeCore, writeFactors } from "./adapters/lotr/format.ts";
+export { importPeft, LossyImportError } from "./adapters/lotr/peft/peft_import.ts";
+export { readPeftDirectory, writePeftDirectory } from "./adapters/catalog/directory.ts";
+export { mergedSafetensors } from "./adapters/lotr/merge.ts";
+
+// Checkpoints as they lie on disk.
+export type { ChatMessage, Checkpoint } from "./src/checkpoint/checkpoint.ts";
 export { openCheckpoint } from "./src/checkpoint/open.ts";
 export { resolveModel } from "./src/checkpoint/fetch/resolve.ts";
-export { ContextLengthError, OverloadedError } from "./src/util/errors.ts";
-export {
-  type GenerationDelta,
-  type SamplingParams,
-  type Usage,
-} from "./src/engine/request/request.ts";
-export { type ModuleName, MODULES } from "./src/models/hook.ts";

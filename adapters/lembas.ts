@@ -30,6 +30,13 @@ import { BackgroundTurns } from "../src/runtime/background.ts";
 import type { Device } from "../src/runtime/device.ts";
 import { DeviceLease } from "../src/runtime/lease.ts";
 import type { DeviceKind } from "../src/runtime/open.ts";
+import { readDataset } from "../src/train/data/dataset.ts";
+import {
+  DEFAULT_HYPERPARAMETERS,
+  type Hyperparameters,
+  type TrainProgress,
+  type TrainResult,
+} from "./training/training.ts";
 import { BaseTrainer } from "./training/base_trainer.ts";
 import { CoreCache } from "./catalog/cache.ts";
 import type { Core } from "./lotr/core.ts";
@@ -93,6 +100,17 @@ export interface GenerateOptions extends Partial<SamplingParams> {
   /** Isolates cached prefixes; default "default". */
   readonly tenant?: string;
   readonly signal?: AbortSignal;
+}
+
+/** How to train, in `deno task train`'s terms; what is left out is settled from the data. */
+export interface TrainOptions extends Partial<Hyperparameters> {
+  /** Held-out rows as JSONL: the gate compares on them. Default: a sample of the training rows. */
+  readonly valid?: string;
+  /** The factor set to train for. Default: the base's own, made once and kept. */
+  readonly factors?: FactorSet;
+  readonly signal?: AbortSignal;
+  /** Hears of each step and evaluation. */
+  readonly onProgress?: (progress: TrainProgress) => void;
 }
 
 export interface Generated {
@@ -265,6 +283,42 @@ export class Lembas implements AsyncDisposable {
     }
     const text = chatTemplate.render(messages, { addGenerationPrompt: true });
     return tokenizer.encode(text, { addSpecialTokens: false });
+  }
+
+  /**
+   * Trains a core on rows of OpenAI's fine-tuning JSONL, between the steps of running requests. It is
+   * not served until it is added; `refused` says where it is no better than the base.
+   *
+   * @throws {DatasetError} naming broken lines; {DOMException} AbortError; {TypeError | RangeError}
+   *   naming what does not fit
+   *
+   * @example
+   * ```ts
+   * import { Lembas, randomFactors } from "@lembas/lembas";
+   *
+   * await using lembas = await Lembas.load({ model: "tests/fixtures/models/llama", maxContext: 64 });
+   * const factors = randomFactors({ stack: lembas.registry.stack, rank: 4 });
+   * const row = JSON.stringify({ prompt: "The road goes", completion: " ever on" });
+   * const { core } = await lembas.train(row, { factors, rank: 4, epochs: 2 });
+   * lembas.addFactors(factors);
+   * lembas.addCore("acme/road", core);
+   * ```
+   */
+  train(rows: string, options: TrainOptions = {}): Promise<TrainResult> {
+    const { valid, factors, signal, onProgress, ...hyperparameters } = options;
+    const read = (text: string) =>
+      readDataset(new TextEncoder().encode(text), {
+        source: this.checkpoint,
+        maxContext: this.training.maxContext,
+      }).examples;
+    return this.training.trainer.train({
+      train: read(rows),
+      valid: valid === undefined ? [] : read(valid),
+      hyperparameters: { ...DEFAULT_HYPERPARAMETERS, ...hyperparameters },
+      ...(factors === undefined ? {} : { factors }),
+      ...(signal === undefined ? {} : { signal }),
+      ...(onProgress === undefined ? {} : { onProgress }),
+    });
   }
 
   /** Ends running requests and gives everything back. */

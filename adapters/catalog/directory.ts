@@ -198,7 +198,17 @@ export class AdapterDirectory {
   }
 }
 
-/** Reads the two files of a PEFT directory. @throws {TypeError} naming the file at fault. */
+/**
+ * Reads the two files of a PEFT directory. @throws {TypeError} naming the file at fault.
+ *
+ * @example
+ * ```ts
+ * import { readPeftDirectory } from "@lembas/lembas";
+ *
+ * const { config, weights } = await readPeftDirectory("tests/fixtures/adapters/peft_lora");
+ * console.assert(config !== undefined && weights.length > 0);
+ * ```
+ */
 export async function readPeftDirectory(path: string): Promise<PeftFiles> {
   const text = new TextDecoder().decode(
     await readBounded(`${path}/${CONFIG_FILE}`, MAX_CONFIG_BYTES),
@@ -212,7 +222,19 @@ export async function readPeftDirectory(path: string): Promise<PeftFiles> {
   return { config, weights: await readBounded(`${path}/${WEIGHTS_FILE}`, MAX_PEFT_BYTES) };
 }
 
-/** Writes a core as a PEFT directory, made where it is missing. @throws as `exportPeft` does. */
+/**
+ * Writes a core as a PEFT directory, made where it is missing. @throws as `exportPeft` does.
+ *
+ * @example
+ * ```ts
+ * import { readCore, readFactors, writePeftDirectory } from "@lembas/lembas";
+ *
+ * const core = readCore(await Deno.readFile("tests/fixtures/adapters/shelf.safetensors"));
+ * const factors = readFactors(await Deno.readFile("tests/fixtures/adapters/factors.safetensors"));
+ * const directory = await Deno.makeTempDir();
+ * await writePeftDirectory(directory, core, factors, { baseModel: "HuggingFaceTB/SmolLM2-135M" });
+ * ```
+ */
 export async function writePeftDirectory(
   path: string,
   core: Core,

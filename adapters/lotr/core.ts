@@ -25,7 +25,19 @@ export interface CoreInit {
   readonly cores: Float32Array;
 }
 
-/** One tenant's core, named by the digest of its content. */
+/**
+ * One tenant's core, named by the digest of its content.
+ *
+ * @example
+ * ```ts
+ * import { readCore } from "@lembas/lembas";
+ *
+ * const core = readCore(await Deno.readFile("tests/fixtures/adapters/shelf.safetensors"));
+ * const [query] = core.modules;
+ * const g = core.matrix(0, 0);
+ * console.assert(query === "q_proj" && g.length === core.rank ** 2);
+ * ```
+ */
 export class Core {
   readonly digest: string;
   readonly base: string;
@@ -104,7 +116,18 @@ function coreFields(core: Core) {
   return { format: CORE_FORMAT, base, factors, layers, rank, alpha, modules };
 }
 
-/** G = 0: leaves the base exactly as it is. Rank defaults to the factor set's, s to its scale. */
+/**
+ * G = 0: leaves the base exactly as it is. Rank defaults to the factor set's, s to its scale.
+ *
+ * @example
+ * ```ts
+ * import { readFactors, zeroCore } from "@lembas/lembas";
+ *
+ * const factors = readFactors(await Deno.readFile("tests/fixtures/adapters/factors.safetensors"));
+ * const core = zeroCore(factors, 8);
+ * console.assert(core.rank === 8 && core.cores.every((x) => x === 0));
+ * ```
+ */
 export function zeroCore(factors: FactorSet, rank: number = factors.rank): Core {
   return coreFrom(
     factors,
@@ -145,22 +168,68 @@ export function toResident(core: Core, factors: FactorShape): ResidentCore {
   return { digest: core.digest, data };
 }
 
-/** The mean of cores, their scales taken into account. */
+/**
+ * The mean of cores, their scales taken into account.
+ *
+ * @example
+ * ```ts
+ * import { average, readCore } from "@lembas/lembas";
+ *
+ * const shelf = readCore(await Deno.readFile("tests/fixtures/adapters/shelf.safetensors"));
+ * const order = readCore(await Deno.readFile("tests/fixtures/adapters/order.safetensors"));
+ * const both = average([shelf, order]);
+ * console.assert(both.factors === shelf.factors);
+ * ```
+ */
 export function average(cores: readonly Core[]): Core {
   return combine(cores.map((core) => [core, 1 / cores.length]));
 }
 
-/** (1 - t)·from + t·to: 0 gives `from`, 1 gives `to`; values outside extrapolate. */
+/**
+ * (1 - t)·from + t·to: 0 gives `from`, 1 gives `to`; values outside extrapolate.
+ *
+ * @example
+ * ```ts
+ * import { interpolate, readCore } from "@lembas/lembas";
+ *
+ * const shelf = readCore(await Deno.readFile("tests/fixtures/adapters/shelf.safetensors"));
+ * const order = readCore(await Deno.readFile("tests/fixtures/adapters/order.safetensors"));
+ * const half = interpolate(shelf, order, 0.5);
+ * console.assert(half.rank === shelf.rank);
+ * ```
+ */
 export function interpolate(from: Core, to: Core, t: number): Core {
   return combine([[from, 1 - t], [to, t]]);
 }
 
-/** The branch made `factor` times as strong. */
+/**
+ * The branch made `factor` times as strong.
+ *
+ * @example
+ * ```ts
+ * import { readCore, scale } from "@lembas/lembas";
+ *
+ * const shelf = readCore(await Deno.readFile("tests/fixtures/adapters/shelf.safetensors"));
+ * const gentle = scale(shelf, 0.5);
+ * console.assert(gentle.digest !== shelf.digest);
+ * ```
+ */
 export function scale(core: Core, factor: number): Core {
   return combine([[core, factor]]);
 }
 
-/** The core that undoes this one. */
+/**
+ * The core that undoes this one.
+ *
+ * @example
+ * ```ts
+ * import { combine, negate, readCore } from "@lembas/lembas";
+ *
+ * const shelf = readCore(await Deno.readFile("tests/fixtures/adapters/shelf.safetensors"));
+ * const nothing = combine([[shelf, 1], [negate(shelf), 1]]);
+ * console.assert(nothing.cores.every((x) => x === 0));
+ * ```
+ */
 export function negate(core: Core): Core {
   return scale(core, -1);
 }
@@ -169,6 +238,16 @@ export function negate(core: Core): Core {
  * The weighted sum of branches: Σ w·s·G, at the largest rank among the cores and the first core's
  * scale.
  * @throws {TypeError} for no core, cores of different factors, or a result that is not finite.
+ *
+ * @example
+ * ```ts
+ * import { combine, readCore } from "@lembas/lembas";
+ *
+ * const shelf = readCore(await Deno.readFile("tests/fixtures/adapters/shelf.safetensors"));
+ * const order = readCore(await Deno.readFile("tests/fixtures/adapters/order.safetensors"));
+ * const mix = combine([[shelf, 1], [order, -0.25]]);
+ * console.assert(mix.rank === Math.max(shelf.rank, order.rank));
+ * ```
  */
 export function combine(terms: readonly (readonly [Core, number])[]): Core {
   const first = terms[0]?.[0];

@@ -81,6 +81,15 @@ export interface BasisOverlap {
  *
  * @param rank the first directions only; default: all of each
  * @throws {TypeError} where the sets are of different bases or share no linear
+ *
+ * @example
+ * ```ts
+ * import { compareFactors, readFactors } from "@lembas/lembas";
+ *
+ * const factors = readFactors(await Deno.readFile("tests/fixtures/adapters/factors.safetensors"));
+ * const overlaps = compareFactors(factors, factors);
+ * console.assert(overlaps.every(({ overlap }) => overlap > 0.999));
+ * ```
  */
 export function compareFactors(one: FactorSet, other: FactorSet, rank?: number): BasisOverlap[] {
   if (one.base !== other.base) {

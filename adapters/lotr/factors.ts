@@ -39,7 +39,17 @@ export type FactorShape = Pick<
   "digest" | "base" | "layers" | "rank" | "alpha" | "modules" | "residentBytes"
 >;
 
-/** An immutable factor set, named by the digest of its content. */
+/**
+ * An immutable factor set, named by the digest of its content.
+ *
+ * @example
+ * ```ts
+ * import { readFactors } from "@lembas/lembas";
+ *
+ * const factors = readFactors(await Deno.readFile("tests/fixtures/adapters/factors.safetensors"));
+ * console.assert(factors.modules.includes("q_proj") && factors.layers === 30);
+ * ```
+ */
 export class FactorSet implements LinearHook {
   readonly digest: string;
   readonly base: string;

@@ -26,6 +26,15 @@ export const MAX_FACTORS_BYTES = 256 * 2 ** 20;
  * A core file. In float16 the values are rounded, so the file holds (and names the digest of) the
  * rounded core: what `readCore` gives back.
  * @throws {TypeError} where a value does not fit float16.
+ *
+ * @example
+ * ```ts
+ * import { readCore, writeCore } from "@lembas/lembas";
+ *
+ * const core = readCore(await Deno.readFile("tests/fixtures/adapters/shelf.safetensors"));
+ * const bytes = writeCore(core, "float16");
+ * console.assert(readCore(bytes).rank === core.rank);
+ * ```
  */
 export function writeCore(core: Core, storage: Storage = "float32"): Uint8Array<ArrayBuffer> {
   const stored = storage === "float16" ? core.with(roundHalf(core.cores)) : core;
@@ -48,6 +57,14 @@ export function writeCore(core: Core, storage: Storage = "float32"): Uint8Array<
 /**
  * Reads a core file of at most 32 MiB.
  * @throws {RangeError | TypeError} naming the field, dtype or shape that is wrong.
+ *
+ * @example
+ * ```ts
+ * import { readCore } from "@lembas/lembas";
+ *
+ * const core = readCore(await Deno.readFile("tests/fixtures/adapters/shelf.safetensors"));
+ * console.log(core.digest, core.rank, core.modules);
+ * ```
  */
 export function readCore(bytes: Uint8Array): Core {
   checkSize("core", bytes, MAX_CORE_BYTES);
@@ -72,7 +89,18 @@ export function readCore(bytes: Uint8Array): Core {
   return core;
 }
 
-/** A factor file; float16 rounds as `writeCore` does, and gives another set with another digest. */
+/**
+ * A factor file; float16 rounds as `writeCore` does, and gives another set with another digest.
+ *
+ * @example
+ * ```ts
+ * import { readFactors, writeFactors } from "@lembas/lembas";
+ *
+ * const factors = readFactors(await Deno.readFile("tests/fixtures/adapters/factors.safetensors"));
+ * const bytes = writeFactors(factors, "float16");
+ * console.assert(readFactors(bytes).rank === factors.rank);
+ * ```
+ */
 export function writeFactors(
   factors: FactorSet,
   storage: Storage = "float32",
@@ -104,6 +132,14 @@ export function writeFactors(
 /**
  * Reads a factor file of at most 256 MiB.
  * @throws {RangeError | TypeError} naming the field, dtype or shape that is wrong.
+ *
+ * @example
+ * ```ts
+ * import { readFactors } from "@lembas/lembas";
+ *
+ * const factors = readFactors(await Deno.readFile("tests/fixtures/adapters/factors.safetensors"));
+ * console.log(factors.digest, factors.rank, factors.modules);
+ * ```
  */
 export function readFactors(bytes: Uint8Array): FactorSet {
   checkSize("factor set", bytes, MAX_FACTORS_BYTES);

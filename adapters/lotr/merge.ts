@@ -64,6 +64,18 @@ export class MergedWeights implements WeightSource {
 /**
  * A safetensors file with the merged tensors only, in float32, under Hugging Face's names.
  * @throws {TypeError | RangeError} where core, factors and weights do not fit each other
+ *
+ * @example
+ * ```ts
+ * import { mergedSafetensors, openCheckpoint, randomFactors, stackOf, zeroCore } from "@lembas/lembas";
+ *
+ * const checkpoint = await openCheckpoint("tests/fixtures/models/llama");
+ * const stack = stackOf(await checkpoint.digest(), checkpoint.config);
+ * const factors = randomFactors({ stack, rank: 4 });
+ * const bytes = mergedSafetensors(checkpoint.weights, zeroCore(factors), factors);
+ * console.assert(bytes.length > 0);
+ * checkpoint.close();
+ * ```
  */
 export function mergedSafetensors(
   source: WeightSource,

@@ -22,7 +22,19 @@ export interface Stack {
   readonly outputs: Readonly<Record<ModuleName, number>>;
 }
 
-/** The stack of a decoder whose checkpoint has the digest `base`. */
+/**
+ * The stack of a decoder whose checkpoint has the digest `base`.
+ *
+ * @example
+ * ```ts
+ * import { openCheckpoint, stackOf } from "@lembas/lembas";
+ *
+ * const checkpoint = await openCheckpoint("tests/fixtures/models/llama");
+ * const stack = stackOf(await checkpoint.digest(), checkpoint.config);
+ * console.log(stack.layers, stack.outputs.q_proj);
+ * checkpoint.close();
+ * ```
+ */
 export function stackOf(base: string, config: DecoderConfig): Stack {
   const { hiddenSize, intermediateSize, numHeads, numKvHeads, headDim } = config;
   return {

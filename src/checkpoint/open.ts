@@ -46,6 +46,15 @@ export interface OpenOptions {
  *
  * @throws {TypeError} where the checkpoint is damaged, incomplete or of an unsupported kind
  * @throws {Deno.errors.NotFound} where there is nothing at `path`
+ *
+ * @example
+ * ```ts
+ * import { openCheckpoint } from "@lembas/lembas";
+ *
+ * const checkpoint = await openCheckpoint("tests/fixtures/models/llama");
+ * console.log(checkpoint.config.numLayers, checkpoint.tokenizer.encode("The road goes ever on"));
+ * checkpoint.close();
+ * ```
  */
 export async function openCheckpoint(
   path: string,

@@ -3,7 +3,17 @@
  * from a fault of our own: a plain TypeError is one.
  */
 
-/** A queue that is full, or memory that no waiting will free: HTTP 429/503 with Retry-After. */
+/**
+ * A queue that is full, or memory that no waiting will free: HTTP 429/503 with Retry-After.
+ *
+ * @example
+ * ```ts
+ * import { OverloadedError } from "@lembas/lembas";
+ *
+ * const error = new OverloadedError("Too many requests wait: 1024.", 5);
+ * console.assert(error.retryAfterSeconds === 5 && error.scope === "server");
+ * ```
+ */
 export class OverloadedError extends Error {
   override readonly name = "OverloadedError";
   constructor(

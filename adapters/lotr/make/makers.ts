@@ -36,6 +36,17 @@ export interface SvdOptions extends MakerOptions {
 /**
  * A and B of orthonormal columns and rows that span a Gaussian's, s = 1.
  * @throws {RangeError} for a rank that is not possible
+ *
+ * @example
+ * ```ts
+ * import { openCheckpoint, randomFactors, stackOf } from "@lembas/lembas";
+ *
+ * const checkpoint = await openCheckpoint("tests/fixtures/models/llama");
+ * const stack = stackOf(await checkpoint.digest(), checkpoint.config);
+ * const factors = randomFactors({ stack, rank: 8, seed: 1 });
+ * console.assert(factors.rank === 8);
+ * checkpoint.close();
+ * ```
  */
 export function randomFactors(options: RandomOptions): FactorSet {
   const settled = settle(options);
@@ -70,6 +81,17 @@ export function gaussianFactors(options: RandomOptions): FactorSet {
  * module; columns and rows by falling energy, s = 1.
  *
  * @throws {RangeError} for a rank that is not possible, or a weight that the source does not have
+ *
+ * @example
+ * ```ts
+ * import { openCheckpoint, stackOf, svdFactors } from "@lembas/lembas";
+ *
+ * const checkpoint = await openCheckpoint("tests/fixtures/models/llama");
+ * const stack = stackOf(await checkpoint.digest(), checkpoint.config);
+ * const factors = svdFactors({ stack, rank: 8, weights: checkpoint.weights });
+ * console.assert(factors.base === stack.base);
+ * checkpoint.close();
+ * ```
  */
 export function svdFactors(options: SvdOptions): FactorSet {
   const settled = settle(options);

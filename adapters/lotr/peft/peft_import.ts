@@ -77,6 +77,18 @@ interface LowRank {
  *
  * @throws {LossyImportError} where more than 5% of the energy is lost and `allowLossy` is not set
  * @throws {TypeError | RangeError} naming what is unsupported, missing or of the wrong shape
+ *
+ * @example
+ * ```ts
+ * import { importPeft, readCore, readFactors, readPeftDirectory, writePeftDirectory } from "@lembas/lembas";
+ *
+ * const core = readCore(await Deno.readFile("tests/fixtures/adapters/shelf.safetensors"));
+ * const factors = readFactors(await Deno.readFile("tests/fixtures/adapters/factors.safetensors"));
+ * const directory = await Deno.makeTempDir();
+ * await writePeftDirectory(directory, core, factors, { baseModel: "HuggingFaceTB/SmolLM2-135M" });
+ * const { report } = importPeft(await readPeftDirectory(directory), factors);
+ * console.assert(report.residual < 0.001);
+ * ```
  */
 export function importPeft(
   files: PeftFiles,

@@ -2,21 +2,13 @@
  * What `deno task factors` does: makes, shows, compares and exports. It owns the order of work and
  * the words of the result; the mathematics is `adapters/`', the base comes by a loader passed in.
  */
-import {
-  capturedEnergy,
-  compareFactors,
-  defaultFactors,
-  FactorSet,
-  fileKind,
-  gaussianFactors,
-  randomFactors,
-  readCore,
-  readFactors,
-  stackOf,
-  svdFactors,
-  writeFactors,
-  writePeftDirectory,
-} from "../../../adapters/mod.ts";
+import { writePeftDirectory } from "../../../adapters/catalog/directory.ts";
+import { capturedEnergy, compareFactors } from "../../../adapters/lotr/energy.ts";
+import { FactorSet } from "../../../adapters/lotr/factors.ts";
+import { fileKind, readCore, readFactors, writeFactors } from "../../../adapters/lotr/format.ts";
+import { defaultFactors } from "../../../adapters/lotr/make/default_factors.ts";
+import { gaussianFactors, randomFactors, svdFactors } from "../../../adapters/lotr/make/makers.ts";
+import { stackOf } from "../../../adapters/lotr/stack.ts";
 import type { LinearMatrix } from "../../../src/train/gradients/gradient_source.ts";
 import type { ProgressScreen } from "../train/progress.ts";
 import { workDisplay, type WorkProgress } from "./display.ts";

@@ -3,16 +3,15 @@
  * and its error texts; it opens no file and makes nothing.
  */
 import { parseArgs } from "@std/cli/parse-args";
+import type { Storage } from "../../../adapters/lotr/format.ts";
+import { type MakerName, MAKERS } from "../../../adapters/lotr/make/makers.ts";
 import {
   DEFAULT_MODULES,
   DEFAULT_RANK,
-  type MakerName,
-  MAKERS,
   MAX_RANK,
   MIN_RANK,
   parseModules,
-  type Storage,
-} from "../../../adapters/mod.ts";
+} from "../../../adapters/lotr/stack.ts";
 import type { ModuleName } from "../../../src/models/hook.ts";
 import { nearest } from "../nearest.ts";
 

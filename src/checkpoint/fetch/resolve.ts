@@ -40,6 +40,14 @@ export interface ResolveOptions {
  *
  * @throws {Deno.errors.NotFound} where a path does not exist
  * @throws {TypeError} where the model cannot be fetched, saying what to pass instead
+ *
+ * @example
+ * ```ts
+ * import { resolveModel } from "@lembas/lembas";
+ *
+ * const path = await resolveModel("tests/fixtures/models/llama");
+ * console.log(path);
+ * ```
  */
 export async function resolveModel(
   spec: string | undefined,

@@ -1,6 +1,8 @@
 /** The factors command on a tiny model: sets made, shown, compared; and one run as a process. */
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
-import { randomFactors, readFactors, stackOf, writeFactors } from "../../../../adapters/mod.ts";
+import { readFactors, writeFactors } from "../../../../adapters/lotr/format.ts";
+import { randomFactors } from "../../../../adapters/lotr/make/makers.ts";
+import { stackOf } from "../../../../adapters/lotr/stack.ts";
 import { describeFile, runFactors } from "../../../../server/cli/factors/command.ts";
 import { parseFactorsCommand } from "../../../../server/cli/factors/flags.ts";
 import type { FactorsBase } from "../../../../server/cli/factors/matrices.ts";
