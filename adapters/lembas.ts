@@ -28,7 +28,7 @@ import {
 import { checkLane } from "../src/engine/lane_pool.ts";
 import { BackgroundTurns } from "../src/runtime/background.ts";
 import type { Device } from "../src/runtime/device.ts";
-import { DeviceLease } from "../src/runtime/lease.ts";
+import { DeviceLock } from "../src/runtime/device_lock.ts";
 import type { DeviceKind } from "../src/runtime/open.ts";
 import { readDataset } from "../src/train/data/dataset.ts";
 import {
@@ -164,7 +164,7 @@ export class Lembas implements AsyncDisposable {
     options: LembasOptions,
   ) {
     const share = options.trainShare ?? DEFAULT_TRAIN_SHARE;
-    const turns = new BackgroundTurns(parts.lease, { share });
+    const turns = new BackgroundTurns(parts.deviceLock, { share });
     this.training = new BaseTrainer(parts.base.shared, {
       turn: () => turns.take(),
       ...(options.onFactors === undefined ? {} : { onFactors: options.onFactors }),
@@ -204,7 +204,7 @@ export class Lembas implements AsyncDisposable {
         eosTokenIds: checkpoint.config.eosTokenIds,
         kvMemory: options.kvMemory ?? defaultKvMemory(),
         grammars: parts.grammars,
-        lease: parts.lease,
+        deviceLock: parts.deviceLock,
         ...(options.maxQueue === undefined ? {} : { maxQueue: options.maxQueue }),
         ...(options.listener === undefined ? {} : { listener: options.listener }),
       });
@@ -365,7 +365,7 @@ interface Parts {
   readonly registry: AdapterRegistry;
   readonly directory: AdapterDirectory | undefined;
   readonly grammars: GrammarPool;
-  readonly lease: DeviceLease;
+  readonly deviceLock: DeviceLock;
 }
 
 async function openParts(options: LembasOptions): Promise<Parts> {
@@ -390,7 +390,7 @@ async function openParts(options: LembasOptions): Promise<Parts> {
     stopTokens: config.eosTokenIds,
   });
   opened.move();
-  return { ...loaded, dtype, registry, directory, grammars, lease: new DeviceLease() };
+  return { ...loaded, dtype, registry, directory, grammars, deviceLock: new DeviceLock() };
 }
 
 /** @throws {TypeError} where they are not there, or not ones that a request could have */

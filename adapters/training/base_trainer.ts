@@ -5,7 +5,7 @@
 import { Once } from "../../src/util/once.ts";
 import type { SharedBase } from "../../src/executor/base.ts";
 import { DecoderParameters } from "../../src/models/parameters.ts";
-import type { Turn } from "../../src/runtime/lease.ts";
+import type { Turn } from "../../src/runtime/device_lock.ts";
 import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
 import type { Pieces } from "../../src/train/gradients/loss_program.ts";
 import { LotrGradients, type LotrGradientsOptions } from "../../src/train/gradients/lotr_model.ts";

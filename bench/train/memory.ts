@@ -5,7 +5,7 @@
  */
 import { generalText } from "../../adapters/lotr/make/corpus.ts";
 import { DecoderParameters } from "../../src/models/parameters.ts";
-import { DeviceLease } from "../../src/runtime/lease.ts";
+import { DeviceLock } from "../../src/runtime/device_lock.ts";
 import { lmExample } from "../../src/train/data/dataset.ts";
 import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
 import type { Example } from "../../src/train/gradients/model.ts";
@@ -93,7 +93,7 @@ async function gradients(trainee: Trainee, rows: readonly Example[]): Promise<vo
   const factors = trainee.factors(RANK);
   const { device, weights, plan, smoothing, positions, checkpoint } = trainee.loaded.base.shared;
   const hook = { hook: factors, ...(smoothing === undefined ? {} : { smoothing }) };
-  const lease = new DeviceLease();
+  const lock = new DeviceLock();
   const model = await DecoderGradients.compile({
     config: checkpoint.config,
     hook: factors,
@@ -103,7 +103,7 @@ async function gradients(trainee: Trainee, rows: readonly Example[]): Promise<vo
     weights,
     plan,
     parameters: new DecoderParameters(checkpoint, positions, hook),
-    turn: () => lease.take(0),
+    turn: () => lock.take(0),
   });
   const { layers, modules } = factors;
   const parameters = new Float32Array(layers * modules.length * RANK ** 2);

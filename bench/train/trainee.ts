@@ -15,7 +15,7 @@ import {
   type TrainResult,
 } from "../../adapters/training/training.ts";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
-import { DeviceLease } from "../../src/runtime/lease.ts";
+import { DeviceLock } from "../../src/runtime/device_lock.ts";
 import type { Example } from "../../src/train/gradients/model.ts";
 import { lmExample } from "../../src/train/data/dataset.ts";
 import type { Contestant, Work } from "./contest.ts";
@@ -40,9 +40,9 @@ export class Trainee implements Contestant, AsyncDisposable {
   private constructor(loaded: LoadedBase, stack: Stack) {
     this.loaded = loaded;
     this.#stack = stack;
-    const lease = new DeviceLease();
+    const lock = new DeviceLock();
     this.#training = new BaseTrainer(loaded.base.shared, {
-      turn: () => lease.take(0),
+      turn: () => lock.take(0),
       pieces: "layers",
     });
   }

@@ -11,7 +11,7 @@
  * and grammar are given back.
  */
 import type { Tokenizer } from "../checkpoint/checkpoint.ts";
-import { DeviceLease } from "../runtime/lease.ts";
+import { DeviceLock } from "../runtime/device_lock.ts";
 import { Ledger } from "./accounts.ts";
 import type { AdapterSource } from "./request/adapter.ts";
 import { AdmissionControl } from "./request/admission.ts";
@@ -65,8 +65,8 @@ export interface EngineOptions {
   /** Undefined = requests with a grammar are refused. */
   readonly grammars?: GrammarSource;
   readonly listener?: EngineListener;
-  /** Whose turn the device is; default: a lease of the engine's own. */
-  readonly lease?: DeviceLease;
+  /** Whose turn the device is; default: a lock of the engine's own. */
+  readonly deviceLock?: DeviceLock;
 }
 
 const DEFAULT_QUEUE = 1024;
@@ -114,7 +114,7 @@ export class Engine {
         `Cannot run with ${kvMemory} bytes of KV memory: not even one row of a few tokens fits`,
       );
     }
-    const { listener = {}, tokenizer, eosTokenIds, lease = new DeviceLease() } = options;
+    const { listener = {}, tokenizer, eosTokenIds, deviceLock = new DeviceLock() } = options;
     this.#delivery = new Delivery({
       queue: this.#queue,
       ledger: this.#ledger,
@@ -136,7 +136,7 @@ export class Engine {
       queue: this.#queue,
       ledger: this.#ledger,
       memory: this.#memory,
-      lease,
+      deviceLock,
       counters: this.#counters,
       listener,
       delegate: this.#delivery,

@@ -3,7 +3,7 @@
  * to rows and their memory happen here, between runs. It decides nothing (`scheduler.ts` does) and
  * knows no request: what a token means to its caller is its delegate's.
  */
-import type { DeviceLease } from "../runtime/lease.ts";
+import type { DeviceLock } from "../runtime/device_lock.ts";
 import type { Ledger } from "./accounts.ts";
 import type { TokenMatcher } from "../grammar/matcher.ts";
 import type { Lane } from "./lane.ts";
@@ -16,7 +16,7 @@ import { bytesOf, planPreemption, planPrefill, type PrefillPlan } from "./schedu
 import type { Sequence } from "./sequence.ts";
 import type { WaitingQueue } from "./waiting.ts";
 
-/** The engine's number in the device's lease: before any trainer. */
+/** The engine's priority in the device lock: before any trainer's (1). */
 const ENGINE_PRIORITY = 0;
 /** Prefill runs of one step: only rows with a cached prefix, short ones, go more than one by one. */
 const PREFILL_RUNS = 4;
@@ -47,7 +47,7 @@ export interface RunnerOptions {
   readonly queue: WaitingQueue;
   readonly ledger: Ledger;
   readonly memory: KvMemory;
-  readonly lease: DeviceLease;
+  readonly deviceLock: DeviceLock;
   readonly counters: Counters;
   readonly listener: EngineListener;
   readonly delegate: RunnerDelegate;
@@ -59,7 +59,7 @@ export class LaneRunner {
   readonly #ledger: Ledger;
   readonly #memory: KvMemory;
   readonly #prefixes: Prefixes;
-  readonly #lease: DeviceLease;
+  readonly #deviceLock: DeviceLock;
   readonly #counters: Counters;
   readonly #listener: EngineListener;
   readonly #delegate: RunnerDelegate;
@@ -70,7 +70,7 @@ export class LaneRunner {
     this.#ledger = options.ledger;
     this.#memory = options.memory;
     this.#prefixes = new Prefixes(options.memory);
-    this.#lease = options.lease;
+    this.#deviceLock = options.deviceLock;
     this.#counters = options.counters;
     this.#listener = options.listener;
     this.#delegate = options.delegate;
@@ -165,7 +165,7 @@ export class LaneRunner {
     const tokens = rows.reduce((sum, row) => sum + row.tokens.length, 0);
     let started = performance.now();
     try {
-      using _turn = await this.#lease.take(ENGINE_PRIORITY);
+      using _turn = await this.#deviceLock.take(ENGINE_PRIORITY);
       started = performance.now();
       await lane.model.prefill(rows);
       const complete = sequences.map((sequence, i) => advance(sequence, rows[i]) ? i : undefined);
@@ -197,7 +197,7 @@ export class LaneRunner {
     const running = [...rows.keys()].filter((slot) => rows[slot]?.state === "running");
     let started = performance.now();
     try {
-      using _turn = await this.#lease.take(ENGINE_PRIORITY);
+      using _turn = await this.#deviceLock.take(ENGINE_PRIORITY);
       started = performance.now();
       await lane.model.decode(tokens, lengths);
       for (const slot of running) advanceOne(rows[slot]);

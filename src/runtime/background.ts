@@ -1,13 +1,12 @@
 /**
- * How background work (training) takes the device beside foreground work (serving): all of it while
- * nothing else runs, and at most a share of it under traffic. It owns that account; who is served or
- * trained it does not know.
+ * How training takes the device beside serving: all of it while nothing is served, and at most a share
+ * of its time under traffic.
  */
-import type { DeviceLease, Turn } from "./lease.ts";
+import type { DeviceLock, Turn } from "./device_lock.ts";
 
-/** Foreground work that ended longer ago than this, in milliseconds, is no traffic. */
+/** Milliseconds without foreground work after which there is no traffic. */
 const QUIET_MS = 40;
-/** Background's number in the lease: after all foreground work. */
+/** Background work's priority in the device lock: after all foreground work (0). */
 const PRIORITY = 1;
 
 export interface BackgroundOptions {
@@ -18,30 +17,31 @@ export interface BackgroundOptions {
 }
 
 export class BackgroundTurns {
-  readonly #lease: DeviceLease;
+  readonly #lock: DeviceLock;
   readonly #now: () => number;
-  /** Background milliseconds for each of the foreground. */
+  /** Milliseconds of background work allowed for each millisecond of foreground work. */
   readonly #ratio: number;
-  /** Background milliseconds that the foreground's have not paid for yet. */
+  /** Milliseconds of background work beyond what foreground work has allowed so far. */
   #debt = 0;
+  /** `foreground.total` that `#debt` takes into account. */
   #paidUntil = 0;
 
   /** @throws {RangeError} for a share outside 0 … 1. */
-  constructor(lease: DeviceLease, { share, now = () => performance.now() }: BackgroundOptions) {
+  constructor(lock: DeviceLock, { share, now = () => performance.now() }: BackgroundOptions) {
     if (!(share > 0 && share <= 1)) {
       throw new RangeError(
         `Cannot train in the background: share is ${share}, above 0 to 1 is wanted`,
       );
     }
-    this.#lease = lease;
+    this.#lock = lock;
     this.#now = now;
     this.#ratio = share / (1 - share);
   }
 
   /** One turn of the device; under traffic only once the share allows it. */
   async take(): Promise<Turn> {
-    while (this.#mustWait()) await this.#lease.foregroundEnds(QUIET_MS);
-    const turn = await this.#lease.take(PRIORITY);
+    while (this.#mustWait()) await this.#lock.foregroundEnds(QUIET_MS);
+    const turn = await this.#lock.take(PRIORITY);
     const began = this.#now();
     const release = () => {
       this.#debt += this.#now() - began;
@@ -51,9 +51,9 @@ export class BackgroundTurns {
   }
 
   #mustWait(): boolean {
-    const { foreground } = this.#lease;
+    const { foreground } = this.#lock;
     const quiet = !foreground.held && this.#now() - foreground.ended > QUIET_MS;
-    // What was not used is not saved up: it would come back as one long gap.
+    // time not used is not saved up: it would come back as one long pause of serving
     this.#debt = quiet
       ? 0
       : Math.max(0, this.#debt - (foreground.total - this.#paidUntil) * this.#ratio);

@@ -25,7 +25,7 @@ export interface Pick<C extends Candidate> {
 }
 
 /** Rows for one micro-batch, all of them for steps or all of them for evaluations. */
-export interface Turn<C extends Candidate> {
+export interface MicroBatchPlan<C extends Candidate> {
   readonly kind: "step" | "evaluation";
   readonly picks: readonly Pick<C>[];
 }
@@ -39,10 +39,10 @@ const MOST_OFFERED = 512;
  *
  * @param maxTokens most that a micro-batch may cost (`gridCost`); a longer row is alone
  */
-export function chooseTurn<C extends Candidate>(
+export function planMicroBatch<C extends Candidate>(
   candidates: readonly C[],
   maxTokens: number,
-): Turn<C> | undefined {
+): MicroBatchPlan<C> | undefined {
   const [leader, ...others] = candidates
     .filter(({ waiting }) => waiting.length > 0)
     .sort((a, b) => a.served - b.served);

@@ -1,9 +1,8 @@
 /**
- * Many jobs over one model at once: turn by turn a micro-batch of whoever waits, each row to its own
- * job's parameters. It owns the loop, and what a failure or an end costs whom; what a step does
- * (`job.ts`), which rows go (`fill.ts`) and how gradients come about it does not know.
+ * Many jobs over one model at once: one micro-batch after the other, of whichever jobs wait, each row
+ * with its own job's parameters. Where a micro-batch fails, each job's rows are tried alone.
  */
-import { chooseTurn, type Turn } from "./fill.ts";
+import { type MicroBatchPlan, planMicroBatch } from "./fill.ts";
 import type { JobPlan, JobState } from "./job.ts";
 import type { GradientModel, Gradients, MicroBatch } from "./gradients/model.ts";
 import { aborted, type JobHooks, RunningJob } from "./running_job.ts";
@@ -65,8 +64,8 @@ export class Trainer {
     if (this.#driving) return;
     this.#driving = true;
     try {
-      for (let turn = this.#next(); turn !== undefined; turn = this.#next()) {
-        await this.#take(turn);
+      for (let plan = this.#next(); plan !== undefined; plan = this.#next()) {
+        await this.#take(plan);
       }
     } catch (error) {
       for (const job of this.#jobs) job.fail(error);
@@ -75,26 +74,26 @@ export class Trainer {
     }
   }
 
-  #next(): Turn<RunningJob> | undefined {
+  #next(): MicroBatchPlan<RunningJob> | undefined {
     for (const job of this.#jobs) if (job.signal?.aborted) job.abort(this.#wake);
     const running = [...this.#jobs].filter((job) => !job.signal?.aborted);
-    return chooseTurn(running, this.#model.maxTokens);
+    return planMicroBatch(running, this.#model.maxTokens);
   }
 
   /**
    * Runs one micro-batch and hands the results out. Where a shared one fails, each job's rows are
    * tried alone, so that only those fail that cannot be run.
    */
-  async #take(turn: Turn<RunningJob>): Promise<void> {
-    const { picks } = turn;
+  async #take(plan: MicroBatchPlan<RunningJob>): Promise<void> {
+    const { picks } = plan;
     using end = whenAllAbort(picks.map(({ candidate }) => candidate.signal));
     let results: Results;
     try {
-      results = await this.#compute(turn, end.signal);
+      results = await this.#compute(plan, end.signal);
     } catch (error) {
       if (end.signal?.aborted) return;
       if (picks.length === 1) return picks[0].candidate.fail(error);
-      for (const pick of picks) await this.#take({ ...turn, picks: [pick] });
+      for (const pick of picks) await this.#take({ ...plan, picks: [pick] });
       return;
     }
     let from = 0;
@@ -106,7 +105,10 @@ export class Trainer {
     }
   }
 
-  async #compute({ kind, picks }: Turn<RunningJob>, signal?: AbortSignal): Promise<Results> {
+  async #compute(
+    { kind, picks }: MicroBatchPlan<RunningJob>,
+    signal?: AbortSignal,
+  ): Promise<Results> {
     const batch: MicroBatch = {
       rows: picks.flatMap(({ rows }, trainable) =>
         rows.map(({ example }) => ({ example, trainable }))

@@ -20,7 +20,7 @@ import { planOf } from "../../src/executor/base.ts";
 import { DeviceWeights } from "../../src/models/device_weights.ts";
 import { DecoderParameters } from "../../src/models/parameters.ts";
 import type { Device } from "../../src/runtime/device.ts";
-import { DeviceLease } from "../../src/runtime/lease.ts";
+import { DeviceLock } from "../../src/runtime/device_lock.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
 import type { Example } from "../../src/train/gradients/model.ts";
@@ -66,7 +66,7 @@ function requestOf(rows: readonly Example[], rank: number): TrainRequest {
 
 /** As it trains by default: 8 bits forth and back. */
 function openModel(device: Device, checkpoint: Checkpoint): Promise<DecoderGradients> {
-  const lease = new DeviceLease();
+  const lock = new DeviceLock();
   return DecoderGradients.compile({
     config: checkpoint.config,
     hook: FACTORS,
@@ -76,7 +76,7 @@ function openModel(device: Device, checkpoint: Checkpoint): Promise<DecoderGradi
     weights: new DeviceWeights(device),
     parameters: new DecoderParameters(checkpoint, POSITIONS, { hook: FACTORS }),
     plan: planOf({ dtype: "int8", maxBatch: 32 }),
-    turn: () => lease.take(1),
+    turn: () => lock.take(1),
   });
 }
 

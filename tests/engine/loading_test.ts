@@ -7,7 +7,7 @@ import { Sampler } from "../../src/executor/sampler.ts";
 import { DeviceWeights } from "../../src/models/device_weights.ts";
 import { DecoderParameters } from "../../src/models/parameters.ts";
 import type { Device } from "../../src/runtime/device.ts";
-import { DeviceLease } from "../../src/runtime/lease.ts";
+import { DeviceLock } from "../../src/runtime/device_lock.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
 import { tinyTrainable } from "../train/oracle.ts";
@@ -138,13 +138,13 @@ Deno.test("a training pass for which memory ends leaves nothing behind", async (
   using device = openDevice("cpu");
   const weights = new DeviceWeights(device);
   const { hook, cores: parameters } = tinyTrainable(checkpoint, 0);
-  const lease = new DeviceLease();
+  const lock = new DeviceLock();
   const train = async (nth: number) => {
     const model = await DecoderGradients.compile({
       ...{ config: checkpoint.config, hook, scale: 1, positions: 64, device, weights },
       parameters: new DecoderParameters(checkpoint, 64, { hook }),
       plan: planOf({ dtype: "fp32", maxBatch: 1 }),
-      turn: () => lease.take(1),
+      turn: () => lock.take(1),
     });
     const limit = scarce(device, nth);
     const example = { tokens: Int32Array.of(1, 2, 3), weights: Float32Array.of(0, 1, 1), line: 1 };

@@ -14,7 +14,7 @@ import { calibrationText } from "../../src/models/calibration.ts";
 import { DeviceWeights } from "../../src/models/device_weights.ts";
 import { DecoderParameters, type Smoothing } from "../../src/models/parameters.ts";
 import type { Device } from "../../src/runtime/device.ts";
-import { DeviceLease } from "../../src/runtime/lease.ts";
+import { DeviceLock } from "../../src/runtime/device_lock.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
 import { readDataset } from "../../src/train/data/dataset.ts";
@@ -46,7 +46,7 @@ function optionsOf(
   dtype: ServingDtype,
   adapt: ConstructorParameters<typeof DecoderParameters>[2] = {},
 ): WeightGradientsOptions {
-  const lease = new DeviceLease();
+  const lock = new DeviceLock();
   return {
     config: checkpoint.config,
     positions: POSITIONS,
@@ -54,7 +54,7 @@ function optionsOf(
     weights,
     parameters: new DecoderParameters(checkpoint, POSITIONS, adapt),
     plan: planOf({ dtype, maxBatch: 32 }),
-    turn: () => lease.take(1),
+    turn: () => lock.take(1),
   };
 }
 

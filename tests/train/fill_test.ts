@@ -1,6 +1,6 @@
 /** Whose rows share a micro-batch: budgets, turns, and what rows share. */
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
-import { type Candidate, chooseTurn } from "../../src/train/fill.ts";
+import { type Candidate, planMicroBatch } from "../../src/train/fill.ts";
 import { gridCost } from "../../src/train/micro_batches.ts";
 import type { WaitingRow } from "../../src/train/job_run.ts";
 import { streamKey, uniformOf } from "../../src/util/random.ts";
@@ -24,7 +24,7 @@ function candidate(lengths: readonly number[], given: Partial<Candidate> = {}): 
 }
 
 /** What the grid costs that these rows are laid out on. */
-function costOf({ picks }: NonNullable<ReturnType<typeof chooseTurn>>): number {
+function costOf({ picks }: NonNullable<ReturnType<typeof planMicroBatch>>): number {
   const { time, shared } = layOut(picks.map(({ rows }) => rows.map(({ example }) => example)));
   const extra = shared.reduce((sum, length) => sum + Math.ceil(length / time), 0);
   const lengths = picks.flatMap(({ rows }, i) => rows.map(({ length }) => length - shared[i]));
@@ -32,38 +32,38 @@ function costOf({ picks }: NonNullable<ReturnType<typeof chooseTurn>>): number {
   return gridCost(tokens, (lengths.length + extra) * time);
 }
 
-Deno.test("no row waits: there is no turn", () => {
-  assertEquals(chooseTurn([], 100), undefined);
-  assertEquals(chooseTurn([candidate([])], 100), undefined);
+Deno.test("no row waits: there is no plan", () => {
+  assertEquals(planMicroBatch([], 100), undefined);
+  assertEquals(planMicroBatch([candidate([])], 100), undefined);
 });
 
 Deno.test("the job that was served least leads, the first of equals", () => {
   const [one, two, three] = [5, 2, 2].map((served) => candidate([10, 10], { served }));
-  assertEquals(chooseTurn([one, two, three], 10)?.picks[0].candidate, two);
+  assertEquals(planMicroBatch([one, two, three], 10)?.picks[0].candidate, two);
 });
 
 Deno.test("steps and evaluations are not mixed", () => {
   const step = candidate([4, 4], { served: 1 });
   const evaluation = candidate([4, 4], { kind: "evaluation" });
-  const turn = chooseTurn([step, evaluation], 100);
-  assertEquals(turn?.kind, "evaluation");
-  assertEquals(turn?.picks.map((pick) => pick.candidate), [evaluation]);
+  const plan = planMicroBatch([step, evaluation], 100);
+  assertEquals(plan?.kind, "evaluation");
+  assertEquals(plan?.picks.map((pick) => pick.candidate), [evaluation]);
 });
 
 Deno.test("a row longer than the budget goes alone", () => {
-  const turn = chooseTurn([candidate([30, 5]), candidate([5])], 16);
-  assertEquals(turn?.picks.flatMap(({ rows }) => rows.map(({ length }) => length)), [30]);
+  const plan = planMicroBatch([candidate([30, 5]), candidate([5])], 16);
+  assertEquals(plan?.picks.flatMap(({ rows }) => rows.map(({ length }) => length)), [30]);
 });
 
 Deno.test("rows of like length fill the budget, from as many jobs as it takes", () => {
-  const turn = chooseTurn([candidate([8, 8]), candidate([8, 7]), candidate([8, 8, 8])], 40);
-  assertEquals(turn?.picks.map(({ rows }) => rows.length), [2, 2, 1]);
+  const plan = planMicroBatch([candidate([8, 8]), candidate([8, 7]), candidate([8, 8, 8])], 40);
+  assertEquals(plan?.picks.map(({ rows }) => rows.length), [2, 2, 1]);
 });
 
 Deno.test("what a job's rows share counts once, so that more of them fit", () => {
   const lengths = Array.from({ length: 20 }, () => 30);
-  const alone = chooseTurn([candidate(lengths)], 120);
-  const sharing = chooseTurn([candidate(lengths, { shared: 20 })], 120);
+  const alone = planMicroBatch([candidate(lengths)], 120);
+  const sharing = planMicroBatch([candidate(lengths, { shared: 20 })], 120);
   assertEquals(alone?.picks[0].rows.length, 4);
   assertEquals(sharing?.picks[0].rows.length, 10);
 });
@@ -81,14 +81,14 @@ Deno.test("random jobs are served to the end, within the budget and about evenly
       return { ...candidate(lengths, { shared }), waiting: rowsOf(lengths, shared), served: 0 };
     });
     for (;;) {
-      const turn = chooseTurn(jobs, budget);
-      if (turn === undefined) break;
+      const plan = planMicroBatch(jobs, budget);
+      if (plan === undefined) break;
       const waiting = jobs.filter((job) => job.waiting.length > 0);
       const least = Math.min(...waiting.map(({ served }) => served));
-      assertEquals(turn.picks[0].candidate.served, least);
-      const count = turn.picks.reduce((sum, { rows }) => sum + rows.length, 0);
-      if (count > 1) assertLessOrEqual(costOf(turn), budget, `seed ${seed}`);
-      for (const { candidate: job, rows } of turn.picks) {
+      assertEquals(plan.picks[0].candidate.served, least);
+      const count = plan.picks.reduce((sum, { rows }) => sum + rows.length, 0);
+      if (count > 1) assertLessOrEqual(costOf(plan), budget, `seed ${seed}`);
+      for (const { candidate: job, rows } of plan.picks) {
         const before = job.waiting.length;
         assert(rows.length > 0);
         job.waiting = job.waiting.filter((row) => !rows.includes(row));

@@ -10,7 +10,7 @@ import { DeviceWeights } from "../../src/models/device_weights.ts";
 import { type ModuleName, MODULES } from "../../src/models/hook.ts";
 import { DecoderParameters } from "../../src/models/parameters.ts";
 import type { Device } from "../../src/runtime/device.ts";
-import { DeviceLease } from "../../src/runtime/lease.ts";
+import { DeviceLock } from "../../src/runtime/device_lock.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
 import type { Example, GradientModel, Gradients } from "../../src/train/gradients/model.ts";
@@ -48,7 +48,7 @@ class Tiny implements Disposable {
   /** The model with A and B of a trainable. */
   compile({ hook }: TinyTrainable, scale = 1): Promise<DecoderGradients> {
     const { config } = this.#checkpoint;
-    const lease = new DeviceLease();
+    const lock = new DeviceLock();
     return DecoderGradients.compile({
       config,
       hook,
@@ -58,7 +58,7 @@ class Tiny implements Disposable {
       weights: this.#weights,
       parameters: new DecoderParameters(this.#checkpoint, POSITIONS, { hook }),
       plan: planOf({ dtype: "fp32", maxBatch: 1 }),
-      turn: () => lease.take(1),
+      turn: () => lock.take(1),
     });
   }
 

@@ -11,7 +11,7 @@ import { DeviceWeights } from "../../src/models/device_weights.ts";
 import { SITES } from "../../src/models/hook.ts";
 import { DecoderParameters, type Smoothing } from "../../src/models/parameters.ts";
 import { smoothing } from "../../src/models/smooth.ts";
-import { DeviceLease } from "../../src/runtime/lease.ts";
+import { DeviceLock } from "../../src/runtime/device_lock.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
 import { LotrGradients } from "../../src/train/gradients/lotr_model.ts";
@@ -56,7 +56,7 @@ async function both(
   const device = openDevice("cpu");
   const { hook, cores } = tinyTrainable(checkpoint, 0);
   const scales = folded === "plain" ? {} : { smoothing: madeUp(checkpoint) };
-  const lease = new DeviceLease();
+  const lock = new DeviceLock();
   const weights = new DeviceWeights(device);
   const options = {
     config: checkpoint.config,
@@ -67,7 +67,7 @@ async function both(
     weights,
     parameters: new DecoderParameters(checkpoint, POSITIONS, { hook, ...scales }),
     plan: planOf({ dtype: "fp32", maxBatch: 1 }),
-    turn: () => lease.take(1),
+    turn: () => lock.take(1),
   };
   const frozen = await DecoderGradients.compile(options);
   const free = await LotrGradients.compile(options);

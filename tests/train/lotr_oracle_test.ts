@@ -13,7 +13,7 @@ import { type LinearHook, MODULES, type SiteName, SITES } from "../../src/models
 import { DecoderParameters, type Smoothing } from "../../src/models/parameters.ts";
 import { smoothing } from "../../src/models/smooth.ts";
 import type { Device } from "../../src/runtime/device.ts";
-import { DeviceLease } from "../../src/runtime/lease.ts";
+import { DeviceLock } from "../../src/runtime/device_lock.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { LotrGradients } from "../../src/train/gradients/lotr_model.ts";
 import type { TrainableState } from "../../src/train/gradients/model.ts";
@@ -39,7 +39,7 @@ function compile(
   hook: LinearHook,
   scales?: Smoothing,
 ): Promise<LotrGradients> {
-  const lease = new DeviceLease();
+  const lock = new DeviceLock();
   const folded = scales === undefined ? {} : { smoothing: scales };
   return LotrGradients.compile({
     config: checkpoint.config,
@@ -50,7 +50,7 @@ function compile(
     weights,
     parameters: new DecoderParameters(checkpoint, POSITIONS, { hook, ...folded }),
     plan: planOf({ dtype: "fp32", maxBatch: 1 }),
-    turn: () => lease.take(1),
+    turn: () => lock.take(1),
   });
 }
 

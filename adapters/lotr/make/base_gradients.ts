@@ -7,7 +7,7 @@ import type { LoweringPlan } from "../../../src/graph/lowering/lowering.ts";
 import { DeviceWeights } from "../../../src/models/device_weights.ts";
 import { DecoderParameters } from "../../../src/models/parameters.ts";
 import type { Device } from "../../../src/runtime/device.ts";
-import { DeviceLease, type Turn } from "../../../src/runtime/lease.ts";
+import { DeviceLock, type Turn } from "../../../src/runtime/device_lock.ts";
 import { openDevice } from "../../../src/runtime/open.ts";
 import type { GradientSource } from "../../../src/train/gradients/gradient_source.ts";
 import { WeightGradients } from "../../../src/train/gradients/weight_gradients.ts";
@@ -37,7 +37,7 @@ export function openBaseGradients(
   const device = options.device ?? openDevice("cpu");
   const weights = new DeviceWeights(device);
   const positions = Math.min(MAX_POSITIONS, checkpoint.config.maxPositions);
-  const lease = new DeviceLease();
+  const lock = new DeviceLock();
   return new WeightGradients({
     device,
     weights,
@@ -45,7 +45,7 @@ export function openBaseGradients(
     plan: PLAN,
     // Packed for speed, each weight would be there three times.
     sessionConfig: { "session.disable_prepacking": "1" },
-    turn: options.turn ?? (() => lease.take(0)),
+    turn: options.turn ?? (() => lock.take(0)),
     config: checkpoint.config,
     positions,
     onRelease: () => {

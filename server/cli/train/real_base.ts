@@ -10,7 +10,7 @@ import type { Checkpoint } from "../../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../../src/checkpoint/open.ts";
 import { standardErrorProgress } from "../../../src/checkpoint/fetch/progress.ts";
 import { resolveModel } from "../../../src/checkpoint/fetch/resolve.ts";
-import { DeviceLease } from "../../../src/runtime/lease.ts";
+import { DeviceLock } from "../../../src/runtime/device_lock.ts";
 import { openDevice } from "../../../src/runtime/open.ts";
 import type { OpenedTrainer, TrainBase, TrainerOptions } from "./base.ts";
 
@@ -44,9 +44,9 @@ async function openTrainer(
   opened.move();
   for (const warning of checkpoint.warnings) onNote(`warning: ${warning}`);
   if (base.fallback !== undefined) onNote(`warning: ${base.fallback}`);
-  const lease = new DeviceLease();
+  const lock = new DeviceLock();
   const notes = factorsNotes(onNote);
-  const training = new BaseTrainer(base.shared, { turn: () => lease.take(0), onFactors: notes });
+  const training = new BaseTrainer(base.shared, { turn: () => lock.take(0), onFactors: notes });
   const close = async () => {
     await training.close();
     base.release();

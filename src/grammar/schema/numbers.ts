@@ -45,8 +45,8 @@ export function numberAutomaton(range: NumberRange): Automaton {
   return explore(new Speller(range));
 }
 
-/** Where one is in a number's spelling. */
-interface Place {
+/** What has been spelled of a number so far. */
+interface Spelled {
   readonly sign: "" | "-";
   readonly part: "start" | "sign" | "zero" | "whole" | "point" | "fraction" | "e" | "power";
   /** Digits so far, those of an exponent counted anew. */
@@ -68,7 +68,7 @@ interface Limit extends Decimal {
 }
 
 class Speller {
-  readonly start: Place;
+  readonly start: Spelled;
   readonly #range: NumberRange;
   readonly #limits: readonly Limit[];
   readonly #divisor: { readonly by: number; readonly places: number };
@@ -96,92 +96,96 @@ class Speller {
     };
   }
 
-  key(place: Place): string {
-    return Object.values(place).join();
+  key(spelled: Spelled): string {
+    return Object.values(spelled).join();
   }
 
-  accepts(place: Place): boolean {
-    if (place.part === "power") return true;
-    if (!["zero", "whole", "fraction"].includes(place.part)) return false;
+  accepts(spelled: Spelled): boolean {
+    if (spelled.part === "power") return true;
+    if (!["zero", "whole", "fraction"].includes(spelled.part)) return false;
     const { by, places } = this.#divisor;
-    const scale = 10 ** Math.max(0, places - place.fractionDigits) % by;
-    if (place.remainder * scale % by !== 0) return false;
+    const scale = 10 ** Math.max(0, places - spelled.fractionDigits) % by;
+    if (spelled.remainder * scale % by !== 0) return false;
     return this.#limits.every((limit, index) =>
-      limit.sign !== place.sign || limit.allowed.includes(orderAtEnd(place, limit, index))
+      limit.sign !== spelled.sign || limit.allowed.includes(orderAtEnd(spelled, limit, index))
     );
   }
 
-  edges(place: Place): { first: number; last: number; to: Place }[] {
+  edges(spelled: Spelled): { first: number; last: number; to: Spelled }[] {
     return [...CHARACTERS].flatMap((character) => {
-      const to = this.#step(place, character);
+      const to = this.#step(spelled, character);
       const point = character.charCodeAt(0);
       return to === undefined ? [] : [{ first: point, last: point, to }];
     });
   }
 
-  #step(place: Place, character: string): Place | undefined {
-    if (character === "-" || character === "+") return this.#signed(place, character);
-    if (character === ".") return this.#point(place);
-    if (/[eE]/.test(character)) return this.#exponent(place);
+  #step(spelled: Spelled, character: string): Spelled | undefined {
+    if (character === "-" || character === "+") return this.#signed(spelled, character);
+    if (character === ".") return this.#point(spelled);
+    if (/[eE]/.test(character)) return this.#exponent(spelled);
     const digit = Number(character);
-    switch (place.part) {
+    switch (spelled.part) {
       case "start":
       case "sign":
-        return this.#digit({ ...place, part: digit === 0 ? "zero" : "whole" }, digit);
+        return this.#digit({ ...spelled, part: digit === 0 ? "zero" : "whole" }, digit);
       case "whole":
-        return this.#digit(place, digit);
+        return this.#digit(spelled, digit);
       case "point":
       case "fraction":
-        return this.#digit({ ...place, part: "fraction" }, digit);
+        return this.#digit({ ...spelled, part: "fraction" }, digit);
       case "e":
       case "power":
-        if (place.digits === MOST_EXPONENT_DIGITS) return undefined;
-        return { ...place, part: "power", digits: place.digits + 1 };
+        if (spelled.digits === MOST_EXPONENT_DIGITS) return undefined;
+        return { ...spelled, part: "power", digits: spelled.digits + 1 };
       default:
         return undefined;
     }
   }
 
-  #signed(place: Place, sign: "-" | "+"): Place | undefined {
-    if (place.part === "e" && place.wholeDigits === 0) return { ...place, wholeDigits: 1 };
-    return place.part === "start" && sign === "-" ? { ...place, sign, part: "sign" } : undefined;
+  #signed(spelled: Spelled, sign: "-" | "+"): Spelled | undefined {
+    if (spelled.part === "e" && spelled.wholeDigits === 0) return { ...spelled, wholeDigits: 1 };
+    return spelled.part === "start" && sign === "-"
+      ? { ...spelled, sign, part: "sign" }
+      : undefined;
   }
 
-  #point(place: Place): Place | undefined {
-    if (this.#range.type === "integer" || !["zero", "whole"].includes(place.part)) return undefined;
-    const orders = this.#limits.map((limit, index) => orderOfWhole(place, limit, index));
-    return { ...place, part: "point", wholeDigits: 0, orders };
+  #point(spelled: Spelled): Spelled | undefined {
+    if (this.#range.type === "integer" || !["zero", "whole"].includes(spelled.part)) {
+      return undefined;
+    }
+    const orders = this.#limits.map((limit, index) => orderOfWhole(spelled, limit, index));
+    return { ...spelled, part: "point", wholeDigits: 0, orders };
   }
 
   /** From here on nothing is asked of the number but that it ends. */
-  #exponent(place: Place): Place | undefined {
-    const may = this.#plain && this.#range.type === "number" && place.part !== "power";
-    if (!may || !this.accepts(place)) return undefined;
+  #exponent(spelled: Spelled): Spelled | undefined {
+    const may = this.#plain && this.#range.type === "number" && spelled.part !== "power";
+    if (!may || !this.accepts(spelled)) return undefined;
     return { ...this.start, part: "e" };
   }
 
-  #digit(place: Place, digit: number): Place | undefined {
+  #digit(spelled: Spelled, digit: number): Spelled | undefined {
     const most = this.#range.type === "integer" ? MOST_INTEGER_DIGITS : MOST_DIGITS;
-    if (place.digits >= most) return undefined;
-    const inFraction = place.part === "fraction";
+    if (spelled.digits >= most) return undefined;
+    const inFraction = spelled.part === "fraction";
     const { by, places } = this.#divisor;
-    const at = inFraction ? place.fractionDigits : place.wholeDigits;
+    const at = inFraction ? spelled.fractionDigits : spelled.wholeDigits;
     // a multiple has no digits beyond its step's but zeros, which nobody needs
     if (inFraction && this.#range.multipleOf !== undefined && at >= places) return undefined;
     return {
-      ...place,
-      digits: place.digits + 1,
+      ...spelled,
+      digits: spelled.digits + 1,
       wholeDigits: inFraction ? 0 : Math.min(at + 1, this.#longestWhole + 1),
       fractionDigits: inFraction ? Math.min(at + 1, Math.max(places, this.#longestFraction)) : 0,
       orders: this.#limits.map((limit, index) => {
-        const order = place.orders[index] ?? "equal";
-        if (limit.sign !== place.sign) return "equal"; // it does not matter here
+        const order = spelled.orders[index] ?? "equal";
+        if (limit.sign !== spelled.sign) return "equal"; // it does not matter here
         if (!inFraction && at >= limit.whole.length) return "above";
         if (order !== "equal") return order;
         const digits = inFraction ? limit.fraction : limit.whole;
         return compare(digit, Number(digits.charAt(at) || "0"));
       }),
-      remainder: (place.remainder * 10 + digit) % by,
+      remainder: (spelled.remainder * 10 + digit) % by,
     };
   }
 }
@@ -191,18 +195,18 @@ function compare(a: number, b: number): Order {
 }
 
 /** A number with more digits before the point is the larger one. */
-function orderOfWhole(place: Place, limit: Limit, index: number): Order {
-  const byLength = compare(place.wholeDigits, limit.whole.length);
-  return byLength === "equal" ? place.orders[index] ?? "equal" : byLength;
+function orderOfWhole(spelled: Spelled, limit: Limit, index: number): Order {
+  const byLength = compare(spelled.wholeDigits, limit.whole.length);
+  return byLength === "equal" ? spelled.orders[index] ?? "equal" : byLength;
 }
 
-function orderAtEnd(place: Place, limit: Limit, index: number): Order {
-  if (place.part !== "fraction") {
-    const order = orderOfWhole(place, limit, index);
+function orderAtEnd(spelled: Spelled, limit: Limit, index: number): Order {
+  if (spelled.part !== "fraction") {
+    const order = orderOfWhole(spelled, limit, index);
     return order === "equal" && /[1-9]/.test(limit.fraction) ? "below" : order;
   }
-  const order = place.orders[index] ?? "equal";
-  const rest = limit.fraction.slice(place.fractionDigits);
+  const order = spelled.orders[index] ?? "equal";
+  const rest = limit.fraction.slice(spelled.fractionDigits);
   return order === "equal" && /[1-9]/.test(rest) ? "below" : order;
 }
 

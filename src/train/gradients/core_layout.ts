@@ -15,8 +15,8 @@ export interface CoreShape {
   readonly scale: number;
 }
 
-/** Where one module's G lies in a site's matrix. */
-interface Place {
+/** The columns of one module's G in a site's matrix. */
+interface ModuleColumns {
   /** Of `modules`. */
   readonly module: number;
   /** Modules of the site. */
@@ -27,11 +27,11 @@ interface Place {
 
 export class CoreLayout {
   readonly shape: CoreShape;
-  readonly #places: ReadonlyMap<SiteName, readonly Place[]>;
+  readonly #columns: ReadonlyMap<SiteName, readonly ModuleColumns[]>;
 
   constructor(shape: CoreShape) {
     this.shape = shape;
-    this.#places = new Map(this.sites.map((site) => [site, placesOf(shape.modules, site)]));
+    this.#columns = new Map(this.sites.map((site) => [site, columnsOf(shape.modules, site)]));
   }
 
   /** Sites that an adapted module reads. */
@@ -76,7 +76,7 @@ export class CoreLayout {
     row: (core: number, matrix: number) => void,
   ): void {
     const { rank, modules } = this.shape;
-    for (const { module, width, index } of this.#places.get(site) ?? []) {
+    for (const { module, width, index } of this.#columns.get(site) ?? []) {
       for (let r = 0; r < k; r++) {
         const core = ((layer * modules.length + module) * k + r) * k;
         row(core, r * width * rank + index * rank);
@@ -85,7 +85,7 @@ export class CoreLayout {
   }
 }
 
-function placesOf(modules: readonly ModuleName[], site: SiteName): Place[] {
+function columnsOf(modules: readonly ModuleName[], site: SiteName): ModuleColumns[] {
   const own = modules.filter((module) => SITE_OF[module] === site);
   return own.map((name, index) => ({ module: modules.indexOf(name), width: own.length, index }));
 }

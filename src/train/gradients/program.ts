@@ -8,7 +8,7 @@ import type { Graph, ParameterSource, Value } from "../../graph/graph.ts";
 import type { BlockSource } from "../../graph/quantise.ts";
 import type { DeviceWeights } from "../../models/device_weights.ts";
 import type { Binding, Device, Session, SessionOptions, Tensor } from "../../runtime/device.ts";
-import type { Turn } from "../../runtime/lease.ts";
+import type { Turn } from "../../runtime/device_lock.ts";
 
 /** What the named dimensions of a graph are in one run. */
 export interface Sizes {

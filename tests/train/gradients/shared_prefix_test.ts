@@ -4,7 +4,7 @@ import { openCheckpoint } from "../../../src/checkpoint/open.ts";
 import { planOf } from "../../../src/executor/base.ts";
 import { DeviceWeights } from "../../../src/models/device_weights.ts";
 import { DecoderParameters } from "../../../src/models/parameters.ts";
-import { DeviceLease } from "../../../src/runtime/lease.ts";
+import { DeviceLock } from "../../../src/runtime/device_lock.ts";
 import { openDevice } from "../../../src/runtime/open.ts";
 import { DecoderGradients } from "../../../src/train/gradients/gradient_model.ts";
 import type { BatchRow, Example } from "../../../src/train/gradients/model.ts";
@@ -85,7 +85,7 @@ for (const name of ["llama", "mistral", "qwen3"]) {
     );
     const device = openDevice("cpu");
     const weights = new DeviceWeights(device);
-    const lease = new DeviceLease();
+    const lock = new DeviceLock();
     const { hook, cores } = tinyTrainable(checkpoint, 0);
     const model = await DecoderGradients.compile({
       config: checkpoint.config,
@@ -96,7 +96,7 @@ for (const name of ["llama", "mistral", "qwen3"]) {
       weights,
       parameters: new DecoderParameters(checkpoint, 64, { hook }),
       plan: planOf({ dtype: "fp32", maxBatch: 1 }),
-      turn: () => lease.take(1),
+      turn: () => lock.take(1),
     });
     const trainables = [1, 0.5].map((scale) => ({
       rank: 4,

@@ -12,7 +12,7 @@ import { planOf } from "../../../src/executor/base.ts";
 import { DeviceWeights } from "../../../src/models/device_weights.ts";
 import { type LinearHook, MODULES, SITE_OF } from "../../../src/models/hook.ts";
 import { DecoderParameters } from "../../../src/models/parameters.ts";
-import { DeviceLease } from "../../../src/runtime/lease.ts";
+import { DeviceLock } from "../../../src/runtime/device_lock.ts";
 import { openDevice } from "../../../src/runtime/open.ts";
 import { DecoderGradients } from "../../../src/train/gradients/gradient_model.ts";
 import type { LinearMatrix } from "../../../src/train/gradients/gradient_source.ts";
@@ -36,7 +36,7 @@ function examples(vocab: number, lengths: readonly number[]): Example[] {
 class Bench implements Disposable {
   readonly #device = openDevice("cpu");
   readonly #weights = new DeviceWeights(this.#device);
-  readonly #lease = new DeviceLease();
+  readonly #lock = new DeviceLock();
 
   constructor(readonly checkpoint: Checkpoint) {}
 
@@ -46,7 +46,7 @@ class Bench implements Disposable {
       weights: this.#weights,
       parameters: new DecoderParameters(this.checkpoint, POSITIONS, hook && { hook }),
       plan: planOf({ dtype: "fp32" as const, maxBatch: 4 }),
-      turn: () => this.#lease.take(1),
+      turn: () => this.#lock.take(1),
       config: this.checkpoint.config,
       positions: POSITIONS,
     };

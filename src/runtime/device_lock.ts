@@ -1,9 +1,9 @@
 /**
- * Whose turn the device is: a mutex with priorities, shared by the engine and a trainer so that
- * neither knows the other. It knows no device; holding a turn is a promise between its users.
+ * A mutex with priorities that the engine and a trainer share, so that one of them at a time runs the
+ * device. Trap: nothing enforces it; whoever runs the device must hold a turn.
  */
 
-/** Holds the device until released. Releasing twice is harmless. */
+/** The right to run the device until released. Releasing twice is harmless. */
 export interface Turn extends Disposable {
   release(): void;
 }
@@ -18,12 +18,12 @@ interface Waiter {
  *
  * @example
  * ```ts
- * import { DeviceLease } from "./lease.ts";
- * const lease = new DeviceLease();
- * using _turn = await lease.take(0);
+ * import { DeviceLock } from "./device_lock.ts";
+ * const lock = new DeviceLock();
+ * using _turn = await lock.take(0);
  * ```
  */
-export class DeviceLease {
+export class DeviceLock {
   #held: Turn | undefined;
   readonly #waiters: Waiter[] = [];
   readonly #foreground = { held: false, total: 0, ended: -Infinity };
@@ -33,7 +33,10 @@ export class DeviceLease {
     return this.#held !== undefined;
   }
 
-  /** Of turns of priority 0: whether one is held, milliseconds of all, and when the last one ended. */
+  /**
+   * Of turns of priority 0: whether one is held, how long all of them were held (milliseconds), and
+   * when the last one ended (`performance.now()`; -Infinity where none has).
+   */
   get foreground(): { readonly held: boolean; readonly total: number; readonly ended: number } {
     return this.#foreground;
   }
@@ -49,7 +52,7 @@ export class DeviceLease {
     });
   }
 
-  /** Whether someone waits with a number below `priority`: a holder of that priority should yield. */
+  /** Whether someone with a lower number than `priority` waits: a holder of that priority should yield. */
   wanted(priority: number): boolean {
     const first = this.#waiters[0];
     return first !== undefined && first.priority < priority;

@@ -1,25 +1,7 @@
-/** Whose turn the device is, and streams between engine and caller. */
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { GenerationStream } from "../../src/engine/request/generation.ts";
-import type { GenerationDelta } from "../../src/engine/request/request.ts";
-import { DeviceLease } from "../../src/runtime/lease.ts";
-
-Deno.test("turns are one at a time, by priority, then by arrival", async () => {
-  const lease = new DeviceLease();
-  const first = lease.take(1);
-  assert(!(first instanceof Promise) && lease.held);
-  const order: string[] = [];
-  const later = [["train", 5], ["a", 0], ["b", 0]].map(async ([name, priority]) => {
-    using _turn = await lease.take(Number(priority));
-    order.push(`${name}`);
-  });
-  assertEquals([lease.wanted(1), lease.wanted(0)], [true, false]);
-  first.release();
-  first.release();
-  await Promise.all(later);
-  assertEquals(order, ["a", "b", "train"]);
-  assertEquals(lease.held, false);
-});
+/** The stream between engine and caller. */
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { GenerationStream } from "../../../src/engine/request/generation.ts";
+import type { GenerationDelta } from "../../../src/engine/request/request.ts";
 
 function delta(text: string): GenerationDelta {
   const none = { logprobs: undefined, finishReason: undefined, stopReason: undefined };
