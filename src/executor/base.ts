@@ -4,7 +4,7 @@
  * calibration. It knows no request and no tenant.
  */
 import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
-import type { GradientKernel } from "../graph/lowering/gradient_kernels.ts";
+import type { GradientKernel } from "../graph/lowering/lowering_context.ts";
 import { lower, type LoweringPlan } from "../graph/lowering/lowering.ts";
 import { buildCalibration, buildDecoder, inputs } from "../models/decoder.ts";
 import { DeviceWeights } from "../models/device_weights.ts";

@@ -3,8 +3,8 @@
  * nodes that compute gradients by the wanted values, and no others: what does not lead from a wanted
  * value to a seed is left alone. It owns the walk; each operation's rule is in `pullbacks.ts`.
  */
-import type { GraphBuilder, Node, Value } from "./graph.ts";
-import type { OpName, Ops } from "./ops.ts";
+import type { GraphBuilder, Node } from "./graph.ts";
+import type { OpName, Ops, Value } from "./ops.ts";
 import { PULLBACKS, type Pulling } from "./pullbacks.ts";
 
 /** Gradients, and where each node's share of them was computed. */

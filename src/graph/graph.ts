@@ -1,24 +1,11 @@
 /**
- * The graph: values with shapes, nodes of meaningful operations, and the builder that checks each
- * node against the operations' shape rules as it is added. It knows what a model means, not how a
- * device computes it: evaluation and lowering are tables elsewhere.
+ * The graph of a model: nodes of operations in order, and the builder that checks each node against
+ * its operation's shape rule as it is added. How a node is computed is in `lowering/` (for ONNX
+ * Runtime) and `reference/` (the tests' oracle).
  */
 import type { DType } from "../runtime/device.ts";
-import type { OpName, Ops } from "./ops.ts";
-import { SHAPES } from "./shapes.ts";
-
-/** A dimension: a number, or the name of one that is known only at run time. */
-export type Dim = number | string;
-export type Shape = readonly Dim[];
-
-/** A tensor in a graph: an input, a parameter, or what one node puts out. */
-export interface Value {
-  readonly id: number;
-  readonly name: string;
-  readonly dtype: DType;
-  readonly shape: Shape;
-  readonly kind: "input" | "parameter" | "result";
-}
+import type { OpName, Ops, Shape, Value } from "./ops.ts";
+import { sameShape, SHAPES, showShape } from "./shapes.ts";
 
 /** One operation: its arguments by name, and the value it makes. */
 export type Node = {
@@ -114,12 +101,4 @@ export class GraphBuilder {
   #value(name: string, dtype: DType, shape: Shape, kind: Value["kind"]): Value {
     return { id: this.#count++, name, dtype, shape, kind };
   }
-}
-
-export function sameShape(a: Shape, b: Shape): boolean {
-  return a.length === b.length && a.every((dim, i) => dim === b[i]);
-}
-
-export function showShape(shape: Shape): string {
-  return `[${shape.join(", ")}]`;
 }

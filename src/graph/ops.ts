@@ -6,7 +6,20 @@
  * Activations are two-dimensional, `[tokens, features]`, throughout: `tokens` is batch × time,
  * flattened; `grid` (int64 `[2]` = batch, time) says how, for the operations that care.
  */
-import type { Value } from "./graph.ts";
+import type { DType } from "../runtime/device.ts";
+
+/** A dimension: a number, or the name of one that is known only at run time. */
+export type Dim = number | string;
+export type Shape = readonly Dim[];
+
+/** A tensor in a graph: an input, a parameter, or what one node puts out. */
+export interface Value {
+  readonly id: number;
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: Shape;
+  readonly kind: "input" | "parameter" | "result";
+}
 
 /** How rotated queries attend: shared by attention's forms. */
 export interface AttentionForm {

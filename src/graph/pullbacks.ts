@@ -4,8 +4,8 @@
  * Derivatives, chapter 3). The table is total: an operation without a row does not compile. It knows
  * no device and no order of nodes (`autodiff.ts`).
  */
-import type { GraphBuilder, Value } from "./graph.ts";
-import type { OpName, Ops } from "./ops.ts";
+import type { GraphBuilder } from "./graph.ts";
+import type { OpName, Ops, Value } from "./ops.ts";
 
 /** What a pullback works with. */
 export interface Pulling {

@@ -3,7 +3,8 @@
  * device away in between. It owns what crosses each cut; it knows no device.
  */
 import { argumentsOf } from "./autodiff.ts";
-import type { Graph, Node, Value } from "./graph.ts";
+import type { Graph, Node } from "./graph.ts";
+import type { Value } from "./ops.ts";
 
 /**
  * Pieces of `graph` between the cuts (numbers of nodes before each, rising). A piece's inputs are

@@ -2,8 +2,7 @@
  * The shape rule of each operation: what it puts out for its arguments, or why they do not fit. The
  * table is total. It knows no numbers.
  */
-import { sameShape, type Shape, showShape, type Value } from "./graph.ts";
-import type { OpName, Ops } from "./ops.ts";
+import type { OpName, Ops, Shape, Value } from "./ops.ts";
 import type { DType } from "../runtime/device.ts";
 
 /** What a node puts out. */
@@ -246,4 +245,12 @@ function expect(op: string, fits: boolean, wanted: string, got: Value): void {
   throw new TypeError(
     `${op} wants ${wanted}, got ${got.name} ${got.dtype} ${showShape(got.shape)}`,
   );
+}
+
+export function sameShape(a: Shape, b: Shape): boolean {
+  return a.length === b.length && a.every((dim, i) => dim === b[i]);
+}
+
+export function showShape(shape: Shape): string {
+  return `[${shape.join(", ")}]`;
 }

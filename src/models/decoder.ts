@@ -5,9 +5,9 @@
  * and no adapter but the seam where one joins.
  */
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
-import { type Graph, GraphBuilder, type Value } from "../graph/graph.ts";
+import { type Graph, GraphBuilder } from "../graph/graph.ts";
+import type { AttentionForm, Layout, Value } from "../graph/ops.ts";
 import { addHeadLayout } from "../graph/lowering/head_layout.ts";
-import type { AttentionForm, Layout } from "../graph/ops.ts";
 import { type LinearHook, type ModuleName, SITE_OF, type SiteName, SITES } from "./hook.ts";
 import { names } from "./parameters.ts";
 

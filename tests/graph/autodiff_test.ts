@@ -6,7 +6,7 @@
 import { assertEquals, assertLess, assertMatch, assertStrictEquals } from "@std/assert";
 import { argumentsOf, differentiate } from "../../src/graph/autodiff.ts";
 import { evaluate } from "../../src/graph/reference/evaluate.ts";
-import type { Value } from "../../src/graph/graph.ts";
+import type { Value } from "../../src/graph/ops.ts";
 import { compare, Sketch } from "./differences.ts";
 import { coresOf, type Decoder, decoder, WIDTH } from "./small_decoder.ts";
 

@@ -5,7 +5,8 @@
  */
 import { differentiate } from "../../src/graph/autodiff.ts";
 import { evaluate, type Evaluated } from "../../src/graph/reference/evaluate.ts";
-import { type Graph, GraphBuilder, type Shape, type Value } from "../../src/graph/graph.ts";
+import { type Graph, GraphBuilder } from "../../src/graph/graph.ts";
+import type { Shape, Value } from "../../src/graph/ops.ts";
 import { normal, size } from "./run.ts";
 
 /** Rows that share: tokens each sees before its own, and the rows that hold them. */

@@ -9,7 +9,8 @@
  */
 import { assertEquals, assertLess, assertLessOrEqual } from "@std/assert";
 import type { Evaluated } from "../../src/graph/reference/evaluate.ts";
-import { type Graph, GraphBuilder, type Value } from "../../src/graph/graph.ts";
+import { type Graph, GraphBuilder } from "../../src/graph/graph.ts";
+import type { Value } from "../../src/graph/ops.ts";
 import { assertExact, both, floats, type Inputs, ints, relative } from "./pairs.ts";
 import { distance, FLOAT32, normal } from "./run.ts";
 

@@ -8,8 +8,7 @@
  */
 import { assertEquals, assertLess, assertThrows } from "@std/assert";
 import { differentiate } from "../../src/graph/autodiff.ts";
-import type { Value } from "../../src/graph/graph.ts";
-import type { Layout } from "../../src/graph/ops.ts";
+import type { Layout, Value } from "../../src/graph/ops.ts";
 import { PULLBACKS } from "../../src/graph/pullbacks.ts";
 import { compare, SHARING, Sketch } from "./differences.ts";
 

@@ -2,7 +2,8 @@
  * Runs a small graph twice: by the naive evaluator, and lowered on the CPU. It knows no model.
  */
 import { evaluate, type Evaluated } from "../../src/graph/reference/evaluate.ts";
-import type { Graph, ParameterSource, Value } from "../../src/graph/graph.ts";
+import type { Graph, ParameterSource } from "../../src/graph/graph.ts";
+import type { Value } from "../../src/graph/ops.ts";
 import { lower, type LoweringPlan } from "../../src/graph/lowering/lowering.ts";
 import type { BlockSource } from "../../src/graph/quantise.ts";
 import type { Device, DType, Tensor, TypedArrayOf } from "../../src/runtime/device.ts";

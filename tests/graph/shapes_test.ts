@@ -1,7 +1,8 @@
 /** The shape rules of operations: what fits nothing is refused, and says why. */
 import { assertEquals, assertThrows } from "@std/assert";
 import { evaluate } from "../../src/graph/reference/evaluate.ts";
-import { GraphBuilder, type Value } from "../../src/graph/graph.ts";
+import { GraphBuilder } from "../../src/graph/graph.ts";
+import type { Value } from "../../src/graph/ops.ts";
 import { SHAPES } from "../../src/graph/shapes.ts";
 import { RandomParameters } from "./run.ts";
 

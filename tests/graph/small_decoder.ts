@@ -2,7 +2,8 @@
  * A decoder of the Llama kind, small enough for finite differences: every number of it is an input.
  * It knows no test.
  */
-import type { GraphBuilder, Value } from "../../src/graph/graph.ts";
+import type { GraphBuilder } from "../../src/graph/graph.ts";
+import type { Value } from "../../src/graph/ops.ts";
 import { Sketch } from "./differences.ts";
 
 const [HEADS, KV_HEADS, HEAD_DIM, HIDDEN, RANK, VOCAB] = [4, 2, 4, 12, 3, 7];

@@ -5,7 +5,8 @@
  */
 import { assertGreater, assertLess } from "@std/assert";
 import type { Evaluated } from "../../src/graph/reference/evaluate.ts";
-import { GraphBuilder, type Value } from "../../src/graph/graph.ts";
+import { GraphBuilder } from "../../src/graph/graph.ts";
+import type { Value } from "../../src/graph/ops.ts";
 import type { LoweringPlan } from "../../src/graph/lowering/lowering.ts";
 import { gradientsOf } from "./differences.ts";
 import { both, cosine, floats, type Inputs, ints, relative } from "./pairs.ts";

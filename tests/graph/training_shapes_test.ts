@@ -1,6 +1,6 @@
 /** Shape rules of training's operations: what does not fit is refused, naming operation and shapes. */
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
-import type { Value } from "../../src/graph/graph.ts";
+import type { Value } from "../../src/graph/ops.ts";
 import { SHAPES } from "../../src/graph/shapes.ts";
 
 /** Values of given shapes, without a graph around them. */

@@ -7,7 +7,7 @@ import type { Checkpoint, DecoderConfig } from "../../src/checkpoint/checkpoint.
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { differentiate } from "../../src/graph/autodiff.ts";
 import { evaluate, type Evaluated } from "../../src/graph/reference/evaluate.ts";
-import type { Value } from "../../src/graph/graph.ts";
+import type { Value } from "../../src/graph/ops.ts";
 import {
   buildTraining,
   inputs,

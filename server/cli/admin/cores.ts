@@ -7,8 +7,16 @@ import {
 import { writeAtomically } from "../../../src/checkpoint/fetch/cache.ts";
 import { FlagError } from "../serve_flags.ts";
 import type { Shown } from "./api.ts";
-import type { AdminCommand, Call } from "./commands.ts";
-import { bytes, type Column, field, type Output, table, time } from "./output.ts";
+import {
+  type AdminCommand,
+  bytes,
+  type Call,
+  type Column,
+  field,
+  type Output,
+  table,
+  time,
+} from "./output.ts";
 
 const COLUMNS: readonly Column[] = [
   field("id"),

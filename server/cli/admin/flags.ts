@@ -6,7 +6,8 @@ import { shownAddress } from "../../../src/checkpoint/fetch/secrets.ts";
 import { parseArgs } from "@std/cli/parse-args";
 import { FlagError } from "../serve_flags.ts";
 import { nearest } from "../nearest.ts";
-import { type AdminCommand, COMMANDS } from "./commands.ts";
+import { COMMANDS } from "./commands.ts";
+import type { AdminCommand } from "./output.ts";
 
 /** Where the command works: over HTTP, or on a store that no server of this machine has open. */
 export type Where =

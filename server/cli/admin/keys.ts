@@ -1,7 +1,6 @@
 /** `admin keys …`: making keys, listing and revoking them. */
 import { FlagError } from "../serve_flags.ts";
-import type { AdminCommand, Call } from "./commands.ts";
-import { type Column, field, table, time } from "./output.ts";
+import { type AdminCommand, type Call, type Column, field, table, time } from "./output.ts";
 
 const COLUMNS: readonly Column[] = [
   field("id"),

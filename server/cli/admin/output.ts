@@ -1,11 +1,32 @@
-/** What the command prints: tables for people, or the server's JSON. It knows no endpoint. */
+/** What a command of `deno task admin` is, and what it prints: tables for people, or the server's JSON. */
 import { formatBytes } from "../../../src/util/bytes.ts";
-import type { Shown } from "./api.ts";
+import type { AdminApi, Shown } from "./api.ts";
 
 /** What a command has to say, in both forms. */
 export interface Output {
   readonly json: unknown;
   readonly text: string;
+}
+
+/** What a command is run with. */
+export interface Call {
+  readonly api: AdminApi;
+  /** What stood behind the command's name. */
+  readonly words: readonly string[];
+  /** A flag's value. */
+  readonly value: (name: string) => string | undefined;
+}
+
+export interface AdminCommand {
+  /** `keys create`. */
+  readonly name: string;
+  /** What stands behind it; in brackets what may be left out. */
+  readonly words: readonly string[];
+  readonly help: string;
+  /** Its own flags: value and meaning. */
+  readonly flags: Readonly<Record<string, readonly [value: string, help: string]>>;
+  /** @throws {FlagError} for a word that cannot be; {TypeError} with the server's words */
+  readonly run: (call: Call) => Promise<Output>;
 }
 
 /** A column's heading and how an item shows in it. */

@@ -1,8 +1,7 @@
 /** `admin factors`, `admin backup`, `admin restore`: what a store holds besides tenants, and copies of it. */
-import type { AdminCommand } from "./commands.ts";
+import { type AdminCommand, bytes, field, table, time } from "./output.ts";
 import type { Shown } from "./api.ts";
 import { formatBytes } from "../../../src/util/bytes.ts";
-import { bytes, field, table, time } from "./output.ts";
 
 export const STORE_COMMANDS: readonly AdminCommand[] = [
   {

@@ -2,8 +2,16 @@
 import { FlagError } from "../serve_flags.ts";
 import { parseBytes } from "../../../src/util/bytes.ts";
 import type { Shown } from "./api.ts";
-import type { AdminCommand, Call } from "./commands.ts";
-import { bytes, type Column, field, type Output, table, time } from "./output.ts";
+import {
+  type AdminCommand,
+  bytes,
+  type Call,
+  type Column,
+  field,
+  type Output,
+  table,
+  time,
+} from "./output.ts";
 
 const TENANTS = "/v1/admin/tenants";
 

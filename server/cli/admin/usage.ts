@@ -1,8 +1,7 @@
 /** `admin usage`: sums of what was used. */
 import type { Shown } from "./api.ts";
-import type { AdminCommand } from "./commands.ts";
+import { type AdminCommand, field, table } from "./output.ts";
 import { momentOf } from "./keys.ts";
-import { field, table } from "./output.ts";
 
 export const USAGE_COMMANDS: readonly AdminCommand[] = [
   {

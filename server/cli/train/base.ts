@@ -1,10 +1,12 @@
 /**
- * What `deno task train` needs of a base model, so that the command can be tested with a model
- * without weights. It owns these contracts only; `real_base.ts` keeps them with a real model.
+ * What `deno task train` is given: a process, and a base model that the tests replace with one
+ * without weights (`real_base.ts` opens a real one).
  */
 import type { FactorSet } from "../../../adapters/lotr/factors.ts";
 import type { CoreTrainer } from "../../../adapters/training/training.ts";
+import type { Marks } from "../../../src/train/data/dry_run.ts";
 import type { TextSource } from "../../../src/train/data/render.ts";
+import type { ProgressScreen } from "./progress.ts";
 
 export interface TrainerOptions {
   /** Undefined = the base's default set, made where it is missing. */
@@ -33,3 +35,21 @@ export interface TrainBase {
 
 /** Opens the base that a spec names; undefined = the default one. */
 export type BaseLoader = (spec: string | undefined) => Promise<TrainBase>;
+
+/** What a process gives the command. */
+export interface TrainEnvironment {
+  readonly args: readonly string[];
+  readonly env: (name: string) => string | undefined;
+  readonly version: string;
+  readonly load: BaseLoader;
+  /** Where progress and failures go. */
+  readonly screen: ProgressScreen;
+  /** A line of the result. */
+  readonly print: (line: string) => void;
+  /** How a dry run marks tokens with loss in what it prints. */
+  readonly marks: Marks;
+  /** Milliseconds, rising. */
+  readonly now: () => number;
+  /** Resolves after so many milliseconds, or when `signal` fires. */
+  readonly wait: (milliseconds: number, signal: AbortSignal) => Promise<void>;
+}

@@ -2,32 +2,12 @@
  * The life of `deno task train`: flags, where to train, exit code. It owns the order and the words of
  * a failure; bases are opened by a loader that is passed in.
  */
-import type { Marks } from "../../../src/train/data/dry_run.ts";
 import { FlagError } from "../serve_flags.ts";
-import type { BaseLoader } from "./base.ts";
+import type { TrainEnvironment } from "./base.ts";
 import { dryRun } from "./dry_run.ts";
 import { parseTrainCommand, type TrainFlags, trainHelp } from "./flags.ts";
 import { trainHere } from "./local.ts";
-import type { ProgressScreen } from "./progress.ts";
 import { trainOnServer } from "./remote.ts";
-
-/** What a process gives the command. */
-export interface TrainEnvironment {
-  readonly args: readonly string[];
-  readonly env: (name: string) => string | undefined;
-  readonly version: string;
-  readonly load: BaseLoader;
-  /** Where progress and failures go. */
-  readonly screen: ProgressScreen;
-  /** A line of the result. */
-  readonly print: (line: string) => void;
-  /** How a dry run marks tokens with loss in what it prints. */
-  readonly marks: Marks;
-  /** Milliseconds, rising. */
-  readonly now: () => number;
-  /** Resolves after so many milliseconds, or when `signal` fires. */
-  readonly wait: (milliseconds: number, signal: AbortSignal) => Promise<void>;
-}
 
 /** Runs the command; resolves with the exit code. */
 export async function runTrain(environment: TrainEnvironment): Promise<number> {

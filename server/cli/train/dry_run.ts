@@ -4,7 +4,7 @@
  */
 import { type Marks, showExample, tokenViews } from "../../../src/train/data/dry_run.ts";
 import type { TextSource } from "../../../src/train/data/render.ts";
-import type { TrainEnvironment } from "./command.ts";
+import type { TrainEnvironment } from "./base.ts";
 import { countsText, dataOptions, loadData, type LoadedData } from "./data.ts";
 import type { TrainFlags } from "./flags.ts";
 

@@ -9,7 +9,7 @@ import { LineSplitter } from "../../../src/train/data/jsonl.ts";
 import { writeAtomically } from "../../../src/checkpoint/fetch/cache.ts";
 import { TENANT_HEADER } from "../../access/principal.ts";
 import { type RemoteEvent, type RemoteJob, TrainingApi } from "./api.ts";
-import type { TrainEnvironment } from "./command.ts";
+import type { TrainEnvironment } from "./base.ts";
 import { curveSvg, type Point } from "./curve.ts";
 import { openData, readData } from "./data.ts";
 import type { TrainFlags, Where } from "./flags.ts";

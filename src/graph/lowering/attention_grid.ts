@@ -2,10 +2,9 @@
  * What attention makes of its grid's counts alone: sizes, masks, positions. It knows no head and no
  * number that is learnt.
  */
-import type { Value } from "../graph.ts";
+import type { AttentionForm, CausalForm as Form, Ops, Value } from "../ops.ts";
 import type { LoweringContext } from "./lowering_context.ts";
 import { onnxType } from "./onnx.ts";
-import type { AttentionForm, CausalForm as Form, Ops } from "../ops.ts";
 
 const FIRST = { attributes: { axis: 0 } };
 

@@ -2,7 +2,7 @@
  * The parts that attention without caches and its pullback are lowered to: heads and tokens in turn,
  * rotation by position, and the keys that rows share. It knows no operation as a whole.
  */
-import type { Value } from "../graph.ts";
+import type { CausalForm, Ops, Value } from "../ops.ts";
 import {
   causalMask,
   positionsOf,
@@ -13,9 +13,7 @@ import {
 } from "./attention_grid.ts";
 import type { LoweringContext } from "./lowering_context.ts";
 import { MICROSOFT, onnxType } from "./onnx.ts";
-import { type CellsName, cellsOf, headCount, placesOf } from "./head_layout.ts";
-import type { PlacesName } from "./head_layout.ts";
-import type { CausalForm, Ops } from "../ops.ts";
+import { type CellsName, cellsOf, headCount, type PlacesName, placesOf } from "./head_layout.ts";
 
 const FUSED = { domain: MICROSOFT };
 const FIRST = { attributes: { axis: 0 } };

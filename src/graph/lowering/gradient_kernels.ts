@@ -1,8 +1,8 @@
 /**
  * How the pullback of a linear by its input is computed, and that of the loss through the output
- * layer. It knows weights by name; `quantise.ts` makes them.
+ * layer.
  */
-import type { Value } from "../graph.ts";
+import type { Ops, Value } from "../ops.ts";
 import {
   float32Weight,
   integerProductOf,
@@ -17,14 +17,7 @@ import {
 } from "./kernels.ts";
 import type { LoweringContext } from "./lowering_context.ts";
 import { MICROSOFT, onnxType } from "./onnx.ts";
-import type { Ops } from "../ops.ts";
 import { quantiseByColumn } from "../quantise.ts";
-
-/**
- * Kernels of a linear's pullback, `dy · W`. int8 has a second copy of W, scaled per input channel;
- * `w8a16` rounds what dy's first 8 bits left to 8 more, and multiplies twice.
- */
-export type GradientKernel = "float32" | "w8a8" | "w8a16";
 
 /** Emits the pullback of a linear by its input, `dy · concat(weights)`. */
 export function emitLinearGrad(

@@ -3,10 +3,10 @@
  * these places as nodes, made once for all layers or by a layer for itself; what is done with heads it
  * does not know.
  */
-import type { GraphBuilder, Value } from "../graph.ts";
+import type { GraphBuilder } from "../graph.ts";
+import type { AttentionForm, CausalForm, HeadLayout, Layout, Ops, Value } from "../ops.ts";
 import type { LoweringContext } from "./lowering_context.ts";
 import { onnxType } from "./onnx.ts";
-import type { AttentionForm, CausalForm, HeadLayout, Layout, Ops } from "../ops.ts";
 
 export type CellsName = "queryCells" | "keyCells" | "valueCells" | "outCells";
 export type PlacesName = Exclude<keyof HeadLayout, CellsName>;

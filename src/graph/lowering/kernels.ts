@@ -12,13 +12,10 @@
  *
  * It knows weights by name; `quantise.ts` makes them.
  */
-import type { Value } from "../graph.ts";
-import type { LoweringContext } from "./lowering_context.ts";
+import type { Ops, Value } from "../ops.ts";
+import type { LinearKernel, LoweringContext } from "./lowering_context.ts";
 import { MICROSOFT, type NodeOptions } from "./onnx.ts";
-import type { Ops } from "../ops.ts";
 import { packNBits4, packNBits8, quantiseColumns, transpose } from "../quantise.ts";
-
-export type LinearKernel = "float32" | "float32-shared" | "w8a8" | "nbits8" | "nbits4";
 
 type Emit = (context: LoweringContext, linear: Linear, out: string) => void;
 

@@ -3,7 +3,8 @@
  * in a table that is total. It decides how each operation is computed; `kernels.ts` says how a
  * linear is, `quantise.ts` makes the weights. It knows no session and no device memory.
  */
-import type { Graph, Node, ParameterSource, Value } from "../graph.ts";
+import type { Graph, Node, ParameterSource } from "../graph.ts";
+import type { OpName, Value } from "../ops.ts";
 import { emitLinear } from "./kernels.ts";
 import { ATTENTION_RULES } from "./lowering_attention.ts";
 import {
@@ -16,7 +17,6 @@ import {
 } from "./lowering_context.ts";
 import { TRAINING_RULES } from "./lowering_training.ts";
 import { MICROSOFT, type Weight } from "./onnx.ts";
-import type { OpName } from "../ops.ts";
 import { type BlockSource, quantiseRows } from "../quantise.ts";
 
 export type { LoweringPlan, WeightStore } from "./lowering_context.ts";

@@ -2,7 +2,7 @@
  * How attention is computed: with caches for serving, without for training, and its pullback. A room
  * of `lowering.ts`, whose total table takes these rules in. It knows no session.
  */
-import type { Value } from "../graph.ts";
+import type { AttentionForm, Value } from "../ops.ts";
 import { emitPositions, emitSharedMask } from "./attention_grid.ts";
 import {
   byHead,
@@ -18,7 +18,6 @@ import {
 import { emitHeadCells, emitHeadPlaces } from "./head_layout.ts";
 import { gridShape, type LoweringContext, type Rule } from "./lowering_context.ts";
 import { MICROSOFT, type NodeOptions } from "./onnx.ts";
-import type { AttentionForm } from "../ops.ts";
 
 const FUSED = { domain: MICROSOFT };
 

@@ -2,13 +2,20 @@
  * What lowering rules work with: the plan, the writer, names of values, weights in device layout, and
  * by-products that several rules share. It knows no rule.
  */
-import type { ParameterSource, Value } from "../graph.ts";
-import type { GradientKernel } from "./gradient_kernels.ts";
-import type { LinearKernel } from "./kernels.ts";
+import type { ParameterSource } from "../graph.ts";
+import type { OpName, Ops, Value } from "../ops.ts";
 import { OnnxWriter, type Weight } from "./onnx.ts";
-import type { OpName, Ops } from "../ops.ts";
 import type { BlockSource } from "../quantise.ts";
 import type { DType } from "../../runtime/device.ts";
+
+/** Kernels of a linear, described in `kernels.ts`. */
+export type LinearKernel = "float32" | "float32-shared" | "w8a8" | "nbits8" | "nbits4";
+
+/**
+ * Kernels of a linear's pullback, `dy · W`. int8 has a second copy of W, scaled per input channel;
+ * `w8a16` rounds what dy's first 8 bits left to 8 more, and multiplies twice.
+ */
+export type GradientKernel = "float32" | "w8a8" | "w8a16";
 
 /** How a graph is to be computed. */
 export interface LoweringPlan {

@@ -5,11 +5,10 @@
  * A pullback that needs what the forward pass had inside a kernel (probabilities, norms) computes it
  * again: that costs less than keeping it.
  */
-import type { Value } from "../graph.ts";
+import type { OpName, Value } from "../ops.ts";
 import { emitHeadGrad, emitLinearGrad } from "./gradient_kernels.ts";
 import { blockDiagonal, gridShape, type LoweringContext, type Rule } from "./lowering_context.ts";
 import { MICROSOFT, onnxType } from "./onnx.ts";
-import type { OpName } from "../ops.ts";
 import { transpose } from "../quantise.ts";
 
 type TrainingOp = Extract<

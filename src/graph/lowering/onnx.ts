@@ -26,7 +26,7 @@ import {
   ValueInfoProtoSchema,
 } from "onnx-buf";
 import type { DType, TypedArray, TypedArrayOf } from "../../runtime/device.ts";
-import type { Shape } from "../graph.ts";
+import type { Shape } from "../ops.ts";
 
 /** The operator sets the lowerings use. */
 const OPSETS = [{ domain: "", version: 21n }, { domain: "com.microsoft", version: 1n }];

@@ -2,8 +2,7 @@
  * What the evaluator's rules share: its tensors, and small float64 loops over them. It knows no
  * operation.
  */
-import type { Value } from "../graph.ts";
-import type { OpName, Ops } from "../ops.ts";
+import type { OpName, Ops, Value } from "../ops.ts";
 
 /** A tensor of the evaluator: numbers in row-major order and the shape they have in this run. */
 export interface Evaluated {

@@ -4,7 +4,7 @@
  * layer. It carries cores in and gradients out; it knows no optimizer.
  */
 import type { DecoderConfig } from "../../checkpoint/checkpoint.ts";
-import type { Value } from "../../graph/graph.ts";
+import type { Value } from "../../graph/ops.ts";
 import { buildTraining, inputs, type TrainingDecoder } from "../../models/decoder.ts";
 import { type LinearHook, SITE_OF, type SiteName } from "../../models/hook.ts";
 import { CoreLayout } from "./core_layout.ts";

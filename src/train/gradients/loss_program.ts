@@ -5,7 +5,8 @@
  * `lotr_model.ts`, `weight_gradients.ts`).
  */
 import { differentiate } from "../../graph/autodiff.ts";
-import type { Graph, Value } from "../../graph/graph.ts";
+import type { Graph } from "../../graph/graph.ts";
+import type { Value } from "../../graph/ops.ts";
 import { segments } from "../../graph/segments.ts";
 import { inputs, type TrainingDecoder } from "../../models/decoder.ts";
 import type { RowLoss } from "./model.ts";

@@ -3,7 +3,7 @@
  * 2402.01376), one trainable at a time since its factors are shared by all rows. It carries factors
  * and cores in and gradients out; it knows no optimizer.
  */
-import type { Value } from "../../graph/graph.ts";
+import type { Value } from "../../graph/ops.ts";
 import { buildTraining, inputsOf, outputsOf } from "../../models/decoder.ts";
 import type { ModuleName, SiteName } from "../../models/hook.ts";
 import { type DecoderParameters, names } from "../../models/parameters.ts";

@@ -4,7 +4,8 @@
  * serving goes on in between. It knows no example, no trainable and no loss.
  */
 import { lower, type LoweringPlan } from "../../graph/lowering/lowering.ts";
-import type { Graph, ParameterSource, Value } from "../../graph/graph.ts";
+import type { Graph, ParameterSource } from "../../graph/graph.ts";
+import type { Value } from "../../graph/ops.ts";
 import type { BlockSource } from "../../graph/quantise.ts";
 import type { DeviceWeights } from "../../models/device_weights.ts";
 import type { Binding, Device, Session, SessionOptions, Tensor } from "../../runtime/device.ts";

@@ -4,7 +4,7 @@
  * of training (`loss_program.ts`), and what becomes of the sums it does not know.
  */
 import type { DecoderConfig } from "../../checkpoint/checkpoint.ts";
-import type { Value } from "../../graph/graph.ts";
+import type { Value } from "../../graph/ops.ts";
 import { buildTraining, inputsOf, outputsOf } from "../../models/decoder.ts";
 import { type ModuleName, SITE_OF } from "../../models/hook.ts";
 import { names, queryScale } from "../../models/parameters.ts";

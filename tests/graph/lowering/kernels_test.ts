@@ -1,7 +1,7 @@
 /** Each kernel of a linear against the formula, and what it promises beyond that. */
 import { assertEquals, assertLess } from "@std/assert";
 import { GraphBuilder } from "../../../src/graph/graph.ts";
-import type { LinearKernel } from "../../../src/graph/lowering/kernels.ts";
+import type { LinearKernel } from "../../../src/graph/lowering/lowering_context.ts";
 import { openDevice } from "../../../src/runtime/open.ts";
 import { distance, FLOAT32, randomArray, RandomParameters, runLowered, runNaive } from "../run.ts";
 
