@@ -1,4 +1,4 @@
-/** Sizes in bytes, as people write them. It knows nothing of what is measured. */
+/** Bytes joined, and sizes in bytes as people write them. */
 
 const UNITS: Readonly<Record<string, number>> = {
   "": 1,
@@ -41,4 +41,15 @@ export function formatBytes(bytes: number): string {
   const power = Math.min(units.length - 1, Math.floor(Math.log2(Math.max(1, bytes)) / 10));
   const value = bytes / 2 ** (10 * power);
   return `${Number(value.toFixed(1))} ${units[power]}`;
+}
+
+/** A copy of all parts, one after the other. */
+export function joinBytes(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
 }

@@ -13,7 +13,8 @@ import { settle } from "./assemble.ts";
 import { corpusDigest, generalText, textExamples } from "./corpus.ts";
 import type { FactorSet } from "../factors.ts";
 import { readFactors, writeFactors } from "../format.ts";
-import { gradientFactors, type MakerProgress } from "./gradient_factors.ts";
+import type { MakerProgress } from "./gradient_factors.ts";
+import { gradientFactors } from "./gradient_maker.ts";
 import { stackOf } from "../stack.ts";
 
 /** Part of the cache's key: raised whenever the same text would give other factors. */

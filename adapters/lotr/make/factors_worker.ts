@@ -1,25 +1,26 @@
 /**
  * The thread on which gradients become factors: seconds of products and eigenvectors that would hold
- * up the event loop, and every stream that is served by it. It knows one order and its replies.
+ * up the event loop, and every stream that is served by it.
  */
-import type { FactorsOrder, FactorsReply } from "./factors_protocol.ts";
+import type { LinearMatrix } from "../../../src/train/gradients/gradient_source.ts";
+import { serve, type ServedCall } from "../../../src/util/worker_serve.ts";
 import { writeFactors } from "../format.ts";
-import { factorsOfGradients } from "./gradient_factors.ts";
+import type { Settled } from "./assemble.ts";
+import { factorsOfGradients, type MakerProgress } from "./gradient_factors.ts";
 
-interface WorkerScope {
-  onmessage: ((event: MessageEvent<FactorsOrder>) => void) | null;
-  postMessage(reply: FactorsReply): void;
+interface Asked {
+  readonly settled: Settled;
+  readonly gradients: readonly LinearMatrix[];
 }
 
-const scope = globalThis as unknown as WorkerScope;
-
-scope.onmessage = ({ data: { settled, gradients } }) => {
-  try {
-    const { factors, shares } = factorsOfGradients(settled, gradients, (progress) => {
-      scope.postMessage({ type: "progress", progress });
-    });
-    scope.postMessage({ type: "done", bytes: writeFactors(factors), shares });
-  } catch (error) {
-    scope.postMessage({ type: "failed", error });
-  }
+const work = {
+  /** `factors` is a factor file. */
+  make({ settled, gradients }: Asked, { progress }: ServedCall<MakerProgress>) {
+    const { factors, shares } = factorsOfGradients(settled, gradients, progress);
+    return { factors: writeFactors(factors), shares };
+  },
 };
+
+export type FactorsWork = typeof work;
+
+serve(work);

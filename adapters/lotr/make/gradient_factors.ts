@@ -1,24 +1,14 @@
 /**
  * The `gradient` maker: factors of the directions in which language modelling wants to move the
- * frozen weights (the tensor form of LoRA-SB's start, arXiv 2411.19557). It owns the normalisation
- * and the order of work; the gradients come through a port, the text from `corpus.ts`.
+ * frozen weights (the tensor form of LoRA-SB's start, arXiv 2411.19557). Seconds of work:
+ * `gradient_maker.ts` has it done in a thread.
  */
-import type { GradientSource, LinearMatrix } from "../../../src/train/gradients/gradient_source.ts";
-import type { Example } from "../../../src/train/gradients/model.ts";
+import type { LinearMatrix } from "../../../src/train/gradients/gradient_source.ts";
 import { SITE_OF } from "../../../src/models/hook.ts";
 import { type MakerOptions, settle, type Settled } from "./assemble.ts";
 import type { FactorSet } from "../factors.ts";
-import { factorsOnThread } from "./factors_thread.ts";
 import { type Dense, dense, scaled } from "../linalg.ts";
 import { tuckerFactors, TuckerSums } from "./tucker.ts";
-
-export interface GradientOptions extends MakerOptions {
-  readonly source: GradientSource;
-  /** Calibration text with loss on every token. */
-  readonly examples: readonly Example[];
-  readonly progress?: ((progress: MakerProgress) => void) | undefined;
-  readonly signal?: AbortSignal | undefined;
-}
 
 /** `done` of `total` in the phase; both phases take about as long as their totals say. */
 export interface MakerProgress {
@@ -33,28 +23,6 @@ export interface GradientFactors {
   readonly factors: FactorSet;
   /** Share of the normalised gradients' energy that each basis holds, by `A.site` and `B.module`. */
   readonly shares: ReadonlyMap<string, number>;
-}
-
-/**
- * Factors of the first-step gradients over the examples; the event loop stays free.
- *
- * @throws {RangeError} for a rank that is not possible
- * @throws {TypeError} where there is no example, or a gradient is missing, zero or not finite
- * @throws {DOMException} AbortError where `signal` fires
- */
-export async function gradientFactors(options: GradientOptions): Promise<GradientFactors> {
-  const settled = settle(options);
-  const { source, examples, progress = () => {}, signal } = options;
-  if (examples.length === 0) {
-    throw new TypeError("Cannot make factors: the calibration text is empty");
-  }
-  const gradients = await source.weightGradients({
-    examples,
-    modules: settled.modules,
-    onProgress: (done, total) => progress({ phase: "gradients", done, total, what: "tokens" }),
-    signal,
-  });
-  return await factorsOnThread({ settled, gradients }, { progress, signal });
 }
 
 /**

@@ -4,6 +4,7 @@
  * It knows no file and no chat.
  */
 
+import { joinBytes } from "../../util/bytes.ts";
 import type { Tokenizer } from "../checkpoint.ts";
 import { Fields } from "../fields.ts";
 import { byteLength, droppedCharacters, longestToken } from "./token_bound.ts";
@@ -109,14 +110,7 @@ export class JsonTokenizer implements Tokenizer {
   }
 
   #join(ids: readonly number[]): string {
-    const parts = ids.map((id) => this.#bytesOf(id));
-    const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-    let at = 0;
-    for (const part of parts) {
-      bytes.set(part, at);
-      at += part.length;
-    }
-    return decodeUtf8(bytes);
+    return decodeUtf8(joinBytes(ids.map((id) => this.#bytesOf(id))));
   }
 
   #bytesOf(id: number): Uint8Array {

@@ -1,6 +1,7 @@
-/** Reads a training file in a thread of its own, piece by piece; the thread ends with it. */
+/** Reads a training file in a thread of its own, which ends with it. */
+import { WorkerThread } from "../../util/worker_thread.ts";
 import type { Dataset, DatasetOptions } from "./dataset.ts";
-import type { DatasetOrder, DatasetReply } from "./dataset_protocol.ts";
+import type { DatasetWork } from "./dataset_worker.ts";
 
 export interface DatasetThreadOptions extends Pick<DatasetOptions, "maxContext"> {
   /** Of the checkpoint, as `openCheckpoint` takes it. */
@@ -11,38 +12,22 @@ export interface DatasetThreadOptions extends Pick<DatasetOptions, "maxContext">
 /**
  * As `readDatasetInTurns`, off this thread.
  *
- * @throws {Error} with its text; what `file` throws, and what `signal` was aborted with
+ * @throws {Error} with its text; what `pieces` throws, and what `signal` was aborted with
  */
 export async function readDatasetOnThread(
-  file: AsyncIterable<Uint8Array>,
+  pieces: AsyncIterable<Uint8Array>,
   { path, maxContext, signal }: DatasetThreadOptions,
 ): Promise<Dataset> {
-  signal?.throwIfAborted();
-  const worker = new Worker(new URL("./dataset_worker.ts", import.meta.url), { type: "module" });
-  const tell = (order: DatasetOrder) => worker.postMessage(order);
-  const { promise, resolve, reject } = Promise.withResolvers<Dataset>();
-  const abort = () => reject(signal?.reason);
-  signal?.addEventListener("abort", abort);
-  const pieces = file[Symbol.asyncIterator]();
-  const feed = async () => {
-    const { done, value } = await pieces.next();
-    tell(done ? { type: "end" } : { type: "piece", bytes: value });
-  };
-  worker.onmessage = ({ data: reply }: MessageEvent<DatasetReply>) => {
-    if (reply.type === "more") feed().catch(reject);
-    else if (reply.type === "done") resolve(reply.dataset);
-    else reject(reply.error);
-  };
-  worker.onerror = (event) => {
-    event.preventDefault();
-    reject(new Error(`Cannot read training data: ${event.message}`));
-  };
+  using thread = new WorkerThread<DatasetWork>({
+    module: new URL("./dataset_worker.ts", import.meta.url),
+    failure: "Cannot read training data",
+  });
+  const iterator = pieces[Symbol.asyncIterator]();
+  const file = ReadableStream.from({ [Symbol.asyncIterator]: () => iterator });
   try {
-    tell({ type: "begin", path, maxContext });
-    return await promise;
+    return await thread.call("read", { file, path, maxContext }, { transfer: [file], signal });
   } finally {
-    signal?.removeEventListener("abort", abort);
-    worker.terminate();
-    await pieces.return?.();
+    // a stream that was handed over cannot be cancelled from here
+    await iterator.return?.();
   }
 }

@@ -1,39 +1,25 @@
 /**
  * The thread that turns one training file into examples: megabytes of text on one line would hold up
- * the event loop. It asks for a piece when it has read the one before.
+ * the event loop. The stream that it is handed waits for it, so no more than a piece or two are here.
  */
 import { openCheckpoint } from "../../checkpoint/open.ts";
+import { serve } from "../../util/worker_serve.ts";
 import { readDatasetInTurns } from "./dataset.ts";
-import type { DatasetOrder, DatasetReply } from "./dataset_protocol.ts";
 
-interface WorkerScope {
-  onmessage: ((event: MessageEvent<DatasetOrder>) => void) | null;
-  postMessage(reply: DatasetReply): void;
+interface Asked {
+  readonly file: ReadableStream<Uint8Array>;
+  /** Of the checkpoint, as `openCheckpoint` takes it. */
+  readonly path: string;
+  readonly maxContext: number;
 }
 
-const scope = globalThis as unknown as WorkerScope;
+const work = {
+  async read({ file, path, maxContext }: Asked) {
+    using source = await openCheckpoint(path);
+    return await readDatasetInTurns(file, { source, maxContext });
+  },
+};
 
-function serve(): void {
-  let hand: (order: DatasetOrder) => void = () => {};
-  async function* pieces(): AsyncGenerator<Uint8Array> {
-    while (true) {
-      const next = new Promise<DatasetOrder>((resolve) => hand = resolve);
-      scope.postMessage({ type: "more" });
-      const order = await next;
-      if (order.type !== "piece") return;
-      yield order.bytes;
-    }
-  }
-  scope.onmessage = async ({ data }) => {
-    if (data.type !== "begin") return hand(data);
-    try {
-      using source = await openCheckpoint(data.path);
-      const options = { source, maxContext: data.maxContext };
-      scope.postMessage({ type: "done", dataset: await readDatasetInTurns(pieces(), options) });
-    } catch (error) {
-      scope.postMessage({ type: "failed", error });
-    }
-  };
-}
+export type DatasetWork = typeof work;
 
-serve();
+serve(work);

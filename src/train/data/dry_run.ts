@@ -2,6 +2,7 @@
  * Examples as people and programs can check them: each token with its weight, and a text in which
  * the tokens that carry loss are marked. It prints nothing.
  */
+import { joinBytes } from "../../util/bytes.ts";
 import type { Tokenizer } from "../../checkpoint/checkpoint.ts";
 import type { Example } from "../gradients/model.ts";
 
@@ -34,7 +35,7 @@ export function tokenViews(example: Example, tokenizer: Tokenizer): readonly Tok
 export function showExample(example: Example, tokenizer: Tokenizer, marks: Marks): string {
   let text = "";
   for (const { weight, ids } of runsOf(example)) {
-    const run = spelt(decode(join(ids.map((id) => bytesOf(id, tokenizer)))));
+    const run = spelt(decode(joinBytes(ids.map((id) => bytesOf(id, tokenizer)))));
     text += weight === 0 ? MARKS[marks].plain(run) : MARKS[marks].loss(run, weight);
   }
   return text;
@@ -82,16 +83,6 @@ function bytesOf(id: number, tokenizer: Tokenizer): Uint8Array {
   return tokenizer.isSpecial(id)
     ? new TextEncoder().encode(tokenizer.tokenText(id))
     : tokenizer.tokenBytes(id);
-}
-
-function join(parts: readonly Uint8Array[]): Uint8Array {
-  const joined = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    joined.set(part, at);
-    at += part.length;
-  }
-  return joined;
 }
 
 function decode(bytes: Uint8Array): string {

@@ -2,6 +2,7 @@
  * Training files: JSON lines of OpenAI's chat fine-tuning format or of prompts with completions. It
  * owns what a line may hold; templates, tokens and lengths are not its matter.
  */
+import { joinBytes } from "../../util/bytes.ts";
 import { BrokenLine, shown, type WarningList, wholeText } from "./faults.ts";
 import { readConversation, type TrainMessage } from "./messages.ts";
 
@@ -74,13 +75,7 @@ function withoutMark(bytes: Uint8Array, line: number): Uint8Array {
 function joined(parts: readonly Uint8Array[]): Uint8Array {
   const [only] = parts;
   if (parts.length === 1 && only !== undefined) return only;
-  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
+  return joinBytes(parts);
 }
 
 /** Reads the lines of one file, all of one kind. */

@@ -3,9 +3,9 @@ import { assert, assertEquals, assertLess, assertRejects, assertThrows } from "@
 import { compareFactors } from "../../../../adapters/lotr/energy.ts";
 import {
   factorsOfGradients,
-  gradientFactors,
   type MakerProgress,
 } from "../../../../adapters/lotr/make/gradient_factors.ts";
+import { gradientFactors } from "../../../../adapters/lotr/make/gradient_maker.ts";
 import { randomFactors } from "../../../../adapters/lotr/make/makers.ts";
 import { MODULES } from "../../../../src/models/hook.ts";
 import { EXAMPLES, Gradients, gradientsWithin, STACK } from "../../small.ts";
