@@ -11,7 +11,6 @@ import { openStore, type StoreLocation } from "../adapters/store/open_store.ts";
 import type { Store } from "../adapters/store/store.ts";
 import type { CoreTrainer } from "../adapters/training/training.ts";
 import type { Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
-import { TextThread } from "../src/checkpoint/text/text_thread.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
 import { readDatasetInTurns } from "../src/train/data/dataset.ts";
@@ -153,11 +152,13 @@ async function serveFrom(
     if (flags.open) { for (const { tenant } of loaded.registry.list()) await admit(tenant); }
     await using metering = new StoreMetering(store, log, { replicas: () => replicas.count, admit });
     const { path } = loaded.checkpoint;
-    using thread = path === undefined ? undefined : new TextThread(path);
+    using thread = path === undefined ? undefined : new TextTurns(path);
     using jsonThread = new JsonThread();
+    thread?.start();
+    jsonThread.start();
     const context = await toContext(loaded, {
       ...{ metrics, tracing, traffic, log, tuning, metering },
-      thread: thread && new TextTurns(thread),
+      thread,
       jsonThread,
       readiness: [{ name: "store", check: () => store.ping() }],
       ...{ access: door.access, admin: door.admin },

@@ -3,13 +3,16 @@
  * From messages or text to token ids. It owns content parts, roles, the continued final message and
  * the length check; the template and the vocabulary are the checkpoint's.
  */
-import type { ChatMessage } from "../../src/checkpoint/checkpoint.ts";
+import {
+  type Conversation,
+  joinLines,
+  type TextMessage,
+} from "../../src/checkpoint/text/prompt.ts";
 import { templateRole } from "../../src/checkpoint/text/roles.ts";
 import type { ServedModel } from "../context.ts";
 import { ApiError, contextLengthExceeded, invalid } from "../http/errors.ts";
-import { encodeText, renderText, type TextRoom } from "./prompt_text.ts";
+import { encodePrompt, type PromptRoom } from "./prompt_text.ts";
 import type { MessageBody } from "../http/schema/chat.ts";
-import type { TextCaller } from "./text_turns.ts";
 
 /** The template's part of a chat or tokenise request. */
 export interface TemplateFields {
@@ -31,18 +34,16 @@ const RESERVED = ["messages", "tools", "add_generation_prompt", "addGenerationPr
 export async function encodeChat(
   model: ServedModel,
   body: TemplateFields,
-  room: Omit<TextRoom, "param">,
+  room: Omit<PromptRoom, "param">,
 ): Promise<readonly number[]> {
-  const text = await renderChat(model, body, room.caller);
   const special = body.add_special_tokens ?? false;
-  return await encodeText(model, text, special, { ...room, param: "messages" });
+  return await encodePrompt(model, toConversation(model, body), special, {
+    ...room,
+    param: "messages",
+  });
 }
 
-async function renderChat(
-  model: ServedModel,
-  body: TemplateFields,
-  caller: TextCaller,
-): Promise<string> {
+function toConversation(model: ServedModel, body: TemplateFields): Conversation {
   if (model.chatTemplate === undefined) {
     throw invalid("messages", `The model '${model.id}' has no chat template: use completions.`);
   }
@@ -64,24 +65,14 @@ async function renderChat(
       throw invalid("chat_template_kwargs", `'chat_template_kwargs' cannot set '${name}'.`);
     }
   }
-  const messages = body.messages.map(toMessage);
-  const options = { ...extra, addGenerationPrompt: open };
-  const text = await render(model.chatTemplate, model.thread, messages, options, caller);
-  return proceed ? cutAfterLast(text, messages) : text;
+  return {
+    messages: body.messages.map(toMessage),
+    options: { ...extra, addGenerationPrompt: open },
+    end: proceed ? "message" : "template",
+  };
 }
 
-async function render(
-  ...[template, thread, messages, options, caller]: Parameters<typeof renderText>
-): Promise<string> {
-  try {
-    return await renderText(template, thread, messages, options, caller);
-  } catch (error) {
-    if (!(error instanceof TypeError)) throw error;
-    throw invalid("messages", `The chat template refuses these messages: ${error.message}`);
-  }
-}
-
-function toMessage(body: MessageBody, index: number): ChatMessage {
+function toMessage(body: MessageBody, index: number): TextMessage {
   const { content, name, tool_call_id } = body;
   if (content === undefined || content === null) {
     throw invalid(
@@ -92,26 +83,10 @@ function toMessage(body: MessageBody, index: number): ChatMessage {
   }
   return {
     role: templateRole(body.role),
-    content: typeof content === "string" ? content : content.map(({ text }) => text).join("\n"),
+    content: Array.isArray(content) ? joinLines(content.map(({ text }) => text)) : content,
     ...(name && { name }),
     ...(tool_call_id && { tool_call_id }),
   };
-}
-
-/** Cuts what the template puts after the last message, as transformers does. */
-function cutAfterLast(text: string, messages: readonly ChatMessage[]): string {
-  const content = messages.at(-1)?.content ?? "";
-  const whole = text.lastIndexOf(content);
-  if (whole >= 0) return text.slice(0, whole + content.length);
-  const trimmed = content.trim();
-  const at = text.lastIndexOf(trimmed);
-  if (at < 0) {
-    throw invalid(
-      "continue_final_message",
-      "Cannot continue the final message: the chat template does not show its content unchanged.",
-    );
-  }
-  return text.slice(0, at + trimmed.length);
 }
 
 /** @throws {ApiError} 400 naming the first id outside the vocabulary. */

@@ -1,20 +1,23 @@
 /**
- * Texts as tokens without holding up the event loop: what cannot fit is refused by its length alone,
- * and what is long is encoded, and rendered, in the checkpoint's own thread. It knows no message.
+ * Prompts as tokens without holding up the event loop: what is long is rendered, measured and encoded in
+ * the checkpoint's own thread, and what becomes of it is told as OpenAI's API does.
  */
-import type { ChatMessage, ChatTemplate } from "../../src/checkpoint/checkpoint.ts";
+import {
+  type Prompt,
+  type PromptOptions,
+  type PromptRefusal,
+  promptText,
+  type PromptTokens,
+  SHORT_TEXT,
+  sizeOf,
+  textTokens,
+} from "../../src/checkpoint/text/prompt.ts";
 import type { ServedModel } from "../context.ts";
-import { contextLengthExceeded } from "../http/errors.ts";
+import { type ApiError, contextLengthExceeded, invalid } from "../http/errors.ts";
 import type { TextCaller } from "./text_turns.ts";
 
-/** Characters that are encoded at once: a few milliseconds' worth. */
-const SHORT = 8192;
-
-/** Characters' worth of a message beside its content. */
-const MESSAGE_COST = 64;
-
-/** What a text is to fit into. */
-export interface TextRoom {
+/** What a prompt is to fit into. */
+export interface PromptRoom {
   readonly param: "messages" | "prompt";
   /** Tokens of prompt and completion. */
   readonly maxContext: number;
@@ -23,31 +26,48 @@ export interface TextRoom {
   readonly caller: TextCaller;
 }
 
-/** @throws {ApiError} 400 for a text that has too many tokens however it is cut into them */
-export async function encodeText(
-  { tokenizer, thread }: ServedModel,
-  text: string,
+/**
+ * @throws {ApiError} 400 for a long text that has too many tokens however it is cut into them, and for
+ *   what the template refuses
+ */
+export async function encodePrompt(
+  model: ServedModel,
+  prompt: Prompt,
   addSpecialTokens: boolean,
-  { param, maxContext, maxTokens, caller }: TextRoom,
+  { param, maxContext, maxTokens, caller }: PromptRoom,
 ): Promise<readonly number[]> {
-  if (text.length <= SHORT) return tokenizer.encode(text, { addSpecialTokens });
-  const atLeast = tokenizer.leastTokens(text);
-  if (atLeast + (maxTokens ?? 1) > maxContext) {
-    throw contextLengthExceeded(param, maxContext, { atLeast }, maxTokens);
+  const options = { addSpecialTokens, room: maxContext - (maxTokens ?? 1) };
+  const tokens = await read(model, prompt, options, caller);
+  switch (tokens.type) {
+    case "ids":
+      return tokens.ids;
+    case "too long":
+      throw contextLengthExceeded(param, maxContext, tokens, maxTokens);
+    case "refused":
+      throw refused(tokens);
   }
-  if (thread === undefined) return tokenizer.encode(text, { addSpecialTokens });
-  return await thread.encode(caller, text, { addSpecialTokens });
 }
 
-/** A conversation as its template writes it. @throws {TypeError} where the template refuses it */
-export async function renderText(
-  template: ChatTemplate,
-  thread: ServedModel["thread"],
-  messages: readonly ChatMessage[],
-  options: Readonly<Record<string, unknown>>,
+async function read(
+  { tokenizer, chatTemplate, thread }: ServedModel,
+  prompt: Prompt,
+  options: PromptOptions,
   caller: TextCaller,
-): Promise<string> {
-  const size = messages.reduce((sum, { content }) => sum + content.length + MESSAGE_COST, 0);
-  if (thread === undefined || size <= SHORT) return template.render(messages, options);
-  return await thread.render(caller, messages, options);
+): Promise<PromptTokens> {
+  if (thread !== undefined && sizeOf(prompt) > SHORT_TEXT) {
+    return await thread.read(caller, prompt, options);
+  }
+  const text = promptText(chatTemplate, prompt);
+  if (typeof text !== "string") return text;
+  // a template may write more than it was given
+  if (thread !== undefined && text.length > SHORT_TEXT) {
+    return await thread.read(caller, text, options);
+  }
+  return textTokens(tokenizer, text, options);
+}
+
+function refused({ fault, reason }: PromptRefusal): ApiError {
+  return fault === "messages"
+    ? invalid("messages", `The chat template refuses these messages: ${reason}`)
+    : invalid("continue_final_message", `Cannot continue the final message: ${reason}.`);
 }

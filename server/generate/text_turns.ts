@@ -2,8 +2,15 @@
  * Who has the thread for long texts next. It reads one text at a time, for seconds where that is long,
  * so tenants take turns, however many texts each of them sends, and few may wait.
  */
-import type { TextThread } from "../../src/checkpoint/text/text_thread.ts";
+import {
+  buffersOf,
+  type Prompt,
+  type PromptOptions,
+  type PromptTokens,
+} from "../../src/checkpoint/text/prompt.ts";
+import type { TextWork } from "../../src/checkpoint/text/text_worker.ts";
 import { OverloadedError } from "../../src/util/errors.ts";
+import { WorkerThread } from "../../src/util/worker_thread.ts";
 
 /** Whose text it is, and whether it is still wanted. */
 export interface TextCaller {
@@ -21,31 +28,43 @@ const RETRY_SECONDS = 5;
 type Start = () => void;
 
 /** A thread for long texts that tenants share. */
-export class TextTurns {
-  readonly #thread: Pick<TextThread, "encode" | "render">;
+export class TextTurns implements Disposable {
+  readonly #path: string;
+  readonly #thread = new WorkerThread<TextWork>({
+    module: new URL("../../src/checkpoint/text/text_worker.ts", import.meta.url),
+    failure: "Cannot read a text",
+  });
   /** By tenant, who is next first. A tenant without a text that waits is not there. */
   readonly #waiting = new Map<string, Start[]>();
   #count = 0;
   #busy = false;
 
-  constructor(thread: Pick<TextThread, "encode" | "render">) {
-    this.#thread = thread;
+  /** @param path of the checkpoint, as `openCheckpoint` takes it */
+  constructor(path: string) {
+    this.#path = path;
   }
 
-  /** As `TextThread.encode`. @throws {OverloadedError} where too many texts wait */
-  encode(
-    caller: TextCaller,
-    ...[text, options]: Parameters<TextThread["encode"]>
-  ): Promise<readonly number[]> {
-    return this.#inTurn(caller, () => this.#thread.encode(text, options, caller.signal));
+  /** Starts the thread before there is a text: a start holds up the event loop. */
+  start(): void {
+    this.#thread.start();
   }
 
-  /** As `TextThread.render`. @throws {OverloadedError} where too many texts wait */
-  render(
-    caller: TextCaller,
-    ...[messages, options]: Parameters<TextThread["render"]>
-  ): Promise<string> {
-    return this.#inTurn(caller, () => this.#thread.render(messages, options, caller.signal));
+  /**
+   * As `promptTokens`. The bytes of long texts are gone from here with their turn.
+   *
+   * @throws {OverloadedError} where too many texts wait; what the caller left with before its turn
+   */
+  read(caller: TextCaller, prompt: Prompt, options: PromptOptions): Promise<PromptTokens> {
+    return this.#inTurn(caller, async () => {
+      const transfer = buffersOf(prompt);
+      const asked = { path: this.#path, prompt, options };
+      const tokens = await this.#thread.call("read", asked, { transfer });
+      return tokens.type === "ids" ? { ...tokens, ids: [...tokens.ids] } : tokens;
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#thread[Symbol.dispose]();
   }
 
   async #inTurn<T>({ tenant, signal }: TextCaller, work: () => Promise<T>): Promise<T> {

@@ -2,6 +2,7 @@
  * Reads JSON bodies: type, size, and what `json_parse.ts` asks of them. A body of megabytes costs tens
  * of milliseconds, and all else waits meanwhile, so long ones are parsed in a thread.
  */
+import { joinBytes } from "../../src/util/bytes.ts";
 import { OverloadedError } from "../../src/util/errors.ts";
 import { ApiError } from "./errors.ts";
 import { parseBody } from "./json_parse.ts";
@@ -35,12 +36,12 @@ export class JsonBodies {
    */
   async read(request: Request): Promise<unknown> {
     checkType(request.headers);
-    const body = await readPieces(request, this.#limit);
-    if (body.size <= SHORT) return parseBody(join(body)).value;
-    const reply = await this.#onThread(body);
+    const { pieces, size } = await readPieces(request, this.#limit);
+    if (size <= SHORT) return parseBody(joinBytes(pieces)).value;
+    const reply = await this.#onThread(pieces);
     switch (reply?.type) {
       case undefined:
-        return await this.#inTurn(() => parseBody(join(body)).value);
+        return await this.#inTurn(() => parseBody(joinBytes(pieces)).value);
       case "text":
         return await this.#inTurn(() => JSON.parse(reply.text));
       case "value":
@@ -51,9 +52,9 @@ export class JsonBodies {
   }
 
   /** Undefined where there is no thread, or it fell over: the body is still here. */
-  async #onThread(body: Pieces): Promise<JsonReply | undefined> {
+  async #onThread(pieces: readonly Uint8Array[]): Promise<JsonReply | undefined> {
     try {
-      return await this.#thread?.parse(() => join(body));
+      return await this.#thread?.parse(() => joinBytes(pieces));
     } catch (error) {
       if (error instanceof OverloadedError) throw error;
       return undefined;
@@ -96,13 +97,11 @@ function checkType(headers: Headers): void {
   }
 }
 
-/** A body as it came in. */
-interface Pieces {
-  readonly pieces: readonly Uint8Array[];
-  readonly size: number;
-}
-
-async function readPieces({ headers, body }: Request, limit: number): Promise<Pieces> {
+/** A body's pieces as they come in, which may lie in memory that others use, too. */
+async function readPieces(
+  { headers, body }: Request,
+  limit: number,
+): Promise<{ readonly pieces: readonly Uint8Array[]; readonly size: number }> {
   if (Number(headers.get("content-length") ?? 0) > limit) throw tooLarge(limit);
   const pieces: Uint8Array[] = [];
   let size = 0;
@@ -112,17 +111,6 @@ async function readPieces({ headers, body }: Request, limit: number): Promise<Pi
     pieces.push(piece);
   }
   return { pieces, size };
-}
-
-/** A copy: pieces may lie in memory that others use, too. */
-function join({ pieces, size }: Pieces): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(size);
-  let at = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, at);
-    at += piece.byteLength;
-  }
-  return bytes;
 }
 
 /** 413; the connection ends with it. */

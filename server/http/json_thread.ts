@@ -1,12 +1,7 @@
-/**
- * A thread for JSON bodies that would hold up the event loop. It starts with the first of them, parses
- * one at a time, and ends after a while without any.
- */
+/** A thread for JSON bodies that would hold up the event loop: one at a time, and few may wait. */
 import { OverloadedError } from "../../src/util/errors.ts";
-import type { JsonReply } from "./json_worker.ts";
-
-/** Milliseconds without a body after which the thread goes. */
-const IDLE_MS = 60_000;
+import { WorkerThread } from "../../src/util/worker_thread.ts";
+import type { JsonReply, JsonWork } from "./json_worker.ts";
 
 /** Bodies that wait: each may be of megabytes. */
 const MOST = 128;
@@ -14,18 +9,19 @@ const MOST = 128;
 /** What a client that was refused is to wait. */
 const RETRY_SECONDS = 5;
 
-interface Waiting {
-  readonly resolve: (reply: JsonReply) => void;
-  readonly reject: (error: Error) => void;
-}
-
 export class JsonThread implements Disposable {
-  #worker: Worker | undefined;
-  #waiting: Waiting | undefined;
+  readonly #thread = new WorkerThread<JsonWork>({
+    module: new URL("./json_worker.ts", import.meta.url),
+    failure: "Cannot parse a body",
+  });
   /** Resolves when nothing is parsed, and others have been served since. */
   #turn: Promise<unknown> = Promise.resolve();
   #count = 0;
-  #idle: ReturnType<typeof setTimeout> | undefined;
+
+  /** Starts the thread before there is a body: a start holds up the event loop. */
+  start(): void {
+    this.#thread.start();
+  }
 
   /**
    * What `parseBody` makes of bytes.
@@ -48,39 +44,11 @@ export class JsonThread implements Disposable {
 
   /** Whoever waits for it is told; the next body starts another one. */
   [Symbol.dispose](): void {
-    this.#end(new Error("Cannot parse a body: its thread was ended"));
+    this.#thread[Symbol.dispose]();
   }
 
   #ask(bytes: Uint8Array<ArrayBuffer>): Promise<JsonReply> {
-    clearTimeout(this.#idle);
-    const { promise, resolve, reject } = Promise.withResolvers<JsonReply>();
-    this.#waiting = { resolve, reject };
-    this.#worker ??= this.#start();
-    this.#worker.postMessage(bytes, [bytes.buffer]);
-    return promise;
-  }
-
-  #start(): Worker {
-    const worker = new Worker(new URL("./json_worker.ts", import.meta.url), { type: "module" });
-    worker.onmessage = ({ data }: MessageEvent<JsonReply>) => {
-      this.#waiting?.resolve(data);
-      this.#waiting = undefined;
-      this.#idle = setTimeout(() => this[Symbol.dispose](), IDLE_MS);
-      Deno.unrefTimer(this.#idle);
-    };
-    worker.onerror = (event) => {
-      event.preventDefault();
-      this.#end(new Error(`Cannot parse a body: its thread ended: ${event.message}`));
-    };
-    return worker;
-  }
-
-  #end(error: Error): void {
-    clearTimeout(this.#idle);
-    this.#worker?.terminate();
-    this.#worker = undefined;
-    this.#waiting?.reject(error);
-    this.#waiting = undefined;
+    return this.#thread.call("parse", bytes, { transfer: [bytes.buffer] });
   }
 }
 

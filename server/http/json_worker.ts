@@ -1,11 +1,15 @@
 /**
  * The thread in which long bodies are parsed: tens of milliseconds that would hold up the event loop.
- * The trap: many small values cost the loop more to take over than to parse.
+ * The trap: the loop copies each string that it takes over, and many small values cost it more to take
+ * over than to parse.
  */
+import { Moved, serve } from "../../src/util/worker_serve.ts";
 import { ApiError, type ErrorDetails, type ErrorStatus } from "./errors.ts";
 import { parseBody } from "./json_parse.ts";
+import { packTexts } from "./long_texts.ts";
 
 export type JsonReply =
+  /** Long texts of prompts are UTF-8 bytes. */
   | { readonly type: "value"; readonly value: unknown }
   /** Checked, and to be parsed by who asked. */
   | { readonly type: "text"; readonly text: string }
@@ -19,21 +23,21 @@ export type JsonReply =
 /** Values from which on a text is handed over unparsed. */
 const MANY = 2 ** 12;
 
-interface WorkerScope {
-  onmessage: ((event: MessageEvent<Uint8Array>) => void) | null;
-  postMessage(reply: JsonReply): void;
-}
+const work = {
+  parse(bytes: Uint8Array): JsonReply | Moved<JsonReply> {
+    try {
+      const { text, value, count } = parseBody(bytes);
+      if (count > MANY) return { type: "text", text };
+      const buffers = packTexts(value);
+      return new Moved({ type: "value", value }, buffers);
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      const { status, message, details } = error;
+      return { type: "refused", status, message, details };
+    }
+  },
+};
 
-function replyTo(bytes: Uint8Array): JsonReply {
-  try {
-    const { text, value, count } = parseBody(bytes);
-    return count > MANY ? { type: "text", text } : { type: "value", value };
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    const { status, message, details } = error;
-    return { type: "refused", status, message, details };
-  }
-}
+export type JsonWork = typeof work;
 
-const scope = globalThis as unknown as WorkerScope;
-scope.onmessage = ({ data }) => scope.postMessage(replyTo(data));
+serve(work);

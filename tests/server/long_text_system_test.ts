@@ -1,7 +1,7 @@
 /** Texts of megabytes: what cannot fit is refused unread, what may is encoded in a thread of its own. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import { TextThread } from "../../src/checkpoint/text/text_thread.ts";
+import { type Conversation, type Prompt, promptTokens } from "../../src/checkpoint/text/prompt.ts";
 import { createApp } from "../../server/http/app.ts";
 import { OverloadedError } from "../../src/util/errors.ts";
 import { NO_LIMITS } from "../../adapters/store/store.ts";
@@ -79,35 +79,63 @@ Deno.test("the bound is the vocabulary's: no text has fewer tokens", async () =>
   }
 });
 
-Deno.test("the thread encodes and renders as the checkpoint does, and passes its refusals on", async () => {
+/** Who asks, as long as nobody leaves. */
+const ALONE = { tenant: "shire", signal: new AbortController().signal };
+const PLAIN = { addSpecialTokens: false, room: MIB };
+const bytesOf = (text: string) => new TextEncoder().encode(text);
+
+/** A conversation as its template writes it. */
+function conversation(content: string): Conversation {
+  const options = { addGenerationPrompt: true };
+  return { messages: [{ role: "user", content }], options, end: "template" };
+}
+
+Deno.test("the thread reads texts and conversations as the checkpoint does, as strings or bytes", async () => {
   using checkpoint = await openCheckpoint(FIXTURE);
-  using thread = new TextThread(FIXTURE);
+  using turns = new TextTurns(FIXTURE);
+  const text = "\ufeffOne ring.\n  Two\u00e9 \u{1f642}";
+  const chat = conversation(text);
+  const open: Conversation = { ...chat, options: {}, end: "message" };
+  const messages = [{ role: "user", content: bytesOf(text) }];
+  const pairs: readonly (readonly [Prompt, () => Prompt])[] = [
+    [text, () => bytesOf(text)],
+    ...[chat, open].map((one) => [one, () => structuredClone({ ...one, messages })] as const),
+  ];
   for (const addSpecialTokens of [true, false]) {
-    const text = "One ring.\n  Two\u00e9 \u{1f642}";
-    assertEquals(
-      await thread.encode(text, { addSpecialTokens }),
-      checkpoint.tokenizer.encode(text, { addSpecialTokens }),
-    );
+    for (const [prompt, asBytes] of pairs) {
+      const options = { addSpecialTokens, room: MIB };
+      const expected = promptTokens(checkpoint, prompt, options);
+      assertEquals(expected.type, "ids");
+      assertEquals(await turns.read(ALONE, prompt, options), expected);
+      assertEquals(await turns.read(ALONE, asBytes(), options), expected);
+    }
   }
-  const user = { role: "user", content: "hi" };
-  assertEquals(
-    await thread.render([user], { addGenerationPrompt: true }),
-    checkpoint.chatTemplate?.render([user], { addGenerationPrompt: true }),
-  );
+});
+
+Deno.test("the thread says what does not fit, what the template refuses, and who left", async () => {
+  using checkpoint = await openCheckpoint(FIXTURE);
+  using turns = new TextTurns(FIXTURE);
+  const long = "a".repeat(MIB);
+  const atLeast = checkpoint.tokenizer.leastTokens(long);
+  const expected = { type: "too long", atLeast } as const;
+  assertEquals(await turns.read(ALONE, bytesOf(long), { ...PLAIN, room: atLeast - 1 }), expected);
   // JSON cannot say it, and the template cannot concatenate it
-  const odd = [{ role: "user", content: 5n as unknown as string }];
-  const refusal = await thread.render(odd, {}).catch((error) => error);
-  assert(refusal instanceof TypeError, String(refusal));
-  assertStringIncludes(refusal.message, "Cannot apply the chat template");
+  const odd = {
+    ...conversation(""),
+    messages: [{ role: "user", content: 5n as unknown as string }],
+  };
+  const refusal = await turns.read(ALONE, odd, PLAIN);
+  assert(refusal.type === "refused" && refusal.fault === "messages", JSON.stringify(refusal));
+  assertStringIncludes(refusal.reason, "Cannot apply the chat template");
   const gone = new AbortController();
   gone.abort(new Error("the client left"));
-  const late = await thread.encode("x", { addSpecialTokens: false }, gone.signal).catch(String);
-  assertEquals(late, "Error: the client left");
+  const left = { tenant: "shire", signal: gone.signal };
+  assertEquals(await turns.read(left, "x", PLAIN).catch(String), "Error: the client left");
 });
 
 Deno.test("the event loop turns while a long text is encoded", async () => {
   using checkpoint = await openCheckpoint(FIXTURE);
-  using thread = new TextThread(FIXTURE);
+  using turns = new TextTurns(FIXTURE);
   const { tokenizer } = checkpoint;
   const plain = fakeContext({ maxBodyBytes: 16 * MIB });
   const context = {
@@ -117,46 +145,45 @@ Deno.test("the event loop turns while a long text is encoded", async () => {
       ...plain.model,
       tokenizer,
       vocabSize: tokenizer.vocabSize,
-      thread: new TextTurns(thread),
+      thread: turns,
     },
   };
-  await thread.encode("warm", { addSpecialTokens: false });
+  await turns.read(ALONE, "warm", PLAIN);
   // one piece for the merges: no space to cut at
   const text = "ab".repeat(MIB / 4);
   const before = performance.now();
   const expected = tokenizer.encode(text);
   const alone = performance.now() - before;
-  let [turns, over] = [0, false];
+  let [times, over] = [0, false];
   const answer = post(context, "/tokenize", { prompt: text }).finally(() => over = true);
   let [last, longest] = [performance.now(), 0];
   while (!over) {
     await new Promise((go) => setTimeout(go, 1));
     longest = Math.max(longest, performance.now() - last);
     last = performance.now();
-    turns++;
+    times++;
   }
   const { tokens } = await (await answer).json();
   assertEquals(tokens, expected);
-  assert(turns > 10, `${turns} turns in the time of ${alone} ms of encoding`);
+  assert(times > 10, `${times} turns in the time of ${alone} ms of encoding`);
   assert(longest < alone / 2, `the loop stood still for ${longest} of ${alone} ms`);
 });
 
 /** Texts of tenants over the real thread, and who was served in which order. */
-function turnsOf(thread: TextThread) {
-  const turns = new TextTurns(thread);
+function askingOf(turns: TextTurns) {
   const served: string[] = [];
   const { signal } = new AbortController();
   const ask = async (tenant: string, text = "One ring. ".repeat(1000)) => {
-    const ids = await turns.encode({ tenant, signal }, text, { addSpecialTokens: false });
+    const tokens = await turns.read({ tenant, signal }, text, PLAIN);
     served.push(tenant);
-    return ids.length;
+    return tokens.type === "ids" ? tokens.ids.length : 0;
   };
-  return { turns, served, ask };
+  return { served, ask };
 }
 
 Deno.test("tenants take turns at the thread, however many texts one of them sends", async () => {
-  using thread = new TextThread(FIXTURE);
-  const { served, ask } = turnsOf(thread);
+  using turns = new TextTurns(FIXTURE);
+  const { served, ask } = askingOf(turns);
   const mordor = Array.from({ length: 6 }, () => ask("mordor"));
   await Promise.all([...mordor, ask("shire"), ask("rohan"), ask("shire")]);
   assertEquals(served.slice(0, 6), ["mordor", "mordor", "shire", "rohan", "mordor", "shire"]);
@@ -164,8 +191,8 @@ Deno.test("tenants take turns at the thread, however many texts one of them send
 });
 
 Deno.test("a tenant whose texts wait in numbers is refused more of them, and others are not", async () => {
-  using thread = new TextThread(FIXTURE);
-  const { turns, served, ask } = turnsOf(thread);
+  using turns = new TextTurns(FIXTURE);
+  const { served, ask } = askingOf(turns);
   const first = Array.from({ length: 17 }, () => ask("mordor"));
   const refusal = await ask("mordor").catch((error) => error);
   assert(refusal instanceof OverloadedError, String(refusal));
@@ -183,7 +210,10 @@ Deno.test("a tenant whose texts wait in numbers is refused more of them, and oth
   const gone = new AbortController();
   gone.abort(new Error("the client left"));
   const left = { tenant: "shire", signal: gone.signal };
-  assertEquals(await turns.render(left, [], {}).catch(String), "Error: the client left");
+  assertEquals(
+    await turns.read(left, conversation(""), PLAIN).catch(String),
+    "Error: the client left",
+  );
   assert(await ask("shire") > 0);
 });
 

@@ -4,6 +4,7 @@
  * endpoint's answer shapes; the parts do the work.
  */
 import type { Tokenizer } from "../../../src/checkpoint/checkpoint.ts";
+import { isText, stringOf, type Text } from "../../../src/checkpoint/text/prompt.ts";
 import { outputLimit } from "../../../src/checkpoint/sampling_defaults.ts";
 import type { GenerationDelta } from "../../../src/engine/request/request.ts";
 import {
@@ -21,7 +22,7 @@ import { invalid } from "../errors.ts";
 import { completionLogprobs, visibleLength } from "../../generate/logprobs.ts";
 import { resolveTarget } from "../../generate/model_name.ts";
 import { checkLength, checkTokenIds } from "../../generate/prompt.ts";
-import { encodeText, type TextRoom } from "../../generate/prompt_text.ts";
+import { encodePrompt, type PromptRoom } from "../../generate/prompt_text.ts";
 import { type Run, type RunPlan, startRun } from "../../generate/run.ts";
 import { toSampling } from "../../generate/sampling.ts";
 import {
@@ -125,15 +126,17 @@ async function planCompletion(
 
 async function toPrompts(
   model: ServedModel,
-  { prompt, add_special_tokens: add }: CompletionRequest,
-  room: TextRoom,
+  { prompt, echo, add_special_tokens: add }: CompletionRequest,
+  room: PromptRoom,
 ): Promise<(readonly number[])[]> {
-  const list = typeof prompt === "string" || typeof prompt[0] === "number" ? [prompt] : prompt;
+  const list = isText(prompt) || isIds(prompt) ? [prompt] : prompt;
   const prompts: (readonly number[])[] = [];
-  for (const [index, one] of list.entries()) {
-    if (typeof one === "string") prompts.push(await encodeText(model, one, add ?? true, room));
-    else {
-      const ids = one as readonly number[];
+  for (const [index, ids] of list.entries()) {
+    if (isText(ids)) {
+      // bytes are gone once they are read
+      const text = echo ? ids.slice() : ids;
+      prompts.push(await encodePrompt(model, text, add ?? true, room));
+    } else {
       checkTokenIds(list.length === 1 ? "prompt" : `prompt[${index}]`, ids, model.vocabSize);
       prompts.push(ids);
     }
@@ -141,13 +144,17 @@ async function toPrompts(
   return prompts;
 }
 
+function isIds(prompt: Exclude<CompletionRequest["prompt"], Text>): prompt is number[] {
+  return typeof prompt[0] === "number";
+}
+
 /** The text that `echo` puts before each sample, by sample index; empty without `echo`. */
 function echoedTexts(model: ServedModel, body: CompletionRequest, plan: RunPlan): string[] {
   if (!body.echo) return [];
-  const given = typeof body.prompt === "string" ? [body.prompt] : body.prompt;
+  const given = isText(body.prompt) ? [body.prompt] : body.prompt;
   return plan.prompts.flatMap((ids, index) => {
     const text = given[index];
-    const echoed = typeof text === "string" ? text : model.tokenizer.decode(ids);
+    const echoed = isText(text) ? stringOf(text) : model.tokenizer.decode(ids);
     return Array.from({ length: plan.n }, () => echoed);
   });
 }

@@ -4,7 +4,7 @@ import { type App, type AppContext, post } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../errors.ts";
 import { findAdapter } from "../../generate/model_name.ts";
 import { checkTokenIds, encodeChat } from "../../generate/prompt.ts";
-import { encodeText } from "../../generate/prompt_text.ts";
+import { encodePrompt } from "../../generate/prompt_text.ts";
 import type { Principal } from "../../access/principal.ts";
 import {
   detokenizeRequestSchema,
@@ -102,7 +102,7 @@ async function encode(
   const room = { maxContext, maxTokens: undefined, caller };
   if (messages !== undefined) return await encodeChat(model, { ...body, messages }, room);
   const special = body.add_special_tokens ?? true;
-  return await encodeText(model, prompt ?? "", special, { ...room, param: "prompt" });
+  return await encodePrompt(model, prompt ?? "", special, { ...room, param: "prompt" });
 }
 
 async function checkModel(

@@ -4,6 +4,7 @@
  */
 import { z } from "@hono/zod-openapi";
 import { messageSchema, templateFields } from "./chat.ts";
+import { promptText } from "./common.ts";
 
 export const samplingDefaultsSchema = z.object({
   temperature: z.number(),
@@ -71,7 +72,7 @@ const tokenizeFields = {
 export const tokenizeRequestSchema = z.strictObject({
   ...tokenizeFields,
   ...templateFields,
-  prompt: z.string().optional(),
+  prompt: promptText.optional(),
   messages: z.array(messageSchema).min(1).optional(),
 }).openapi("TokenizeRequest", { description: "Either `prompt` or `messages`." });
 export type TokenizeRequest = Readonly<z.output<typeof tokenizeRequestSchema>>;

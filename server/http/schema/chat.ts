@@ -4,16 +4,22 @@
  */
 import { z } from "@hono/zod-openapi";
 import { ROLES } from "../../../src/checkpoint/text/roles.ts";
-import { finishReasonSchema, generationFields, harmless, stopReasonSchema } from "./common.ts";
+import {
+  finishReasonSchema,
+  generationFields,
+  harmless,
+  promptText,
+  stopReasonSchema,
+} from "./common.ts";
 import { usageSchema } from "./common.ts";
 
-const textPartSchema = z.strictObject({ type: z.literal("text"), text: z.string() });
+const textPartSchema = z.strictObject({ type: z.literal("text"), text: promptText });
 
 export const messageSchema = z.strictObject({
   role: z.enum(ROLES).openapi({
     description: "`tool` and `function` where the model's template has them.",
   }),
-  content: z.union([z.string(), z.array(textPartSchema).min(1)]).nullish(),
+  content: z.union([promptText, z.array(textPartSchema).min(1)]).nullish(),
   name: z.string().nullish(),
   tool_call_id: z.string().nullish().openapi({ description: "The call that a tool answers." }),
   refusal: harmless("messages[].refusal", []),

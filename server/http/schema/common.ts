@@ -4,6 +4,7 @@
  * without a model; what depends on the vocabulary or the context length is checked by the routes.
  */
 import { z } from "@hono/zod-openapi";
+import { isText, type Text } from "../../../src/checkpoint/text/prompt.ts";
 import {
   MAX_STOP_LENGTH,
   MAX_STOP_TOKENS,
@@ -27,6 +28,14 @@ export function harmless(name: string, allowed: readonly unknown[]): z.ZodOption
     enum: values,
   });
 }
+
+/**
+ * A prompt's text. A long one comes as bytes from the thread that parsed it (`json_worker.ts`), since a
+ * string of megabytes would be copied on the event loop.
+ */
+export const promptText = z.custom<Text>().superRefine((input, c) => {
+  if (!isText(input)) c.addIssue({ code: "invalid_type", expected: "string", input });
+}).openapi({ type: "string" });
 
 /** The words for a default that the model's authors may have set. */
 function byModel(neutral: string): string {

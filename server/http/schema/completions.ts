@@ -4,6 +4,7 @@ import {
   finishReasonSchema,
   generationFields,
   harmless,
+  promptText,
   stopReasonSchema,
   usageSchema,
 } from "./common.ts";
@@ -13,9 +14,9 @@ const tokenIds = z.array(z.int().min(0)).min(1);
 export const completionRequestSchema = z.strictObject({
   ...generationFields,
   prompt: z.union([
-    z.string(),
+    promptText,
     tokenIds,
-    z.array(z.string()).min(1).max(128),
+    z.array(promptText).min(1).max(128),
     z.array(tokenIds).min(1).max(128),
   ]),
   max_tokens: z.int().min(0).nullish().openapi({

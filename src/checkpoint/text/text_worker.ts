@@ -1,43 +1,40 @@
 /**
  * The thread in which long texts become tokens and long conversations texts: seconds that would hold
- * up the event loop. It opens the checkpoint once (the weights stay on disk) and obeys one order
- * after the other.
+ * up the event loop. It opens the checkpoint for the first of them (the weights stay on disk), and
+ * keeps its tables for a while.
  */
-import type { Checkpoint } from "../checkpoint.ts";
 import { Once } from "../../util/once.ts";
+import { Moved, serve } from "../../util/worker_serve.ts";
+import type { Checkpoint } from "../checkpoint.ts";
 import { openCheckpoint } from "../open.ts";
-import type { TextOrder, TextReply } from "./text_protocol.ts";
+import { type Prompt, type PromptOptions, promptTokens } from "./prompt.ts";
 
-interface WorkerScope {
-  onmessage: ((event: MessageEvent<{ path: string; order: TextOrder }>) => void) | null;
-  postMessage(reply: TextReply, transfer: readonly ArrayBuffer[]): void;
+interface Asked {
+  /** Of the checkpoint, as `openCheckpoint` takes it: the same each time. */
+  readonly path: string;
+  readonly prompt: Prompt;
+  readonly options: PromptOptions;
 }
 
-const scope = globalThis as unknown as WorkerScope;
+/** Milliseconds without a text after which the tables go. */
+const IDLE_MS = 60_000;
 
-function serve(): void {
+function textWork() {
   let checkpoint: Once<Checkpoint> | undefined;
-  scope.onmessage = async ({ data: { path, order } }) => {
-    try {
+  let idle: ReturnType<typeof setTimeout> | undefined;
+  return {
+    async read({ path, prompt, options }: Asked) {
+      clearTimeout(idle);
+      idle = setTimeout(() => checkpoint = undefined, IDLE_MS);
       checkpoint ??= new Once(() => openCheckpoint(path));
-      const reply = obey(await checkpoint.get(), order);
-      scope.postMessage(reply, reply.type === "ids" ? [reply.ids.buffer] : []);
-    } catch (error) {
-      scope.postMessage({ type: "failed", error }, []);
-    }
+      const tokens = promptTokens(await checkpoint.get(), prompt, options);
+      if (tokens.type !== "ids") return tokens;
+      const ids = Int32Array.from(tokens.ids);
+      return new Moved({ type: "ids" as const, ids }, [ids.buffer]);
+    },
   };
 }
 
-/** @throws {TypeError} what the template says of a conversation that it refuses */
-function obey({ tokenizer, chatTemplate }: Checkpoint, order: TextOrder): TextReply {
-  switch (order.type) {
-    case "encode": {
-      const { text, addSpecialTokens } = order;
-      return { type: "ids", ids: Int32Array.from(tokenizer.encode(text, { addSpecialTokens })) };
-    }
-    case "render":
-      return { type: "text", text: chatTemplate?.render(order.messages, order.options) ?? "" };
-  }
-}
+export type TextWork = ReturnType<typeof textWork>;
 
-serve();
+serve(textWork());

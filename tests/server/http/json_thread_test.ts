@@ -4,7 +4,7 @@ import { createApp } from "../../../server/http/app.ts";
 import { JsonThread } from "../../../server/http/json_thread.ts";
 import { OverloadedError } from "../../../src/util/errors.ts";
 import { errorOf, post } from "../asked.ts";
-import { fakeContext } from "../fake_context.ts";
+import { fakeContext, FakeEngine } from "../fake_context.ts";
 
 const MIB = 2 ** 20;
 const plain = fakeContext({ maxBodyBytes: 64 * MIB });
@@ -34,6 +34,8 @@ Deno.test("a long body is answered alike with a thread and without", async () =>
     [`{"prompt":"${long}"}`, "context_length_exceeded"],
     [`{"prompt":"hi","tail":"${long}"}`, "unknown_parameter"],
     [`{"prompt":["${long}"`, "invalid_json"],
+    [`{"prompt":["${long}"]}`, "invalid_type"],
+    [`{"prompt":"hi","messages":[{"role":"user","content":5,"name":"${long}"}]}`, "invalid_type"],
     [`{"prompt":"${long}\\ud800"}`, "invalid_unicode"],
     [`${"[".repeat(200)}"${long}"${"]".repeat(200)}`, "invalid_json"],
     [`{"prompt":"hi","add_special_tokens":[${"1,".repeat(MIB + 1000)}1]}`, "invalid_json"],
@@ -49,6 +51,36 @@ Deno.test("a long body is answered alike with a thread and without", async () =>
     const here = await ask(plain);
     assertEquals(await ask({ ...plain, jsonThread }), here);
     assertEquals([here.status, here.code], [400, expected], here.message);
+  }
+});
+
+Deno.test("a long text arrives whole wherever a prompt may have one", async () => {
+  using jsonThread = new JsonThread();
+  const long = "One ring. \u00e9\u4e16\u{1f642} ".repeat(2 ** 14);
+  const chat = (...contents: readonly unknown[]) => ({
+    messages: contents.map((content) => ({ role: "user", content })),
+  });
+  const parts = ["short", long, long].map((text) => ({ type: "text", text }));
+  const bodies: readonly (readonly [string, object])[] = [
+    ["/v1/completions", { prompt: long }],
+    ["/v1/completions", { prompt: long, echo: true }],
+    ["/v1/completions", { prompt: ["short", long, long], echo: true }],
+    ["/v1/chat/completions", chat("short", long)],
+    ["/v1/chat/completions", chat(parts, [{ type: "text", text: long }])],
+    ["/v1/chat/completions", { ...chat(long), continue_final_message: true }],
+    ["/tokenize", { prompt: long }],
+    ["/tokenize", chat(parts)],
+  ];
+  const ask = async (context: typeof plain, path: string, body: object) => {
+    const engine = Object.assign(new FakeEngine(), { maxContext: 64 * MIB });
+    const answer = await post({ ...context, engine }, path, { model: "tiny", ...body });
+    const { id: _, created: __, ...rest } = await answer.json();
+    return [answer.status, rest, engine.requests.map(({ prompt }) => prompt)];
+  };
+  for (const [path, body] of bodies) {
+    const here = await ask(plain, path, body);
+    assertEquals(here[0], 200, JSON.stringify(here[1]).slice(0, 200));
+    assertEquals(await ask({ ...plain, jsonThread }, path, body), here);
   }
 });
 

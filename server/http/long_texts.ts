@@ -1,0 +1,43 @@
+/**
+ * Where requests have a prompt's text, and what becomes of a long one there: UTF-8 bytes, which threads
+ * hand on without a copy. No JSON has bytes, so a schema can tell them apart (`schema/common.ts`).
+ */
+
+/** Characters from which on a text is handed over as bytes. */
+const LONG = 2 ** 16;
+
+type Fields = Record<string, unknown>;
+
+/**
+ * Replaces the long ones of `prompt`, one or many, and of the messages' content, whole or in parts.
+ *
+ * @param body as it was parsed; it is changed
+ * @returns the memory of the bytes
+ */
+export function packTexts(body: unknown): ArrayBuffer[] {
+  if (!isFields(body)) return [];
+  const messages = Array.isArray(body["messages"]) ? body["messages"].filter(isFields) : [];
+  const contents = messages.flatMap(({ content }) => Array.isArray(content) ? content : []);
+  return [
+    ...packed(body, "prompt"),
+    ...(Array.isArray(body["prompt"]) ? packedAll(body["prompt"]) : []),
+    ...messages.flatMap((message) => packed(message, "content")),
+    ...contents.filter(isFields).flatMap((part) => packed(part, "text")),
+  ];
+}
+
+function packedAll(texts: unknown[]): ArrayBuffer[] {
+  return texts.flatMap((_, index) => packed(texts as unknown as Fields, String(index)));
+}
+
+function packed(parent: Fields, key: string): ArrayBuffer[] {
+  const text = parent[key];
+  if (typeof text !== "string" || text.length < LONG) return [];
+  const bytes = new TextEncoder().encode(text);
+  parent[key] = bytes;
+  return [bytes.buffer];
+}
+
+function isFields(value: unknown): value is Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
