@@ -8,7 +8,8 @@ class CodedError extends RangeError {
   }
 }
 
-const work = {
+/** @param seen aborts that a handler saw */
+const work = (seen: number) => ({
   double: (value: number) => 2 * value,
   refuse(code: string): never {
     throw new CodedError(`refused: ${code}`, code);
@@ -33,10 +34,8 @@ const work = {
     });
     return new Promise<never>(() => {});
   },
-};
+});
 
-let seen = 0;
+export type CallsWork = ReturnType<typeof work>;
 
-export type CallsWork = typeof work;
-
-serve(work);
+serve(work(0));
