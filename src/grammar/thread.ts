@@ -3,16 +3,15 @@
  * matchers that live on it. A thread does one thing after the other, so while it compiles, its
  * matchers wait.
  */
+import { WorkerThread } from "../util/worker_thread.ts";
 import type { ThreadMatcher } from "./matcher.ts";
-import type { GrammarOrder, GrammarReply } from "./protocol.ts";
-
-export type ThreadInit = Omit<GrammarOrder & { readonly type: "init" }, "type">;
+import type { GrammarWork, Mask, ThreadInit } from "./worker.ts";
 
 /** Why a thread is to be given up. */
 export interface Breakdown {
   readonly reason: string;
   /** What it was ordered to do; undefined where it fell over by itself. */
-  readonly during: GrammarOrder["type"] | undefined;
+  readonly during: keyof GrammarWork | undefined;
   /** The matcher that broke it. */
   readonly matcher: ThreadMatcher | undefined;
 }
@@ -38,7 +37,7 @@ export class GrammarThread {
   /** What is being compiled. */
   compiling: string | undefined;
   readonly #events: ThreadEvents;
-  readonly #worker: Worker;
+  readonly #thread: WorkerThread<GrammarWork>;
   readonly #cacheSize: number;
   /** The compiled schemas, the one used longest ago first. */
   readonly #compiled = new Map<string, Compiled>();
@@ -48,18 +47,20 @@ export class GrammarThread {
   #watch = () => {};
   #timer: ReturnType<typeof setTimeout> | undefined;
   #grammars = 0;
+  #closed = false;
 
   constructor(init: ThreadInit, cacheSize: number, events: ThreadEvents) {
     this.#events = events;
     this.#cacheSize = cacheSize;
-    this.#worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
-    this.#worker.onmessage = ({ data }: MessageEvent<GrammarReply>) => this.#hear(data);
-    this.#worker.onerror = (event) => {
-      event.preventDefault();
-      const reason = `its thread failed: ${event.message}`;
-      events.broken(this, { reason, during: undefined, matcher: undefined });
-    };
-    this.#order({ type: "init", ...init });
+    this.#thread = new WorkerThread({
+      module: new URL("./worker.ts", import.meta.url),
+      failure: "Cannot match a grammar",
+      onFall: ({ message }) => this.#break(message, undefined),
+    });
+    this.#take("init", this.#thread.call("init", init), () => {
+      this.#ready = true;
+      this.#watch();
+    });
   }
 
   has(schema: string): boolean {
@@ -73,7 +74,14 @@ export class GrammarThread {
       this.#timer = setTimeout(() => this.#events.late(this, schema), timeoutMilliseconds);
     };
     if (this.#ready) this.#watch();
-    this.#order({ type: "compile", grammar: this.#grammars, schema });
+    const compiled = this.#thread.call("compile", { grammar: this.#grammars, schema });
+    this.#take("compile", compiled, (result) => {
+      clearTimeout(this.#timer);
+      this.compiling = undefined;
+      if ("refused" in result) return this.#events.refused(this, schema, result.refused);
+      this.#keep(schema, { grammar: this.#grammars++, weight: result.weight });
+      this.#events.compiled(this, schema);
+    });
   }
 
   /** Takes a matcher in, whose schema is compiled. */
@@ -84,51 +92,51 @@ export class GrammarThread {
     this.#compiled.set(matcher.schema, compiled);
     this.matchers.set(matcher.id, matcher);
     const { id, tokens } = matcher;
-    this.#order({ type: "create", id, grammar: compiled.grammar, tokens });
+    const created = this.#thread.call("create", { id, grammar: compiled.grammar, tokens });
+    this.#take("create", created, (mask) => this.#hand(id, mask), id);
   }
 
   accept(id: number, token: number): void {
-    this.#order({ type: "accept", id, token });
+    const accepted = this.#thread.call("accept", { id, token });
+    this.#take("accept", accepted, (mask) => this.#hand(id, mask), id);
   }
 
   dispose(id: number): void {
-    if (this.matchers.delete(id)) this.#order({ type: "dispose", id });
+    if (!this.matchers.delete(id)) return;
+    this.#take("dispose", this.#thread.call("dispose", id), () => {}, id);
   }
 
   close(): void {
+    this.#closed = true;
     clearTimeout(this.#timer);
-    this.#worker.terminate();
+    this.#thread[Symbol.dispose]();
   }
 
-  #order(order: GrammarOrder): void {
-    this.#worker.postMessage(order);
+  /** Hears of an order, unless the thread was given up meanwhile. */
+  #take<T>(
+    during: keyof GrammarWork,
+    ordered: Promise<T>,
+    done: (result: T) => void,
+    id?: number,
+  ): void {
+    ordered.then(
+      (result) => {
+        if (!this.#closed) done(result);
+      },
+      (error: Error) => {
+        if (!this.#closed) this.#break(error.message, during, id);
+      },
+    );
   }
 
-  #hear(reply: GrammarReply): void {
-    switch (reply.type) {
-      case "ready":
-        this.#ready = true;
-        return this.#watch();
-      case "mask":
-        return this.matchers.get(reply.id)?.take(reply.mask, reply.count);
-      case "failed": {
-        const matcher = reply.id === undefined ? undefined : this.matchers.get(reply.id);
-        if (matcher !== undefined) this.matchers.delete(matcher.id);
-        return this.#events.broken(this, { ...reply, matcher });
-      }
-      default:
-        return this.#compiledOr(reply);
-    }
+  #break(reason: string, during: keyof GrammarWork | undefined, id?: number): void {
+    const matcher = id === undefined ? undefined : this.matchers.get(id);
+    if (matcher !== undefined) this.matchers.delete(matcher.id);
+    this.#events.broken(this, { reason, during, matcher });
   }
 
-  #compiledOr(reply: GrammarReply & { readonly type: "compiled" | "refused" }): void {
-    const schema = this.compiling;
-    clearTimeout(this.#timer);
-    this.compiling = undefined;
-    if (schema === undefined) return;
-    if (reply.type === "refused") return this.#events.refused(this, schema, reply.reason);
-    this.#keep(schema, { grammar: this.#grammars++, weight: reply.weight });
-    this.#events.compiled(this, schema);
+  #hand(id: number, mask: Mask | undefined): void {
+    if (mask !== undefined) this.matchers.get(id)?.take(mask.mask, mask.count);
   }
 
   #keep(schema: string, compiled: Compiled): void {
@@ -139,7 +147,7 @@ export class GrammarThread {
       if (fits || this.#compiled.size === 1) break;
       this.#compiled.delete(oldest);
       this.#weight -= weight;
-      this.#order({ type: "forget", grammar });
+      this.#take("forget", this.#thread.call("forget", grammar), () => {});
     }
   }
 }

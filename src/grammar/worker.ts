@@ -6,23 +6,48 @@
  */
 import { createRequire } from "node:module";
 import type * as XGrammar from "@mlc-ai/web-xgrammar";
+import { Moved, serve } from "../util/worker_serve.ts";
 import { compileSchema } from "./compile_schema.ts";
-import type { GrammarOrder, GrammarReply } from "./protocol.ts";
 import { SchemaError } from "./schema/schema_error.ts";
 import type { WrittenGrammar } from "./write_grammar.ts";
 
-interface WorkerScope {
-  onmessage: ((event: MessageEvent<GrammarOrder>) => void) | null;
-  postMessage(reply: GrammarReply, transfer: Transferable[]): void;
+interface LibraryScope {
   /** Where the library's UMD wrapper puts itself when it is imported as a module. */
   xgrammar?: typeof XGrammar;
   require?: NodeJS.Require;
   __filename?: string;
 }
 
-type Order<T extends GrammarOrder["type"]> = GrammarOrder & { readonly type: T };
+const scope = globalThis as unknown as LibraryScope;
 
-const scope = globalThis as unknown as WorkerScope;
+export interface ThreadInit {
+  /** Byte-level (GPT-2) spelling of each token; empty for one that no text may contain. */
+  readonly vocabulary: readonly string[];
+  readonly vocabSize: number;
+  readonly stopTokens: readonly number[];
+}
+
+/** Allowed tokens after `count` accepted ones. */
+export interface Mask {
+  readonly mask: Int32Array<ArrayBuffer>;
+  readonly count: number;
+}
+
+/** A grammar's weight, as `WrittenGrammar` has it, or why the schema has none: the thread goes on. */
+type CompileResult = { readonly weight: number } | { readonly refused: string };
+
+/** A schema (JSON text) to compile, and the number to keep it under. */
+interface ToCompile {
+  readonly grammar: number;
+  readonly schema: string;
+}
+
+/** A matcher to begin, of a grammar that is kept, and what to take it past. */
+interface ToCreate {
+  readonly id: number;
+  readonly grammar: number;
+  readonly tokens: readonly number[];
+}
 
 class Matchers {
   readonly #compiler: XGrammar.GrammarCompiler;
@@ -35,14 +60,11 @@ class Matchers {
     this.#compiler = compiler;
   }
 
-  async compile({ grammar, schema }: Order<"compile">): Promise<void> {
+  async compile({ grammar, schema }: ToCompile): Promise<CompileResult> {
     const written = writtenGrammar(schema);
-    if (written instanceof SchemaError) {
-      scope.postMessage({ type: "refused", grammar, reason: written.message }, []);
-      return;
-    }
+    if (written instanceof SchemaError) return { refused: written.message };
     this.#compiled.set(grammar, await this.#compiler.compileGrammar(written.text));
-    scope.postMessage({ type: "compiled", grammar, weight: written.weight }, []);
+    return { weight: written.weight };
   }
 
   /** Matchers of the grammar go on. */
@@ -51,19 +73,19 @@ class Matchers {
     this.#compiled.delete(grammar);
   }
 
-  async create({ id, grammar, tokens }: Order<"create">): Promise<void> {
+  async create({ id, grammar, tokens }: ToCreate): Promise<Moved<Mask> | undefined> {
     const compiled = this.#compiled.get(grammar);
     if (compiled === undefined) throw new Error(`internal: grammar ${grammar} is not kept`);
     const matcher = await this.#library.GrammarMatcher.createGrammarMatcher(compiled);
     this.#matchers.set(id, { matcher, count: 0 });
     for (const token of tokens) this.#advance(id, token);
-    await this.#reply(id);
+    return await this.#mask(id);
   }
 
-  async accept({ id, token }: Order<"accept">): Promise<void> {
-    if (!this.#matchers.has(id)) return;
+  /** Undefined for a matcher that is no longer there. */
+  async accept(id: number, token: number): Promise<Moved<Mask> | undefined> {
     this.#advance(id, token);
-    await this.#reply(id);
+    return await this.#mask(id);
   }
 
   dispose(id: number): void {
@@ -78,11 +100,11 @@ class Matchers {
     entry.count++;
   }
 
-  async #reply(id: number): Promise<void> {
+  async #mask(id: number): Promise<Moved<Mask> | undefined> {
     const entry = this.#matchers.get(id);
-    if (entry === undefined) return;
+    if (entry === undefined) return undefined;
     const mask = new Int32Array(await entry.matcher.getNextTokenBitmask());
-    scope.postMessage({ type: "mask", id, count: entry.count, mask }, [mask.buffer]);
+    return new Moved({ mask, count: entry.count }, [mask.buffer]);
   }
 }
 
@@ -118,52 +140,48 @@ async function loadLibrary(): Promise<typeof XGrammar> {
   return scope.xgrammar ?? imported;
 }
 
-async function begin(order: Order<"init">): Promise<Matchers> {
+async function begin(init: ThreadInit): Promise<Matchers> {
   const library = await loadLibrary();
   const info = await library.TokenizerInfo.createTokenizerInfo(
-    [...order.vocabulary],
+    [...init.vocabulary],
     "byte_level",
     false,
-    order.vocabSize,
-    [...order.stopTokens],
+    init.vocabSize,
+    [...init.stopTokens],
   );
   return new Matchers(library, await library.GrammarCompiler.createGrammarCompiler(info, false));
 }
 
-async function obey(matchers: Matchers, order: GrammarOrder): Promise<void> {
-  switch (order.type) {
-    case "compile":
-      return await matchers.compile(order);
-    case "forget":
-      return matchers.forget(order.grammar);
-    case "create":
-      return await matchers.create(order);
-    case "accept":
-      return await matchers.accept(order);
-    case "dispose":
-      return matchers.dispose(order.id);
-  }
-}
-
-function serve(): void {
+/** Every handler waits for those before it; where one throws, the library is not to be trusted. */
+function grammarWork() {
   const said = listen();
-  let matchers: Promise<Matchers> | undefined;
-  let line: Promise<void> = Promise.resolve();
-  scope.onmessage = ({ data }) => {
-    line = line.then(async () => {
+  const begun = Promise.withResolvers<Matchers>();
+  let line: Promise<unknown> = Promise.resolve();
+  const inLine = <T>(work: () => Promise<T>): Promise<T> => {
+    const done = line.then(async () => {
+      said.length = 0;
       try {
-        said.length = 0;
-        if (data.type === "init") matchers = begin(data);
-        const own = await matchers;
-        if (data.type === "init") scope.postMessage({ type: "ready" }, []);
-        if (own !== undefined) await obey(own, data);
+        return await work();
       } catch (error) {
-        const id = "id" in data ? data.id : undefined;
-        const reason = reasonOf(error, said);
-        scope.postMessage({ type: "failed", during: data.type, id, reason }, []);
+        throw new Error(reasonOf(error, said));
       }
     });
+    line = done.catch(() => {});
+    return done;
+  };
+  const withMatchers = <T>(work: (matchers: Matchers) => T) =>
+    inLine(async () => await work(await begun.promise));
+  return {
+    init: (init: ThreadInit) => inLine(async () => begun.resolve(await begin(init))),
+    compile: (asked: ToCompile) => withMatchers((matchers) => matchers.compile(asked)),
+    forget: (grammar: number) => withMatchers((matchers) => matchers.forget(grammar)),
+    create: (asked: ToCreate) => withMatchers((matchers) => matchers.create(asked)),
+    accept: ({ id, token }: { readonly id: number; readonly token: number }) =>
+      withMatchers((matchers) => matchers.accept(id, token)),
+    dispose: (id: number) => withMatchers((matchers) => matchers.dispose(id)),
   };
 }
 
-serve();
+export type GrammarWork = ReturnType<typeof grammarWork>;
+
+serve(grammarWork());
