@@ -34,7 +34,9 @@ export function harmless(name: string, allowed: readonly unknown[]): z.ZodOption
  * string of megabytes would be copied on the event loop.
  */
 export const promptText = z.custom<Text>().superRefine((input, c) => {
-  if (!isText(input)) c.addIssue({ code: "invalid_type", expected: "string", input });
+  if (isText(input)) return;
+  // as a type that does not fit: a union then tries its other branches
+  c.addIssue({ code: "invalid_type", expected: "string", input, continue: false });
 }).openapi({ type: "string" });
 
 /** The words for a default that the model's authors may have set. */
