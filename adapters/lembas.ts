@@ -31,12 +31,8 @@ import type { Device } from "../src/runtime/device.ts";
 import { DeviceLock } from "../src/runtime/device_lock.ts";
 import type { DeviceKind } from "../src/runtime/open.ts";
 import { readDataset } from "../src/train/data/dataset.ts";
-import {
-  DEFAULT_HYPERPARAMETERS,
-  type Hyperparameters,
-  type TrainProgress,
-  type TrainResult,
-} from "./training/training.ts";
+import type { TrainProgress, TrainResult } from "./training/training.ts";
+import { DEFAULT_HYPERPARAMETERS, type Hyperparameters } from "./training/hyperparameters.ts";
 import { BaseTrainer } from "./training/base_trainer.ts";
 import { CoreCache } from "./catalog/cache.ts";
 import type { Core } from "./lotr/core.ts";

@@ -9,7 +9,7 @@ import { canonical } from "./canonical.ts";
 import { type Core, coreFrom } from "./core.ts";
 import { FactorSet } from "./factors.ts";
 import { checkRank } from "./stack.ts";
-import type { TrainMethod } from "../training/training.ts";
+import type { TrainMethod } from "../training/hyperparameters.ts";
 
 export interface Trainable {
   readonly rank: number;

@@ -2,7 +2,8 @@
  * Training jobs of one tenant with their events, progress and checkpoints: records and interface.
  * Which status follows which it does not know.
  */
-import type { Hyperparameters, SettledHyperparameters } from "../training/training.ts";
+import type { SettledHyperparameters } from "../training/training.ts";
+import type { AskedHyperparameters } from "../training/hyperparameters.ts";
 import type { Page, PageQuery } from "./paging.ts";
 
 export const JOB_STATUSES = [
@@ -17,8 +18,7 @@ export const JOB_STATUSES = [
 export type JobStatus = typeof JOB_STATUSES[number];
 
 /** As asked for; "auto" is settled when training starts. The seed is the job's own field. */
-export interface JobHyperparameters extends Omit<Hyperparameters, "seed" | "rank"> {
-  readonly rank: number | "auto";
+export interface JobHyperparameters extends Omit<AskedHyperparameters, "seed"> {
   /** Digest of the factor set to train for; null = the default one, until training starts. */
   readonly factors: string | null;
 }

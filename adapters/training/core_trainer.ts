@@ -4,7 +4,7 @@
  * step. It owns the gate that says whether the result may be published; the loop (`src/train`), the
  * models and the default factor set are handed in.
  */
-import { readState, writeState } from "../../src/train/checkpoint.ts";
+import { dataDigest, type Identity, readState, writeState } from "../../src/train/checkpoint.ts";
 import {
   DivergedError,
   type JobEvent,
@@ -19,15 +19,15 @@ import { paceOf, settle } from "../../src/train/settle.ts";
 import type { FactorSet } from "../lotr/factors.ts";
 import { type Trainable, trainableOf } from "../lotr/trainable.ts";
 import { TrainerPool } from "./trainer_pool.ts";
-import { checkpointIdentity } from "./training_identity.ts";
+import { checkHyperparameters, HYPERPARAMETER_NAMES, HYPERPARAMETERS } from "./hyperparameters.ts";
 import type {
   CoreTrainer,
   SettledHyperparameters,
-  TrainMethod,
   TrainProgress,
   TrainRequest,
   TrainResult,
 } from "./training.ts";
+import type { TrainMethod } from "./hyperparameters.ts";
 
 export interface CoreTrainerOptions {
   /** Opens a model that trains over a factor set; released by the trainer when it is done with it. */
@@ -87,13 +87,14 @@ interface PreparedJob {
   readonly settled: SettledHyperparameters;
   /** Tokens of an epoch. */
   readonly tokens: number;
-  readonly identity: Readonly<Record<string, string>>;
+  readonly identity: Identity;
   readonly from: JobState | undefined;
 }
 
 function jobOf(request: TrainRequest, factors: FactorSet): PreparedJob {
   const { train, hyperparameters: asked } = request;
   if (train.length === 0) throw new RangeError("Cannot train: there is no training row");
+  checkHyperparameters(asked);
   const counts = settle(asked, train.length);
   const evaluated = request.valid.length > 0 ? request.valid : sampleOf(train, asked.seed);
   const { learningRateMultiplier } = counts;
@@ -107,7 +108,7 @@ function jobOf(request: TrainRequest, factors: FactorSet): PreparedJob {
   const { schedule, warmup, weightDecay, clip, patience, seed } = asked;
   const optimization = { schedule, warmup, weightDecay, clip, patience, seed };
   const settled = { ...counts, learningRate: rates[rates.length - 1].rate };
-  const identity = checkpointIdentity(request, factors, settled);
+  const identity = identityOf(request, factors, settled);
   const { resume } = request;
   return {
     plan: { train, evaluated, rank, start, pace, rates, ...optimization },
@@ -116,6 +117,28 @@ function jobOf(request: TrainRequest, factors: FactorSet): PreparedJob {
     tokens: tokens.train,
     identity,
     from: resume === undefined ? undefined : readState(resume, identity, start.length),
+  };
+}
+
+/**
+ * What a training checkpoint belongs to: data, base, factors and every hyperparameter, settled, each as
+ * a name and a text, so that a refusal to go on can say which differs.
+ */
+function identityOf(
+  { train, valid, hyperparameters }: TrainRequest,
+  factors: FactorSet,
+  { learningRate, ...counts }: SettledHyperparameters,
+): Identity {
+  const values = { ...hyperparameters, ...counts };
+  const named = HYPERPARAMETER_NAMES.filter((name) => name !== "learningRateMultiplier")
+    .map((name) => [`the ${HYPERPARAMETERS[name].title}`, String(values[name])]);
+  return {
+    "the base": factors.base,
+    "the factor set": factors.digest,
+    "the data": dataDigest(train, valid),
+    ...Object.fromEntries(named),
+    // last: of two that differ the cause is named, not what follows from it
+    "the learning rate": String(learningRate),
   };
 }
 

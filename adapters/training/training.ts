@@ -1,53 +1,11 @@
 /**
- * The contract of training a core, for the command line, the server and the library alike: what is
- * asked, what is reported on the way, and what comes out. It owns no computation.
+ * Training a core as the command line, the server and the library ask for it: the request, what is
+ * reported on the way, and what comes out.
  */
 import type { Example } from "../../src/train/gradients/model.ts";
 import type { Core } from "../lotr/core.ts";
 import type { FactorSet } from "../lotr/factors.ts";
-
-/** `core`: A and B stay frozen. `lotr`: A, B and G are trained (the paper), a new factor set results. */
-export const METHODS = ["core", "lotr"] as const;
-export type TrainMethod = typeof METHODS[number];
-
-/** How the learning rate falls after the warm-up. */
-export const SCHEDULES = ["cosine", "linear", "constant"] as const;
-export type Schedule = typeof SCHEDULES[number];
-
-/** How to train; "auto" is settled from the data, and reported. */
-export interface Hyperparameters {
-  readonly epochs: number | "auto";
-  /** Rows of an optimizer step. */
-  readonly batchSize: number | "auto";
-  /** Multiplies the rule's learning rate. */
-  readonly learningRateMultiplier: number | "auto";
-  readonly rank: number;
-  readonly method: TrainMethod;
-  readonly schedule: Schedule;
-  /** Share of all steps. */
-  readonly warmup: number;
-  readonly weightDecay: number;
-  /** Largest L2 norm of a step's gradient. */
-  readonly clip: number;
-  /** Evaluations without a better validation loss before it stops; 0 = never. */
-  readonly patience: number;
-  readonly seed: number;
-}
-
-/** What a caller who says nothing gets. */
-export const DEFAULT_HYPERPARAMETERS: Hyperparameters = {
-  epochs: "auto",
-  batchSize: "auto",
-  learningRateMultiplier: "auto",
-  rank: 32,
-  method: "core",
-  schedule: "cosine",
-  warmup: 0.05,
-  weightDecay: 0,
-  clip: 1,
-  patience: 6,
-  seed: 0,
-};
+import type { Hyperparameters } from "./hyperparameters.ts";
 
 export interface TrainRequest {
   readonly train: readonly Example[];

@@ -8,12 +8,8 @@ import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { loadBase, type LoadedBase } from "../../adapters/loaded_base.ts";
 import { randomFactors } from "../../adapters/lotr/make/makers.ts";
 import { type Stack, stackOf } from "../../adapters/lotr/stack.ts";
-import {
-  DEFAULT_HYPERPARAMETERS,
-  type TrainProgress,
-  type TrainRequest,
-  type TrainResult,
-} from "../../adapters/training/training.ts";
+import type { TrainProgress, TrainRequest, TrainResult } from "../../adapters/training/training.ts";
+import { DEFAULT_HYPERPARAMETERS } from "../../adapters/training/hyperparameters.ts";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { DeviceLock } from "../../src/runtime/device_lock.ts";
 import type { Example } from "../../src/train/gradients/model.ts";

@@ -6,12 +6,8 @@
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import type { Lembas } from "../../adapters/lembas.ts";
 import { randomFactors } from "../../adapters/lotr/make/makers.ts";
-import {
-  DEFAULT_HYPERPARAMETERS,
-  type TrainProgress,
-  type TrainRequest,
-  type TrainResult,
-} from "../../adapters/training/training.ts";
+import type { TrainProgress, TrainRequest, TrainResult } from "../../adapters/training/training.ts";
+import { DEFAULT_HYPERPARAMETERS } from "../../adapters/training/hyperparameters.ts";
 import { judge } from "./answers.ts";
 import type { TaskData } from "./data.ts";
 import type { RunFile, Trial, TrialRun } from "./runs.ts";

@@ -1,5 +1,5 @@
 /** Records as OpenAI's API shows them, and its hyperparameters as records have them. */
-import { DEFAULT_HYPERPARAMETERS } from "../../adapters/training/training.ts";
+import { ASKED_BY_DEFAULT, JOB_HYPERPARAMETERS } from "../../adapters/training/hyperparameters.ts";
 import type { FileBody } from "../http/schema/files.ts";
 import type {
   CheckpointBody,
@@ -55,18 +55,13 @@ export function jobBody(job: JobRecord, estimatedFinish: number | undefined): Jo
   };
 }
 
+const ROWS = Object.entries(JOB_HYPERPARAMETERS)
+  .map(([name, { field }]) => [name as keyof typeof JOB_HYPERPARAMETERS, field] as const);
+
 function hyperparametersBody({ hyperparameters: asked, settled }: JobRecord) {
+  const values = { ...asked, ...settled };
   return {
-    n_epochs: settled?.epochs ?? asked.epochs,
-    batch_size: settled?.batchSize ?? asked.batchSize,
-    learning_rate_multiplier: settled?.learningRateMultiplier ?? asked.learningRateMultiplier,
-    rank: asked.rank,
-    method: asked.method,
-    schedule: asked.schedule,
-    warmup: asked.warmup,
-    weight_decay: asked.weightDecay,
-    clip: asked.clip,
-    patience: asked.patience,
+    ...Object.fromEntries(ROWS.map(([name, field]) => [field, values[name]])),
     factors: asked.factors,
     ...(settled && { learning_rate: settled.learningRate }),
   };
@@ -74,20 +69,8 @@ function hyperparametersBody({ hyperparameters: asked, settled }: JobRecord) {
 
 /** A request's hyperparameters; what it leaves out is the default. */
 export function toHyperparameters(given: HyperparametersField | undefined): JobHyperparameters {
-  const fallback = DEFAULT_HYPERPARAMETERS;
-  return {
-    epochs: given?.n_epochs ?? fallback.epochs,
-    batchSize: given?.batch_size ?? fallback.batchSize,
-    learningRateMultiplier: given?.learning_rate_multiplier ?? fallback.learningRateMultiplier,
-    rank: given?.rank ?? "auto",
-    method: given?.method ?? fallback.method,
-    schedule: given?.schedule ?? fallback.schedule,
-    warmup: given?.warmup ?? fallback.warmup,
-    weightDecay: given?.weight_decay ?? fallback.weightDecay,
-    clip: given?.clip ?? fallback.clip,
-    patience: given?.patience ?? fallback.patience,
-    factors: given?.factors ?? null,
-  };
+  const values = ROWS.map(([name, field]) => [name, given?.[field] ?? ASKED_BY_DEFAULT[name]]);
+  return { ...Object.fromEntries(values), factors: given?.factors ?? null };
 }
 
 export function eventBody({ id, createdAt, level, message, type, data }: JobEvent): JobEventBody {

@@ -5,12 +5,12 @@
  */
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { writeCore, writeFactors } from "../../adapters/lotr/format.ts";
-import {
-  type CoreTrainer,
-  DEFAULT_HYPERPARAMETERS,
-  type TrainCheckpoint,
-  type TrainResult,
+import type {
+  CoreTrainer,
+  TrainCheckpoint,
+  TrainResult,
 } from "../../adapters/training/training.ts";
+import { DEFAULT_HYPERPARAMETERS } from "../../adapters/training/hyperparameters.ts";
 import type {
   JobHyperparameters,
   JobPatch,

@@ -3,19 +3,12 @@
  * of rows, and how a job's steps and evaluations lie in its epochs. Pure arithmetic; it knows no
  * row and no rate.
  */
-import type { ScheduleShape } from "./schedule.ts";
 
-/** The hyperparameters of an optimization, as asked. */
-export interface Asked {
+/** What depends on the number of rows, as asked. */
+export interface AskedCounts {
   readonly epochs: number | "auto";
   readonly batchSize: number | "auto";
   readonly learningRateMultiplier: number | "auto";
-  readonly schedule: ScheduleShape;
-  readonly warmup: number;
-  readonly weightDecay: number;
-  readonly clip: number;
-  readonly patience: number;
-  readonly seed: number;
 }
 
 export interface SettledCounts {
@@ -40,11 +33,8 @@ const BATCH_BOUNDS = { least: 4, most: 16 };
 /**
  * Settles "auto" for a training set of `rows` rows. Batch size: a fiftieth of the rows, 4 to 16.
  * Epochs: 3; more, up to 10, where 3 would see fewer than 300 rows; fewer beyond 75,000.
- *
- * @throws {RangeError} naming the hyperparameter that cannot be, its value and what may be.
  */
-export function settle(asked: Asked, rows: number): SettledCounts {
-  checkAsked(asked);
+export function settle(asked: AskedCounts, rows: number): SettledCounts {
   const { epochs, batchSize, learningRateMultiplier } = asked;
   return {
     epochs: epochs === "auto" ? autoEpochs(rows) : epochs,
@@ -62,36 +52,6 @@ function autoEpochs(rows: number): number {
 function autoBatch(rows: number): number {
   const { least, most } = BATCH_BOUNDS;
   return Math.max(least, Math.min(most, Math.round(rows * BATCH_SHARE)));
-}
-
-function checkAsked(asked: Asked): void {
-  const whole = (value: number, least: number) => Number.isSafeInteger(value) && value >= least;
-  const positive = (value: number) => Number.isFinite(value) && value > 0;
-  const { epochs, batchSize, learningRateMultiplier: multiplier } = asked;
-  check("epochs", epochs, epochs === "auto" || whole(epochs, 1), "a whole number from 1");
-  check(
-    "batch size",
-    batchSize,
-    batchSize === "auto" || whole(batchSize, 1),
-    "a whole number from 1",
-  );
-  check(
-    "learning rate multiplier",
-    multiplier,
-    multiplier === "auto" || positive(multiplier),
-    "a positive number",
-  );
-  check("warm-up", asked.warmup, asked.warmup >= 0 && asked.warmup <= 1, "from 0 to 1");
-  const decay = asked.weightDecay;
-  check("weight decay", decay, decay === 0 || positive(decay), "a number from 0");
-  check("clip", asked.clip, positive(asked.clip), "a positive number");
-  check("patience", asked.patience, whole(asked.patience, 0), "a whole number from 0");
-  check("seed", asked.seed, Number.isSafeInteger(asked.seed), "a whole number");
-}
-
-function check(name: string, value: number | string, fits: boolean, wanted: string): void {
-  if (fits) return;
-  throw new RangeError(`Cannot train: ${name} is ${wanted}, current value is ${value}`);
 }
 
 /** How a job's steps lie in its epochs. */

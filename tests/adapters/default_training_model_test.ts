@@ -7,12 +7,12 @@
 import { assertAlmostEquals, assertEquals, assertLess } from "@std/assert";
 import { SharedCoreTrainer } from "../../adapters/training/core_trainer.ts";
 import { readFactors } from "../../adapters/lotr/format.ts";
-import {
-  DEFAULT_HYPERPARAMETERS,
-  type TrainCheckpoint,
-  type TrainRequest,
-  type TrainResult,
+import type {
+  TrainCheckpoint,
+  TrainRequest,
+  TrainResult,
 } from "../../adapters/training/training.ts";
+import { DEFAULT_HYPERPARAMETERS } from "../../adapters/training/hyperparameters.ts";
 import type { Checkpoint, Tokenizer } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";

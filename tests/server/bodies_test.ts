@@ -1,6 +1,6 @@
 /** Records as the API shows them: what a request leaves out. */
 import { assertEquals, assertNotEquals } from "@std/assert";
-import { DEFAULT_HYPERPARAMETERS } from "../../adapters/training/training.ts";
+import { DEFAULT_HYPERPARAMETERS } from "../../adapters/training/hyperparameters.ts";
 import { toHyperparameters } from "../../server/jobs/bodies.ts";
 
 Deno.test("what a request leaves out has the default, and rank follows the factor set", () => {

@@ -1,25 +1,8 @@
 /** What "auto" becomes, and how steps and evaluations lie in epochs. */
-import { assert, assertEquals, assertGreaterOrEqual, assertThrows } from "@std/assert";
-import {
-  type Asked,
-  evaluationAfter,
-  type Pace,
-  paceOf,
-  placeOf,
-  settle,
-} from "../../src/train/settle.ts";
+import { assert, assertEquals, assertGreaterOrEqual } from "@std/assert";
+import { evaluationAfter, type Pace, paceOf, placeOf, settle } from "../../src/train/settle.ts";
 
-const AUTO: Asked = {
-  epochs: "auto",
-  batchSize: "auto",
-  learningRateMultiplier: "auto",
-  schedule: "cosine",
-  warmup: 0.05,
-  weightDecay: 0,
-  clip: 1,
-  patience: 3,
-  seed: 0,
-};
+const AUTO = { epochs: "auto", batchSize: "auto", learningRateMultiplier: "auto" } as const;
 
 Deno.test("auto is three epochs, more of a tiny set, fewer of a huge one; batches of 4 to 16", () => {
   const at = (rows: number) => {
@@ -37,25 +20,6 @@ Deno.test("auto is three epochs, more of a tiny set, fewer of a huge one; batche
 Deno.test("what is asked for is kept, a batch cut to the rows there are", () => {
   const asked = { ...AUTO, epochs: 7, batchSize: 32, learningRateMultiplier: 0.5 };
   assertEquals(settle(asked, 20), { epochs: 7, batchSize: 20, learningRateMultiplier: 0.5 });
-});
-
-Deno.test("a hyperparameter that cannot be is refused by name, value and range", () => {
-  const cases: [Partial<Asked>, string][] = [
-    [{ epochs: 0 }, "epochs is a whole number from 1, current value is 0"],
-    [{ epochs: 1.5 }, "epochs"],
-    [{ batchSize: -1 }, "batch size"],
-    [{ learningRateMultiplier: 0 }, "learning rate multiplier is a positive number"],
-    [{ learningRateMultiplier: Infinity }, "Infinity"],
-    [{ warmup: 1.1 }, "warm-up is from 0 to 1, current value is 1.1"],
-    [{ weightDecay: -1 }, "weight decay"],
-    [{ clip: 0 }, "clip"],
-    [{ clip: NaN }, "NaN"],
-    [{ patience: -1 }, "patience"],
-    [{ seed: 0.5 }, "seed"],
-  ];
-  for (const [wrong, text] of cases) {
-    assertThrows(() => settle({ ...AUTO, ...wrong }, 10), RangeError, text);
-  }
 });
 
 function pace(rows: number, batchSize: number, evaluated = 0, epochs = 2): Pace {

@@ -3,7 +3,7 @@
  * code. It owns the order and the words of a failure; the commands are in their own files.
  */
 import { openStore, type StoreLocation } from "../../../adapters/store/open_store.ts";
-import { FlagError } from "../serve_flags.ts";
+import { FlagError } from "../flags.ts";
 import { openKeyHash } from "../../access/key_hash.ts";
 import { AdminApi, serverFetch } from "./api.ts";
 import { type AdminFlags, adminHelp, parseAdmin, type Where } from "./flags.ts";

@@ -5,7 +5,7 @@ import {
   parseAdapterName,
 } from "../../../adapters/catalog/name.ts";
 import { writeAtomically } from "../../../src/checkpoint/fetch/cache.ts";
-import { FlagError } from "../serve_flags.ts";
+import { FlagError } from "../flags.ts";
 import type { Shown } from "./api.ts";
 import {
   type AdminCommand,

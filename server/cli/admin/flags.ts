@@ -4,8 +4,7 @@
  */
 import { shownAddress } from "../../../src/checkpoint/fetch/secrets.ts";
 import { parseArgs } from "@std/cli/parse-args";
-import { FlagError } from "../serve_flags.ts";
-import { nearest } from "../nearest.ts";
+import { FlagError, nearest } from "../flags.ts";
 import { COMMANDS } from "./commands.ts";
 import type { AdminCommand } from "./output.ts";
 

@@ -1,5 +1,5 @@
 /** `admin keys …`: making keys, listing and revoking them. */
-import { FlagError } from "../serve_flags.ts";
+import { FlagError } from "../flags.ts";
 import { type AdminCommand, type Call, type Column, field, table, time } from "./output.ts";
 
 const COLUMNS: readonly Column[] = [

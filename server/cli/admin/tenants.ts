@@ -1,5 +1,5 @@
 /** `admin tenants …`: who is served, and within which limits. */
-import { FlagError } from "../serve_flags.ts";
+import { FlagError } from "../flags.ts";
 import { parseBytes } from "../../../src/util/bytes.ts";
 import type { Shown } from "./api.ts";
 import {

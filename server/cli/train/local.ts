@@ -11,7 +11,8 @@ import { curveSvg } from "./curve.ts";
 import { countsText, dataOptions, loadData, type LoadedData, readData } from "./data.ts";
 import type { PlannedRun, TrainFlags } from "./flags.ts";
 import { History } from "./history.ts";
-import { settleRank, variantLabel } from "./hyperparameters.ts";
+import { variantLabel } from "./sweep.ts";
+import { settleRank } from "../../../adapters/training/hyperparameters.ts";
 import { Interrupts } from "../interrupt.ts";
 import {
   CheckpointFile,

@@ -15,7 +15,7 @@ import {
   writeAtomically,
 } from "../../../src/checkpoint/fetch/cache.ts";
 import { EMPTY_HISTORY, type History, type HistoryData, parseHistory } from "./history.ts";
-import { type Variant, variantLabel } from "./hyperparameters.ts";
+import { type Variant, variantLabel } from "./sweep.ts";
 
 export interface OutputPaths {
   readonly out: string;

@@ -13,7 +13,7 @@ import type { TrainEnvironment } from "./base.ts";
 import { curveSvg, type Point } from "./curve.ts";
 import { openData, readData } from "./data.ts";
 import type { TrainFlags, Where } from "./flags.ts";
-import type { AskedHyperparameters } from "./hyperparameters.ts";
+import type { AskedHyperparameters } from "../../../adapters/training/hyperparameters.ts";
 import { Interrupts } from "../interrupt.ts";
 import { type OutputPaths, outputPaths, writeTrained } from "./output.ts";
 import { shellQuote } from "../shell.ts";

@@ -2,15 +2,12 @@
  * What a training says when it is over: the JSON report beside the core, and the table on the
  * screen. It owns their form; it measures nothing and writes no file.
  */
-import type {
-  Evaluation,
-  Hyperparameters,
-  TrainResult,
-} from "../../../adapters/training/training.ts";
+import type { Evaluation, TrainResult } from "../../../adapters/training/training.ts";
+import type { Hyperparameters } from "../../../adapters/training/hyperparameters.ts";
 import { formatBytes } from "../../../src/util/bytes.ts";
 import type { Curve } from "./curve.ts";
 import type { History } from "./history.ts";
-import { type Variant, variantLabel } from "./hyperparameters.ts";
+import { type Variant, variantLabel } from "./sweep.ts";
 import type { OutputPaths, WrittenCore } from "./output.ts";
 import { duration, percent } from "./progress.ts";
 

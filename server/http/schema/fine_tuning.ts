@@ -3,15 +3,15 @@
  * what a well-formed request is; which files, models and factor sets exist the route looks up.
  */
 import { z } from "@hono/zod-openapi";
-import { MAX_RANK } from "../../../adapters/lotr/stack.ts";
-import { METHODS, SCHEDULES } from "../../../adapters/training/training.ts";
+import {
+  type Hyperparameter,
+  HYPERPARAMETERS,
+  JOB_HYPERPARAMETERS,
+  type Range,
+} from "../../../adapters/training/hyperparameters.ts";
 import { JOB_STATUSES } from "../../../adapters/store/store.ts";
 import { harmless } from "./common.ts";
 import { limitField } from "./files.ts";
-
-function orAuto<T extends z.ZodType>(schema: T): z.ZodUnion<[z.ZodLiteral<"auto">, T]> {
-  return z.union([z.literal("auto"), schema]);
-}
 
 /** What a tenant or a suffix may be: a part of an adapter's name. */
 const namePart = z.string().min(1).max(64).regex(
@@ -19,32 +19,30 @@ const namePart = z.string().min(1).max(64).regex(
   "letters, digits, '.', '-' and '_', and no '.' or '-' in front",
 );
 
+/** A hyperparameter as a request has it. */
+function hyperparameterSchema({ range, auto, help, origin }: Hyperparameter) {
+  const meaning = `${help[0]?.toUpperCase()}${help.slice(1)}`;
+  const description = `${meaning}${origin === "lembas" ? " (lembas)" : ""}.`;
+  const value = valueSchema(range);
+  const given = auto === undefined ? value : z.union([z.literal("auto"), value]);
+  return given.nullish().openapi({ description });
+}
+
+function valueSchema(range: Range): z.ZodType<number | string> {
+  if (range.type === "word") return z.enum(range.words);
+  if (range.type === "whole") return z.int().min(range.least).max(range.most);
+  const { low, high } = range;
+  const above = "from" in low ? z.number().min(low.from) : z.number().gt(low.above);
+  return "to" in high ? above.max(high.to) : above.lt(high.below);
+}
+
+type Field = (typeof JOB_HYPERPARAMETERS)[keyof typeof JOB_HYPERPARAMETERS]["field"];
+const fields = Object.fromEntries(
+  Object.values(JOB_HYPERPARAMETERS).map((row) => [row.field, hyperparameterSchema(row)]),
+) as Readonly<Record<Field, ReturnType<typeof hyperparameterSchema>>>;
+
 export const hyperparametersSchema = z.strictObject({
-  n_epochs: orAuto(z.int().min(1).max(10_000)).nullish(),
-  batch_size: orAuto(z.int().min(1).max(65_536)).nullish().openapi({
-    description: "Rows of an optimizer step.",
-  }),
-  learning_rate_multiplier: orAuto(z.number().gt(0).max(1e4)).nullish(),
-  rank: orAuto(z.int().min(1).max(MAX_RANK)).nullish().openapi({
-    description: "The core's rank, at most the factor set's (lembas).",
-  }),
-  method: z.enum(METHODS).nullish().openapi({
-    description:
-      "`core` trains G alone; `lotr` trains A, B and G: a factor set of its own (lembas).",
-  }),
-  schedule: z.enum(SCHEDULES).nullish().openapi({
-    description: "How the learning rate falls after the warm-up (lembas).",
-  }),
-  warmup: z.number().min(0).lt(1).nullish().openapi({
-    description: "Share of the steps with a rising learning rate (lembas).",
-  }),
-  weight_decay: z.number().min(0).max(10).nullish().openapi({ description: "lembas." }),
-  clip: z.number().gt(0).max(1e9).nullish().openapi({
-    description: "Largest L2 norm of a step's gradient (lembas).",
-  }),
-  patience: z.int().min(0).max(1_000_000).nullish().openapi({
-    description: "Evaluations without a better one before it stops; 0 = never (lembas).",
-  }),
+  ...fields,
   factors: z.string().regex(/^[0-9a-f]{64}$/, "a SHA-256 in lower-case hex").nullish().openapi({
     description: "Digest of a loaded factor set to train for; default: the base's own (lembas).",
   }),
@@ -68,7 +66,7 @@ export const createJobSchema = z.strictObject({
   suffix: namePart.nullish().openapi({
     description: "Names the model: `ft:BASE:TENANT:SUFFIX:ID`, and the adapter `TENANT/SUFFIX`.",
   }),
-  seed: z.int().min(0).max(2 ** 32 - 1).nullish(),
+  seed: z.int().min(0).max(HYPERPARAMETERS.seed.range.most).nullish(),
   metadata: metadataSchema.nullish(),
   integrations: harmless("integrations", [[]]),
   tenant: namePart.nullish().openapi({

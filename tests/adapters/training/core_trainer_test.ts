@@ -9,13 +9,15 @@ import {
   assertRejects,
 } from "@std/assert";
 import { SharedCoreTrainer } from "../../../adapters/training/core_trainer.ts";
+import type {
+  TrainCheckpoint,
+  TrainProgress,
+  TrainRequest,
+} from "../../../adapters/training/training.ts";
 import {
   DEFAULT_HYPERPARAMETERS,
   type Hyperparameters,
-  type TrainCheckpoint,
-  type TrainProgress,
-  type TrainRequest,
-} from "../../../adapters/training/training.ts";
+} from "../../../adapters/training/hyperparameters.ts";
 import type { FactorSet } from "../../../adapters/lotr/factors.ts";
 import type { TrainableState } from "../../../src/train/gradients/model.ts";
 import { fakeExamples, FakeGradientModel } from "../../fakes/gradient_model.ts";

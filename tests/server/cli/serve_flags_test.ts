@@ -1,11 +1,7 @@
 /** The flags of serve: defaults, environment, and the text of every refusal. */
 import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
-import {
-  FlagError,
-  helpText,
-  parseFlags,
-  type ServeFlags,
-} from "../../../server/cli/serve_flags.ts";
+import { helpText, parseFlags, type ServeFlags } from "../../../server/cli/serve_flags.ts";
+import { FlagError } from "../../../server/cli/flags.ts";
 import { formatBytes, parseBytes } from "../../../src/util/bytes.ts";
 
 function parse(args: string[], env: Record<string, string> = {}): ServeFlags {

@@ -1,17 +1,17 @@
 /** The command line of training: its defaults, its refusals and sweeps. */
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
-import { FlagError } from "../../../../server/cli/serve_flags.ts";
+import { FlagError } from "../../../../server/cli/flags.ts";
 import {
   parseTrainCommand,
   type TrainFlags,
   trainHelp,
 } from "../../../../server/cli/train/flags.ts";
 import {
-  HYPERPARAMETER_NAMES,
+  HYPERPARAMETER_FLAG_NAMES,
   parseSweep,
-  settleRank,
   variantLabel,
-} from "../../../../server/cli/train/hyperparameters.ts";
+} from "../../../../server/cli/train/sweep.ts";
+import { settleRank } from "../../../../adapters/training/hyperparameters.ts";
 
 const NEEDED = ["--data", "d.jsonl", "--tenant", "acme", "--name", "shelf"];
 
@@ -167,7 +167,9 @@ Deno.test("the help of training names every flag", () => {
   for (const args of [["--help"], ["-h", "--rank", "x"]]) {
     assertEquals(parseTrainCommand(args, () => undefined).type, "help");
   }
-  for (const name of [...HYPERPARAMETER_NAMES, "data", "sweep", "resume", "dry-run", "force"]) {
+  for (
+    const name of [...HYPERPARAMETER_FLAG_NAMES, "data", "sweep", "resume", "dry-run", "force"]
+  ) {
     assertStringIncludes(trainHelp(), `--${name}`);
   }
 });
