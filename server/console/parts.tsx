@@ -2,6 +2,7 @@
 import type { JSX } from "hono/jsx/jsx-runtime";
 import { raw } from "hono/html";
 import type { Child, PropsWithChildren } from "hono/jsx";
+import type { JobStatus } from "../../adapters/store/store.ts";
 import { isAdministrator, type Principal } from "../access/principal.ts";
 import type { AssetPaths } from "./assets.ts";
 
@@ -234,4 +235,19 @@ export function Field({ label, name, hint, ...input }: FieldOptions): JSX.Elemen
       {hint !== undefined && <p class="hint" id={`${id}-hint`}>{hint}</p>}
     </div>
   );
+}
+
+const TONES: Readonly<Record<JobStatus, Tone>> = {
+  "validating_files": "idle",
+  queued: "idle",
+  running: "busy",
+  paused: "idle",
+  succeeded: "good",
+  failed: "bad",
+  cancelled: "idle",
+};
+
+/** A job's status in its colour. */
+export function Status({ of: status }: { readonly of: JobStatus }): JSX.Element {
+  return <Badge tone={TONES[status]}>{status.replaceAll("_", " ")}</Badge>;
 }

@@ -8,8 +8,7 @@ import { checkScope } from "../../access/principal.ts";
 import { type Curve, curveSvg } from "../../cli/train/curve.ts";
 import { type ConsoleApp, type Desk, missing } from "../desk.ts";
 import { formatDuration, formatNumber, formatTime } from "../format.ts";
-import { Action, Card, Facts, type Frame, Page } from "../parts.tsx";
-import { Status } from "./jobs.tsx";
+import { Action, Card, Facts, type Frame, Page, Status } from "../parts.tsx";
 
 /** Events that a page lists at most. */
 const MOST_EVENTS = 200;
@@ -47,7 +46,7 @@ async function act({ runner }: FineTuning, action: JobAction, job: JobRecord): P
   try {
     await runner[action](job);
   } catch (error) {
-    if (error instanceof JobStateError) throw new ApiError(409, error.message);
+    if (error instanceof JobStateError) throw new ApiError(400, error.message);
     throw error;
   }
 }

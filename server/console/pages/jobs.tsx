@@ -2,13 +2,12 @@
  * The list of training jobs: a tenant's own, and for administrators those of all tenants, or of the
  * tenant they ask for. One job's page is `job.tsx`'s.
  */
-import type { JSX } from "hono/jsx/jsx-runtime";
-import type { JobRecord, JobStatus, Page as Listed } from "../../../adapters/store/store.ts";
+import type { JobRecord, Page as Listed } from "../../../adapters/store/store.ts";
 import type { AppContext } from "../../http/endpoint.ts";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { formatNumber, formatTime } from "../format.ts";
 import { readPage } from "../listing.ts";
-import { Badge, Card, Page, Table, type Tone } from "../parts.tsx";
+import { Card, Page, Status, Table } from "../parts.tsx";
 import { registerJob } from "./job.tsx";
 import { More } from "./tenants.tsx";
 
@@ -97,19 +96,4 @@ function Jobs({ jobs, empty }: { readonly jobs: readonly JobRecord[]; readonly e
       empty={empty}
     />
   );
-}
-
-const TONES: Readonly<Record<JobStatus, Tone>> = {
-  "validating_files": "idle",
-  queued: "idle",
-  running: "busy",
-  paused: "idle",
-  succeeded: "good",
-  failed: "bad",
-  cancelled: "idle",
-};
-
-/** A job's status in its colour. */
-export function Status({ of: status }: { readonly of: JobStatus }): JSX.Element {
-  return <Badge tone={TONES[status]}>{status.replaceAll("_", " ")}</Badge>;
 }
