@@ -22,6 +22,7 @@ import {
   GrammarPool,
   type LaneOptions,
   type SamplingParams,
+  type ServedCore,
   type Usage,
   validateSampling,
 } from "../src/engine/mod.ts";
@@ -38,11 +39,11 @@ import { CoreCache } from "./catalog/cache.ts";
 import type { Core } from "./lotr/core.ts";
 import { AdapterDirectory, type ScanWarning } from "./catalog/directory.ts";
 import type { FactorSet } from "./lotr/factors.ts";
-import { readFactors } from "./lotr/format.ts";
+import { readCore, readFactors } from "./lotr/format.ts";
 import type { MakerProgress } from "./lotr/make/gradient_factors.ts";
-import { BaseLanes } from "./catalog/base_lanes.ts";
+import { BaseLanes } from "./catalog/factor_sets.ts";
 import { loadBase, type LoadedBase } from "./loaded_base.ts";
-import { type AdapterEntry, AdapterRegistry } from "./catalog/registry.ts";
+import { AdapterRegistry } from "./catalog/registry.ts";
 import { stackOf } from "./lotr/stack.ts";
 
 /** What to load and how much memory it may take. */
@@ -224,10 +225,9 @@ export class Lembas implements AsyncDisposable {
    * Registers a core, or the bytes of a core file, under `tenant/name`.
    * @throws {TypeError | RangeError} naming the digests or shapes that do not fit
    */
-  addCore(name: string, core: Core | Uint8Array): AdapterEntry {
-    return core instanceof Uint8Array
-      ? this.registry.addBytes(name, core)
-      : this.registry.add(name, { core, source: "memory" });
+  addCore(name: string, core: Core | Uint8Array): ServedCore {
+    const read = core instanceof Uint8Array ? readCore(core) : core;
+    return this.registry.add(name, { core: read, source: "memory" });
   }
 
   tokenize(text: string): number[] {
@@ -330,15 +330,15 @@ export class Lembas implements AsyncDisposable {
 
   #request(prompt: string | readonly number[], options: GenerateOptions): GenerationRequest {
     const { adapter, tenant = "default", signal, ...sampling } = options;
-    const entry = adapter === undefined ? undefined : this.registry.resolve(adapter);
-    if (adapter !== undefined && entry === undefined) {
+    const core = adapter === undefined ? undefined : this.registry.resolve(adapter);
+    if (adapter !== undefined && core === undefined) {
       throw new RangeError(`Cannot use adapter ${adapter}: there is none of that name`);
     }
     return {
       id: crypto.randomUUID(),
       tenant,
       prompt: typeof prompt === "string" ? this.tokenize(prompt) : prompt,
-      adapter: entry?.ref,
+      adapter: core,
       sampling: {
         ...DEFAULT_SAMPLING,
         ...this.sampling,

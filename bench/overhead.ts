@@ -7,7 +7,7 @@ import type { Tokenizer } from "../src/checkpoint/checkpoint.ts";
 import { Engine } from "../src/engine/engine.ts";
 import type { BatchModel } from "../src/executor/model.ts";
 import { createApp } from "../server/http/app.ts";
-import type { AdapterCatalog, ServerContext } from "../server/context.ts";
+import type { CoreCatalog, ServerContext } from "../server/context.ts";
 import { Lifecycle } from "../server/lifecycle.ts";
 import { createLog } from "../server/telemetry/log.ts";
 import { createMetrics } from "../server/telemetry/metrics.ts";
@@ -90,9 +90,9 @@ export function plainTokens(tokenizer: Tokenizer): number[] {
 }
 
 /** A catalogue that has no adapters. */
-const NO_ADAPTERS: AdapterCatalog = {
-  list: () => [],
-  find: () => undefined,
+const NO_ADAPTERS: CoreCatalog = {
+  list: () => Promise.resolve([]),
+  find: () => Promise.resolve(undefined),
   load: () => Promise.reject(new Deno.errors.NotFound("this bench loads no adapters")),
   unload: () => Promise.resolve(),
   inline: () => {

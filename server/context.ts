@@ -4,7 +4,7 @@
  * how a model is loaded nor how a socket is opened, so tests hand in whatever they like.
  */
 import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../src/checkpoint/checkpoint.ts";
-import type { AdapterRef } from "../src/engine/request/adapter.ts";
+import type { Catalog } from "../adapters/catalog/catalog.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { Access } from "./access/auth.ts";
 import type { FineTuning } from "./jobs/fine_tuning.ts";
@@ -42,63 +42,8 @@ export interface ServedModel {
   readonly thread?: TextTurns | undefined;
 }
 
-/** An adapter that requests may name. */
-export interface AdapterEntry {
-  readonly ref: AdapterRef;
-  /** The name without its version: what an unpinned request says. */
-  readonly name: string;
-  /** The part before the slash; empty for a bare name. */
-  readonly tenant: string;
-  readonly root: string;
-  /** Unix seconds. */
-  readonly created: number;
-}
-
-/** What came of loading an adapter. */
-export interface LoadedAdapter {
-  readonly entry: AdapterEntry;
-  /** Share of a PEFT LoRA's energy that the factors cannot hold; undefined for a core file. */
-  readonly residual: number | undefined;
-}
-
-export interface AdapterLoadOptions {
-  /** Accepts a PEFT LoRA whose residual is above the limit. */
-  readonly allowLossy: boolean;
-}
-
-/** A core that came inside a request, usable until disposed. */
-export interface InlineAdapter extends Disposable {
-  readonly ref: AdapterRef;
-}
-
-/** The adapters that this server knows by name. */
-export interface AdapterCatalog {
-  /** A tenant's; undefined = every tenant's. */
-  list(tenant: string | undefined): readonly AdapterEntry[] | Promise<readonly AdapterEntry[]>;
-  /**
-   * `tenant/name`, `tenant/name@version`, or a bare name while it is unambiguous; of every tenant.
-   * @throws {RangeError} naming the candidates of an ambiguous name.
-   */
-  find(name: string): AdapterEntry | undefined | Promise<AdapterEntry | undefined>;
-  /**
-   * Reads an adapter below the adapters' directory and publishes it; a name that is taken gets a new
-   * version. With a store it is durable, and every process serves it.
-   * @throws {TypeError | RangeError} saying what is wrong with the path or does not fit.
-   * @throws {QuotaError} where the tenant may store no more.
-   */
-  load(name: string, path: string, options: AdapterLoadOptions): Promise<LoadedAdapter>;
-  /**
-   * Takes a name out, or one version of it. Requests that run end with it.
-   * @throws {TypeError} for what is read from the adapters' directory at the start.
-   */
-  unload(name: string): Promise<void>;
-  /**
-   * A core file in base64.
-   * @throws {TypeError | RangeError} saying what does not fit.
-   * @throws {OverloadedError} where requests in flight hold too much.
-   */
-  inline(base64: string): InlineAdapter;
-}
+/** The cores that requests may name. */
+export type CoreCatalog = Pick<Catalog, "list" | "find" | "load" | "unload" | "inline">;
 
 /** Limits and secrets of one server. */
 export interface ServerOptions {
@@ -126,7 +71,7 @@ export interface ReadinessCheck {
 export interface ServerContext {
   readonly engine: GenerationEngine;
   readonly model: ServedModel;
-  readonly adapters: AdapterCatalog;
+  readonly adapters: CoreCatalog;
   readonly options: ServerOptions;
   readonly metrics: Metrics;
   readonly log: Log;

@@ -13,11 +13,12 @@ import type { CoreTrainer } from "../adapters/training/training.ts";
 import type { Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
+import { fulfilledWithin, unixSeconds } from "../src/util/time.ts";
 import { readDatasetInTurns } from "../src/train/data/dataset.ts";
 import { readDatasetOnThread } from "../src/train/data/dataset_thread.ts";
 import { createApp } from "./http/app.ts";
 import { Books } from "./books.ts";
-import { RegistryCatalog } from "./generate/catalog.ts";
+import { Catalog } from "../adapters/catalog/catalog.ts";
 import { Traffic } from "./console/traffic.ts";
 import type { ServedModel, ServerContext } from "./context.ts";
 import { helpText, parseFlags, type ServeFlags } from "./cli/serve_flags.ts";
@@ -32,7 +33,7 @@ import { createLog, linesOf, type Log } from "./telemetry/log.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { openStoreAccess } from "./access/open_access.ts";
 import { describeSampling } from "./generate/sampling.ts";
-import { awaitSignal, checkAddress, listen, within } from "./serve.ts";
+import { awaitSignal, checkAddress, listen } from "./serve.ts";
 import { StoreMetering } from "./usage/store_metering.ts";
 import { TextTurns } from "./generate/text_turns.ts";
 import { Tracing } from "./telemetry/tracing.ts";
@@ -63,8 +64,6 @@ export interface Loaded {
   readonly sampling: SamplingDefaults;
   /** What trains over this base; undefined = it only serves. */
   readonly training?: LoadedTraining | undefined;
-  /** Makes a factor set servable. @throws {TypeError} where it is of another base. */
-  addFactors(factors: FactorSet, reload?: () => Promise<FactorSet>): void;
   close(): Promise<void>;
 }
 
@@ -189,7 +188,6 @@ export function startTuning(
   return FineTuning.start({
     store,
     registry: loaded.registry,
-    addFactors: (factors, reload) => loaded.addFactors(factors, reload),
     backend: loaded.training && backendOf(loaded, loaded.training),
     model: loaded.checkpoint.id,
     maxJobs: flags.trainJobs,
@@ -222,7 +220,7 @@ export async function toContext(
   return {
     ...parts,
     engine,
-    adapters: new RegistryCatalog({
+    adapters: new Catalog({
       registry,
       directory: loaded.directory,
       stored: parts.tuning?.cores,
@@ -233,7 +231,7 @@ export async function toContext(
     model: {
       id: checkpoint.id,
       root: loaded.source,
-      created: Math.floor(Date.now() / 1000),
+      created: unixSeconds(),
       digest: await checkpoint.digest(),
       dtype: loaded.dtype,
       device: loaded.device,
@@ -279,7 +277,7 @@ async function listenUntilSignal(serving: Serving): Promise<number> {
   const stop = (seconds: number) => server.stop(seconds, () => loaded.engine.close());
   const leave = async (what: string, seconds: number): Promise<never> => {
     log.error(`${what}. Ending, to be started anew; what was acknowledged is kept`);
-    await within(seconds + LAST_SECONDS, stop(seconds)).catch(() => {});
+    await fulfilledWithin((seconds + LAST_SECONDS) * 1000, stop(seconds)).catch(() => {});
     Deno.exit(1);
   };
   const signal = await Promise.race([

@@ -4,12 +4,13 @@
  */
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { fulfilledWithin } from "../src/util/time.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Log } from "./telemetry/log.ts";
 import { createFetchServer, type FetchHandler } from "./http/node_http.ts";
 
 /** What answers that have ended get to reach their clients. */
-const LAST_BYTES_SECONDS = 2;
+const LAST_BYTES_MS = 2000;
 
 export interface ListenOptions {
   readonly host: string;
@@ -42,7 +43,7 @@ export async function listen(
   return {
     url: `http://${host.includes(":") ? `[${host}]` : host}:${address.port}`,
     stop: async (graceSeconds, abort) => {
-      const graceful = await within(graceSeconds, lifecycle.drain());
+      const graceful = await fulfilledWithin(graceSeconds * 1000, lifecycle.drain());
       if (!graceful) await abort();
       await closed(server);
       return graceful;
@@ -72,7 +73,7 @@ async function closed(server: Server): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   server.close(() => resolve());
   server.closeIdleConnections();
-  await within(LAST_BYTES_SECONDS, promise);
+  await fulfilledWithin(LAST_BYTES_MS, promise);
   server.closeAllConnections();
 }
 
@@ -80,17 +81,6 @@ function addressError(error: Error, host: string, port: number): Error {
   const taken = "code" in error && error.code === "EADDRINUSE";
   const reason = taken ? "the port is in use. Choose another one with --port." : error.message;
   return new Error(`Cannot listen on ${host}:${port}: ${reason}`, { cause: error });
-}
-
-/** Whether a promise settles within so many seconds. */
-export async function within(seconds: number, promise: Promise<unknown>): Promise<boolean> {
-  const { promise: late, resolve } = Promise.withResolvers<false>();
-  const timer = setTimeout(() => resolve(false), seconds * 1000);
-  try {
-    return await Promise.race([promise.then(() => true), late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /**

@@ -1,20 +1,17 @@
 /**
  * The cores resident in memory: bounded in bytes, least recently used out first, never one that is
- * leased. It owns residence and the sharing of loads; where a cold core comes from is the loader's.
+ * leased. (So it is no `Lru`: bytes are counted, and leases keep cores in.)
  *
  * A core is loading, then resident; resident ones are pinned while any lease is out. Memory is set
  * aside before a load begins, so the bound holds at every moment; where everything is pinned or
  * loading, an acquire waits its turn, and nobody else waits for it.
  */
-import type { AdapterRef, AdapterSource, CoreLease } from "../../src/engine/request/adapter.ts";
+import type { AdapterSource, CoreLease, ServedCore } from "../../src/engine/request/adapter.ts";
 import type { ResidentCore } from "../../src/executor/model.ts";
+import type { AdapterRegistry } from "./registry.ts";
 
-/** Fetches a cold core, scale folded in and padded; rejects where it cannot be had. */
-export interface CoreLoader {
-  load(ref: AdapterRef): Promise<ResidentCore>;
-  /** Bytes the core will take when resident. @throws {RangeError} for an unknown factor set. */
-  residentBytes(ref: AdapterRef): number;
-}
+/** Fetches a cold core, scale folded in and padded, and says before how many bytes that takes. */
+export type CoreLoader = Pick<AdapterRegistry, "load" | "residentBytes">;
 
 export interface CoreCacheOptions {
   readonly loader: CoreLoader;
@@ -39,7 +36,7 @@ export interface CoreCacheMetrics {
 
 /** A core on its way or in memory. Its leases count acquires that still wait for it too. */
 interface Entry {
-  readonly ref: AdapterRef;
+  readonly served: ServedCore;
   readonly bytes: number;
   leases: number;
   state: EntryState;
@@ -88,16 +85,16 @@ export class CoreCache implements AdapterSource {
    * @throws {RangeError} where the core is larger than the whole cache; the loader's own error; the
    *   signal's reason
    */
-  acquire(ref: AdapterRef, signal?: AbortSignal): CoreLease | Promise<CoreLease> {
+  acquire(served: ServedCore, signal?: AbortSignal): CoreLease | Promise<CoreLease> {
     signal?.throwIfAborted();
-    const known = this.#entries.get(ref.digest);
+    const known = this.#entries.get(served.digest);
     if (known?.state.name === "resident") {
       this.#hits++;
       this.#pin(known);
       return this.#lease(known, known.state.core);
     }
     this.#misses++;
-    const entry = known ?? this.#begin(ref);
+    const entry = known ?? this.#begin(served);
     this.#pin(entry);
     return this.#leaseWhenLoaded(entry, signal);
   }
@@ -135,7 +132,7 @@ export class CoreCache implements AdapterSource {
       "the bytes booked are not the entries'": sumBytes(booked) !== this.#bytes,
       "the idle bytes are not the idle entries'": sumBytes(idle) !== this.#idleBytes,
       "the idle entries are not those without lease": idle.length !== this.#idle.size ||
-        idle.some((entry) => this.#idle.get(entry.ref.digest) !== entry),
+        idle.some((entry) => this.#idle.get(entry.served.digest) !== entry),
       "the bound is broken": this.#bytes > this.#maxBytes,
       "the queue is not the waiting entries": waiting !== this.#queue.length,
       "a lease was released twice": entries.some((entry) => entry.leases < 0),
@@ -147,18 +144,18 @@ export class CoreCache implements AdapterSource {
     }
   }
 
-  #begin(ref: AdapterRef): Entry {
-    const bytes = this.#loader.residentBytes(ref);
+  #begin(served: ServedCore): Entry {
+    const bytes = this.#loader.residentBytes(served);
     if (bytes > this.#maxBytes) {
       throw new RangeError(
-        `Cannot hold core '${ref.name}': it takes ${bytes} bytes, core memory is ${this.#maxBytes}`,
+        `Cannot hold core '${served.name}': it takes ${bytes} bytes, core memory is ${this.#maxBytes}`,
       );
     }
     const { promise: granted, resolve: grant } = Promise.withResolvers<void>();
     const loaded = granted.then(() => this.#load(entry));
     loaded.catch(() => {}); // every acquire has its own handler; there may be none left
-    const entry: Entry = { ref, bytes, leases: 0, state: { name: "waiting", grant }, loaded };
-    this.#entries.set(ref.digest, entry);
+    const entry: Entry = { served, bytes, leases: 0, state: { name: "waiting", grant }, loaded };
+    this.#entries.set(served.digest, entry);
     this.#queue.push(entry);
     this.#serveQueue();
     return entry;
@@ -166,11 +163,11 @@ export class CoreCache implements AdapterSource {
 
   async #load(entry: Entry): Promise<ResidentCore> {
     try {
-      const core = await this.#loader.load(entry.ref);
-      if (core.data.byteLength !== entry.bytes || core.digest !== entry.ref.digest) {
+      const core = await this.#loader.load(entry.served);
+      if (core.data.byteLength !== entry.bytes || core.digest !== entry.served.digest) {
         throw new TypeError(
-          `Cannot hold core '${entry.ref.name}': wanted are ${entry.bytes} bytes of ` +
-            `${entry.ref.digest}, loaded are ${core.data.byteLength} of ${core.digest}`,
+          `Cannot hold core '${entry.served.name}': wanted are ${entry.bytes} bytes of ` +
+            `${entry.served.digest}, loaded are ${core.data.byteLength} of ${core.digest}`,
         );
       }
       entry.state = { name: "resident", core };
@@ -178,7 +175,7 @@ export class CoreCache implements AdapterSource {
       return core;
     } catch (error) {
       this.#failures++;
-      this.#entries.delete(entry.ref.digest);
+      this.#entries.delete(entry.served.digest);
       this.#bytes -= entry.bytes;
       throw error;
     } finally {
@@ -215,7 +212,7 @@ export class CoreCache implements AdapterSource {
 
   #pin(entry: Entry): void {
     entry.leases++;
-    if (this.#idle.delete(entry.ref.digest)) this.#idleBytes -= entry.bytes;
+    if (this.#idle.delete(entry.served.digest)) this.#idleBytes -= entry.bytes;
   }
 
   #unpin(entry: Entry): void {
@@ -227,13 +224,13 @@ export class CoreCache implements AdapterSource {
   }
 
   #setIdle(entry: Entry): void {
-    this.#idle.set(entry.ref.digest, entry);
+    this.#idle.set(entry.served.digest, entry);
     this.#idleBytes += entry.bytes;
   }
 
   #giveUp(entry: Entry): void {
     this.#queue = this.#queue.filter((other) => other !== entry);
-    this.#entries.delete(entry.ref.digest);
+    this.#entries.delete(entry.served.digest);
   }
 
   #fits(bytes: number): boolean {
@@ -256,8 +253,8 @@ export class CoreCache implements AdapterSource {
   }
 
   #drop(entry: Entry): void {
-    this.#idle.delete(entry.ref.digest);
-    this.#entries.delete(entry.ref.digest);
+    this.#idle.delete(entry.served.digest);
+    this.#entries.delete(entry.served.digest);
     this.#idleBytes -= entry.bytes;
     this.#bytes -= entry.bytes;
     this.#evictions++;

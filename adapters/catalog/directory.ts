@@ -1,11 +1,12 @@
 /**
- * The directory of adapters on disk: the only place from which paths are read. It owns the walk at
- * the start, the check that a path stays under the root (links followed), and reading and writing of
- * PEFT directories; what files mean is `format.ts`' and `peft_import.ts`'.
+ * The directory of adapters on disk: the only place from which paths are read. A path must stay under
+ * its root, links followed.
  *
  * Layout: `<root>/<tenant>/<name>.safetensors`, `<root>/<name>.safetensors` for the tenant
  * "default", PEFT directories `<root>/[<tenant>/]<name>/`, factor files anywhere beside them.
  */
+import type { ServedCore } from "../../src/engine/request/adapter.ts";
+import { FieldError, FieldRangeError, readField } from "../../src/util/errors.ts";
 import type { Core } from "../lotr/core.ts";
 import type { FactorSet } from "../lotr/factors.ts";
 import {
@@ -19,7 +20,7 @@ import {
 import { DEFAULT_TENANT } from "./name.ts";
 import { exportPeft, type PeftExportOptions } from "../lotr/peft/peft_export.ts";
 import { importPeft, type PeftFiles, type ProjectionReport } from "../lotr/peft/peft_import.ts";
-import type { AdapterEntry, AdapterRegistry } from "./registry.ts";
+import type { AdapterRegistry } from "./registry.ts";
 
 const CONFIG_FILE = "adapter_config.json";
 const WEIGHTS_FILE = "adapter_model.safetensors";
@@ -38,18 +39,18 @@ export interface LoadOptions {
   readonly factors?: string;
 }
 
-export interface LoadResult {
-  readonly entry: AdapterEntry;
-  /** What the projection lost; undefined for a core file, which loses nothing. */
-  readonly report: ProjectionReport | undefined;
+export interface LoadedCore {
+  readonly core: ServedCore;
+  /** Share of a PEFT LoRA's energy that the factors cannot hold; undefined for a core file. */
+  readonly residual: number | undefined;
 }
 
 /** An adapter that was read. */
 export interface ReadResult {
   /** A core file. */
   readonly bytes: Uint8Array;
-  /** What the projection lost; undefined for a core file, which loses nothing. */
-  readonly report: ProjectionReport | undefined;
+  /** As `LoadedCore.residual`. */
+  readonly residual: number | undefined;
   /** The path, links followed. */
   readonly source: string;
 }
@@ -66,7 +67,7 @@ export interface ScanWarning {
 }
 
 export interface ScanResult {
-  readonly adapters: readonly AdapterEntry[];
+  readonly adapters: readonly ServedCore[];
   readonly factors: readonly FactorSet[];
   readonly warnings: readonly ScanWarning[];
 }
@@ -89,9 +90,9 @@ export class AdapterDirectory {
 
   /**
    * Loads one adapter and registers it.
-   * @throws {TypeError | RangeError} naming the path, and what is wrong with it or its content
+   * @throws {FieldError | FieldRangeError} naming the path, and what is wrong with it or its content
    */
-  async load(options: LoadOptions): Promise<LoadResult> {
+  async load(options: LoadOptions): Promise<LoadedCore> {
     const path = await this.#resolve(options.path);
     const { isDirectory } = await Deno.stat(path);
     return isDirectory ? await this.#loadPeft(path, options) : await this.#loadFile(path, options);
@@ -99,23 +100,23 @@ export class AdapterDirectory {
 
   /**
    * Reads one adapter without registering it, as a core file.
-   * @throws {TypeError | RangeError} naming the path, and what is wrong with it or its content
+   * @throws {FieldError | FieldRangeError} naming the path, and what is wrong with it or its content
    */
   async read(options: Omit<LoadOptions, "name">): Promise<ReadResult> {
     const source = await this.#resolve(options.path);
     const { isDirectory } = await Deno.stat(source);
     if (!isDirectory) {
-      return { bytes: await readBounded(source, MAX_CORE_BYTES), report: undefined, source };
+      return { bytes: await readBounded(source, MAX_CORE_BYTES), residual: undefined, source };
     }
     const { core, report } = await this.#readPeft(source, options);
-    return { bytes: writeCore(core), report, source };
+    return { bytes: writeCore(core), residual: report.residual, source };
   }
 
   /** Registers all factor sets, then all adapters; a broken one becomes a warning. */
   async scan(): Promise<ScanResult> {
     const warnings: ScanWarning[] = [];
     const factors: FactorSet[] = [];
-    const adapters: AdapterEntry[] = [];
+    const adapters: ServedCore[] = [];
     const attempt: Attempt = async (path, step) => {
       try {
         await step();
@@ -135,7 +136,7 @@ export class AdapterDirectory {
       });
     }
     for (const { path, name } of cores) {
-      await attempt(path, async () => void adapters.push((await this.load({ name, path })).entry));
+      await attempt(path, async () => void adapters.push((await this.load({ name, path })).core));
     }
     return { adapters, factors, warnings };
   }
@@ -146,41 +147,48 @@ export class AdapterDirectory {
     return fileKind(bytes) === "factors" ? readFactors(bytes) : undefined;
   }
 
-  async #loadFile(path: string, { name }: LoadOptions): Promise<LoadResult> {
-    const reload = async () => readCore(await readBounded(path, MAX_CORE_BYTES));
-    const entry = this.#registry.add(name, { core: await reload(), source: path, reload });
-    return { entry, report: undefined };
+  async #loadFile(path: string, { name }: LoadOptions): Promise<LoadedCore> {
+    const reload = async () => {
+      const bytes = await readBounded(path, MAX_CORE_BYTES);
+      return readField("path", () => readCore(bytes));
+    };
+    const core = this.#registry.add(name, { core: await reload(), source: path, reload });
+    return { core, residual: undefined };
   }
 
-  async #loadPeft(path: string, options: LoadOptions): Promise<LoadResult> {
-    const { core, report } = await this.#readPeft(path, options);
-    const { residual } = report;
-    return { entry: this.#registry.add(options.name, { core, source: path, residual }), report };
+  async #loadPeft(path: string, { name, ...options }: LoadOptions): Promise<LoadedCore> {
+    const { core, report: { residual } } = await this.#readPeft(path, options);
+    return { core: this.#registry.add(name, { core, source: path }), residual };
   }
 
   async #readPeft(path: string, options: Omit<LoadOptions, "name">): Promise<ProjectedCore> {
     for (const file of [CONFIG_FILE, WEIGHTS_FILE]) await this.#resolve(`${path}/${file}`);
     const files = await readPeftDirectory(path);
     const factors = await this.#factorsFor(options.factors);
-    return importPeft(files, factors, { allowLossy: options.allowLossy ?? false });
+    const { allowLossy = false } = options;
+    return readField("path", () => importPeft(files, factors, { allowLossy }));
   }
 
   async #factorsFor(digest: string | undefined): Promise<FactorSet> {
     if (digest !== undefined) return await this.#registry.factorsOf(digest);
     const [first] = this.#registry.factorSets();
     if (first === undefined) {
-      throw new TypeError("Cannot import LoRA: no factor set is loaded to project it onto");
+      throw new FieldError(
+        "factors",
+        "Cannot import LoRA: no factor set is loaded to project it onto",
+      );
     }
     return first;
   }
 
-  /** The real path, links followed. @throws {TypeError} where it leaves the root or is nothing. */
+  /** The real path, links followed. @throws {FieldError} where it leaves the root or is nothing. */
   async #resolve(path: string): Promise<string> {
     const absolute = path.startsWith("/") ? path : `${this.root}/${path}`;
     const real = path.includes("\0") ? undefined : await realPathOf(absolute);
     // One text for both: whether something exists outside the root is nobody's business.
     if (real === undefined || !isUnder(this.root, real)) {
-      throw new TypeError(
+      throw new FieldError(
+        "path",
         `Cannot load ${JSON.stringify(path.slice(0, 500))}: there is nothing by this path ` +
           `in the directory of adapters`,
       );
@@ -199,7 +207,7 @@ export class AdapterDirectory {
 }
 
 /**
- * Reads the two files of a PEFT directory. @throws {TypeError} naming the file at fault.
+ * Reads the two files of a PEFT directory. @throws {FieldError} naming the file at fault.
  *
  * @example
  * ```ts
@@ -217,7 +225,9 @@ export async function readPeftDirectory(path: string): Promise<PeftFiles> {
   try {
     config = JSON.parse(text);
   } catch (cause) {
-    throw new TypeError(`Cannot import LoRA: ${path}/${CONFIG_FILE} is not JSON`, { cause });
+    throw new FieldError("path", `Cannot import LoRA: ${path}/${CONFIG_FILE} is not JSON`, {
+      cause,
+    });
   }
   return { config, weights: await readBounded(`${path}/${WEIGHTS_FILE}`, MAX_PEFT_BYTES) };
 }
@@ -310,7 +320,8 @@ function isUnder(root: string, path: string): boolean {
 async function readBounded(path: string, most: number): Promise<Uint8Array> {
   const { size, isFile } = await Deno.stat(path);
   if (!isFile || size > most) {
-    throw new RangeError(
+    throw new FieldRangeError(
+      "path",
       `Cannot read ${path}: it is no plain file of at most ${most} bytes, its size is ${size}`,
     );
   }

@@ -3,6 +3,7 @@
  * that can be had again leaves memory when others need the room, the least recently used first; one
  * that was handed in without a way back stays.
  */
+import { FieldRangeError } from "../../src/util/errors.ts";
 import type { FactorSet, FactorShape } from "../lotr/factors.ts";
 
 interface Held {
@@ -51,14 +52,14 @@ export class HeldFactors {
     return [...this.#sets.values()].flatMap(({ set }) => set ?? []);
   }
 
-  /** @throws {RangeError} naming the sets there are */
+  /** @throws {FieldRangeError} naming the sets there are */
   shapeOf(digest: string): FactorShape {
     return this.#held(digest).shape;
   }
 
   /**
    * The set itself, had again where it has left memory.
-   * @throws {RangeError} naming the sets there are; what its way back throws
+   * @throws {FieldRangeError} naming the sets there are; what its way back throws
    */
   async get(digest: string): Promise<FactorSet> {
     const held = this.#held(digest);
@@ -78,7 +79,8 @@ export class HeldFactors {
   #held(digest: string): Held {
     const held = this.#sets.get(digest);
     if (held !== undefined) return held;
-    throw new RangeError(
+    throw new FieldRangeError(
+      "factors",
       `Cannot use factor set ${digest}: loaded are [${[...this.#sets.keys()].join(", ")}]`,
     );
   }

@@ -1,6 +1,6 @@
 /**
- * Names of adapters: `tenant/name@version`, where the version is a number or the first digits of a
- * core's digest. It owns their spelling; what a name stands for is the registry's.
+ * How names of cores are spelled: adapters', `tenant/name@version`, where the version is a number or
+ * the first digits of a core's digest; and OpenAI's `ft:` names of what jobs have made.
  */
 import { FieldError } from "../../src/util/errors.ts";
 
@@ -56,4 +56,58 @@ function parseVersion(text: string, version: string | undefined): AdapterVersion
 /** The full name of one version. */
 export function formatAdapterName(tenant: string, name: string, version: number): string {
   return `${tenant}/${name}@${version}`;
+}
+
+/** What the names of tuned models begin with; no adapter's name can. */
+export const TUNED_PREFIX = "ft:";
+const TAIL = 8;
+const CHECKPOINT = /^(.*):ckpt-step-(\d{1,9})$/s;
+
+/** What a job is called by. */
+export interface NamedJob {
+  readonly id: string;
+  /** The base's name. */
+  readonly model: string;
+  readonly tenant: string;
+  readonly suffix: string | null;
+}
+
+/** `ft:BASE:TENANT:SUFFIX:ID`; the suffix may be empty. */
+export function tunedModelName(job: NamedJob): string {
+  return `${TUNED_PREFIX}${job.model}:${job.tenant}:${job.suffix ?? ""}:${tailOf(job)}`;
+}
+
+/** The adapter's name within its tenant: the suffix, or where there is none the id. */
+export function adapterNameOf(job: NamedJob): string {
+  return job.suffix ?? tailOf(job);
+}
+
+/** `ft:BASE:TENANT:SUFFIX:ID:ckpt-step-N`. */
+export function checkpointName(job: NamedJob, step: number): string {
+  return `${tunedModelName(job)}:ckpt-step-${step}`;
+}
+
+/** What an `ft:` name says. */
+export interface TunedName {
+  /** The published model's name. */
+  readonly model: string;
+  readonly tenant: string;
+  /** The end of the job's id. */
+  readonly tail: string;
+  /** Undefined = the published model itself. */
+  readonly step: number | undefined;
+}
+
+/** Undefined for what is no such name. */
+export function parseTunedName(name: string): TunedName | undefined {
+  const checkpoint = CHECKPOINT.exec(name);
+  const model = checkpoint?.[1] ?? name;
+  const [tail = "", suffix, tenant = "", ...base] = model.split(":").reverse();
+  const whole = suffix !== undefined && base.length >= 2 && model.startsWith(TUNED_PREFIX);
+  if (!whole || tail.length !== TAIL || tenant === "") return undefined;
+  return { model, tenant, tail, step: checkpoint ? Number(checkpoint[2]) : undefined };
+}
+
+function tailOf({ id }: NamedJob): string {
+  return id.slice(-TAIL);
 }

@@ -2,28 +2,20 @@
  * Names with versions: what `tenant/name`, a bare name and `@version` stand for, as the store has it.
  * The bare name means the newest load, which need not be the highest version; no number comes twice.
  */
-import type { AdapterRef } from "../../src/engine/request/adapter.ts";
-import { type AdapterName, DEFAULT_TENANT, parseAdapterName } from "./name.ts";
+import type { ServedCore } from "../../src/engine/request/adapter.ts";
+import { FieldError, FieldRangeError } from "../../src/util/errors.ts";
+import { type AdapterName, DEFAULT_TENANT, formatAdapterName, parseAdapterName } from "./name.ts";
 
-/** One version of an adapter, as `/v1/models` lists it. */
-export interface AdapterEntry {
-  readonly ref: AdapterRef;
-  readonly tenant: string;
-  readonly name: string;
+/** A core and the number that it has under its name. */
+interface Numbered {
   readonly version: number;
-  /** Where it came from, for people: a path, or "bytes". */
-  readonly source: string;
-  /** Unix time in seconds. */
-  readonly created: number;
-  readonly rank: number;
-  /** What a projected PEFT LoRA lost; undefined for a core file. */
-  readonly residual: number | undefined;
+  readonly core: ServedCore;
 }
 
 /** What a name stands for; it stays when its versions are gone, so that no number comes twice. */
 interface Versions {
   /** Oldest first. */
-  readonly entries: readonly AdapterEntry[];
+  readonly entries: readonly Numbered[];
   /** The version that the bare name means; undefined = none. */
   readonly current: number | undefined;
   /** The highest number given so far. */
@@ -32,58 +24,58 @@ interface Versions {
 
 const NO_VERSIONS: Versions = { entries: [], current: undefined, latest: 0 };
 
-/** What a new version is called. */
-export type VersionName = Pick<AdapterEntry, "tenant" | "name" | "version">;
+/** What a version is, whatever it is called. */
+export type Content = Pick<ServedCore, "digest" | "factors" | "source" | "created">;
 
 export class NamedVersions {
   /** By `tenant/name`. */
   readonly #names = new Map<string, Versions>();
 
   /**
-   * Makes a name mean the content of that digest. The same content again under the same name is the
-   * same version; other content becomes the next one (or the version that the name asks for, which
-   * the bare name means where it is the highest), as `make` describes it.
+   * Makes a name mean a content. The same content again under the same name is the same version;
+   * other content becomes the next one (or the version that the name asks for, which the bare name
+   * means where it is the highest).
    *
-   * @throws {TypeError | RangeError} for a bad name or a taken version
+   * @throws {FieldError | FieldRangeError} for a bad name or a taken version
    */
-  add(text: string, digest: string, make: (named: VersionName) => AdapterEntry): AdapterEntry {
+  add(text: string, content: Content): ServedCore {
     const parsed = parseAdapterName(text);
     const { tenant = DEFAULT_TENANT, name } = parsed;
-    const key = `${tenant}/${name}`;
-    const versions = this.#names.get(key) ?? NO_VERSIONS;
+    const model = `${tenant}/${name}`;
+    const versions = this.#names.get(model) ?? NO_VERSIONS;
     const { entries, current = 0, latest } = versions;
     const isBare = parsed.version.type === "latest";
-    const same = entries.find((entry) => entry.ref.digest === digest);
+    const same = entries.find(({ core }) => core.digest === content.digest);
     if (same !== undefined) {
-      if (isBare) this.#names.set(key, { ...versions, current: same.version });
-      return same;
+      if (isBare) this.#names.set(model, { ...versions, current: same.version });
+      return same.core;
     }
     const version = versionFor(text, parsed, versions);
-    const entry = make({ tenant, name, version });
-    this.#names.set(key, {
-      entries: [...entries, entry].sort((a, b) => a.version - b.version),
+    const core = { ...content, name: formatAdapterName(tenant, name, version), tenant, model };
+    this.#names.set(model, {
+      entries: [...entries, { version, core }].sort((a, b) => a.version - b.version),
       current: isBare ? version : Math.max(current, version),
       latest: Math.max(latest, version),
     });
-    return entry;
+    return core;
   }
 
   /**
    * The version that a name stands for, or undefined where there is none.
-   * @throws {TypeError} for a name that cannot be one; {RangeError} where a bare name or a digest
-   *   prefix fits more than one adapter
+   * @throws {FieldError} for a name that cannot be one; {FieldRangeError} of the field `model` where a
+   *   bare name or a digest prefix fits more than one adapter
    */
-  resolve(name: string): AdapterEntry | undefined {
+  resolve(name: string): ServedCore | undefined {
     const parsed = parseAdapterName(name);
     const key = this.#keyOf(name, parsed);
     const versions = key === undefined ? undefined : this.#names.get(key);
-    return versions === undefined ? undefined : pick(name, parsed, versions);
+    return versions === undefined ? undefined : pick(name, parsed, versions)?.core;
   }
 
   /** All versions of all adapters, by name. */
-  list(): readonly AdapterEntry[] {
+  list(): readonly ServedCore[] {
     return [...this.#names].sort(([a], [b]) => a < b ? -1 : 1)
-      .flatMap(([, { entries }]) => entries);
+      .flatMap(([, { entries }]) => entries.map(({ core }) => core));
   }
 
   /**
@@ -91,7 +83,7 @@ export class NamedVersions {
    * taken out means the one before it then, or nothing. Requests in flight keep their leases.
    * Returns what was taken out, empty where there was nothing.
    */
-  remove(name: string): readonly AdapterEntry[] {
+  remove(name: string): readonly ServedCore[] {
     const parsed = parseAdapterName(name);
     const key = this.#keyOf(name, parsed);
     const versions = key === undefined ? undefined : this.#names.get(key);
@@ -101,7 +93,7 @@ export class NamedVersions {
     const gone = parsed.version.type === "latest" ? entries : entries.filter((e) => e === one);
     const left = entries.filter((other) => !gone.includes(other));
     this.#names.set(key, { entries: left, current: currentOf(left, versions), latest });
-    return gone;
+    return gone.map(({ core }) => core);
   }
 
   #keyOf(text: string, { tenant, name }: AdapterName): string | undefined {
@@ -110,14 +102,15 @@ export class NamedVersions {
       entries.length > 0 && key.endsWith(`/${name}`) ? key : []
     );
     if (keys.length < 2) return keys[0];
-    throw new RangeError(
+    throw new FieldRangeError(
+      "model",
       `Cannot choose adapter '${text}': it is ambiguous, there are ${keys.sort().join(", ")}`,
     );
   }
 }
 
 /** The version that the bare name means where `left` is left of its versions. */
-function currentOf(left: readonly AdapterEntry[], { current = 0 }: Versions): number | undefined {
+function currentOf(left: readonly Numbered[], { current = 0 }: Versions): number | undefined {
   return left.findLast(({ version }) => version <= current)?.version;
 }
 
@@ -126,13 +119,14 @@ function versionFor(text: string, name: AdapterName, { entries, latest }: Versio
     case "latest":
       return latest + 1;
     case "digest":
-      throw new TypeError(`Cannot load adapter '${text}': give a version number, or none`);
+      throw new FieldError("name", `Cannot load adapter '${text}': give a version number, or none`);
     case "number": {
       const { number } = name.version;
       const entry = entries.find((other) => other.version === number);
       if (entry === undefined) return number;
-      throw new RangeError(
-        `Cannot load adapter '${text}': version ${number} is core ${entry.ref.digest}`,
+      throw new FieldRangeError(
+        "name",
+        `Cannot load adapter '${text}': version ${number} is core ${entry.core.digest}`,
       );
     }
   }
@@ -142,17 +136,18 @@ function pick(
   text: string,
   { version }: AdapterName,
   { entries, current }: Versions,
-): AdapterEntry | undefined {
+): Numbered | undefined {
   switch (version.type) {
     case "latest":
       return entries.find((entry) => entry.version === current);
     case "number":
       return entries.find((entry) => entry.version === version.number);
     case "digest": {
-      const fits = entries.filter((entry) => entry.ref.digest.startsWith(version.prefix));
+      const fits = entries.filter((entry) => entry.core.digest.startsWith(version.prefix));
       if (fits.length < 2) return fits[0];
-      throw new RangeError(
-        `Cannot choose adapter '${text}': ${fits.map((e) => e.ref.digest).join(", ")} fit`,
+      throw new FieldRangeError(
+        "model",
+        `Cannot choose adapter '${text}': ${fits.map((e) => e.core.digest).join(", ")} fit`,
       );
     }
   }

@@ -1,14 +1,15 @@
 /**
- * The store's cores as this process serves them: names looked up by tenant, remembered until a
- * change is told, and content fetched when a request needs it. It owns no core: names and content are
- * the store's, residence is `cache.ts`'s.
+ * The store's cores as this process serves them: names are looked up by tenant and remembered until a
+ * change is told, content is fetched when a request needs it.
  */
-import type { AdapterRef } from "../../src/engine/request/adapter.ts";
+import type { ServedCore } from "../../src/engine/request/adapter.ts";
 import type { Core } from "../lotr/core.ts";
-import type { FactorSets } from "./factor_sets.ts";
+import { readField } from "../../src/util/errors.ts";
+import { ScopedAnswers } from "../../src/util/lru.ts";
+import { unixSeconds } from "../../src/util/time.ts";
+import { type FactorSets, UnservableError } from "./factor_sets.ts";
 import { readCore } from "../lotr/format.ts";
 import { type AdapterName, formatAdapterName } from "./name.ts";
-import { NameCache } from "./name_cache.ts";
 import type { AdapterRegistry } from "./registry.ts";
 import type { CoreVersion, Store } from "../store/store.ts";
 
@@ -20,25 +21,6 @@ export interface StoredCoresOptions {
   readonly maxNames?: number;
 }
 
-/** A name of the store's that can be served here. */
-export interface StoredCore {
-  readonly ref: AdapterRef;
-  readonly version: CoreVersion;
-}
-
-/** A name of the store's that cannot be served now. */
-export class UnservableError extends Error {
-  override readonly name = "UnservableError";
-  constructor(
-    /** "damaged": its content; "factors": the set that it names is not here. */
-    readonly reason: "damaged" | "factors",
-    message: string,
-    options?: ErrorOptions,
-  ) {
-    super(message, options);
-  }
-}
-
 /** Changes are told; where a notice was lost, it is noticed after so many milliseconds. */
 const FRESH_MS = 1000;
 /** Cores of a page. */
@@ -46,7 +28,7 @@ const PAGE = 1000;
 
 export class StoredCores implements Disposable {
   readonly #options: StoredCoresOptions;
-  readonly #names: NameCache<CoreVersion | undefined>;
+  readonly #names: ScopedAnswers<CoreVersion | undefined>;
   readonly #news: readonly Disposable[];
 
   constructor(options: StoredCoresOptions) {
@@ -54,7 +36,7 @@ export class StoredCores implements Disposable {
     const { store: { kind, changes }, maxNames = 65_536 } = options;
     // nobody else writes to an embedded database
     const freshMs = kind === "pglite" ? Infinity : FRESH_MS;
-    this.#names = new NameCache({ maxScopes: maxNames, freshMs });
+    this.#names = new ScopedAnswers({ most: maxNames, freshMs });
     this.#news = [
       changes.on("core", ({ tenant, id }) => this.#forget(tenant, id)),
       changes.on("tenant", () => this.#names.clear()),
@@ -65,11 +47,11 @@ export class StoredCores implements Disposable {
   /**
    * What a tenant's name stands for, its factor set loaded; undefined for an unknown name and for a
    * core of another base.
-   * @throws {RangeError} where a digest prefix fits more than one version; {UnservableError} where the
-   *   version is damaged, or of a factor set that was not kept
+   * @throws {FieldRangeError} where a digest prefix fits more than one version; {UnservableError} where
+   *   the version is damaged, or of a factor set that was not kept
    */
   async find(tenant: string, { name, version }: Omit<AdapterName, "tenant">): Promise<
-    StoredCore | undefined
+    ServedCore | undefined
   > {
     const { store, registry, factors } = this.#options;
     const found = await this.#names.get(
@@ -78,27 +60,20 @@ export class StoredCores implements Disposable {
       () => store.cores.resolve(tenant, name, version),
     );
     if (found === undefined || found.base !== registry.stack.base) return undefined;
-    const ref = refOf(found);
+    const core = served(found);
     if (found.state === "quarantined") {
       throw new UnservableError(
         "damaged",
-        `Cannot serve '${ref.name}': its content was damaged and is set aside. ` +
+        `Cannot serve '${core.name}': its content was damaged and is set aside. ` +
           "Publish it again, or roll back to another version.",
       );
     }
-    try {
-      await factors.ensure(found.factors);
-    } catch (cause) {
-      if (!(cause instanceof RangeError || cause instanceof TypeError)) throw cause;
-      throw new UnservableError("factors", `Cannot serve '${ref.name}': ${cause.message}`, {
-        cause,
-      });
-    }
-    return { ref, version: found };
+    await factors.ensureFor(core);
+    return core;
   }
 
   /** Current versions of this base, by name; a tenant's, or every one's with undefined. */
-  async list(tenant: string | undefined): Promise<readonly StoredCore[]> {
+  async list(tenant: string | undefined): Promise<readonly ServedCore[]> {
     const { store, registry } = this.#options;
     const found: CoreVersion[] = [];
     let after: string | undefined;
@@ -113,27 +88,27 @@ export class StoredCores implements Disposable {
       after = last && `${last.tenant}/${last.name}`;
       more = hasMore && last !== undefined;
     }
-    return found.map((version) => ({ ref: refOf(version), version }));
+    return found.map(served);
   }
 
   /**
    * Keeps a core file as the current version of a tenant's name, for all processes.
-   * @throws {TypeError | RangeError} where it is no core of this base and of known factors;
+   * @throws {FieldError | FieldRangeError} where it is no core of this base and of known factors;
    *   {QuotaError} where the tenant may store no more
    */
   async publish(
     { tenant, name }: { readonly tenant: string; readonly name: string },
     bytes: Uint8Array,
     source: string,
-  ): Promise<StoredCore> {
+  ): Promise<ServedCore> {
     const { store, registry, factors } = this.#options;
-    const core = readCore(bytes);
+    const core = readField("core", () => readCore(bytes));
     const set = await factors.of(core.factors);
     registry.check(core);
     await factors.keep(set);
     const version = await store.cores.put(tenant, name, bytes, { source, publish: "now" });
     this.#forget(tenant, name);
-    return { ref: refOf(version), version };
+    return served(version);
   }
 
   /** Takes a version out of the store, or all with undefined. Returns how many. */
@@ -144,7 +119,7 @@ export class StoredCores implements Disposable {
   }
 
   /** A core's content. @throws {RangeError | TypeError} where it is gone, or damaged */
-  async load({ digest }: AdapterRef): Promise<Core> {
+  async load({ digest }: ServedCore): Promise<Core> {
     return readCore(await this.#options.store.cores.bytes(digest));
   }
 
@@ -158,6 +133,16 @@ export class StoredCores implements Disposable {
   }
 }
 
-function refOf({ tenant, name, version, digest, factors }: CoreVersion): AdapterRef {
-  return { name: formatAdapterName(tenant, name, version), digest, factors };
+function served(
+  { tenant, name, version, digest, factors, source, createdAt }: CoreVersion,
+): ServedCore {
+  return {
+    name: formatAdapterName(tenant, name, version),
+    digest,
+    factors,
+    tenant,
+    model: `${tenant}/${name}`,
+    source,
+    created: unixSeconds(createdAt),
+  };
 }

@@ -5,6 +5,7 @@
  */
 import type { ResidentCore } from "../../src/executor/model.ts";
 import type { ModuleName } from "../../src/models/hook.ts";
+import { FieldError } from "../../src/util/errors.ts";
 import { checkDigest, contentDigest } from "./digest.ts";
 import type { FactorSet, FactorShape } from "./factors.ts";
 import { checkAlpha, checkFinite, checkRank, parseModules } from "./stack.ts";
@@ -94,7 +95,7 @@ export class Core {
   }
 
   /**
-   * @throws {TypeError} naming both digests or shapes where the core is not made for these factors.
+   * @throws {FieldError} naming both digests or shapes where the core is not made for these factors.
    */
   checkFactors(factors: FactorShape): void {
     const fault = this.base !== factors.base
@@ -107,7 +108,8 @@ export class Core {
       : this.rank > factors.rank
       ? `its rank is ${this.rank}, the factor set has ${factors.rank}`
       : undefined;
-    if (fault !== undefined) throw new TypeError(`Cannot use core ${this.digest}: ${fault}`);
+    if (fault === undefined) return;
+    throw new FieldError("core", `Cannot use core ${this.digest}: ${fault}`);
   }
 }
 

@@ -4,6 +4,7 @@
  * (`makers.ts`), stored (`format.ts`) and lowered (`src/models`) it does not know.
  */
 import { type LinearHook, type ModuleName, SITE_OF, type SiteName } from "../../src/models/hook.ts";
+import { FieldError } from "../../src/util/errors.ts";
 import { checkDigest, contentDigest } from "./digest.ts";
 import {
   checkAlpha,
@@ -125,10 +126,11 @@ export class FactorSet implements LinearHook {
     return this.layers * this.modules.length * this.rank * this.rank * 4;
   }
 
-  /** @throws {TypeError} naming both digests or widths where the set is not of this stack. */
+  /** @throws {FieldError} naming both digests or widths where the set is not of this stack. */
   checkStack(stack: Stack): void {
     if (this.base !== stack.base) {
-      throw new TypeError(
+      throw new FieldError(
+        "factors",
         `Cannot use factor set ${this.digest}: its base is ${this.base}, served is ${stack.base}`,
       );
     }
@@ -139,7 +141,8 @@ export class FactorSet implements LinearHook {
       outputs: Object.fromEntries(this.modules.map((m) => [m, this.outputSize(m)])),
     });
     if (ours !== theirs) {
-      throw new TypeError(
+      throw new FieldError(
+        "factors",
         `Cannot use factor set ${this.digest}: it is for ${ours}, the base has ${theirs}`,
       );
     }

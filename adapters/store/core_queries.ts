@@ -1,5 +1,6 @@
 /** How versions of cores are looked up: by name, by number, by the digest's first digits. */
 import { type RawBuilder, type SelectQueryBuilder, sql } from "kysely";
+import { FieldRangeError } from "../../src/util/errors.ts";
 import type { Tables } from "./database/tables.ts";
 import type { AdapterVersion } from "../catalog/name.ts";
 import type { CoreVersion } from "./core_store.ts";
@@ -57,7 +58,7 @@ export function versionsOf(db: Db, tenant: string, name: string): VersionQuery {
     .where("coreVersions.name", "=", name).orderBy("coreVersions.version", "desc");
 }
 
-/** @throws {RangeError} where a digest's first digits fit more than one version */
+/** @throws {FieldRangeError} where a digest's first digits fit more than one version */
 export async function resolveVersion(
   db: Db,
   tenant: string,
@@ -66,7 +67,8 @@ export async function resolveVersion(
 ): Promise<CoreVersion | undefined> {
   const found = await matching(db, tenant, name, version).execute();
   if (found.length > 1) {
-    throw new RangeError(
+    throw new FieldRangeError(
+      "version",
       `Cannot choose ${tenant}/${name}: ${found.map(({ digest }) => digest).join(", ")} fit`,
     );
   }

@@ -1,9 +1,10 @@
-/** Cuts pages from lists in memory. It knows nothing of what is listed. */
+/** Cuts pages from lists in memory. */
+import { FieldRangeError } from "../../src/util/errors.ts";
 import type { Page, PageQuery } from "./paging.ts";
 
 /**
  * The page of a list that is sorted oldest first.
- * @throws {RangeError} where `after` names no item of it.
+ * @throws {FieldRangeError} where `after` names no item of it.
  */
 export function pageOf<T extends { readonly id: string }>(
   items: readonly T[],
@@ -12,7 +13,10 @@ export function pageOf<T extends { readonly id: string }>(
   const ordered = order === "asc" ? items : items.toReversed();
   const start = after === undefined ? 0 : ordered.findIndex(({ id }) => id === after) + 1;
   if (after !== undefined && start === 0) {
-    throw new RangeError(`Cannot list what comes after '${after.slice(0, 80)}': it is not listed`);
+    throw new FieldRangeError(
+      "after",
+      `Cannot list what comes after '${after.slice(0, 80)}': it is not listed`,
+    );
   }
   return {
     items: ordered.slice(start, start + limit),

@@ -1,6 +1,7 @@
 /** Small tools of the SQL stores: pages by sequence, transactions that are tried again, quotas. */
 import type { Kysely, Transaction } from "kysely";
 import { sql } from "kysely";
+import { FieldRangeError } from "../../src/util/errors.ts";
 import { sqlState } from "./database/sql_error.ts";
 import type { Tables } from "./database/tables.ts";
 import { GoneError } from "./gone_error.ts";
@@ -44,9 +45,12 @@ export function toPage<R, T>(
   return { items: rows.slice(0, limit).map(toItem), hasMore: rows.length > limit };
 }
 
-/** @throws {RangeError} that the item a page begins behind is not listed */
+/** @throws {FieldRangeError} that the item a page begins behind is not listed */
 export function notListed(after: string): never {
-  throw new RangeError(`Cannot list what comes after '${after.slice(0, 80)}': it is not listed`);
+  throw new FieldRangeError(
+    "after",
+    `Cannot list what comes after '${after.slice(0, 80)}': it is not listed`,
+  );
 }
 
 export function noTenant(tenant: string): GoneError {

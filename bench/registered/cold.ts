@@ -50,11 +50,10 @@ export class ColdBench implements Disposable {
     const { store, stack, factors, cores, coreMemory, seed } = options;
     const registry = new AdapterRegistry({ stack });
     registry.addFactors(factors);
-    const load = (set: FactorSet) => Promise.resolve(registry.addFactors(set));
-    const sets = new FactorSets({ store: store.factors, registry, load });
+    const sets = new FactorSets({ store: store.factors, registry });
     this.#options = options;
     this.#cores = new StoredCores({ store, registry, factors: sets });
-    registry.elsewhere((ref) => this.#cores.load(ref));
+    registry.elsewhere(this.#cores);
     this.#cache = new CoreCache({ loader: registry, maxBytes: coreMemory });
     this.#order = shuffled(cores, seed).values();
   }
@@ -98,7 +97,7 @@ export class ColdBench implements Disposable {
     const start = performance.now();
     const found = await this.#cores.find(tenant, { name, version: { type: "latest" } });
     if (found === undefined) throw new Error(`Cannot bench: ${tenant}/${name} is not registered`);
-    const lease = await this.#cache.acquire(found.ref);
+    const lease = await this.#cache.acquire(found);
     const ms = performance.now() - start;
     lease.release();
     return ms;

@@ -1,10 +1,10 @@
 /**
  * Whether a key is good, asked on every request: a bounded cache before the store. An answer is used
  * for at most half a second after the store was asked for it, and news of a changed key empties the
- * cache, so a revocation holds everywhere within a second even where the news is lost. It knows no
- * HTTP.
+ * cache, so a revocation holds everywhere within a second even where the news is lost.
  */
 import type { Changes, KeyRecord, KeyStore } from "../../adapters/store/store.ts";
+import { Answers } from "../../src/util/lru.ts";
 import type { KeyHash } from "./key_hash.ts";
 import { isKeyText } from "./key_text.ts";
 
@@ -26,21 +26,17 @@ export interface KeyCheckOptions {
   readonly now?: () => number;
 }
 
-interface Answer {
-  readonly record: Promise<KeyRecord | undefined>;
-  readonly askedAt: number;
-}
-
 export class KeyCheck implements Disposable {
   readonly #options: KeyCheckOptions;
   readonly #now: () => number;
   /** By the hash in hex: what is looked up is no secret, and nobody can steer it. */
-  readonly #answers = new Map<string, Answer>();
+  readonly #answers: Answers<KeyRecord | undefined>;
   readonly #subscriptions: readonly Disposable[];
 
   constructor(options: KeyCheckOptions) {
     this.#options = options;
     this.#now = options.now ?? Date.now;
+    this.#answers = new Answers({ most: MOST_CACHED, freshMs: FRESH, now: this.#now });
     this.#subscriptions = (["key", "tenant", "resync"] as const).map((kind) =>
       options.changes.on(kind, () => this.#answers.clear())
     );
@@ -49,29 +45,13 @@ export class KeyCheck implements Disposable {
   /** What a key is worth now. @throws what the store throws while it is away */
   async check(keyText: string): Promise<Verdict> {
     if (!isKeyText(keyText)) return { type: "unknown" };
-    const key = await this.#find(this.#options.hash(keyText));
+    const { keys, hash } = this.#options;
+    const hashed = hash(keyText);
+    const key = await this.#answers.get(hashed.toHex(), () => keys.findByHash(hashed));
     if (key === undefined) return { type: "unknown" };
     if (key.revokedAt !== null) return { type: "revoked" };
     if (key.expiresAt !== null && key.expiresAt <= this.#now()) return { type: "expired" };
     return { type: "valid", key };
-  }
-
-  #find(hash: Uint8Array<ArrayBuffer>): Promise<KeyRecord | undefined> {
-    const name = hash.toHex();
-    const now = this.#now();
-    const known = this.#answers.get(name);
-    if (known !== undefined && Math.abs(now - known.askedAt) < FRESH) return known.record;
-    const record = this.#options.keys.findByHash(hash);
-    this.#keep(name, { record, askedAt: now });
-    record.catch(() => this.#answers.delete(name));
-    return record;
-  }
-
-  #keep(name: string, answer: Answer): void {
-    this.#answers.delete(name);
-    this.#answers.set(name, answer);
-    const [oldest] = this.#answers.keys();
-    if (this.#answers.size > MOST_CACHED && oldest !== undefined) this.#answers.delete(oldest);
   }
 
   [Symbol.dispose](): void {

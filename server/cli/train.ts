@@ -8,7 +8,7 @@ import config from "../../deno.json" with { type: "json" };
 import { runTrain } from "./train/command.ts";
 import { standardErrorScreen } from "./train/progress.ts";
 import { loadTrainBase } from "./train/real_base.ts";
-import { waitFor } from "../../src/util/wait.ts";
+import { waitFor } from "../../src/util/time.ts";
 
 if (import.meta.main) {
   const code = await runTrain({

@@ -1,4 +1,5 @@
-/** Lists that are longer than a page: which part an address asks for. It knows no kind of item. */
+/** Lists that are longer than a page: which part an address asks for. */
+import { FieldRangeError } from "../../src/util/errors.ts";
 import type { Page, PageQuery } from "../../adapters/store/store.ts";
 import type { AppContext } from "../http/endpoint.ts";
 import { ApiError } from "../http/errors.ts";
@@ -18,7 +19,7 @@ export async function readPage<T>(
   try {
     return await list({ after: c.req.query("after"), limit: PAGE_ITEMS, order });
   } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
+    if (!(error instanceof FieldRangeError)) throw error;
     throw new ApiError(404, "This part of the list is gone. Begin at its start.", {
       code: "not_found",
       cause: error,

@@ -2,17 +2,18 @@
  * From a request's `model` and `adapter` to what the engine runs. It owns which name wins, and that a
  * tenant's names stand for its own models alone; it knows no file and no core.
  */
-import type { AdapterRef } from "../../src/engine/request/adapter.ts";
-import type { AdapterCatalog, AdapterEntry, ServerContext } from "../context.ts";
-import { ApiError, invalid, modelNotFound } from "../http/errors.ts";
-import { parseTunedName, TUNED_PREFIX } from "../jobs/names.ts";
+import { parseTunedName, TUNED_PREFIX } from "../../adapters/catalog/name.ts";
+import type { ServedCore } from "../../src/engine/request/adapter.ts";
+import { FieldRangeError, isFieldError } from "../../src/util/errors.ts";
+import type { CoreCatalog, ServerContext } from "../context.ts";
+import { invalid, modelNotFound } from "../http/errors.ts";
 import { isAdministrator, type Principal, sees } from "../access/principal.ts";
 import type { InlineAdapterField } from "../http/schema/common.ts";
 
 /** What a request's names stand for; dispose when the request has ended. */
 export interface Target extends Disposable {
   /** Undefined = the base. */
-  readonly adapter: AdapterRef | undefined;
+  readonly core: ServedCore | undefined;
   /** Whose request it is: its share, and the prefixes that it may find in the cache. */
   readonly tenant: string;
   /** The `system_fingerprint`: changes with base, core and dtype. */
@@ -31,29 +32,29 @@ export async function resolveTarget(
     return inlineTarget(context, principal, inline);
   }
   if (model === context.model.id) return target(context, principal, undefined);
-  const entry = await findAdapter(context.adapters, principal, model);
-  if (entry === undefined) throw modelNotFound(model);
-  return target(context, principal, entry.ref);
+  const core = await findCore(context.adapters, principal, model);
+  if (core === undefined) throw modelNotFound(model);
+  return target(context, principal, core);
 }
 
 /**
- * The adapter of a name, where it is the principal's to use: a bare name is first one of its own
+ * The core of a name, where it is the principal's to use: a bare name is first one of its own
  * tenant; another tenant's are there for administrators alone.
  * @throws {ApiError} 400 naming the candidates of an ambiguous name.
  */
-export async function findAdapter(
-  adapters: AdapterCatalog,
+export async function findCore(
+  catalog: CoreCatalog,
   principal: Principal,
   name: string,
-): Promise<AdapterEntry | undefined> {
+): Promise<ServedCore | undefined> {
   try {
     for (const full of namesFor(principal, name)) {
-      const entry = await adapters.find(full);
-      if (entry !== undefined && sees(principal, entry.tenant)) return entry;
+      const core = await catalog.find(full);
+      if (core !== undefined && sees(principal, core.tenant)) return core;
     }
     return undefined;
   } catch (error) {
-    if (!(error instanceof RangeError)) throw error;
+    if (!(error instanceof FieldRangeError)) throw error;
     throw invalid("model", error.message, "ambiguous_model");
   }
 }
@@ -76,8 +77,8 @@ async function checkInlineModel(
   model: string,
 ): Promise<void> {
   if (model === context.model.id) return;
-  const entry = await findAdapter(context.adapters, principal, model);
-  if (entry === undefined) throw modelNotFound(model);
+  const core = await findCore(context.adapters, principal, model);
+  if (core === undefined) throw modelNotFound(model);
   throw invalid(
     "adapter",
     `A request with 'adapter' must name the base model '${context.model.id}', not '${model}'.`,
@@ -90,12 +91,10 @@ function inlineTarget(
   inline: InlineAdapterField,
 ): Target {
   try {
-    const held = context.adapters.inline(inline.cores);
-    return target(context, principal, held.ref, () => held[Symbol.dispose]());
+    const held = context.adapters.inline(principal.tenant, inline.cores);
+    return target(context, principal, held.core, () => held[Symbol.dispose]());
   } catch (error) {
-    if (error instanceof ApiError || !(error instanceof TypeError || error instanceof RangeError)) {
-      throw error;
-    }
+    if (!isFieldError(error)) throw error;
     throw invalid("adapter.cores", error.message, "invalid_adapter");
   }
 }
@@ -103,14 +102,14 @@ function inlineTarget(
 function target(
   context: ServerContext,
   { tenant }: Principal,
-  adapter: AdapterRef | undefined,
+  core: ServedCore | undefined,
   release: () => void = () => {},
 ): Target {
   const base = `fp_${context.model.digest.slice(0, 10)}_${context.model.dtype}`;
   return {
-    adapter,
+    core,
     tenant,
-    fingerprint: adapter === undefined ? base : `${base}_${adapter.digest.slice(0, 10)}`,
+    fingerprint: core === undefined ? base : `${base}_${core.digest.slice(0, 10)}`,
     [Symbol.dispose]: release,
   };
 }

@@ -8,11 +8,11 @@ import type {
   GenerationRequest,
   SamplingParams,
 } from "../../src/engine/request/request.ts";
+import { type FieldError, type FieldRangeError, isFieldError } from "../../src/util/errors.ts";
 import type { ServerContext } from "../context.ts";
 import type { AppContext } from "../http/endpoint.ts";
-import { shuttingDown } from "../http/errors.ts";
+import { type ApiError, invalid, shuttingDown } from "../http/errors.ts";
 import type { Target } from "./model_name.ts";
-import { engineRefusal } from "./sampling.ts";
 import type { UsageBody } from "../http/schema/common.ts";
 import type { RequestTrace } from "../telemetry/tracing.ts";
 import type { MeteredRequest, Use } from "../usage/metering.ts";
@@ -69,10 +69,15 @@ export async function startRun(
   } catch (error) {
     metered?.abandon(undefined);
     close();
-    throw engineRefusal(error) ?? error;
+    throw isFieldError(error) ? refusalOf(error) : error;
   } finally {
     c.get("notes").headers = metered?.headers();
   }
+}
+
+/** The engine names the model where it is the core that it cannot run. */
+function refusalOf({ field, message }: FieldError | FieldRangeError): ApiError {
+  return invalid(field, message, field === "model" ? "invalid_adapter" : undefined);
 }
 
 interface RunParts {
@@ -130,9 +135,8 @@ function useOf({ id, kind }: RunPlan, { model }: Meter, usage: () => UsageBody):
 
 /** The name that usage is counted under: versions of an adapter together, cores inside requests as
  * the base. */
-function modelOf({ model }: ServerContext, plan: RunPlan, { adapter }: Target): string {
-  if (plan.model === model.id || adapter === undefined) return model.id;
-  return adapter.name.replace(/@\d+$/, "");
+function modelOf({ model }: ServerContext, plan: RunPlan, { core }: Target): string {
+  return plan.model === model.id || core === undefined ? model.id : core.model;
 }
 
 /** Tokens of the prompts and those asked for; what was not asked for by number is not in it. */
@@ -179,7 +183,7 @@ function toRequests(
     tenant: target.tenant,
     standing: metered?.standing,
     prompt,
-    adapter: target.adapter,
+    adapter: target.core,
     sampling,
     n: plan.n,
     priority: plan.priority,

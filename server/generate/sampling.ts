@@ -1,14 +1,12 @@
 /**
  * From a request's fields to the engine's sampling parameters, by the model's defaults where it says
- * nothing. It owns the mapping of names and the engine's complaints turned into 400s; ranges that need
- * no model are the schema's, those that need the vocabulary are the engine's own check.
+ * nothing. Ranges that need no model are the schema's; the engine checks those that need the
+ * vocabulary.
  */
-import { FieldError, FieldRangeError } from "../../src/util/errors.ts";
 import type { Grammar } from "../../src/grammar/pool.ts";
 import type { SamplingParams } from "../../src/engine/request/request.ts";
 import { DEFAULT_SAMPLING, validateSampling } from "../../src/engine/request/sampling.ts";
 import type { ServedModel } from "../context.ts";
-import { type ApiError, invalid } from "../http/errors.ts";
 import type { SamplingDefaultsBody } from "../http/schema/admin.ts";
 import type { GenerationFields } from "../http/schema/common.ts";
 
@@ -21,7 +19,7 @@ export interface SamplingLimits {
   readonly model: Pick<ServedModel, "sampling" | "vocabSize">;
 }
 
-/** @throws {ApiError} 400 naming the field. */
+/** @throws {FieldError | FieldRangeError} of a field that cannot be as it is. */
 export function toSampling(body: GenerationFields, limits: SamplingLimits): SamplingParams {
   const { sampling, vocabSize } = limits.model;
   const defaults = { ...DEFAULT_SAMPLING, ...sampling };
@@ -45,11 +43,7 @@ export function toSampling(body: GenerationFields, limits: SamplingLimits): Samp
     logprobs: limits.logprobs,
     grammar: toGrammar(body.response_format),
   };
-  try {
-    validateSampling(params, vocabSize);
-  } catch (error) {
-    throw engineRefusal(error) ?? error;
-  }
+  validateSampling(params, vocabSize);
   return params;
 }
 
@@ -69,13 +63,6 @@ function toGrammar(format: GenerationFields["response_format"]): Grammar | undef
     default:
       return undefined;
   }
-}
-
-/** A refusal by the engine as a 400; undefined for an error that is not the caller's. */
-export function engineRefusal(error: unknown): ApiError | undefined {
-  if (!(error instanceof FieldError || error instanceof FieldRangeError)) return undefined;
-  const { field, message } = error;
-  return invalid(field, message, field === "model" ? "invalid_adapter" : undefined);
 }
 
 /** The defaults as the API spells them: every field that has one, the neutral ones too. */

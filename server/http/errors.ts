@@ -1,13 +1,18 @@
 /**
  * Errors as clients of OpenAI's API know them: `{ error: { message, type, param, code } }` with the
- * right status. It owns the wording and the mapping from the engine's and the validator's errors;
- * it knows no route.
+ * right status, made of whatever was thrown: by the engine, the store, a reader, or the validator.
  */
 import type { z } from "@hono/zod-openapi";
 import { SQL_STATES, sqlState } from "../../adapters/store/database/sql_error.ts";
 import { GoneError } from "../../adapters/store/gone_error.ts";
 import { QuotaError } from "../../adapters/store/quota_error.ts";
-import { ContextLengthError, OverloadedError } from "../../src/util/errors.ts";
+import { UnservableError } from "../../adapters/catalog/factor_sets.ts";
+import {
+  ConflictError,
+  ContextLengthError,
+  isFieldError,
+  OverloadedError,
+} from "../../src/util/errors.ts";
 
 export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 503;
 
@@ -129,6 +134,11 @@ export function toApiError(error: unknown, requestId: string): ApiError {
   if (error instanceof QuotaError) {
     return new ApiError(403, error.message, { code: "storage_quota_exceeded" });
   }
+  if (isFieldError(error)) return invalid(error.field, error.message);
+  if (error instanceof ConflictError) {
+    return new ApiError(409, error.message, { param: error.field, code: "conflict" });
+  }
+  if (error instanceof UnservableError) return unservable(error);
   if (error instanceof GoneError) return new ApiError(404, error.message, { code: "not_found" });
   if (hasBadCharacter(error)) {
     return new ApiError(400, "The request has a NUL or half a character where neither can be.", {
@@ -143,10 +153,26 @@ export function toApiError(error: unknown, requestId: string): ApiError {
   );
 }
 
+/** As `work`, but what it refuses of the request names this field. */
+export async function refusing<T>(param: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (isFieldError(error)) throw invalid(param, error.message);
+    throw error;
+  }
+}
+
 /** No id or name has such a character, so whatever asked for it has asked for nothing. */
 function hasBadCharacter(error: unknown): boolean {
   const state = sqlState(error);
   return state === SQL_STATES.badCharacter || state === SQL_STATES.badJsonCharacter;
+}
+
+function unservable({ reason, message }: UnservableError): ApiError {
+  return reason === "damaged"
+    ? new ApiError(500, message, { code: "adapter_damaged" })
+    : invalid("model", message, "factors_not_found");
 }
 
 function overloaded(error: OverloadedError): ApiError {

@@ -1,5 +1,6 @@
 /** Records as OpenAI's API shows them, and its hyperparameters as records have them. */
 import { ASKED_BY_DEFAULT, JOB_HYPERPARAMETERS } from "../../adapters/training/hyperparameters.ts";
+import { unixSeconds } from "../../src/util/time.ts";
 import type { FileBody } from "../http/schema/files.ts";
 import type {
   CheckpointBody,
@@ -14,14 +15,14 @@ import type {
   JobHyperparameters,
   JobRecord,
 } from "../../adapters/store/store.ts";
-import { checkpointName } from "./names.ts";
+import { checkpointName } from "../../adapters/catalog/name.ts";
 
 export function fileBody({ id, bytes, createdAt, filename, purpose }: FileRecord): FileBody {
   return {
     id,
     object: "file",
     bytes,
-    created_at: seconds(createdAt),
+    created_at: unixSeconds(createdAt),
     filename,
     purpose,
     status: "processed",
@@ -34,7 +35,7 @@ export function jobBody(job: JobRecord, estimatedFinish: number | undefined): Jo
   return {
     id: job.id,
     object: "fine_tuning.job",
-    created_at: seconds(job.createdAt),
+    created_at: unixSeconds(job.createdAt),
     model: job.model,
     fine_tuned_model: job.fineTunedModel,
     organization_id: job.tenant,
@@ -43,8 +44,8 @@ export function jobBody(job: JobRecord, estimatedFinish: number | undefined): Jo
     validation_file: job.validationFile,
     result_files: [...job.resultFiles],
     trained_tokens: job.trainedTokens,
-    finished_at: job.finishedAt === null ? null : seconds(job.finishedAt),
-    estimated_finish: estimatedFinish === undefined ? null : seconds(estimatedFinish),
+    finished_at: job.finishedAt === null ? null : unixSeconds(job.finishedAt),
+    estimated_finish: estimatedFinish === undefined ? null : unixSeconds(estimatedFinish),
     error: job.error,
     seed: job.seed,
     hyperparameters,
@@ -77,7 +78,7 @@ export function eventBody({ id, createdAt, level, message, type, data }: JobEven
   return {
     id,
     object: "fine_tuning.job.event",
-    created_at: seconds(createdAt),
+    created_at: unixSeconds(createdAt),
     level,
     message,
     type,
@@ -89,14 +90,10 @@ export function checkpointBody(job: JobRecord, checkpoint: CheckpointRecord): Ch
   return {
     id: checkpoint.id,
     object: "fine_tuning.job.checkpoint",
-    created_at: seconds(checkpoint.createdAt),
+    created_at: unixSeconds(checkpoint.createdAt),
     fine_tuned_model_checkpoint: checkpointName(job, checkpoint.step),
     fine_tuning_job_id: job.id,
     metrics: { ...checkpoint.metrics },
     step_number: checkpoint.step,
   };
-}
-
-function seconds(milliseconds: number): number {
-  return Math.floor(milliseconds / 1000);
 }

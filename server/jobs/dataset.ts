@@ -3,6 +3,8 @@
  * lines are read and rendered is the reader's.
  */
 import type { Example } from "../../src/train/gradients/model.ts";
+import { DamagedError } from "../../adapters/store/damaged_error.ts";
+import { GoneError } from "../../adapters/store/gone_error.ts";
 import type { FileStore, JobRecord } from "../../adapters/store/store.ts";
 import { JobFailure } from "./job_failure.ts";
 
@@ -90,7 +92,7 @@ class StoredContent implements AsyncIterable<Uint8Array> {
     try {
       yield* await this.#files.open(this.#id);
     } catch (error) {
-      const isOfFile = error instanceof TypeError || error instanceof RangeError;
+      const isOfFile = error instanceof GoneError || error instanceof DamagedError;
       if (!isOfFile) this.#failure = error;
       throw error;
     }

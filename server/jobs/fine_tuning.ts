@@ -6,13 +6,13 @@ import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { FactorSets } from "../../adapters/catalog/factor_sets.ts";
 import type { AdapterRegistry } from "../../adapters/catalog/registry.ts";
 import { StoredCores } from "../../adapters/catalog/stored_cores.ts";
+import { TunedModels } from "../../adapters/catalog/tuned_models.ts";
 import type { Store, TenantData } from "../../adapters/store/store.ts";
 import type { CoreTrainer } from "../../adapters/training/training.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { TrainingMetrics } from "../telemetry/metrics.ts";
 import type { ExampleReader } from "./dataset.ts";
 import { JobRunner } from "./runner.ts";
-import { TunedModels } from "./tuned_models.ts";
 
 /** What trains over a loaded base. */
 export interface TrainingBackend {
@@ -25,8 +25,6 @@ export interface TrainingBackend {
 export interface FineTuningOptions {
   readonly store: Store;
   readonly registry: AdapterRegistry;
-  /** Makes a factor set servable, in registry and engine. */
-  readonly addFactors: (factors: FactorSet, reload: () => Promise<FactorSet>) => void;
   /** Undefined = nothing is trained; what was, is served. */
   readonly backend: TrainingBackend | undefined;
   /** The base model's id. */
@@ -64,12 +62,12 @@ export class FineTuning implements AsyncDisposable {
 
   /** Serves what is in the store, and takes up jobs that nobody has. */
   static async start(options: FineTuningOptions): Promise<FineTuning> {
-    const { store, backend, registry, addFactors, metrics, ...rest } = options;
-    const factors = new FactorSets({ store: store.factors, registry, load: addFactors });
+    const { store, backend, registry, metrics, ...rest } = options;
+    const factors = new FactorSets({ store: store.factors, registry });
     await factors.keepLoaded();
     const cores = new StoredCores({ store, registry, factors });
     const tuned = new TunedModels({ store, cores, factors, base: registry.stack.base });
-    registry.elsewhere((ref) => tuned.load(ref));
+    registry.elsewhere(tuned);
     const runner = backend &&
       await JobRunner.open({ ...rest, ...backend, store, tuned, onTokens: metrics.tokens });
     metrics.attach(() => store.jobs.counts());

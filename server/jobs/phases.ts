@@ -18,7 +18,7 @@ import { JobFailure, NotBetter, toJobError } from "./job_failure.ts";
 import { checkUnderWay, ENDS, isUnderWay, JobStateError } from "./job_state.ts";
 import { Journal } from "./journal.ts";
 import type { Lease, WorkItem } from "./lease.ts";
-import { tunedModelName } from "./names.ts";
+import { tunedModelName } from "../../adapters/catalog/name.ts";
 import type { LiveProgress } from "./teller.ts";
 import { type TrainingPorts, trainJob } from "./train_job.ts";
 

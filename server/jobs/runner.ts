@@ -11,7 +11,7 @@ import { Interrupt } from "./interrupt.ts";
 import { checkInterruptible, checkPaused, isUnderWay } from "./job_state.ts";
 import type { Lease, WorkItem } from "./lease.ts";
 import { type Ending, JobPhases, type PhaseOptions } from "./phases.ts";
-import { waitFor } from "../../src/util/wait.ts";
+import { waitFor } from "../../src/util/time.ts";
 import type { LiveProgress } from "./teller.ts";
 import { type WorkQueue, WorkQueues } from "./work_queue.ts";
 

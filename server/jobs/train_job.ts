@@ -21,7 +21,7 @@ import type {
 import { TrainingUsage } from "../usage/training_usage.ts";
 import { NotBetter } from "./job_failure.ts";
 import { type RunningJob, Teller, type TellerPorts } from "./teller.ts";
-import type { TunedModels } from "./tuned_models.ts";
+import type { TunedModels } from "../../adapters/catalog/tuned_models.ts";
 
 export interface TrainingPorts extends TellerPorts {
   readonly trainer: CoreTrainer;

@@ -1,6 +1,6 @@
 /**
  * Tenants' limits as requests read them: kept from the store for a while, and read again when it
- * tells of a change. It owns that copy; what a limit means is its reader's.
+ * tells of a change. Where the store does not answer, an older copy is used.
  */
 import {
   type Changes,
@@ -8,6 +8,7 @@ import {
   type TenantLimits,
   type TenantStore,
 } from "../../adapters/store/store.ts";
+import { Lru } from "../../src/util/lru.ts";
 
 /** How long a copy is believed where no change is told. */
 const KEEP_MILLISECONDS = 30_000;
@@ -29,7 +30,7 @@ interface Copy {
 export class TenantLimitsReader implements Disposable {
   readonly #tenants: Pick<TenantStore, "find">;
   readonly #now: () => number;
-  readonly #copies = new Map<string, Copy>();
+  readonly #copies = new Lru<string, Copy>(MOST_COPIES);
   readonly #reading = new Map<string, Promise<TenantLimits>>();
   readonly #subscriptions: readonly Disposable[];
   /** Counts what may have changed a limit: what was read before is not kept after. */
@@ -65,7 +66,9 @@ export class TenantLimitsReader implements Disposable {
     try {
       const record = await this.#tenants.find(tenant);
       const limits = record?.limits ?? NO_LIMITS;
-      if (generation === this.#generation) this.#keep(tenant, limits);
+      if (generation === this.#generation) {
+        this.#copies.set(tenant, { limits, readAt: this.#now() });
+      }
       return limits;
     } catch (error) {
       if (older === undefined) throw error;
@@ -73,13 +76,6 @@ export class TenantLimitsReader implements Disposable {
     } finally {
       this.#reading.delete(tenant);
     }
-  }
-
-  #keep(tenant: string, limits: TenantLimits): void {
-    this.#copies.delete(tenant);
-    this.#copies.set(tenant, { limits, readAt: this.#now() });
-    const [oldest] = this.#copies.keys();
-    if (this.#copies.size > MOST_COPIES && oldest !== undefined) this.#copies.delete(oldest);
   }
 
   #forget(tenant: string | undefined): void {

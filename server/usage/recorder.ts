@@ -11,6 +11,7 @@
  * process's death is not counted, whatever of it was sent.
  */
 import type { UsageRecord, UsageStore } from "../../adapters/store/store.ts";
+import { fulfilledWithin } from "../../src/util/time.ts";
 import type { Log } from "../telemetry/log.ts";
 
 /** Records of one write. */
@@ -62,7 +63,7 @@ export class UsageRecorder implements AsyncDisposable {
     this.#pending.push({ record, written: resolve });
     this.#writing ??= this.#write();
     const { patience = PATIENCE_MILLISECONDS } = this.#options;
-    return await within(promise, patience) ? "durable" : "pending";
+    return await fulfilledWithin(patience, promise) ? "durable" : "pending";
   }
 
   /** Tries once more to write what is left; what the store does not take then is lost, and logged. */
@@ -118,18 +119,5 @@ export class UsageRecorder implements AsyncDisposable {
       };
       if (this.#closing) this.#wake();
     });
-  }
-}
-
-/** Whether a promise resolves within so many milliseconds. */
-async function within(promise: Promise<void>, milliseconds: number): Promise<boolean> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), milliseconds);
-  });
-  try {
-    return await Promise.race([promise.then(() => true as const), late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -24,7 +24,7 @@ import { tokensWithin } from "../executor/kv_cache.ts";
 import { KvMemory } from "./memory/memory.ts";
 import { Counters, type EngineListener, type EngineStats } from "./metrics.ts";
 import type { BatchModel } from "../executor/model.ts";
-import { nextTurn } from "../util/next_turn.ts";
+import { nextTurn } from "../util/time.ts";
 import { BLOCK_TOKENS } from "./memory/prefix_cache.ts";
 import { FieldError } from "../util/errors.ts";
 import type { Generation, GenerationRequest } from "./request/request.ts";

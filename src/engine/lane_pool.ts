@@ -8,7 +8,7 @@
  * that is always in use keeps the others out. Trap: a sequence counts from the moment it names its
  * lane, long before it has a row there.
  */
-import type { AdapterRef } from "./request/adapter.ts";
+import type { ServedCore } from "./request/adapter.ts";
 import { Lane } from "./lane.ts";
 import type { BatchModel } from "../executor/model.ts";
 import { FieldError, FieldRangeError } from "../util/errors.ts";
@@ -89,7 +89,7 @@ export class LanePool {
    * @throws {FieldError} for a set that is not known; {FieldRangeError} for one whose lane is larger
    *   than all memory for lanes
    */
-  find(adapter: AdapterRef): Lane {
+  find(adapter: ServedCore): Lane {
     const lane = this.#lanes.get(adapter.factors) ?? this.#make(adapter);
     lane.usedAt = ++this.#uses;
     return lane;
@@ -148,7 +148,7 @@ export class LanePool {
     throw new Error(`internal: lanes: ${fault[0]}; ${JSON.stringify(this.stats())}`);
   }
 
-  #make({ name, factors }: AdapterRef): Lane {
+  #make({ name, factors }: ServedCore): Lane {
     const bytes = this.#options.source?.bytes(factors);
     if (bytes === undefined) {
       const loaded = this.#open.flatMap((lane) => lane.factors ?? []);

@@ -10,7 +10,7 @@ import type { Lane } from "./lane.ts";
 import type { KvMemory } from "./memory/memory.ts";
 import type { Counters, EngineListener, StepObservation } from "./metrics.ts";
 import type { PrefillRow, Sampled, SampleRow } from "../executor/model.ts";
-import { nextTurn } from "../util/next_turn.ts";
+import { nextTurn } from "../util/time.ts";
 import { Prefixes } from "./memory/prefixes.ts";
 import { bytesOf, planPreemption, planPrefill, type PrefillPlan } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";

@@ -1,6 +1,6 @@
 /**
  * What is refused because of what was asked, field by field, so that whoever answers a caller tells it
- * from a fault of our own: a plain TypeError is one.
+ * from a fault of our own: a plain TypeError or RangeError is one.
  */
 
 /**
@@ -33,17 +33,40 @@ export class FieldError extends TypeError {
     /** As the request's sender spells it: `response_format.json_schema.schema`. */
     readonly field: string,
     message: string,
+    options?: ErrorOptions,
   ) {
-    super(message);
+    super(message, options);
   }
 }
 
 /** A field of the request that is out of its range: HTTP 400 naming it. */
 export class FieldRangeError extends RangeError {
-  override readonly name = "FieldRangeError";
+  override readonly name: string = "FieldRangeError";
   /** @param field as the request's sender spells it: `stop_token_ids` */
-  constructor(readonly field: string, message: string) {
-    super(message);
+  constructor(readonly field: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+  }
+}
+
+/** Whether the request is at fault, by a field that the error names. */
+export function isFieldError(error: unknown): error is FieldError | FieldRangeError {
+  return error instanceof FieldError || error instanceof FieldRangeError;
+}
+
+/**
+ * What a reader makes of something that came from outside: its complaints are about the field.
+ * @throws {FieldError | FieldRangeError} for the reader's TypeErrors and RangeErrors
+ */
+export function readField<T>(field: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (isFieldError(error)) throw error;
+    if (error instanceof TypeError) throw new FieldError(field, error.message, { cause: error });
+    if (error instanceof RangeError) {
+      throw new FieldRangeError(field, error.message, { cause: error });
+    }
+    throw error;
   }
 }
 

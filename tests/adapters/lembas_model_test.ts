@@ -239,8 +239,8 @@ Deno.test("Lembas tokenises, generates, streams, answers by cores and says what 
 
   await t.step("a core given as bytes answers as the same core from its file", async () => {
     const bytes = await Deno.readFile(`${ADAPTERS}/order.safetensors`);
-    const { ref } = lembas.addCore("someone/mine", bytes);
-    assertEquals(ref.digest, lembas.registry.resolve("order")?.ref.digest);
+    const { digest } = lembas.addCore("someone/mine", bytes);
+    assertEquals(digest, lembas.registry.resolve("order")?.digest);
     const [{ question }] = await rowsOf("order");
     const answer = (adapter?: string) =>
       lembas.chat([{ role: "user", content: question }], {

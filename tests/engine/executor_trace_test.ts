@@ -11,7 +11,7 @@ import { setImmediate } from "node:timers";
 import { assert, assertEquals, assertGreater, assertLess } from "@std/assert";
 import { toResident } from "../../adapters/lotr/core.ts";
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
-import type { AdapterRef, AdapterSource, CoreLease } from "../../src/engine/request/adapter.ts";
+import type { AdapterSource, CoreLease, ServedCore } from "../../src/engine/request/adapter.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import type { Executor } from "../../src/executor/executor.ts";
 import type { ResidentCore } from "../../src/executor/model.ts";
@@ -20,6 +20,7 @@ import type { GenerationRequest } from "../../src/engine/request/request.ts";
 import { MODULES } from "../../src/models/hook.ts";
 import { read, request, type Sample, seeded } from "./harness.ts";
 import { distribution } from "./naive_sampler.ts";
+import { adapter } from "../fakes/adapters.ts";
 import { randomCore, randomPrompt, Tiny } from "./tiny.ts";
 import { LONG } from "../long.ts";
 
@@ -27,7 +28,7 @@ const ROUNDING = 1e-4;
 
 /** Real cores of two factor sets; some take a few turns of the event loop to come. */
 class TraceCores implements AdapterSource {
-  readonly refs: readonly AdapterRef[];
+  readonly refs: readonly ServedCore[];
   held = 0;
   readonly #cores = new Map<string, ResidentCore>();
 
@@ -36,7 +37,7 @@ class TraceCores implements AdapterSource {
       Array.from({ length: each }, (_, i) => {
         const core = toResident(randomCore(set, s * 100 + i, 1.5), set);
         this.#cores.set(core.digest, core);
-        return { name: `set-${s}/core-${i}`, digest: core.digest, factors: set.digest };
+        return { ...adapter(`set-${s}/core-${i}`, set.digest), digest: core.digest };
       })
     );
   }
@@ -45,11 +46,11 @@ class TraceCores implements AdapterSource {
     return this.#cores.get(digest);
   }
 
-  acquire(ref: AdapterRef): CoreLease | Promise<CoreLease> {
+  acquire(ref: ServedCore): CoreLease | Promise<CoreLease> {
     return ref.name.endsWith("3") ? turns(3).then(() => this.#lease(ref)) : this.#lease(ref);
   }
 
-  #lease({ digest, name }: AdapterRef): CoreLease {
+  #lease({ digest, name }: ServedCore): CoreLease {
     const core = this.#cores.get(digest);
     if (core === undefined) throw new RangeError(`the trace has no core ${name}`);
     this.held++;
@@ -68,7 +69,7 @@ function pick<T>(random: () => number, values: readonly T[]): T {
 /** Prompts share openings of up to two cached blocks, so that prefixes are hit across requests. */
 function randomRequest(
   random: () => number,
-  { id, longest, refs }: { id: number; longest: number; refs: readonly AdapterRef[] },
+  { id, longest, refs }: { id: number; longest: number; refs: readonly ServedCore[] },
 ): GenerationRequest {
   const opening = randomPrompt(70, 1).slice(0, pick(random, [0, 0, 35, 70]));
   const own = randomPrompt(1 + Math.floor(random() * 40), 1000 + id);

@@ -1,12 +1,12 @@
-/** An adapter source without files: cores whose digest is all there is to them. */
+/** A source of cores without files, whose digest is all there is to them. */
 import { setImmediate } from "node:timers";
-import type { AdapterRef, AdapterSource, CoreLease } from "../../src/engine/request/adapter.ts";
+import type { AdapterSource, CoreLease, ServedCore } from "../../src/engine/request/adapter.ts";
 
 export interface FakeAdaptersOptions {
   /** Turns of the event loop a cold core takes; undefined = all are resident. */
-  readonly cold?: (ref: AdapterRef) => number | undefined;
+  readonly cold?: (ref: ServedCore) => number | undefined;
   /** Refuses a core. */
-  readonly fails?: (ref: AdapterRef) => Error | undefined;
+  readonly fails?: (ref: ServedCore) => Error | undefined;
 }
 
 export class FakeAdapters implements AdapterSource {
@@ -18,19 +18,19 @@ export class FakeAdapters implements AdapterSource {
     this.#options = options;
   }
 
-  acquire(ref: AdapterRef): CoreLease | Promise<CoreLease> {
+  acquire(ref: ServedCore): CoreLease | Promise<CoreLease> {
     const turns = this.#options.cold?.(ref);
     return turns === undefined ? this.#lease(ref) : this.#later(ref, turns);
   }
 
-  async #later(ref: AdapterRef, turns: number): Promise<CoreLease> {
+  async #later(ref: ServedCore, turns: number): Promise<CoreLease> {
     for (let i = 0; i < turns; i++) {
       await new Promise<void>((resolve) => void setImmediate(resolve));
     }
     return this.#lease(ref);
   }
 
-  #lease(ref: AdapterRef): CoreLease {
+  #lease(ref: ServedCore): CoreLease {
     const error = this.#options.fails?.(ref);
     if (error !== undefined) throw error;
     this.held++;
@@ -44,7 +44,10 @@ export class FakeAdapters implements AdapterSource {
   }
 }
 
-/** An adapter reference by name; its digest follows from name and version. */
-export function adapter(name: string, factors = "factors-a"): AdapterRef {
-  return { name, digest: `core of ${name}`, factors };
+/** A core by name; its digest follows from name and version. */
+export function adapter(name: string, factors = "factors-a"): ServedCore {
+  const model = name.replace(/@\d+$/, "");
+  const [tenant = ""] = model.includes("/") ? model.split("/") : [];
+  const digest = `core of ${name}`;
+  return { name, digest, factors, tenant, model, source: "test", created: 1_700_000_000 };
 }

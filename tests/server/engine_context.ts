@@ -100,7 +100,6 @@ export async function fakeLoad(options: FakeLoadOptions = {}): Promise<FakeLoade
     sampling: options.sampling ?? {},
     maxBatch: options.maxBatch ?? 4,
     training: options.training,
-    addFactors: (set, reload) => registry.addFactors(set, reload),
     close: () => engine.close(),
   };
 }

@@ -10,14 +10,12 @@ import type {
   GenerationDelta,
   GenerationRequest,
 } from "../../src/engine/request/request.ts";
-import type {
-  AdapterCatalog,
-  AdapterEntry,
-  GenerationEngine,
-  InlineAdapter,
-  LoadedAdapter,
-  ServerContext,
-} from "../../server/context.ts";
+import type { LoadedCore } from "../../adapters/catalog/directory.ts";
+import type { RequestCore } from "../../adapters/catalog/registry.ts";
+import type { CoreCatalog, GenerationEngine, ServerContext } from "../../server/context.ts";
+import type { ServedCore } from "../../src/engine/request/adapter.ts";
+import { FieldError, FieldRangeError } from "../../src/util/errors.ts";
+import { adapter } from "../fakes/adapters.ts";
 import { Lifecycle } from "../../server/lifecycle.ts";
 import { createLog } from "../../server/telemetry/log.ts";
 import { createMetrics } from "../../server/telemetry/metrics.ts";
@@ -146,57 +144,47 @@ function delta(
 }
 
 /** A catalogue in memory that "loads" paths by their spelling. */
-export class FakeCatalog implements AdapterCatalog {
-  readonly entries = new Map<string, AdapterEntry>();
+export class FakeCatalog implements CoreCatalog {
+  readonly cores = new Map<string, ServedCore>();
   /** Inline cores not yet disposed. */
   held = 0;
 
-  add(name: string): AdapterEntry {
-    const [tenant = "", bare] = name.split("/");
-    const entry: AdapterEntry = {
-      ref: { name: `${name}@1`, digest: `core of ${name}`, factors: "f".repeat(64) },
-      name,
-      tenant: bare === undefined ? "" : tenant,
-      root: `${name}.safetensors`,
-      created: 1_700_000_000,
-    };
-    this.entries.set(name, entry);
-    return entry;
+  add(name: string): ServedCore {
+    const core = adapter(`${name}@1`, "f".repeat(64));
+    this.cores.set(name, core);
+    return core;
   }
 
-  list(): AdapterEntry[] {
-    return [...this.entries.values()];
+  list(): Promise<ServedCore[]> {
+    return Promise.resolve([...this.cores.values()]);
   }
 
-  find(name: string): AdapterEntry | undefined {
-    const own = this.entries.get(name);
+  async find(name: string): Promise<ServedCore | undefined> {
+    const own = this.cores.get(name);
     if (own !== undefined) return own;
-    const found = this.list().filter((entry) =>
-      entry.ref.name === name || entry.name.split("/")[1] === name
+    const found = (await this.list()).filter((core) =>
+      core.name === name || core.model.split("/")[1] === name
     );
-    if (found.length > 1) {
-      throw new RangeError(`ambiguous: ${found.map((entry) => entry.name).join(", ")}`);
-    }
-    return found[0];
+    if (found.length < 2) return found[0];
+    throw new FieldRangeError("model", `ambiguous: ${found.map(({ model }) => model).join(", ")}`);
   }
 
-  load(name: string, path: string): Promise<LoadedAdapter> {
-    if (path === "foreign") throw new TypeError("base digest aa is not bb");
+  load(name: string, path: string): Promise<LoadedCore> {
+    if (path === "foreign") throw new FieldError("core", "base digest aa is not bb");
+    if (path === "bug") throw new TypeError("undefined is not a function");
     const residual = path === "lora" ? 0.0123 : undefined;
-    return Promise.resolve({ entry: this.add(name), residual });
+    return Promise.resolve({ core: this.add(name), residual });
   }
 
-  unload(name: string): Promise<void> {
-    const entry = this.find(name);
-    if (entry !== undefined) this.entries.delete(entry.name);
-    return Promise.resolve();
+  async unload(name: string): Promise<void> {
+    const core = await this.find(name);
+    if (core !== undefined) this.cores.delete(core.model);
   }
 
-  inline(base64: string): InlineAdapter {
-    if (base64.length < 8) throw new TypeError("a core of 3 bytes");
+  inline(_tenant: string, base64: string): RequestCore {
+    if (base64.length < 8) throw new FieldError("core", "a core of 3 bytes");
     this.held++;
-    const ref = { name: "inline", digest: "c".repeat(64), factors: "f".repeat(64) };
-    return { ref, [Symbol.dispose]: () => void this.held-- };
+    return { core: adapter("inline"), [Symbol.dispose]: () => void this.held-- };
   }
 }
 

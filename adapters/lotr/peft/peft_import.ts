@@ -7,6 +7,7 @@ import {
   parseSafetensors,
   type SafetensorsTensor,
 } from "../../../src/checkpoint/formats/safetensors.ts";
+import { FieldRangeError } from "../../../src/util/errors.ts";
 import { type ModuleName, MODULES } from "../../../src/models/hook.ts";
 import { type Core, coreFrom } from "../core.ts";
 import { factorsAt, type FactorSet } from "../factors.ts";
@@ -56,10 +57,10 @@ export interface PeftImport {
 }
 
 /** A LoRA of which too much would be lost; the report says where. */
-export class LossyImportError extends RangeError {
+export class LossyImportError extends FieldRangeError {
   override readonly name = "LossyImportError";
   constructor(message: string, readonly report: ProjectionReport) {
-    super(message);
+    super("path", message);
   }
 }
 

@@ -2,7 +2,6 @@
 import type { CoreVersion } from "../../../adapters/store/store.ts";
 import type { AppContext } from "../../http/endpoint.ts";
 import { checkScope } from "../../access/principal.ts";
-import { storing } from "../../http/routes/admin_context.ts";
 import { type ConsoleApp, type Desk, missing } from "../desk.ts";
 import { formatBytes, formatTime, shortDigest } from "../format.ts";
 import { readPage } from "../listing.ts";
@@ -15,12 +14,12 @@ export function registerCorePages(app: ConsoleApp, desk: Desk): void {
   app.get("/cores/:tenant/:name", async (c) => c.html(await show(c, desk)));
   app.post("/cores/:tenant/:name/publish", async (c) => {
     const { tenant, name, version } = await change(c, desk);
-    await storing(() => cores.publish(tenant, name, version), { unfit: 409 });
+    await cores.publish(tenant, name, version);
     return c.redirect(`${pathOf({ tenant, name })}?done=published`, 303);
   });
   app.post("/cores/:tenant/:name/rollback", async (c) => {
     const { tenant, name } = await change(c, desk);
-    await storing(() => cores.rollback(tenant, name), { unfit: 409 });
+    await cores.rollback(tenant, name);
     return c.redirect(`${pathOf({ tenant, name })}?done=rolled-back`, 303);
   });
   app.post("/cores/:tenant/:name/delete", async (c) => {

@@ -9,7 +9,6 @@ import { type AppContext, validated } from "../../http/endpoint.ts";
 import { invalid } from "../../http/errors.ts";
 import { issueKey } from "../../access/issue.ts";
 import { isAdministrator } from "../../access/principal.ts";
-import { storing } from "../../http/routes/admin_context.ts";
 import { keyOrder } from "../../http/routes/admin_keys.ts";
 import { toLimits } from "../../http/routes/admin_tenants.ts";
 import { createKeySchema, limitsSchema } from "../../http/schema/admin_tenants.ts";
@@ -35,7 +34,7 @@ export function registerTenant(app: ConsoleApp, desk: Desk): void {
   app.post("/tenants/:tenant/limits", async (c) => {
     const { tenant, form } = await change(c, desk);
     const limits = { ...tenant.limits, ...readLimits(form) };
-    await storing(() => tenants.update({ id: tenant.id, limits }));
+    await tenants.update({ id: tenant.id, limits });
     return c.redirect(`/console/tenants/${tenant.id}?done=limits`, 303);
   });
   app.post("/tenants/:tenant/remove", async (c) => {
@@ -47,7 +46,7 @@ export function registerTenant(app: ConsoleApp, desk: Desk): void {
   app.post("/tenants/:tenant/keys", async (c) => {
     const { tenant, form } = await change(c, desk);
     const order = { tenant: tenant.id, ...readKey(form) };
-    const { text } = await storing(() => issueKey(desk.admin.store, desk.admin.hash, order));
+    const { text } = await issueKey(desk.admin.store, desk.admin.hash, order);
     return c.html(await show(c, desk, text));
   });
   app.post("/tenants/:tenant/keys/:key/revoke", async (c) => {

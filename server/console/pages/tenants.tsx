@@ -2,7 +2,6 @@
 import type { JSX } from "hono/jsx/jsx-runtime";
 import type { TenantLimits, TenantRecord } from "../../../adapters/store/store.ts";
 import { type AppContext, validated } from "../../http/endpoint.ts";
-import { storing } from "../../http/routes/admin_context.ts";
 import { createTenantSchema } from "../../http/schema/admin_tenants.ts";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { formatBytes, formatNumber, formatTime } from "../format.ts";
@@ -20,7 +19,7 @@ export function registerTenants(app: ConsoleApp, desk: Desk): void {
     const form = await desk.gate.form(c);
     desk.administratorOnly(c);
     const { id } = validated(createTenantSchema, { id: String(form.get("id") ?? "").trim() });
-    await storing(() => tenants.create({ id }));
+    await tenants.create({ id });
     return c.redirect(`/console/tenants/${id}?done=created`, 303);
   });
 }

@@ -1,11 +1,13 @@
 /** vLLM's `/v1/load_lora_adapter` and `/v1/unload_lora_adapter`, for cores and PEFT LoRAs. */
 import type { z } from "@hono/zod-openapi";
-import type { LoadedAdapter, ServerContext } from "../../context.ts";
+import type { LoadedCore } from "../../../adapters/catalog/directory.ts";
+import { TUNED_PREFIX } from "../../../adapters/catalog/name.ts";
+import { isFieldError } from "../../../src/util/errors.ts";
+import type { ServerContext } from "../../context.ts";
 import { type App, post } from "../endpoint.ts";
 import { GoneError } from "../../../adapters/store/gone_error.ts";
-import { ApiError, invalid } from "../errors.ts";
-import { TUNED_PREFIX } from "../../jobs/names.ts";
-import { findAdapter } from "../../generate/model_name.ts";
+import { ApiError, invalid, refusing } from "../errors.ts";
+import { findCore } from "../../generate/model_name.ts";
 import type { Principal } from "../../access/principal.ts";
 import { loadAdapterSchema, unloadAdapterSchema } from "../schema/admin.ts";
 
@@ -34,10 +36,10 @@ export function registerAdapters(app: App, context: ServerContext): void {
         `'${name}' is a tuned model: DELETE /v1/models/${name} removes it.`,
       );
     }
-    const entry = await findAdapter(context.adapters, c.get("principal"), name);
-    if (entry === undefined) throw notFound(name);
+    const core = await findCore(context.adapters, c.get("principal"), name);
+    if (core === undefined) throw notFound(name);
     const version = name.includes("@") ? name.slice(name.indexOf("@")) : "";
-    await unload(context, `${entry.name}${version}`);
+    await refusing("lora_name", () => context.adapters.unload(`${core.model}${version}`));
     return c.text(`Success: LoRA adapter '${name}' removed successfully.`);
   });
 }
@@ -46,7 +48,7 @@ async function load(
   context: ServerContext,
   principal: Principal,
   body: LoadBody,
-): Promise<LoadedAdapter> {
+): Promise<LoadedCore> {
   const { lora_name: name, lora_path: path } = body;
   if (name === context.model.id) {
     throw invalid("lora_name", `The name '${name}' is the base model's; choose another one.`);
@@ -57,7 +59,7 @@ async function load(
       `This server's base model is '${context.model.id}', not '${body.base_model_name}'.`,
     );
   }
-  const taken = await findAdapter(context.adapters, principal, name);
+  const taken = await findCore(context.adapters, principal, name);
   if (!body.load_inplace && taken !== undefined) {
     throw invalid(
       "lora_name",
@@ -73,19 +75,10 @@ async function load(
   }
 }
 
-async function unload({ adapters }: ServerContext, name: string): Promise<void> {
-  try {
-    await adapters.unload(name);
-  } catch (error) {
-    if (error instanceof TypeError) throw invalid("lora_name", error.message);
-    throw error;
-  }
-}
-
-function success({ lora_name: name }: LoadBody, { entry, residual }: LoadedAdapter): string {
+function success({ lora_name: name }: LoadBody, { core, residual }: LoadedCore): string {
   const text = `Success: LoRA adapter '${name}' added successfully.`;
   if (residual === undefined) return text;
-  return `${text} It was projected onto factors ${entry.ref.factors.slice(0, 12)}: ` +
+  return `${text} It was projected onto factors ${core.factors.slice(0, 12)}: ` +
     `${(100 * residual).toFixed(2)}% of its energy lies outside of them.`;
 }
 
@@ -97,7 +90,7 @@ function loadError(error: unknown, { lora_name: name, lora_path: path }: LoadBod
       "tenant_not_found",
     );
   }
-  if (!(error instanceof TypeError || error instanceof RangeError)) return undefined;
+  if (!isFieldError(error)) return undefined;
   return invalid("lora_path", `Loading lora from '${path}' failed: ${error.message}`);
 }
 

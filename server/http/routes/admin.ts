@@ -2,6 +2,7 @@
  * The administrator's endpoints but those of tenants and keys: cores of all tenants, usage, factor
  * sets and the backup. It owns their answers; the store owns what they tell.
  */
+import { unixSeconds } from "../../../src/util/time.ts";
 import type { CoreVersion, UsageQuery, UsageTotal } from "../../../adapters/store/store.ts";
 import { type App, type AppContext, get, list } from "../endpoint.ts";
 import { ApiError } from "../errors.ts";
@@ -13,11 +14,10 @@ import {
   type UsageTotalBody,
 } from "../schema/admin_usage.ts";
 import { adminCoreQuerySchema, coreListSchema } from "../schema/cores.ts";
-import { ADMIN_TAG, type AdminServices, seconds } from "./admin_context.ts";
+import { ADMIN_TAG, type AdminServices } from "./admin_context.ts";
 import { registerAdminKeys } from "./admin_keys.ts";
 import { registerAdminTenants } from "./admin_tenants.ts";
 import { coreBody } from "./cores.ts";
-import { pageIn } from "./paging.ts";
 
 export function registerAdmin(app: App, services: AdminServices): void {
   registerAdminTenants(app, services);
@@ -37,9 +37,7 @@ function registerCores(app: App, { store }: AdminServices): void {
     query: adminCoreQuerySchema,
     ok: { description: "The current version of each.", json: coreListSchema },
   }, async (c, { tenant, after, limit = 100, order = "asc" }) => {
-    const { items, hasMore } = await pageIn(() =>
-      store.cores.list(tenant, { after, limit, order })
-    );
+    const { items, hasMore } = await store.cores.list(tenant, { after, limit, order });
     const data = items.map((core: CoreVersion) => coreBody(core));
     return c.json({ object: "list", data, has_more: hasMore });
   });
@@ -105,7 +103,7 @@ function registerFactors(app: App, { store }: AdminServices): void {
       object: "factor_set",
       digest,
       bytes,
-      created_at: seconds(createdAt),
+      created_at: unixSeconds(createdAt),
     }));
     return c.json({ object: "list", data });
   });

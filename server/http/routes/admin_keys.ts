@@ -1,8 +1,9 @@
 /** `/v1/admin/tenants/{tenant}/keys`: making keys, which are told once, listing and revoking them. */
+import { unixSeconds } from "../../../src/util/time.ts";
 import { z } from "@hono/zod-openapi";
 import type { KeyRecord } from "../../../adapters/store/store.ts";
 import { type App, type AppContext, get, list, post } from "../endpoint.ts";
-import { invalid } from "../errors.ts";
+import { invalid, refusing } from "../errors.ts";
 import { issueKey } from "../../access/issue.ts";
 import {
   adminPageSchema,
@@ -13,9 +14,8 @@ import {
   keyListSchema,
   keySchema,
 } from "../schema/admin_tenants.ts";
-import { ADMIN_TAG, type AdminServices, noSuch, seconds, storing } from "./admin_context.ts";
+import { ADMIN_TAG, type AdminServices, noSuch } from "./admin_context.ts";
 import { admitTenant, findTenant } from "./admin_tenants.ts";
-import { pageIn } from "./paging.ts";
 
 const KEYS = "/v1/admin/tenants/{tenant}/keys";
 const KEY = `${KEYS}/{key_id}`;
@@ -34,7 +34,7 @@ export function registerAdminKeys(app: App, services: AdminServices): void {
     ok: { description: "A page of keys, without their texts.", json: keyListSchema },
   }, async (c, { after, limit = 100, order = "desc" }) => {
     const { id } = await findTenant(c, services);
-    const { items, hasMore } = await pageIn(() => keys.list(id, { after, limit, order }));
+    const { items, hasMore } = await keys.list(id, { after, limit, order });
     return c.json({ object: "list", data: items.map(keyBody), has_more: hasMore });
   });
   post(app, {
@@ -92,7 +92,7 @@ async function issue(c: AppContext, services: AdminServices, body: CreateKeyBody
   const key = keyOrder(body);
   const { id: tenant } = await admitTenant(c, services);
   const order = { tenant, ...key };
-  return await storing(() => issueKey(services.store, services.hash, order), { param: "tenant" });
+  return await refusing("tenant", () => issueKey(services.store, services.hash, order));
 }
 
 async function findKey(c: AppContext, { store }: AdminServices): Promise<KeyRecord> {
@@ -110,8 +110,8 @@ function keyBody(key: KeyRecord): KeyBody {
     name: key.name,
     hint: key.hint,
     scopes: [...key.scopes],
-    created_at: seconds(key.createdAt),
-    expires_at: seconds(key.expiresAt),
-    revoked_at: seconds(key.revokedAt),
+    created_at: unixSeconds(key.createdAt),
+    expires_at: unixSeconds(key.expiresAt),
+    revoked_at: unixSeconds(key.revokedAt),
   };
 }

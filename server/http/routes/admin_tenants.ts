@@ -1,9 +1,10 @@
 /** `/v1/admin/tenants`: who is served, and within which limits. */
+import { unixSeconds } from "../../../src/util/time.ts";
 import { z } from "@hono/zod-openapi";
 import { DEFAULT_TENANT } from "../../../adapters/catalog/name.ts";
 import type { TenantLimits, TenantRecord } from "../../../adapters/store/store.ts";
 import { type App, type AppContext, get, list, post } from "../endpoint.ts";
-import { ApiError } from "../errors.ts";
+import { ApiError, refusing } from "../errors.ts";
 import {
   adminPageSchema,
   type ChangedLimits,
@@ -16,8 +17,7 @@ import {
   tenantSchema,
   updateTenantSchema,
 } from "../schema/admin_tenants.ts";
-import { ADMIN_TAG, type AdminServices, noSuch, seconds, storing } from "./admin_context.ts";
-import { pageIn } from "./paging.ts";
+import { ADMIN_TAG, type AdminServices, noSuch } from "./admin_context.ts";
 
 const TENANTS = "/v1/admin/tenants";
 const TENANT = `${TENANTS}/{tenant}`;
@@ -33,7 +33,7 @@ export function registerAdminTenants(app: App, services: AdminServices): void {
     query: adminPageSchema,
     ok: { description: "A page of tenants.", json: tenantListSchema },
   }, async (c, { after, limit = 100, order = "desc" }) => {
-    const { items, hasMore } = await pageIn(() => tenants.list({ after, limit, order }));
+    const { items, hasMore } = await tenants.list({ after, limit, order });
     return c.json({ object: "list", data: items.map(tenantBody), has_more: hasMore });
   });
   post(app, {
@@ -46,7 +46,7 @@ export function registerAdminTenants(app: App, services: AdminServices): void {
     errors: [409],
   }, async (c, { id, limits = {} }) => {
     const asked = { id, limits: toLimits(limits) };
-    return c.json(tenantBody(await storing(() => tenants.create(asked))));
+    return c.json(tenantBody(await tenants.create(asked)));
   });
   registerOne(app, services);
 }
@@ -76,7 +76,7 @@ function registerOne(app: App, services: AdminServices): void {
   }, async (c, { limits }) => {
     const tenant = await admitTenant(c, services);
     const changed = { ...tenant, limits: { ...tenant.limits, ...toLimits(limits) } };
-    await storing(() => tenants.update(changed));
+    await tenants.update(changed);
     return c.json(tenantBody(changed));
   });
   get(app, {
@@ -111,13 +111,13 @@ export async function findTenant(c: AppContext, { store }: AdminServices): Promi
 /** The tenant that a change is for. @throws {ApiError} 404 where there is none, and none is made */
 export async function admitTenant(c: AppContext, { admit }: AdminServices): Promise<TenantRecord> {
   const id = c.req.param("tenant") ?? "";
-  const tenant = await storing(() => admit(id), { param: "tenant" });
+  const tenant = await refusing("tenant", () => admit(id));
   if (tenant === undefined) throw noSuch("tenant", id);
   return tenant;
 }
 
 function tenantBody({ id, createdAt, limits }: TenantRecord): TenantBody {
-  return { id, object: "tenant", created_at: seconds(createdAt), limits: limitsBody(limits) };
+  return { id, object: "tenant", created_at: unixSeconds(createdAt), limits: limitsBody(limits) };
 }
 
 function limitsBody(limits: TenantLimits): LimitsBody {

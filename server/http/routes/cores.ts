@@ -2,6 +2,7 @@
  * `/v1/cores`: a tenant's cores, their versions, and which of them a name stands for. An administrator
  * reaches another tenant's with the header `lembas-tenant`.
  */
+import { unixSeconds } from "../../../src/util/time.ts";
 import { z } from "@hono/zod-openapi";
 import { readCore } from "../../../adapters/lotr/format.ts";
 import { formatAdapterName } from "../../../adapters/catalog/name.ts";
@@ -17,8 +18,7 @@ import {
   publishCoreSchema,
   putCoreSchema,
 } from "../schema/cores.ts";
-import { noSuch, seconds, storing } from "./admin_context.ts";
-import { pageIn } from "./paging.ts";
+import { noSuch } from "./admin_context.ts";
 
 const TAG = "cores";
 const CORES = "/v1/cores";
@@ -51,7 +51,7 @@ export function registerCores(app: App, services: CoreServices): void {
     const { tenant } = c.get("principal");
     const behind = after === undefined ? undefined : `${tenant}/${after}`;
     const page = { after: behind, limit, order };
-    const { items, hasMore } = await pageIn(() => cores.list(tenant, page));
+    const { items, hasMore } = await cores.list(tenant, page);
     return c.json({ object: "list", data: items.map(coreBody), has_more: hasMore });
   });
   get(app, {
@@ -87,7 +87,7 @@ function registerWrites(app: App, services: CoreServices): void {
     const meta = { source: "upload", publish };
     await services.admit(tenant);
     return c.json(coreBody(
-      await storing(() => cores.put(tenant, nameOf(c), bytes, meta)),
+      await cores.put(tenant, nameOf(c), bytes, meta),
     ));
   });
   post(app, {
@@ -102,7 +102,7 @@ function registerWrites(app: App, services: CoreServices): void {
   }, async (c, { version }) => {
     const [{ tenant, name }] = await versionsOf(c, services);
     return c.json(
-      coreBody(await storing(() => cores.publish(tenant, name, version))),
+      coreBody(await cores.publish(tenant, name, version)),
     );
   });
   get(app, {
@@ -116,7 +116,7 @@ function registerWrites(app: App, services: CoreServices): void {
     scopes: ["train"],
   }, async (c) => {
     const [{ tenant, name }] = await versionsOf(c, services);
-    return c.json(coreBody(await storing(() => cores.rollback(tenant, name))));
+    return c.json(coreBody(await cores.rollback(tenant, name)));
   });
   get(app, {
     method: "delete",
@@ -182,7 +182,7 @@ export function coreBody(core: CoreVersion): CoreVersionBody {
     factors: core.factors,
     rank: core.rank,
     bytes: core.bytes,
-    created_at: seconds(core.createdAt),
+    created_at: unixSeconds(core.createdAt),
     source: core.source,
     state: core.state,
     current: core.current,

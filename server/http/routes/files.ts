@@ -17,7 +17,6 @@ import {
 } from "../schema/files.ts";
 import type { FileRecord } from "../../../adapters/store/store.ts";
 import { readUpload } from "../upload.ts";
-import { pageIn } from "./paging.ts";
 
 const TAG = "files";
 const MAX_LISTED = 10_000;
@@ -50,9 +49,7 @@ export function registerFiles(app: App, tuning: FineTuning, door: Door): void {
     ok: { description: "A page of files.", json: fileListSchema },
     scopes: ["train"],
   }, async (c, { purpose, after, limit = MAX_LISTED, order = "desc" }) => {
-    const { items, hasMore } = await pageIn(() =>
-      dataOf(c, tuning).files.list({ purpose, after, limit, order })
-    );
+    const { items, hasMore } = await dataOf(c, tuning).files.list({ purpose, after, limit, order });
     return c.json({
       object: "list",
       data: items.map(fileBody),

@@ -2,12 +2,12 @@
 import { z } from "@hono/zod-openapi";
 import type { ServerContext } from "../../context.ts";
 import { type App, type AppContext, get, list, post } from "../endpoint.ts";
-import { ApiError, invalid, modelNotFound, shuttingDown } from "../errors.ts";
+import { ApiError, invalid, modelNotFound, refusing, shuttingDown } from "../errors.ts";
 import { checkpointBody, eventBody, jobBody, toHyperparameters } from "../../jobs/bodies.ts";
 import type { FineTuning, TenantTuning } from "../../jobs/fine_tuning.ts";
 import { JobStateError } from "../../jobs/job_state.ts";
 import type { JobRunner } from "../../jobs/runner.ts";
-import { findAdapter } from "../../generate/model_name.ts";
+import { findCore } from "../../generate/model_name.ts";
 import { type Principal, TENANT_HEADER } from "../../access/principal.ts";
 import {
   checkpointListSchema,
@@ -22,7 +22,6 @@ import {
 } from "../schema/fine_tuning.ts";
 import { pageOf } from "../../../adapters/store/page.ts";
 import type { JobRecord } from "../../../adapters/store/store.ts";
-import { pageIn } from "./paging.ts";
 
 const TAG = "fine-tuning";
 const JOBS = "/v1/fine_tuning/jobs";
@@ -53,7 +52,7 @@ export function registerFineTuning(app: App, context: ServerContext, tuning: Fin
   }, async (c, { after, limit = 20, metadata: asked }) => {
     const metadata = asked === "null" ? null : asked;
     const query = { after, limit, metadata, order: "desc" } as const;
-    const { items, hasMore } = await pageIn(() => dataOf(c, tuning).jobs.list(query));
+    const { items, hasMore } = await dataOf(c, tuning).jobs.list(query);
     const data = items.map((job) => show(job, tuning));
     return c.json({ object: "list", data, has_more: hasMore });
   });
@@ -83,7 +82,7 @@ function registerOne(app: App, tuning: FineTuning): void {
   }, async (c, { after, limit = 20 }) => {
     const { id } = await find(c, tuning);
     const query = { after, limit, order: "desc" } as const;
-    const { items, hasMore } = await pageIn(() => dataOf(c, tuning).jobs.events(id, query));
+    const { items, hasMore } = await dataOf(c, tuning).jobs.events(id, query);
     return c.json({ object: "list", data: items.map(eventBody), has_more: hasMore });
   });
   list(app, {
@@ -100,7 +99,7 @@ function registerOne(app: App, tuning: FineTuning): void {
     const all = await dataOf(c, tuning).jobs.checkpoints(job.id);
     // they come newest first already
     const query = { after, limit, order: "asc" } as const;
-    const { items, hasMore } = await pageIn(() => Promise.try(() => pageOf(all, query)));
+    const { items, hasMore } = pageOf(all, query);
     return c.json({
       object: "list",
       data: items.map((checkpoint) => checkpointBody(job, checkpoint)),
@@ -196,8 +195,8 @@ async function checkModel(
   context: ServerContext,
 ): Promise<void> {
   if (name === context.model.id) return;
-  const entry = await findAdapter(context.adapters, principal, name);
-  if (entry === undefined) throw modelNotFound(name);
+  const core = await findCore(context.adapters, principal, name);
+  if (core === undefined) throw modelNotFound(name);
   throw invalid(
     "model",
     `Only the base model can be fine-tuned: '${context.model.id}', not its adapter '${name}'.`,
@@ -232,15 +231,14 @@ async function checkRank(
   given: HyperparametersField | undefined,
   { tuned }: FineTuning,
 ): Promise<void> {
-  if (!given?.factors) return;
-  try {
-    const { rank } = await tuned.factorsOf(given.factors);
-    if (typeof given.rank !== "number" || given.rank <= rank) return;
-    throw new RangeError(`rank ${given.rank} is above the factor set's, ${rank}`);
-  } catch (error) {
-    if (!(error instanceof RangeError || error instanceof TypeError)) throw error;
-    throw invalid("hyperparameters.factors", error.message);
-  }
+  const { factors, rank: asked } = given ?? {};
+  if (!factors) return;
+  const { rank } = await refusing("hyperparameters.factors", () => tuned.factorsOf(factors));
+  if (typeof asked !== "number" || asked <= rank) return;
+  throw invalid(
+    "hyperparameters.factors",
+    `rank ${asked} is above the factor set's, ${rank}`,
+  );
 }
 
 async function find(c: AppContext, tuning: FineTuning): Promise<JobRecord> {

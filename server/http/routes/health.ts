@@ -2,6 +2,7 @@
  * `/health`, `/ready`, `/version` and `/metrics`: what machines ask, never touching the model. It
  * owns what "ready" means; what is asked for it, the context brings.
  */
+import { fulfilledWithin } from "../../../src/util/time.ts";
 import type { ReadinessCheck, ServerContext } from "../../context.ts";
 import { ANY_SCOPE, type App, get } from "../endpoint.ts";
 import { ApiError, shuttingDown } from "../errors.ts";
@@ -55,17 +56,14 @@ export function registerHealth(app: App, context: ServerContext): void {
 
 /** @throws {ApiError} 503 where a check fails, or does not answer in time */
 async function hold({ name, check }: ReadinessCheck): Promise<void> {
-  const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error(`no answer in ${PATIENCE} ms`)), PATIENCE);
   try {
-    await Promise.race([check(), late]);
+    if (await fulfilledWithin(PATIENCE, check())) return;
+    throw new Error(`no answer in ${PATIENCE} ms`);
   } catch (cause) {
     throw new ApiError(503, `Not ready: the ${name} does not answer.`, {
       code: "not_ready",
       headers: { "retry-after": "1" },
       cause,
     });
-  } finally {
-    clearTimeout(timer);
   }
 }

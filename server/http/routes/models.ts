@@ -1,10 +1,11 @@
 /** `GET /v1/models` and `/v1/models/{model}`: the base and its adapters, as vLLM lists them. */
 import { z } from "@hono/zod-openapi";
-import type { AdapterEntry, ServerContext } from "../../context.ts";
+import type { ServedCore } from "../../../src/engine/request/adapter.ts";
+import type { ServerContext } from "../../context.ts";
 import { ANY_SCOPE, type App, type AppContext, get } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../errors.ts";
 import type { FineTuning } from "../../jobs/fine_tuning.ts";
-import { findAdapter } from "../../generate/model_name.ts";
+import { findCore } from "../../generate/model_name.ts";
 import { checkScope, isAdministrator } from "../../access/principal.ts";
 import { samplingBody } from "../../generate/sampling.ts";
 import {
@@ -26,7 +27,7 @@ export function registerModels(app: App, context: ServerContext): void {
     const principal = c.get("principal");
     const whose = isAdministrator(principal) ? undefined : principal.tenant;
     const visible = await context.adapters.list(whose);
-    const adapters = visible.map((entry) => adapterBody(context, entry));
+    const adapters = visible.map((core) => coreBody(context, core));
     return c.json({ object: "list", data: [baseBody(context), ...adapters] });
   });
   get(app, {
@@ -57,8 +58,8 @@ function registerDelete(app: App, context: ServerContext, { tuned }: FineTuning)
     scopes: ["train"],
   }, async (c) => {
     const name = c.req.param("model") ?? "";
-    const entry = await findAdapter(context.adapters, c.get("principal"), name);
-    if (entry === undefined && name !== context.model.id) throw modelNotFound(name);
+    const core = await findCore(context.adapters, c.get("principal"), name);
+    if (core === undefined && name !== context.model.id) throw modelNotFound(name);
     if (await tuned.remove(name)) return c.json({ id: name, object: "model", deleted: true });
     throw invalid("model", `Only tuned models can be deleted, and '${name}' is none.`);
   });
@@ -66,9 +67,9 @@ function registerDelete(app: App, context: ServerContext, { tuned }: FineTuning)
 
 async function one(context: ServerContext, c: AppContext, name: string): Promise<Response> {
   if (name === context.model.id) return c.json(baseBody(context));
-  const entry = await findAdapter(context.adapters, c.get("principal"), name);
-  if (entry === undefined) throw modelNotFound(name);
-  return c.json(adapterBody(context, entry));
+  const core = await findCore(context.adapters, c.get("principal"), name);
+  if (core === undefined) throw modelNotFound(name);
+  return c.json(coreBody(context, core));
 }
 
 function baseBody({ model, engine }: ServerContext): ModelBody {
@@ -84,13 +85,13 @@ function baseBody({ model, engine }: ServerContext): ModelBody {
   };
 }
 
-function adapterBody({ model, engine }: ServerContext, entry: AdapterEntry): ModelBody {
+function coreBody({ model, engine }: ServerContext, core: ServedCore): ModelBody {
   return {
-    id: entry.ref.name,
+    id: core.name,
     object: "model",
-    created: entry.created,
-    owned_by: entry.tenant === "" ? "lembas" : entry.tenant,
-    root: entry.root,
+    created: core.created,
+    owned_by: core.tenant,
+    root: core.source,
     parent: model.id,
     max_model_len: engine.maxContext,
     sampling_defaults: samplingBody(model.sampling),

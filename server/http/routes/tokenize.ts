@@ -2,7 +2,7 @@
 import type { ServerContext } from "../../context.ts";
 import { type App, type AppContext, post } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../errors.ts";
-import { findAdapter } from "../../generate/model_name.ts";
+import { findCore } from "../../generate/model_name.ts";
 import { checkTokenIds, encodeChat } from "../../generate/prompt.ts";
 import { encodePrompt } from "../../generate/prompt_text.ts";
 import type { Principal } from "../../access/principal.ts";
@@ -111,6 +111,6 @@ async function checkModel(
   name: string | null | undefined,
 ): Promise<void> {
   if (name === undefined || name === null || name === context.model.id) return;
-  const entry = await findAdapter(context.adapters, principal, name);
+  const entry = await findCore(context.adapters, principal, name);
   if (entry === undefined) throw modelNotFound(name);
 }

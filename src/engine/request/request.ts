@@ -3,7 +3,7 @@
  * tenants' keys and adapter look-up by name live in `server`.
  */
 import type { Grammar } from "../../grammar/pool.ts";
-import type { AdapterRef } from "./adapter.ts";
+import type { ServedCore } from "./adapter.ts";
 
 /** Defaults are OpenAI's and vLLM's: temperature 1, top_p 1, everything else off. */
 export interface SamplingParams {
@@ -52,7 +52,7 @@ export interface GenerationRequest {
   readonly standing?: TenantStanding | undefined;
   readonly prompt: readonly number[];
   /** undefined = the base. */
-  readonly adapter: AdapterRef | undefined;
+  readonly adapter: ServedCore | undefined;
   readonly sampling: SamplingParams;
   /** Independent samples of the same prompt (their seeds derive from `seed`). */
   readonly n: number;

@@ -3,12 +3,12 @@
  * and all at once, say what each says alone; and what a lane took is given back.
  */
 import { assert, assertEquals, assertGreater, assertRejects } from "@std/assert";
-import { BaseLanes } from "../../../adapters/catalog/base_lanes.ts";
+import { BaseLanes } from "../../../adapters/catalog/factor_sets.ts";
 import { CoreCache } from "../../../adapters/catalog/cache.ts";
 import type { FactorSet } from "../../../adapters/lotr/factors.ts";
 import { AdapterRegistry } from "../../../adapters/catalog/registry.ts";
 import { stackOf } from "../../../adapters/lotr/stack.ts";
-import type { AdapterRef } from "../../../src/engine/request/adapter.ts";
+import type { ServedCore } from "../../../src/engine/request/adapter.ts";
 import type { Executor } from "../../../src/executor/executor.ts";
 import { Engine } from "../../../src/engine/engine.ts";
 import type { GenerationRequest } from "../../../src/engine/request/request.ts";
@@ -20,7 +20,7 @@ const SETS = 5;
 /** An engine over the base and a core of each of some factor sets. */
 class Rig implements AsyncDisposable {
   readonly sets: readonly FactorSet[];
-  readonly refs: readonly AdapterRef[];
+  readonly refs: readonly ServedCore[];
   readonly laneBytes: number;
   readonly engine: Engine;
   readonly registry: AdapterRegistry;
@@ -39,7 +39,7 @@ class Rig implements AsyncDisposable {
     this.refs = this.sets.map((set, i) => {
       registry.addFactors(set);
       const core = randomCore(set, 50 + i, 1.5);
-      return registry.add(`t/core-${i}`, { core, source: "memory" }).ref;
+      return registry.add(`t/core-${i}`, { core, source: "memory" });
     });
     this.engine = new Engine({
       lanes: [{ factors: undefined, model: first, bytes: base.laneBytes() }],

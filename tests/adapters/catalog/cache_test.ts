@@ -11,17 +11,18 @@ import { CoreCache, type CoreLoader } from "../../../adapters/catalog/cache.ts";
 import { toResident } from "../../../adapters/lotr/core.ts";
 import { gaussian } from "../../../src/util/random.ts";
 import { AdapterRegistry } from "../../../adapters/catalog/registry.ts";
-import type { AdapterRef, CoreLease } from "../../../src/engine/request/adapter.ts";
+import type { CoreLease, ServedCore } from "../../../src/engine/request/adapter.ts";
 import type { ResidentCore } from "../../../src/executor/model.ts";
+import { adapter } from "../../fakes/adapters.ts";
 import { smallCore, smallFactors, STACK } from "../small.ts";
 
 const BYTES = 64;
 
-function refOf(name: string): AdapterRef {
-  return { name, digest: name, factors: "f" };
+function refOf(name: string): ServedCore {
+  return { ...adapter(name), digest: name };
 }
 
-function coreOf(ref: AdapterRef): ResidentCore {
+function coreOf(ref: ServedCore): ResidentCore {
   return { digest: ref.digest, data: new Float32Array(BYTES / 4) };
 }
 
@@ -30,7 +31,7 @@ class HeldLoader implements CoreLoader {
   readonly started: string[] = [];
   readonly #open = new Map<string, PromiseWithResolvers<ResidentCore>>();
 
-  load(ref: AdapterRef): Promise<ResidentCore> {
+  load(ref: ServedCore): Promise<ResidentCore> {
     this.started.push(ref.name);
     const open = Promise.withResolvers<ResidentCore>();
     this.#open.set(ref.name, open);
@@ -91,7 +92,7 @@ Deno.test("a registry's cores come through the cache padded and scaled", async (
   const factors = smallFactors();
   const registry = new AdapterRegistry({ stack: STACK });
   registry.addFactors(factors);
-  const { ref } = registry.add("a/b", { core: smallCore(factors, 1, 2), source: "test" });
+  const ref = registry.add("a/b", { core: smallCore(factors, 1, 2), source: "test" });
   const cache = new CoreCache({ loader: registry, maxBytes: factors.residentBytes });
   const lease = await cache.acquire(ref);
   assertEquals(lease.core, toResident(smallCore(factors, 1, 2), factors));

@@ -59,13 +59,17 @@ Deno.test("a name is tenant, name and version, each of them checked", () => {
 Deno.test("the same content again changes nothing, other content is the next version", () => {
   const registry = registryWith();
   const first = registry.add("acme/helper", from(1));
-  assertEquals([first.ref.name, first.version, first.created], ["acme/helper@1", 1, 1_700_000_000]);
+  assertEquals([first.name, first.model, first.created], [
+    "acme/helper@1",
+    "acme/helper",
+    1_700_000_000,
+  ]);
   assertEquals(registry.add("acme/helper", from(1)), first);
   const second = registry.add("acme/helper", from(2));
-  assertEquals(second.ref.name, "acme/helper@2");
+  assertEquals(second.name, "acme/helper@2");
   assertEquals(registry.resolve("acme/helper"), second);
   assertEquals(registry.resolve("acme/helper@1"), first);
-  assertEquals(registry.resolve(`acme/helper@${first.ref.digest.slice(0, 10)}`), first);
+  assertEquals(registry.resolve(`acme/helper@${first.digest.slice(0, 10)}`), first);
   assertEquals(registry.resolve("acme/helper@3"), undefined);
   assertEquals(registry.list(), [first, second]);
 });
@@ -79,26 +83,26 @@ Deno.test("the newest load is what the name means, whatever its version", () => 
   assertEquals(registry.resolve("helper"), first);
   assertEquals(registry.resolve("acme/helper@2"), second);
   const third = registry.add("acme/helper", from(3));
-  assertEquals([third.version, registry.resolve("acme/helper")], [3, third]);
+  assertEquals([third.name, registry.resolve("acme/helper")], ["acme/helper@3", third]);
   // as in the store: the version before the removed one, and no number twice
   assertEquals(registry.remove("acme/helper@3"), [third]);
   assertEquals(registry.resolve("acme/helper"), second);
-  assertEquals(registry.add("acme/helper", from(4)).version, 4);
+  assertEquals(registry.add("acme/helper", from(4)).name, "acme/helper@4");
   registry.add("acme/helper", from(1));
   registry.remove("acme/helper@1");
   assertEquals(registry.resolve("acme/helper"), undefined);
-  assertEquals(registry.list().map(({ version }) => version), [2, 4]);
+  assertEquals(registry.list().map(({ name }) => name), ["acme/helper@2", "acme/helper@4"]);
   assertEquals(registry.remove("acme/helper").length, 2);
   assertEquals(registry.resolve("helper"), undefined);
-  assertEquals(registry.add("acme/helper", from(1)).version, 5);
+  assertEquals(registry.add("acme/helper", from(1)).name, "acme/helper@5");
 });
 
 Deno.test("a version may be asked for, and may not be taken", () => {
   const registry = registryWith();
-  assertEquals(registry.add("a/b@7", from(1)).version, 7);
-  assertEquals(registry.add("a/b", from(2)).version, 8);
-  assertEquals(registry.add("a/b@2", from(3)).version, 2);
-  assertEquals(registry.resolve("a/b")?.version, 8);
+  assertEquals(registry.add("a/b@7", from(1)).name, "a/b@7");
+  assertEquals(registry.add("a/b", from(2)).name, "a/b@8");
+  assertEquals(registry.add("a/b@2", from(3)).name, "a/b@2");
+  assertEquals(registry.resolve("a/b")?.name, "a/b@8");
   const error = assertThrows(() => registry.add("a/b@7", from(4)), RangeError);
   assert(error.message.includes(core(1).digest), error.message);
   assertThrows(() => registry.add("a/b@abcdef12", from(5)), TypeError, "version number");
@@ -112,7 +116,7 @@ Deno.test("a bare name works while one tenant has it", () => {
   assertThrows(() => registry.resolve("helper"), RangeError, "acme/helper, zeta/helper");
   assertEquals(registry.resolve("zeta/helper@1")?.tenant, "zeta");
   assertEquals(registry.resolve("elper"), undefined);
-  assertEquals(registry.add("solo", from(3)).ref.name, "default/solo@1");
+  assertEquals(registry.add("solo", from(3)).name, "default/solo@1");
 });
 
 Deno.test("what is removed is gone by name, version by version or at once", async () => {
@@ -121,12 +125,12 @@ Deno.test("what is removed is gone by name, version by version or at once", asyn
   const other = registry.add("c/d", from(1));
   assertEquals(registry.remove("a/b@1"), [one]);
   assertEquals(registry.list(), [two, other]);
-  await registry.load(one.ref); // c/d still names the same core
+  await registry.load(one); // c/d still names the same core
   registry.add("a/b", from(3));
   assertEquals(registry.remove("a/b").length, 2);
   assertEquals(registry.remove("a/b"), []);
   assertEquals(registry.remove("c/d"), [other]);
-  await assertRejects(() => registry.load(one.ref), RangeError, "unloaded");
+  await assertRejects(() => registry.load(one), RangeError, "unloaded");
 });
 
 Deno.test("a core of another base, or of factors that are not loaded, is refused with both named", () => {
@@ -162,46 +166,54 @@ Deno.test("several factor sets serve side by side, each core by its own", async 
   registry.addFactors(wide);
   const [narrow, other] = [registry.add("a/b", from(1)), smallCore(wide, 2)];
   const entry = registry.add("a/c", { core: other, source: "" });
-  assertNotEquals(narrow.ref.factors, entry.ref.factors);
-  assertEquals(registry.residentBytes(entry.ref), 4 * registry.residentBytes(narrow.ref));
-  assertEquals(await registry.load(entry.ref), toResident(other, wide));
+  assertNotEquals(narrow.factors, entry.factors);
+  assertEquals(registry.residentBytes(entry), 4 * registry.residentBytes(narrow));
+  assertEquals(await registry.load(entry), toResident(other, wide));
 });
 
 Deno.test("a core in a request is known until released, shared, and never listed", async () => {
   const registry = registryWith();
   const text = base64(writeCore(core(1), "float16"));
-  const [one, two] = [registry.fromRequest(text), registry.fromRequest(text)];
-  assertEquals(one.ref, two.ref);
+  const [one, two] = [registry.fromRequest("acme", text), registry.fromRequest("acme", text)];
+  assertEquals(one.core, two.core);
   assertEquals(registry.list(), []);
-  one.release();
-  one.release();
-  assertEquals((await registry.load(two.ref)).digest, two.ref.digest);
-  two.release();
-  await assertRejects(() => registry.load(two.ref), RangeError);
+  one[Symbol.dispose]();
+  one[Symbol.dispose]();
+  assertEquals((await registry.load(two.core)).digest, two.core.digest);
+  two[Symbol.dispose]();
+  await assertRejects(() => registry.load(two.core), RangeError);
   const urlSafe = text.replaceAll("+", "-").replaceAll("/", "_");
-  using again = registry.fromRequest(urlSafe);
-  assertEquals(again.ref.digest, one.ref.digest);
+  using again = registry.fromRequest("acme", urlSafe);
+  assertEquals(again.core.digest, one.core.digest);
 });
 
 Deno.test("cores of requests in flight are bounded, and equal ones count once", () => {
   const size = core(1).cores.byteLength;
   const registry = registryWith({ requestBytes: 2 * size });
   const texts = [1, 2, 3].map((seed) => base64(writeCore(core(seed))));
-  const held = [texts[0], texts[1], texts[1]].map((text) => registry.fromRequest(text));
-  assertThrows(() => registry.fromRequest(texts[2]), OverloadedError, `hold ${2 * size} bytes`);
-  held[0].release();
-  registry.fromRequest(texts[2]).release();
+  const held = [texts[0], texts[1], texts[1]].map((text) => registry.fromRequest("acme", text));
+  assertThrows(
+    () => registry.fromRequest("acme", texts[2]),
+    OverloadedError,
+    `hold ${2 * size} bytes`,
+  );
+  held[0][Symbol.dispose]();
+  registry.fromRequest("acme", texts[2])[Symbol.dispose]();
 });
 
 Deno.test("what is no core in a request is refused", () => {
   const registry = registryWith();
   const text = base64(writeCore(core(1)));
-  assertThrows(() => registry.fromRequest("§§"), TypeError, "not base64");
-  assertThrows(() => registry.fromRequest(""), TypeError);
-  assertThrows(() => registry.fromRequest(text.slice(0, 400)), TypeError);
-  assertThrows(() => registry.fromRequest("A".repeat(60_000_000)), RangeError, "at most");
+  assertThrows(() => registry.fromRequest("acme", "§§"), TypeError, "not base64");
+  assertThrows(() => registry.fromRequest("acme", ""), TypeError);
+  assertThrows(() => registry.fromRequest("acme", text.slice(0, 400)), TypeError);
+  assertThrows(() => registry.fromRequest("acme", "A".repeat(60_000_000)), RangeError, "at most");
   const stranger = coreLike(core(1), { base: digestOf("b") });
-  assertThrows(() => registry.fromRequest(base64(writeCore(stranger))), TypeError, digestOf("b"));
+  assertThrows(
+    () => registry.fromRequest("acme", base64(writeCore(stranger))),
+    TypeError,
+    digestOf("b"),
+  );
 });
 
 Deno.test("a core whose file changed since it was registered is not served", async () => {
@@ -209,8 +221,8 @@ Deno.test("a core whose file changed since it was registered is not served", asy
   let seed = 1;
   const reload = () => Promise.resolve(core(seed));
   const entry = registry.add("a/b", { ...from(1), reload });
-  await registry.load(entry.ref);
+  await registry.load(entry);
   seed = 2;
-  const error = await assertRejects(() => registry.load(entry.ref), TypeError);
+  const error = await assertRejects(() => registry.load(entry), TypeError);
   assert(error.message.includes(core(1).digest) && error.message.includes(core(2).digest));
 });

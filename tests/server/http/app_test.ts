@@ -99,15 +99,15 @@ Deno.test("models are the base and its adapters, by name with a plain or an esca
   assertEquals((await errorOf(await app.request("/v1/models/no"))).code, "model_not_found");
 });
 
-Deno.test("an adapter's request carries its ref and its sender's tenant; an ambiguous name is refused", async () => {
+Deno.test("an adapter's request carries its core and its sender's tenant; an ambiguous name is refused", async () => {
   const context = fakeContext();
-  const entry = context.adapters.add("ada/haiku");
+  const core = context.adapters.add("ada/haiku");
   const ask = { ...HELLO, model: "ada/haiku" };
   const response = await post(context, "/v1/chat/completions", ask, { "lembas-tenant": "ada" });
   const body = chatCompletionSchema.parse(await response.json());
   assertEquals(body.model, "ada/haiku");
-  assertStringIncludes(body.system_fingerprint, entry.ref.digest.slice(0, 10));
-  assertEquals(context.engine.requests[0]?.adapter, entry.ref);
+  assertStringIncludes(body.system_fingerprint, core.digest.slice(0, 10));
+  assertEquals(context.engine.requests[0]?.adapter, core);
   assertEquals(context.engine.requests[0]?.tenant, "ada");
   context.adapters.add("bob/haiku");
   const twice = await post(context, "/v1/chat/completions", { ...HELLO, model: "haiku" });
@@ -151,6 +151,8 @@ Deno.test("adapters load and unload with vLLM's sentences", async () => {
   const foreign = await errorOf(await load({ lora_name: "ada/y", lora_path: "foreign" }));
   assertEquals([foreign.status, foreign.param], [400, "lora_path"]);
   assertStringIncludes(foreign.message, "base digest aa is not bb");
+  const bug = await errorOf(await load({ lora_name: "ada/y", lora_path: "bug" }));
+  assertEquals([bug.status, bug.code], [500, "internal_error"]);
   assertEquals((await load({ lora_name: "tiny", lora_path: "h" })).status, 400);
   const gone = await post(context, "/v1/unload_lora_adapter", { lora_name: "ada/haiku" });
   assertEquals(await gone.text(), "Success: LoRA adapter 'ada/haiku' removed successfully.");

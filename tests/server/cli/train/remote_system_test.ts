@@ -9,7 +9,7 @@ import { startTuning, toContext } from "../../../../server/run_server.ts";
 import { listen } from "../../../../server/serve.ts";
 import { openStore } from "../../../../adapters/store/open_store.ts";
 import { runTrain } from "../../../../server/cli/train/command.ts";
-import { waitFor } from "../../../../src/util/wait.ts";
+import { waitFor } from "../../../../src/util/time.ts";
 import {
   FAKE_ROWS,
   fakeBase,

@@ -3,7 +3,7 @@
  * stands still before the step that STOP_BEFORE names.
  */
 import { runTrain } from "../../../../server/cli/train/command.ts";
-import { waitFor } from "../../../../src/util/wait.ts";
+import { waitFor } from "../../../../src/util/time.ts";
 import { standardErrorScreen } from "../../../../server/cli/train/progress.ts";
 import { fakeBase } from "../../../fakes/trainer.ts";
 

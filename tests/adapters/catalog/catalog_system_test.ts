@@ -1,25 +1,25 @@
 /** Names between the store, the adapters' directory and tuned models: who wins, who may be removed. */
 import { assertEquals, assertRejects } from "@std/assert";
 import { Core } from "../../../adapters/lotr/core.ts";
-import { FactorSets } from "../../../adapters/catalog/factor_sets.ts";
+import { FactorSets, UnservableError } from "../../../adapters/catalog/factor_sets.ts";
 import { writeCore, writeFactors } from "../../../adapters/lotr/format.ts";
 import { randomFactors } from "../../../adapters/lotr/make/makers.ts";
 import { StoredCores } from "../../../adapters/catalog/stored_cores.ts";
 import type { Store } from "../../../adapters/store/store.ts";
-import { RegistryCatalog } from "../../../server/generate/catalog.ts";
-import { ApiError } from "../../../server/http/errors.ts";
-import { checkpointName, parseTunedName } from "../../../server/jobs/names.ts";
-import { TunedModels } from "../../../server/jobs/tuned_models.ts";
-import { jobOf } from "../../adapters/store/jobs_suite.ts";
-import { openTestStore } from "../../adapters/store/test_store.ts";
-import { fakeLoad, type FakeLoaded, someCore } from "../engine_context.ts";
+import { Catalog } from "../../../adapters/catalog/catalog.ts";
+import { toApiError } from "../../../server/http/errors.ts";
+import { checkpointName, parseTunedName } from "../../../adapters/catalog/name.ts";
+import { TunedModels } from "../../../adapters/catalog/tuned_models.ts";
+import { jobOf } from "../store/jobs_suite.ts";
+import { openTestStore } from "../store/test_store.ts";
+import { fakeLoad, type FakeLoaded, someCore } from "../../server/engine_context.ts";
 
 const OPTIONS = { allowLossy: false };
 
 /** A directory with the core `acme/local`, and files of others that are not loaded. */
 async function withCatalog(
   body: (
-    catalog: RegistryCatalog,
+    catalog: Catalog,
     loaded: FakeLoaded,
     cores: StoredCores,
     store: Store,
@@ -39,15 +39,12 @@ async function withCatalog(
     );
   }
   await loaded.directory?.load({ name: "acme/local", path: "acme/local.safetensors" });
-  const factors = new FactorSets({
-    ...{ store: store.factors, registry },
-    load: (set) => Promise.resolve(registry.addFactors(set)),
-  });
+  const factors = new FactorSets({ store: store.factors, registry });
   using stored = new StoredCores({ store, registry, factors });
-  registry.elsewhere((ref) => stored.load(ref));
+  registry.elsewhere(stored);
   try {
     await body(
-      new RegistryCatalog({ registry, directory: loaded.directory, stored }),
+      new Catalog({ registry, directory: loaded.directory, stored }),
       loaded,
       stored,
       store,
@@ -63,19 +60,19 @@ Deno.test("what is loaded lies in the store: versions, removal, content on deman
     assertEquals(await catalog.find("acme/shelf"), undefined);
     await catalog.load("acme/shelf", "acme/one.safetensors", OPTIONS);
     const first = await catalog.find("acme/shelf");
-    assertEquals([first?.ref.name, first?.tenant], ["acme/shelf@1", "acme"]);
+    assertEquals([first?.name, first?.tenant], ["acme/shelf@1", "acme"]);
     await catalog.load("acme/shelf", "acme/two.safetensors", OPTIONS);
-    assertEquals((await catalog.find("acme/shelf"))?.ref.name, "acme/shelf@2");
-    assertEquals((await catalog.find("acme/shelf@1"))?.ref.digest, first?.ref.digest);
-    const prefix = first?.ref.digest.slice(0, 8);
-    assertEquals((await catalog.find(`acme/shelf@${prefix}`))?.ref.name, "acme/shelf@1");
-    assertEquals((await registry.core(first?.ref ?? never())).digest, first?.ref.digest);
+    assertEquals((await catalog.find("acme/shelf"))?.name, "acme/shelf@2");
+    assertEquals((await catalog.find("acme/shelf@1"))?.digest, first?.digest);
+    const prefix = first?.digest.slice(0, 8);
+    assertEquals((await catalog.find(`acme/shelf@${prefix}`))?.name, "acme/shelf@1");
+    assertEquals((await registry.core(first ?? never())).digest, first?.digest);
     assertEquals(await catalog.find("default/shelf"), undefined);
     await catalog.unload("acme/shelf@2");
-    assertEquals((await catalog.find("acme/shelf"))?.ref.name, "acme/shelf@1");
+    assertEquals((await catalog.find("acme/shelf"))?.name, "acme/shelf@1");
     await catalog.unload("acme/shelf");
     assertEquals(await catalog.find("acme/shelf"), undefined);
-    await assertRejects(() => registry.core(first?.ref ?? never()), RangeError);
+    await assertRejects(() => registry.core(first ?? never()), RangeError);
   }));
 
 Deno.test("what the directory has is read-only; a name of the store's wins over it", () =>
@@ -84,15 +81,14 @@ Deno.test("what the directory has is read-only; a name of the store's wins over 
     const local = await catalog.find("acme/local");
     await catalog.load("acme/local", "acme/one.safetensors", OPTIONS);
     const kept = await catalog.find("acme/local");
-    assertEquals(kept?.ref.name, "acme/local@1");
-    assertEquals(kept?.ref.digest === local?.ref.digest, false);
-    const names = async (tenant?: string) =>
-      (await catalog.list(tenant)).map(({ ref }) => ref.name);
+    assertEquals(kept?.name, "acme/local@1");
+    assertEquals(kept?.digest === local?.digest, false);
+    const names = async (tenant?: string) => (await catalog.list(tenant)).map(({ name }) => name);
     assertEquals(await names("acme"), ["acme/local@1"]);
     assertEquals(await names(), ["acme/local@1"]);
     assertEquals(await names("default"), []);
     await catalog.unload("acme/local");
-    assertEquals((await catalog.find("acme/local"))?.ref.digest, local?.ref.digest);
+    assertEquals((await catalog.find("acme/local"))?.digest, local?.digest);
   }));
 
 Deno.test("a version cannot be asked for, a core of other factors not be published", () =>
@@ -112,18 +108,16 @@ Deno.test("a version cannot be asked for, a core of other factors not be publish
     assertEquals(await catalog.find("acme/x"), undefined);
     // whoever has the file may put it in the store by itself
     await store.cores.put("acme", "x", writeCore(foreign), { source: "test", publish: "now" });
-    const error = await assertRejects(async () => await catalog.find("acme/x"), ApiError);
-    assertEquals([error.status, error.details.code], [400, "factors_not_found"]);
+    const error = await assertRejects(() => catalog.find("acme/x"), UnservableError);
+    const { status, details } = toApiError(error, "");
+    assertEquals([status, details.param, details.code], [400, "model", "factors_not_found"]);
   }));
 
 Deno.test("a checkpoint whose factor set comes after it was asked for is served from then on", () =>
   withCatalog(async (_catalog, { registry, factors: loaded }, cores, store) => {
     const late = randomFactors({ stack: registry.stack, rank: 4, seed: 7 });
     assertEquals(late.digest === loaded.digest, false);
-    const factors = new FactorSets({
-      ...{ store: store.factors, registry },
-      load: (set) => registry.addFactors(set),
-    });
+    const factors = new FactorSets({ store: store.factors, registry });
     using tuned = new TunedModels({ store, cores, factors, base: registry.stack.base });
     const job = await store.forTenant("acme").jobs.create(jobOf("acme"));
     await tuned.addCheckpoint(job, { core: someCore(late, 1) }, 3, { step: 3 });
@@ -131,7 +125,7 @@ Deno.test("a checkpoint whose factor set comes after it was asked for is served 
     assertEquals(await tuned.find(name), undefined);
     // as whoever uploads the set, or trains over it, does
     await store.factors.add(late.digest, writeFactors(late));
-    assertEquals((await tuned.find(name))?.ref.factors, late.digest);
+    assertEquals((await tuned.find(name))?.factors, late.digest);
   }));
 
 Deno.test("a tuned model's name says tenant and job, whatever its base is called", () => {

@@ -1,14 +1,14 @@
-/** Remembered names: shared, bounded, forgotten when told so, asked again when they are old. */
+/** Remembered answers: shared, bounded, forgotten when told so, asked for again when they are old. */
 import { assertEquals, assertRejects } from "@std/assert";
-import { NameCache } from "../../../adapters/catalog/name_cache.ts";
+import { ScopedAnswers } from "../../src/util/lru.ts";
 
-function counted(cache: NameCache<number>) {
+function counted(cache: ScopedAnswers<number>) {
   let asked = 0;
   return (scope: string, name = "") => cache.get(scope, name, () => Promise.resolve(++asked));
 }
 
 Deno.test("a name is asked for once, until its scope is forgotten", async () => {
-  const cache = new NameCache<number>({ maxScopes: 8, freshMs: Infinity });
+  const cache = new ScopedAnswers<number>({ most: 8, freshMs: Infinity });
   const ask = counted(cache);
   assertEquals(await Promise.all([ask("a"), ask("a"), ask("a", "@1")]), [1, 1, 2]);
   cache.forget("b");
@@ -20,7 +20,7 @@ Deno.test("a name is asked for once, until its scope is forgotten", async () => 
 });
 
 Deno.test("an answer that is on its way when its scope is forgotten is given to nobody else", async () => {
-  const cache = new NameCache<string>({ maxScopes: 8, freshMs: Infinity });
+  const cache = new ScopedAnswers<string>({ most: 8, freshMs: Infinity });
   const { promise, resolve } = Promise.withResolvers<string>();
   const old = cache.get("a", "", () => promise);
   cache.forget("a");
@@ -32,7 +32,7 @@ Deno.test("an answer that is on its way when its scope is forgotten is given to 
 
 Deno.test("an old answer is asked for again, and a failure is not remembered", async () => {
   let now = 0;
-  const cache = new NameCache<number>({ maxScopes: 8, freshMs: 100, now: () => now });
+  const cache = new ScopedAnswers<number>({ most: 8, freshMs: 100, now: () => now });
   const ask = counted(cache);
   await assertRejects(() => cache.get("a", "", () => Promise.reject(new Error("away"))));
   assertEquals(await ask("a"), 1);
@@ -43,7 +43,7 @@ Deno.test("an old answer is asked for again, and a failure is not remembered", a
 });
 
 Deno.test("scopes are bounded: the least recently asked for goes first", async () => {
-  const cache = new NameCache<number>({ maxScopes: 2, freshMs: Infinity });
+  const cache = new ScopedAnswers<number>({ most: 2, freshMs: Infinity });
   const ask = counted(cache);
   assertEquals([await ask("a"), await ask("b"), await ask("a"), await ask("c")], [1, 2, 1, 3]);
   assertEquals(cache.size, 2);

@@ -1,25 +1,31 @@
 /**
- * What jobs have made, served by name: published models and checkpoints. It owns the way from a
- * result to a name that requests may use, on every process; it trains nothing.
+ * What jobs have made, served under `ft:` names on every process: published models, whose cores are
+ * `StoredCores`', and checkpoints.
  */
-import type { Core } from "../../adapters/lotr/core.ts";
-import type { FactorSet } from "../../adapters/lotr/factors.ts";
-import type { FactorSets } from "../../adapters/catalog/factor_sets.ts";
-import { readCore, writeCore } from "../../adapters/lotr/format.ts";
-import { formatAdapterName } from "../../adapters/catalog/name.ts";
-import { NameCache } from "../../adapters/catalog/name_cache.ts";
-import type { StoredCores } from "../../adapters/catalog/stored_cores.ts";
-import { newId } from "../../adapters/store/ids.ts";
+import type { ServedCore } from "../../src/engine/request/adapter.ts";
+import { ScopedAnswers } from "../../src/util/lru.ts";
+import { unixSeconds } from "../../src/util/time.ts";
+import type { Core } from "../lotr/core.ts";
+import type { FactorSet } from "../lotr/factors.ts";
+import { readCore, writeCore } from "../lotr/format.ts";
+import { newId } from "../store/ids.ts";
 import type {
   CheckpointRecord,
   JobRecord,
   PublishedModel,
   StepMetrics,
   Store,
-} from "../../adapters/store/store.ts";
-import type { AdapterRef } from "../../src/engine/request/adapter.ts";
-import type { AdapterEntry } from "../context.ts";
-import { adapterNameOf, parseTunedName, tunedModelName, type TunedName } from "./names.ts";
+} from "../store/store.ts";
+import { type FactorSets, UnservableError } from "./factor_sets.ts";
+import {
+  adapterNameOf,
+  formatAdapterName,
+  parseTunedName,
+  tunedModelName,
+  type TunedName,
+} from "./name.ts";
+import type { CoreKeeper } from "./registry.ts";
+import type { StoredCores } from "./stored_cores.ts";
 
 export interface TunedModelsOptions {
   readonly store: Pick<Store, "kind" | "forTenant" | "models" | "changes">;
@@ -48,16 +54,16 @@ interface FoundCheckpoint {
 const MAX_TENANTS = 4096;
 const FRESH_MS = 1000;
 
-export class TunedModels implements Disposable {
+export class TunedModels implements CoreKeeper, Disposable {
   readonly #options: TunedModelsOptions;
-  readonly #names: NameCache<AdapterEntry | undefined>;
+  readonly #names: ScopedAnswers<ServedCore | undefined>;
   readonly #news: readonly Disposable[];
 
   constructor(options: TunedModelsOptions) {
     this.#options = options;
     const { kind, changes } = options.store;
     const freshMs = kind === "pglite" ? Infinity : FRESH_MS;
-    this.#names = new NameCache({ maxScopes: MAX_TENANTS, freshMs });
+    this.#names = new ScopedAnswers({ most: MAX_TENANTS, freshMs });
     const forget = ({ tenant }: { readonly tenant?: string }) =>
       tenant === undefined ? this.#names.clear() : this.#names.forget(tenant);
     // a factor set has no tenant: checkpoints that waited for it may be anybody's
@@ -67,22 +73,22 @@ export class TunedModels implements Disposable {
 
   /**
    * The published model or checkpoint of an `ft:` name, its factor set loaded.
-   * @throws {UnservableError} where its core is damaged
+   * @throws {UnservableError} where its core is damaged, or its factor set is gone
    */
-  async find(name: string): Promise<AdapterEntry | undefined> {
+  async find(name: string): Promise<ServedCore | undefined> {
     const parsed = parseTunedName(name);
     if (parsed === undefined) return undefined;
     const find = () => parsed.step === undefined ? this.#model(parsed) : this.#checkpoint(parsed);
-    const entry = await this.#names.get(parsed.tenant, name, find);
-    if (entry !== undefined) await this.#options.factors.ensure(entry.ref.factors);
-    return entry;
+    const core = await this.#names.get(parsed.tenant, name, find);
+    if (core !== undefined) await this.#options.factors.ensureFor(core);
+    return core;
   }
 
   /** Published models of this base, oldest first; a tenant's, or every one's with undefined. */
-  async list(tenant: string | undefined): Promise<readonly AdapterEntry[]> {
+  async list(tenant: string | undefined): Promise<readonly ServedCore[]> {
     const { store, base } = this.#options;
     const { models } = tenant === undefined ? store : store.forTenant(tenant);
-    return (await models.all()).filter((model) => model.base === base).map(entryOf);
+    return (await models.all()).filter((model) => model.base === base).map(served);
   }
 
   /** Writes a core and its factor set down, from when on they are served; returns the `ft:` name. */
@@ -133,7 +139,7 @@ export class TunedModels implements Disposable {
 
   /**
    * A factor set that is loaded, or was kept; it is loaded then.
-   * @throws {RangeError} for an unknown digest; {TypeError} where it is of another base
+   * @throws {FieldRangeError} for an unknown digest; {FieldError} where it is of another base
    */
   factorsOf(digest: string): Promise<FactorSet> {
     return this.#options.factors.of(digest);
@@ -148,13 +154,13 @@ export class TunedModels implements Disposable {
     return removed;
   }
 
-  /** The content behind a name. @throws {RangeError | TypeError} where it is gone, or damaged */
-  async load(ref: AdapterRef): Promise<Core> {
-    const parsed = parseTunedName(ref.name);
-    if (parsed?.step === undefined) return await this.#options.cores.load(ref);
+  /** The content behind a name of the store's. */
+  async load(served: ServedCore): Promise<Core> {
+    const parsed = parseTunedName(served.name);
+    if (parsed?.step === undefined) return await this.#options.cores.load(served);
     const found = await this.#findCheckpoint(parsed);
     if (found === undefined) {
-      throw new RangeError(`Cannot load adapter '${ref.name}': its checkpoint is gone`);
+      throw new RangeError(`Cannot load adapter '${served.name}': its checkpoint is gone`);
     }
     const { jobs } = this.#options.store.forTenant(parsed.tenant);
     return readCore(await jobs.checkpointCore(found.checkpoint));
@@ -164,28 +170,31 @@ export class TunedModels implements Disposable {
     for (const one of this.#news) one[Symbol.dispose]();
   }
 
-  async #model({ model: id, tenant }: TunedName): Promise<AdapterEntry | undefined> {
+  async #model({ model: id, tenant }: TunedName): Promise<ServedCore | undefined> {
     const { store, cores, base } = this.#options;
     const model = await store.forTenant(tenant).models.find(id);
     if (model?.base !== base) return undefined;
     const { name, version: number } = model;
     // its version may have been removed under its own name
     const stored = await cores.find(tenant, { name, version: { type: "number", number } });
-    return stored?.ref.digest === model.core ? entryOf(model) : undefined;
+    return stored?.digest === model.core ? served(model) : undefined;
   }
 
-  async #checkpoint(name: TunedName): Promise<AdapterEntry | undefined> {
+  async #checkpoint(name: TunedName): Promise<ServedCore | undefined> {
     const found = await this.#findCheckpoint(name);
-    if (found === undefined || !await this.#isServable(found.checkpoint.factors)) return undefined;
+    if (found === undefined) return undefined;
     const { job, checkpoint } = found;
     const own = `${name.model}:ckpt-step-${checkpoint.step}`;
-    return {
-      ref: { name: own, digest: checkpoint.core, factors: checkpoint.factors },
+    const core: ServedCore = {
       name: own,
+      digest: checkpoint.core,
+      factors: checkpoint.factors,
       tenant: job.tenant,
-      root: job.id,
-      created: Math.floor(checkpoint.createdAt / 1000),
+      model: own,
+      source: job.id,
+      created: unixSeconds(checkpoint.createdAt),
     };
+    return await this.#isServable(core) ? core : undefined;
   }
 
   async #findCheckpoint({ model, tenant, tail, step }: TunedName): Promise<
@@ -199,23 +208,26 @@ export class TunedModels implements Disposable {
   }
 
   /** A checkpoint whose factor set is of another base, or was not kept, has no name here. */
-  async #isServable(factors: string): Promise<boolean> {
+  async #isServable(core: ServedCore): Promise<boolean> {
     try {
-      await this.#options.factors.ensure(factors);
+      await this.#options.factors.ensureFor(core);
       return true;
     } catch (error) {
-      if (error instanceof TypeError || error instanceof RangeError) return false;
+      if (error instanceof UnservableError) return false;
       throw error;
     }
   }
 }
 
-function entryOf({ id, tenant, name, version, core, factors, createdAt }: PublishedModel) {
+function served(model: PublishedModel): ServedCore {
+  const { id, tenant, name, version, core, factors, createdAt } = model;
   return {
-    ref: { name: id, digest: core, factors },
     name: id,
+    digest: core,
+    factors,
     tenant,
-    root: formatAdapterName(tenant, name, version),
-    created: Math.floor(createdAt / 1000),
+    model: id,
+    source: formatAdapterName(tenant, name, version),
+    created: unixSeconds(createdAt),
   };
 }

@@ -1,0 +1,131 @@
+/**
+ * What names stand for, wherever it lies: tuned models (`ft:`), the store's cores, and those of the
+ * adapters' directory. A name of the store's wins over the directory's.
+ */
+import type { ServedCore } from "../../src/engine/request/adapter.ts";
+import { FieldError } from "../../src/util/errors.ts";
+import type { AdapterDirectory, LoadedCore } from "./directory.ts";
+import { type AdapterName, DEFAULT_TENANT, parseAdapterName, TUNED_PREFIX } from "./name.ts";
+import type { AdapterRegistry, RequestCore } from "./registry.ts";
+import type { StoredCores } from "./stored_cores.ts";
+import type { TunedModels } from "./tuned_models.ts";
+
+export interface CatalogParts {
+  readonly registry: AdapterRegistry;
+  /** Undefined = no path is read; cores inside requests still work. */
+  readonly directory: AdapterDirectory | undefined;
+  /** Undefined = what is loaded is this process's alone, until it ends. */
+  readonly stored?: StoredCores | undefined;
+  readonly tuned?: TunedModels | undefined;
+  /** Sees to it, where it may, that a tenant is there to keep a core for (`Access.admit`). */
+  readonly admit?: ((tenant: string) => Promise<unknown>) | undefined;
+}
+
+export interface LoadPathOptions {
+  /** Accepts a PEFT LoRA whose residual is above the limit. */
+  readonly allowLossy: boolean;
+}
+
+export class Catalog {
+  readonly #parts: CatalogParts;
+
+  constructor(parts: CatalogParts) {
+    this.#parts = parts;
+  }
+
+  /** A tenant's; undefined = every tenant's. */
+  async list(tenant: string | undefined): Promise<readonly ServedCore[]> {
+    const { registry, stored, tuned } = this.#parts;
+    const local = registry.list().filter((core) => tenant === undefined || core.tenant === tenant);
+    const kept = await stored?.list(tenant) ?? [];
+    const names = new Set(kept.map(({ model }) => model));
+    return [
+      ...local.filter(({ model }) => !names.has(model)),
+      ...kept,
+      ...await tuned?.list(tenant) ?? [],
+    ];
+  }
+
+  /**
+   * `tenant/name`, `tenant/name@version`, an `ft:` name, or a bare name while it is unambiguous; of
+   * every tenant.
+   * @throws {FieldRangeError} naming the candidates of an ambiguous name; {UnservableError} where its
+   *   content is damaged or its factor set gone
+   */
+  async find(name: string): Promise<ServedCore | undefined> {
+    if (name.startsWith(TUNED_PREFIX)) return await this.#parts.tuned?.find(name);
+    const parsed = parsedName(name);
+    if (parsed === undefined) return undefined;
+    return await this.#findStored(parsed) ?? this.#parts.registry.resolve(name);
+  }
+
+  /**
+   * Reads an adapter below the adapters' directory and publishes it; a name that is taken gets a new
+   * version. With a store it is durable, and every process serves it.
+   * @throws {FieldError | FieldRangeError} saying what is wrong with the path or does not fit;
+   *   {QuotaError} where the tenant may store no more
+   */
+  async load(name: string, path: string, { allowLossy }: LoadPathOptions): Promise<LoadedCore> {
+    const { directory, stored, admit } = this.#parts;
+    if (directory === undefined) {
+      throw new FieldError("path", "Cannot read a path: the server was started without --adapters");
+    }
+    if (stored === undefined) return await directory.load({ name, path, allowLossy });
+    const { tenant = DEFAULT_TENANT, name: bare, version } = parseAdapterName(name);
+    if (version.type !== "latest") {
+      throw new FieldError(
+        "name",
+        `Cannot publish '${name}': leave the version out, the next one is counted by the server`,
+      );
+    }
+    const { bytes, residual, source } = await directory.read({ path, allowLossy });
+    await admit?.(tenant);
+    return { core: await stored.publish({ tenant, name: bare }, bytes, source), residual };
+  }
+
+  /**
+   * Takes a name out, or one version of it. Requests that run end with it.
+   * @throws {FieldError} for what is read from the adapters' directory at the start
+   */
+  async unload(name: string): Promise<void> {
+    const { registry, stored } = this.#parts;
+    if (stored === undefined) return void registry.remove(name);
+    const parsed = parseAdapterName(name);
+    const kept = await this.#findStored(parsed);
+    if (kept !== undefined) {
+      const version = parsed.version.type === "latest" ? undefined : versionOf(kept);
+      await stored.remove(kept.tenant, parsed.name, version);
+    } else if (registry.resolve(name) !== undefined) {
+      throw new FieldError(
+        "name",
+        `Cannot remove '${name}': it is read from the directory of adapters at every start; ` +
+          "remove its file there",
+      );
+    }
+  }
+
+  /** A core file in base64, for one request. @throws as `AdapterRegistry.fromRequest` does */
+  inline(tenant: string, base64: string): RequestCore {
+    return this.#parts.registry.fromRequest(tenant, base64);
+  }
+
+  async #findStored({ tenant, ...name }: AdapterName): Promise<ServedCore | undefined> {
+    return tenant === undefined ? undefined : await this.#parts.stored?.find(tenant, name);
+  }
+}
+
+/** What cannot be a name names nothing. */
+function parsedName(name: string): AdapterName | undefined {
+  try {
+    return parseAdapterName(name);
+  } catch (error) {
+    if (error instanceof FieldError) return undefined;
+    throw error;
+  }
+}
+
+function versionOf({ name }: ServedCore): number {
+  const { version } = parseAdapterName(name);
+  if (version.type === "number") return version.number;
+  throw new Error(`internal: a stored core's name '${name}' has no number`);
+}

@@ -1,0 +1,115 @@
+/** What was used lately: a map with a bound, and answers that are believed for a while. */
+
+/** A map of at most so many entries; the one that was not used for longest goes first. */
+export class Lru<K, V> {
+  readonly #most: number;
+  /** The one that was not used for longest comes first. */
+  readonly #entries = new Map<K, V>();
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  get(key: K): V | undefined {
+    const value = this.#entries.get(key);
+    if (value !== undefined) this.set(key, value);
+    return value;
+  }
+
+  set(key: K, value: V): void {
+    this.#entries.delete(key);
+    this.#entries.set(key, value);
+    const [oldest] = this.#entries.keys();
+    if (this.#entries.size > this.#most && oldest !== undefined) this.#entries.delete(oldest);
+  }
+
+  delete(key: K): boolean {
+    return this.#entries.delete(key);
+  }
+
+  clear(): void {
+    this.#entries.clear();
+  }
+}
+
+export interface AnswersOptions {
+  /** Answers that are kept. */
+  readonly most: number;
+  /** Milliseconds after which an answer is asked for anew; Infinity = when it is forgotten. */
+  readonly freshMs: number;
+  /** Milliseconds of a clock, which may be set back. Default: since the process began. */
+  readonly now?: (() => number) | undefined;
+}
+
+interface Answer<V> {
+  readonly value: Promise<V>;
+  readonly askedAt: number;
+}
+
+/** What somebody slow has answered. Who asks meanwhile shares the answer; a failure is not kept. */
+export class Answers<V> {
+  readonly #freshMs: number;
+  readonly #now: () => number;
+  readonly #answers: Lru<string, Answer<V>>;
+
+  constructor({ most, freshMs, now = () => performance.now() }: AnswersOptions) {
+    this.#freshMs = freshMs;
+    this.#now = now;
+    this.#answers = new Lru(most);
+  }
+
+  /** What is known of the key, or what `ask` says. */
+  get(key: string, ask: () => Promise<V>): Promise<V> {
+    const now = this.#now();
+    const known = this.#answers.get(key);
+    if (known !== undefined && Math.abs(now - known.askedAt) < this.#freshMs) return known.value;
+    const answer = { value: ask(), askedAt: now };
+    this.#answers.set(key, answer);
+    answer.value.catch(() => {
+      if (this.#answers.get(key) === answer) this.#answers.delete(key);
+    });
+    return answer.value;
+  }
+
+  /** Who has asked already may still get an old answer, nobody else. */
+  clear(): void {
+    this.#answers.clear();
+  }
+}
+
+/** Answers in scopes, each of which is forgotten as a whole. */
+export class ScopedAnswers<V> {
+  readonly #options: AnswersOptions;
+  readonly #scopes: Lru<string, Answers<V>>;
+
+  /** @param options `most` bounds the scopes; one keeps 64 answers */
+  constructor(options: AnswersOptions) {
+    this.#options = options;
+    this.#scopes = new Lru(options.most);
+  }
+
+  /** Scopes that are kept. */
+  get size(): number {
+    return this.#scopes.size;
+  }
+
+  /** What is known of the key within its scope, or what `ask` says. */
+  get(scope: string, key: string, ask: () => Promise<V>): Promise<V> {
+    const answers = this.#scopes.get(scope) ?? new Answers({ ...this.#options, most: 64 });
+    this.#scopes.set(scope, answers);
+    return answers.get(key, ask);
+  }
+
+  /** Who has asked already may still get an old answer, nobody else. */
+  forget(scope: string): void {
+    this.#scopes.delete(scope);
+  }
+
+  clear(): void {
+    this.#scopes.clear();
+  }
+}
