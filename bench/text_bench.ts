@@ -6,7 +6,8 @@
  */
 import { chunkEvents } from "../server/generate/chunks.ts";
 import { openCheckpoint } from "../src/checkpoint/open.ts";
-import { Detokenizer, StopStrings, TokenTexts } from "../src/engine/request/detokenizer.ts";
+import { Detokenizer, TokenTexts } from "../src/engine/request/detokenizer.ts";
+import { StopStrings } from "../src/engine/request/stops.ts";
 import type { GenerationDelta } from "../src/engine/request/request.ts";
 import { SampleState } from "../src/engine/request/sample_row.ts";
 import { DEFAULT_SAMPLING } from "../src/engine/request/sampling.ts";

@@ -1,28 +1,18 @@
-/**
- * The engine's invariants in one place: slots, lengths, pages, views, queue, leases and prefix cache.
- * It changes nothing; a broken invariant is thrown as an `internal:` error that names it.
- */
-import type { Lane } from "./lane.ts";
-import type { KvMemory } from "./memory/memory.ts";
-import type { Sequence } from "./sequence.ts";
-import { comparePlaces, type WaitingQueue } from "./waiting.ts";
-
-export interface IntegrityView {
-  readonly lanes: readonly Lane[];
-  readonly waiting: WaitingQueue;
-  /** All sequences that have not finished. */
-  readonly live: readonly Sequence[];
-  readonly memory: KvMemory;
-}
+/** The engine's invariants: slots, lengths, pages, views, lanes, queue, leases and prefix cache. */
+import { compareInLine } from "./policy/queue.ts";
+import type { Lane, Sequence } from "./sequence.ts";
+import type { EngineState } from "./state.ts";
 
 /** @throws {Error} `internal: …` naming the first broken invariant. */
-export function checkIntegrity(view: IntegrityView): void {
-  for (const lane of view.lanes) checkLane(lane);
-  for (const { model } of view.lanes) model.checkIntegrity();
-  checkMemory(view);
-  checkQueue(view);
-  checkLive(view);
-  view.memory.cache.checkIntegrity();
+export function checkIntegrity(state: EngineState): void {
+  state.lanes.checkIntegrity();
+  state.options.adapters?.checkIntegrity?.();
+  for (const lane of state.lanes.open) checkLane(lane);
+  for (const { model } of state.lanes.open) model.checkIntegrity();
+  checkMemory(state);
+  checkQueue(state);
+  checkLive(state);
+  state.memory.cache.checkIntegrity();
 }
 
 function checkLane(lane: Lane): void {
@@ -54,17 +44,17 @@ function checkProgress(row: Sequence, who: string): void {
     : computed < length;
   ensure(fits, `${who} is ${state} with ${computed} of ${length} tokens computed`);
   ensure(row.sampling.outputs === row.outputs, `${who} lost a token on the way to its sampler`);
-  ensure(length <= row.maxLength, `${who} has ${length} tokens, at most ${row.maxLength} allowed`);
+  const { maxLength } = row.group;
+  ensure(length <= maxLength, `${who} has ${length} tokens, at most ${maxLength} allowed`);
 }
 
-function checkMemory({ lanes, live, memory }: IntegrityView): void {
-  let reserved = 0;
-  for (const lane of lanes) for (const row of lane.rows) reserved += row.reserved;
+function checkMemory({ rows, live, memory }: EngineState): void {
+  const reserved = rows.reduce((sum, row) => sum + row.reserved, 0);
   ensure(reserved === memory.reserved, `rows reserve ${reserved}, counted ${memory.reserved}`);
   const { total, cache, cacheLimit, spare } = memory;
   ensure(
     reserved + spare + cache.bytes <= total,
-    `${reserved} bytes of rows, ${spare} of kept pages and ${cache.bytes} of prefixes exceed ${total}`,
+    `${reserved} bytes of rows, ${spare} of spare pages and ${cache.bytes} of prefixes exceed ${total}`,
   );
   ensure(cache.bytes <= cacheLimit, `cached prefixes take ${cache.bytes} of ${cacheLimit} bytes`);
   for (const sequence of live) {
@@ -73,9 +63,9 @@ function checkMemory({ lanes, live, memory }: IntegrityView): void {
   }
 }
 
-function checkQueue({ waiting }: IntegrityView): void {
+function checkQueue({ queue }: EngineState): void {
   let size = 0;
-  for (const [account, line] of waiting.lines) {
+  for (const [account, line] of queue.lines) {
     ensure(line.length > 0, `'${account.tenant}' has an empty line`);
     size += line.length;
     for (const [i, sequence] of line.entries()) {
@@ -85,25 +75,24 @@ function checkQueue({ waiting }: IntegrityView): void {
       ensure(slot === undefined && computed === 0, `${label} waits with a slot or computed tokens`);
       const next = line[i + 1];
       if (next === undefined) continue;
-      const ordered = comparePlaces(sequence.place, next.place) < 0;
+      const ordered = compareInLine(sequence, next) < 0;
       ensure(ordered, `${label} waits before ${next.label}`);
     }
   }
-  ensure(size === waiting.size, `${size} sequences wait, counted ${waiting.size}`);
+  ensure(size === queue.size, `${size} sequences wait, counted ${queue.size}`);
 }
 
-function checkLive({ lanes, waiting, live }: IntegrityView): void {
-  const rows = lanes.reduce((count, lane) => count + lane.rows.length, 0);
-  const loading = live.filter((sequence) => sequence.state === "loading").length;
-  const found = rows + waiting.size + loading;
-  ensure(found === live.length, `${live.length} sequences live, ${found} found`);
+function checkLive({ lanes, queue, running, live }: EngineState): void {
+  const loading = [...live].filter((sequence) => sequence.state === "loading").length;
+  const found = running + queue.size + loading;
+  ensure(found === live.size, `${live.size} sequences live, ${found} found`);
   const leases = new Set<unknown>();
   for (const sequence of live) {
     const { label, state, lease, request } = sequence;
     ensure(state !== "finished", `${label} is finished and live`);
     ensure(sequence.account.live > 0, `${label} is live, its tenant has nothing`);
     if (state !== "loading") {
-      ensure(lanes.includes(sequence.lane), `${label} is ${state} in a lane that is not open`);
+      ensure(lanes.open.includes(sequence.lane), `${label} is ${state} in a lane that is not open`);
       const matches = (lease === undefined) === (request.adapter === undefined);
       ensure(matches, `${label} is ${state} with a wrong core lease`);
     }

@@ -1,26 +1,26 @@
 /**
- * The lanes there are: those the engine began with, which stay, and one for each factor set that
- * requests ask for, opened when the first one comes and closed when its memory is wanted.
+ * The engine's lanes: those it began with, which stay, and one for each factor set that requests ask
+ * for, opened with the first such request and closed when its memory is wanted.
  *
- * Lanes open one after the other, in order of arrival. Where the bound leaves no room, the least
- * recently used idle lane goes; where none is idle, the least recently used one takes no more
- * sequences and goes when its last one has ended. So none is taken from its sequences, and none
- * that is always in use keeps the others out. Trap: a sequence counts from the moment it names its
- * lane, long before it has a row there.
+ * Lanes open one after the other, in order of arrival. Where `maxBytes` leaves no room, the least
+ * recently used idle lane is closed. Where none is idle, the least recently used one takes no more
+ * sequences and is closed when its last one has ended: no sequence loses its lane, and no lane that is
+ * always in use keeps the others out. Trap: a lane is in use as soon as a sequence names it, long
+ * before that has a row there.
  */
-import type { ServedCore } from "./request/adapter.ts";
-import { Lane } from "./lane.ts";
 import type { BatchModel } from "../executor/model.ts";
 import { FieldError, FieldRangeError } from "../util/errors.ts";
+import type { ServedCore } from "./request/adapter.ts";
+import { Lane, type Sequence } from "./sequence.ts";
 
 /** A lane's model, and how to give it back. */
 export interface OpenedLane {
   readonly model: BatchModel;
-  /** Resolves when what only this lane used is the system's again. */
+  /** Releases what only this lane used; resolves when its memory is the system's again. */
   close(): Promise<void>;
 }
 
-/** Where lanes come from. */
+/** Where models for lanes come from. */
 export interface LaneSource {
   /** Bytes a lane of the set takes, keys and values aside; undefined for a set that is not known. */
   bytes(factors: string): number | undefined;
@@ -31,14 +31,12 @@ export interface LanePoolOptions {
   /** Lanes that stay, the default lane of base rows first. */
   readonly lanes: readonly Lane[];
   readonly source: LaneSource | undefined;
-  /** Bound on the lanes that come and go, bytes. */
+  /** Most bytes of the lanes that come and go, keys and values aside. */
   readonly maxBytes: number;
-  /** Whether a sequence that has not finished names the lane. */
-  readonly inUse: (lane: Lane) => boolean;
+  /** The sequences that have not finished. */
+  readonly live: ReadonlySet<Sequence>;
   /** Resolves when the condition holds; it is looked at whenever a sequence ends. */
   readonly until: (condition: () => boolean) => Promise<void>;
-  /** A lane takes no more sequences: those of the base that wait there go elsewhere. */
-  readonly onClosing: (lane: Lane) => void;
 }
 
 /** Gauges of this moment and counters since the engine began. */
@@ -59,8 +57,8 @@ export class LanePool {
   readonly #openings = new Map<Lane, Promise<void>>();
   readonly #closers = new Map<Lane, () => Promise<void>>();
   #open: readonly Lane[];
-  /** The opening before the next one. */
-  #turn: Promise<void> = Promise.resolve();
+  /** Resolves when no opening is under way. */
+  #lastOpening: Promise<void> = Promise.resolve();
   #bytes = 0;
   #uses = 0;
   #loads = 0;
@@ -72,7 +70,7 @@ export class LanePool {
     for (const lane of options.lanes) this.#lanes.set(lane.factors, lane);
   }
 
-  /** Lanes with a model; those that are closing run until their last row has left. */
+  /** Lanes with a model; one that is closing runs until its last row has left. */
   get open(): readonly Lane[] {
     return this.#open;
   }
@@ -84,38 +82,50 @@ export class LanePool {
     return first;
   }
 
+  /** A lane for a sequence of the base: the fullest with a free slot, so that it shares their batch. */
+  forBase(): Lane {
+    let best: Lane | undefined;
+    for (const lane of this.#open) {
+      if (lane.closing) continue;
+      best ??= lane;
+      if (lane.freeSlots > 0 && lane.rows.length > best.rows.length) best = lane;
+    }
+    if (best === undefined) throw new Error("internal: no lane is open");
+    return best;
+  }
+
   /**
    * The lane of an adapter's factor set; `ready` says when it can run.
    * @throws {FieldError} for a set that is not known; {FieldRangeError} for one whose lane is larger
    *   than all memory for lanes
    */
-  find(adapter: ServedCore): Lane {
+  forAdapter(adapter: ServedCore): Lane {
     const lane = this.#lanes.get(adapter.factors) ?? this.#make(adapter);
     lane.usedAt = ++this.#uses;
     return lane;
   }
 
   /**
-   * Opens a lane that is not open, once for all who ask; undefined where it is. A failure is not
-   * remembered.
+   * Opens a lane, once for all who ask; undefined where it is open. After a failure the next one to
+   * ask tries again.
    * @throws what the source throws
    */
   ready(lane: Lane): Promise<void> | undefined {
     if (lane.isOpen) return undefined;
     const known = this.#openings.get(lane);
     if (known !== undefined) return known;
-    const opening = this.#turn.then(() => this.#openNow(lane)).finally(() => {
+    const opening = this.#lastOpening.then(() => this.#openNow(lane)).finally(() => {
       this.#openings.delete(lane);
       if (!lane.isOpen) this.#forget(lane);
     });
     this.#openings.set(lane, opening);
-    this.#turn = opening.catch(() => {});
+    this.#lastOpening = opening.catch(() => {});
     return opening;
   }
 
   /** Resolves when no lane is being opened any more; the sequences must have ended. */
   async settle(): Promise<void> {
-    await this.#turn;
+    await this.#lastOpening;
   }
 
   stats(): LaneStats {
@@ -184,20 +194,25 @@ export class LanePool {
 
   /** Closes lanes until another one fits, and waits for them where it must. */
   async #makeRoom(lane: Lane): Promise<void> {
-    const { maxBytes, inUse, until } = this.#options;
-    while (inUse(lane)) {
+    const { maxBytes, until } = this.#options;
+    while (this.#inUse(lane)) {
       if (this.#bytes + lane.bytes <= maxBytes) return;
       const passing = this.#passing();
-      const idle = passing.find((each) => !inUse(each));
+      const idle = passing.find((each) => !this.#inUse(each));
       if (idle !== undefined) await this.#close(idle);
       else {
         if (!passing.some(({ closing }) => closing)) this.#letGo(passing[0]);
-        await until(() => !inUse(lane) || passing.some((each) => !inUse(each)));
+        await until(() => !this.#inUse(lane) || passing.some((each) => !this.#inUse(each)));
       }
     }
-    // at once, so that nobody else joins in what was given up
+    // without an await in between, so that nobody asks for the lane that is given up
     this.#forget(lane);
     throw new DOMException(`Nobody waits for a lane of ${lane.factors} any more`, "AbortError");
+  }
+
+  #inUse(lane: Lane): boolean {
+    for (const sequence of this.#options.live) if (sequence.lane === lane) return true;
+    return false;
   }
 
   /** Open lanes that come and go, the least recently used first. */
@@ -206,12 +221,18 @@ export class LanePool {
     return this.#open.filter((lane) => !lanes.includes(lane)).sort((a, b) => a.usedAt - b.usedAt);
   }
 
-  /** It takes no more sequences; the next one of its factor set gets a new lane, later. */
+  /**
+   * The lane takes no more sequences: those of the base without a row there go to another lane, and the
+   * next one of its factor set gets a new lane, later.
+   */
   #letGo(lane: Lane | undefined): void {
     if (lane === undefined) return;
     lane.closing = true;
     this.#forget(lane);
-    this.#options.onClosing(lane);
+    for (const sequence of this.#options.live) {
+      const stays = sequence.lane !== lane || sequence.slot !== undefined;
+      if (!stays && sequence.request.adapter === undefined) sequence.reroute(this.forBase());
+    }
   }
 
   async #close(lane: Lane): Promise<void> {
@@ -230,8 +251,8 @@ export class LanePool {
 }
 
 /**
- * Whether a factor set can ever have a lane that comes and goes.
- * @throws {FieldRangeError} naming both sizes where it cannot
+ * Checks that a lane for a factor set fits into the memory for lanes.
+ * @throws {FieldRangeError} naming both sizes where it does not
  */
 export function checkLane(factors: string, bytes: number, maxBytes: number): void {
   if (bytes <= maxBytes) return;

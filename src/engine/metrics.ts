@@ -1,11 +1,11 @@
 /**
- * What the engine tells of itself: cumulative counters and gauges in one snapshot, and single
- * observations to a listener. It knows no exporter; `server` turns these into Prometheus' shapes.
+ * What the engine tells of itself: gauges and cumulative counters in one snapshot, and single
+ * observations to a listener. `server/telemetry` makes Prometheus' metrics of them.
  */
 import type { LaneStats } from "./lane_pool.ts";
 import type { FinishReason } from "./request/request.ts";
 
-/** One finished generation sample. Times in seconds. */
+/** One finished sample. Times in seconds. */
 export interface FinishedObservation {
   readonly requestId: string;
   /** Which of the request's samples, from 0. */
@@ -33,17 +33,17 @@ export interface StepObservation {
   readonly rows: number;
   /** Tokens the run computed, padding not counted. */
   readonly tokens: number;
-  /** Seconds in the model: the run and its sampling. */
+  /** Seconds of the run and its sampling. */
   readonly seconds: number;
 }
 
-/** Called in line with the engine's loop: listeners return at once and do not throw. */
+/** Called by the engine's loop itself: listeners must return at once and not throw. */
 export interface EngineListener {
   firstToken?(seconds: number): void;
   interToken?(seconds: number): void;
   finished?(observation: FinishedObservation): void;
   step?(observation: StepObservation): void;
-  /** The last run was followed by no other: nothing is left, and the books must balance. */
+  /** No sequence is left after a run: `checkIntegrity` must pass. */
   idle?(): void;
 }
 
@@ -59,7 +59,7 @@ export interface EngineStats {
   readonly waiting: number;
   readonly loading: number;
   readonly kvBytes: number;
-  /** Of pages that stay for the next rows. */
+  /** Of pages that left rows touched and that stay for the next ones. */
   readonly kvBytesSpare: number;
   readonly kvBytesCached: number;
   readonly kvBudget: number;
@@ -94,7 +94,7 @@ export class Counters {
   readonly finished: Record<FinishReason, number> = { stop: 0, length: 0, abort: 0, error: 0 };
 }
 
-/** How fast samples finish, from the last ones: what a refused caller is told to wait for. */
+/** How fast the last 64 samples finished: tells a refused caller how long to wait. */
 export class FinishRate {
   readonly #times: number[] = [];
 

@@ -1,6 +1,6 @@
 /**
- * One sample of one request on its way through the engine: its state, its tokens, how many of them
- * have keys and values, and how its text comes out. It knows no batch and no device.
+ * A sequence (one sample of one request) and the lane (a model with its slots) that it waits for or
+ * runs in. The two refer to each other, hence one file.
  *
  * ```
  * loading → waiting → prefill → running → finished
@@ -8,15 +8,16 @@
  * ```
  * Every state may go to `finished`. `running` means that all tokens but the newest are computed.
  */
-import type { Account } from "./accounts.ts";
-import type { CoreLease } from "./request/adapter.ts";
-import { Detokenizer, StopStrings, type TokenTexts } from "./request/detokenizer.ts";
+import type { BatchModel } from "../executor/model.ts";
 import type { TokenMatcher } from "../grammar/matcher.ts";
-import type { Lane } from "./lane.ts";
 import { BLOCK_TOKENS, PrefixChain } from "./memory/prefix_cache.ts";
-import type { FinishReason, GenerationRequest } from "./request/request.ts";
+import type { Account } from "./policy/accounts.ts";
+import type { CoreLease } from "./request/adapter.ts";
+import type { TokenTexts } from "./request/detokenizer.ts";
+import type { GenerationStream } from "./request/generation.ts";
+import type { GenerationRequest } from "./request/request.ts";
 import { SampleState } from "./request/sample_row.ts";
-import type { Place } from "./waiting.ts";
+import { type Ending, OutputText, type TokenOutcome } from "./request/stops.ts";
 
 export type SequenceState = "loading" | "waiting" | "prefill" | "running" | "finished";
 
@@ -28,54 +29,49 @@ const NEXT: Readonly<Record<SequenceState, readonly SequenceState[]>> = {
   finished: [],
 };
 
-/** Why a sequence ends, found with its newest token. */
-export interface Ending {
-  readonly reason: FinishReason;
-  readonly stopReason?: string | number;
-}
-
-/** What one new token did to the output. */
-export interface TokenOutcome {
-  readonly text: string;
-  readonly ending: Ending | undefined;
+/** What the samples of one request have in common. */
+export interface SampleGroup {
+  readonly request: GenerationRequest;
+  /** Its tenant's. */
+  readonly account: Account;
+  /** Where the deltas of all samples go. */
+  readonly stream: GenerationStream;
+  readonly sequences: readonly Sequence[];
+  readonly seed: number;
+  /** Tokens at which a sample ends for length: prompt + output. */
+  readonly maxLength: number;
+  /** Milliseconds (`performance.now()`). */
+  readonly arrivedAt: number;
+  readonly texts: TokenTexts;
+  readonly eosTokens: ReadonlySet<number>;
 }
 
 export interface SequenceOptions {
-  readonly request: GenerationRequest;
-  /** Which of the request's n samples. */
+  /** Which of the request's n samples, from 0. */
   readonly index: number;
-  readonly seed: number;
-  /** Its tenant's. */
-  readonly account: Account;
-  readonly place: Place;
+  /** Counts up over all sequences; a preempted one keeps its number and so comes back to the front. */
+  readonly arrival: number;
   readonly lane: Lane;
-  readonly texts: TokenTexts;
-  readonly eosTokens: ReadonlySet<number>;
-  /** Tokens at which the sequence ends for length: prompt + output. */
-  readonly maxLength: number;
-  /** Milliseconds (performance.now()). */
-  readonly now: number;
 }
 
 export class Sequence {
+  readonly group: SampleGroup;
   readonly request: GenerationRequest;
-  readonly index: number;
   readonly account: Account;
-  readonly place: Place;
-  readonly arrivedAt: number;
-  readonly maxLength: number;
+  readonly index: number;
+  readonly arrival: number;
   readonly sampling: SampleState;
-  /** The lane it waits for or runs in; the engine may change it while it waits. */
+  /** The lane it waits for or runs in; it may change while the sequence waits. */
   lane: Lane;
   /** Its row in the lane while it is in prefill or running. */
   slot: number | undefined;
   /** Tokens with keys and values in the slot. */
   computed = 0;
-  /** Bytes reserved for the row. */
+  /** Bytes of keys and values reserved for the row. */
   reserved = 0;
   /** Prompt tokens that the first admission found in the prefix cache. */
   cachedTokens: number | undefined;
-  /** Blocks of it known to be in the prefix cache. */
+  /** How many of its first blocks are known to be in the prefix cache. */
   savedBlocks = 0;
   lease: CoreLease | undefined;
   matcher: TokenMatcher | undefined;
@@ -84,46 +80,32 @@ export class Sequence {
   admittedAt: number | undefined;
   firstTokenAt: number | undefined;
   lastTokenAt: number | undefined;
-  /** Found with its last token. */
+  /** Why it ends; known with its last token. */
   ending: Ending | undefined;
-  /** Samples of the same prompt that wait for this one's prefix. */
-  followers: Sequence[] = [];
+  /** Starts the request's other samples, which wait for this one's prefix; undefined where none do. */
+  startFollowers: (() => void) | undefined;
 
   #state: SequenceState = "loading";
   #tokens: Int32Array;
   #length: number;
   #chain: PrefixChain | undefined;
-  #hit: { readonly generation: number; readonly length: number; readonly tokens: number } = {
-    generation: -1,
-    length: 0,
-    tokens: 0,
-  };
-  readonly #eosTokens: ReadonlySet<number>;
-  readonly #detokenizer: Detokenizer;
-  readonly #stops: StopStrings;
+  #hit = { generation: -1, length: 0, tokens: 0 };
+  readonly #output: OutputText;
 
-  constructor(options: SequenceOptions) {
-    const { request, texts } = options;
-    const params = request.sampling;
+  constructor(group: SampleGroup, { index, arrival, lane }: SequenceOptions) {
+    const { request, seed, eosTokens } = group;
+    const { prompt, sampling: params } = request;
+    this.group = group;
     this.request = request;
-    this.index = options.index;
-    this.account = options.account;
-    this.place = options.place;
-    this.lane = options.lane;
-    this.arrivedAt = options.now;
-    this.maxLength = options.maxLength;
-    this.#eosTokens = options.eosTokens;
-    this.#tokens = Int32Array.from(request.prompt);
-    this.#length = request.prompt.length;
-    this.sampling = new SampleState({
-      params,
-      seed: options.seed,
-      sample: options.index,
-      prompt: request.prompt,
-      stopTokens: [...options.eosTokens, ...params.stopTokenIds],
-    });
-    this.#detokenizer = new Detokenizer(texts, params);
-    this.#stops = new StopStrings(params.stop);
+    this.account = group.account;
+    this.index = index;
+    this.arrival = arrival;
+    this.lane = lane;
+    this.#tokens = Int32Array.from(prompt);
+    this.#length = prompt.length;
+    const stopTokens = [...eosTokens, ...params.stopTokenIds];
+    this.sampling = new SampleState({ params, seed, sample: index, prompt, stopTokens });
+    this.#output = new OutputText(group.texts, eosTokens, params);
   }
 
   /** `request#index`, for messages. */
@@ -167,7 +149,7 @@ export class Sequence {
     });
   }
 
-  /** Whole blocks a prefix may serve: at least one token is left to compute. */
+  /** Whole blocks that the prefix cache may serve: at least one token is left to compute. */
   get usableBlocks(): number {
     return Math.floor((this.#length - 1) / BLOCK_TOKENS);
   }
@@ -188,7 +170,7 @@ export class Sequence {
     this.#state = state;
   }
 
-  /** Another lane, while it waits: its blocks have other keys there. */
+  /** Changes the lane of a sequence that waits: its blocks have other keys there. */
   reroute(lane: Lane): void {
     this.lane = lane;
     this.#chain = undefined;
@@ -200,54 +182,19 @@ export class Sequence {
   push(token: number): TokenOutcome {
     this.#append(token);
     this.sampling.push(token);
-    const outcome = this.#outcome(token);
+    let outcome = this.#output.push(token, this.outputs);
+    if (outcome.ending === undefined && this.#length >= this.group.maxLength) {
+      const text = outcome.text + this.#output.finish();
+      outcome = { text, ending: { reason: "length" } };
+    }
+    if (outcome.ending === undefined) this.matcher?.accept(token);
     this.ending = outcome.ending;
     return outcome;
   }
 
   /** Text that was held back, for an end that brings none of its own. */
   flush(): string {
-    const safe = this.#stops.push(this.#detokenizer.finish());
-    return (typeof safe === "string" ? safe : safe.before) + this.#stops.finish();
-  }
-
-  #outcome(token: number): TokenOutcome {
-    const stopReason = this.#stopToken(token);
-    if (stopReason !== undefined) return this.#endAtToken(token, stopReason);
-    this.matcher?.accept(token);
-    const text = this.#detokenizer.push(token);
-    const early = this.outputs < this.request.sampling.minTokens;
-    const safe = early ? text : this.#stops.push(text);
-    if (typeof safe !== "string") return this.#endAtString(safe.before, safe.stop);
-    if (this.#length < this.maxLength) return { text: safe, ending: undefined };
-    return this.#endAtLength(safe);
-  }
-
-  #endAtLength(safe: string): TokenOutcome {
-    return { text: safe + this.flush(), ending: { reason: "length" } };
-  }
-
-  #endAtString(before: string, stop: string): TokenOutcome {
-    const text = this.request.sampling.includeStopInOutput ? before + stop : before;
-    return { text, ending: { reason: "stop", stopReason: stop } };
-  }
-
-  #endAtToken(token: number, stopReason: number | "eos"): TokenOutcome {
-    const shown = this.request.sampling.includeStopInOutput ? this.#detokenizer.push(token) : "";
-    const text = this.#stops.finish() + shown + this.#detokenizer.finish();
-    const ending: Ending = stopReason === "eos"
-      ? { reason: "stop" }
-      : { reason: "stop", stopReason };
-    return { text, ending };
-  }
-
-  /** A grammar ends with EOS whatever `ignoreEos` says: nothing may follow. */
-  #stopToken(token: number): number | "eos" | undefined {
-    const { ignoreEos, stopTokenIds, minTokens } = this.request.sampling;
-    if (this.outputs < minTokens) return undefined;
-    if (stopTokenIds.includes(token)) return token;
-    const ends = !ignoreEos || this.matcher !== undefined;
-    return ends && this.#eosTokens.has(token) ? "eos" : undefined;
+    return this.#output.finish();
   }
 
   #append(token: number): void {
@@ -257,5 +204,122 @@ export class Sequence {
       this.#tokens = grown;
     }
     this.#tokens[this.#length++] = token;
+  }
+}
+
+export interface LaneShape {
+  readonly slots: number;
+  /** What its model takes, keys and values aside. */
+  readonly bytes: number;
+}
+
+/**
+ * One model (the base joined with one factor set, or the base alone) and the sequences in its slots.
+ * Slots in use are always 0 … count-1; when a sequence leaves, the last one moves into its place.
+ * Trap: a lane that is not open yet has no model.
+ */
+export class Lane {
+  /** Digest of the factor set whose cores run here; undefined = base rows only. */
+  readonly factors: string | undefined;
+  readonly bytes: number;
+  /** It is being removed and takes no new sequences. */
+  closing = false;
+  /** When a request last named it: a number that counts up over all lanes. */
+  usedAt = 0;
+  /** Whether the last prefill continued a long prompt: the next one lets first prompts pass. */
+  continued = false;
+  readonly #slots: number;
+  readonly #rows: Sequence[] = [];
+  readonly #tokens: Int32Array;
+  readonly #lengths: Int32Array;
+  #model: BatchModel | undefined;
+
+  constructor(factors: string | undefined, { slots, bytes }: LaneShape) {
+    this.factors = factors;
+    this.bytes = bytes;
+    this.#slots = slots;
+    this.#tokens = new Int32Array(slots);
+    this.#lengths = new Int32Array(slots);
+  }
+
+  /** Gives it its model. @throws {RangeError} where that has another number of slots. */
+  open(model: BatchModel): this {
+    if (model.maxBatch !== this.#slots) {
+      throw new RangeError(`internal: a lane of ${this.#slots} slots got ${model.maxBatch}`);
+    }
+    this.#model = model;
+    return this;
+  }
+
+  get isOpen(): boolean {
+    return this.#model !== undefined;
+  }
+
+  get model(): BatchModel {
+    if (this.#model === undefined) throw new Error("internal: a lane without a model is used");
+    return this.#model;
+  }
+
+  /** The sequence of each slot in use. */
+  get rows(): readonly Sequence[] {
+    return this.#rows;
+  }
+
+  get freeSlots(): number {
+    return this.#slots - this.#rows.length;
+  }
+
+  /** Gives a sequence the next slot and its core; without keys and values yet. */
+  admit(sequence: Sequence): number {
+    if (this.freeSlots <= 0) throw new Error(`internal: no slot for ${sequence.label}`);
+    const slot = this.#rows.length;
+    this.#rows.push(sequence);
+    sequence.slot = slot;
+    sequence.computed = 0;
+    this.model.setCore(slot, sequence.lease?.core);
+    return slot;
+  }
+
+  /** Takes sequences out, highest slot first, so that none of them is moved on the way. */
+  remove(sequences: readonly Sequence[]): void {
+    const slots = sequences.map((sequence) => this.#slotOf(sequence)).sort((a, b) => b - a);
+    for (const slot of slots) this.#vacate(slot);
+  }
+
+  /**
+   * Input of one decode run: all rows up to the last running one. A row that is still in prefill
+   * below it takes part with a token whose keys and values its next chunk overwrites.
+   */
+  decodeInput(): { readonly tokens: Int32Array; readonly lengths: Int32Array } {
+    let count = 0;
+    for (const [slot, row] of this.#rows.entries()) {
+      if (row.state === "running") count = slot + 1;
+      this.#tokens[slot] = row.lastToken;
+      this.#lengths[slot] = row.computed;
+    }
+    return { tokens: this.#tokens.subarray(0, count), lengths: this.#lengths.subarray(0, count) };
+  }
+
+  #slotOf(sequence: Sequence): number {
+    const { slot } = sequence;
+    if (slot === undefined || this.#rows[slot] !== sequence) {
+      throw new Error(`internal: ${sequence.label} is not in slot ${slot} of its lane`);
+    }
+    return slot;
+  }
+
+  #vacate(slot: number): void {
+    const last = this.#rows.pop();
+    const lastSlot = this.#rows.length;
+    if (last !== undefined && slot !== lastSlot) {
+      const leaving = this.#rows[slot];
+      if (leaving !== undefined) leaving.slot = undefined;
+      this.#rows[slot] = last;
+      last.slot = slot;
+      this.model.move(lastSlot, slot, last.computed);
+    } else if (last !== undefined) {
+      last.slot = undefined;
+    }
+    this.model.free(lastSlot);
   }
 }

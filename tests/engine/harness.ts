@@ -1,5 +1,6 @@
 /** An engine over fake models, and how to read a generation whole. */
-import { Engine, type EngineOptions } from "../../src/engine/engine.ts";
+import { Engine } from "../../src/engine/engine.ts";
+import type { EngineOptions } from "../../src/engine/state.ts";
 import type {
   FinishReason,
   Generation,

@@ -1,6 +1,6 @@
 /** The policy for one tenant: what is planned for given rows, queue and memory. */
 import { assert, assertEquals } from "@std/assert";
-import { planPreemption, planPrefill } from "../../src/engine/scheduler.ts";
+import { planPreemption, planPrefill } from "../../src/engine/policy/scheduler.ts";
 import type { Sequence } from "../../src/engine/sequence.ts";
 import { seeded } from "./harness.ts";
 import { Line, newLane } from "./waiting_line.ts";

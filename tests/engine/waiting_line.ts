@@ -1,12 +1,12 @@
 /** A queue, its ledger and sequences to put into it and into lanes, for tests of the policy alone. */
-import { type Account, EQUAL_STANDING, Ledger } from "../../src/engine/accounts.ts";
+import { type Account, EQUAL_STANDING, Ledger } from "../../src/engine/policy/accounts.ts";
+import { WaitingQueue } from "../../src/engine/policy/queue.ts";
+import type { PrefillView } from "../../src/engine/policy/scheduler.ts";
 import { TokenTexts } from "../../src/engine/request/detokenizer.ts";
-import { Lane } from "../../src/engine/lane.ts";
+import { GenerationStream } from "../../src/engine/request/generation.ts";
 import { kvBytes } from "../../src/executor/kv_cache.ts";
 import type { TenantStanding } from "../../src/engine/request/request.ts";
-import type { PrefillView } from "../../src/engine/scheduler.ts";
-import { Sequence } from "../../src/engine/sequence.ts";
-import { WaitingQueue } from "../../src/engine/waiting.ts";
+import { Lane, Sequence } from "../../src/engine/sequence.ts";
 import { fakeModel, request, tokenizer } from "./harness.ts";
 
 const texts = new TokenTexts(tokenizer);
@@ -73,24 +73,24 @@ export class Line {
 
   /** All that waits, in turn. */
   order(): Sequence[] {
-    return [...this.queue.inTurn({ share: () => 0, closed: () => false })];
+    return [...this.queue.inOrder({ share: () => 0, closed: () => false })];
   }
 
   #sequence(lane: Lane, length: number, wanted: Wanted): Sequence {
     const { tenant = "t", priority = 0, standing } = wanted;
     const account = this.account(tenant, standing);
     account.live++;
-    return new Sequence({
+    const group = {
       request: request({ tenant, priority, prompt: new Array<number>(length).fill(65) }),
-      index: 0,
-      seed: 1,
       account,
-      place: this.queue.place(priority),
-      lane,
-      texts,
-      eosTokens: new Set(),
+      stream: new GenerationStream({ promptTokens: length, onLeave: () => {} }),
+      sequences: [],
+      seed: 1,
       maxLength: 256,
-      now: 0,
-    });
+      arrivedAt: 0,
+      texts,
+      eosTokens: new Set<number>(),
+    };
+    return new Sequence(group, { index: 0, arrival: this.queue.nextArrival(), lane });
   }
 }

@@ -1,19 +1,17 @@
 /**
- * Keys and values of token blocks that were computed before, found again by a chained hash. It
- * owns the saved blocks and their bytes; it knows no slot, and whose turn to be evicted it is told.
- *
- * A block's key is SHA-256 over its parent's key and its tokens; the chain's root is SHA-256 over
- * tenant, core and lane, so tenants never meet each other's blocks, nor a new core version old ones.
+ * Saved keys and values of blocks of 32 tokens, found again by a chained hash: a block's key is SHA-256
+ * over its parent's key and its tokens. The chain's root is SHA-256 over tenant, core and lane, so no
+ * tenant finds another's blocks, and no new version of a core those of the old one.
  */
 import { createHash } from "node:crypto";
 import type { KvBlock } from "../../executor/model.ts";
 
 /** Tokens in a block. */
 export const BLOCK_TOKENS = 32;
-/** A hit of so many tokens is always worth a prefill run of its own. */
+/** A hit of at least so many tokens is always worth a prefill run of its own. */
 const WORTHWHILE_TOKENS = 64;
 
-/** Whom a prefix belongs to. */
+/** Who may find a prefix again. */
 export interface PrefixScope {
   readonly tenant: string;
   /** Digest of the core, undefined for the base. */
@@ -23,14 +21,14 @@ export interface PrefixScope {
 }
 
 /**
- * Whether a hit is taken: with tokens before it a row must be prefilled alone, so a hit has to save
- * more than its place in a batch of first prompts. 64 tokens, or half of the prompt, do.
+ * Whether a hit is taken. A row with a cached prefix is prefilled alone, so the hit has to save more
+ * than a place in a batch of first prompts does: at least 64 tokens, or half of all.
  */
 export function worthTaking(hit: number, tokens: number): boolean {
   return hit >= WORTHWHILE_TOKENS || (hit > 0 && 2 * hit >= tokens);
 }
 
-/** The keys of one sequence's blocks, hashed once each as its tokens grow. */
+/** The keys of one sequence's blocks; each is hashed once. */
 export class PrefixChain {
   readonly #keys: string[];
 
@@ -70,8 +68,8 @@ interface Entry {
 }
 
 /**
- * Saved blocks in the order in which they may go. Touching a chain moves it to the end leaf first,
- * so a block always stands before its parent and the first in line is always a leaf.
+ * Saved blocks, the longest unused first. Touching a chain moves its blocks to the end, the last block
+ * first, so every block stands before its parent and the first one to be evicted is always a leaf.
  */
 export class PrefixCache {
   readonly #entries = new Map<string, Entry>();
@@ -87,7 +85,7 @@ export class PrefixCache {
     return this.#entries.size;
   }
 
-  /** Changes whenever an earlier count of present blocks may no longer hold. */
+  /** A number that changes whenever a block comes or goes. */
   get generation(): number {
     return this.#generation;
   }
@@ -120,7 +118,7 @@ export class PrefixCache {
     return entry.block;
   }
 
-  /** Takes a block in and owns it; releases it where it is there already or its parent is not. */
+  /** Takes ownership of a block; releases it where its key is here already or its parent's is not. */
   insert(chain: PrefixChain, tokens: Int32Array, index: number, block: KvBlock): void {
     const key = chain.key(index, tokens);
     const parent = chain.parent(index, tokens);

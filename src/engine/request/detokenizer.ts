@@ -1,6 +1,6 @@
 /**
- * Tokens to text, one at a time: bytes are held until they make whole characters, text is held
- * while it may be the start of a stop string. It knows no sequence and no stop token ids.
+ * Tokens to text, one at a time. Trap: a token may end in the middle of a UTF-8 character, so bytes are
+ * held until they make whole characters.
  */
 import type { Tokenizer } from "../../checkpoint/checkpoint.ts";
 
@@ -69,67 +69,6 @@ export class Detokenizer {
     const rest = this.#decoder.decode(this.#pending);
     this.#pending = NO_BYTES;
     return rest;
-  }
-}
-
-/** A stop string that was found. */
-export interface StopMatch {
-  readonly stop: string;
-  /** The text before the stop string that was not yet handed out. */
-  readonly before: string;
-}
-
-/** Looks for stop strings in a stream of text and holds back what may become one. */
-export class StopStrings {
-  readonly #stops: readonly string[];
-  #held = "";
-
-  constructor(stops: readonly string[]) {
-    this.#stops = stops;
-  }
-
-  /** Text that is safe to hand out, or the first stop string found. */
-  push(text: string): string | StopMatch {
-    if (this.#stops.length === 0 || text.length === 0) return text;
-    const buffer = this.#held + text;
-    const found = this.#first(buffer);
-    if (found !== undefined) {
-      this.#held = "";
-      return found;
-    }
-    const keep = this.#startLength(buffer);
-    this.#held = buffer.slice(buffer.length - keep);
-    return buffer.slice(0, buffer.length - keep);
-  }
-
-  /** The held text, for an end without a stop string. */
-  finish(): string {
-    const held = this.#held;
-    this.#held = "";
-    return held;
-  }
-
-  #first(buffer: string): StopMatch | undefined {
-    let at = Infinity;
-    let first: string | undefined;
-    for (const stop of this.#stops) {
-      const index = buffer.indexOf(stop);
-      if (index === -1 || index >= at) continue;
-      at = index;
-      first = stop;
-    }
-    return first === undefined ? undefined : { stop: first, before: buffer.slice(0, at) };
-  }
-
-  /** Length of the longest end of `buffer` that begins a stop string. */
-  #startLength(buffer: string): number {
-    let longest = 0;
-    for (const stop of this.#stops) {
-      let length = Math.min(stop.length - 1, buffer.length);
-      while (length > longest && !buffer.endsWith(stop.slice(0, length))) length--;
-      longest = Math.max(longest, length);
-    }
-    return longest;
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * The stream between the engine's loop and one caller: deltas of a request's samples, in order, its
- * usage and its end. It knows no sequence and no loop.
+ * The stream from the engine to one caller: the deltas of a request's samples, in order, then its end
+ * or an error. Deltas that nobody has asked for yet are kept.
  */
 import type { Generation, GenerationDelta, Usage } from "./request.ts";
 
@@ -11,10 +11,17 @@ interface Reader {
 
 const DONE: IteratorReturnResult<undefined> = { done: true, value: undefined };
 
+export interface StreamOptions {
+  readonly promptTokens: number;
+  /** The caller's; it is no longer listened to once the stream has ended. */
+  readonly signal?: AbortSignal | undefined;
+  /** Called when the signal fires or the reader leaves before the end. */
+  readonly onLeave: () => void;
+}
+
 /** Iterable once. Leaving the iteration early cancels the request. */
 export class GenerationStream implements Generation, AsyncIterator<GenerationDelta, undefined> {
-  readonly #promptTokens: number;
-  readonly #onLeave: () => void;
+  readonly #options: StreamOptions;
   readonly #deltas: GenerationDelta[] = [];
   #reader: Reader | undefined;
   #ended = false;
@@ -23,14 +30,14 @@ export class GenerationStream implements Generation, AsyncIterator<GenerationDel
   #completionTokens = 0;
   #cachedTokens = 0;
 
-  constructor(options: { readonly promptTokens: number; readonly onLeave: () => void }) {
-    this.#promptTokens = options.promptTokens;
-    this.#onLeave = options.onLeave;
+  constructor(options: StreamOptions) {
+    this.#options = options;
+    options.signal?.addEventListener("abort", options.onLeave, { once: true });
   }
 
   get usage(): Usage {
     return {
-      promptTokens: this.#promptTokens,
+      promptTokens: this.#options.promptTokens,
       completionTokens: this.#completionTokens,
       cachedTokens: this.#cachedTokens,
     };
@@ -46,7 +53,7 @@ export class GenerationStream implements Generation, AsyncIterator<GenerationDel
     else reader.resolve({ done: false, value: delta });
   }
 
-  /** Prompt tokens that some sample found in the prefix cache: the most counts. */
+  /** Prompt tokens that a sample found in the prefix cache; of several samples the most counts. */
   cached(tokens: number): void {
     this.#cachedTokens = Math.max(this.#cachedTokens, tokens);
   }
@@ -54,7 +61,7 @@ export class GenerationStream implements Generation, AsyncIterator<GenerationDel
   /** No more deltas come. */
   end(): void {
     if (this.#ended) return;
-    this.#ended = true;
+    this.#close();
     this.#reader?.resolve(DONE);
     this.#reader = undefined;
   }
@@ -62,7 +69,7 @@ export class GenerationStream implements Generation, AsyncIterator<GenerationDel
   /** No more deltas come, and the reader gets the error after those that did. */
   fail(error: unknown): void {
     if (this.#ended) return;
-    this.#ended = true;
+    this.#close();
     if (this.#reader === undefined) this.#failure = { error };
     else this.#reader.reject(error);
     this.#reader = undefined;
@@ -92,8 +99,13 @@ export class GenerationStream implements Generation, AsyncIterator<GenerationDel
   /** The reader leaves: nothing more is wanted. */
   return(): Promise<IteratorReturnResult<undefined>> {
     this.#deltas.length = 0;
-    if (!this.#ended) this.#onLeave();
+    if (!this.#ended) this.#options.onLeave();
     this.end();
     return Promise.resolve(DONE);
+  }
+
+  #close(): void {
+    this.#ended = true;
+    this.#options.signal?.removeEventListener("abort", this.#options.onLeave);
   }
 }

@@ -1,6 +1,7 @@
 /** Tokens to text piece by piece, and stop strings in it. */
 import { assert, assertEquals } from "@std/assert";
-import { Detokenizer, StopStrings, TokenTexts } from "../../../src/engine/request/detokenizer.ts";
+import { Detokenizer, TokenTexts } from "../../../src/engine/request/detokenizer.ts";
+import { StopStrings } from "../../../src/engine/request/stops.ts";
 import { EOS, SPECIAL } from "../../fakes/tokenizer.ts";
 import { seeded, tokenizer } from "../harness.ts";
 

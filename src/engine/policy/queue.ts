@@ -1,40 +1,33 @@
 /**
- * The order in which sequences wait. Between tenants: the tenant's priority, then who has been
- * served least (`accounts.ts`), then who has fewer rows for its weight, then who came first; inside
- * one tenant: the request's priority, then first come first served. It knows neither memory nor
- * slots. With one tenant the order is plain arrival within priority.
+ * The sequences that wait, a line for each tenant, and the order in which they are admitted. Between
+ * tenants: by the tenant's priority, then by who has been served least (`accounts.ts`), then by who
+ * has fewer rows for its weight, then by arrival. Inside one tenant: by the request's priority, then by
+ * arrival.
  */
+import type { Sequence } from "../sequence.ts";
 import { type Account, type Ledger, promptCost } from "./accounts.ts";
-import type { Sequence } from "./sequence.ts";
-
-/** Where a sequence stands in its tenant's line; fixed, so a preempted one comes back to the front. */
-export interface Place {
-  readonly priority: number;
-  readonly arrival: number;
-}
 
 /** Negative where `a` runs sooner than `b` of the same tenant. */
-export function comparePlaces(a: Place, b: Place): number {
-  return a.priority - b.priority || a.arrival - b.arrival;
+export function compareInLine(a: Sequence, b: Sequence): number {
+  return a.request.priority - b.request.priority || a.arrival - b.arrival;
 }
 
-export interface TurnOptions {
-  /** Rows that a tenant has, by weight. */
+export interface OrderOptions {
+  /** Rows that a tenant has, divided by its weight. */
   readonly share: (account: Account) => number;
   /** Accounts whose sequences are passed over from now on; asked before each sequence. */
   readonly closed: (account: Account) => boolean;
 }
 
-/** A tenant's line, and how far a reader of the order has gone in it. */
-interface Turn {
+/** How far a reader of the order has gone in one tenant's line. */
+interface Cursor {
   readonly account: Account;
   readonly line: readonly Sequence[];
   next: number;
-  /** What the account will have been served when what was read so far is admitted. */
+  /** The account's counter once everything read so far is admitted. */
   served: number;
 }
 
-/** Waiting sequences, a line for each tenant. */
 export class WaitingQueue {
   readonly #ledger: Ledger;
   readonly #lines = new Map<Account, Sequence[]>();
@@ -59,16 +52,16 @@ export class WaitingQueue {
     for (const line of this.#lines.values()) yield* line;
   }
 
-  /** The place of the next sequence that arrives. */
-  place(priority: number): Place {
-    return { priority, arrival: this.#arrivals++ };
+  /** The arrival number of the next sequence. */
+  nextArrival(): number {
+    return this.#arrivals++;
   }
 
   has(sequence: Sequence): boolean {
     return this.#lines.get(sequence.account)?.includes(sequence) ?? false;
   }
 
-  /** Adds a sequence; a tenant that did not wait is lifted to those who do. */
+  /** Adds a sequence; the counter of a tenant that did not wait is lifted to those that do. */
   add(sequence: Sequence): void {
     const { account } = sequence;
     let line = this.#lines.get(account);
@@ -76,7 +69,7 @@ export class WaitingQueue {
       this.#ledger.lift(account, this.#lines.keys());
       this.#lines.set(account, line = []);
     }
-    line.splice(indexOf(line, sequence.place), 0, sequence);
+    line.splice(lowerBound(line, (other) => compareInLine(other, sequence) < 0), 0, sequence);
     this.#size++;
   }
 
@@ -91,45 +84,41 @@ export class WaitingQueue {
   }
 
   /**
-   * Sequences in the order in which they are to be admitted, each charged to its tenant's turn as if
-   * it had been. The queue must not change meanwhile.
+   * Sequences in the order in which they are to be admitted; each is counted as served to its tenant
+   * before the next one is chosen. The queue must not change meanwhile.
    */
-  *inTurn({ share, closed }: TurnOptions): Generator<Sequence> {
+  *inOrder({ share, closed }: OrderOptions): Generator<Sequence> {
     const shares = new Map([...this.#lines.keys()].map((account) => [account, share(account)]));
-    const compare = (a: Turn, b: Turn) => compareTurns(a, b, shares);
-    const turns = [...this.#lines].map(([account, line]): Turn => ({
+    const compare = (a: Cursor, b: Cursor) => compareCursors(a, b, shares);
+    const cursors = [...this.#lines].map(([account, line]): Cursor => ({
       account,
       line,
       next: 0,
       served: account.served,
     })).sort(compare);
-    for (let turn = turns.shift(); turn !== undefined; turn = turns.shift()) {
-      const sequence = turn.line[turn.next];
-      if (sequence === undefined || closed(turn.account)) continue;
+    for (let cursor = cursors.shift(); cursor !== undefined; cursor = cursors.shift()) {
+      const sequence = cursor.line[cursor.next];
+      if (sequence === undefined || closed(cursor.account)) continue;
       yield sequence;
-      turn.next++;
-      turn.served += promptCost(sequence.length) / turn.account.standing.weight;
-      turns.splice(lowerBound(turns, (other) => compare(other, turn) < 0), 0, turn);
+      cursor.next++;
+      cursor.served += promptCost(sequence.length) / cursor.account.standing.weight;
+      cursors.splice(lowerBound(cursors, (other) => compare(other, cursor) < 0), 0, cursor);
     }
   }
 }
 
-function compareTurns(a: Turn, b: Turn, shares: ReadonlyMap<Account, number>): number {
+function compareCursors(a: Cursor, b: Cursor, shares: ReadonlyMap<Account, number>): number {
   return a.account.standing.priority - b.account.standing.priority ||
     a.served - b.served ||
     (shares.get(a.account) ?? 0) - (shares.get(b.account) ?? 0) ||
     arrivalOf(a) - arrivalOf(b);
 }
 
-function arrivalOf({ line, next }: Turn): number {
-  return line[next]?.place.arrival ?? Infinity;
+function arrivalOf({ line, next }: Cursor): number {
+  return line[next]?.arrival ?? Infinity;
 }
 
-function indexOf(line: readonly Sequence[], place: Place): number {
-  return lowerBound(line, (other) => comparePlaces(other.place, place) < 0);
-}
-
-/** The first index whose element is not before what is looked for. */
+/** The first index of `sorted` for which `before` does not hold. */
 function lowerBound<T>(sorted: readonly T[], before: (element: T) => boolean): number {
   let [low, high] = [0, sorted.length];
   while (low < high) {

@@ -1,29 +1,32 @@
 /**
  * What each tenant has been served, as one number that is compared between tenants: the virtual
- * token counter of Sheng et al., "Fairness in Serving Large Language Models" (arXiv 2401.00588). It
- * owns the counters, who counts as present, and whose demand is heavy; it orders no sequence, runs
- * nothing and knows no slot.
+ * token counter of Sheng et al., "Fairness in Serving Large Language Models" (arXiv 2401.00588). The
+ * tenant with the lowest counter is served next.
  *
- * A counter grows by what its tenant is served, divided by the tenant's weight: a prompt token that
- * had to be computed counts 1, a generated one 2, as in the paper; one that came from the prefix
- * cache, or is computed again after a preemption, counts nothing. Whoever has the least is served
- * next. A tenant that comes back from having nothing to wait for is lifted to the least of those who
- * wait, so that idling saves up nothing; where nobody waits it is lifted to the most anyone has (the
- * paper: to who left last), because what was served while nobody waited was taken from nobody.
+ * A counter grows by the tokens its tenant is served, divided by the tenant's weight: a computed
+ * prompt token counts 1 and a generated token 2, as in the paper. A token from the prefix cache, or one
+ * computed again after a preemption, counts 0.
+ *
+ * A tenant that begins to wait is lifted to the lowest counter among those that already wait, so that
+ * idle time is not saved up. Where none waits it is lifted to the highest counter of all (the paper: to
+ * that of the tenant that left last), because what was served while none waited was taken from none.
  */
-import type { TenantStanding } from "./request/request.ts";
+import type { TenantStanding } from "../request/request.ts";
 
 /** The paper's weights of input and output tokens. */
 const PROMPT_TOKEN = 1;
 const OUTPUT_TOKEN = 2;
-/** Live samples per weight that are never heavy, and times the least loaded other's that are. */
+/**
+ * A tenant is heavy when it has more than 4 live samples per weight and more than 4 times the least
+ * loaded other tenant's.
+ */
 const HEAVY_FACTOR = 4;
-/** How long a tenant that has gone is expected back. */
+/** A tenant stays present for so long after its last request came or its last sample ended. */
 const PRESENT_MILLISECONDS = 60_000;
-/** Accounts kept before those that have gone are forgotten. */
+/** With so many accounts, those of absent tenants are forgotten. */
 const SWEEP_SIZE = 4096;
 
-/** What tenants have where nobody said otherwise: equal shares, no limits. */
+/** A tenant's standing unless its request brings another: equal shares, no limits. */
 export const EQUAL_STANDING: TenantStanding = {
   weight: 1,
   priority: 0,
@@ -33,17 +36,17 @@ export const EQUAL_STANDING: TenantStanding = {
 
 /** One tenant's counter and presence. */
 export class Account {
-  /** As the newest request has it. */
+  /** As its newest request brought it. */
   standing: TenantStanding = EQUAL_STANDING;
   /** Samples that have not finished. */
   live = 0;
-  /** When it last came or ended something, milliseconds of `performance.now()`. */
+  /** When its last request came or its last sample ended, milliseconds of `performance.now()`. */
   seenAt = 0;
   #served = 0;
 
   constructor(readonly tenant: string) {}
 
-  /** Virtual tokens by weight; comparable between accounts of one ledger. */
+  /** Virtual tokens divided by weight; comparable between accounts of one ledger. */
   get served(): number {
     return this.#served;
   }
@@ -58,18 +61,18 @@ export class Account {
     this.#served += OUTPUT_TOKEN / this.standing.weight;
   }
 
-  /** It owes at least so much. */
+  /** Raises the counter to `served`, if it is lower. */
   lift(served: number): void {
     if (served > this.#served) this.#served = served;
   }
 
-  /** Live samples by weight. */
+  /** Live samples divided by weight. */
   get demand(): number {
     return this.live / this.standing.weight;
   }
 }
 
-/** What a prompt of so many tokens counts. */
+/** Virtual tokens of a prompt of so many tokens. */
 export function promptCost(tokens: number): number {
   return PROMPT_TOKEN * tokens;
 }
@@ -77,7 +80,7 @@ export function promptCost(tokens: number): number {
 /** The accounts of one engine. */
 export class Ledger {
   readonly #accounts = new Map<string, Account>();
-  /** The most that a forgotten account had. */
+  /** The highest counter among forgotten accounts. */
   #forgotten = 0;
 
   /** A tenant's account, with the standing that this request brings. `now` in milliseconds. */
@@ -93,12 +96,7 @@ export class Ledger {
     return account;
   }
 
-  /** Accounts with live samples. */
-  present(): Account[] {
-    return [...this.#accounts.values()].filter((account) => account.live > 0);
-  }
-
-  /** Where an account begins that did not wait until now, beside those that do. */
+  /** Lifts the counter of an account that begins to wait; `waiting` are those that already do. */
   lift(account: Account, waiting: Iterable<Account>): void {
     let least = Infinity;
     for (const other of waiting) least = Math.min(least, other.served);
@@ -110,27 +108,27 @@ export class Ledger {
   }
 
   /**
-   * Whose demand is heavy: more than a few live samples, and several times what the least demanding
-   * other tenant has, those expected back (with none) included. Nobody's, where a tenant is alone.
+   * The tenants that are heavy (`HEAVY_FACTOR`). A tenant that is present without samples counts with
+   * a demand of 0; a tenant that is present alone is never heavy.
    */
   heavy(now: number): ReadonlySet<Account> {
-    const around = [...this.#accounts.values()].filter((each) => isAround(each, now));
-    if (around.length < 2) return new Set();
-    const least = around.reduce((low, { demand }) => Math.min(low, demand), Infinity);
+    const present = [...this.#accounts.values()].filter((each) => isPresent(each, now));
+    if (present.length < 2) return new Set();
+    const least = present.reduce((low, { demand }) => Math.min(low, demand), Infinity);
     const limit = HEAVY_FACTOR * Math.max(1, least);
-    return new Set(around.filter(({ demand }) => demand > limit));
+    return new Set(present.filter(({ demand }) => demand > limit));
   }
 
-  /** Forgets who has gone; what they owe is at most what the last one served had. */
+  /** Forgets absent tenants; one that comes back begins at the highest forgotten counter or above. */
   #sweep(now: number): void {
     for (const [tenant, account] of this.#accounts) {
-      if (isAround(account, now)) continue;
+      if (isPresent(account, now)) continue;
       this.#accounts.delete(tenant);
       this.#forgotten = Math.max(this.#forgotten, account.served);
     }
   }
 }
 
-function isAround(account: Account, now: number): boolean {
+function isPresent(account: Account, now: number): boolean {
   return account.live > 0 || now - account.seenAt < PRESENT_MILLISECONDS;
 }

@@ -1,13 +1,13 @@
 /**
- * Who holds how many of what is shared (rows of a lane, bytes of keys and values), and who gives way
- * when another tenant is to have some: the one with the lower priority, else the one that holds most
- * for its weight, and of its rows the newest. It counts given rows; it moves and frees nothing.
+ * How much of a shared resource (a lane's rows, bytes of keys and values) each tenant holds, and whose
+ * row gives way to another tenant: that of the tenant with the lower priority, else of the one that
+ * holds most for its weight; of its rows the newest.
  */
+import type { Sequence } from "../sequence.ts";
 import type { Account } from "./accounts.ts";
-import type { Sequence } from "./sequence.ts";
-import { comparePlaces } from "./waiting.ts";
+import { compareInLine } from "./queue.ts";
 
-/** Rows as they will be when the plan that is being made is carried out. */
+/** The holdings as they will be once the plan in the making is carried out. */
 export class Shares {
   readonly #rows: Map<Account, Sequence[]> = new Map();
   readonly #use: Map<Account, number> = new Map();
@@ -22,7 +22,7 @@ export class Shares {
       else own.push(row);
       this.add(row.account, sizeOf(row));
     }
-    for (const own of this.#rows.values()) own.sort((a, b) => comparePlaces(a.place, b.place));
+    for (const own of this.#rows.values()) own.sort(compareInLine);
   }
 
   /** What a tenant holds. */
@@ -30,17 +30,17 @@ export class Shares {
     return this.#use.get(account) ?? 0;
   }
 
-  /** What a tenant holds, by weight. */
+  /** What a tenant holds, divided by its weight. */
   share(account: Account): number {
     return this.held(account) / account.standing.weight;
   }
 
-  /** A tenant is to have so much more. */
+  /** Counts so much more for a tenant. */
   add(account: Account, size: number): void {
     this.#use.set(account, this.held(account) + size);
   }
 
-  /** Takes a row out; the row of a victim, for one. */
+  /** Takes a row out, if it is there: that of a victim, for one. */
   remove(row: Sequence): void {
     const own = this.#rows.get(row.account) ?? [];
     const at = own.indexOf(row);
@@ -50,8 +50,9 @@ export class Shares {
   }
 
   /**
-   * Whose row gives way so that `account` can have `size`: a tenant of lower priority, or one that
-   * is left with no less for its weight than `account` then has, so that neither can take it back.
+   * The row that gives way so that `account` can have `size` more: that of a tenant of lower priority,
+   * or of one that is left with no less for its weight than `account` then has, so that neither can
+   * take it back.
    */
   victimFor(account: Account, size: number): Sequence | undefined {
     const wanted = (this.held(account) + size) / account.standing.weight;
@@ -62,7 +63,7 @@ export class Shares {
     });
   }
 
-  /** Whose row gives way where somebody's must. */
+  /** The row that gives way where one must. */
   victim(): Sequence | undefined {
     return this.#worst(() => true);
   }
@@ -81,10 +82,10 @@ export class Shares {
   #compare(a: Sequence, b: Sequence): number {
     return a.account.standing.priority - b.account.standing.priority ||
       this.#left(a.account) - this.#left(b.account) ||
-      a.place.arrival - b.place.arrival;
+      a.arrival - b.arrival;
   }
 
-  /** What a tenant holds by weight without its newest row. */
+  /** What a tenant holds without its newest row, divided by its weight. */
   #left(account: Account): number {
     const newest = this.#rows.get(account)?.at(-1);
     const size = newest === undefined ? 0 : this.#sizeOf(newest);

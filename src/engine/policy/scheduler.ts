@@ -1,57 +1,57 @@
 /**
- * The policy: what the next run of a lane is, and who gives way to whom. Pure: it reads sequences and
- * numbers and returns plans; it runs, moves and frees nothing.
+ * The scheduling policy, pure: from sequences and numbers it plans the next run of a lane and who is
+ * preempted. `admit.ts` carries the plans out.
  *
  * A step is at most one prefill and one decode run over all rows. A prefill is a batch of first
- * prompts, the next chunk of one long prompt, or one row whose prefix is cached (a few of these in a
- * row, as they are short). While a long prompt goes through in chunks, batches of first prompts take
- * turns with it. Nobody is overtaken for want of memory.
+ * prompts, the next chunk of one long prompt, or one row whose prefix is cached (up to four of these
+ * one after the other, as they are short). While a long prompt is computed in chunks, batches of first
+ * prompts alternate with its chunks. A sequence that memory holds up is never overtaken.
  *
- * Between tenants the order is the queue's. It alone would let a flood of long answers hold every
- * slot, and its prompts fill every run, while another tenant's first token waits. So where demand is
- * unequal (`heavy`): a tenant below its share of slots takes one from the tenant that holds most;
- * heavy tenants keep to part of the slots and to short prefill runs, which no one else joins; and a
- * prompt of anybody else goes before a heavy one's chunks and before the next decode run.
+ * Between tenants the order is the queue's. The order alone would let one tenant's flood of long
+ * answers hold every slot and fill every prefill, while another tenant's first token waits. So where
+ * some tenants are heavy (`Ledger.heavy`):
+ * - a tenant below its share of slots takes one from the tenant that holds most;
+ * - a heavy tenant has at most 3/8 of the slots, and prefill runs of at most 64 tokens of its own;
+ * - prompts of the other tenants go before a heavy tenant's chunks and before the next decode run.
  */
+import { GRANULE_TOKENS, kvBytes } from "../../executor/kv_cache.ts";
+import type { Lane, Sequence } from "../sequence.ts";
 import type { Account } from "./accounts.ts";
-import type { Lane } from "./lane.ts";
-import { GRANULE_TOKENS, kvBytes } from "../executor/kv_cache.ts";
-import type { Sequence } from "./sequence.ts";
+import type { WaitingQueue } from "./queue.ts";
 import { Shares } from "./shares.ts";
-import type { WaitingQueue } from "./waiting.ts";
 
-/** A batch of first prompts computes at most 1/0.75 tokens for each wanted one. */
+/** In a batch of first prompts, padded to the longest, at least this part is not padding. */
 const LEAST_FILL = 0.75;
-/** Waiting sequences looked at for one batch, in batches' sizes. */
+/** For one batch, up to so many times its maximum of rows are looked at in the queue. */
 const WINDOW = 4;
-/** Tokens of a heavy tenant's prefill run: about as long as a decode run of many rows. */
+/** Most tokens of a heavy tenant's prefill run: it takes about as long as a decode run of many rows. */
 const HEAVY_TOKENS = 64;
-/** Part of a lane's slots that one heavy tenant may have. */
+/** Most of a lane's slots that one heavy tenant may have. */
 const HEAVY_SLOTS = 3 / 8;
 
 export interface PrefillView {
   readonly lane: Lane;
-  /** All lanes' waiting sequences. */
+  /** The waiting sequences of all lanes. */
   readonly waiting: WaitingQueue;
   /** Rows of all lanes: each may need room to grow. */
   readonly admitted: readonly Sequence[];
-  /** Bytes that may be reserved, cached prefixes counted as free. */
+  /** Bytes of keys and values that may be reserved; cached prefixes count as free. */
   readonly freeBytes: number;
-  /** Tenants with heavy demand, where others are around. */
+  /** Tenants that are heavy. */
   readonly heavy: ReadonlySet<Account>;
-  /** Tokens of a sequence that its cached prefix would save; 0 = none worth taking. */
+  /** Tokens that a sequence's cached prefix would save; 0 = none worth taking. */
   hit(sequence: Sequence): number;
 }
 
 interface Run {
-  /** Most tokens of a row that the run computes. */
+  /** Most tokens that the run computes of each row. */
   readonly tokens: number;
 }
 
 interface Admission extends Run {
-  /** Rows that give way first. */
+  /** Rows that are preempted first. */
   readonly victims: readonly Sequence[];
-  /** Goes before the next decode run even where another prefill just ran. */
+  /** It runs before the next decode run even where another prefill just ran. */
   readonly urgent: boolean;
 }
 
@@ -59,9 +59,9 @@ export type PrefillPlan =
   | { readonly kind: "none" }
   /** A row in prefill computes its next chunk. */
   | { readonly kind: "chunk"; readonly sequence: Sequence } & Run
-  /** Admitted alone: its cached prefix is loaded, or its prompt is longer than a chunk. */
+  /** Admitted alone, because its cached prefix is loaded or its prompt is longer than a chunk. */
   | { readonly kind: "single"; readonly sequence: Sequence } & Admission
-  /** Admitted together, each computing all its tokens, padded to so many. */
+  /** Admitted together and computed whole, each padded to `padded` tokens. */
   | { readonly kind: "batch"; readonly sequences: readonly Sequence[]; readonly padded: number }
     & Admission;
 
@@ -78,7 +78,7 @@ export function planPrefill(view: PrefillView): PrefillPlan {
   return lane.continued || goesBefore(plan, partial) ? plan : chunk;
 }
 
-/** Whether an admission passes a heavy tenant's chunk, even at every step. */
+/** Whether an admission goes before a heavy tenant's next chunk, if need be at every step. */
 function goesBefore(plan: PrefillPlan, partial: Sequence): boolean {
   if (plan.kind !== "batch" && plan.kind !== "single") return false;
   const first = plan.kind === "batch" ? plan.sequences[0] : plan.sequence;
@@ -93,13 +93,14 @@ function tokensOf({ lane, heavy }: PrefillView, { account }: Sequence): number {
 }
 
 /**
- * An admission in the making: the first in line, and those behind it that fit into its batch. Where
- * rows are in `partials` already, no second long prompt joins them, but one that goes before them.
+ * An admission in the making: the first in line, and those behind it that fit into its batch.
+ * `partials` are the lane's rows in prefill: while there are some, another long prompt is admitted only
+ * where it goes before them.
  */
 class Draft {
   readonly #view: PrefillView;
   readonly #partials: readonly Sequence[];
-  /** Slots of this lane, rows of all lanes, and bytes of all lanes. */
+  /** Each tenant's share of this lane's slots, of all lanes' rows, and of all lanes' bytes. */
   readonly #slots: Shares;
   readonly #rows: Shares;
   readonly #bytes: Shares;
@@ -124,11 +125,11 @@ class Draft {
   plan(): PrefillPlan {
     const { lane, waiting } = this.#view;
     let left = WINDOW * lane.model.maxBatch;
-    const turns = waiting.inTurn({
+    const order = waiting.inOrder({
       share: (account) => this.#slots.share(account),
       closed: (account) => this.#closed.has(account),
     });
-    for (const sequence of turns) {
+    for (const sequence of order) {
       if (left-- === 0) break;
       if (sequence.lane !== lane) {
         if (sequence.lane.freeSlots === 0) continue;
@@ -165,7 +166,7 @@ class Draft {
     return alone ? "alone" : "joined";
   }
 
-  /** Whether there is a slot for one more row of a tenant, free or from another one. */
+  /** Whether a tenant may have one more row, in a free slot or in that of another tenant's row. */
   #mayHaveRow(account: Account): boolean {
     const { lane, heavy } = this.#view;
     const [first] = this.#batch;
@@ -177,7 +178,7 @@ class Draft {
     return this.#freeSlots > 0 || this.#slots.victimFor(account, 1) !== undefined;
   }
 
-  /** Whether a prompt in chunks may begin. */
+  /** Whether a prompt that takes several chunks may begin. */
   #mayBeLong(account: Account): boolean {
     const { heavy } = this.#view;
     if (this.#partials.length === 0) return true;
@@ -191,8 +192,8 @@ class Draft {
   }
 
   /**
-   * Sets bytes for its row aside, other tenants' rows' where it is to run first; false where there
-   * are too few, so that nobody may pass it.
+   * Sets bytes for a sequence's row aside. The first of a batch may take those of other tenants' rows.
+   * False where too few are free; then nobody behind it may have them either.
    */
   #takeMemory(sequence: Sequence, runs: boolean): boolean {
     const wanted = runs ? this.#bytesInBatch(sequence) : bytesOf(sequence);
@@ -205,7 +206,7 @@ class Draft {
     return this.#free >= 0;
   }
 
-  /** What the batch takes with it more than without it: padding is written behind each row's end. */
+  /** Bytes that the batch takes more with a sequence than without: padding is written behind each row. */
   #bytesInBatch(sequence: Sequence): number {
     const longest = Math.max(this.#longest, sequence.length);
     const grown = this.#batch.reduce(
@@ -242,7 +243,7 @@ class Draft {
   }
 }
 
-/** One granule for each admitted row, so that an admission does not at once cause a preemption. */
+/** Bytes for one granule of each admitted row, so that no admission causes a preemption at once. */
 function headroom(admitted: readonly Sequence[]): number {
   return admitted.reduce((bytes, row) => bytes + growth(row), 0);
 }
@@ -251,15 +252,15 @@ function growth(row: Sequence): number {
   return GRANULE_TOKENS * row.lane.model.kvBytesPerToken;
 }
 
-/** Bytes a sequence's row takes with all tokens it has, or padded to more. */
+/** Bytes of a sequence's row with all its tokens, or padded to `padded` tokens. */
 export function bytesOf(sequence: Sequence, padded = 0): number {
   return kvBytes(Math.max(sequence.length, padded), sequence.lane.model.kvBytesPerToken);
 }
 
 /**
- * Who gives way so that a lane's rows can each take one more token, whatever lane they are in: rows
- * of the lowest priority, of the tenant that holds most, the newest. Empty where memory suffices.
- * Some row always stays: alone it fits.
+ * The rows, in any lane, that are preempted so that each row of `lane` can take one more token: those
+ * of the lowest priority, of the tenant that holds most, the newest. Empty where memory suffices. One
+ * row always stays, because alone it fits.
  */
 export function planPreemption(
   lane: Lane,

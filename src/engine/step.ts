@@ -1,0 +1,209 @@
+/**
+ * One step of a lane: schedule, run the model, hand the tokens out. At most one prefill run (or a few
+ * short ones) and one decode run over all rows. The device is held for a run and its sampling, no
+ * longer, so that training may run in between.
+ */
+import type { PrefillRow, Sampled, SampleRow } from "../executor/model.ts";
+import type { TokenMatcher } from "../grammar/matcher.ts";
+import { nextTurn } from "../util/time.ts";
+import {
+  admit,
+  failRows,
+  makeRoomToDecode,
+  nextPrefill,
+  removeEnded,
+  removeLost,
+  SAVED_BLOCKS,
+} from "./admit.ts";
+import { deliver, startFollowers } from "./deliver.ts";
+import { savePrefixes } from "./memory/prefixes.ts";
+import type { StepObservation } from "./metrics.ts";
+import type { PrefillPlan } from "./policy/scheduler.ts";
+import type { Lane, Sequence } from "./sequence.ts";
+import type { EngineState } from "./state.ts";
+
+/** The engine's priority in the device lock: before any trainer's (1). */
+const ENGINE_PRIORITY = 0;
+/** Prefill runs of one step: more than one only for rows with a cached prefix, which are short. */
+const PREFILL_RUNS = 4;
+/** How long a step waits for late masks while it has other rows to draw for. */
+const GRACE_MILLISECONDS = 3;
+/** How long it waits while it has none. */
+const ALONE_MILLISECONDS = 50;
+
+/** Runs one step. False where nothing could be done. */
+export async function step(state: EngineState, lane: Lane): Promise<boolean> {
+  const removed = removeLost(state, lane);
+  const prefilled = await prefills(state, lane);
+  removeLost(state, lane);
+  const decoded = await decode(state, lane);
+  return removed || prefilled || decoded;
+}
+
+// ---- prefill ----
+
+async function prefills(state: EngineState, lane: Lane): Promise<boolean> {
+  let tokens = 0;
+  let again = true;
+  for (let run = 0; run < PREFILL_RUNS && tokens < lane.model.prefillTokens; run++) {
+    const plan = nextPrefill(state, lane);
+    if (plan.kind === "none") return run > 0;
+    if (!again && !isUrgent(plan)) return true;
+    again = plan.kind === "single";
+    lane.continued = plan.kind === "chunk";
+    const sequences = admit(state, lane, plan);
+    if (sequences.length > 0) tokens += await prefill(state, lane, sequences, plan.tokens);
+    // first tokens go out, and arrivals come in, before the next run
+    await nextTurn();
+  }
+  return true;
+}
+
+/** Runs each sequence's next chunk of at most `most` tokens; returns the number of tokens computed. */
+async function prefill(
+  state: EngineState,
+  lane: Lane,
+  sequences: readonly Sequence[],
+  most: number,
+): Promise<number> {
+  const rows = sequences.map((sequence) => chunkOf(sequence, most));
+  const tokens = rows.reduce((sum, row) => sum + row.tokens.length, 0);
+  let started = performance.now();
+  try {
+    using _turn = await state.deviceLock.take(ENGINE_PRIORITY);
+    started = performance.now();
+    await lane.model.prefill(rows);
+    const complete: number[] = [];
+    for (const [i, sequence] of sequences.entries()) {
+      sequence.computed += rows[i]?.tokens.length ?? 0;
+      if (rows[i]?.last) complete.push(i);
+    }
+    for (const i of complete) completePrompt(state, sequences[i]);
+    await sample(state, lane, sequences, complete);
+  } catch (error) {
+    failRows(state, lane, sequences, error);
+  }
+  state.counters.prefillRuns++;
+  endRun(state, lane, { kind: "prefill", rows: sequences.length, tokens }, started);
+  return tokens;
+}
+
+/** The next chunk of at most so many tokens; chunks of one prompt are about equally long. */
+function chunkOf(sequence: Sequence, most: number): PrefillRow {
+  const past = sequence.computed;
+  const chunks = Math.ceil(sequence.uncomputed / most);
+  const end = past + Math.ceil(sequence.uncomputed / chunks);
+  if (sequence.slot === undefined) throw new Error(`internal: ${sequence.label} has no slot`);
+  const tokens = sequence.tokens(past, end);
+  return { slot: sequence.slot, tokens, past, last: end === sequence.length };
+}
+
+function completePrompt(state: EngineState, sequence: Sequence | undefined): void {
+  if (sequence === undefined) return;
+  sequence.enter("running");
+  // whole, for the other samples of the request
+  if (sequence.startFollowers !== undefined) savePrefixes(state.memory, [sequence], Infinity);
+  startFollowers(sequence);
+}
+
+function isUrgent(plan: PrefillPlan): boolean {
+  return (plan.kind === "batch" || plan.kind === "single") && plan.urgent;
+}
+
+// ---- decode ----
+
+async function decode(state: EngineState, lane: Lane): Promise<boolean> {
+  makeRoomToDecode(state, lane);
+  const { tokens, lengths } = lane.decodeInput();
+  if (tokens.length === 0) return false;
+  const rows = lane.rows.slice(0, tokens.length);
+  const running: number[] = [];
+  for (const [slot, row] of rows.entries()) if (row.state === "running") running.push(slot);
+  let started = performance.now();
+  try {
+    using _turn = await state.deviceLock.take(ENGINE_PRIORITY);
+    started = performance.now();
+    await lane.model.decode(tokens, lengths);
+    for (const row of rows) if (row.state === "running") row.computed++;
+    await sample(state, lane, rows, running);
+  } catch (error) {
+    failRows(state, lane, running.flatMap((slot) => rows[slot] ?? []), error);
+  }
+  state.counters.decodeRuns++;
+  const count = running.length;
+  endRun(state, lane, { kind: "decode", rows: count, tokens: count }, started);
+  return true;
+}
+
+// ---- sampling ----
+
+/**
+ * Draws for the rows of the last run whose numbers are in `indices`; row i is that of `sequences[i]`.
+ * Masks are made while the model runs. A row whose mask is late all the same is left one token behind,
+ * so that the next decode computes that token again and nobody waits for it.
+ */
+async function sample(
+  state: EngineState,
+  lane: Lane,
+  sequences: readonly Sequence[],
+  indices: readonly number[],
+): Promise<void> {
+  const drawn: Sequence[] = [];
+  const rows: SampleRow[] = [];
+  await masksMade(indices.flatMap((index) => sequences[index]?.matcher ?? []), indices.length);
+  for (const index of indices) {
+    const sequence = sequences[index];
+    if (sequence === undefined) continue;
+    if (sequence.matcher?.ready === false) sequence.computed--;
+    else {
+      drawn.push(sequence);
+      rows.push(sequence.sampling.row(index, sequence.matcher?.mask));
+    }
+  }
+  if (rows.length === 0) return;
+  const sampled = await lane.model.sample(rows);
+  removeEnded(state, lane, deliverAll(state, drawn, sampled));
+}
+
+/** Hands the tokens out; returns the sequences that end with theirs. */
+function deliverAll(
+  state: EngineState,
+  sequences: readonly Sequence[],
+  sampled: readonly Sampled[],
+): Sequence[] {
+  const ended: Sequence[] = [];
+  for (const [i, sequence] of sequences.entries()) {
+    const drawn = sampled[i];
+    if (drawn === undefined) throw new Error(`internal: no token was drawn for ${sequence.label}`);
+    if (!sequence.cancelled && deliver(state, sequence, drawn)) ended.push(sequence);
+  }
+  return ended;
+}
+
+/** Waits for masks that are not made yet, longer where no other row can be drawn for. */
+async function masksMade(matchers: readonly TokenMatcher[], rows: number): Promise<void> {
+  const late = matchers.filter((matcher) => !matcher.ready);
+  if (late.length === 0) return;
+  const all = Promise.all(late.map((matcher) => matcher.settled()));
+  await within(all, late.length === rows ? ALONE_MILLISECONDS : GRACE_MILLISECONDS);
+}
+
+/** Resolves with the promise or after so many milliseconds, whichever comes first. */
+async function within(promise: Promise<unknown>, milliseconds: number): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<void>((resolve) => timer = setTimeout(resolve, milliseconds));
+  await Promise.race([promise, late]);
+  clearTimeout(timer);
+}
+
+/** After each run: saves a few blocks, and tells the listener what was done. */
+function endRun(
+  state: EngineState,
+  lane: Lane,
+  run: Omit<StepObservation, "seconds">,
+  started: number,
+): void {
+  const seconds = (performance.now() - started) / 1000;
+  savePrefixes(state.memory, lane.rows, SAVED_BLOCKS);
+  state.listener.step?.({ ...run, seconds });
+}
