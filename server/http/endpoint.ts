@@ -43,6 +43,8 @@ export interface Answer {
   readonly json?: z.ZodType;
   /** Media types whose bodies are plain strings. */
   readonly text?: readonly string[];
+  /** The data of each event of a stream, `text/event-stream`. */
+  readonly events?: z.ZodType;
 }
 
 export interface Route<B extends z.ZodType | undefined = z.ZodType | undefined> {
@@ -166,7 +168,12 @@ function describe(app: App, route: Route): void {
     description: ERROR_TEXTS[status] ?? "",
     content: { "application/json": { schema: errorSchema } },
   }]);
-  const text = (route.ok.text ?? []).map((type) => [type, { schema: { type: "string" } }]);
+  const { json, events, text = [] } = route.ok;
+  const content = {
+    ...(json && { "application/json": { schema: json } }),
+    ...(events && { "text/event-stream": { schema: events } }),
+    ...Object.fromEntries(text.map((type) => [type, { schema: { type: "string" as const } }])),
+  };
   app.openAPIRegistry.registerPath({
     method: route.method,
     path: route.path,
@@ -186,12 +193,7 @@ function describe(app: App, route: Route): void {
     responses: {
       200: {
         description: route.ok.description,
-        ...((route.ok.json || text.length > 0) && {
-          content: {
-            ...(route.ok.json && { "application/json": { schema: route.ok.json } }),
-            ...Object.fromEntries(text),
-          },
-        }),
+        ...(Object.keys(content).length > 0 && { content }),
       },
       ...Object.fromEntries(errors),
     },

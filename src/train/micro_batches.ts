@@ -11,16 +11,6 @@ export interface MicroBatchOptions {
   readonly overhead?: number;
 }
 
-/** How much of the work is padding. */
-export interface Padding {
-  /** Tokens of the rows themselves. */
-  readonly tokens: number;
-  /** Σ rows × longest row. */
-  readonly padded: number;
-  /** (padded - tokens) / padded; 0 where there are no rows. */
-  readonly waste: number;
-}
-
 const DEFAULT_OVERHEAD = 64;
 /** What a cell without a token costs, in tokens: only attention computes it. */
 const PADDING_COST = 0.25;
@@ -62,25 +52,6 @@ export function microBatches(
     start = end;
   }
   return batches;
-}
-
-/** Tokens of rows against tokens with padding, over all batches. */
-export function paddingOf(
-  lengths: ArrayLike<number>,
-  batches: readonly (readonly number[])[],
-): Padding {
-  let tokens = 0;
-  let padded = 0;
-  for (const batch of batches) {
-    let longest = 0;
-    for (const row of batch) {
-      const length = lengths[row] ?? 0;
-      tokens += length;
-      longest = Math.max(longest, length);
-    }
-    padded += longest * batch.length;
-  }
-  return { tokens, padded, waste: padded === 0 ? 0 : (padded - tokens) / padded };
 }
 
 /**

@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { compileSchema } from "../../src/grammar/compile_schema.ts";
 import { FORMATS } from "../../src/grammar/schema/formats.ts";
-import { keywordTable } from "../../src/grammar/schema/keywords.ts";
+import { BY_TYPE, type Keyword, WHOLE } from "../../src/grammar/schema/keywords.ts";
 import { SchemaError } from "../../src/grammar/schema/schema_error.ts";
 import { type ByteMatcher, byteMatcher } from "./byte_matcher.ts";
 
@@ -80,6 +80,28 @@ Deno.test("what a grammar cannot hold is refused by keyword and place", () => {
     assertThrows(() => compileSchema(schema), SchemaError, message, JSON.stringify(schema));
   }
 });
+
+/** README.md's table. */
+function keywordTable(): string {
+  const NUMBER = BY_TYPE.get("number") ?? [];
+  const row = (type: string, name: string, note = "exact") => `| ${type} | ${name} | ${note} |`;
+  const rows = (type: string, keywords: readonly Keyword[]) =>
+    keywords.map(({ name, note }) => row(type, `\`${name}\``, note));
+  const typed = [...BY_TYPE].flatMap(([type, keywords]) =>
+    keywords === NUMBER ? [] : rows(type, keywords)
+  );
+  const narrower = [...FORMATS].flatMap(([name, format]) =>
+    format.narrower === undefined ? [] : [row("string", `format \`${name}\``, format.narrower)]
+  );
+  return [
+    "| of | keyword | held |",
+    "| --- | --- | --- |",
+    ...rows("any", WHOLE),
+    ...rows("number", NUMBER),
+    ...typed,
+    ...narrower,
+  ].join("\n");
+}
 
 Deno.test("README.md's table of keywords is the code's", async () => {
   const readme = await Deno.readTextFile(new URL("../../README.md", import.meta.url));

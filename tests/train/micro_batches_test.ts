@@ -1,6 +1,6 @@
 /** Micro-batches: every row once, within the budget, and as cheap as any cut of the sorted rows. */
 import { assert, assertEquals, assertLess, assertLessOrEqual, assertThrows } from "@std/assert";
-import { gridCost, microBatches, paddingOf } from "../../src/train/micro_batches.ts";
+import { gridCost, microBatches } from "../../src/train/micro_batches.ts";
 import { seeded } from "../checkpoint/fixtures.ts";
 
 function randomLengths(seed: number, count: number, longest: number): number[] {
@@ -24,6 +24,35 @@ function cuts(rows: readonly number[]): number[][][] {
   return rows.flatMap((_, i) =>
     cuts(rows.slice(i + 1)).map((rest) => [rows.slice(0, i + 1), ...rest])
   );
+}
+
+/** How much of the work is padding. */
+interface Padding {
+  /** Tokens of the rows themselves. */
+  readonly tokens: number;
+  /** Σ rows × longest row. */
+  readonly padded: number;
+  /** (padded - tokens) / padded; 0 where there are no rows. */
+  readonly waste: number;
+}
+
+/** Tokens of rows against tokens with padding, over all batches. */
+function paddingOf(
+  lengths: ArrayLike<number>,
+  batches: readonly (readonly number[])[],
+): Padding {
+  let tokens = 0;
+  let padded = 0;
+  for (const batch of batches) {
+    let longest = 0;
+    for (const row of batch) {
+      const length = lengths[row] ?? 0;
+      tokens += length;
+      longest = Math.max(longest, length);
+    }
+    padded += longest * batch.length;
+  }
+  return { tokens, padded, waste: padded === 0 ? 0 : (padded - tokens) / padded };
 }
 
 Deno.test("every row is in exactly one micro-batch, and no batch exceeds the budget", () => {

@@ -19,8 +19,13 @@ import { resolveTarget, type Target } from "../../generate/model_name.ts";
 import { checkLength, encodeChat } from "../../generate/prompt.ts";
 import { type Run, startRun } from "../../generate/run.ts";
 import { toSampling } from "../../generate/sampling.ts";
-import { type ChatCompletion, chatCompletionSchema, type ChatRequest } from "../schema/chat.ts";
-import { chatRequestSchema } from "../schema/chat.ts";
+import {
+  chatChunkSchema,
+  type ChatCompletion,
+  chatCompletionSchema,
+  type ChatRequest,
+  chatRequestSchema,
+} from "../schema/chat.ts";
 import type { TextCaller } from "../../generate/text_turns.ts";
 
 export function registerChat(app: App, context: ServerContext): void {
@@ -33,7 +38,7 @@ export function registerChat(app: App, context: ServerContext): void {
     ok: {
       description: "The completion, or ChatCompletionChunk events where `stream` is true.",
       json: chatCompletionSchema,
-      text: ["text/event-stream"],
+      events: chatChunkSchema,
     },
     errors: [429],
     scopes: ["infer"],

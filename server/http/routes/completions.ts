@@ -27,6 +27,7 @@ import { type Run, type RunPlan, startRun } from "../../generate/run.ts";
 import { toSampling } from "../../generate/sampling.ts";
 import {
   type Completion,
+  completionChunkSchema,
   type CompletionRequest,
   completionRequestSchema,
   completionSchema,
@@ -46,7 +47,7 @@ export function registerCompletions(app: App, context: ServerContext): void {
     ok: {
       description: "The completion, or CompletionChunk events where `stream` is true.",
       json: completionSchema,
-      text: ["text/event-stream"],
+      events: completionChunkSchema,
     },
     errors: [429],
     scopes: ["infer"],

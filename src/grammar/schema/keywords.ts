@@ -74,24 +74,3 @@ export const BY_TYPE: ReadonlyMap<string, readonly Keyword[]> = new Map([
 export function keywordsOf(type: string): readonly string[] {
   return (BY_TYPE.get(type) ?? []).map(({ name }) => name);
 }
-
-/** The table of all that is supported, in Markdown: README.md prints it. */
-export function keywordTable(): string {
-  const row = (type: string, name: string, note = "exact") => `| ${type} | ${name} | ${note} |`;
-  const rows = (type: string, keywords: readonly Keyword[]) =>
-    keywords.map(({ name, note }) => row(type, `\`${name}\``, note));
-  const typed = [...BY_TYPE].flatMap(([type, keywords]) =>
-    keywords === NUMBER ? [] : rows(type, keywords)
-  );
-  const narrower = [...FORMATS].flatMap(([name, format]) =>
-    format.narrower === undefined ? [] : [row("string", `format \`${name}\``, format.narrower)]
-  );
-  return [
-    "| of | keyword | held |",
-    "| --- | --- | --- |",
-    ...rows("any", WHOLE),
-    ...rows("number", NUMBER),
-    ...typed,
-    ...narrower,
-  ].join("\n");
-}
