@@ -1,8 +1,9 @@
 /**
  * Micro-benches of the store beside 100,000 registered cores: looking a name up, fetching a core,
- * putting one, writing usage, opening. On PGlite in a temporary directory, or, with DATABASE_URL, on
+ * putting one, writing usage, opening. On SQLite in a temporary directory, or, with DATABASE_URL, on
  * PostgreSQL in a database that is made for this and may be thrown away.
  */
+import { sql } from "kysely";
 import { readCore, writeCore } from "../adapters/lotr/format.ts";
 import { openStore, type StoreLocation } from "../adapters/store/open_store.ts";
 import type { Store, UsageRecord } from "../adapters/store/store.ts";
@@ -15,17 +16,18 @@ const LOG = { info: () => {}, warning: () => {} };
 const META = { source: "bench", publish: "now" } as const;
 
 /** Names that share one content: a look-up by name does not see the difference. */
-async function register(store: Store): Promise<void> {
-  const { database } = store;
-  const digest = "md5(i::text) || md5((-i)::text)";
-  const numbers = `generate_series(1, ${NAMES}) i`;
-  await database.executeSql(`INSERT INTO cores SELECT ${digest}, base, factors, rank, state, content
-    FROM ${numbers}, (SELECT * FROM cores LIMIT 1) c`);
-  await database.executeSql(
-    `INSERT INTO core_names SELECT '${TENANT}', 'n' || i, 1, 1 FROM ${numbers}`,
-  );
-  await database.executeSql(`INSERT INTO core_versions
-    SELECT '${TENANT}', 'n' || i, 1, ${digest}, 1, 0, 'bench' FROM ${numbers}`);
+async function register({ database: { db } }: Store, stored: string): Promise<void> {
+  const numbers = sql`WITH RECURSIVE numbers (i) AS (
+    SELECT 1 UNION ALL SELECT i + 1 FROM numbers WHERE i < ${sql.lit(NAMES)})`;
+  // digests of the right length, that differ
+  const digest = sql`CAST(1000000000 + i AS text) || ${sql.lit(stored.slice(10))}`;
+  await sql`INSERT INTO cores ${numbers} SELECT ${digest}, base, factors, rank, state, content
+    FROM numbers, cores WHERE digest = ${stored}`.execute(db);
+  await sql`INSERT INTO core_names ${numbers} SELECT ${sql.lit(TENANT)}, 'n' || i, 1, 1
+    FROM numbers`.execute(db);
+  await sql`INSERT INTO core_versions ${numbers}
+    SELECT ${sql.lit(TENANT)}, 'n' || i, 1, ${digest}, 1, 0, 'bench'
+    FROM numbers`.execute(db);
 }
 
 async function defineBenches(location: StoreLocation): Promise<void> {
@@ -34,7 +36,7 @@ async function defineBenches(location: StoreLocation): Promise<void> {
   const files = Array.from({ length: CORES }, (_, i) => writeCore(benchCore(factors, i)));
   const digests = files.map((file) => readCore(file).digest);
   for (const [i, file] of files.entries()) await store.cores.put(TENANT, `real${i}`, file, META);
-  await register(store);
+  await register(store, digests[0] ?? "");
 
   const group = `${store.kind}, ${NAMES} names, cores of ${files[0]?.length} bytes`;
   let turn = 0;

@@ -171,8 +171,7 @@ async function serveFrom(
         corsOrigins: flags.corsOrigins,
       },
     });
-    const { lost } = store.database;
-    return await listenUntilSignal({ flags, loaded, context, books, started, lost });
+    return await listenUntilSignal({ flags, loaded, context, books, started });
   } finally {
     await loaded.close();
   }
@@ -252,20 +251,17 @@ interface Serving {
   readonly books: Books;
   /** Milliseconds, as `performance.now` has them. */
   readonly started: number;
-  /** Resolves where the store is gone for good. */
-  readonly lost: Promise<Error>;
 }
 
 /** What a process that ends in disorder gets for cutting off requests that run. */
 const LAST_SECONDS = 5;
 
 /**
- * Where the store is lost nothing can be written down any more, and where state may be broken nothing
- * known be trusted: then nothing is left to close in order, and the process ends with code 1 when what
- * is in flight is through or cut short, so that whoever watches it starts it anew.
+ * Where state may be broken nothing known can be trusted: then nothing is left to close in order, and
+ * the process ends with code 1, so that whoever watches it starts it anew.
  */
 async function listenUntilSignal(serving: Serving): Promise<number> {
-  const { flags, loaded, context, books, started, lost } = serving;
+  const { flags, loaded, context, books, started } = serving;
   const { host, port, grace } = flags;
   const { log } = context;
   using resort = watchUncaught(log);
@@ -275,15 +271,14 @@ async function listenUntilSignal(serving: Serving): Promise<number> {
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   log.info(`serving ${server.url}/v1 after ${seconds} s`);
   const stop = (seconds: number) => server.stop(seconds, () => loaded.engine.close());
-  const leave = async (what: string, seconds: number): Promise<never> => {
-    log.error(`${what}. Ending, to be started anew; what was acknowledged is kept`);
-    await fulfilledWithin((seconds + LAST_SECONDS) * 1000, stop(seconds)).catch(() => {});
+  const leave = async (error: Error): Promise<never> => {
+    log.error(`${textOf(error)}. Ending, to be started anew; what was acknowledged is kept`);
+    await fulfilledWithin(LAST_SECONDS * 1000, stop(0)).catch(() => {});
     Deno.exit(1);
   };
   const signal = await Promise.race([
     awaitSignal(log),
-    lost.then(({ message }) => leave(message, grace)),
-    resort.broken.then((error) => leave(textOf(error), 0)),
+    resort.broken.then(leave),
   ]);
   log.info(`${signal}: finishing requests, for at most ${grace} s`, {
     running: context.lifecycle.active,

@@ -35,7 +35,7 @@ export class StoredCores implements Disposable {
     this.#options = options;
     const { store: { kind, changes }, maxNames = 65_536 } = options;
     // nobody else writes to an embedded database
-    const freshMs = kind === "pglite" ? Infinity : FRESH_MS;
+    const freshMs = kind === "sqlite" ? Infinity : FRESH_MS;
     this.#names = new ScopedAnswers({ most: maxNames, freshMs });
     this.#news = [
       changes.on("core", ({ tenant, id }) => this.#forget(tenant, id)),

@@ -62,7 +62,7 @@ export class TunedModels implements CoreKeeper, Disposable {
   constructor(options: TunedModelsOptions) {
     this.#options = options;
     const { kind, changes } = options.store;
-    const freshMs = kind === "pglite" ? Infinity : FRESH_MS;
+    const freshMs = kind === "sqlite" ? Infinity : FRESH_MS;
     this.#names = new ScopedAnswers({ most: MAX_TENANTS, freshMs });
     const forget = ({ tenant }: { readonly tenant?: string }) =>
       tenant === undefined ? this.#names.clear() : this.#names.forget(tenant);

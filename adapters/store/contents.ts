@@ -4,10 +4,9 @@
  * nor cores.
  */
 import { createHash } from "node:crypto";
-import { sql } from "kysely";
-import { sqlState } from "./database/sql_error.ts";
+import { failureOf } from "./database/sql_error.ts";
 import { DamagedError } from "./damaged_error.ts";
-import type { Db } from "./sql_helpers.ts";
+import { type Db, LIST } from "./sql_helpers.ts";
 
 export const CHUNK_BYTES = 2 ** 20;
 
@@ -92,8 +91,9 @@ export async function* streamContent(db: Db, id: number): AsyncGenerator<Uint8Ar
 }
 
 export async function removeContents(db: Db, ids: readonly number[]): Promise<void> {
-  if (ids.length === 0) return;
-  await db.deleteFrom("contents").where(sql<boolean>`id = ANY(${[...ids]})`).execute();
+  for (let at = 0; at < ids.length; at += LIST) {
+    await db.deleteFrom("contents").where("id", "in", ids.slice(at, at + LIST)).execute();
+  }
 }
 
 /** Removes what began to arrive and has not moved since (Unix milliseconds). */
@@ -145,9 +145,9 @@ async function sha256Of(data: Uint8Array): Promise<string> {
   return new Uint8Array(digest).toHex();
 }
 
-/** The database itself may find its pages broken: SQLSTATEs of class XX. */
+/** The database itself may find its pages broken. */
 function rethrowDamage(error: unknown): never {
-  if (!sqlState(error)?.startsWith("XX")) throw error;
+  if (failureOf(error) !== "damaged") throw error;
   const reason = error instanceof Error ? error.message : String(error);
   throw new DamagedError(`the database cannot read it: ${reason}`, { cause: error });
 }

@@ -83,9 +83,12 @@ function matching(db: Db, tenant: string, name: string, version: AdapterVersion)
     case "number":
       return versions.where("coreVersions.version", "=", version.number);
     case "digest":
-      // hex digits: nothing in them means anything to LIKE
-      return versions.where("coreVersions.digest", "like", `${version.prefix}%`).limit(2);
+      return versions.where(startsWith(version.prefix)).limit(2);
   }
+}
+
+function startsWith(prefix: string): RawBuilder<boolean> {
+  return sql<boolean>`substr(core_versions.digest, 1, ${sql.lit(prefix.length)}) = ${prefix}`;
 }
 
 /** A name's current or newest version; null where it has none. */

@@ -3,12 +3,11 @@
  * when a core comes, goes and is set aside; names and versions are `sql_cores.ts`'.
  */
 import type { Core } from "../lotr/core.ts";
-import { sql } from "kysely";
 import { readContent, removeContents, writeContent } from "./contents.ts";
 import { DamagedError } from "./damaged_error.ts";
 import type { StoreLog } from "./log.ts";
 import { tell } from "./sql_changes.ts";
-import { type Db, transact, type Trx } from "./sql_helpers.ts";
+import { type Db, LIST, transact, type Trx } from "./sql_helpers.ts";
 
 /** Keeps a core; one that is there stays, a quarantined one is mended. */
 export async function keepCore(trx: Trx, core: Core, file: Uint8Array): Promise<void> {
@@ -29,10 +28,12 @@ export async function keepCore(trx: Trx, core: Core, file: Uint8Array): Promise<
 
 /** Removes those of these cores that nothing points to any more. */
 export async function collectCores(trx: Trx, digests: readonly string[]): Promise<void> {
-  if (digests.length === 0) return;
-  const gone = await trx.deleteFrom("cores").where(
-    sql<boolean>`digest = ANY(${[...new Set(digests)]})`,
-  )
+  const unique = [...new Set(digests)];
+  for (let at = 0; at < unique.length; at += LIST) await collect(trx, unique.slice(at, at + LIST));
+}
+
+async function collect(trx: Trx, digests: readonly string[]): Promise<void> {
+  const gone = await trx.deleteFrom("cores").where("digest", "in", digests)
     .where(({ not, exists, selectFrom }) =>
       not(exists(
         selectFrom("coreVersions").select("version")

@@ -1,12 +1,15 @@
-/**
- * The data directory: where it is, and that one process at a time has it. It knows nothing of what
- * lies in it.
- */
-import { type Environment, parentOf, syncDirectory } from "../../src/checkpoint/fetch/cache.ts";
+/** The data directory: where it is, and that one process at a time has it, by a lock on a file. */
+import {
+  type Environment,
+  exists,
+  parentOf,
+  syncDirectory,
+} from "../../src/checkpoint/fetch/cache.ts";
 
 const LOCK_FILE = "lock";
-/** Below the root: where the embedded database lies. */
-export const DATABASE = "database";
+const DATABASE = "lembas.db";
+/** Of versions before SQLite. */
+const EARLIER = "database";
 
 /**
  * `data` under `LEMBAS_HOME`, or `lembas` under the user's data directory (XDG's on Linux).
@@ -25,17 +28,18 @@ export function defaultDataDirectory(env: Environment): string {
 }
 
 export class DataDirectory implements Disposable {
-  readonly root: string;
+  readonly #root: string;
   readonly #lock: Deno.FsFile;
 
   private constructor(root: string, lock: Deno.FsFile) {
-    this.root = root;
+    this.#root = root;
     this.#lock = lock;
   }
 
   /**
    * Makes the directory where it is missing, and takes its lock, which ends with the process.
-   * @throws {Error} naming the directory, and the process that has it
+   * @throws {Error} naming the directory, and the process that has it, or what of an earlier version
+   *   is there
    */
   static async open(root: string): Promise<DataDirectory> {
     const lock = await openLock(root);
@@ -47,14 +51,21 @@ export class DataDirectory implements Disposable {
           "Choose another one with --data.",
       );
     }
+    if (await exists(`${root}/${EARLIER}`)) {
+      lock.close();
+      throw new Error(
+        `Cannot use the data directory ${root}: ${EARLIER}/ in it is of a version of lembas before ` +
+          "SQLite, which this one cannot read. Choose another one with --data.",
+      );
+    }
     await lock.truncate();
     await lock.write(new TextEncoder().encode(`${Deno.pid}\n`));
     return new DataDirectory(root, lock);
   }
 
-  /** A path below the root. */
-  path(...parts: readonly string[]): string {
-    return [this.root, ...parts].join("/");
+  /** The path of the database's file. */
+  get database(): string {
+    return `${this.#root}/${DATABASE}`;
   }
 
   [Symbol.dispose](): void {

@@ -8,7 +8,7 @@ import { collectCores, keepCore, readCoreFile } from "./core_rows.ts";
 import { DamagedError } from "./damaged_error.ts";
 import type { CheckpointRecord } from "./job_store.ts";
 import type { StoreLog } from "./log.ts";
-import { charge, type Db, json, transact, type Trx } from "./sql_helpers.ts";
+import { charge, type Db, transact, type Trx } from "./sql_helpers.ts";
 
 /** Checkpoints that a job keeps; OpenAI keeps three. */
 const MAX_CHECKPOINTS = 8;
@@ -68,7 +68,7 @@ export class JobContents {
       await charge(trx, this.#tenant, 0);
       await this.#lock(trx, job);
       await keepCore(trx, core, file);
-      const values = { record: json(checkpoint), core: core.digest, bytes: file.length };
+      const values = { record: JSON.stringify(checkpoint), core: core.digest, bytes: file.length };
       const old = await trx.deleteFrom("checkpoints").where("job", "=", job)
         .where("step", "=", step).returning(["core", "bytes"]).execute();
       await trx.insertInto("checkpoints").values({ job, step, ...values }).execute();
@@ -84,7 +84,7 @@ export class JobContents {
       .innerJoin("jobs", "jobs.id", "checkpoints.job").select("checkpoints.record")
       .where("tenant", "=", this.#tenant).where("job", "=", jobId).orderBy("step", "desc")
       .execute();
-    return rows.map(({ record }) => record as CheckpointRecord);
+    return rows.map(({ record }) => JSON.parse(record) as CheckpointRecord);
   }
 
   async checkpointCore({ jobId, step }: CheckpointRecord): Promise<Uint8Array<ArrayBuffer>> {
@@ -115,8 +115,9 @@ async function dropOldest(
   job: string,
 ): Promise<readonly { readonly core: string; readonly bytes: number }[]> {
   const steps = await trx.selectFrom("checkpoints").select("step").where("job", "=", job)
-    .orderBy("step", "desc").offset(MAX_CHECKPOINTS).execute();
-  if (steps.length === 0) return [];
-  return await trx.deleteFrom("checkpoints").where("job", "=", job)
-    .where("step", "in", steps.map(({ step }) => step)).returning(["core", "bytes"]).execute();
+    .orderBy("step", "desc").execute();
+  const gone = steps.slice(MAX_CHECKPOINTS).map(({ step }) => step);
+  if (gone.length === 0) return [];
+  return await trx.deleteFrom("checkpoints").where("job", "=", job).where("step", "in", gone)
+    .returning(["core", "bytes"]).execute();
 }

@@ -1,17 +1,9 @@
-/**
- * Opens the store where it lies: PGlite in a data directory, or a PostgreSQL server. It owns the
- * directory's lock and layout (`lock`, `database/`), and what an interrupted first start left there.
- */
-import {
-  exists,
-  removeIfThere,
-  syncDirectory,
-  writeAtomically,
-} from "../../src/checkpoint/fetch/cache.ts";
-import { PgliteDatabase } from "./database/pglite_database.ts";
+/** Opens the store where it lies: SQLite in a data directory, or a PostgreSQL server. */
+import { syncDirectory } from "../../src/checkpoint/fetch/cache.ts";
+import { writeBackup } from "./backup.ts";
+import { DataDirectory } from "./data_directory.ts";
 import { PostgresDatabase } from "./database/postgres_database.ts";
-import { pgliteBackups } from "./backup.ts";
-import { DATABASE, DataDirectory } from "./data_directory.ts";
+import { SqliteDatabase } from "./database/sqlite_database.ts";
 import type { StoreLog } from "./log.ts";
 import { SqlStore } from "./sql_store.ts";
 import type { Store } from "./store.ts";
@@ -19,11 +11,6 @@ import type { Store } from "./store.ts";
 export type StoreLocation =
   | { readonly type: "directory"; readonly path: string }
   | { readonly type: "url"; readonly url: string };
-
-/** There while the first start makes the database: nothing in that was promised to anyone. */
-const MAKING = "database.making";
-/** Folders of the store before this one. */
-const EARLIER = ["files", "jobs", "models"] as const;
 
 /**
  * @throws {Error} where another process has the directory, it cannot be made, or no server answers;
@@ -54,45 +41,37 @@ async function openUrl(url: string, log: StoreLog): Promise<Store> {
   }
 }
 
-async function openDirectory(path: string, log: StoreLog): Promise<Store> {
-  const directory = await DataDirectory.open(path);
-  const [data, making] = [directory.path(DATABASE), directory.path(MAKING)];
+async function openDirectory(root: string, log: StoreLog): Promise<Store> {
+  const directory = await DataDirectory.open(root);
   try {
-    if (await exists(making)) await removeIfThere(data);
-    const isNew = !await exists(data);
-    if (isNew) await nameEarlier(directory, log);
-    if (isNew) await writeAtomically(making, "");
-    const store = await openOver(data, log, () => directory[Symbol.dispose]());
-    if (isNew) await finishMaking(directory.root, making);
-    return store;
-  } catch (error) {
+    await makeFile(root, directory.database);
+    return await openFile(directory.database, log, () => directory[Symbol.dispose]());
+  } catch (cause) {
     directory[Symbol.dispose]();
-    throw error;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(
+      `Cannot use the data directory ${root}: ${directory.database}: ${reason}. ` +
+        "Choose another one with --data.",
+      { cause },
+    );
   }
 }
 
-async function openOver(data: string, log: StoreLog, onClosed: () => void): Promise<SqlStore> {
-  const database = await PgliteDatabase.open(data, ({ message }) => log.warning(message));
+/** For its owner alone: it has the secret that keys are hashed with. SQLite's other files follow it. */
+async function makeFile(root: string, path: string): Promise<void> {
+  (await Deno.open(path, { append: true, create: true, mode: 0o600 })).close();
+  await syncDirectory(root);
+}
+
+async function openFile(path: string, log: StoreLog, onClosed: () => void): Promise<SqlStore> {
+  const database = await SqliteDatabase.open(path, (error) => {
+    log.warning(`${error.message}; another one has taken over, and what was under way has failed`);
+  });
   try {
-    const backup = pgliteBackups(database, data);
+    const backup = (to: string) => writeBackup(database, to);
     return await SqlStore.open({ database, log, backup, onClosed });
   } catch (error) {
     await database[Symbol.asyncDispose]();
     throw error;
   }
-}
-
-/** What versions before the SQL store have left is named, not read. */
-async function nameEarlier(directory: DataDirectory, log: StoreLog): Promise<void> {
-  for (const name of EARLIER) {
-    if (!await exists(directory.path(name))) continue;
-    log.warning(`${directory.path(name)} is of an earlier version and is not read`);
-  }
-}
-
-/** The database's own files are durable before the mark goes. */
-async function finishMaking(root: string, making: string): Promise<void> {
-  await syncDirectory(root);
-  await removeIfThere(making);
-  await syncDirectory(root);
 }

@@ -2,7 +2,7 @@
 import type { Kysely, Transaction } from "kysely";
 import { sql } from "kysely";
 import { FieldRangeError } from "../../src/util/errors.ts";
-import { sqlState } from "./database/sql_error.ts";
+import { failureOf, type SqlFailure } from "./database/sql_error.ts";
 import type { Tables } from "./database/tables.ts";
 import { GoneError } from "./gone_error.ts";
 import type { Page, PageQuery } from "./paging.ts";
@@ -12,8 +12,12 @@ import type { TenantLimits } from "./tenant_store.ts";
 export type Db = Kysely<Tables>;
 export type Trx = Transaction<Tables>;
 
-/** What two writers at once may run into: serialization, deadlock, and each other's keys. */
-const TRANSIENT: ReadonlySet<string | undefined> = new Set(["40001", "40P01", "23505", "23503"]);
+/** What two writers at once may run into: each other, and each other's keys. */
+const TRANSIENT: ReadonlySet<SqlFailure | undefined> = new Set([
+  "conflict",
+  "unique",
+  "foreign key",
+]);
 const ATTEMPTS = 5;
 
 /** A transaction that is tried again where another writer was in its way. */
@@ -22,7 +26,7 @@ export async function transact<T>(db: Db, work: (trx: Trx) => Promise<T>): Promi
     try {
       return await db.transaction().execute(work);
     } catch (error) {
-      if (attempt === ATTEMPTS || !TRANSIENT.has(sqlState(error))) throw error;
+      if (attempt === ATTEMPTS || !TRANSIENT.has(failureOf(error))) throw error;
     }
   }
 }
@@ -74,15 +78,13 @@ export async function charge(trx: Trx, tenant: string, bytes: number): Promise<v
 /** @throws {QuotaError} where `storedBytes`, with `asked` in it, is above the limit */
 export function checkQuota(
   tenant: string,
-  row: { readonly storedBytes: number; readonly limits: unknown },
+  row: { readonly storedBytes: number; readonly limits: string },
   asked: number,
 ): void {
-  const limit = (row.limits as TenantLimits).storedBytes;
+  const limit = (JSON.parse(row.limits) as TenantLimits).storedBytes;
   if (asked <= 0 || limit === null || row.storedBytes <= limit) return;
   throw new QuotaError(tenant, { limit, used: row.storedBytes - asked, asked });
 }
 
-/** A value in a column of kind jsonb. */
-export function json(value: unknown): string {
-  return JSON.stringify(value);
-}
+/** Values of one `in (…)`: a statement has only so many parameters. */
+export const LIST = 10_000;

@@ -2,8 +2,9 @@
  * A tenant's training jobs in SQL: records and events. It owns their rows; progress and checkpoints
  * are `job_contents.ts`', and which status follows which it does not know.
  */
-import { sql } from "kysely";
-import { SQL_STATES, sqlState } from "./database/sql_error.ts";
+import { type RawBuilder, sql } from "kysely";
+import type { Database } from "./database/database.ts";
+import { failureOf } from "./database/sql_error.ts";
 import { GoneError } from "./gone_error.ts";
 import { newId } from "./ids.ts";
 import { JobContents } from "./job_contents.ts";
@@ -22,7 +23,6 @@ import { tell } from "./sql_changes.ts";
 import {
   beyond,
   type Db,
-  json,
   limited,
   noTenant,
   notListed,
@@ -39,11 +39,13 @@ type JobQuery = PageQuery & { readonly metadata: JobRecord["metadata"] | undefin
 
 export class SqlJobStore implements JobStore {
   readonly #db: Db;
+  readonly #kind: Database["kind"];
   readonly #tenant: string;
   readonly #contents: JobContents;
 
-  constructor(db: Db, tenant: string, log: StoreLog) {
+  constructor({ db, kind }: Database, tenant: string, log: StoreLog) {
     this.#db = db;
+    this.#kind = kind;
     this.#tenant = tenant;
     this.#contents = new JobContents(db, tenant, log);
   }
@@ -54,12 +56,13 @@ export class SqlJobStore implements JobStore {
     const { id, tenant, status } = job;
     try {
       await this.#db.transaction().execute(async (trx) => {
-        await trx.insertInto("jobs").values({ id, tenant, status, record: json(job) }).execute();
+        await trx.insertInto("jobs").values({ id, tenant, status, record: JSON.stringify(job) })
+          .execute();
         await tell(trx, "job", { tenant, id });
       });
       return job;
     } catch (error) {
-      if (sqlState(error) === SQL_STATES.foreignKeyViolation) throw noTenant(tenant);
+      if (failureOf(error) === "foreign key") throw noTenant(tenant);
       throw error;
     }
   }
@@ -72,9 +75,9 @@ export class SqlJobStore implements JobStore {
       const row = await trx.selectFrom("jobs").select("record").where("tenant", "=", this.#tenant)
         .where("id", "=", id).forUpdate().executeTakeFirst();
       if (row === undefined) throw noJob(id);
-      const before = row.record as JobRecord;
+      const before = JSON.parse(row.record) as JobRecord;
       const job = { ...before, ...typeof change === "function" ? change(before) : change };
-      await trx.updateTable("jobs").set({ status: job.status, record: json(job) })
+      await trx.updateTable("jobs").set({ status: job.status, record: JSON.stringify(job) })
         .where("id", "=", id).execute();
       await tell(trx, "job", { tenant: this.#tenant, id });
       return job;
@@ -83,27 +86,25 @@ export class SqlJobStore implements JobStore {
 
   async find(id: string): Promise<JobRecord | undefined> {
     const row = await this.#rows().where("id", "=", id).executeTakeFirst();
-    return row?.record as JobRecord | undefined;
+    return row && JSON.parse(row.record) as JobRecord;
   }
 
   async endingWith(tail: string): Promise<readonly JobRecord[]> {
-    const ends = sql<boolean>`right(id, ${sql.lit(tail.length)}) = ${tail}`;
+    const ends = sql<boolean>`substr(id, length(id) - ${sql.lit(tail.length - 1)}) = ${tail}`;
     return toJobs(await this.#rows().where(ends).orderBy("seq").execute());
   }
 
   async list(query: JobQuery): Promise<Page<JobRecord>> {
     const { after, order, metadata } = query;
     let rows = this.#rows().orderBy("seq", order);
-    if (metadata === null) rows = rows.where(sql<boolean>`record->'metadata' = 'null'::jsonb`);
-    else if (metadata !== undefined) {
-      rows = rows.where(sql<boolean>`record->'metadata' @> ${json(metadata)}::jsonb`);
-    }
+    if (metadata === null) rows = rows.where(sql<boolean>`record->>'metadata' IS NULL`);
+    else if (metadata !== undefined) rows = rows.where(this.#hasMetadata(metadata));
     if (after !== undefined) {
       const from = await this.#db.selectFrom("jobs").select("seq")
         .where("tenant", "=", this.#tenant).where("id", "=", after).executeTakeFirst();
       rows = rows.where("seq", beyond(order), from?.seq ?? notListed(after));
     }
-    return toPage(await limited(rows, query).execute(), query, ({ record }) => record as JobRecord);
+    return toPage(await limited(rows, query).execute(), query, toJob);
   }
 
   async all(): Promise<readonly JobRecord[]> {
@@ -117,7 +118,7 @@ export class SqlJobStore implements JobStore {
         await trx.insertInto("jobEvents")
           .values(
             events.slice(at, at + BATCH).map((event) => ({
-              ...{ id: event.id, job: jobId, record: json(event) },
+              ...{ id: event.id, job: jobId, record: JSON.stringify(event) },
             })),
           )
           .onConflict((conflict) => conflict.doNothing()).execute();
@@ -135,7 +136,11 @@ export class SqlJobStore implements JobStore {
         .where("id", "=", after).executeTakeFirst();
       rows = rows.where("seq", beyond(order), from?.seq ?? notListed(after));
     }
-    return toPage(await limited(rows, query).execute(), query, ({ record }) => record as JobEvent);
+    return toPage(
+      await limited(rows, query).execute(),
+      query,
+      ({ record }) => JSON.parse(record) as JobEvent,
+    );
   }
 
   saveProgress(jobId: string, bytes: Uint8Array): Promise<void> {
@@ -164,6 +169,14 @@ export class SqlJobStore implements JobStore {
 
   #rows() {
     return this.#db.selectFrom("jobs").select("record").where("tenant", "=", this.#tenant);
+  }
+
+  #hasMetadata(pairs: Readonly<Record<string, string>>): RawBuilder<boolean> {
+    const wanted = JSON.stringify(pairs);
+    return this.#kind === "postgres"
+      ? sql<boolean>`record->'metadata' @> ${wanted}::jsonb`
+      : sql<boolean>`NOT EXISTS (SELECT key, atom FROM json_each(${wanted})
+          EXCEPT SELECT key, atom FROM json_each(record, '$.metadata'))`;
   }
 
   #checkTenant(tenant: string): void {
@@ -196,7 +209,7 @@ export class SqlJobDirectory implements JobDirectory {
         .executeTakeFirst();
       rows = rows.where("seq", beyond(order), from?.seq ?? notListed(after));
     }
-    return toPage(await limited(rows, query).execute(), query, ({ record }) => record as JobRecord);
+    return toPage(await limited(rows, query).execute(), query, toJob);
   }
 
   async counts(): Promise<ReadonlyMap<JobStatus, number>> {
@@ -218,6 +231,10 @@ function noJob(id: string): GoneError {
   return new GoneError(`Cannot find job ${id.slice(0, 80)}: there is none`);
 }
 
-function toJobs(rows: readonly { readonly record: unknown }[]): readonly JobRecord[] {
-  return rows.map(({ record }) => record as JobRecord);
+function toJob({ record }: { readonly record: string }): JobRecord {
+  return JSON.parse(record) as JobRecord;
+}
+
+function toJobs(rows: readonly { readonly record: string }[]): readonly JobRecord[] {
+  return rows.map(toJob);
 }

@@ -1,5 +1,5 @@
 /** Keys in SQL, by tenant and by hash. It owns their rows; what a hash is made of it does not know. */
-import { SQL_STATES, sqlState } from "./database/sql_error.ts";
+import { failureOf } from "./database/sql_error.ts";
 import { newId } from "./ids.ts";
 import type { Page, PageQuery } from "./paging.ts";
 import { tell } from "./sql_changes.ts";
@@ -9,7 +9,7 @@ import type { KeyRecord, KeyStore, Scope } from "./tenant_store.ts";
 type NewKey = Pick<KeyRecord, "tenant" | "name" | "hint" | "scopes" | "expiresAt">;
 
 interface KeyRow extends Omit<KeyRecord, "scopes"> {
-  readonly scopes: readonly string[];
+  readonly scopes: string;
 }
 
 const COLUMNS = [
@@ -38,14 +38,14 @@ export class SqlKeyStore implements KeyStore {
     try {
       const row = await this.#db.insertInto("keys")
         .values({
-          ...{ id, tenant, name, hint, hash, scopes: [...scopes] },
+          ...{ id, tenant, name, hint, hash, scopes: JSON.stringify(scopes) },
           ...{ createdAt: Date.now(), expiresAt, revokedAt: null },
         })
         .returning(COLUMNS).executeTakeFirstOrThrow();
       await tell(this.#db, "key", { tenant, id });
       return toRecord(row);
     } catch (error) {
-      if (sqlState(error) === SQL_STATES.foreignKeyViolation) throw noTenant(tenant);
+      if (failureOf(error) === "foreign key") throw noTenant(tenant);
       throw error;
     }
   }
@@ -105,5 +105,5 @@ export class SqlKeyStore implements KeyStore {
 }
 
 function toRecord(row: KeyRow): KeyRecord {
-  return { ...row, scopes: row.scopes as readonly Scope[] };
+  return { ...row, scopes: JSON.parse(row.scopes) as readonly Scope[] };
 }

@@ -2,7 +2,7 @@
 import type { ModelDirectory, ModelStore, NewModel, PublishedModel } from "./model_store.ts";
 import { tell } from "./sql_changes.ts";
 import { putCore, removeVersions } from "./sql_cores.ts";
-import { charge, type Db, json, transact } from "./sql_helpers.ts";
+import { charge, type Db, transact } from "./sql_helpers.ts";
 
 export class SqlModelStore implements ModelStore {
   readonly #db: Db;
@@ -23,7 +23,7 @@ export class SqlModelStore implements ModelStore {
         throw new TypeError(`Cannot publish ${id}: its core is ${digest}, not ${model.core}`);
       }
       const published: PublishedModel = { ...model, tenant, version };
-      const row = { tenant, name, version, record: json(published) };
+      const row = { tenant, name, version, record: JSON.stringify(published) };
       await trx.insertInto("models").values({ id, ...row })
         .onConflict((conflict) =>
           conflict.column("id").doUpdateSet(row).where("models.tenant", "=", tenant)
@@ -39,7 +39,7 @@ export class SqlModelStore implements ModelStore {
 
   async find(id: string): Promise<PublishedModel | undefined> {
     const row = await this.#rows().where("id", "=", id).executeTakeFirst();
-    return row?.record as PublishedModel | undefined;
+    return row && JSON.parse(row.record) as PublishedModel;
   }
 
   remove(id: string): Promise<boolean> {
@@ -75,6 +75,6 @@ export class SqlModelDirectory implements ModelDirectory {
   }
 }
 
-function toModels(rows: readonly { readonly record: unknown }[]): readonly PublishedModel[] {
-  return rows.map(({ record }) => record as PublishedModel);
+function toModels(rows: readonly { readonly record: string }[]): readonly PublishedModel[] {
+  return rows.map(({ record }) => JSON.parse(record) as PublishedModel);
 }

@@ -70,8 +70,8 @@ export class SqlStore implements Store {
     await migrate(database);
     const store = new SqlStore(parts, await SqlChanges.open(database, log));
     await store.tenants.ensure(DEFAULT_TENANT);
-    // in PGlite no upload outlives its process
-    await sweepContents(database.db, Date.now() - (database.kind === "pglite" ? 0 : ARRIVAL_MS));
+    // in a directory no upload outlives its process
+    await sweepContents(database.db, Date.now() - (database.kind === "sqlite" ? 0 : ARRIVAL_MS));
     store.#sweepEvery(parts.sweepEvery ?? SWEEP_MS);
     return store;
   }
@@ -93,7 +93,7 @@ export class SqlStore implements Store {
     return {
       tenant,
       files: new SqlFileStore(db, tenant),
-      jobs: new SqlJobStore(db, tenant, this.#log),
+      jobs: new SqlJobStore(this.database, tenant, this.#log),
       models: new SqlModelStore(db, tenant),
     };
   }
@@ -107,7 +107,8 @@ export class SqlStore implements Store {
       );
     });
     try {
-      await Promise.race([this.database.executeSql("SELECT 1"), late]);
+      const one = this.database.db.selectNoFrom(({ lit }) => lit(1).as("one")).execute();
+      await Promise.race([one, late]);
     } finally {
       clearTimeout(timer);
     }

@@ -9,7 +9,6 @@ import { tell } from "./sql_changes.ts";
 import {
   beyond,
   type Db,
-  json,
   limited,
   noTenant,
   notListed,
@@ -21,7 +20,7 @@ import {
 interface TenantRow {
   readonly id: string;
   readonly createdAt: number;
-  readonly limits: unknown;
+  readonly limits: string;
 }
 
 const COLUMNS = ["id", "createdAt", "limits"] as const;
@@ -64,7 +63,7 @@ export class SqlTenantStore implements TenantStore {
 
   async update({ id, limits }: Pick<TenantRecord, "id" | "limits">): Promise<void> {
     await transact(this.#db, async (trx) => {
-      const row = await trx.updateTable("tenants").set({ limits: json(limits) })
+      const row = await trx.updateTable("tenants").set({ limits: JSON.stringify(limits) })
         .where("id", "=", id).returning("id").executeTakeFirst();
       if (row === undefined) throw noTenant(id);
       await tell(trx, "tenant", { tenant: id, id });
@@ -102,7 +101,7 @@ export class SqlTenantStore implements TenantStore {
   async #insert(id: string, limits: TenantLimits): Promise<TenantRecord | undefined> {
     checkId(id);
     const row = await this.#db.insertInto("tenants")
-      .values({ id, createdAt: Date.now(), limits: json(limits) })
+      .values({ id, createdAt: Date.now(), limits: JSON.stringify(limits) })
       .onConflict((conflict) => conflict.doNothing())
       .returning(COLUMNS).executeTakeFirst();
     if (row === undefined) return undefined;
@@ -146,5 +145,5 @@ function checkId(id: string): void {
 
 function toRecord({ id, createdAt, limits }: TenantRow): TenantRecord {
   // limits that later versions know have their defaults
-  return { id, createdAt, limits: { ...NO_LIMITS, ...limits as TenantLimits } };
+  return { id, createdAt, limits: { ...NO_LIMITS, ...JSON.parse(limits) as TenantLimits } };
 }

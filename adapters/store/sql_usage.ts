@@ -8,11 +8,13 @@ const BATCH = 500;
 /** How far servers' clocks may be apart, in milliseconds. */
 const CLOCKS_MS = 3_600_000;
 
-const KEYS = {
-  tenant: sql<string>`tenant`,
-  model: sql<string>`model`,
-  day: sql<string>`to_char(to_timestamp(at / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD')`,
-} as const;
+const DAY_MS = 86_400_000;
+const KEYS: Readonly<Record<UsageQuery["by"], RawBuilder<string | number>>> = {
+  tenant: sql`tenant`,
+  model: sql`model`,
+  // days since 1970: whole numbers are divided to whole numbers
+  day: sql`at / ${sql.lit(DAY_MS)}`,
+};
 
 export class SqlUsageStore implements UsageStore {
   readonly #db: Db;
@@ -32,7 +34,7 @@ export class SqlUsageStore implements UsageStore {
     { id, tenant, createdAt }: Parameters<UsageStore["trained"]>[0],
   ): Promise<number> {
     const { trained } = await this.#db.selectFrom("usage")
-      .select(sql<number>`coalesce(sum(trained_tokens), 0)::int8`.as("trained"))
+      .select(sql<number>`cast(coalesce(sum(trained_tokens), 0) AS bigint)`.as("trained"))
       .where("tenant", "=", tenant).where("at", ">=", createdAt - CLOCKS_MS)
       .where("requestId", "=", id).where("kind", "=", "training").executeTakeFirstOrThrow();
     return trained;
@@ -50,10 +52,14 @@ export class SqlUsageStore implements UsageStore {
     if (tenant !== undefined) sums = sums.where("tenant", "=", tenant);
     if (from !== undefined) sums = sums.where("at", ">=", from);
     if (to !== undefined) sums = sums.where("at", "<", to);
-    return await sums.execute();
+    return (await sums.execute()).map(({ key, ...sum }) => ({ key: keyText(key), ...sum }));
   }
 }
 
+function keyText(key: string | number): string {
+  return typeof key === "string" ? key : new Date(key * DAY_MS).toISOString().slice(0, 10);
+}
+
 function sum(column: string): RawBuilder<number> {
-  return sql<number>`sum(${sql.ref(column)})::int8`;
+  return sql<number>`cast(sum(${sql.ref(column)}) AS bigint)`;
 }

@@ -1,7 +1,7 @@
 /**
  * What lembas keeps, for whom: the store's interface as servers, runners and tools see it. It owns
  * the whole and the rule of tenancy; each kind of record has its own file beside this one, and where
- * they lie is the implementation's (one SQL schema, on PGlite or PostgreSQL).
+ * they lie is the implementation's (one SQL schema, on SQLite or PostgreSQL).
  *
  * The rule: what belongs to a tenant is reached by naming that tenant. `store.forTenant("acme")`
  * gives acme's files, jobs and models; another tenant's ids are unknown there. Keys, cores and usage
@@ -38,7 +38,7 @@ export interface TenantData {
 }
 
 export interface Store extends AsyncDisposable {
-  readonly kind: "pglite" | "postgres";
+  readonly kind: "sqlite" | "postgres";
   /** The database beneath, for a queue on the same one. */
   readonly database: Database;
   /** A view; it reads nothing yet, and a tenant that is not there has nothing. */
@@ -56,8 +56,8 @@ export interface Store extends AsyncDisposable {
   /** Resolves when the database answers. @throws {Error} where it does not, within a few seconds */
   ping(): Promise<void>;
   /**
-   * Writes a backup of the embedded store to a file, while it serves: a tar archive that
-   * `restoreBackup` (restore.ts) takes; backups at once come one after the other. PostgreSQL has its
+   * Writes a backup of the embedded store to a file, while it serves: a SQLite database that
+   * `restoreBackup` (backup.ts) takes. PostgreSQL has its
    * own tools.
    * @throws {TypeError} on PostgreSQL
    */

@@ -64,7 +64,7 @@ export async function benchRegistered(args: readonly string[]): Promise<void> {
     ...await withStore(bench, (store) => loads(store, bench)),
   };
   const { databaseUrl, ...settings } = flags;
-  const store = databaseUrl === undefined ? "pglite" : "postgres";
+  const store = databaseUrl === undefined ? "sqlite" : "postgres";
   console.log(
     JSON.stringify({ mode: "cores", machine, settings: { ...settings, store }, figures }),
   );

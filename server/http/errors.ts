@@ -3,7 +3,7 @@
  * right status, made of whatever was thrown: by the engine, the store, a reader, or the validator.
  */
 import type { z } from "@hono/zod-openapi";
-import { SQL_STATES, sqlState } from "../../adapters/store/database/sql_error.ts";
+import { failureOf } from "../../adapters/store/database/sql_error.ts";
 import { GoneError } from "../../adapters/store/gone_error.ts";
 import { QuotaError } from "../../adapters/store/quota_error.ts";
 import { UnservableError } from "../../adapters/catalog/factor_sets.ts";
@@ -140,7 +140,8 @@ export function toApiError(error: unknown, requestId: string): ApiError {
   }
   if (error instanceof UnservableError) return unservable(error);
   if (error instanceof GoneError) return new ApiError(404, error.message, { code: "not_found" });
-  if (hasBadCharacter(error)) {
+  // no id or name has such a character, so whatever asked for it has asked for nothing
+  if (failureOf(error) === "bad character") {
     return new ApiError(400, "The request has a NUL or half a character where neither can be.", {
       code: "invalid_character",
     });
@@ -161,12 +162,6 @@ export async function refusing<T>(param: string, work: () => Promise<T>): Promis
     if (isFieldError(error)) throw invalid(param, error.message);
     throw error;
   }
-}
-
-/** No id or name has such a character, so whatever asked for it has asked for nothing. */
-function hasBadCharacter(error: unknown): boolean {
-  const state = sqlState(error);
-  return state === SQL_STATES.badCharacter || state === SQL_STATES.badJsonCharacter;
 }
 
 function unservable({ reason, message }: UnservableError): ApiError {

@@ -10,10 +10,11 @@ import type { Dataset } from "./dataset.ts";
 import { Interrupt } from "./interrupt.ts";
 import { checkInterruptible, checkPaused, isUnderWay } from "./job_state.ts";
 import type { Lease, WorkItem } from "./lease.ts";
+import { openQueues } from "./open_queues.ts";
 import { type Ending, JobPhases, type PhaseOptions } from "./phases.ts";
 import { waitFor } from "../../src/util/time.ts";
 import type { LiveProgress } from "./teller.ts";
-import { type WorkQueue, WorkQueues } from "./work_queue.ts";
+import type { WorkQueue, WorkQueues } from "./work_queue.ts";
 
 export interface RunnerOptions extends PhaseOptions {
   /** The base model's id; jobs of another one wait for it. */
@@ -61,7 +62,7 @@ const NEW_JOB = {
 } as const;
 
 /** Milliseconds between looks into the queue, behind notices: others' leases end without one. */
-const LOOK_MS = { postgres: 1000, pglite: 5000 } as const;
+const LOOK_MS = { postgres: 1000, sqlite: 5000 } as const;
 /** Seconds before a job is taken up again whose work ended without a word of what becomes of it. */
 const AGAIN_SECONDS = 1;
 /** Milliseconds before what the database has refused is tried again; each time twice as long. */
@@ -96,7 +97,7 @@ export class JobRunner {
   /** Opens the queues on the store's database; nothing is taken before `start`. */
   static async open(options: RunnerOptions): Promise<JobRunner> {
     const { store, log, model } = options;
-    const queues = await WorkQueues.open(
+    const queues = await openQueues(
       store.database,
       (error) => log.warning(`the queue of jobs: ${error.message}`),
     );

@@ -5,6 +5,7 @@
  * The words go by NOTIFY and come back to who said them. Where a server does not hear itself, its
  * database is out of reach, and the others' silence says nothing: the count stays as it was.
  */
+import { sql } from "kysely";
 import type { Database } from "../../adapters/store/database/database.ts";
 import type { Log } from "../telemetry/log.ts";
 
@@ -19,7 +20,7 @@ interface Word {
 }
 
 export class Replicas implements AsyncDisposable {
-  readonly #database: Pick<Database, "executeSql" | "listen">;
+  readonly #database: Pick<Database, "db" | "listen">;
   readonly #log: Pick<Log, "warning">;
   readonly #id = crypto.randomUUID();
   /** When each was last heard of, in monotonic milliseconds; this one too. */
@@ -29,7 +30,7 @@ export class Replicas implements AsyncDisposable {
   #quiet = false;
 
   private constructor(
-    database: Pick<Database, "executeSql" | "listen">,
+    database: Pick<Database, "db" | "listen">,
     log: Pick<Log, "warning">,
   ) {
     this.#database = database;
@@ -38,7 +39,7 @@ export class Replicas implements AsyncDisposable {
 
   /** Resolves when the others have been told. */
   static async join(
-    database: Pick<Database, "executeSql" | "listen">,
+    database: Pick<Database, "db" | "listen">,
     log: Pick<Log, "warning">,
   ): Promise<Replicas> {
     const replicas = new Replicas(database, log);
@@ -75,7 +76,7 @@ export class Replicas implements AsyncDisposable {
   async #tell(says: Word["says"]): Promise<void> {
     const word: Word = { id: this.#id, says };
     try {
-      await this.#database.executeSql("SELECT pg_notify($1, $2)", [CHANNEL, JSON.stringify(word)]);
+      await sql`SELECT pg_notify(${CHANNEL}, ${JSON.stringify(word)})`.execute(this.#database.db);
       this.#quiet = false;
     } catch (error) {
       if (!this.#quiet) {

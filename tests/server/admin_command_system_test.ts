@@ -74,8 +74,8 @@ Deno.test("a running server is administered over HTTP: cores, keys, usage, a bac
     assertMatch(await succeed("cores remove acme/shelf@2", env), /removed 1 version/);
     assertEquals(await succeed("usage", env), "none");
     assertMatch(await succeed("factors list", env), /^(none|digest +bytes)/);
-    const path = `${directory}/backup.tar`;
-    assertMatch(await succeed(`backup ${path}`, env), /^wrote .*backup\.tar, [\d.]+ [KM]iB$/);
+    const path = `${directory}/backup.db`;
+    assertMatch(await succeed(`backup ${path}`, env), /^wrote .*backup\.db, [\d.]+ [KM]iB$/);
     await succeed(`restore ${path} ${directory}/data`);
     const restored = await succeed(`tenants list --data ${directory}/data --output json`);
     const ids = JSON.parse(restored).map(({ id }: { id: string }) => id);

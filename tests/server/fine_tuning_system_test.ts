@@ -14,11 +14,12 @@ import OpenAI from "openai";
 import { readCore } from "../../adapters/lotr/format.ts";
 import type { Store } from "../../adapters/store/store.ts";
 import { FAST, rowsOf, say, until, upload, withServer } from "./tuning_server.ts";
+import { query } from "../adapters/store/cases.ts";
 
 /** How many contents the store has, whole or arriving. */
 async function contentsOf({ database }: Store): Promise<number> {
-  const { rows: [row] } = await database.executeSql("SELECT count(*) AS n FROM contents");
-  return Number(row.n);
+  const [row] = await query(database, "SELECT count(*) AS n FROM contents");
+  return Number(row?.n);
 }
 
 Deno.test("a file and a job make a model that the next request may name", () =>

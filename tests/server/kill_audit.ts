@@ -19,7 +19,7 @@ import {
   textOf,
   type TrafficOptions,
 } from "./kill_traffic.ts";
-import { readFile } from "../adapters/store/cases.ts";
+import { query, readFile } from "../adapters/store/cases.ts";
 import { untilHolds } from "./replicas.ts";
 
 /** A lease of ten seconds, jobs before it, and a machine that is busy. */
@@ -149,10 +149,11 @@ export async function checkStored(
   tenants: readonly Tenant[],
   { ledger }: Pick<TrafficOptions, "ledger">,
 ): Promise<{ readonly unseen: number }> {
-  const { rows } = await store.database.executeSql(`SELECT id, tenant, key_id AS key, kind, model,
-    prompt_tokens::float8 AS prompt, cached_tokens::float8 AS cached,
-    completion_tokens::float8 AS completion, trained_tokens::float8 AS trained,
-    request_id AS job FROM usage`);
+  const rows = await query(
+    store.database,
+    `SELECT id, tenant, key_id AS key, kind, model, prompt_tokens AS prompt, cached_tokens AS cached,
+      completion_tokens AS completion, trained_tokens AS trained, request_id AS job FROM usage`,
+  );
   const usage = rows as UsageRow[];
   const unseen = checkAnswers(usage, tenants, ledger);
   await checkJobs(store, usage, tenants, ledger);
@@ -237,13 +238,13 @@ async function checkTotals(store: Store, rows: readonly UsageRow[]): Promise<voi
 
 /** What is counted for the quota is what is there. */
 async function checkBytes(store: Store, tenant: string): Promise<void> {
-  const { rows: [{ sum }] } = await store.database.executeSql(
+  const [row] = await query(
+    store.database,
     `SELECT (SELECT coalesce(sum(bytes), 0) FROM files JOIN contents c ON c.id = content
-        WHERE tenant = $1)::float8
-      + (SELECT coalesce(sum(bytes), 0) FROM core_versions WHERE tenant = $1)::float8
+        WHERE tenant = '${tenant}')
+      + (SELECT coalesce(sum(bytes), 0) FROM core_versions WHERE tenant = '${tenant}')
       + (SELECT coalesce(sum(k.bytes), 0) FROM checkpoints k JOIN jobs j ON j.id = k.job
-        WHERE tenant = $1)::float8 AS sum`,
-    [tenant],
+        WHERE tenant = '${tenant}') AS sum`,
   );
-  assertEquals(await store.tenants.storedBytes(tenant), sum);
+  assertEquals(await store.tenants.storedBytes(tenant), Number(row?.sum));
 }

@@ -3,7 +3,5 @@ import { CamelCasePlugin, type Dialect, Kysely } from "kysely";
 import type { Tables } from "./tables.ts";
 
 export function kyselyOver(dialect: Dialect): Kysely<Tables> {
-  // what lies in jsonb columns keeps its keys
-  const names = new CamelCasePlugin({ maintainNestedObjectKeys: true });
-  return new Kysely<Tables>({ dialect, plugins: [names] });
+  return new Kysely<Tables>({ dialect, plugins: [new CamelCasePlugin()] });
 }

@@ -1,29 +1,21 @@
 /**
- * Brings a database's schema up to date, once whoever comes first: kysely runs the steps under an
- * advisory lock. It owns their order; what each does is in `migrations/`.
+ * Brings a database's schema up to date in one transaction, once whoever comes first. What each step
+ * does is in `migrations/`; a released step is never changed.
  */
 import { type Migration, Migrator } from "kysely/migration";
 import type { Database } from "./database.ts";
-import { tenantsMigration } from "./migrations/0001_tenants.ts";
-import { contentsMigration } from "./migrations/0002_contents.ts";
-import { jobsMigration } from "./migrations/0003_jobs.ts";
-import { contentIndexesMigration } from "./migrations/0004_content_indexes.ts";
+import { schemaMigration } from "./migrations/0001_schema.ts";
 
-/** By name, in the order in which they are run. A released step is never changed. */
-const MIGRATIONS: Readonly<Record<string, Migration>> = {
-  "0001_tenants": tenantsMigration,
-  "0002_contents": contentsMigration,
-  "0003_jobs": jobsMigration,
-  "0004_content_indexes": contentIndexesMigration,
-};
+/** By name, in the order in which they are run. */
+function migrationsFor(kind: Database["kind"]): Record<string, Migration> {
+  return { "0001_schema": schemaMigration(kind) };
+}
 
 /** @throws {Error} naming the step that failed; what it had done is undone */
-export async function migrate(database: Database): Promise<void> {
-  const migrator = new Migrator({
-    db: database.db,
-    provider: { getMigrations: () => Promise.resolve({ ...MIGRATIONS }) },
-  });
-  const { error, results } = await migrator.migrateToLatest();
+export async function migrate({ db, kind }: Database): Promise<void> {
+  const migrations = migrationsFor(kind);
+  const provider = { getMigrations: () => Promise.resolve(migrations) };
+  const { error, results } = await new Migrator({ db, provider }).migrateToLatest();
   if (error === undefined) return;
   const failed = results?.find(({ status }) => status === "Error")?.migrationName ?? "";
   const reason = error instanceof Error ? error.message : String(error);

@@ -1,12 +1,11 @@
 /**
- * A PostgreSQL server as a `Database`. It owns the pool, and a connection that listens and comes
- * back when it was lost; it knows no table.
+ * A PostgreSQL server as a `Database`: a pool of connections, and one that listens, which comes back
+ * when it was lost.
  */
 import { type Kysely, PostgresDialect } from "kysely";
 // @ts-types="@types/pg"
 import pg from "pg";
 import { withoutSecret } from "../../../src/checkpoint/fetch/secrets.ts";
-import type { Database, SqlResult } from "./database.ts";
 import { kyselyOver } from "./kysely_over.ts";
 import { PostgresListener } from "./postgres_listener.ts";
 import type { Tables } from "./tables.ts";
@@ -15,10 +14,17 @@ const CONNECTIONS = 8;
 const CONNECT_MS = 5000;
 const INT8 = 20;
 
-export class PostgresDatabase implements Database {
+const JSONB = 3802;
+
+/** What a statement without a query builder gives. */
+export interface SqlResult {
+  // deno-lint-ignore no-explicit-any -- columns are the statement's; pg types them so, too
+  readonly rows: any[];
+}
+
+export class PostgresDatabase implements AsyncDisposable {
   readonly kind = "postgres";
-  /** Connections come back. */
-  readonly lost: Promise<never> = new Promise(() => {});
+  /** The typed way in. */
   readonly db: Kysely<Tables>;
   readonly #pool: pg.Pool;
   readonly #listener: PostgresListener;
@@ -50,14 +56,19 @@ export class PostgresDatabase implements Database {
     }
   }
 
-  async executeSql(text: string, values?: readonly unknown[]): Promise<SqlResult> {
-    if (values !== undefined && values.length > 0) {
-      return { rows: (await this.#pool.query(text, [...values])).rows };
+  /**
+   * Runs SQL with `$1` parameters; without values it may be several statements, whose rows come one
+   * after the other. It is what pg-boss asks of its `db` option.
+   */
+  async executeSql(text: string, values: readonly unknown[] = []): Promise<SqlResult> {
+    const query = { text, types: { getTypeParser: withJson } };
+    if (values.length > 0) {
+      return { rows: (await this.#pool.query({ ...query, values: [...values] })).rows };
     }
     const client = await this.#pool.connect();
     try {
       // without values several statements are one result each
-      const result: pg.QueryResult | pg.QueryResult[] = await client.query(text);
+      const result: pg.QueryResult | pg.QueryResult[] = await client.query(query);
       client.release();
       return { rows: Array.isArray(result) ? result.flatMap(({ rows }) => rows) : result.rows };
     } catch (error) {
@@ -67,10 +78,12 @@ export class PostgresDatabase implements Database {
     }
   }
 
+  /** Calls back for each NOTIFY on a channel, from whatever process; dispose to stop. */
   listen(channel: string, listener: (payload: string) => void): Promise<AsyncDisposable> {
     return this.#listener.listen(channel, listener);
   }
 
+  /** Called after the connection that listens was lost and is there again. */
   onReconnect(listener: () => void): Disposable {
     return this.#listener.onReconnect(listener);
   }
@@ -100,13 +113,17 @@ function configOf(url: string): pg.ClientConfig {
     application_name: "lembas",
     connectionTimeoutMillis: CONNECT_MS,
     keepAlive: true,
-    types: { getTypeParser },
+    types: { getTypeParser: withoutJson },
   };
 }
 
 /** Counts and times fit a number; pg would give them as text. */
-const getTypeParser: typeof pg.types.getTypeParser = (id, format) =>
+const withJson: typeof pg.types.getTypeParser = (id, format) =>
   id === INT8 ? Number : pg.types.getTypeParser(id, format);
+
+/** JSON is read as text, as SQLite gives it. */
+const withoutJson: typeof pg.types.getTypeParser = (id, format) =>
+  id === JSONB ? String : withJson(id, format);
 
 function reasonOf(error: unknown): string {
   if (error instanceof AggregateError) return error.errors.map(reasonOf).join("; ");

@@ -1,18 +1,18 @@
 /**
  * The tables as kysely types them: what each column holds. `migrations/` makes them; what rows mean
- * is the stores'. Times are Unix milliseconds; int8 columns are numbers on both databases.
+ * is the stores'. Times are Unix milliseconds; 64-bit columns are numbers on both databases.
  */
-import type { ColumnType, Generated, GeneratedAlways } from "kysely";
+import type { Generated, GeneratedAlways } from "kysely";
 
-/** Written as JSON text, read as the value. */
-type Json<T> = ColumnType<T, string, string>;
+/** A JSON text. */
+type Json = string;
 type Bytes = Uint8Array;
 
 export interface TenantTable {
   readonly id: string;
   readonly seq: GeneratedAlways<number>;
   readonly createdAt: number;
-  readonly limits: Json<unknown>;
+  readonly limits: Json;
   readonly storedBytes: Generated<number>;
 }
 
@@ -23,7 +23,7 @@ export interface KeyTable {
   readonly name: string;
   readonly hint: string;
   readonly hash: Bytes;
-  readonly scopes: readonly string[];
+  readonly scopes: Json;
   readonly createdAt: number;
   readonly expiresAt: number | null;
   readonly revokedAt: number | null;
@@ -110,14 +110,14 @@ export interface JobTable {
   readonly seq: GeneratedAlways<number>;
   readonly tenant: string;
   readonly status: string;
-  readonly record: Json<unknown>;
+  readonly record: Json;
 }
 
 export interface JobEventTable {
   readonly id: string;
   readonly seq: GeneratedAlways<number>;
   readonly job: string;
-  readonly record: Json<unknown>;
+  readonly record: Json;
 }
 
 export interface JobProgressTable {
@@ -128,7 +128,7 @@ export interface JobProgressTable {
 export interface CheckpointTable {
   readonly job: string;
   readonly step: number;
-  readonly record: Json<unknown>;
+  readonly record: Json;
   readonly core: string;
   readonly bytes: number;
 }
@@ -139,7 +139,20 @@ export interface ModelTable {
   readonly tenant: string;
   readonly name: string;
   readonly version: number;
-  readonly record: Json<unknown>;
+  readonly record: Json;
+}
+
+/** SQLite's queue of jobs; PostgreSQL's is pg-boss's. */
+export interface QueueTable {
+  readonly seq: GeneratedAlways<number>;
+  readonly queue: string;
+  readonly job: string;
+  readonly tenant: string;
+  readonly createdAt: number;
+  /** Not taken before. */
+  readonly startAt: number;
+  /** Of whoever has taken it; null = it waits. */
+  readonly claim: string | null;
 }
 
 export interface Tables {
@@ -159,4 +172,5 @@ export interface Tables {
   readonly jobProgress: JobProgressTable;
   readonly checkpoints: CheckpointTable;
   readonly models: ModelTable;
+  readonly queue: QueueTable;
 }

@@ -33,7 +33,7 @@ export const STORE_COMMANDS: readonly AdminCommand[] = [
     flags: {},
     run: async ({ words: [file = "", data = ""] }) => {
       // what only speaks to servers need not load what a store needs
-      const { restoreBackup } = await import("../../../adapters/store/restore.ts");
+      const { restoreBackup } = await import("../../../adapters/store/backup.ts");
       await restoreBackup(file, data);
       return { json: { file, data }, text: `restored ${file} into ${data}` };
     },

@@ -199,7 +199,7 @@ function Totals(
 
 function Server({ desk }: { readonly desk: Desk }) {
   const { model, engine, options } = desk.server;
-  const store = desk.admin.store.kind === "postgres" ? "PostgreSQL" : "embedded (PGlite)";
+  const store = desk.admin.store.kind === "postgres" ? "PostgreSQL" : "embedded (SQLite)";
   return (
     <Card title="Server" wide>
       <Facts

@@ -114,8 +114,8 @@ function registerBackup(app: App, { store }: AdminServices): void {
     method: "get",
     path: "/v1/admin/backup",
     tag: ADMIN_TAG,
-    summary: "A backup of the embedded store as it is now: a tar archive.",
-    ok: { description: "The archive.", text: ["application/octet-stream"] },
+    summary: "A backup of the embedded store as it is now: a SQLite database.",
+    ok: { description: "The database file.", text: ["application/octet-stream"] },
     errors: [400],
   }, async () => {
     if (store.kind === "postgres") {
@@ -125,12 +125,12 @@ function registerBackup(app: App, { store }: AdminServices): void {
         { code: "not_embedded" },
       );
     }
-    return await archive(store);
+    return await backup(store);
   });
 }
 
 /** Written to a file first, which has no name any more when it is sent. */
-async function archive(store: Pick<AdminServices["store"], "backup">): Promise<Response> {
+async function backup(store: Pick<AdminServices["store"], "backup">): Promise<Response> {
   const path = await Deno.makeTempFile({ prefix: "lembas-backup-" });
   try {
     const { bytes } = await store.backup(path);
@@ -139,7 +139,7 @@ async function archive(store: Pick<AdminServices["store"], "backup">): Promise<R
       headers: {
         "content-type": "application/octet-stream",
         "content-length": String(bytes),
-        "content-disposition": 'attachment; filename="lembas-backup.tar"',
+        "content-disposition": 'attachment; filename="lembas-backup.db"',
       },
     });
   } finally {

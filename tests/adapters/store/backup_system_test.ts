@@ -1,7 +1,7 @@
 /** A backup that is taken while others write holds one moment of the store, and is restored whole. */
 import { assertEquals, assertGreater, assertRejects } from "@std/assert";
 import { openStore } from "../../../adapters/store/open_store.ts";
-import { restoreBackup } from "../../../adapters/store/restore.ts";
+import { restoreBackup } from "../../../adapters/store/backup.ts";
 import { addFile, coreFile, readText } from "./cases.ts";
 import { keepingLog, openTestStore } from "./test_store.ts";
 
@@ -20,7 +20,7 @@ async function refuseDamaged(archive: string, at: string): Promise<void> {
   const changed = whole.slice();
   const middle = whole.length >> 1;
   changed[middle] = (changed[middle] ?? 0) ^ 1;
-  const [damaged, target] = [`${at}/damaged.tar`, `${at}/new`];
+  const [damaged, target] = [`${at}/damaged.db`, `${at}/new`];
   for (const bytes of [whole.subarray(0, middle), whole.subarray(0, 100), changed]) {
     await Deno.writeFile(damaged, bytes);
     await assertRejects(() => restoreBackup(damaged, target), TypeError, "no whole backup");
@@ -31,7 +31,7 @@ async function refuseDamaged(archive: string, at: string): Promise<void> {
 
 Deno.test("a backup taken while others write is restored to what was there, or refused", () =>
   withDirectory(async (at) => {
-    const [archive, restored] = [`${at}/backup.tar`, `${at}/restored`];
+    const [archive, restored] = [`${at}/backup.db`, `${at}/restored`];
     const { bytes, digest } = coreFile(1);
     const before: string[] = [];
     {

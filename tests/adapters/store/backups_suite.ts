@@ -1,7 +1,7 @@
 /** What holds of backups on any database that makes its own; a server has its own tools. */
 import { assertEquals, assertRejects } from "@std/assert";
 import { openStore } from "../../../adapters/store/open_store.ts";
-import { restoreBackup } from "../../../adapters/store/restore.ts";
+import { restoreBackup } from "../../../adapters/store/backup.ts";
 import { addFile, type Cases, readText } from "./cases.ts";
 import { keepingLog } from "./test_store.ts";
 
@@ -20,7 +20,7 @@ export const BACKUP_CASES: Cases = {
     const id = await addFile(store, tenant, "before");
     const at = await Deno.makeTempDir();
     const [one, two] = [`${at}/one`, `${at}/two`];
-    const backups = () => [one, two].map((path) => store.backup(`${path}.tar`));
+    const backups = () => [one, two].map((path) => store.backup(`${path}.db`));
     if (store.kind === "postgres") {
       for (const backup of backups()) await assertRejects(() => backup, TypeError, "pg_dump");
       return;
@@ -28,7 +28,7 @@ export const BACKUP_CASES: Cases = {
     const done = await Promise.allSettled(backups());
     assertEquals(done.map(({ status }) => status), ["fulfilled", "fulfilled"]);
     for (const path of [one, two]) {
-      assertEquals(await restored(`${path}.tar`, path, tenant, id), "before");
+      assertEquals(await restored(`${path}.db`, path, tenant, id), "before");
     }
     await Deno.remove(at, { recursive: true });
   },

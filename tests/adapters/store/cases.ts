@@ -2,6 +2,8 @@
  * What the suites of the stores' conformance share: cases that run on any store, each with tenants
  * of its own, and small cores.
  */
+import { sql } from "kysely";
+import type { Database } from "../../../adapters/store/database/database.ts";
 import { readCore, writeCore } from "../../../adapters/lotr/format.ts";
 import type { StoreLog } from "../../../adapters/store/log.ts";
 import type { FileStore, PageQuery, Store } from "../../../adapters/store/store.ts";
@@ -55,10 +57,24 @@ export async function readText(files: FileStore, id: string): Promise<string> {
   return new TextDecoder().decode(await readFile(files, id));
 }
 
+/** Runs SQL that both databases understand, or the one that the test has. */
+export async function query(
+  { db }: Pick<Database, "db">,
+  text: string,
+  // deno-lint-ignore no-explicit-any -- columns are the statement's
+): Promise<Record<string, any>[]> {
+  // deno-lint-ignore no-explicit-any -- as above
+  return (await sql.raw<Record<string, any>>(text).execute(db.withoutPlugins())).rows;
+}
+
 /** Changes the stored bytes of what a table's row points to, behind the store's back. */
 export async function damage(store: Store, table: string, where: string): Promise<void> {
-  await store.database.executeSql(
-    `UPDATE chunks SET data = set_byte(data, 5, (get_byte(data, 5) + 1) % 256)
-     WHERE content = (SELECT content FROM ${table} WHERE ${where})`,
-  );
+  const { database: { db }, database } = store;
+  const [row] = await query(database, `SELECT content FROM ${table} WHERE ${where}`);
+  const chunk = await db.selectFrom("chunks").select(["seq", "data"])
+    .where("content", "=", row?.content).orderBy("seq").executeTakeFirstOrThrow();
+  const data = new Uint8Array(chunk.data);
+  data[5] = ((data[5] ?? 0) + 1) % 256;
+  await db.updateTable("chunks").set({ data }).where("content", "=", row?.content)
+    .where("seq", "=", chunk.seq).execute();
 }

@@ -1,4 +1,4 @@
-/** One suite for both databases: whatever the store promises holds on PGlite and on PostgreSQL. */
+/** One suite for both databases: whatever the store promises holds on SQLite and on PostgreSQL. */
 import { openStore } from "../../../adapters/store/open_store.ts";
 import type { Store } from "../../../adapters/store/store.ts";
 import { BACKUP_CASES } from "./backups_suite.ts";
@@ -35,7 +35,7 @@ async function runAll(t: Deno.TestContext, bench: Bench): Promise<void> {
   }
 }
 
-Deno.test("the store keeps its promises on PGlite", async (t) => {
+Deno.test("the store keeps its promises on SQLite", async (t) => {
   const log = keepingLog();
   await using opened = await openTestStore(log);
   await runAll(t, benchOf(opened.store, log));

@@ -1,7 +1,7 @@
 /** What holds of cores, their versions and published models on any database. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { NO_LIMITS, QuotaError, type Store } from "../../../adapters/store/store.ts";
-import { ALL, type Cases, type CoreFile, coreFile, damage, FACTORS } from "./cases.ts";
+import { ALL, type Cases, type CoreFile, coreFile, damage, FACTORS, query } from "./cases.ts";
 
 const LATEST = { type: "latest" } as const;
 const at = (number: number) => ({ type: "number", number }) as const;
@@ -51,8 +51,8 @@ export const CORE_CASES: Cases = {
     const again = await put(store, tenant, file, { publish: "later" });
     assertEquals([again.version, again.current], [1, false]);
     assertEquals((await put(store, other, file)).version, 1);
-    const sql = `SELECT count(*)::int AS n FROM cores WHERE digest = '${file.digest}'`;
-    assertEquals((await store.database.executeSql(sql)).rows[0].n, 1);
+    const sql = `SELECT count(*) AS n FROM cores WHERE digest = '${file.digest}'`;
+    assertEquals((await query(store.database, sql))[0]?.n, 1);
     const expected = file.bytes.length + coreFile(4).bytes.length;
     assertEquals(await store.tenants.storedBytes(tenant), expected);
     await store.cores.remove(tenant, "bot", undefined);

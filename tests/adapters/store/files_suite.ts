@@ -5,7 +5,7 @@ import { QuotaError } from "../../../adapters/store/quota_error.ts";
 import { NO_LIMITS } from "../../../adapters/store/store.ts";
 import { writeFactors } from "../../../adapters/lotr/format.ts";
 import { smallFactors } from "../small.ts";
-import { addFile, ALL, type Cases, damage, readFile, textBytes } from "./cases.ts";
+import { addFile, ALL, type Cases, damage, query, readFile, textBytes } from "./cases.ts";
 
 const FILES = { ...ALL, purpose: undefined };
 
@@ -143,6 +143,6 @@ export const FILE_CASES: Cases = {
 };
 
 async function contents(store: Parameters<Cases[string]>[0]["store"]): Promise<number> {
-  const { rows } = await store.database.executeSql("SELECT count(*)::int AS n FROM contents");
+  const rows = await query(store.database, "SELECT count(*) AS n FROM contents");
   return rows[0].n;
 }

@@ -5,14 +5,14 @@
 import { assert, assertEquals, assertGreaterOrEqual, assertLess } from "@std/assert";
 import { openStore, type StoreLocation } from "../../../adapters/store/open_store.ts";
 import type { Store } from "../../../adapters/store/store.ts";
-import { readText } from "./cases.ts";
+import { query, readText } from "./cases.ts";
 import { BATCH, type Promised, TENANT, TOKENS } from "./kill_child.ts";
 import { onPostgres } from "../../programs/postgres.ts";
 import { startPostgres } from "./postgres_server.ts";
 import { keepingLog, newDataDirectory } from "./test_store.ts";
 
 const KILLS = Number(Deno.env.get("LEMBAS_TEST_KILLS") ?? 2);
-const OPEN_MS = 3000;
+const OPEN_MS = 200;
 const KINDS = ["file", "core", "job", "usage"] as const;
 /** The machine may have other things to do. */
 const SLACK = 3;
@@ -80,15 +80,23 @@ async function checkUsage(
 
 /** What is counted for the quota is what is there, and no content is left without an owner. */
 async function checkBytes(store: Store): Promise<void> {
-  const { rows: [{ files, cores }] } = await store.database.executeSql(`SELECT
-    (SELECT coalesce(sum(bytes), 0)::float8 FROM files JOIN contents c ON c.id = content) AS files,
-    (SELECT coalesce(sum(bytes), 0)::float8 FROM core_versions) AS cores`);
-  assertEquals(await store.tenants.storedBytes(TENANT), files + cores);
-  const { rows: [{ stray }] } = await store.database.executeSql(`SELECT count(*)::int AS stray
+  const [sums] = await query(
+    store.database,
+    `SELECT (SELECT coalesce(sum(bytes), 0) FROM files JOIN contents c ON c.id = content) AS files,
+      (SELECT coalesce(sum(bytes), 0) FROM core_versions) AS cores`,
+  );
+  assertEquals(
+    await store.tenants.storedBytes(TENANT),
+    Number(sums?.files) + Number(sums?.cores),
+  );
+  const [row] = await query(
+    store.database,
+    `SELECT count(*) AS stray
     FROM contents WHERE arriving_at IS NULL AND id NOT IN (
       SELECT content FROM files UNION SELECT content FROM cores UNION
-      SELECT content FROM job_progress UNION SELECT content FROM factor_sets)`);
-  assertEquals(stray, 0);
+      SELECT content FROM job_progress UNION SELECT content FROM factor_sets)`,
+  );
+  assertEquals(row?.stray, 0);
 }
 
 async function killRuns(location: StoreLocation): Promise<void> {
@@ -106,7 +114,7 @@ async function killRuns(location: StoreLocation): Promise<void> {
   }
 }
 
-Deno.test("what was acknowledged survives kill -9 on PGlite", async () => {
+Deno.test("what was acknowledged survives kill -9 on SQLite", async () => {
   const path = await newDataDirectory();
   try {
     await killRuns({ type: "directory", path });

@@ -1,10 +1,11 @@
 /** Where the store lies, and who has it. */
 import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { DatabaseSync } from "node:sqlite";
 import { DataDirectory, defaultDataDirectory } from "../../../adapters/store/data_directory.ts";
 import { newId } from "../../../adapters/store/ids.ts";
 import { openStore } from "../../../adapters/store/open_store.ts";
 import { pageOf } from "../../../adapters/store/page.ts";
-import { addFile, ALL, readText } from "./cases.ts";
+import { addFile, ALL, query, readText } from "./cases.ts";
 import { onPostgres } from "../../programs/postgres.ts";
 import { startPostgres } from "./postgres_server.ts";
 import { keepingLog, newDataDirectory } from "./test_store.ts";
@@ -34,19 +35,46 @@ Deno.test("a data directory has one holder, who is named, and keeps what was wri
   }
 });
 
-Deno.test("a first start that was cut off begins anew", async () => {
+Deno.test("a data directory of a version before SQLite is refused in one sentence", async () => {
   const path = await Deno.makeTempDir();
   try {
     await Deno.mkdir(`${path}/database`);
-    await Deno.writeTextFile(`${path}/database/PG_VERSION`, "18\n");
-    await Deno.writeTextFile(`${path}/database.making`, "");
-    await Deno.mkdir(`${path}/jobs`);
-    const log = keepingLog();
-    await using store = await openStore({ type: "directory", path }, log);
+    const open = () => openStore({ type: "directory", path }, keepingLog());
+    const { message } = await assertRejects(open, Error);
+    assertEquals(
+      message,
+      `Cannot use the data directory ${path}: database/ in it is of a version of lembas before ` +
+        "SQLite, which this one cannot read. Choose another one with --data.",
+    );
+    // and nothing is left of the attempt
+    await Deno.remove(`${path}/database`);
+    await using store = await openStore({ type: "directory", path }, keepingLog());
     assertEquals((await store.tenants.list(ALL)).items.map(({ id }) => id), ["default"]);
-    const left = [...Deno.readDirSync(path)].map(({ name }) => name).sort();
-    assertEquals(left, ["database", "jobs", "lock"]);
-    assertEquals(log.warnings, [`${path}/jobs is of an earlier version and is not read`]);
+  } finally {
+    await Deno.remove(path, { recursive: true });
+  }
+});
+
+Deno.test("a database of another program, and what is none, are left as they are", async () => {
+  const path = await Deno.makeTempDir();
+  const file = `${path}/lembas.db`;
+  try {
+    const open = () => openStore({ type: "directory", path }, keepingLog());
+    await Deno.writeTextFile(file, "no database at all, though it is long enough".repeat(99));
+    const none = await assertRejects(open, Error);
+    assertEquals(
+      none.message,
+      `Cannot use the data directory ${path}: ${file}: file is not a database. ` +
+        "Choose another one with --data.",
+    );
+    await Deno.remove(file);
+    const other = new DatabaseSync(file);
+    other.exec("CREATE TABLE theirs (a)");
+    other.close();
+    const strange = await assertRejects(open, Error);
+    assertStringIncludes(strange.message, "it is a database of another program");
+    using again = new DatabaseSync(file);
+    assertEquals(again.prepare("SELECT name FROM sqlite_schema").all().length, 1);
   } finally {
     await Deno.remove(path, { recursive: true });
   }
@@ -98,7 +126,8 @@ Deno.test({
     await using store = await openStore({ type: "url", url }, keepingLog());
     const back = Promise.withResolvers<unknown>();
     using _back = store.changes.on("resync", back.resolve);
-    await store.database.executeSql(
+    await query(
+      store.database,
       `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
        WHERE query LIKE 'LISTEN%' AND datname = current_database()`,
     );

@@ -1,12 +1,12 @@
 /** Uploads that nobody finishes: they are cleared while the store is open, those under way are not. */
 import { assertEquals } from "@std/assert";
-import { PgliteDatabase } from "../../../adapters/store/database/pglite_database.ts";
 import { PostgresDatabase } from "../../../adapters/store/database/postgres_database.ts";
+import { SqliteDatabase } from "../../../adapters/store/database/sqlite_database.ts";
 import type { Database } from "../../../adapters/store/database/database.ts";
 import { SqlStore } from "../../../adapters/store/sql_store.ts";
 import { onPostgres } from "../../programs/postgres.ts";
 import { startPostgres } from "./postgres_server.ts";
-import { keepingLog, newDataDirectory } from "./test_store.ts";
+import { keepingLog } from "./test_store.ts";
 
 const HOUR = 3_600_000;
 
@@ -38,10 +38,10 @@ async function check(database: Database): Promise<void> {
   assertEquals(await contents(), ["under way", "whole"]);
 }
 
-Deno.test("an upload of which nothing came for a day is cleared on PGlite", async () => {
-  const path = await newDataDirectory();
+Deno.test("an upload of which nothing came for a day is cleared on SQLite", async () => {
+  const path = await Deno.makeTempDir();
   try {
-    await check(await PgliteDatabase.open(`${path}/database`, () => {}));
+    await check(await SqliteDatabase.open(`${path}/test.db`, () => {}));
   } finally {
     await Deno.remove(path, { recursive: true });
   }

@@ -1,4 +1,5 @@
 /** What holds of tenants, keys, usage and changes on any database. */
+import { failureOf } from "../../../adapters/store/database/sql_error.ts";
 import { assert, assertEquals, assertGreater, assertMatch, assertRejects } from "@std/assert";
 import {
   type ChangeDetail,
@@ -191,23 +192,40 @@ export const TENANT_CASES: Cases = {
     assert(log.warnings.some((line) => line.includes("deaf")));
   },
 
-  "the database answers, and SQL of several statements runs": async ({ store }) => {
+  "the database answers": async ({ store }) => {
     await store.ping();
-    const { rows } = await store.database.executeSql("SELECT 1 AS a; SELECT 2 AS b");
+  },
+
+  "a text with a NUL is refused as such, not cut off": async ({ store }) => {
+    const key = {
+      tenant: "default",
+      name: "a\0b",
+      hint: "h",
+      scopes: [],
+      expiresAt: null,
+    } as const;
+    const create = () => store.keys.create(key, crypto.getRandomValues(new Uint8Array(32)));
+    assertEquals(failureOf(await assertRejects(create)), "bad character");
+  },
+
+  "SQL of several statements runs where the queue of jobs needs it": async ({ store }) => {
+    const { database } = store;
+    if (database.kind !== "postgres") return;
+    const { rows } = await database.executeSql("SELECT 1 AS a; SELECT 2 AS b");
     assertEquals(rows, [{ a: 1 }, { b: 2 }]);
-    const typed = await store.database.executeSql(
+    const typed = await database.executeSql(
       "SELECT $1::text[] AS t, $2::jsonb AS j, $3::int8 AS i, now() AS d",
       [["a", 'b"'], JSON.stringify({ x: [1] }), 5],
     );
     const { t, j, i, d } = typed.rows[0];
     assertEquals([t, j, i, d instanceof Date], [["a", 'b"'], { x: [1] }, 5, true]);
-    const bad = await assertRejects(() => store.database.executeSql("SELECT nothing"), Error);
+    const bad = await assertRejects(() => database.executeSql("SELECT nothing"), Error);
     assertEquals("code" in bad && bad.code, "42703");
     // a transaction that fails half way keeps nobody else from working
     for (let i = 0; i < 10; i++) {
       const torn = "BEGIN; CREATE TABLE torn (); SELECT nothing; COMMIT";
-      await assertRejects(() => store.database.executeSql(torn), Error);
+      await assertRejects(() => database.executeSql(torn), Error);
     }
-    assertEquals((await store.database.executeSql("SELECT 3 AS c")).rows, [{ c: 3 }]);
+    assertEquals((await database.executeSql("SELECT 3 AS c")).rows, [{ c: 3 }]);
   },
 };

@@ -8,7 +8,6 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import OpenAI from "openai";
-import type { Store } from "../../../adapters/store/store.ts";
 import { newDataDirectory } from "../../adapters/store/test_store.ts";
 import {
   actingFor,
@@ -21,6 +20,7 @@ import {
   upload,
   withServer,
 } from "../tuning_server.ts";
+import { damage } from "../../adapters/store/cases.ts";
 
 /** Steps that wait until they are let go. */
 function gate() {
@@ -168,15 +168,6 @@ Deno.test("metrics count tokens and jobs by status", () =>
     assertMatch(text, /^lembas_training_jobs\{status="queued"\S* 0$/m);
   }));
 
-/** Changes a byte of a stored core. */
-async function damage({ database }: Store, digest: string): Promise<void> {
-  await database.executeSql(
-    `UPDATE chunks SET data = set_byte(data, length(data) - 1, 255 - get_byte(data, length(data) - 1))
-      WHERE content = (SELECT content FROM cores WHERE digest = $1)`,
-    [digest],
-  );
-}
-
 Deno.test("published models outlive the server; a damaged one is named, the others serve", async () => {
   const data = await newDataDirectory();
   const first = await startServer({ data });
@@ -198,7 +189,7 @@ Deno.test("published models outlive the server; a damaged one is named, the othe
   const [record] = await first.store.models.all();
   await first.stop();
   const second = await startServer({ data });
-  await damage(second.store, record?.core ?? "");
+  await damage(second.store, "cores", `digest = '${record?.core}'`);
   await assertRejects(() => say(second.client, one), OpenAI.InternalServerError);
   const error = await assertRejects(() => say(second.client, one), OpenAI.InternalServerError);
   assertEquals(error.code, "adapter_damaged");

@@ -3,7 +3,9 @@
 import { assertEquals } from "@std/assert";
 import { onPostgres } from "../../programs/postgres.ts";
 import { startPostgres } from "../../adapters/store/postgres_server.ts";
+import type { Database } from "../../../adapters/store/database/database.ts";
 import { openStore } from "../../../adapters/store/open_store.ts";
+import { query } from "../../adapters/store/cases.ts";
 import { keepingLog, newDataDirectory } from "../../adapters/store/test_store.ts";
 import { FAST, type ServerOptions, startServer, until, upload } from "../tuning_server.ts";
 
@@ -38,24 +40,41 @@ Deno.test("a job that the server's stop has broken off says so in its events", a
 /** What a database refuses for a while: a job's change, and a place in the queue of training. */
 const REFUSED = {
   "a job's end": {
-    table: "jobs",
+    table: { sqlite: "jobs", postgres: "jobs" },
     when: "UPDATE",
-    row: "OLD.status = 'running' AND NEW.status <> 'running'",
+    row: {
+      sqlite: "OLD.status = 'running' AND NEW.status <> 'running'",
+      postgres: "OLD.status = 'running' AND NEW.status <> 'running'",
+    },
   },
   "a place in the queue": {
-    table: "pgboss.job",
+    table: { sqlite: "queue", postgres: "pgboss.job" },
     when: "INSERT",
-    row: "NEW.name LIKE 'training/%'",
+    row: { sqlite: "NEW.queue LIKE 'training/%'", postgres: "NEW.name LIKE 'training/%'" },
   },
 } as const;
 
 type Refused = typeof REFUSED[keyof typeof REFUSED];
 
-function refusal({ table, when, row }: Refused): string {
-  return `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
-      AS $$ BEGIN RAISE EXCEPTION 'no space is left'; END $$;
-    CREATE TRIGGER refuse BEFORE ${when} ON ${table} FOR EACH ROW WHEN (${row})
-      EXECUTE FUNCTION refuse()`;
+async function refuse(database: Database, { table, when, row }: Refused): Promise<void> {
+  const { kind } = database;
+  const trigger = `CREATE TRIGGER refuse BEFORE ${when} ON ${table[kind]} FOR EACH ROW ` +
+    `WHEN (${row[kind]})`;
+  if (kind === "sqlite") {
+    await query(database, `${trigger} BEGIN SELECT RAISE(ABORT, 'no space is left'); END`);
+    return;
+  }
+  await query(
+    database,
+    `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+      AS $$ BEGIN RAISE EXCEPTION 'no space is left'; END $$`,
+  );
+  await query(database, `${trigger} EXECUTE FUNCTION refuse()`);
+}
+
+async function allow(database: Database): Promise<void> {
+  const refuse = database.kind === "sqlite" ? "TRIGGER refuse" : "FUNCTION refuse CASCADE";
+  await query(database, `DROP ${refuse}`);
 }
 
 /** A store that refuses for a while costs a job time, and nothing else. */
@@ -63,13 +82,13 @@ async function outlast(refused: Refused, options: Omit<ServerOptions, "pace">): 
   const server = await startServer(options);
   const { client, store, lines } = server;
   const training_file = await upload(client);
-  await store.database.executeSql(refusal(refused));
+  await refuse(store.database, refused);
   const { id } = await client.fineTuning.jobs.create({
     ...{ model: "tiny", training_file, hyperparameters: FAST },
   });
   const failed = () => lines.some((line) => /the queue of jobs: .*no space is left/.test(line));
   while (!failed()) await new Promise((resolve) => setTimeout(resolve, 10));
-  await store.database.executeSql("DROP FUNCTION refuse CASCADE");
+  await allow(store.database);
   await within(60_000, until(client, id, "succeeded"));
   await server.stop();
 }
@@ -84,7 +103,7 @@ async function within(milliseconds: number, ending: Promise<unknown>): Promise<v
 }
 
 for (const [what, refused] of Object.entries(REFUSED)) {
-  Deno.test(`a job goes on where PGlite has refused ${what} for a while`, async () => {
+  Deno.test(`a job goes on where SQLite has refused ${what} for a while`, async () => {
     const data = await newDataDirectory();
     await outlast(refused, { data });
     await Deno.remove(data, { recursive: true });

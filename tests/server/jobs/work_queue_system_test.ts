@@ -2,7 +2,8 @@
 import { assert, assertEquals, assertExists, fail } from "@std/assert";
 import { openStore } from "../../../adapters/store/open_store.ts";
 import type { Lease, WorkItem } from "../../../server/jobs/lease.ts";
-import { type WorkQueue, WorkQueues } from "../../../server/jobs/work_queue.ts";
+import { openQueues } from "../../../server/jobs/open_queues.ts";
+import type { WorkQueue, WorkQueues } from "../../../server/jobs/work_queue.ts";
 import { onPostgres } from "../../programs/postgres.ts";
 import { startPostgres } from "../../adapters/store/postgres_server.ts";
 import { keepingLog, openTestStore } from "../../adapters/store/test_store.ts";
@@ -72,9 +73,9 @@ async function suite(t: Deno.TestContext, queues: WorkQueues): Promise<void> {
   });
 }
 
-Deno.test("jobs wait in the queue on PGlite", async (t) => {
+Deno.test("jobs wait in the queue on SQLite", async (t) => {
   await using opened = await openTestStore();
-  await using queues = await WorkQueues.open(opened.store.database, ({ message }) => fail(message));
+  await using queues = await openQueues(opened.store.database, ({ message }) => fail(message));
   await suite(t, queues);
   await t.step("a queue that is opened again is empty: whoever had its jobs is dead", async () => {
     const queue = await queues.queue("again");
@@ -93,7 +94,7 @@ Deno.test({
     await using store = await openStore({ type: "url", url }, keepingLog());
     await using other = await openStore({ type: "url", url }, keepingLog());
     const open = ({ database }: typeof store) =>
-      WorkQueues.open(database, ({ message }) => fail(message));
+      openQueues(database, ({ message }) => fail(message));
     const [queues, others] = await Promise.all([open(store), open(other)]);
     await using _first = queues;
     await using _second = others;

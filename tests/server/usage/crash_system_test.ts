@@ -3,6 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { openStore } from "../../../adapters/store/open_store.ts";
 import { keepingLog, newDataDirectory } from "../../adapters/store/test_store.ts";
 import { ServerProcess } from "../server_process.ts";
+import { query } from "../../adapters/store/cases.ts";
 
 const CHILD = new URL("../tuning_child.ts", import.meta.url);
 const CLIENTS = 6;
@@ -67,7 +68,7 @@ Deno.test("a killed server has written down every answer whose end was seen", as
   }
   {
     await using store = await openStore({ type: "directory", path: data }, keepingLog());
-    const { rows } = await store.database.executeSql("SELECT id, completion_tokens FROM usage");
+    const rows = await query(store.database, "SELECT id, completion_tokens FROM usage");
     const kept = new Map(rows.map((row) => [row.id, row.completion_tokens]));
     for (const [id, tokens] of seen) assertEquals(kept.get(id), tokens, id);
     // no more than what was under way at each end

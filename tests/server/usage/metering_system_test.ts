@@ -8,6 +8,7 @@ import { StoreMetering } from "../../../server/usage/store_metering.ts";
 import { OverloadedError } from "../../../src/util/errors.ts";
 import { openTestStore } from "../../adapters/store/test_store.ts";
 import { type FakeContext, fakeContext } from "../fake_context.ts";
+import { query } from "../../adapters/store/cases.ts";
 
 interface Metered {
   readonly app: App;
@@ -21,7 +22,7 @@ type Case = (own: Metered) => Promise<void>;
 
 /** Runs a case over an empty table of usage and no limits. */
 async function metered(store: Store, test: Case): Promise<void> {
-  await store.database.executeSql("DELETE FROM usage");
+  await store.database.db.deleteFrom("usage").execute();
   await store.tenants.update({ id: "default", limits: NO_LIMITS });
   await using metering = new StoreMetering(store, createLog("silent"));
   const context = fakeContext();
@@ -46,8 +47,7 @@ const CHAT = { messages: [{ role: "user", content: "Hi" }] };
 async function rows(store: Store): Promise<Record<string, unknown>[]> {
   const columns = "id, tenant, key_id, model, kind, prompt_tokens, cached_tokens, " +
     "completion_tokens, trained_tokens, request_id";
-  const { rows } = await store.database.executeSql(`SELECT ${columns} FROM usage ORDER BY at, id`);
-  return rows;
+  return await query(store.database, `SELECT ${columns} FROM usage ORDER BY at, id`);
 }
 
 async function answered(response: Response): Promise<Record<string, unknown>> {

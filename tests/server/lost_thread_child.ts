@@ -8,7 +8,7 @@ import { fakeLoad } from "./engine_context.ts";
 class NamedWorker extends Worker {
   constructor(url: URL | string, options?: WorkerOptions) {
     super(url, options);
-    if (String(url).endsWith("pglite_worker.ts")) {
+    if (String(url).endsWith("sqlite_worker.ts")) {
       Deno.addSignalListener("SIGUSR2", () => this.postMessage(null));
     }
   }
