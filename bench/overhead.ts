@@ -8,7 +8,7 @@ import { Engine } from "../src/engine/engine.ts";
 import type { BatchModel } from "../src/executor/model.ts";
 import { createApp } from "../server/http/app.ts";
 import type { CoreCatalog, ServerContext } from "../server/context.ts";
-import { Lifecycle } from "../server/lifecycle.ts";
+import { Lifecycle } from "../server/serve.ts";
 import { createLog } from "../server/telemetry/log.ts";
 import { createMetrics } from "../server/telemetry/metrics.ts";
 import { InstantModel } from "./instant_model.ts";

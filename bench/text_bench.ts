@@ -4,7 +4,7 @@
  * strings, a row's sampling parameters, and an event's text. The tokenizer is a small fixture's, so
  * tokenising is to be compared with itself only.
  */
-import { chunkEvents } from "../server/generate/chunks.ts";
+import { chunkEvents } from "../server/generate/answer.ts";
 import { openCheckpoint } from "../src/checkpoint/open.ts";
 import { Detokenizer, TokenTexts } from "../src/engine/request/detokenizer.ts";
 import { StopStrings } from "../src/engine/request/stops.ts";

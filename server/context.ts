@@ -6,10 +6,10 @@
 import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../src/checkpoint/checkpoint.ts";
 import type { Catalog } from "../adapters/catalog/catalog.ts";
 import type { Engine } from "../src/engine/engine.ts";
-import type { Access } from "./access/auth.ts";
+import type { Access } from "./access/access.ts";
 import type { FineTuning } from "./jobs/fine_tuning.ts";
 import type { JsonThread } from "./http/json_thread.ts";
-import type { Lifecycle } from "./lifecycle.ts";
+import type { Lifecycle } from "./serve.ts";
 import type { Log } from "./telemetry/log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { TextTurns } from "./generate/text_turns.ts";

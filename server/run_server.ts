@@ -27,14 +27,12 @@ import { FineTuning, type TrainingBackend } from "./jobs/fine_tuning.ts";
 import { Replicas } from "./limits/replicas.ts";
 import { JsonThread } from "./http/json_thread.ts";
 import { textOf, watchUncaught } from "./last_resort.ts";
-import { Lifecycle } from "./lifecycle.ts";
-import { joinListeners } from "./listeners.ts";
+import { awaitSignal, checkAddress, Lifecycle, listen } from "./serve.ts";
+import { createMetrics, joinListeners } from "./telemetry/metrics.ts";
 import { createLog, linesOf, type Log } from "./telemetry/log.ts";
-import { createMetrics } from "./telemetry/metrics.ts";
 import { openStoreAccess } from "./access/open_access.ts";
 import { describeSampling } from "./generate/sampling.ts";
-import { awaitSignal, checkAddress, listen } from "./serve.ts";
-import { StoreMetering } from "./usage/store_metering.ts";
+import { StoreMetering } from "./usage/metering.ts";
 import { TextTurns } from "./generate/text_turns.ts";
 import { Tracing } from "./telemetry/tracing.ts";
 

@@ -1,13 +1,12 @@
 /**
- * The socket and its end: listens, answers with an application, and on a signal lets running
- * requests finish before it goes. It owns the order of shutting down; it loads no model.
+ * The socket and its end: listens, answers with an application, counts what is under way, and on a
+ * signal lets running requests finish before it goes.
  */
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { fulfilledWithin } from "../src/util/time.ts";
-import type { Lifecycle } from "./lifecycle.ts";
-import type { Log } from "./telemetry/log.ts";
 import { createFetchServer, type FetchHandler } from "./http/node_http.ts";
+import type { Log } from "./telemetry/log.ts";
 
 /** What answers that have ended get to reach their clients. */
 const LAST_BYTES_MS = 2000;
@@ -100,4 +99,45 @@ export function awaitSignal(log: Log): Promise<Deno.Signal> {
       });
     }
   });
+}
+
+export class Lifecycle {
+  #draining = false;
+  #active = 0;
+  #waiters: (() => void)[] = [];
+
+  /** Whether new generations are refused. */
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  /** Requests whose answers have not ended. */
+  get active(): number {
+    return this.#active;
+  }
+
+  /** Counts a request in; the returned function counts it out, once. */
+  begin(): () => void {
+    this.#active++;
+    let open = true;
+    return () => {
+      if (!open) return;
+      open = false;
+      this.#active--;
+      if (this.#active === 0) this.#release();
+    };
+  }
+
+  /** Refuses new generations from now on; resolves when no request is left. */
+  drain(): Promise<void> {
+    this.#draining = true;
+    if (this.#active === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#waiters.push(resolve));
+  }
+
+  #release(): void {
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const resolve of waiters) resolve();
+  }
 }

@@ -5,8 +5,7 @@
  */
 import type { Changes, KeyRecord, KeyStore } from "../../adapters/store/store.ts";
 import { Answers } from "../../src/util/lru.ts";
-import type { KeyHash } from "./key_hash.ts";
-import { isKeyText } from "./key_text.ts";
+import { isKeyText, type KeyHash } from "./keys.ts";
 
 /** Milliseconds for which an answer of the store is used. */
 const FRESH = 500;

@@ -3,11 +3,10 @@
  * where there is none. It owns that decision's consequences; the flags made it.
  */
 import type { Store } from "../../adapters/store/store.ts";
-import { type Access, keyAccess, openAccess } from "./auth.ts";
+import { type Access, keyAccess, openAccess } from "./access.ts";
 import type { ServeFlags } from "../cli/serve_flags.ts";
-import { issueFirstKey } from "./issue.ts";
+import { issueFirstKey, type KeyHash, openKeyHash } from "./keys.ts";
 import { KeyCheck } from "./key_check.ts";
-import { type KeyHash, openKeyHash } from "./key_hash.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { AdminServices } from "../http/routes/admin_context.ts";
 

@@ -4,11 +4,11 @@
  */
 import { Hono, type Next } from "hono";
 import { bodyLimit } from "hono/body-limit";
-import { accessOf } from "../access/auth.ts";
+import { accessOf } from "../access/access.ts";
 import type { ServerContext } from "../context.ts";
 import type { App, AppContext, AppEnv } from "../http/endpoint.ts";
 import { toApiError } from "../http/errors.ts";
-import { logFailure } from "../telemetry/failure.ts";
+import { logFailure } from "../telemetry/log.ts";
 import type { AdminServices } from "../http/routes/admin_context.ts";
 import { registerAssets } from "./assets.ts";
 import { type ConsoleApp, Desk, missing } from "./desk.ts";

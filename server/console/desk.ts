@@ -7,7 +7,7 @@ import { PAGE_ITEMS } from "./listing.ts";
 import type { ServerContext } from "../context.ts";
 import type { AppContext, AppEnv } from "../http/endpoint.ts";
 import { ApiError } from "../http/errors.ts";
-import { isAdministrator, sees } from "../access/principal.ts";
+import { isAdministrator, sees } from "../access/access.ts";
 import type { AdminServices } from "../http/routes/admin_context.ts";
 import type { AssetPaths } from "./assets.ts";
 import type { Gate } from "./gate.ts";

@@ -6,7 +6,7 @@ import type { Next } from "hono";
 import { deleteCookie, getCookie, setCookie } from "hono/cookie";
 import type { AppContext } from "../http/endpoint.ts";
 import { ApiError } from "../http/errors.ts";
-import { administrator, type Principal } from "../access/principal.ts";
+import { administrator, type Principal } from "../access/access.ts";
 import { SESSION_SECONDS, type Sessions } from "./session.ts";
 
 const COOKIE = "lembas_console";

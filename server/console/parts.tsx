@@ -3,7 +3,7 @@ import type { JSX } from "hono/jsx/jsx-runtime";
 import { raw } from "hono/html";
 import type { Child, PropsWithChildren } from "hono/jsx";
 import type { JobStatus } from "../../adapters/store/store.ts";
-import { isAdministrator, type Principal } from "../access/principal.ts";
+import { isAdministrator, type Principal } from "../access/access.ts";
 import type { AssetPaths } from "./assets.ts";
 
 /** What every page needs to be drawn. */

@@ -5,8 +5,8 @@
  */
 import { timingSafeEqual } from "node:crypto";
 import type { KeyStore } from "../../adapters/store/store.ts";
-import type { KeyHash } from "../access/key_hash.ts";
-import { administrator, type Principal } from "../access/principal.ts";
+import type { KeyHash } from "../access/keys.ts";
+import { administrator, type Principal } from "../access/access.ts";
 
 /** Seconds after which one signs in anew. */
 export const SESSION_SECONDS = 12 * 60 * 60;

@@ -1,23 +1,24 @@
+// deno-lint-ignore-file camelcase -- names of the wire format
 /**
- * What both completion endpoints do around a run: ids, stream options, the log's notes, and turning
- * events into a response whose end is logged. It knows neither endpoint's shapes.
+ * A run as an HTTP answer: server-sent events as its samples grow, or all of them gathered at its end.
+ * What is constant over a stream is written once, so that a token costs one `JSON.stringify` of its
+ * text; how a choice is written is the two endpoints'.
  */
-import type { ChunkUsage } from "./chunks.ts";
+import type {
+  FinishReason,
+  GenerationDelta,
+  TokenLogprob,
+} from "../../src/engine/request/request.ts";
 import type { ServerContext } from "../context.ts";
+import type { Run } from "./run.ts";
 import type { AppContext } from "../http/endpoint.ts";
 import { invalid, toApiError } from "../http/errors.ts";
-import { logFailure } from "../telemetry/failure.ts";
-import type { Run } from "./run.ts";
 import type { GenerationFields, UsageBody } from "../http/schema/common.ts";
-import { DONE_EVENT, eventStream } from "../http/sse.ts";
+import { logFailure } from "../telemetry/log.ts";
 
 /** A fresh id for a completion; unique whatever request id the client sent. */
 export function completionId(prefix: "chatcmpl" | "cmpl"): string {
   return `${prefix}-${crypto.randomUUID().replaceAll("-", "")}`;
-}
-
-export function unixNow(): number {
-  return Math.floor(Date.now() / 1000);
 }
 
 /** @throws {ApiError} 400 for stream options without a stream. */
@@ -57,4 +58,179 @@ export function streamAnswer(
     return how;
   });
   return response;
+}
+
+/** The constant fields of every chunk. */
+export interface ChunkHead {
+  readonly id: string;
+  readonly object: "chat.completion.chunk" | "text_completion";
+  readonly created: number;
+  readonly model: string;
+  readonly system_fingerprint: string;
+}
+
+export interface ChunkUsage {
+  /** A last chunk with the usage, and null before it. */
+  readonly last: boolean;
+  /** The usage so far in every chunk. */
+  readonly continuous: boolean;
+}
+
+/** Writes a choice's fields after its index, e.g. `"text":"x","logprobs":null`; no finish reason. */
+export type ChoiceWriter = (delta: GenerationDelta) => string;
+
+/** Events of a run, `[DONE]` at its end. `first` are choices to send before any delta. */
+export async function* chunkEvents(
+  head: ChunkHead,
+  run: Run,
+  usage: ChunkUsage,
+  write: ChoiceWriter,
+  first: readonly string[] = [],
+): AsyncGenerator<string> {
+  const open = `data: ${JSON.stringify(head).slice(0, -1)},"choices":[`;
+  const tail = usage.last && !usage.continuous ? `],"usage":null}\n\n` : `]}\n\n`;
+  const close = usage.continuous
+    ? () => `],"usage":${JSON.stringify(run.usage())}}\n\n`
+    : () => tail;
+  for (const choice of first) yield open + choice + close();
+  let running = run.plan.prompts.length * run.plan.n;
+  for await (const delta of run) {
+    if (delta.finishReason !== undefined && --running === 0) await run.complete();
+    if (isSilent(delta)) continue;
+    yield `${open}{"index":${delta.index},${write(delta)}${ending(delta)}}${close()}`;
+  }
+  yield usage.last ? open + usageEnd(run.usage()) + DONE_EVENT : DONE_EVENT;
+}
+
+/** A token whose text is still held back says nothing yet. */
+function isSilent(delta: GenerationDelta): boolean {
+  return delta.text === "" && delta.finishReason === undefined &&
+    (delta.logprobs === undefined || delta.logprobs.length === 0);
+}
+
+function ending({ finishReason, stopReason }: GenerationDelta): string {
+  if (finishReason === undefined) return `,"finish_reason":null`;
+  return `,"finish_reason":"${finishReason}","stop_reason":${JSON.stringify(stopReason ?? null)}`;
+}
+
+function usageEnd(usage: UsageBody): string {
+  return `],"usage":${JSON.stringify(usage)}}\n\n`;
+}
+
+const HEADERS = {
+  "content-type": "text/event-stream; charset=utf-8",
+  // no-transform: Deno.serve would compress, and so hold back, an event stream
+  "cache-control": "no-cache, no-transform",
+  "x-accel-buffering": "no",
+} as const;
+
+export const DONE_EVENT = "data: [DONE]\n\n";
+
+export type StreamEnd = "done" | "cancelled" | "failed";
+
+export interface EventStream {
+  readonly response: Response;
+  /** Resolves when the last event is out, the client is gone, or the events failed. */
+  readonly ended: Promise<StreamEnd>;
+}
+
+export interface EventStreamOptions {
+  readonly events: AsyncIterator<string>;
+  /** The client's connection: a stream whose client left before it began is never cancelled. */
+  readonly signal: AbortSignal;
+  /** Called once, however the stream ends. */
+  readonly close: () => void;
+  /** The last event of a stream whose events failed. */
+  readonly onError: (error: unknown) => string;
+}
+
+/** A streaming response. */
+export function eventStream({ events, signal, close, onError }: EventStreamOptions): EventStream {
+  const encoder = new TextEncoder();
+  const { promise: ended, resolve } = Promise.withResolvers<StreamEnd>();
+  let open = true;
+  const finish = (how: StreamEnd) => {
+    if (!open) return;
+    open = false;
+    signal.removeEventListener("abort", cancel);
+    close();
+    resolve(how);
+  };
+  const cancel = () => {
+    finish("cancelled");
+    // waits for an event on its way, which the cancellation just ended
+    events.return?.().catch(() => {});
+  };
+  const body = new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      try {
+        const { done, value } = await events.next();
+        if (!open) return; // the client left meanwhile
+        if (!done) return controller.enqueue(encoder.encode(value));
+        controller.close();
+        finish("done");
+      } catch (error) {
+        fail(controller, encoder.encode(onError(error)));
+        finish("failed");
+      }
+    },
+    cancel,
+  }, { highWaterMark: 0 });
+  if (signal.aborted) cancel();
+  else signal.addEventListener("abort", cancel);
+  return { response: new Response(body, { headers: HEADERS }), ended };
+}
+
+function fail(controller: ReadableStreamDefaultController<Uint8Array>, last: Uint8Array): void {
+  try {
+    controller.enqueue(last);
+    controller.close();
+  } catch {
+    // the client left while the events failed: nobody reads the last event
+  }
+}
+
+/** One sample, complete. */
+export interface Sample {
+  readonly index: number;
+  readonly text: string;
+  readonly logprobs: readonly TokenLogprob[] | undefined;
+  readonly finishReason: FinishReason;
+  readonly stopReason: string | number | undefined;
+}
+
+interface Gathering {
+  text: string;
+  logprobs: TokenLogprob[] | undefined;
+  finishReason: FinishReason;
+  stopReason: string | number | undefined;
+}
+
+/** Samples 0 … count-1, in order. */
+export async function collect(
+  deltas: AsyncIterable<GenerationDelta>,
+  count: number,
+): Promise<Sample[]> {
+  const samples = Array.from({ length: count }, (): Gathering => ({
+    text: "",
+    logprobs: undefined,
+    finishReason: "error",
+    stopReason: undefined,
+  }));
+  for await (const delta of deltas) {
+    const sample = samples[delta.index];
+    if (sample === undefined) {
+      throw new RangeError(`internal: a delta of sample ${delta.index}, of ${count} asked for`);
+    }
+    add(sample, delta);
+  }
+  return samples.map((sample, index) => ({ index, ...sample }));
+}
+
+function add(sample: Gathering, delta: GenerationDelta): void {
+  sample.text += delta.text;
+  if (delta.logprobs !== undefined) (sample.logprobs ??= []).push(...delta.logprobs);
+  if (delta.finishReason === undefined) return;
+  sample.finishReason = delta.finishReason;
+  sample.stopReason = delta.stopReason;
 }

@@ -7,7 +7,7 @@ import type { ServedCore } from "../../src/engine/request/adapter.ts";
 import { FieldRangeError, isFieldError } from "../../src/util/errors.ts";
 import type { CoreCatalog, ServerContext } from "../context.ts";
 import { invalid, modelNotFound } from "../http/errors.ts";
-import { isAdministrator, type Principal, sees } from "../access/principal.ts";
+import { isAdministrator, type Principal, sees } from "../access/access.ts";
 import type { InlineAdapterField } from "../http/schema/common.ts";
 
 /** What a request's names stand for; dispose when the request has ended. */

@@ -4,14 +4,13 @@
  */
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { routePath } from "hono/route";
-import { type Access, accessOf, authenticate } from "../access/auth.ts";
+import { type Access, accessOf, authenticate, type Principal } from "../access/access.ts";
 import { registerConsole } from "../console/console.ts";
 import type { ServerContext } from "../context.ts";
 import type { App, AppContext, AppEnv } from "./endpoint.ts";
 import { ApiError, toApiError } from "./errors.ts";
-import { logFailure } from "../telemetry/failure.ts";
+import { logFailure } from "../telemetry/log.ts";
 import { JsonBodies } from "./json_body.ts";
-import type { Principal } from "../access/principal.ts";
 import { registerAdapters } from "./routes/adapters.ts";
 import { registerAdmin } from "./routes/admin.ts";
 import { registerChat } from "./routes/chat.ts";
@@ -23,7 +22,7 @@ import { registerHealth } from "./routes/health.ts";
 import { registerModels } from "./routes/models.ts";
 import { registerTokenize } from "./routes/tokenize.ts";
 import { siteGuards } from "./sites.ts";
-import type { StreamEnd } from "./sse.ts";
+import type { StreamEnd } from "../generate/answer.ts";
 
 /** What answers without a key: probes, and the console, which asks for one itself. */
 const OPEN_PATHS = /^\/(health|ready|console)$|^\/console\//;

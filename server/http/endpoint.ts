@@ -7,9 +7,9 @@ import type { Context } from "hono";
 import type { Scope } from "../../adapters/store/store.ts";
 import { validationError } from "./errors.ts";
 import type { JsonBodies } from "./json_body.ts";
-import { checkScope, type Principal } from "../access/principal.ts";
+import { checkScope, type Principal } from "../access/access.ts";
 import { errorSchema } from "./schema/common.ts";
-import type { StreamEnd } from "./sse.ts";
+import type { StreamEnd } from "../generate/answer.ts";
 import type { RequestTrace } from "../telemetry/tracing.ts";
 
 /** What a handler may leave for the request's log line. */

@@ -2,8 +2,8 @@
  * From a body's bytes to JSON: UTF-8, depth, number of values, whole characters. It runs on the event
  * loop for short bodies, and in a thread (`json_worker.ts`) for long ones.
  */
-import { checkCharacters } from "./characters.ts";
-import { ApiError } from "./errors.ts";
+import { halfCharacter } from "../../src/util/surrogates.ts";
+import { ApiError, formatPath, invalid } from "./errors.ts";
 
 /** Levels of a body: more would overflow the stack of whatever walks it later. */
 const MAX_DEPTH = 100;
@@ -53,4 +53,33 @@ function tooMuch(value: unknown, depth: number, values: { left: number }): strin
     if (fault !== undefined) return fault;
   }
   return undefined;
+}
+
+/** JSON can spell half a character by an escape alone, and few bodies have one. */
+const ESCAPE = /\\ud[89a-f]/i;
+
+/**
+ * Looks through a body's strings and keys.
+ *
+ * @param json the text that it was read from
+ * @throws {ApiError} 400, naming the field
+ */
+export function checkCharacters(json: string, value: unknown): void {
+  if (ESCAPE.test(json)) check(value, []);
+}
+
+function check(value: unknown, path: readonly PropertyKey[]): void {
+  if (typeof value === "string") return refuseHalf(value, path);
+  if (typeof value !== "object" || value === null) return;
+  for (const [key, inner] of Object.entries(value)) {
+    refuseHalf(key, path);
+    check(inner, [...path, Array.isArray(value) ? Number(key) : key]);
+  }
+}
+
+function refuseHalf(text: string, path: readonly PropertyKey[]): void {
+  const half = halfCharacter(text);
+  if (half === undefined) return;
+  const param = formatPath(path);
+  throw invalid(param, `Invalid '${param}': it has ${half}.`, "invalid_unicode");
 }

@@ -1,7 +1,5 @@
 /**
- * Requests and tokens a minute, by tenant: OpenAI's limits, headers and refusals. It owns one
- * process's buckets; where limits are written down is `tenant_limits.ts`'s, how many processes
- * there are `replicas.ts`'.
+ * Requests and tokens a minute, by tenant: OpenAI's limits, headers and refusals.
  *
  * Buckets are this process's own, and each of N replicas gives an Nth of a limit, so that together
  * they give it once where requests are spread over them, and no request waits for a database. Where
@@ -14,7 +12,6 @@
  */
 import type { TenantLimits } from "../../adapters/store/store.ts";
 import { ApiError } from "../http/errors.ts";
-import { TokenBucket } from "./token_bucket.ts";
 
 type Kind = "requests" | "tokens";
 const NAMES = {
@@ -209,4 +206,50 @@ export function durationText(milliseconds: number): string {
   const minutes = Math.floor(whole / 60_000);
   const seconds = `${(whole - minutes * 60_000) / 1000}s`;
   return minutes === 0 ? seconds : `${minutes}m${seconds}`;
+}
+
+const MINUTE = 60_000;
+
+export class TokenBucket {
+  #perMinute: number;
+  #level: number;
+  #at: number;
+
+  /** Full. @param perMinute above 0 */
+  constructor(perMinute: number, now: number) {
+    this.#perMinute = perMinute;
+    this.#level = perMinute;
+    this.#at = now;
+  }
+
+  /** What it holds at most, which is what a minute brings. */
+  get perMinute(): number {
+    return this.#perMinute;
+  }
+
+  /** Another rate from now on; what was taken stays taken. */
+  resize(perMinute: number, now: number): void {
+    const taken = this.#perMinute - this.level(now);
+    this.#perMinute = perMinute;
+    this.#level = perMinute - taken;
+  }
+
+  /** What may be taken; below 0 where more was used than there was. */
+  level(now: number): number {
+    const gained = (now - this.#at) * this.#perMinute / MINUTE;
+    this.#level = Math.min(this.#perMinute, this.#level + gained);
+    this.#at = now;
+    return this.#level;
+  }
+
+  /** Takes an amount whether it is there or not; a negative one is given back. */
+  take(amount: number, now: number): void {
+    this.#level = Math.min(this.#perMinute, this.level(now) - amount);
+  }
+
+  /** Milliseconds until it holds `amount`, at most a whole bucket. */
+  waitFor(amount: number, now: number): number {
+    const missing = Math.min(amount, this.#perMinute) - this.level(now);
+    return Math.max(0, missing) * MINUTE / this.#perMinute;
+  }
 }

@@ -1,8 +1,9 @@
 // deno-lint-ignore-file no-console -- a server's log is its console
 /**
- * The server's log: one line an event, to stderr, above a chosen level. It never sees prompts or
- * keys; callers pass only what may be read by anyone who reads logs.
+ * The server's log: one line an event, to stderr, above a chosen level. Prompts and keys must never
+ * come here: whoever may read logs may read all of it.
  */
+import type { ApiError } from "../http/errors.ts";
 
 export const LOG_LEVELS = ["debug", "info", "warning", "error", "silent"] as const;
 export type LogLevel = typeof LOG_LEVELS[number];
@@ -105,4 +106,12 @@ function formatFields(fields: LogFields): string {
 
 function formatNumber(value: number): string {
   return Number.isInteger(value) ? String(value) : value.toFixed(1);
+}
+
+/** Logs the cause of a 5xx; other answers are the caller's affair and have their access line. */
+export function logFailure(log: Log, requestId: string, failure: ApiError): void {
+  const { status, cause } = failure;
+  if (status < 500 || status !== 500 && cause === undefined) return;
+  const detail = cause instanceof Error ? cause.stack ?? cause.message : String(cause);
+  log.error(`request ${requestId} failed: ${detail}`);
 }

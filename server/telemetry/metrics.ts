@@ -1,12 +1,12 @@
 /**
- * Prometheus metrics under vLLM's names. It owns a registry of its own (no global one), the
- * listener that the engine reports to, and what is read from the engine when someone scrapes. The
- * only label with free values, the adapters' names, is bounded and rewritten at each scrape.
+ * Prometheus metrics under vLLM's names, in a registry of their own (not the process's global one).
+ * The engine is read when someone scrapes. Adapters' names are the only label with free values: they
+ * are bounded, and written anew at each scrape.
  */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import { JOB_STATUSES } from "../../adapters/store/store.ts";
 import { BLOCK_TOKENS } from "../../src/engine/memory/prefix_cache.ts";
 import type { EngineListener, EngineStats } from "../../src/engine/metrics.ts";
+import { JOB_STATUSES } from "../../adapters/store/store.ts";
 import { type TenantMetrics, tenantMetrics } from "./tenant_metrics.ts";
 
 /** Names of adapters that one scrape lists at most, running and waiting each. */
@@ -286,4 +286,15 @@ function registerProcess(registry: Registry): void {
     "JavaScript heap in use.",
     () => Deno.memoryUsage().heapUsed,
   );
+}
+
+/** Each observation goes to every listener, in order. */
+export function joinListeners(...listeners: readonly EngineListener[]): EngineListener {
+  return {
+    firstToken: (seconds) => listeners.forEach((one) => one.firstToken?.(seconds)),
+    interToken: (seconds) => listeners.forEach((one) => one.interToken?.(seconds)),
+    finished: (seen) => listeners.forEach((one) => one.finished?.(seen)),
+    step: (seen) => listeners.forEach((one) => one.step?.(seen)),
+    idle: () => listeners.forEach((one) => one.idle?.()),
+  };
 }

@@ -1,16 +1,21 @@
 /**
  * What a request is allowed and what it used: the tenant's limits before it runs, its usage record
- * when it ends. It owns the order of these; buckets, limits and records are other files'. Every part
- * may be missing: then nothing is limited, or nothing recorded.
+ * when it ends. Without limits nothing is limited, without a recorder nothing written down.
  */
-import { NO_LIMITS, type TenantLimits, type UsageRecord } from "../../adapters/store/store.ts";
 import type { TenantStanding } from "../../src/engine/request/request.ts";
+import {
+  NO_LIMITS,
+  type Store,
+  type TenantLimits,
+  type UsageRecord,
+} from "../../adapters/store/store.ts";
+import type { Access, Principal } from "../access/access.ts";
 import { ApiError } from "../http/errors.ts";
-import type { RateLimits, RateTicket } from "../limits/rate_limits.ts";
-import type { TenantLimitsReader } from "../limits/tenant_limits.ts";
-import type { Principal } from "../access/principal.ts";
 import type { UsageBody } from "../http/schema/common.ts";
-import type { UsageRecorder } from "./recorder.ts";
+import { RateLimits, type RateTicket } from "../limits/rate_limits.ts";
+import { TenantLimitsReader } from "../limits/tenant_limits.ts";
+import type { Log } from "../telemetry/log.ts";
+import { UsageRecorder } from "./recorder.ts";
 
 export interface MeteringOptions {
   /** Undefined = no tenant has limits. */
@@ -153,5 +158,37 @@ export class MeteredRequest {
       requestId,
     };
     await recorder?.record(record);
+  }
+}
+
+export interface StoreMeteringOptions {
+  /** How many processes share the limits; default: this one alone. */
+  readonly replicas?: () => number;
+  /** The tenant that a request is counted under (`Access.admit`); default: where it is there. */
+  readonly admit?: Access["admit"];
+}
+
+export class StoreMetering extends Metering implements AsyncDisposable {
+  /** Takes records of work that is not a request's. */
+  readonly recorder: UsageRecorder;
+  readonly #readers: readonly TenantLimitsReader[];
+
+  constructor(
+    { tenants, changes, usage }: Pick<Store, "tenants" | "changes" | "usage">,
+    log: Log,
+    { replicas, admit = (id) => tenants.find(id) }: StoreMeteringOptions = {},
+  ) {
+    const limits = new TenantLimitsReader({ tenants: { find: admit }, changes });
+    const known = new TenantLimitsReader({ tenants, changes });
+    const recorder = new UsageRecorder({ store: usage, log });
+    super({ limits, known, rates: new RateLimits({ replicas: replicas ?? (() => 1) }), recorder });
+    this.recorder = recorder;
+    this.#readers = [limits, known];
+  }
+
+  /** Writes what is left. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const reader of this.#readers) reader[Symbol.dispose]();
+    await this.recorder[Symbol.asyncDispose]();
   }
 }

@@ -3,7 +3,7 @@ import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/as
 import { runAdmin } from "../../server/cli/admin/command.ts";
 import { adminHelp } from "../../server/cli/admin/flags.ts";
 import { momentOf } from "../../server/cli/admin/keys.ts";
-import { isKeyText } from "../../server/access/key_text.ts";
+import { isKeyText } from "../../server/access/keys.ts";
 import { listen } from "../../server/serve.ts";
 import { writeCore } from "../../adapters/lotr/format.ts";
 import { newDataDirectory } from "../adapters/store/test_store.ts";

@@ -16,7 +16,7 @@ import type { CoreCatalog, GenerationEngine, ServerContext } from "../../server/
 import type { ServedCore } from "../../src/engine/request/adapter.ts";
 import { FieldError, FieldRangeError } from "../../src/util/errors.ts";
 import { adapter } from "../fakes/adapters.ts";
-import { Lifecycle } from "../../server/lifecycle.ts";
+import { Lifecycle } from "../../server/serve.ts";
 import { createLog } from "../../server/telemetry/log.ts";
 import { createMetrics } from "../../server/telemetry/metrics.ts";
 

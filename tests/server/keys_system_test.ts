@@ -1,10 +1,17 @@
 /** Keys over a real store: their text, their hash, and how soon the check knows what has changed. */
 import { assert, assertEquals, assertLess, assertMatch, assertRejects } from "@std/assert";
 import type { KeyRecord, KeyStore, Store } from "../../adapters/store/store.ts";
-import { FIRST_KEY, issueFirstKey, issueKey } from "../../server/access/issue.ts";
+import {
+  FIRST_KEY,
+  hintOf,
+  isKeyText,
+  issueFirstKey,
+  issueKey,
+  keyHash,
+  newKeyText,
+  openKeyHash,
+} from "../../server/access/keys.ts";
 import { KeyCheck } from "../../server/access/key_check.ts";
-import { keyHash, openKeyHash } from "../../server/access/key_hash.ts";
-import { hintOf, isKeyText, newKeyText } from "../../server/access/key_text.ts";
 import { openStore } from "../../adapters/store/open_store.ts";
 import { onPostgres } from "../programs/postgres.ts";
 import { startPostgres } from "../adapters/store/postgres_server.ts";

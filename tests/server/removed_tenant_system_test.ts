@@ -7,7 +7,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { coreText, errorOf, type KeyedApp, openKeyedApp } from "./keyed_app.ts";
 import { GoneError } from "../../adapters/store/gone_error.ts";
 import { createLog } from "../../server/telemetry/log.ts";
-import { StoreMetering } from "../../server/usage/store_metering.ts";
+import { StoreMetering } from "../../server/usage/metering.ts";
 import { openTestStore } from "../adapters/store/test_store.ts";
 import { ROWS } from "./tuning_server.ts";
 

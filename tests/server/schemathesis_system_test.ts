@@ -5,7 +5,7 @@
  * LEMBAS_TEST_EXAMPLES says how many requests to make up for an operation.
  */
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { newKeyText } from "../../server/access/key_text.ts";
+import { newKeyText } from "../../server/access/keys.ts";
 import { listen } from "../../server/serve.ts";
 import { DEFAULT_TENANT } from "../../adapters/catalog/name.ts";
 import { needing } from "../programs/needing.ts";

@@ -7,7 +7,7 @@ import OpenAI from "openai";
 import { SharedCoreTrainer } from "../../adapters/training/core_trainer.ts";
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { createApp } from "../../server/http/app.ts";
-import { openAccess } from "../../server/access/auth.ts";
+import { openAccess } from "../../server/access/access.ts";
 import type { FineTuning } from "../../server/jobs/fine_tuning.ts";
 import { createLog } from "../../server/telemetry/log.ts";
 import { createMetrics } from "../../server/telemetry/metrics.ts";

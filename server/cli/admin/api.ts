@@ -4,7 +4,7 @@
  */
 import { withoutSecret } from "../../../src/checkpoint/fetch/secrets.ts";
 import { statedReason } from "../../http/errors.ts";
-import { TENANT_HEADER } from "../../access/principal.ts";
+import { TENANT_HEADER } from "../../access/access.ts";
 
 /** What answers: a server's address, or an application in this process. */
 export type Fetch = (path: string, init: RequestInit) => Promise<Response>;

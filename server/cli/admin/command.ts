@@ -4,7 +4,7 @@
  */
 import { openStore, type StoreLocation } from "../../../adapters/store/open_store.ts";
 import { FlagError } from "../flags.ts";
-import { openKeyHash } from "../../access/key_hash.ts";
+import { openKeyHash } from "../../access/keys.ts";
 import { AdminApi, serverFetch } from "./api.ts";
 import { type AdminFlags, adminHelp, parseAdmin, type Where } from "./flags.ts";
 import type { Output } from "./output.ts";

@@ -6,7 +6,7 @@ import { OpenAPIHono } from "@hono/zod-openapi";
 import type { AppEnv } from "../../http/endpoint.ts";
 import { toApiError } from "../../http/errors.ts";
 import { JsonBodies } from "../../http/json_body.ts";
-import { actingFor, administrator, TENANT_HEADER } from "../../access/principal.ts";
+import { actingFor, administrator, TENANT_HEADER } from "../../access/access.ts";
 import { registerAdmin } from "../../http/routes/admin.ts";
 import type { AdminServices } from "../../http/routes/admin_context.ts";
 import { registerCores } from "../../http/routes/cores.ts";

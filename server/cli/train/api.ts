@@ -5,7 +5,7 @@
  */
 
 import { statedReason } from "../../http/errors.ts";
-import { TENANT_HEADER } from "../../access/principal.ts";
+import { TENANT_HEADER } from "../../access/access.ts";
 
 export interface ApiOptions {
   /** Without `/v1`. */

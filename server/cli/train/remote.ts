@@ -7,7 +7,7 @@ import type { FactorSet } from "../../../adapters/lotr/factors.ts";
 import { readCore, readFactors } from "../../../adapters/lotr/format.ts";
 import { LineSplitter } from "../../../src/train/data/jsonl.ts";
 import { writeAtomically } from "../../../src/checkpoint/fetch/cache.ts";
-import { TENANT_HEADER } from "../../access/principal.ts";
+import { TENANT_HEADER } from "../../access/access.ts";
 import { type RemoteEvent, type RemoteJob, TrainingApi } from "./api.ts";
 import type { TrainEnvironment } from "./base.ts";
 import { curveSvg, type Point } from "./curve.ts";

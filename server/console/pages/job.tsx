@@ -4,7 +4,7 @@ import type { AppContext } from "../../http/endpoint.ts";
 import { ApiError } from "../../http/errors.ts";
 import type { FineTuning } from "../../jobs/fine_tuning.ts";
 import { JobStateError } from "../../jobs/job_state.ts";
-import { checkScope } from "../../access/principal.ts";
+import { checkScope } from "../../access/access.ts";
 import { type Curve, curveSvg } from "../../cli/train/curve.ts";
 import { type ConsoleApp, type Desk, missing } from "../desk.ts";
 import { formatDuration, formatNumber, formatTime } from "../format.ts";

@@ -4,8 +4,8 @@
  */
 import type { UsageTotal } from "../../../adapters/store/store.ts";
 import type { AppContext } from "../../http/endpoint.ts";
-import { isAdministrator } from "../../access/principal.ts";
-import { eventStream } from "../../http/sse.ts";
+import { isAdministrator } from "../../access/access.ts";
+import { eventStream } from "../../generate/answer.ts";
 import { BarChart, LineChart } from "../charts.tsx";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { formatNumber, formatShare, shortDigest } from "../format.ts";

@@ -3,7 +3,7 @@
  * for chats, as the visitor's own requests: with its limits, and counted.
  */
 import { type AppContext, validated } from "../../http/endpoint.ts";
-import { checkScope } from "../../access/principal.ts";
+import { checkScope } from "../../access/access.ts";
 import { answerChat } from "../../http/routes/chat.ts";
 import { samplingBody } from "../../generate/sampling.ts";
 import { chatRequestSchema } from "../../http/schema/chat.ts";

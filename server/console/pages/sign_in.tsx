@@ -2,7 +2,7 @@
 import type { JSX } from "hono/jsx/jsx-runtime";
 import type { AppContext } from "../../http/endpoint.ts";
 import { ApiError } from "../../http/errors.ts";
-import type { Principal } from "../../access/principal.ts";
+import type { Principal } from "../../access/access.ts";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { Page } from "../parts.tsx";
 

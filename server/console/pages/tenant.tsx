@@ -7,8 +7,8 @@ import { type KeyRecord, SCOPES, type TenantRecord } from "../../../adapters/sto
 import { parseBytes } from "../../../src/util/bytes.ts";
 import { type AppContext, validated } from "../../http/endpoint.ts";
 import { invalid } from "../../http/errors.ts";
-import { issueKey } from "../../access/issue.ts";
-import { isAdministrator } from "../../access/principal.ts";
+import { issueKey } from "../../access/keys.ts";
+import { isAdministrator } from "../../access/access.ts";
 import { keyOrder } from "../../http/routes/admin_keys.ts";
 import { toLimits } from "../../http/routes/admin_tenants.ts";
 import { createKeySchema, limitsSchema } from "../../http/schema/admin_tenants.ts";

@@ -8,7 +8,7 @@ import { type App, post } from "../endpoint.ts";
 import { GoneError } from "../../../adapters/store/gone_error.ts";
 import { ApiError, invalid, refusing } from "../errors.ts";
 import { findCore } from "../../generate/model_name.ts";
-import type { Principal } from "../../access/principal.ts";
+import type { Principal } from "../../access/access.ts";
 import { loadAdapterSchema, unloadAdapterSchema } from "../schema/admin.ts";
 
 type LoadBody = z.output<typeof loadAdapterSchema>;

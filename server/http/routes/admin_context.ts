@@ -3,9 +3,9 @@
  * what is not there; it registers no route.
  */
 import type { Store } from "../../../adapters/store/store.ts";
-import type { Access } from "../../access/auth.ts";
+import type { Access } from "../../access/access.ts";
 import { ApiError } from "../errors.ts";
-import type { KeyHash } from "../../access/key_hash.ts";
+import type { KeyHash } from "../../access/keys.ts";
 
 export interface AdminServices {
   readonly store: Pick<

@@ -4,7 +4,7 @@ import { z } from "@hono/zod-openapi";
 import type { KeyRecord } from "../../../adapters/store/store.ts";
 import { type App, type AppContext, get, list, post } from "../endpoint.ts";
 import { invalid, refusing } from "../errors.ts";
-import { issueKey } from "../../access/issue.ts";
+import { issueKey } from "../../access/keys.ts";
 import {
   adminPageSchema,
   type CreateKeyBody,

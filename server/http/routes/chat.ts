@@ -1,16 +1,18 @@
 /** `POST /v1/chat/completions`. It owns the endpoint's answer shapes; the parts do the work. */
+import { unixSeconds } from "../../../src/util/time.ts";
 import type { Tokenizer } from "../../../src/checkpoint/checkpoint.ts";
 import { outputLimit } from "../../../src/checkpoint/sampling_defaults.ts";
 import type { GenerationDelta, TokenLogprob } from "../../../src/engine/request/request.ts";
 import {
+  chunkEvents,
+  type ChunkHead,
+  collect,
   completionId,
   noteUsage,
+  type Sample,
   streamAnswer,
-  unixNow,
   usageWanted,
 } from "../../generate/answer.ts";
-import { chunkEvents, type ChunkHead } from "../../generate/chunks.ts";
-import { collect, type Sample } from "../../generate/collect.ts";
 import type { ServerContext } from "../../context.ts";
 import { type App, type AppContext, post } from "../endpoint.ts";
 import { invalid } from "../errors.ts";
@@ -103,7 +105,7 @@ function chatHead(id: string, model: string, target: Target): ChunkHead {
   return {
     id,
     object: "chat.completion.chunk",
-    created: unixNow(),
+    created: unixSeconds(),
     model,
     system_fingerprint: target.fingerprint,
   };

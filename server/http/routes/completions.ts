@@ -3,26 +3,31 @@
  * `POST /v1/completions`: prompts as text or token ids, one or many, echoed or not. It owns the
  * endpoint's answer shapes; the parts do the work.
  */
+import { unixSeconds } from "../../../src/util/time.ts";
 import type { Tokenizer } from "../../../src/checkpoint/checkpoint.ts";
 import { isText, stringOf, type Text } from "../../../src/checkpoint/text/prompt.ts";
 import { outputLimit } from "../../../src/checkpoint/sampling_defaults.ts";
 import type { GenerationDelta } from "../../../src/engine/request/request.ts";
 import {
+  chunkEvents,
+  collect,
   completionId,
   noteUsage,
+  type Sample,
   streamAnswer,
-  unixNow,
   usageWanted,
 } from "../../generate/answer.ts";
-import { chunkEvents } from "../../generate/chunks.ts";
-import { collect, type Sample } from "../../generate/collect.ts";
 import type { ServedModel, ServerContext } from "../../context.ts";
 import { type App, type AppContext, post } from "../endpoint.ts";
 import { invalid } from "../errors.ts";
 import { completionLogprobs, visibleLength } from "../../generate/logprobs.ts";
 import { resolveTarget } from "../../generate/model_name.ts";
-import { checkLength, checkTokenIds } from "../../generate/prompt.ts";
-import { encodePrompt, type PromptRoom } from "../../generate/prompt_text.ts";
+import {
+  checkLength,
+  checkTokenIds,
+  encodePrompt,
+  type PromptRoom,
+} from "../../generate/prompt.ts";
 import { type Run, type RunPlan, startRun } from "../../generate/run.ts";
 import { toSampling } from "../../generate/sampling.ts";
 import {
@@ -69,7 +74,7 @@ async function answer(context: ServerContext, c: AppContext, body: CompletionReq
   const head = {
     id: run.plan.id,
     object: "text_completion" as const,
-    created: unixNow(),
+    created: unixSeconds(),
     model: body.model,
     system_fingerprint: target.fingerprint,
   };

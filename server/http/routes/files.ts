@@ -1,6 +1,6 @@
 /** OpenAI's `/v1/files`: training data up, results down. */
 import { z } from "@hono/zod-openapi";
-import type { Access } from "../../access/auth.ts";
+import type { Access } from "../../access/access.ts";
 import type { ServerContext } from "../../context.ts";
 import { type App, type AppContext, get, list, validated } from "../endpoint.ts";
 import { ApiError, invalid, shuttingDown } from "../errors.ts";

@@ -8,7 +8,7 @@ import type { FineTuning, TenantTuning } from "../../jobs/fine_tuning.ts";
 import { JobStateError } from "../../jobs/job_state.ts";
 import type { JobRunner } from "../../jobs/runner.ts";
 import { findCore } from "../../generate/model_name.ts";
-import { type Principal, TENANT_HEADER } from "../../access/principal.ts";
+import { type Principal, TENANT_HEADER } from "../../access/access.ts";
 import {
   checkpointListSchema,
   type CreateJobBody,

@@ -6,7 +6,7 @@ import { ANY_SCOPE, type App, type AppContext, get } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../errors.ts";
 import type { FineTuning } from "../../jobs/fine_tuning.ts";
 import { findCore } from "../../generate/model_name.ts";
-import { checkScope, isAdministrator } from "../../access/principal.ts";
+import { checkScope, isAdministrator } from "../../access/access.ts";
 import { samplingBody } from "../../generate/sampling.ts";
 import {
   type ModelBody,

@@ -3,9 +3,8 @@ import type { ServerContext } from "../../context.ts";
 import { type App, type AppContext, post } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../errors.ts";
 import { findCore } from "../../generate/model_name.ts";
-import { checkTokenIds, encodeChat } from "../../generate/prompt.ts";
-import { encodePrompt } from "../../generate/prompt_text.ts";
-import type { Principal } from "../../access/principal.ts";
+import { checkTokenIds, encodeChat, encodePrompt } from "../../generate/prompt.ts";
+import type { Principal } from "../../access/access.ts";
 import {
   detokenizeRequestSchema,
   detokenizeResponseSchema,

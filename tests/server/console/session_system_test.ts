@@ -1,7 +1,7 @@
 /** The console's door: who gets a session, what it is worth, when it ends, and whose forms are taken. */
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { Sessions } from "../../../server/console/session.ts";
-import { keyHash } from "../../../server/access/key_hash.ts";
+import { keyHash } from "../../../server/access/keys.ts";
 import type { KeyRecord } from "../../../adapters/store/store.ts";
 import { openKeyedApp } from "../keyed_app.ts";
 import { Visitor } from "./visitor.ts";

@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import type { CoreCatalog } from "../../../server/context.ts";
 import { findCore } from "../../../server/generate/model_name.ts";
-import { administrator } from "../../../server/access/principal.ts";
+import { administrator } from "../../../server/access/access.ts";
 import { FakeCatalog } from "../fake_context.ts";
 
 /** A catalogue that keeps the names that it was asked for. */

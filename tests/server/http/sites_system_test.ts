@@ -1,8 +1,7 @@
 /** Which web pages may use a server: hosts in open mode, origins in every mode, and CORS. */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { createApp } from "../../../server/http/app.ts";
-import { Lifecycle } from "../../../server/lifecycle.ts";
-import { listen } from "../../../server/serve.ts";
+import { Lifecycle, listen } from "../../../server/serve.ts";
 import { errorOf as errorWithParam, HELLO } from "../asked.ts";
 import { fakeContext } from "../fake_context.ts";
 import { coreText, errorOf, openKeyedApp } from "../keyed_app.ts";

@@ -4,7 +4,7 @@ import { NO_LIMITS, type Store, type TenantLimits } from "../../../adapters/stor
 import { createApp } from "../../../server/http/app.ts";
 import type { App } from "../../../server/http/endpoint.ts";
 import { createLog } from "../../../server/telemetry/log.ts";
-import { StoreMetering } from "../../../server/usage/store_metering.ts";
+import { StoreMetering } from "../../../server/usage/metering.ts";
 import { OverloadedError } from "../../../src/util/errors.ts";
 import { openTestStore } from "../../adapters/store/test_store.ts";
 import { type FakeContext, fakeContext } from "../fake_context.ts";

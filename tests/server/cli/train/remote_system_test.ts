@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { readCore } from "../../../../adapters/lotr/format.ts";
 import { createApp } from "../../../../server/http/app.ts";
-import { keyAccess, openAccess } from "../../../../server/access/auth.ts";
+import { keyAccess, openAccess } from "../../../../server/access/access.ts";
 import { createLog } from "../../../../server/telemetry/log.ts";
 import { createMetrics } from "../../../../server/telemetry/metrics.ts";
 import { startTuning, toContext } from "../../../../server/run_server.ts";

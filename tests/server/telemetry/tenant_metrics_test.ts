@@ -1,8 +1,7 @@
 /** Which tenants get labels in the metrics, and the series that they get. It knows no engine. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { createMetrics } from "../../../server/telemetry/metrics.ts";
-import { OTHER, TenantLabels } from "../../../server/telemetry/tenant_labels.ts";
-import { MOST_TENANTS } from "../../../server/telemetry/tenant_metrics.ts";
+import { MOST_TENANTS, OTHER, TenantLabels } from "../../../server/telemetry/tenant_metrics.ts";
 import type { FinishedObservation } from "../../../src/engine/metrics.ts";
 
 function labels(most: number, clock = { now: 0 }) {

@@ -1,6 +1,6 @@
 /** Event streams by themselves: pulled, not pushed, and closed once. */
 import { assertEquals } from "@std/assert";
-import { type EventStream, eventStream } from "../../../server/http/sse.ts";
+import { type EventStream, eventStream } from "../../../server/generate/answer.ts";
 
 /** Events e1, e2, … that count how many were asked for. */
 function counted(limit: number): { events: AsyncIterator<string>; taken: () => number } {
