@@ -72,6 +72,8 @@ export interface CommandLine<T extends FlagTable> {
   /** As in `deno task serve`. */
   readonly command: string;
   readonly flags: T;
+  /** Questions that it answers instead of running; `-h` is `--help`. */
+  readonly asks: readonly ("help" | "version")[];
   /** Whether it takes words that are no flags. */
   readonly words?: "taken";
   /** The environment variable of a flag; undefined = none. */
@@ -97,16 +99,16 @@ export function readCommandLine<T extends FlagTable>(
   args: readonly string[],
   env: Environment,
 ): Asked<T> {
-  const { flags, command, words, refuse = (fault: Fault) => refusal(fault, command) } = line;
+  const { flags, command, asks, words, refuse = (fault: Fault) => refusal(fault, command) } = line;
   const names = Object.keys(flags);
   const parsed = parseArgs([...args], {
     string: [...names.filter((name) => "type" in flagOf(flags, name)), "_"],
-    boolean: [...names.filter((name) => !("type" in flagOf(flags, name))), "help", "version"],
+    boolean: [...names.filter((name) => !("type" in flagOf(flags, name))), ...asks],
     alias: { help: "h" },
     collect: names.filter((name) => "list" in flagOf(flags, name)),
     unknown: (arg, key) => {
       if (key !== undefined) {
-        const meant = nearest(key, [...names, "help", "version"]);
+        const meant = nearest(key, [...names, ...asks]);
         throw refuse({ type: "unknown", flag: arg.split("=")[0] ?? arg, meant });
       }
       if (words !== "taken") throw refuse({ type: "word", word: arg });
@@ -156,7 +158,8 @@ function valueOf(
   return said === undefined ? undefined : read(said);
 }
 
-function camel(name: string): string {
+/** `max-batch` → `maxBatch`. */
+export function camel(name: string): string {
   return name.replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
 }
 
@@ -199,6 +202,11 @@ export function flagsHelp(flags: FlagTable): string {
     const shown = fallback === undefined ? "" : ` (default: ${fallback})`;
     return `  --${name}${"type" in flag ? ` ${flag.value}` : ""}\n      ${flag.help}${shown}`;
   }).join("\n");
+}
+
+/** A flag whose text is taken as it is. */
+export function textFlag(value: string, help: string): Flag<string> {
+  return { value, help, type: anyText };
 }
 
 export const anyText: FlagType<string> = { read: (text) => text, right: "a text" };

@@ -245,7 +245,9 @@ function variable(flag: string): string {
  * @throws {FlagError} saying which flag, its value and what would be right.
  */
 export function parseFlags(args: readonly string[], env: Environment): Command {
-  const asked = readCommandLine({ command: "serve", flags: FLAGS, variable, refuse }, args, env);
+  const asks = ["help", "version"] as const;
+  const line = { command: "serve", flags: FLAGS, asks, variable, refuse };
+  const asked = readCommandLine(line, args, env);
   if (asked.type !== "run") return asked;
   return { type: "serve", flags: settled(asked.values, env("DATABASE_URL") || undefined) };
 }

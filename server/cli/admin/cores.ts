@@ -5,7 +5,7 @@ import {
   parseAdapterName,
 } from "../../../adapters/catalog/name.ts";
 import { writeAtomically } from "../../../src/checkpoint/fetch/cache.ts";
-import { FlagError } from "../flags.ts";
+import { FlagError, textFlag } from "../flags.ts";
 import type { Shown } from "./api.ts";
 import {
   type AdminCommand,
@@ -58,7 +58,9 @@ export const CORE_COMMANDS: readonly AdminCommand[] = [
     name: "cores put",
     words: ["TENANT/NAME", "FILE"],
     help: "Keeps a core file as the name's next version, and publishes it.",
-    flags: { publish: ["now|later", "whether the name stands for it at once (default: now)"] },
+    flags: {
+      publish: textFlag("now|later", "whether the name stands for it at once (default: now)"),
+    },
     run: async (call) => {
       const { tenant, path } = coreOf(call);
       const cores = (await Deno.readFile(call.words[1] ?? "")).toBase64();

@@ -1,5 +1,5 @@
 /** `admin keys …`: making keys, listing and revoking them. */
-import { FlagError } from "../flags.ts";
+import { FlagError, textFlag } from "../flags.ts";
 import { type AdminCommand, type Call, type Column, field, table, time } from "./output.ts";
 
 const COLUMNS: readonly Column[] = [
@@ -30,9 +30,12 @@ export const KEY_COMMANDS: readonly AdminCommand[] = [
     words: ["TENANT"],
     help: "Makes a key and prints it, this once.",
     flags: {
-      name: ["TEXT", "what people call it"],
-      scopes: ["LIST", "infer, train, admin; several with commas (default: infer)"],
-      expires: ["WHEN", "after 12h, 30d or 8w, or a date such as 2030-01-31 (default: never)"],
+      name: textFlag("TEXT", "what people call it"),
+      scopes: textFlag("LIST", "infer, train, admin; several with commas (default: infer)"),
+      expires: textFlag(
+        "WHEN",
+        "after 12h, 30d or 8w, or a date such as 2030-01-31 (default: never)",
+      ),
     },
     run: async (call) => {
       const [name, scopes, expires] = ["name", "scopes", "expires"].map(call.value);

@@ -1,5 +1,6 @@
 /** What a command of `deno task admin` is, and what it prints: tables for people, or the server's JSON. */
 import { formatBytes } from "../../../src/util/bytes.ts";
+import type { Flag } from "../flags.ts";
 import type { AdminApi, Shown } from "./api.ts";
 
 /** What a command has to say, in both forms. */
@@ -23,8 +24,8 @@ export interface AdminCommand {
   /** What stands behind it; in brackets what may be left out. */
   readonly words: readonly string[];
   readonly help: string;
-  /** Its own flags: value and meaning. */
-  readonly flags: Readonly<Record<string, readonly [value: string, help: string]>>;
+  /** Its own flags; what a text may be the command says itself. */
+  readonly flags: Readonly<Record<string, Flag<string>>>;
   /** @throws {FlagError} for a word that cannot be; {TypeError} with the server's words */
   readonly run: (call: Call) => Promise<Output>;
 }

@@ -1,5 +1,5 @@
 /** `admin tenants …`: who is served, and within which limits. */
-import { FlagError } from "../flags.ts";
+import { FlagError, textFlag } from "../flags.ts";
 import { parseBytes } from "../../../src/util/bytes.ts";
 import type { Shown } from "./api.ts";
 import {
@@ -17,13 +17,13 @@ const TENANTS = "/v1/admin/tenants";
 
 /** Flags of limits, by the field they set. */
 const LIMITS = {
-  "requests-per-minute": ["N|none", "requests in any minute"],
-  "tokens-per-minute": ["N|none", "tokens in any minute, prompts and answers"],
-  concurrency: ["N|none", "requests that run at once"],
-  queued: ["N|none", "requests that wait"],
-  "stored-bytes": ["BYTES|none", "files, cores and checkpoints together, e.g. 2GiB"],
-  weight: ["F", "share of the device beside others'"],
-  priority: ["N", "lower is served sooner"],
+  "requests-per-minute": textFlag("N|none", "requests in any minute"),
+  "tokens-per-minute": textFlag("N|none", "tokens in any minute, prompts and answers"),
+  concurrency: textFlag("N|none", "requests that run at once"),
+  queued: textFlag("N|none", "requests that wait"),
+  "stored-bytes": textFlag("BYTES|none", "files, cores and checkpoints together, e.g. 2GiB"),
+  weight: textFlag("F", "share of the device beside others'"),
+  priority: textFlag("N", "lower is served sooner"),
 } as const;
 
 const COLUMNS: readonly Column[] = [
@@ -77,7 +77,7 @@ export const TENANT_COMMANDS: readonly AdminCommand[] = [
     name: "tenants remove",
     words: ["TENANT"],
     help: "Removes a tenant with its keys, files, jobs and cores; its usage stays.",
-    flags: { confirm: ["TENANT", "the tenant's name again, as it cannot be undone"] },
+    flags: { confirm: textFlag("TENANT", "the tenant's name again, as it cannot be undone") },
     run: async (call) => {
       const [tenant] = call.words;
       if (call.value("confirm") !== tenant) {

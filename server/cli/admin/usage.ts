@@ -1,4 +1,5 @@
 /** `admin usage`: sums of what was used. */
+import { textFlag } from "../flags.ts";
 import type { Shown } from "./api.ts";
 import { type AdminCommand, field, table } from "./output.ts";
 import { momentOf } from "./keys.ts";
@@ -9,9 +10,9 @@ export const USAGE_COMMANDS: readonly AdminCommand[] = [
     words: ["[TENANT]"],
     help: "Adds up requests and tokens, of all tenants or of one.",
     flags: {
-      by: ["tenant|model|day", "what the sums are of (default: tenant)"],
-      from: ["DATE", "the first day, e.g. 2030-01-01"],
-      to: ["DATE", "the day after the last"],
+      by: textFlag("tenant|model|day", "what the sums are of (default: tenant)"),
+      from: textFlag("DATE", "the first day, e.g. 2030-01-01"),
+      to: textFlag("DATE", "the day after the last"),
     },
     run: async ({ api, words: [tenant], value }) => {
       const [from, to, by = "tenant"] = [value("from"), value("to"), value("by")];

@@ -1,8 +1,4 @@
-/**
- * The command line of `deno task factors`: its commands, their flags and their help. It owns parsing
- * and its error texts; it opens no file and makes nothing.
- */
-import { parseArgs } from "@std/cli/parse-args";
+/** The command line of `deno task factors`: its commands, their flags and their help. */
 import type { Storage } from "../../../adapters/lotr/format.ts";
 import { type MakerName, MAKERS } from "../../../adapters/lotr/make/makers.ts";
 import {
@@ -13,7 +9,17 @@ import {
   parseModules,
 } from "../../../adapters/lotr/stack.ts";
 import type { ModuleName } from "../../../src/models/hook.ts";
-import { nearest } from "../flags.ts";
+import {
+  type Fault,
+  type Flag,
+  type FlagTable,
+  type FlagValues,
+  integer,
+  nearest,
+  oneOf,
+  readCommandLine,
+  textFlag,
+} from "../flags.ts";
 
 /** The base that gradients or weights are taken from, and what it is to read. */
 export interface BaseFlags {
@@ -66,12 +72,31 @@ export type FactorsCommand =
 const DEFAULT_BASE_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct";
 
 /** The flags of each command, to refuse one that would have no effect. */
-const FLAGS: Readonly<Record<Exclude<FactorsCommand["type"], "help">, readonly string[]>> = {
+const COMMANDS = {
   make: ["calibration", "float16", "maker", "model", "modules", "out", "rank", "seed"],
   inspect: ["calibration", "energy", "json", "model", "rank"],
   compare: ["calibration", "energy", "json", "model", "rank"],
   export: ["base", "core", "factors", "out"],
-};
+} as const satisfies Readonly<
+  Record<Exclude<FactorsCommand["type"], "help">, readonly (keyof typeof FLAGS)[]>
+>;
+type CommandName = keyof typeof COMMANDS;
+
+const FLAGS = {
+  base: textFlag("NAME", "what PEFT users load the base by"),
+  calibration: textFlag("FILE", "plain text, or JSONL as for training"),
+  core: textFlag("FILE", "a core file"),
+  energy: known("energy", ENERGIES),
+  factors: textFlag("FILE", "a factor file"),
+  maker: known("maker", MAKERS),
+  model: textFlag("SPEC", "the base"),
+  modules: { ...textFlag("LIST", "linears, separated by commas"), alone: "" },
+  out: textFlag("FILE", "what is written"),
+  rank: whole(MIN_RANK, MAX_RANK),
+  seed: whole(0, 2 ** 32 - 1),
+  float16: { help: "half the size" },
+  json: { help: "one JSON object" },
+} as const satisfies FlagTable;
 
 export const FACTORS_HELP = `Make a factor set:
   deno task factors make --out FILE [--maker ${MAKERS.join("|")}] [--model SPEC]
@@ -101,141 +126,133 @@ is the general text that lembas brings. --rank of inspect and compare: the first
  * @throws {TypeError | RangeError} with one line that says what is wrong and what would be right
  */
 export function parseFactorsCommand(args: readonly string[]): FactorsCommand {
-  const flags = parseFlags(args);
-  const [command, ...rest] = flags._.map(String);
-  if (flags.help || command === undefined) return { type: "help" };
-  if (!isCommand(command)) refuse(`unknown command '${command}'${meant(command, COMMANDS)}`);
-  checkFlags(command, flags);
+  const line = {
+    command: "factors",
+    flags: FLAGS,
+    asks: ["help"],
+    words: "taken",
+    refuse,
+  } as const;
+  const asked = readCommandLine(line, args, () => undefined);
+  if (asked.type !== "run") return { type: "help" };
+  const [command, ...rest] = asked.words;
+  if (command === undefined) return { type: "help" };
+  if (!isCommand(command)) {
+    throw wrong(`unknown command '${command}'${meant(nearest(command, Object.keys(COMMANDS)))}`);
+  }
+  checkIdle(command, asked.values);
   switch (command) {
     case "make":
       checkNoFiles(rest);
-      return { type: "make", flags: makeFlags(flags) };
+      return { type: "make", flags: makeFlags(asked.values) };
     case "inspect":
-      if (rest.length === 0) refuse("inspect needs a file");
-      return { type: "inspect", flags: measureFlags(command, flags, rest) };
+      if (rest.length === 0) throw wrong("inspect needs a file");
+      return { type: "inspect", flags: measureFlags(command, asked.values, rest) };
     case "compare":
-      if (rest.length !== 2) refuse(`compare needs two factor files, got ${rest.length}`);
-      return { type: "compare", flags: measureFlags(command, flags, rest) };
+      if (rest.length !== 2) throw wrong(`compare needs two factor files, got ${rest.length}`);
+      return { type: "compare", flags: measureFlags(command, asked.values, rest) };
     case "export":
       checkNoFiles(rest);
-      return { type: "export", flags: exportFlags(flags) };
+      return { type: "export", flags: exportFlags(asked.values) };
   }
 }
 
-type CommandName = keyof typeof FLAGS;
-const COMMANDS = Object.keys(FLAGS);
+type Values = FlagValues<typeof FLAGS>;
 
 function isCommand(word: string): word is CommandName {
-  return COMMANDS.includes(word);
-}
-
-type Parsed = ReturnType<typeof parseFlags>;
-
-function parseFlags(args: readonly string[]) {
-  const known = [...new Set(Object.values(FLAGS).flat())];
-  const boolean = ["float16", "json", "help"] as const;
-  return parseArgs([...args], {
-    string: [
-      "base",
-      "calibration",
-      "core",
-      "energy",
-      "factors",
-      "maker",
-      "model",
-      "modules",
-      "out",
-      "rank",
-      "seed",
-    ],
-    boolean: [...boolean],
-    alias: { help: "h" },
-    unknown: (arg, key) =>
-      key === undefined ? undefined : refuse(`unknown flag ${arg}${meant(key, known, "--")}`),
-  });
+  return word in COMMANDS;
 }
 
 /** A flag that the command would not look at is a mistake. */
-function checkFlags(command: CommandName, flags: Parsed): void {
-  const given = Object.entries(flags)
-    .filter(([, value]) => value !== undefined && value !== false)
-    .map(([name]) => name);
-  const idle = given.find((name) => name !== "_" && !FLAGS[command].includes(name));
-  if (idle !== undefined) refuse(`${command} has no flag --${idle}`);
+function checkIdle(command: CommandName, values: Values): void {
+  const looked: readonly string[] = COMMANDS[command];
+  const idle = Object.entries(values)
+    .find(([name, value]) => value !== undefined && value !== false && !looked.includes(name));
+  if (idle !== undefined) throw wrong(`${command} has no flag --${idle[0]}`);
 }
 
 function checkNoFiles([first]: readonly string[]): void {
-  if (first !== undefined) refuse(`'${first}' is no flag`);
+  if (first !== undefined) throw wrong(`'${first}' is no flag`);
 }
 
-function makeFlags(flags: Parsed): MakeFlags {
-  const maker = MAKERS.find((name) => name === (flags.maker ?? "gradient"));
-  if (maker === undefined) refuse(`--maker is '${flags.maker}', known are ${MAKERS.join(", ")}`);
-  if (flags.calibration !== undefined && maker !== "gradient") {
-    refuse(`--calibration is for the gradient maker, --maker is '${maker}'`);
+function makeFlags(values: Values): MakeFlags {
+  const { model, calibration, maker = "gradient", rank = DEFAULT_RANK, seed } = values;
+  if (calibration !== undefined && maker !== "gradient") {
+    throw wrong(`--calibration is for the gradient maker, --maker is '${maker}'`);
   }
-  if (flags.seed !== undefined && maker !== "random" && maker !== "gaussian") {
-    refuse(`--seed is for random and gaussian, --maker is '${maker}'`);
+  if (seed !== undefined && maker !== "random" && maker !== "gaussian") {
+    throw wrong(`--seed is for random and gaussian, --maker is '${maker}'`);
   }
   return {
-    model: flags.model,
-    calibration: flags.calibration,
+    model,
+    calibration,
     maker,
-    rank: whole("rank", flags.rank ?? `${DEFAULT_RANK}`, MIN_RANK, MAX_RANK),
-    modules: parseModules((flags.modules ?? DEFAULT_MODULES.join()).split(",")),
-    seed: whole("seed", flags.seed ?? "0", 0, 2 ** 32 - 1),
-    storage: flags.float16 ? "float16" : "float32",
-    out: flags.out || refuse("--out is missing: the file to write"),
+    rank,
+    modules: parseModules((values.modules ?? DEFAULT_MODULES.join()).split(",")),
+    seed: seed ?? 0,
+    storage: values.float16 ? "float16" : "float32",
+    out: needed("out", values.out, "the file to write"),
   };
 }
 
 function measureFlags(
   command: "inspect" | "compare",
-  flags: Parsed,
+  values: Values,
   files: readonly string[],
 ): MeasureFlags {
-  const energy = ENERGIES.find((name) => name === flags.energy);
-  if (flags.energy !== undefined && energy === undefined) {
-    refuse(`--energy is '${flags.energy}', known are ${ENERGIES.join(", ")}`);
+  const { energy, model, calibration, rank, json } = values;
+  if (energy !== "gradients" && calibration !== undefined) {
+    throw wrong("--calibration is for --energy gradients");
   }
-  if (energy !== "gradients" && flags.calibration !== undefined) {
-    refuse("--calibration is for --energy gradients");
+  const idle = command === "compare" ? ["model"] as const : ["model", "rank", "json"] as const;
+  const without = idle.find((name) => energy === undefined && values[name]);
+  if (without !== undefined) {
+    throw wrong(`--${without} is for --energy ${ENERGIES.join(" or ")}`);
   }
-  const idle = command === "compare" ? ["model"] : ["model", "rank", "json"];
-  const without = idle.find((name) => energy === undefined && flags[name]);
-  if (without !== undefined) refuse(`--${without} is for --energy ${ENERGIES.join(" or ")}`);
+  return { files, energy, model, calibration, rank, output: json ? "json" : "text" };
+}
+
+function exportFlags({ core, factors, out, base }: Values): ExportFlags {
   return {
-    files,
-    energy,
-    model: flags.model,
-    calibration: flags.calibration,
-    rank: flags.rank === undefined ? undefined : whole("rank", flags.rank, MIN_RANK, MAX_RANK),
-    output: flags.json ? "json" : "text",
+    core: needed("core", core, "a core file"),
+    factors: needed("factors", factors, "its factor file"),
+    out: needed("out", out, "the directory to write"),
+    baseModel: base ?? DEFAULT_BASE_NAME,
   };
 }
 
-function exportFlags(flags: Parsed): ExportFlags {
-  return {
-    core: flags.core || refuse("--core is missing: a core file"),
-    factors: flags.factors || refuse("--factors is missing: its factor file"),
-    out: flags.out || refuse("--out is missing: the directory to write"),
-    baseModel: flags.base ?? DEFAULT_BASE_NAME,
-  };
+function needed(name: string, value: string | undefined, what: string): string {
+  if (value !== undefined) return value;
+  throw wrong(`--${name} is missing: ${what}`);
 }
 
-function whole(name: string, text: string, least: number, most: number): number {
-  const value = /^\d+$/.test(text) ? Number(text) : NaN;
-  if (!(value >= least && value <= most)) {
-    refuse(`--${name} is '${text}', a whole number from ${least} to ${most} is wanted`);
-  }
-  return value;
+function whole(least: number, most: number): Flag<number> {
+  const right = `a whole number from ${least} to ${most} is wanted`;
+  return { value: "N", help: right, type: { ...integer(least, most), right } };
 }
 
-function meant(word: string, candidates: readonly string[], prefix = ""): string {
-  const guess = nearest(word, candidates);
+function known<const T extends string>(name: string, words: readonly T[]): Flag<T> {
+  const right = `known are ${words.join(", ")}`;
+  return { value: name.toUpperCase(), help: right, type: { ...oneOf(words), right } };
+}
+
+function meant(guess: string | undefined, prefix = ""): string {
   return guess === undefined ? "" : ` (did you mean ${prefix}${guess}?)`;
 }
 
-function refuse(what: string): never {
-  throw new TypeError(`Cannot follow the command line: ${what}; --help shows what there is`);
+function refuse(fault: Fault): TypeError {
+  switch (fault.type) {
+    case "word":
+      return wrong(`'${fault.word}' is no flag`);
+    case "unknown":
+      return wrong(`unknown flag ${fault.flag}${meant(fault.meant, "--")}`);
+    case "empty":
+      return wrong(`--${fault.flag} is missing: it needs a value`);
+    case "value":
+      return wrong(`--${fault.flag} is '${fault.text}', ${fault.right}`);
+  }
+}
+
+function wrong(what: string): TypeError {
+  return new TypeError(`Cannot follow the command line: ${what}; --help shows what there is`);
 }

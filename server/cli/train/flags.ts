@@ -154,7 +154,8 @@ function variable(flag: string): string | undefined {
  * @throws {FlagError} saying which flag, its value and what would be right.
  */
 export function parseTrainCommand(args: readonly string[], env: Environment): TrainCommand {
-  const asked = readCommandLine({ command: "train", flags: FLAGS, variable }, args, env);
+  const asks = ["help", "version"] as const;
+  const asked = readCommandLine({ command: "train", flags: FLAGS, asks, variable }, args, env);
   if (asked.type !== "run") return asked;
   return { type: "train", flags: checkTogether(toFlags(asked.values)) };
 }
