@@ -9,7 +9,7 @@ import type { AdapterRegistry } from "../adapters/catalog/registry.ts";
 import { defaultDataDirectory } from "../adapters/store/data_directory.ts";
 import { openStore, type StoreLocation } from "../adapters/store/open_store.ts";
 import type { Store } from "../adapters/store/store.ts";
-import type { CoreTrainer } from "../adapters/training/training.ts";
+import type { CoreTrainer } from "../adapters/training/core_trainer.ts";
 import type { Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
@@ -38,7 +38,7 @@ import { Tracing } from "./telemetry/tracing.ts";
 
 /** Training over a loaded base. */
 export interface LoadedTraining {
-  readonly trainer: CoreTrainer;
+  readonly trainer: Pick<CoreTrainer, "train">;
   /** Most tokens of a training row. */
   readonly maxContext: number;
   /** The factor set of jobs that name none; made when first asked for. */

@@ -10,7 +10,7 @@ import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
 import type { Pieces } from "../../src/train/gradients/loss_program.ts";
 import { LotrGradients, type LotrGradientsOptions } from "../../src/train/gradients/lotr_model.ts";
 import { openBaseGradients } from "../lotr/make/base_gradients.ts";
-import { SharedCoreTrainer } from "./core_trainer.ts";
+import { CoreTrainer } from "./core_trainer.ts";
 import { defaultFactors } from "../lotr/make/default_factors.ts";
 import type { FactorSet } from "../lotr/factors.ts";
 import type { MakerProgress } from "../lotr/make/gradient_factors.ts";
@@ -27,7 +27,7 @@ export interface BaseTrainerOptions {
 /** Trains cores over one base. Close it before the base. */
 export class BaseTrainer implements AsyncDisposable {
   /** Trains cores; many at once share micro-batches. */
-  readonly trainer: SharedCoreTrainer;
+  readonly trainer: CoreTrainer;
   readonly #base: SharedBase;
   readonly #options: BaseTrainerOptions;
   readonly #factors = new Once(() => this.#makeFactors());
@@ -35,7 +35,7 @@ export class BaseTrainer implements AsyncDisposable {
   constructor(base: SharedBase, options: BaseTrainerOptions) {
     this.#base = base;
     this.#options = options;
-    this.trainer = new SharedCoreTrainer({
+    this.trainer = new CoreTrainer({
       models: {
         core: (factors) => DecoderGradients.compile(this.#over(factors)),
         lotr: (factors) => LotrGradients.compile(this.#over(factors)),

@@ -1,8 +1,7 @@
 /**
  * Training as callers ask for it: hyperparameters settled, the vector to train made, the job run
- * beside all others of its factor set, checkpoints written and read, and a core made of the best
- * step. It owns the gate that says whether the result may be published; the loop (`src/train`), the
- * models and the default factor set are handed in.
+ * beside all others of its factor set, checkpoints written and read, a core made of the best step, and
+ * the gate that says whether it may be published. What a step does is in `src/train`.
  */
 import { dataDigest, type Identity, readState, writeState } from "../../src/train/checkpoint.ts";
 import {
@@ -13,21 +12,24 @@ import {
   stepsOf,
 } from "../../src/train/job.ts";
 import type { Example, GradientModel } from "../../src/train/gradients/model.ts";
-import { epochOrder } from "../../src/train/order.ts";
+import { epochOrder, paceOf } from "../../src/train/schedule.ts";
 import { aborted, type JobHooks } from "../../src/train/running_job.ts";
-import { paceOf, settle } from "../../src/train/settle.ts";
+import { settle } from "../../src/train/settle.ts";
+import { Trainer } from "../../src/train/trainer.ts";
 import type { FactorSet } from "../lotr/factors.ts";
 import { type Trainable, trainableOf } from "../lotr/trainable.ts";
-import { TrainerPool } from "./trainer_pool.ts";
-import { checkHyperparameters, HYPERPARAMETER_NAMES, HYPERPARAMETERS } from "./hyperparameters.ts";
+import {
+  checkHyperparameters,
+  HYPERPARAMETER_NAMES,
+  HYPERPARAMETERS,
+  type TrainMethod,
+} from "./hyperparameters.ts";
 import type {
-  CoreTrainer,
   SettledHyperparameters,
   TrainProgress,
   TrainRequest,
   TrainResult,
 } from "./training.ts";
-import type { TrainMethod } from "./hyperparameters.ts";
 
 export interface CoreTrainerOptions {
   /** Opens a model that trains over a factor set; released by the trainer when it is done with it. */
@@ -43,40 +45,73 @@ const MOST_SAMPLED = 64;
 /** The sample's place among the epochs' shuffles: no job has so many. */
 const SAMPLE_EPOCH = 2 ** 31;
 
-/** Trains over gradient models; jobs that name the same factor set share micro-batches. */
-export class SharedCoreTrainer implements CoreTrainer, AsyncDisposable {
+/** A model that trains over one factor set by one method, and how many jobs use it. */
+interface OpenModel {
+  readonly opened: Promise<{ readonly model: GradientModel; readonly trainer: Trainer }>;
+  users: number;
+}
+
+/**
+ * Trains cores; many `train` calls at once share micro-batches where they name the same factor set
+ * and method. A model that no job uses is kept until another one is opened.
+ */
+export class CoreTrainer implements AsyncDisposable {
   readonly #options: CoreTrainerOptions;
-  readonly #pool: TrainerPool;
+  readonly #now: () => number;
+  readonly #models = new Map<string, OpenModel>();
 
   constructor(options: CoreTrainerOptions) {
     this.#options = options;
-    this.#pool = new TrainerPool(options.now === undefined ? {} : { now: options.now });
+    this.#now = options.now ?? (() => performance.now());
   }
 
+  /** @throws {DOMException} AbortError; {TypeError | RangeError} naming what does not fit. */
   async train(request: TrainRequest): Promise<TrainResult> {
     if (request.signal?.aborted) throw aborted();
     const factors = request.factors ?? await this.#options.defaultFactors();
     const job = jobOf(request, factors);
-    const { method } = request.hyperparameters;
     // The paper's method at a smaller rank trains a set that is cut to it.
-    const { factors: own } = job.trainable;
-    const now = this.#options.now ?? (() => performance.now());
-    const end = await this.#pool.with(
-      `${method} ${own.digest}`,
-      () => this.#options.models[method](own),
+    const model = this.#modelFor(request.hyperparameters.method, job.trainable.factors);
+    model.users++;
+    try {
+      const { trainer } = await model.opened;
       // the hooks' clock starts here: opening the model is no part of the speed
-      (trainer) => trainer.run(job.plan, hooksOf(request, job, now)),
-    );
-    return resultOf(job, end);
+      return resultOf(job, await trainer.run(job.plan, hooksOf(request, job, this.#now)));
+    } finally {
+      model.users--;
+    }
   }
 
   /** Gives back the models that no running job needs. */
-  release(): Promise<void> {
-    return this.#pool.releaseIdle();
+  async release(): Promise<void> {
+    for (const [key, { users, opened }] of this.#models) {
+      if (users > 0) continue;
+      this.#models.delete(key);
+      (await opened.catch(() => undefined))?.model.release();
+    }
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.release();
+  }
+
+  /** After a failure to open, the next caller tries again. */
+  #modelFor(method: TrainMethod, factors: FactorSet): OpenModel {
+    const key = `${method} ${factors.digest}`;
+    const known = this.#models.get(key);
+    if (known !== undefined) return known;
+    const added: OpenModel = { opened: this.#open(method, factors), users: 0 };
+    this.#models.set(key, added);
+    added.opened.catch(() => {
+      if (this.#models.get(key) === added) this.#models.delete(key);
+    });
+    return added;
+  }
+
+  async #open(method: TrainMethod, factors: FactorSet) {
+    await this.release();
+    const model = await this.#options.models[method](factors);
+    return { model, trainer: new Trainer(model, { now: this.#now }) };
   }
 }
 

@@ -11,7 +11,6 @@ export type TrainMethod = typeof METHODS[number];
 
 /** How the learning rate falls after the warm-up. */
 export const SCHEDULES = ["cosine", "linear", "constant"] as const;
-export type Schedule = typeof SCHEDULES[number];
 
 /** Numbers between bounds, or words. */
 export type Range =
@@ -175,7 +174,10 @@ export const ASKED_BY_DEFAULT = Object.fromEntries(
 /** The same for factor sets of the usual rank. */
 export const DEFAULT_HYPERPARAMETERS: Hyperparameters = { ...ASKED_BY_DEFAULT, rank: DEFAULT_RANK };
 
-/** "auto" as a rank: the factor set's, at most 32. @throws {RangeError} where the set has no such rank */
+/**
+ * "auto" as a rank becomes the factor set's, at most 32.
+ * @throws {RangeError} where the factor set has no such rank
+ */
 export function settleRank(asked: AskedHyperparameters, factorRank: number): Hyperparameters {
   const { rank } = asked;
   if (rank === "auto") return { ...asked, rank: Math.min(DEFAULT_RANK, factorRank) };

@@ -3,6 +3,8 @@
  * reported on the way, and what comes out.
  */
 import type { Example } from "../../src/train/gradients/model.ts";
+import type { Evaluation, JobEvent } from "../../src/train/job.ts";
+import type { SettledCounts } from "../../src/train/settle.ts";
 import type { Core } from "../lotr/core.ts";
 import type { FactorSet } from "../lotr/factors.ts";
 import type { Hyperparameters } from "./hyperparameters.ts";
@@ -39,36 +41,14 @@ export type TrainProgress =
     readonly tokensPerEpoch: number;
     readonly base: Evaluation;
   }
-  | {
-    readonly type: "step";
-    /** From 1. */
-    readonly step: number;
+  | (Extract<JobEvent, { readonly type: "step" }> & {
+    /** Of the whole job. */
     readonly steps: number;
-    readonly epoch: number;
-    readonly loss: number;
-    /** Share of loss-carrying tokens that were the most likely one. */
-    readonly accuracy: number;
-    readonly learningRate: number;
-    readonly gradientNorm: number;
-    /** Tokens trained on so far. */
-    readonly tokens: number;
     readonly tokensPerSecond: number;
-  }
-  | { readonly type: "evaluation"; readonly step: number; readonly evaluation: Evaluation }
-  /** NaN or diverged: parameters and optimizer went back to the last good step. */
-  | { readonly type: "rollback"; readonly step: number; readonly reason: string }
-  | { readonly type: "stopped"; readonly step: number; readonly reason: string };
+  })
+  | Exclude<JobEvent, { readonly type: "base" | "step" }>;
 
-export interface Evaluation {
-  /** Mean over loss-carrying tokens, nats. */
-  readonly loss: number;
-  readonly accuracy: number;
-}
-
-export interface SettledHyperparameters {
-  readonly epochs: number;
-  readonly batchSize: number;
-  readonly learningRateMultiplier: number;
+export interface SettledHyperparameters extends SettledCounts {
   /** The peak rate: rule × multiplier. */
   readonly learningRate: number;
 }
@@ -95,10 +75,4 @@ export interface TrainResult {
   readonly steps: number;
   readonly trainedTokens: number;
   readonly trainableParameters: number;
-}
-
-/** Trains cores; many `train` calls at once share micro-batches. */
-export interface CoreTrainer {
-  /** @throws {DOMException} AbortError; {TypeError | RangeError} naming what does not fit. */
-  train(request: TrainRequest): Promise<TrainResult>;
 }

@@ -4,7 +4,7 @@
  */
 import type { JSX } from "hono/jsx/jsx-runtime";
 import type { Child } from "hono/jsx";
-import { ticksBetween } from "../cli/train/ticks.ts";
+import { ticksBetween } from "../cli/train/curve.ts";
 
 const WIDTH = 480;
 const HEIGHT = 150;

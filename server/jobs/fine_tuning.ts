@@ -8,7 +8,7 @@ import type { AdapterRegistry } from "../../adapters/catalog/registry.ts";
 import { StoredCores } from "../../adapters/catalog/stored_cores.ts";
 import { TunedModels } from "../../adapters/catalog/tuned_models.ts";
 import type { Store, TenantData } from "../../adapters/store/store.ts";
-import type { CoreTrainer } from "../../adapters/training/training.ts";
+import type { CoreTrainer } from "../../adapters/training/core_trainer.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { TrainingMetrics } from "../telemetry/metrics.ts";
 import type { ExampleReader } from "./dataset.ts";
@@ -16,7 +16,7 @@ import { JobRunner } from "./runner.ts";
 
 /** What trains over a loaded base. */
 export interface TrainingBackend {
-  readonly trainer: CoreTrainer;
+  readonly trainer: Pick<CoreTrainer, "train">;
   readonly reader: ExampleReader;
   /** The set of jobs that name none; made when first asked for. */
   readonly defaultFactors: () => Promise<FactorSet>;

@@ -5,11 +5,8 @@
  */
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { writeCore, writeFactors } from "../../adapters/lotr/format.ts";
-import type {
-  CoreTrainer,
-  TrainCheckpoint,
-  TrainResult,
-} from "../../adapters/training/training.ts";
+import type { TrainCheckpoint, TrainResult } from "../../adapters/training/training.ts";
+import type { CoreTrainer } from "../../adapters/training/core_trainer.ts";
 import { DEFAULT_HYPERPARAMETERS } from "../../adapters/training/hyperparameters.ts";
 import type {
   JobHyperparameters,
@@ -24,7 +21,7 @@ import { type RunningJob, Teller, type TellerPorts } from "./teller.ts";
 import type { TunedModels } from "../../adapters/catalog/tuned_models.ts";
 
 export interface TrainingPorts extends TellerPorts {
-  readonly trainer: CoreTrainer;
+  readonly trainer: Pick<CoreTrainer, "train">;
   readonly store: Pick<Store, "usage">;
   readonly tuned: TunedModels;
   /** The factor set of jobs that name none; made when first asked for. */

@@ -11,7 +11,7 @@ import {
   writeSafetensors,
 } from "../checkpoint/formats/safetensors.ts";
 import type { AdamState } from "./adamw.ts";
-import type { EvaluatedStep, JobEvaluation, JobState, Moved } from "./job.ts";
+import type { EvaluatedStep, Evaluation, JobState, Moved } from "./job.ts";
 import type { Example } from "./gradients/model.ts";
 
 export const STATE_FORMAT = "lembas.training/1";
@@ -26,7 +26,7 @@ export type Identity = Readonly<Record<string, string>>;
 interface Counts {
   readonly step: number;
   readonly tokens: number;
-  readonly base: JobEvaluation | null;
+  readonly base: Evaluation | null;
   readonly evaluatedAt: number;
   readonly evaluations: readonly EvaluatedStep[];
   readonly best: (EvaluatedStep & { readonly updates: number }) | null;

@@ -5,9 +5,14 @@
  */
 import { type AdamState, adamw, clippedMean, type RateSpan } from "./adamw.ts";
 import type { Example, RowLoss } from "./gradients/model.ts";
-import { epochOrder } from "./order.ts";
-import { scheduleAt, type ScheduleShape } from "./schedule.ts";
-import { evaluationAfter, type Pace, placeOf } from "./settle.ts";
+import {
+  epochOrder,
+  evaluationAfter,
+  type Pace,
+  placeOf,
+  scheduleAt,
+  type ScheduleShape,
+} from "./schedule.ts";
 
 /** Everything about a job that does not change while it runs. */
 export interface JobPlan {
@@ -32,7 +37,7 @@ export interface JobPlan {
 }
 
 /** Mean over rows. */
-export interface JobEvaluation {
+export interface Evaluation {
   /** Nats for a loss-carrying token. */
   readonly loss: number;
   /** Share of loss-carrying tokens that were the most likely one. */
@@ -47,7 +52,7 @@ export interface Moved {
 
 export interface EvaluatedStep {
   readonly step: number;
-  readonly evaluation: JobEvaluation;
+  readonly evaluation: Evaluation;
 }
 
 export interface JobState extends Moved {
@@ -56,7 +61,7 @@ export interface JobState extends Moved {
   /** Tokens trained on. */
   readonly tokens: number;
   /** Undefined until the first evaluation. */
-  readonly base: JobEvaluation | undefined;
+  readonly base: Evaluation | undefined;
   /** The step after which the last evaluation took place. */
   readonly evaluatedAt: number;
   readonly evaluations: readonly EvaluatedStep[];
@@ -70,7 +75,7 @@ export interface JobState extends Moved {
 }
 
 export type JobEvent =
-  | { readonly type: "base"; readonly evaluation: JobEvaluation }
+  | { readonly type: "base"; readonly evaluation: Evaluation }
   | {
     readonly type: "step";
     /** From 1. */
@@ -87,6 +92,7 @@ export type JobEvent =
     readonly tokens: number;
   }
   | ({ readonly type: "evaluation" } & EvaluatedStep)
+  /** NaN or diverged: parameters and optimizer went back to the last good step. */
   | { readonly type: "rollback"; readonly step: number; readonly reason: string }
   | { readonly type: "stopped"; readonly step: number; readonly reason: string };
 
@@ -154,7 +160,7 @@ export function workOf(plan: JobPlan, state: JobState): Work {
 }
 
 /** Whether the last step's loss rose so far that an evaluation should not wait. */
-function suspicious({ losses, step, evaluatedAt }: JobState, base: JobEvaluation): boolean {
+function suspicious({ losses, step, evaluatedAt }: JobState, base: Evaluation): boolean {
   const before = losses.slice(-1 - SUSPICIOUS.window, -1).filter(Number.isFinite);
   if (before.length < SUSPICIOUS.least || step - evaluatedAt < SUSPICIOUS.least) return false;
   const mean = before.reduce((sum, loss) => sum + loss, 0) / before.length;
@@ -234,7 +240,7 @@ export function evaluationDone(plan: JobPlan, state: JobState, sums: RowLoss): O
     : { state: next, events };
 }
 
-function baseDone(state: JobState, evaluation: JobEvaluation): Outcome {
+function baseDone(state: JobState, evaluation: Evaluation): Outcome {
   if (!Number.isFinite(evaluation.loss)) {
     throw new DivergedError(
       `Cannot train: the base's own loss on the evaluated rows is ${evaluation.loss}`,

@@ -1,8 +1,127 @@
 /**
- * Which rows share a forward and backward pass: rows of like length together, within a budget of
- * tokens, padding counted by what it costs. Pure arithmetic on lengths; it knows neither tokens nor
- * tenants.
+ * Which rows share a forward and backward pass, as a pure policy on lengths. The job that was served
+ * least leads with rows of like length, others fill what is left of the budget, and padding counts by
+ * what it costs. A job's rows go together, since what they share is computed once.
  */
+import type { Example } from "./gradients/model.ts";
+import type { Work } from "./job.ts";
+
+/** One row that waits; the same object comes back with its result. */
+export interface WaitingRow {
+  readonly example: Example;
+  /** Tokens that must be computed. */
+  readonly length: number;
+}
+
+/** A job as the policy sees it. */
+export interface Candidate {
+  readonly kind: Work["type"];
+  /** Longest first. */
+  readonly waiting: readonly WaitingRow[];
+  /** Tokens that its rows begin with, all of them alike. */
+  readonly shared: number;
+  /** Tokens of its rows that went out so far. */
+  readonly served: number;
+}
+
+export interface Pick<C extends Candidate> {
+  readonly candidate: C;
+  /** At least one. */
+  readonly rows: readonly WaitingRow[];
+}
+
+/** Rows for one micro-batch, all of them for steps or all of them for evaluations. */
+export interface MicroBatchPlan<C extends Candidate> {
+  readonly kind: "step" | "evaluation";
+  readonly picks: readonly Pick<C>[];
+}
+
+/** Rows of one job that are looked at: enough to fill a micro-batch with rows of like length. */
+const MOST_OFFERED = 512;
+
+/**
+ * Chooses from jobs in the order given, ties in `served` going to the first; undefined where no row
+ * waits. A job alone gets the same micro-batches every time.
+ *
+ * @param maxTokens most that a micro-batch may cost (`gridCost`); a longer row is alone
+ */
+export function planMicroBatch<C extends Candidate>(
+  candidates: readonly C[],
+  maxTokens: number,
+): MicroBatchPlan<C> | undefined {
+  const [leader, ...others] = candidates
+    .filter(({ waiting }) => waiting.length > 0)
+    .sort((a, b) => a.served - b.served);
+  if (leader === undefined) return undefined;
+  const { kind } = leader;
+  if (kind === "none") throw new Error("internal: rows wait for no work");
+  const first = leading(leader, maxTokens);
+  const time = longestOf(first);
+  let left = maxTokens - costOf(first, time);
+  const picks = [first];
+  for (const candidate of others.filter((other) => other.kind === kind)) {
+    const pick = { candidate, rows: fitting(candidate, time, left) };
+    if (pick.rows.length === 0) continue;
+    picks.push(pick);
+    left -= costOf(pick, time);
+  }
+  return { kind, picks };
+}
+
+/** The leader's longest rows, of a length that wastes little. */
+function leading<C extends Candidate>(candidate: C, maxTokens: number): Pick<C> {
+  const offered = candidate.waiting.slice(0, MOST_OFFERED);
+  const lengths = offered.map(({ length }) => length - candidate.shared);
+  const budget = Math.max(1, maxTokens - candidate.shared);
+  const [batch = []] = microBatches(lengths, { budget });
+  const rows = batch.map((i) => offered[i]);
+  // What is shared takes whole rows of the grid.
+  while (rows.length > 1) {
+    const pick = { candidate, rows };
+    if (costOf(pick, longestOf(pick)) <= maxTokens) break;
+    rows.pop();
+  }
+  return { candidate, rows };
+}
+
+/** Rows that fit a grid of `time` columns at a cost of `left`: as many as go, longest first. */
+function fitting(candidate: Candidate, time: number, left: number): readonly WaitingRow[] {
+  const { waiting, shared } = candidate;
+  let free = left - gridCost(shared, cellsOf(shared, time));
+  const rows: WaitingRow[] = [];
+  for (const row of waiting) {
+    const own = row.length - shared;
+    if (own > time) continue;
+    free -= gridCost(own, time);
+    if (free < 0) break;
+    rows.push(row);
+  }
+  if (rows.length > 1) return rows;
+  // One row alone has nobody to share with.
+  const fits = ({ length }: WaitingRow) => length <= time && gridCost(length, time) <= left;
+  return waiting.filter(fits).slice(0, 1);
+}
+
+/** Columns of the grid that these rows need. */
+function longestOf({ candidate, rows }: Pick<Candidate>): number {
+  return rows[0].length - sharedBy(candidate, rows.length);
+}
+
+/** What these rows cost on a grid of `time` columns, what they share included. */
+function costOf({ candidate, rows }: Pick<Candidate>, time: number): number {
+  const shared = sharedBy(candidate, rows.length);
+  const tokens = rows.reduce((sum, { length }) => sum + length - shared, shared);
+  return gridCost(tokens, rows.length * time + cellsOf(shared, time));
+}
+
+/** Cells of the rows that hold what is shared. */
+function cellsOf(shared: number, time: number): number {
+  return Math.ceil(shared / time) * time;
+}
+
+function sharedBy({ shared }: Candidate, rows: number): number {
+  return rows < 2 ? 0 : shared;
+}
 
 export interface MicroBatchOptions {
   /** Most that a micro-batch may cost (`gridCost`), in tokens. A longer row is alone in its own. */

@@ -1,8 +1,4 @@
-/**
- * What "auto" becomes, and whether what a caller says can be: epochs and batch size from the number
- * of rows, and how a job's steps and evaluations lie in its epochs. Pure arithmetic; it knows no
- * row and no rate.
- */
+/** What "auto" becomes: epochs and batch size from the number of rows. */
 
 /** What depends on the number of rows, as asked. */
 export interface AskedCounts {
@@ -52,67 +48,4 @@ function autoEpochs(rows: number): number {
 function autoBatch(rows: number): number {
   const { least, most } = BATCH_BOUNDS;
   return Math.max(least, Math.min(most, Math.round(rows * BATCH_SHARE)));
-}
-
-/** How a job's steps lie in its epochs. */
-export interface Pace {
-  readonly epochs: number;
-  readonly stepsPerEpoch: number;
-  /** Evenly spread, the last at the epoch's end. */
-  readonly evaluationsPerEpoch: number;
-}
-
-/** Evaluations of an epoch, where they cost little beside its steps. */
-const USUAL_EVALUATIONS = 3;
-/** Steps between evaluations: fewer say little new for what they cost, */
-const FEWEST_STEPS_BETWEEN = 8;
-/** more leave a long epoch blind. */
-const MOST_STEPS_BETWEEN = 200;
-/** Tokens forward cost a third of tokens forward and backward; evaluation may take a quarter. */
-const STEP_TOKENS_PER_EVALUATED = 4 / 3;
-
-/** Steps and evaluations for rows of so many tokens; tokens are a measure of time here. */
-export function paceOf(
-  counts: SettledCounts,
-  rows: number,
-  tokens: { readonly train: number; readonly evaluated: number },
-): Pace {
-  const stepsPerEpoch = Math.ceil(rows / counts.batchSize);
-  const worth = STEP_TOKENS_PER_EVALUATED * tokens.evaluated / (tokens.train / stepsPerEpoch);
-  const between = Math.max(
-    FEWEST_STEPS_BETWEEN,
-    Math.min(MOST_STEPS_BETWEEN, stepsPerEpoch / USUAL_EVALUATIONS),
-    worth,
-  );
-  const evaluationsPerEpoch = Math.max(1, Math.floor(stepsPerEpoch / between));
-  return { epochs: counts.epochs, stepsPerEpoch, evaluationsPerEpoch };
-}
-
-/** Where a step lies: its epoch and the part of the epoch's rows that are its batch. */
-export interface StepPlace {
-  /** From 0. */
-  readonly epoch: number;
-  /** Batches of an epoch differ by at most one row. */
-  readonly from: number;
-  readonly to: number;
-}
-
-/** @param step from 0 */
-export function placeOf({ stepsPerEpoch }: Pace, rows: number, step: number): StepPlace {
-  const epoch = Math.floor(step / stepsPerEpoch);
-  const at = step % stepsPerEpoch;
-  return {
-    epoch,
-    from: Math.floor(at * rows / stepsPerEpoch),
-    to: Math.floor((at + 1) * rows / stepsPerEpoch),
-  };
-}
-
-/** Whether an evaluation follows when `done` steps are done. */
-export function evaluationAfter(
-  { stepsPerEpoch, evaluationsPerEpoch }: Pace,
-  done: number,
-): boolean {
-  const passed = (steps: number) => Math.floor(steps * evaluationsPerEpoch / stepsPerEpoch);
-  return done > 0 && passed(done) > passed(done - 1);
 }

@@ -2,7 +2,7 @@
  * Many jobs over one model at once: one micro-batch after the other, of whichever jobs wait, each row
  * with its own job's parameters. Where a micro-batch fails, each job's rows are tried alone.
  */
-import { type MicroBatchPlan, planMicroBatch } from "./fill.ts";
+import { type MicroBatchPlan, planMicroBatch } from "./micro_batches.ts";
 import type { JobPlan, JobState } from "./job.ts";
 import type { GradientModel, Gradients, MicroBatch } from "./gradients/model.ts";
 import { aborted, type JobHooks, RunningJob } from "./running_job.ts";

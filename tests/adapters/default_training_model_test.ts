@@ -5,7 +5,7 @@
  * checkpoint to the same bits, and come out of a shared batch as if alone.
  */
 import { assertAlmostEquals, assertEquals, assertLess } from "@std/assert";
-import { SharedCoreTrainer } from "../../adapters/training/core_trainer.ts";
+import { CoreTrainer } from "../../adapters/training/core_trainer.ts";
 import { readFactors } from "../../adapters/lotr/format.ts";
 import type {
   TrainCheckpoint,
@@ -85,7 +85,7 @@ Deno.test("cores of the default model", async (t) => {
   using device = openDevice("cpu");
   const model = await openModel(device, checkpoint);
   const open = () => Promise.resolve(model);
-  await using trainer = new SharedCoreTrainer({
+  await using trainer = new CoreTrainer({
     models: { core: open, lotr: open },
     defaultFactors: () => Promise.resolve(FACTORS),
   });

@@ -8,12 +8,12 @@ import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { randomFactors } from "../../adapters/lotr/make/makers.ts";
 import { type Stack, stackOf } from "../../adapters/lotr/stack.ts";
 import type {
-  CoreTrainer,
-  Evaluation,
   SettledHyperparameters,
   TrainRequest,
   TrainResult,
 } from "../../adapters/training/training.ts";
+import type { CoreTrainer } from "../../adapters/training/core_trainer.ts";
+import type { Evaluation } from "../../src/train/job.ts";
 import type { TrainBase } from "../../server/cli/train/base.ts";
 import type { DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
 import { EOS, FakeTokenizer } from "./tokenizer.ts";
@@ -98,7 +98,7 @@ interface State {
   best: Evaluation & { step: number };
 }
 
-export class FakeTrainer implements CoreTrainer {
+export class FakeTrainer implements Pick<CoreTrainer, "train"> {
   readonly #options: FakeTrainerOptions;
 
   constructor(options: FakeTrainerOptions) {

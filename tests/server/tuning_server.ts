@@ -4,7 +4,7 @@
  * again on the same directory.
  */
 import OpenAI from "openai";
-import { SharedCoreTrainer } from "../../adapters/training/core_trainer.ts";
+import { CoreTrainer } from "../../adapters/training/core_trainer.ts";
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { createApp } from "../../server/http/app.ts";
 import { openAccess } from "../../server/access/access.ts";
@@ -75,7 +75,7 @@ export function fakeTraining(
     return Promise.resolve(folded(inner, contrary ? -1 : 1));
   };
   const defaultFactors = () => Promise.resolve(factors());
-  const trainer = new SharedCoreTrainer({ models: { core: open, lotr: open }, defaultFactors });
+  const trainer = new CoreTrainer({ models: { core: open, lotr: open }, defaultFactors });
   return { trainer, maxContext: 128, defaultFactors };
 }
 

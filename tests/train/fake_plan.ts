@@ -1,9 +1,8 @@
 /** Job plans over the fake gradient model, and a job run by itself. */
 import type { JobEvent, JobPlan, JobState } from "../../src/train/job.ts";
-import { JobRun } from "../../src/train/job_run.ts";
-import { paceOf } from "../../src/train/settle.ts";
+import { type JobHooks, RunningJob } from "../../src/train/running_job.ts";
+import { paceOf } from "../../src/train/schedule.ts";
 import { Trainer } from "../../src/train/trainer.ts";
-import type { JobHooks } from "../../src/train/running_job.ts";
 import { fakeExamples, FakeGradientModel, VOCABULARY } from "../fakes/gradient_model.ts";
 
 export const PARAMETERS = VOCABULARY ** 2;
@@ -60,16 +59,16 @@ export async function runAlone(plan: JobPlan, hooks: JobHooks = {}): Promise<Alo
 }
 
 /** A fresh run whose rows are answered by hand. */
-export function byHand(plan: JobPlan): JobRun {
-  return new JobRun(plan);
+export function byHand(plan: JobPlan): RunningJob {
+  return new RunningJob(plan, {}, { served: 0, now: () => 0 });
 }
 
 /** Answers all rows that wait with this mean loss and gradient. */
-export function answer(run: JobRun, loss: number, gradient = 1): readonly JobEvent[] {
+export function answer(run: RunningJob, loss: number, gradient = 1): readonly JobEvent[] {
   const results = run.waiting.map((row) => ({
     row,
     loss: { loss, weight: 1, hits: 0, tokens: 1 },
   }));
   const sum = new Float32Array(run.plan.start.length).fill(gradient * results.length);
-  return run.accept(results, run.kind === "step" ? sum : undefined);
+  return run.take(results, run.kind === "step" ? sum : undefined);
 }

@@ -1,8 +1,11 @@
 /** Whose rows share a micro-batch: budgets, turns, and what rows share. */
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
-import { type Candidate, planMicroBatch } from "../../src/train/fill.ts";
-import { gridCost } from "../../src/train/micro_batches.ts";
-import type { WaitingRow } from "../../src/train/job_run.ts";
+import {
+  type Candidate,
+  gridCost,
+  planMicroBatch,
+  type WaitingRow,
+} from "../../src/train/micro_batches.ts";
 import { streamKey, uniformOf } from "../../src/util/random.ts";
 import { layOut } from "../../src/train/gradients/shared_prefix.ts";
 

@@ -60,9 +60,9 @@ Deno.test("a step's loss, accuracy and norm are means over its rows' weights and
   }));
   const gradient = new Float32Array(run.plan.start.length);
   gradient[0] = 16;
-  assertEquals(run.accept(results.slice(0, 1), gradient), []);
+  assertEquals(run.take(results.slice(0, 1), gradient), []);
   assertEquals(run.waiting.length, 3);
-  const [event] = run.accept(results.slice(1), gradient);
+  const [event] = run.take(results.slice(1), gradient);
   assert(event.type === "step");
   assertAlmostEquals(event.loss, (1 + 2 + 3 + 4) / 8, 1e-12);
   assertAlmostEquals(event.accuracy, 0.25, 1e-12);
@@ -77,7 +77,7 @@ Deno.test("a step split over micro-batches is the step in one", () => {
   answer(whole, 2);
   const gradient = new Float32Array(split.plan.start.length).fill(1);
   for (const row of [...split.waiting].reverse()) {
-    split.accept([{ row, loss: { loss: 2, weight: 1, hits: 0, tokens: 1 } }], gradient);
+    split.take([{ row, loss: { loss: 2, weight: 1, hits: 0, tokens: 1 } }], gradient);
   }
   assertEquals(split.state, whole.state);
 });

@@ -1,6 +1,7 @@
 /** What "auto" becomes, and how steps and evaluations lie in epochs. */
 import { assert, assertEquals, assertGreaterOrEqual } from "@std/assert";
-import { evaluationAfter, type Pace, paceOf, placeOf, settle } from "../../src/train/settle.ts";
+import { settle } from "../../src/train/settle.ts";
+import { evaluationAfter, type Pace, paceOf, placeOf } from "../../src/train/schedule.ts";
 
 const AUTO = { epochs: "auto", batchSize: "auto", learningRateMultiplier: "auto" } as const;
 

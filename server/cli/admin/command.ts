@@ -1,11 +1,9 @@
-/**
- * The life of `deno task admin`: flags, the server or the store, the command, its output and exit
- * code. It owns the order and the words of a failure; the commands are in their own files.
- */
+/** `deno task admin` from its flags to its exit code, over a server or over a store. */
 import { openStore, type StoreLocation } from "../../../adapters/store/open_store.ts";
 import { FlagError } from "../flags.ts";
 import { openKeyHash } from "../../access/keys.ts";
-import { AdminApi, serverFetch } from "./api.ts";
+import { withoutSecret } from "../../../src/checkpoint/fetch/secrets.ts";
+import { ApiClient, serverFetch } from "../client.ts";
 import { type AdminFlags, adminHelp, parseAdmin, type Where } from "./flags.ts";
 import type { Output } from "./output.ts";
 
@@ -41,7 +39,13 @@ export async function runAdmin(environment: AdminEnvironment): Promise<number> {
 async function perform(flags: AdminFlags, { env, complain }: AdminEnvironment): Promise<Output> {
   const { command, words, value, where } = flags;
   if (where.type === "server") {
-    const api = new AdminApi(serverFetch(where.url, where.apiKey));
+    const unreachable = (reason: string, cause: unknown) =>
+      new TypeError(
+        `Cannot reach ${withoutSecret(where.url)}: ${reason}. Say where it is with --server, or ` +
+          "work on its store with --data DIR (while no server has it) or --database URL.",
+        { cause },
+      );
+    const api = new ApiClient(serverFetch(where, unreachable));
     return await command.run({ api, words, value });
   }
   // what only speaks to servers need not load what a store needs
@@ -49,7 +53,7 @@ async function perform(flags: AdminFlags, { env, complain }: AdminEnvironment): 
   const log = { info: () => {}, warning: complain };
   await using store = await openStore(locationOf(where), log);
   const hash = await openKeyHash(store.keys, env);
-  return await command.run({ api: new AdminApi(storeFetch({ store, hash })), words, value });
+  return await command.run({ api: new ApiClient(storeFetch({ store, hash })), words, value });
 }
 
 function locationOf(where: Exclude<Where, { readonly type: "server" }>): StoreLocation {

@@ -6,9 +6,10 @@ import {
 } from "../../../adapters/catalog/name.ts";
 import { writeAtomically } from "../../../src/checkpoint/fetch/cache.ts";
 import { FlagError, textFlag } from "../flags.ts";
-import type { Shown } from "./api.ts";
+import type { Shown } from "../client.ts";
 import {
   type AdminCommand,
+  allOf,
   bytes,
   type Call,
   type Column,
@@ -39,7 +40,7 @@ export const CORE_COMMANDS: readonly AdminCommand[] = [
     run: async ({ api, words: [tenant] }) => {
       const query = tenant === undefined ? "" : `?tenant=${encodeURIComponent(tenant)}`;
       const cursor = (item: Shown) => `${item["tenant"]}/${item["name"]}`;
-      const items = await api.all(`/v1/admin/cores${query}`, { cursor });
+      const items = await allOf(api, `/v1/admin/cores${query}`, cursor);
       return { json: items, text: table(items, COLUMNS) };
     },
   },

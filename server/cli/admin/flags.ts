@@ -13,8 +13,21 @@ import {
   readCommandLine,
   textFlag,
 } from "../flags.ts";
-import { COMMANDS } from "./commands.ts";
+import { CORE_COMMANDS } from "./cores.ts";
+import { KEY_COMMANDS } from "./keys.ts";
 import type { AdminCommand } from "./output.ts";
+import { STORE_COMMANDS } from "./store_commands.ts";
+import { TENANT_COMMANDS } from "./tenants.ts";
+import { USAGE_COMMANDS } from "./usage.ts";
+
+/** In the order of the help. */
+const COMMANDS: readonly AdminCommand[] = [
+  ...TENANT_COMMANDS,
+  ...KEY_COMMANDS,
+  ...CORE_COMMANDS,
+  ...USAGE_COMMANDS,
+  ...STORE_COMMANDS,
+];
 
 /** Where the command works: over HTTP, or on a store that no server of this machine has open. */
 export type Where =

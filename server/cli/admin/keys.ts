@@ -1,6 +1,6 @@
 /** `admin keys …`: making keys, listing and revoking them. */
 import { FlagError, textFlag } from "../flags.ts";
-import { type AdminCommand, type Call, type Column, field, table, time } from "./output.ts";
+import { type AdminCommand, allOf, type Call, type Column, field, table, time } from "./output.ts";
 
 const COLUMNS: readonly Column[] = [
   field("id"),
@@ -21,7 +21,7 @@ export const KEY_COMMANDS: readonly AdminCommand[] = [
     help: "Lists a tenant's keys, the revoked ones too; a key itself is never shown again.",
     flags: {},
     run: async (call) => {
-      const items = await call.api.all(pathOf(call), { cursor: ({ id }) => String(id) });
+      const items = await allOf(call.api, pathOf(call), ({ id }) => String(id));
       return { json: items, text: table(items, COLUMNS) };
     },
   },

@@ -1,7 +1,7 @@
 /** What a command of `deno task admin` is, and what it prints: tables for people, or the server's JSON. */
 import { formatBytes } from "../../../src/util/bytes.ts";
 import type { Flag } from "../flags.ts";
-import type { AdminApi, Shown } from "./api.ts";
+import type { ApiClient, Shown } from "../client.ts";
 
 /** What a command has to say, in both forms. */
 export interface Output {
@@ -11,7 +11,7 @@ export interface Output {
 
 /** What a command is run with. */
 export interface Call {
-  readonly api: AdminApi;
+  readonly api: ApiClient;
   /** What stood behind the command's name. */
   readonly words: readonly string[];
   /** A flag's value. */
@@ -69,4 +69,16 @@ export function bytes(name: string): Column {
 function plain(value: unknown): string {
   if (value === null || value === undefined || value === "") return "-";
   return Array.isArray(value) ? value.join(",") : String(value);
+}
+
+/** Items of a page, the most that the server gives. */
+const PAGE = 1000;
+
+/** Every item of a list; `cursor` says what `after` is behind one. */
+export function allOf(
+  api: ApiClient,
+  path: string,
+  cursor: (item: Shown) => string,
+): Promise<readonly Shown[]> {
+  return Array.fromAsync(api.pages(path, { limit: PAGE, cursor }));
 }

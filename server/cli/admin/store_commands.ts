@@ -1,6 +1,6 @@
 /** `admin factors`, `admin backup`, `admin restore`: what a store holds besides tenants, and copies of it. */
 import { type AdminCommand, bytes, field, table, time } from "./output.ts";
-import type { Shown } from "./api.ts";
+import type { Shown } from "../client.ts";
 import { formatBytes } from "../../../src/util/bytes.ts";
 
 export const STORE_COMMANDS: readonly AdminCommand[] = [

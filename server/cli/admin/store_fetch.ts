@@ -10,7 +10,7 @@ import { actingFor, administrator, TENANT_HEADER } from "../../access/access.ts"
 import { registerAdmin } from "../../http/routes/admin.ts";
 import type { AdminServices } from "../../http/routes/admin_context.ts";
 import { registerCores } from "../../http/routes/cores.ts";
-import type { Fetch } from "./api.ts";
+import type { Fetch } from "../client.ts";
 
 /** A core in JSON, at its largest. */
 const MAX_BODY_BYTES = 1 << 28;

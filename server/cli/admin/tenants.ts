@@ -1,9 +1,10 @@
 /** `admin tenants …`: who is served, and within which limits. */
 import { FlagError, textFlag } from "../flags.ts";
 import { parseBytes } from "../../../src/util/bytes.ts";
-import type { Shown } from "./api.ts";
+import type { Shown } from "../client.ts";
 import {
   type AdminCommand,
+  allOf,
   bytes,
   type Call,
   type Column,
@@ -42,7 +43,7 @@ export const TENANT_COMMANDS: readonly AdminCommand[] = [
     help: "Lists all tenants.",
     flags: {},
     run: async ({ api }) => {
-      const items = await api.all(TENANTS, { cursor: ({ id }) => String(id) });
+      const items = await allOf(api, TENANTS, ({ id }) => String(id));
       return { json: items, text: table(items, COLUMNS) };
     },
   },

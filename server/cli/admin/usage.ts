@@ -1,6 +1,6 @@
 /** `admin usage`: sums of what was used. */
 import { textFlag } from "../flags.ts";
-import type { Shown } from "./api.ts";
+import type { Shown } from "../client.ts";
 import { type AdminCommand, field, table } from "./output.ts";
 import { momentOf } from "./keys.ts";
 

@@ -1,11 +1,9 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
 /**
- * The parts of OpenAI's files and fine-tuning API that a training client needs, by plain fetch. It
- * owns requests, retries of what only asks, and the words of a failure; it decides nothing.
+ * The parts of OpenAI's files and fine-tuning API that a training client needs. What only asks is
+ * asked again while the server is away; what changes something is not.
  */
-
-import { statedReason } from "../../http/errors.ts";
-import { TENANT_HEADER } from "../../access/access.ts";
+import { ApiClient, type ApiRequest, serverFetch } from "../client.ts";
 
 export interface ApiOptions {
   /** Without `/v1`. */
@@ -37,11 +35,6 @@ export interface RemoteEvent {
   readonly data: Readonly<Record<string, unknown>> | null;
 }
 
-interface ListBody<T> {
-  readonly data: readonly T[];
-  readonly has_more?: boolean;
-}
-
 /** A server that was reached once may be away for a restart: about two minutes. */
 const TRIES = 60;
 const PAUSE = 2000;
@@ -49,9 +42,22 @@ const PAGE = 100;
 
 export class TrainingApi {
   readonly #options: ApiOptions;
+  readonly #client: ApiClient;
+  /** What every request says. */
+  readonly #own: Pick<ApiRequest, "tenant" | "signal">;
 
   constructor(options: ApiOptions) {
+    const { url, tenant, signal } = options;
     this.#options = options;
+    this.#own = { tenant, signal };
+    const fetch = serverFetch(
+      options,
+      (reason, cause) => new UnreachableError(`Cannot reach ${url}: ${reason}`, { cause }),
+    );
+    this.#client = new ApiClient(fetch, ({ method, path, status, stated, text }) => {
+      const message = `Cannot ${method} ${url}${path}: ${status} ${stated ?? text}`;
+      return status >= 500 ? new UnreachableError(message) : new TypeError(message);
+    });
   }
 
   get signal(): AbortSignal {
@@ -60,8 +66,10 @@ export class TrainingApi {
 
   /** The id of the base that is served. */
   async baseModel(): Promise<string> {
-    type Model = { readonly id: string; readonly parent?: string | null };
-    const { data } = await this.#json<ListBody<Model>>("/v1/models");
+    type Models = {
+      readonly data: readonly { readonly id: string; readonly parent?: string | null }[];
+    };
+    const { data } = await this.#client.json<Models>("/v1/models", this.#own);
     const base = data.find(({ parent }) => parent === null || parent === undefined);
     if (base === undefined) throw new TypeError(`Cannot train on ${this.#options.url}: no base`);
     return base.id;
@@ -70,69 +78,47 @@ export class TrainingApi {
   /** Sends a training file as it is read; returns its id. */
   async upload(filename: string, content: AsyncIterable<Uint8Array>): Promise<string> {
     const boundary = crypto.randomUUID();
-    const file = await this.#json<{ readonly id: string }>("/v1/files", {
-      body: ReadableStream.from(formOf(filename, content, boundary)),
-      headers: { "content-type": `multipart/form-data; boundary=${boundary}` },
+    const file = await this.#client.json<{ readonly id: string }>("/v1/files", {
+      ...this.#own,
+      stream: {
+        content: ReadableStream.from(formOf(filename, content, boundary)),
+        type: `multipart/form-data; boundary=${boundary}`,
+      },
     });
     return file.id;
   }
 
   create(job: Readonly<Record<string, unknown>>): Promise<RemoteJob> {
-    return this.#json("/v1/fine_tuning/jobs", {
-      body: JSON.stringify(job),
-      headers: { "content-type": "application/json" },
-    });
+    return this.#client.json("/v1/fine_tuning/jobs", { ...this.#own, body: job });
   }
 
   job(id: string): Promise<RemoteJob> {
-    return this.#patiently(() => this.#json(`/v1/fine_tuning/jobs/${id}`));
+    return this.#patiently(() => this.#client.json(`/v1/fine_tuning/jobs/${id}`, this.#own));
   }
 
   /** Events after the one of id `seen`, oldest first. */
-  async eventsAfter(id: string, seen: string | undefined): Promise<readonly RemoteEvent[]> {
-    const found: RemoteEvent[] = [];
-    for (let after = "";;) {
-      const query = `limit=${PAGE}${after === "" ? "" : `&after=${after}`}`;
-      const path = `/v1/fine_tuning/jobs/${id}/events?${query}`;
-      const page = await this.#patiently(() => this.#json<ListBody<RemoteEvent>>(path));
-      for (const event of page.data) {
-        if (event.id === seen) return found.reverse();
+  eventsAfter(id: string, seen: string | undefined): Promise<readonly RemoteEvent[]> {
+    return this.#patiently(async () => {
+      const found: RemoteEvent[] = [];
+      const cursor = (event: RemoteEvent) => event.id;
+      const path = `/v1/fine_tuning/jobs/${id}/events`;
+      for await (const event of this.#client.pages(path, { ...this.#own, limit: PAGE, cursor })) {
+        if (event.id === seen) break;
         found.push(event);
       }
-      after = page.data.at(-1)?.id ?? "";
-      if (page.has_more !== true || after === "") return found.reverse();
-    }
+      return found.reverse();
+    });
   }
 
   /** A file's name and content. */
   async download(id: string): Promise<{ filename: string; content: Uint8Array }> {
     const { filename } = await this.#patiently(() =>
-      this.#json<{ readonly filename: string }>(`/v1/files/${id}`)
+      this.#client.json<{ readonly filename: string }>(`/v1/files/${id}`, this.#own)
     );
-    const response = await this.#patiently(() => this.#request(`/v1/files/${id}/content`));
+    const response = await this.#patiently(() =>
+      this.#client.response(`/v1/files/${id}/content`, this.#own)
+    );
     return { filename, content: new Uint8Array(await response.arrayBuffer()) };
-  }
-
-  async #json<T>(path: string, post?: RequestInit): Promise<T> {
-    return await (await this.#request(path, post)).json();
-  }
-
-  async #request(path: string, post?: RequestInit): Promise<Response> {
-    const { url, apiKey, tenant, signal } = this.#options;
-    const headers = new Headers(post?.headers);
-    headers.set(TENANT_HEADER, tenant);
-    if (apiKey !== undefined) headers.set("authorization", `Bearer ${apiKey}`);
-    const method = post === undefined ? "GET" : "POST";
-    let response: Response;
-    try {
-      response = await fetch(`${url}${path}`, { ...post, method, headers, signal });
-    } catch (cause) {
-      if (signal.aborted) throw signal.reason;
-      throw new UnreachableError(`Cannot reach ${url}: ${messageOf(cause)}`, { cause });
-    }
-    if (response.ok) return response;
-    const text = `Cannot ${method} ${url}${path}: ${response.status} ${await reasonOf(response)}`;
-    throw response.status >= 500 ? new UnreachableError(text) : new TypeError(text);
   }
 
   /** Asks again where the server is away; only for what changes nothing. */
@@ -169,14 +155,4 @@ async function* formOf(
 /** No answer, or one that says that the server is not well. */
 class UnreachableError extends Error {
   override readonly name = "UnreachableError";
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-/** OpenAI's error text, or the start of whatever came. */
-async function reasonOf(response: Response): Promise<string> {
-  const text = await response.text();
-  return statedReason(text) ?? text.slice(0, 200);
 }

@@ -3,7 +3,7 @@
  * without weights (`real_base.ts` opens a real one).
  */
 import type { FactorSet } from "../../../adapters/lotr/factors.ts";
-import type { CoreTrainer } from "../../../adapters/training/training.ts";
+import type { CoreTrainer } from "../../../adapters/training/core_trainer.ts";
 import type { Marks } from "../../../src/train/data/dry_run.ts";
 import type { TextSource } from "../../../src/train/data/render.ts";
 import type { ProgressScreen } from "./progress.ts";
@@ -19,7 +19,7 @@ export interface TrainerOptions {
 
 /** Loaded weights that train; close it. */
 export interface OpenedTrainer {
-  readonly trainer: CoreTrainer;
+  readonly trainer: Pick<CoreTrainer, "train">;
   /** The set that is trained for. */
   readonly factors: FactorSet;
   close(): Promise<void>;

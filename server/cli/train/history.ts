@@ -2,7 +2,8 @@
  * What one run has told so far: its steps, evaluations and accidents, kept so that a report, a curve
  * and a resumed run have all of it. It knows neither files nor screens.
  */
-import type { Evaluation, TrainProgress } from "../../../adapters/training/training.ts";
+import type { TrainProgress } from "../../../adapters/training/training.ts";
+import type { Evaluation } from "../../../src/train/job.ts";
 
 type Of<T extends TrainProgress["type"]> = Extract<TrainProgress, { readonly type: T }>;
 

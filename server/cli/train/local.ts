@@ -22,9 +22,16 @@ import {
   type Saved,
   writeTrained,
 } from "./output.ts";
-import { shellQuote } from "../shell.ts";
+import {
+  bestRun,
+  curveOf,
+  type EndedRun,
+  reportOf,
+  type ReportParts,
+  shellQuote,
+  summary,
+} from "./report.ts";
 import { TrainDisplay } from "./progress.ts";
-import { bestRun, curveOf, type EndedRun, reportOf, type ReportParts, summary } from "./report.ts";
 
 /** Trains; resolves with the exit code. */
 export async function trainHere(flags: TrainFlags, environment: TrainEnvironment): Promise<number> {

@@ -3,11 +3,8 @@
  * elsewhere, each evaluation in a line of its own. It owns that line; it knows nothing of what is
  * trained or where.
  */
-import type {
-  Evaluation,
-  SettledHyperparameters,
-  TrainProgress,
-} from "../../../adapters/training/training.ts";
+import type { SettledHyperparameters, TrainProgress } from "../../../adapters/training/training.ts";
+import type { Evaluation } from "../../../src/train/job.ts";
 
 /** Where text goes. */
 export interface ProgressScreen {

@@ -13,10 +13,13 @@ import type { TrainEnvironment } from "./base.ts";
 import { curveSvg, type Point } from "./curve.ts";
 import { openData, readData } from "./data.ts";
 import type { TrainFlags, Where } from "./flags.ts";
-import type { AskedHyperparameters } from "../../../adapters/training/hyperparameters.ts";
+import {
+  type AskedHyperparameters,
+  JOB_HYPERPARAMETERS,
+} from "../../../adapters/training/hyperparameters.ts";
 import { Interrupts } from "../interrupt.ts";
 import { type OutputPaths, outputPaths, writeTrained } from "./output.ts";
-import { shellQuote } from "../shell.ts";
+import { shellQuote } from "./report.ts";
 import { TrainDisplay } from "./progress.ts";
 
 type Server = Extract<Where, { readonly type: "server" }>;
@@ -82,17 +85,11 @@ async function jobBody(flags: TrainFlags, api: TrainingApi): Promise<Record<stri
 }
 
 function hyperparameterBody(asked: AskedHyperparameters, factors: string | undefined) {
+  const rows = Object.entries(JOB_HYPERPARAMETERS);
   return {
-    n_epochs: asked.epochs,
-    batch_size: asked.batchSize,
-    learning_rate_multiplier: asked.learningRateMultiplier,
-    rank: asked.rank,
-    method: asked.method,
-    schedule: asked.schedule,
-    warmup: asked.warmup,
-    weight_decay: asked.weightDecay,
-    clip: asked.clip,
-    patience: asked.patience,
+    ...Object.fromEntries(
+      rows.map(([name, { field }]) => [field, asked[name as keyof typeof JOB_HYPERPARAMETERS]]),
+    ),
     ...(factors === undefined ? {} : { factors }),
   };
 }

@@ -2,7 +2,8 @@
  * What a training says when it is over: the JSON report beside the core, and the table on the
  * screen. It owns their form; it measures nothing and writes no file.
  */
-import type { Evaluation, TrainResult } from "../../../adapters/training/training.ts";
+import type { TrainResult } from "../../../adapters/training/training.ts";
+import type { Evaluation } from "../../../src/train/job.ts";
 import type { Hyperparameters } from "../../../adapters/training/hyperparameters.ts";
 import { formatBytes } from "../../../src/util/bytes.ts";
 import type { Curve } from "./curve.ts";
@@ -188,4 +189,9 @@ function sweepTable(runs: readonly EndedRun[], best: TrainedRun): string[] {
         `${refused === undefined ? "" : "  refused"}`;
     }),
   ];
+}
+
+/** A word as a POSIX shell wants it. */
+export function shellQuote(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }

@@ -8,7 +8,7 @@ import {
   assertNotEquals,
   assertRejects,
 } from "@std/assert";
-import { SharedCoreTrainer } from "../../../adapters/training/core_trainer.ts";
+import { CoreTrainer } from "../../../adapters/training/core_trainer.ts";
 import type {
   TrainCheckpoint,
   TrainProgress,
@@ -43,7 +43,7 @@ function make(options: { readonly open?: (factors: FactorSet) => void } = {}) {
     opened.push({ factors, method, model });
     return Promise.resolve(model);
   };
-  const trainer = new SharedCoreTrainer({
+  const trainer = new CoreTrainer({
     models: { core: open("core"), lotr: open("lotr") },
     defaultFactors: () => Promise.resolve(FACTORS),
     now: () => 0,
@@ -217,7 +217,7 @@ Deno.test("speed counts the tokens of this run alone", async () => {
   let clock = 0;
   const model = new FakeGradientModel();
   const open = () => Promise.resolve(model);
-  const trainer = new SharedCoreTrainer({
+  const trainer = new CoreTrainer({
     models: { core: open, lotr: open },
     defaultFactors: () => Promise.resolve(FACTORS),
     now: () => clock,

@@ -1,9 +1,8 @@
 /** What training shows: the bar, the lines, the curve and its ticks. */
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
 import type { TrainProgress } from "../../../../adapters/training/training.ts";
-import { type Curve, curveSvg } from "../../../../server/cli/train/curve.ts";
+import { type Curve, curveSvg, ticksBetween } from "../../../../server/cli/train/curve.ts";
 import { duration, TrainDisplay } from "../../../../server/cli/train/progress.ts";
-import { ticksBetween } from "../../../../server/cli/train/ticks.ts";
 
 /** A screen that keeps what is written, and a clock that stands until it is moved. */
 function watch(isTerminal: boolean, runs = 1) {
