@@ -25,7 +25,7 @@ export class UnservableError extends Error {
 }
 
 export interface FactorSetsOptions {
-  readonly store: FactorStore;
+  readonly store: Pick<FactorStore, "add" | "get" | "list">;
   readonly registry: AdapterRegistry;
 }
 

@@ -11,10 +11,10 @@ import {
   syncDirectory,
   temporaryBeside,
 } from "../../src/checkpoint/fetch/cache.ts";
-import { DamagedError } from "./damaged_error.ts";
 import { DataDirectory } from "./data_directory.ts";
 import type { SqliteDatabase } from "./database/sqlite_database.ts";
 import { SqliteThread } from "./database/sqlite_thread.ts";
+import { DamagedError } from "./errors.ts";
 
 const SEAL = /^\nlembas backup, sha256 ([0-9a-f]{64})\n$/;
 const SEAL_BYTES = sealOf("0".repeat(64)).length;

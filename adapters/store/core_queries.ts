@@ -1,11 +1,32 @@
 /** How versions of cores are looked up: by name, by number, by the digest's first digits. */
 import { type RawBuilder, type SelectQueryBuilder, sql } from "kysely";
 import { FieldRangeError } from "../../src/util/errors.ts";
-import type { Tables } from "./database/tables.ts";
 import type { AdapterVersion } from "../catalog/name.ts";
-import type { CoreVersion } from "./core_store.ts";
-import type { PageQuery } from "./paging.ts";
-import { type Db, limited } from "./sql_helpers.ts";
+import type { Db } from "./database/kysely.ts";
+import type { Tables } from "./database/tables.ts";
+import { limited, type PageQuery } from "./pages.ts";
+
+/** One version of a core under a tenant's name. */
+export interface CoreVersion {
+  readonly tenant: string;
+  readonly name: string;
+  /** From 1; never used again, even after removal. */
+  readonly version: number;
+  /** Of the core, its base and its factor set, hex. */
+  readonly digest: string;
+  readonly base: string;
+  readonly factors: string;
+  readonly rank: number;
+  /** Of the core file. */
+  readonly bytes: number;
+  readonly createdAt: number;
+  /** Where it came from, for people. */
+  readonly source: string;
+  /** "quarantined": its content is not what was stored; it cannot be loaded. */
+  readonly state: "stored" | "quarantined";
+  /** Whether the bare name stands for this version. */
+  readonly current: boolean;
+}
 
 interface VersionRow {
   readonly tenant: string;

@@ -1,12 +1,10 @@
 /** Opens the store where it lies: SQLite in a data directory, or a PostgreSQL server. */
 import { syncDirectory } from "../../src/checkpoint/fetch/cache.ts";
-import { writeBackup } from "./backup.ts";
 import { DataDirectory } from "./data_directory.ts";
 import { PostgresDatabase } from "./database/postgres_database.ts";
 import { SqliteDatabase } from "./database/sqlite_database.ts";
 import type { StoreLog } from "./log.ts";
-import { SqlStore } from "./sql_store.ts";
-import type { Store } from "./store.ts";
+import { Store } from "./store.ts";
 
 export type StoreLocation =
   | { readonly type: "directory"; readonly path: string }
@@ -29,12 +27,8 @@ async function openUrl(url: string, log: StoreLog): Promise<Store> {
   const database = await PostgresDatabase.open(url, (error) => {
     log.warning(`lost a connection to the database: ${error.message}`);
   });
-  const backup = () =>
-    Promise.reject(
-      new TypeError("Cannot back a PostgreSQL server up from here: use pg_dump or its own backups"),
-    );
   try {
-    return await SqlStore.open({ database, log, backup });
+    return await Store.open({ database, log });
   } catch (error) {
     await database[Symbol.asyncDispose]();
     throw error;
@@ -63,13 +57,12 @@ async function makeFile(root: string, path: string): Promise<void> {
   await syncDirectory(root);
 }
 
-async function openFile(path: string, log: StoreLog, onClosed: () => void): Promise<SqlStore> {
+async function openFile(path: string, log: StoreLog, onClosed: () => void): Promise<Store> {
   const database = await SqliteDatabase.open(path, (error) => {
     log.warning(`${error.message}; another one has taken over, and what was under way has failed`);
   });
   try {
-    const backup = (to: string) => writeBackup(database, to);
-    return await SqlStore.open({ database, log, backup, onClosed });
+    return await Store.open({ database, log, onClosed });
   } catch (error) {
     await database[Symbol.asyncDispose]();
     throw error;

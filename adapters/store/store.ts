@@ -1,33 +1,68 @@
 /**
- * What lembas keeps, for whom: the store's interface as servers, runners and tools see it. It owns
- * the whole and the rule of tenancy; each kind of record has its own file beside this one, and where
- * they lie is the implementation's (one SQL schema, on SQLite or PostgreSQL).
+ * What lembas keeps, for whom, in one SQL schema on SQLite or PostgreSQL. Each kind of record has its
+ * own file beside this one.
  *
- * The rule: what belongs to a tenant is reached by naming that tenant. `store.forTenant("acme")`
- * gives acme's files, jobs and models; another tenant's ids are unknown there. Keys, cores and usage
- * take the tenant as an argument. Factor sets are shared: they are weights of nobody.
+ * What belongs to a tenant is reached by naming that tenant: `store.forTenant("acme")` gives acme's
+ * files, jobs and models; another tenant's ids are unknown there. Keys, cores and usage take the
+ * tenant as an argument. Factor sets are shared: they are weights of nobody.
  *
  * Records are JSON values: what is absent is null. Times are Unix milliseconds. Whatever a promise
  * here has resolved for survives the death of the process.
  */
+import { DEFAULT_TENANT } from "../catalog/name.ts";
+import { writeBackup } from "./backup.ts";
+import { Changes } from "./changes.ts";
+import { sweepContents } from "./contents/chunks.ts";
+import { FactorStore } from "./contents/factors.ts";
+import { CoreStore } from "./cores.ts";
 import type { Database } from "./database/database.ts";
-import type { Changes } from "./changes.ts";
-import type { CoreStore, FactorStore } from "./core_store.ts";
-import type { FileStore } from "./file_store.ts";
-import type { JobDirectory, JobStore } from "./job_store.ts";
-import type { ModelDirectory, ModelStore } from "./model_store.ts";
-import type { KeyStore, TenantStore } from "./tenant_store.ts";
-import type { UsageStore } from "./usage_store.ts";
+import { migrate } from "./database/migrate.ts";
+import { FileStore } from "./files.ts";
+import { JobDirectory, JobStore } from "./jobs.ts";
+import { KeyStore } from "./keys.ts";
+import type { StoreLog } from "./log.ts";
+import { ModelDirectory, ModelStore } from "./models.ts";
+import { TenantStore } from "./tenants.ts";
+import { UsageStore } from "./usage.ts";
 
-export * from "./changes.ts";
-export * from "./core_store.ts";
-export * from "./file_store.ts";
-export * from "./job_store.ts";
-export * from "./model_store.ts";
-export * from "./paging.ts";
-export * from "./quota_error.ts";
-export * from "./tenant_store.ts";
-export * from "./usage_store.ts";
+export type { ChangeDetail, ChangeKind, Changes } from "./changes.ts";
+export type { FactorRecord, FactorStore } from "./contents/factors.ts";
+export type { CoreVersion } from "./core_queries.ts";
+export type { CoreStore } from "./cores.ts";
+export { QuotaError } from "./errors.ts";
+export { FILE_PURPOSES, type FilePurpose, type FileRecord, type FileStore } from "./files.ts";
+export { JOB_STATUSES } from "./job_records.ts";
+export type {
+  CheckpointRecord,
+  JobError,
+  JobEvent,
+  JobHyperparameters,
+  JobPatch,
+  JobRecord,
+  JobStatus,
+  StepMetrics,
+} from "./job_records.ts";
+export type { JobDirectory, JobStore } from "./jobs.ts";
+export { type KeyRecord, type KeyStore, type Scope, SCOPES } from "./keys.ts";
+export type { ModelDirectory, ModelStore, NewModel, PublishedModel } from "./models.ts";
+export type { Page, PageQuery } from "./pages.ts";
+export { NO_LIMITS, TENANT_ID } from "./tenants.ts";
+export type { TenantLimits, TenantRecord, TenantStore } from "./tenants.ts";
+export type { UsageQuery, UsageRecord, UsageStore, UsageTotal } from "./usage.ts";
+
+const PING_MS = 5000;
+/** An upload of which nothing came for so long is given up, whichever process it was sent to. */
+const ARRIVAL_MS = 24 * 3_600_000;
+const SWEEP_MS = 3_600_000;
+
+export interface StoreParts {
+  readonly database: Database;
+  readonly log: StoreLog;
+  /** Milliseconds between looks for uploads that were given up. Default: an hour. */
+  readonly sweepEvery?: number;
+  /** Called when the store is closed. */
+  readonly onClosed?: () => void;
+}
 
 /** One tenant's part. Writing for a tenant that is not there throws RangeError. */
 export interface TenantData {
@@ -37,12 +72,9 @@ export interface TenantData {
   readonly models: ModelStore;
 }
 
-export interface Store extends AsyncDisposable {
-  readonly kind: "sqlite" | "postgres";
+export class Store implements AsyncDisposable {
   /** The database beneath, for a queue on the same one. */
   readonly database: Database;
-  /** A view; it reads nothing yet, and a tenant that is not there has nothing. */
-  forTenant(tenant: string): TenantData;
   /** For the server's own work and for administrators: jobs of all tenants. */
   readonly jobs: JobDirectory;
   /** For the server's own work: published models of all tenants. No route reads it. */
@@ -53,13 +85,101 @@ export interface Store extends AsyncDisposable {
   readonly factors: FactorStore;
   readonly usage: UsageStore;
   readonly changes: Changes;
+  readonly #log: StoreLog;
+  readonly #onClosed: (() => void) | undefined;
+  #sweeper: ReturnType<typeof setInterval> | undefined;
+
+  private constructor({ database, log, onClosed }: StoreParts, changes: Changes) {
+    const { db } = database;
+    this.database = database;
+    this.jobs = new JobDirectory(db);
+    this.models = new ModelDirectory(db);
+    this.tenants = new TenantStore(db);
+    this.keys = new KeyStore(db);
+    this.cores = new CoreStore(db, log);
+    this.factors = new FactorStore(db, log);
+    this.usage = new UsageStore(db);
+    this.changes = changes;
+    this.#log = log;
+    this.#onClosed = onClosed;
+  }
+
+  /** Brings the schema up to date; on failure the database stays open, for the caller to close. */
+  static async open(parts: StoreParts): Promise<Store> {
+    const { database, log } = parts;
+    await migrate(database);
+    const store = new Store(parts, await Changes.open(database, log));
+    await store.tenants.ensure(DEFAULT_TENANT);
+    // in a directory no upload outlives its process
+    await sweepContents(database.db, Date.now() - (database.kind === "sqlite" ? 0 : ARRIVAL_MS));
+    store.#sweepEvery(parts.sweepEvery ?? SWEEP_MS);
+    return store;
+  }
+
+  #sweepEvery(milliseconds: number): void {
+    const timer = setInterval(async () => {
+      try {
+        await sweepContents(this.database.db, Date.now() - ARRIVAL_MS);
+      } catch (error) {
+        this.#log.warning(`uploads that were given up cannot be cleared: ${String(error)}`);
+      }
+    }, milliseconds);
+    Deno.unrefTimer(timer);
+    this.#sweeper = timer;
+  }
+
+  get kind(): Database["kind"] {
+    return this.database.kind;
+  }
+
+  /** A view; it reads nothing yet, and a tenant that is not there has nothing. */
+  forTenant(tenant: string): TenantData {
+    const { db } = this.database;
+    return {
+      tenant,
+      files: new FileStore(db, tenant),
+      jobs: new JobStore(this.database, tenant, this.#log),
+      models: new ModelStore(db, tenant),
+    };
+  }
+
   /** Resolves when the database answers. @throws {Error} where it does not, within a few seconds */
-  ping(): Promise<void>;
+  async ping(): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () => reject(new Error(`the database does not answer within ${PING_MS} ms`)),
+        PING_MS,
+      );
+    });
+    try {
+      const one = this.database.db.selectNoFrom(({ lit }) => lit(1).as("one")).execute();
+      await Promise.race([one, late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
   /**
-   * Writes a backup of the embedded store to a file, while it serves: a SQLite database that
-   * `restoreBackup` (backup.ts) takes. PostgreSQL has its
-   * own tools.
-   * @throws {TypeError} on PostgreSQL
+   * Writes a backup of a store in a directory to a file, while it serves: a SQLite database that
+   * `restoreBackup` (backup.ts) takes.
+   * @throws {TypeError} on PostgreSQL, which has its own tools
    */
-  backup(path: string): Promise<{ readonly bytes: number }>;
+  async backup(path: string): Promise<{ readonly bytes: number }> {
+    const { database } = this;
+    if (database.kind === "sqlite") return await writeBackup(database, path);
+    throw new TypeError(
+      "Cannot back a PostgreSQL server up from here: use pg_dump or its own backups",
+    );
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#sweeper);
+    try {
+      await this.changes[Symbol.asyncDispose]();
+      await this.database[Symbol.asyncDispose]();
+    } finally {
+      this.#onClosed?.();
+    }
+  }
 }

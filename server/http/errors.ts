@@ -4,8 +4,7 @@
  */
 import type { z } from "@hono/zod-openapi";
 import { failureOf } from "../../adapters/store/database/sql_error.ts";
-import { GoneError } from "../../adapters/store/gone_error.ts";
-import { QuotaError } from "../../adapters/store/quota_error.ts";
+import { GoneError, QuotaError } from "../../adapters/store/errors.ts";
 import { UnservableError } from "../../adapters/catalog/factor_sets.ts";
 import {
   ConflictError,

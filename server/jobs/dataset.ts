@@ -3,8 +3,8 @@
  * lines are read and rendered is the reader's.
  */
 import type { Example } from "../../src/train/gradients/model.ts";
-import { DamagedError } from "../../adapters/store/damaged_error.ts";
-import { GoneError } from "../../adapters/store/gone_error.ts";
+import { DamagedError } from "../../adapters/store/errors.ts";
+import { GoneError } from "../../adapters/store/errors.ts";
 import type { FileStore, JobRecord } from "../../adapters/store/store.ts";
 import { JobFailure } from "./job_failure.ts";
 

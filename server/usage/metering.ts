@@ -8,6 +8,7 @@ import {
   type Store,
   type TenantLimits,
   type UsageRecord,
+  type UsageStore,
 } from "../../adapters/store/store.ts";
 import type { Access, Principal } from "../access/access.ts";
 import { ApiError } from "../http/errors.ts";
@@ -174,7 +175,9 @@ export class StoreMetering extends Metering implements AsyncDisposable {
   readonly #readers: readonly TenantLimitsReader[];
 
   constructor(
-    { tenants, changes, usage }: Pick<Store, "tenants" | "changes" | "usage">,
+    { tenants, changes, usage }: Pick<Store, "tenants" | "changes"> & {
+      readonly usage: Pick<UsageStore, "add">;
+    },
     log: Log,
     { replicas, admit = (id) => tenants.find(id) }: StoreMeteringOptions = {},
   ) {

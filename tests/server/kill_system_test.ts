@@ -169,7 +169,7 @@ class KillRun {
   }
 }
 
-Deno.test("what a server acknowledged survives kill -9 on PGlite", async () => {
+Deno.test("what a server acknowledged survives kill -9 on SQLite", async () => {
   const path = await newDataDirectory();
   try {
     await new KillRun({ type: "directory", path }).all();

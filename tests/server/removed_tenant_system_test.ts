@@ -5,7 +5,7 @@
  */
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { coreText, errorOf, type KeyedApp, openKeyedApp } from "./keyed_app.ts";
-import { GoneError } from "../../adapters/store/gone_error.ts";
+import { GoneError } from "../../adapters/store/errors.ts";
 import { createLog } from "../../server/telemetry/log.ts";
 import { StoreMetering } from "../../server/usage/metering.ts";
 import { openTestStore } from "../adapters/store/test_store.ts";

@@ -6,7 +6,7 @@ import { type Kysely, PostgresDialect } from "kysely";
 // @ts-types="@types/pg"
 import pg from "pg";
 import { withoutSecret } from "../../../src/checkpoint/fetch/secrets.ts";
-import { kyselyOver } from "./kysely_over.ts";
+import { kyselyOver } from "./kysely.ts";
 import { PostgresListener } from "./postgres_listener.ts";
 import type { Tables } from "./tables.ts";
 

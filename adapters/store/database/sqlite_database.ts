@@ -1,7 +1,7 @@
 /** SQLite in a file as a `Database`: this process's alone, whose caller holds a lock for it. */
 import type { Kysely } from "kysely";
 import { EventEmitter } from "node:events";
-import { kyselyOver } from "./kysely_over.ts";
+import { kyselyOver } from "./kysely.ts";
 import { SqliteDialect, SqliteDriver } from "./sqlite_dialect.ts";
 import { SqliteThread } from "./sqlite_thread.ts";
 import type { Tables } from "./tables.ts";

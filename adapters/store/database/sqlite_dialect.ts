@@ -16,8 +16,8 @@ import {
   SqliteIntrospector,
   SqliteQueryCompiler,
 } from "kysely";
-import type { SqliteRows } from "./sqlite_worker.ts";
 import type { SqliteThread } from "./sqlite_thread.ts";
+import type { SqliteRows } from "./sqlite_worker.ts";
 
 export class SqliteDialect implements Dialect {
   readonly #driver: SqliteDriver;

@@ -5,7 +5,7 @@ import { TUNED_PREFIX } from "../../../adapters/catalog/name.ts";
 import { isFieldError } from "../../../src/util/errors.ts";
 import type { ServerContext } from "../../context.ts";
 import { type App, post } from "../endpoint.ts";
-import { GoneError } from "../../../adapters/store/gone_error.ts";
+import { GoneError } from "../../../adapters/store/errors.ts";
 import { ApiError, invalid, refusing } from "../errors.ts";
 import { findCore } from "../../generate/model_name.ts";
 import type { Principal } from "../../access/access.ts";

@@ -20,7 +20,7 @@ import {
   jobSchema,
   pageQuerySchema,
 } from "../schema/fine_tuning.ts";
-import { pageOf } from "../../../adapters/store/page.ts";
+import { pageOf } from "../../../adapters/store/pages.ts";
 import type { JobRecord } from "../../../adapters/store/store.ts";
 
 const TAG = "fine-tuning";

@@ -1,7 +1,7 @@
 /** What holds of files and factor sets on any database. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { CHUNK_BYTES } from "../../../adapters/store/contents.ts";
-import { QuotaError } from "../../../adapters/store/quota_error.ts";
+import { CHUNK_BYTES } from "../../../adapters/store/contents/chunks.ts";
+import { QuotaError } from "../../../adapters/store/errors.ts";
 import { NO_LIMITS } from "../../../adapters/store/store.ts";
 import { writeFactors } from "../../../adapters/lotr/format.ts";
 import { smallFactors } from "../small.ts";

@@ -4,7 +4,7 @@ import { DatabaseSync } from "node:sqlite";
 import { DataDirectory, defaultDataDirectory } from "../../../adapters/store/data_directory.ts";
 import { newId } from "../../../adapters/store/ids.ts";
 import { openStore } from "../../../adapters/store/open_store.ts";
-import { pageOf } from "../../../adapters/store/page.ts";
+import { pageOf } from "../../../adapters/store/pages.ts";
 import { addFile, ALL, query, readText } from "./cases.ts";
 import { onPostgres } from "../../programs/postgres.ts";
 import { startPostgres } from "./postgres_server.ts";

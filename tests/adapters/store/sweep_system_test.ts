@@ -3,7 +3,7 @@ import { assertEquals } from "@std/assert";
 import { PostgresDatabase } from "../../../adapters/store/database/postgres_database.ts";
 import { SqliteDatabase } from "../../../adapters/store/database/sqlite_database.ts";
 import type { Database } from "../../../adapters/store/database/database.ts";
-import { SqlStore } from "../../../adapters/store/sql_store.ts";
+import { Store } from "../../../adapters/store/store.ts";
 import { onPostgres } from "../../programs/postgres.ts";
 import { startPostgres } from "./postgres_server.ts";
 import { keepingLog } from "./test_store.ts";
@@ -14,10 +14,9 @@ async function check(database: Database): Promise<void> {
   const parts = {
     database,
     log: keepingLog(),
-    backup: () => Promise.resolve({ bytes: 0 }),
     sweepEvery: 20,
   };
-  await using _store = await SqlStore.open(parts);
+  await using _store = await Store.open(parts);
   const { db } = database;
   const contents = async () =>
     (await db.selectFrom("contents").select("sha256").orderBy("sha256").execute())

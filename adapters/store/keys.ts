@@ -1,10 +1,27 @@
-/** Keys in SQL, by tenant and by hash. It owns their rows; what a hash is made of it does not know. */
+/** Keys, by tenant and by hash: a key's text is never here, and who checks keys is the server. */
+import { tell } from "./changes.ts";
+import { type Db, transact } from "./database/kysely.ts";
 import { failureOf } from "./database/sql_error.ts";
+import { noTenant } from "./errors.ts";
 import { newId } from "./ids.ts";
-import type { Page, PageQuery } from "./paging.ts";
-import { tell } from "./sql_changes.ts";
-import { beyond, type Db, limited, noTenant, notListed, toPage, transact } from "./sql_helpers.ts";
-import type { KeyRecord, KeyStore, Scope } from "./tenant_store.ts";
+import { beyond, limited, notListed, type Page, type PageQuery, toPage } from "./pages.ts";
+
+/** What a key may be used for. */
+export const SCOPES = ["infer", "train", "admin"] as const;
+export type Scope = typeof SCOPES[number];
+
+export interface KeyRecord {
+  /** `key_…` */
+  readonly id: string;
+  readonly tenant: string;
+  readonly name: string;
+  /** The key's first characters, to tell keys apart. */
+  readonly hint: string;
+  readonly scopes: readonly Scope[];
+  readonly createdAt: number;
+  readonly expiresAt: number | null;
+  readonly revokedAt: number | null;
+}
 
 type NewKey = Pick<KeyRecord, "tenant" | "name" | "hint" | "scopes" | "expiresAt">;
 
@@ -25,13 +42,14 @@ const COLUMNS = [
 const SECRET = "keys";
 const SECRET_BYTES = 32;
 
-export class SqlKeyStore implements KeyStore {
+export class KeyStore {
   readonly #db: Db;
 
   constructor(db: Db) {
     this.#db = db;
   }
 
+  /** @throws {RangeError} where the tenant is not there */
   async create(key: NewKey, hash: Uint8Array): Promise<KeyRecord> {
     const { tenant, name, hint, scopes, expiresAt } = key;
     const id = newId("key").replace("-", "_");
@@ -50,12 +68,14 @@ export class SqlKeyStore implements KeyStore {
     }
   }
 
+  /** Revoked and expired ones too: the caller judges. */
   async findByHash(hash: Uint8Array): Promise<KeyRecord | undefined> {
     const row = await this.#db.selectFrom("keys").select(COLUMNS).where("hash", "=", hash)
       .executeTakeFirst();
     return row && toRecord(row);
   }
 
+  /** @throws {RangeError} where `after` names no key of the tenant */
   async list(tenant: string, query: PageQuery): Promise<Page<KeyRecord>> {
     const { after, order } = query;
     let rows = this.#db.selectFrom("keys").select(COLUMNS).where("tenant", "=", tenant)
@@ -74,6 +94,7 @@ export class SqlKeyStore implements KeyStore {
     return row && toRecord(row);
   }
 
+  /** Whether there was such a key that was not revoked. Told as a change of kind "key". */
   revoke(tenant: string, id: string): Promise<boolean> {
     return transact(this.#db, async (trx) => {
       const row = await trx.updateTable("keys").set({ revokedAt: Date.now() })
@@ -85,6 +106,7 @@ export class SqlKeyStore implements KeyStore {
     });
   }
 
+  /** How many keys there are that are neither revoked nor expired, of all tenants. */
   async countUsable(): Promise<number> {
     const { count } = await this.#db.selectFrom("keys")
       .select(({ fn }) => fn.countAll<number>().as("count"))
@@ -94,6 +116,7 @@ export class SqlKeyStore implements KeyStore {
     return Number(count);
   }
 
+  /** 32 random bytes, made once and the same for every process on the store: keys are hashed with it. */
   async secret(): Promise<Uint8Array<ArrayBuffer>> {
     const bytes = crypto.getRandomValues(new Uint8Array(SECRET_BYTES));
     await this.#db.insertInto("secrets").values({ name: SECRET, bytes })

@@ -1,21 +1,30 @@
-/** A tenant's files in SQL. It owns their rows and quota; their chunks are `contents.ts`'. */
-import { type Arrived, receive, removeContents, settle, streamContent } from "./contents.ts";
-import { DamagedError } from "./damaged_error.ts";
-import type { FilePurpose, FileRecord, FileStore, StagedFile } from "./file_store.ts";
-import { GoneError } from "./gone_error.ts";
+/** A tenant's files, uploaded and made: their rows and quota. Their chunks are `contents.ts`'. */
+import { type Arrived, receive, removeContents, settle, streamContent } from "./contents/chunks.ts";
+import { type Db, transact } from "./database/kysely.ts";
+import { DamagedError, GoneError, noTenant } from "./errors.ts";
 import { newId } from "./ids.ts";
-import type { Page, PageQuery } from "./paging.ts";
-import {
-  beyond,
-  charge,
-  checkQuota,
-  type Db,
-  limited,
-  noTenant,
-  notListed,
-  toPage,
-  transact,
-} from "./sql_helpers.ts";
+import { beyond, limited, notListed, type Page, type PageQuery, toPage } from "./pages.ts";
+import { charge, checkQuota } from "./tenants.ts";
+
+export const FILE_PURPOSES = ["fine-tune", "fine-tune-results"] as const;
+export type FilePurpose = typeof FILE_PURPOSES[number];
+
+export interface FileRecord {
+  readonly id: string;
+  readonly filename: string;
+  readonly purpose: FilePurpose;
+  readonly bytes: number;
+  /** Unix milliseconds; rising from record to record. */
+  readonly createdAt: number;
+  /** Of the content, hex. */
+  readonly sha256: string;
+}
+
+/** Content that has arrived but is no file yet; disposing of it takes it away again. */
+export interface StagedFile extends AsyncDisposable {
+  readonly bytes: number;
+  commit(as: Pick<FileRecord, "filename" | "purpose">): Promise<FileRecord>;
+}
 
 interface FileRow {
   readonly id: string;
@@ -26,7 +35,8 @@ interface FileRow {
   readonly sha256: string;
 }
 
-export class SqlFileStore implements FileStore {
+/** Of one tenant. */
+export class FileStore {
   readonly #db: Db;
   readonly #tenant: string;
 
@@ -35,6 +45,10 @@ export class SqlFileStore implements FileStore {
     this.#tenant = tenant;
   }
 
+  /**
+   * Takes content in as it comes; what `content` throws leaves nothing behind.
+   * @throws {RangeError} where the tenant is not there; {QuotaError} where it may store no more
+   */
   async stage(content: AsyncIterable<Uint8Array>): Promise<StagedFile> {
     const tenant = this.#tenant;
     const row = await this.#db.selectFrom("tenants").select(["storedBytes", "limits"])
@@ -80,6 +94,7 @@ export class SqlFileStore implements FileStore {
     return row && toRecord(row);
   }
 
+  /** @throws {RangeError} where `after` names no file of the list. */
   async list(
     query: PageQuery & { readonly purpose: string | undefined },
   ): Promise<Page<FileRecord>> {
@@ -96,6 +111,11 @@ export class SqlFileStore implements FileStore {
     return toPage(await limited(rows, query).execute(), query, toRecord);
   }
 
+  /**
+   * The content as it is read, in pieces of a megabyte: no file is in memory whole. Where it is not
+   * what was written, its end is a TypeError.
+   * @throws {RangeError} for an unknown id.
+   */
   async open(id: string): Promise<ReadableStream<Uint8Array>> {
     const content = await this.#contentOf(id);
     return ReadableStream.from(this.#chunks(id, content));
@@ -110,6 +130,7 @@ export class SqlFileStore implements FileStore {
     }
   }
 
+  /** Whether there was such a file. */
   remove(id: string): Promise<boolean> {
     return transact(this.#db, async (trx) => {
       const row = await trx.deleteFrom("files").where("tenant", "=", this.#tenant)

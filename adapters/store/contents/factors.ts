@@ -1,12 +1,18 @@
-/** Factor sets in SQL, by digest. It owns their rows, and what becomes of a damaged one. */
-import type { FactorRecord, FactorStore } from "./core_store.ts";
-import { readContent, removeContents, writeContent } from "./contents.ts";
-import { DamagedError } from "./damaged_error.ts";
-import type { StoreLog } from "./log.ts";
-import { tell } from "./sql_changes.ts";
-import { type Db, transact } from "./sql_helpers.ts";
+/** Factor sets by digest; a damaged one is set aside until it is added again. */
+import { tell } from "../changes.ts";
+import { readContent, removeContents, writeContent } from "./chunks.ts";
+import { type Db, transact } from "../database/kysely.ts";
+import { DamagedError } from "../errors.ts";
+import type { StoreLog } from "../log.ts";
 
-export class SqlFactorStore implements FactorStore {
+/** A factor set as lists show it. */
+export interface FactorRecord {
+  readonly digest: string;
+  readonly bytes: number;
+  readonly createdAt: number;
+}
+
+export class FactorStore {
   readonly #db: Db;
   readonly #log: StoreLog;
 
@@ -15,6 +21,7 @@ export class SqlFactorStore implements FactorStore {
     this.#log = log;
   }
 
+  /** Keeps a factor file; the same digest again changes nothing. */
   async add(digest: string, file: Uint8Array): Promise<void> {
     await transact(this.#db, async (trx) => {
       const row = await trx.selectFrom("factorSets").select(["state", "content"])
@@ -29,6 +36,7 @@ export class SqlFactorStore implements FactorStore {
     });
   }
 
+  /** Undefined where there is none, or it is damaged (then it is quarantined and logged). */
   async get(digest: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
     const row = await this.#db.selectFrom("factorSets").select("content")
       .where("digest", "=", digest).where("state", "=", "stored").executeTakeFirst();
@@ -44,6 +52,7 @@ export class SqlFactorStore implements FactorStore {
     }
   }
 
+  /** Oldest first. */
   async list(): Promise<readonly FactorRecord[]> {
     return await this.#db.selectFrom("factorSets")
       .innerJoin("contents", "contents.id", "factorSets.content")

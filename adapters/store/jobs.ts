@@ -1,35 +1,18 @@
 /**
- * A tenant's training jobs in SQL: records and events. It owns their rows; progress and checkpoints
- * are `job_contents.ts`', and which status follows which it does not know.
+ * Training jobs: records and events. Progress and checkpoints are `job_contents.ts`'; which status
+ * follows which is the server's.
  */
 import { type RawBuilder, sql } from "kysely";
+import { tell } from "./changes.ts";
+import { JobContents } from "./contents/job_contents.ts";
 import type { Database } from "./database/database.ts";
+import { type Db, transact, type Trx } from "./database/kysely.ts";
 import { failureOf } from "./database/sql_error.ts";
-import { GoneError } from "./gone_error.ts";
+import { GoneError, noTenant } from "./errors.ts";
 import { newId } from "./ids.ts";
-import { JobContents } from "./job_contents.ts";
-import type {
-  CheckpointRecord,
-  JobDirectory,
-  JobEvent,
-  JobPatch,
-  JobRecord,
-  JobStatus,
-  JobStore,
-} from "./job_store.ts";
+import type { JobEvent, JobPatch, JobRecord, JobStatus } from "./job_records.ts";
 import type { StoreLog } from "./log.ts";
-import type { Page, PageQuery } from "./paging.ts";
-import { tell } from "./sql_changes.ts";
-import {
-  beyond,
-  type Db,
-  limited,
-  noTenant,
-  notListed,
-  toPage,
-  transact,
-  type Trx,
-} from "./sql_helpers.ts";
+import { beyond, limited, notListed, type Page, type PageQuery, toPage } from "./pages.ts";
 
 const ENDED: readonly JobStatus[] = ["succeeded", "failed", "cancelled"];
 /** Events of one statement. */
@@ -37,25 +20,22 @@ const BATCH = 500;
 
 type JobQuery = PageQuery & { readonly metadata: JobRecord["metadata"] | undefined };
 
-export class SqlJobStore implements JobStore {
-  readonly #db: Db;
+/** Of one tenant. What names a job of another one, or none, throws RangeError. */
+export class JobStore extends JobContents {
   readonly #kind: Database["kind"];
-  readonly #tenant: string;
-  readonly #contents: JobContents;
 
   constructor({ db, kind }: Database, tenant: string, log: StoreLog) {
-    this.#db = db;
+    super(db, tenant, log);
     this.#kind = kind;
-    this.#tenant = tenant;
-    this.#contents = new JobContents(db, tenant, log);
   }
 
+  /** @throws {RangeError} where the tenant is not there, or `job.tenant` is another one */
   async create(fields: Omit<JobRecord, "id" | "createdAt">): Promise<JobRecord> {
     this.#checkTenant(fields.tenant);
     const job: JobRecord = { id: newId("ftjob"), createdAt: Date.now(), ...fields };
     const { id, tenant, status } = job;
     try {
-      await this.#db.transaction().execute(async (trx) => {
+      await this.db.transaction().execute(async (trx) => {
         await trx.insertInto("jobs").values({ id, tenant, status, record: JSON.stringify(job) })
           .execute();
         await tell(trx, "job", { tenant, id });
@@ -67,19 +47,24 @@ export class SqlJobStore implements JobStore {
     }
   }
 
+  /**
+   * Applies what `change` makes of the record as it is then: no other change, of this process or
+   * another one, comes in between (a transaction that locks the row). Told as a change of kind "job".
+   * @throws what `change` throws: then nothing is changed
+   */
   change(
     id: string,
     change: JobPatch | ((job: JobRecord) => JobPatch),
   ): Promise<JobRecord> {
-    return transact(this.#db, async (trx) => {
-      const row = await trx.selectFrom("jobs").select("record").where("tenant", "=", this.#tenant)
+    return transact(this.db, async (trx) => {
+      const row = await trx.selectFrom("jobs").select("record").where("tenant", "=", this.tenant)
         .where("id", "=", id).forUpdate().executeTakeFirst();
       if (row === undefined) throw noJob(id);
       const before = JSON.parse(row.record) as JobRecord;
       const job = { ...before, ...typeof change === "function" ? change(before) : change };
       await trx.updateTable("jobs").set({ status: job.status, record: JSON.stringify(job) })
         .where("id", "=", id).execute();
-      await tell(trx, "job", { tenant: this.#tenant, id });
+      await tell(trx, "job", { tenant: this.tenant, id });
       return job;
     });
   }
@@ -89,31 +74,38 @@ export class SqlJobStore implements JobStore {
     return row && JSON.parse(row.record) as JobRecord;
   }
 
+  /** Jobs whose ids end so, oldest first. */
   async endingWith(tail: string): Promise<readonly JobRecord[]> {
     const ends = sql<boolean>`substr(id, length(id) - ${sql.lit(tail.length - 1)}) = ${tail}`;
     return toJobs(await this.#rows().where(ends).orderBy("seq").execute());
   }
 
+  /**
+   * `metadata`: jobs that have all of these pairs, null = jobs without any, undefined = all jobs.
+   * @throws {RangeError} where `after` names no job.
+   */
   async list(query: JobQuery): Promise<Page<JobRecord>> {
     const { after, order, metadata } = query;
     let rows = this.#rows().orderBy("seq", order);
     if (metadata === null) rows = rows.where(sql<boolean>`record->>'metadata' IS NULL`);
     else if (metadata !== undefined) rows = rows.where(this.#hasMetadata(metadata));
     if (after !== undefined) {
-      const from = await this.#db.selectFrom("jobs").select("seq")
-        .where("tenant", "=", this.#tenant).where("id", "=", after).executeTakeFirst();
+      const from = await this.db.selectFrom("jobs").select("seq")
+        .where("tenant", "=", this.tenant).where("id", "=", after).executeTakeFirst();
       rows = rows.where("seq", beyond(order), from?.seq ?? notListed(after));
     }
     return toPage(await limited(rows, query).execute(), query, toJob);
   }
 
+  /** Every job, oldest first. */
   async all(): Promise<readonly JobRecord[]> {
     return toJobs(await this.#rows().orderBy("seq").execute());
   }
 
+  /** An event of an id that is there already changes nothing. */
   async addEvents(jobId: string, events: readonly JobEvent[]): Promise<void> {
-    await transact(this.#db, async (trx) => {
-      await checkJob(trx, this.#tenant, jobId);
+    await transact(this.db, async (trx) => {
+      await checkJob(trx, this.tenant, jobId);
       for (let at = 0; at < events.length; at += BATCH) {
         await trx.insertInto("jobEvents")
           .values(
@@ -126,13 +118,14 @@ export class SqlJobStore implements JobStore {
     });
   }
 
+  /** @throws {RangeError} where `after` names no event. */
   async events(jobId: string, query: PageQuery): Promise<Page<JobEvent>> {
     const { after, order } = query;
-    await checkJob(this.#db, this.#tenant, jobId);
-    let rows = this.#db.selectFrom("jobEvents").select("record").where("job", "=", jobId)
+    await checkJob(this.db, this.tenant, jobId);
+    let rows = this.db.selectFrom("jobEvents").select("record").where("job", "=", jobId)
       .orderBy("seq", order);
     if (after !== undefined) {
-      const from = await this.#db.selectFrom("jobEvents").select("seq").where("job", "=", jobId)
+      const from = await this.db.selectFrom("jobEvents").select("seq").where("job", "=", jobId)
         .where("id", "=", after).executeTakeFirst();
       rows = rows.where("seq", beyond(order), from?.seq ?? notListed(after));
     }
@@ -143,32 +136,8 @@ export class SqlJobStore implements JobStore {
     );
   }
 
-  saveProgress(jobId: string, bytes: Uint8Array): Promise<void> {
-    return this.#contents.saveProgress(jobId, bytes);
-  }
-
-  progress(jobId: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
-    return this.#contents.progress(jobId);
-  }
-
-  dropProgress(jobId: string): Promise<void> {
-    return this.#contents.dropProgress(jobId);
-  }
-
-  addCheckpoint(checkpoint: CheckpointRecord, core: Uint8Array): Promise<void> {
-    return this.#contents.addCheckpoint(checkpoint, core);
-  }
-
-  checkpoints(jobId: string): Promise<readonly CheckpointRecord[]> {
-    return this.#contents.checkpoints(jobId);
-  }
-
-  checkpointCore(checkpoint: CheckpointRecord): Promise<Uint8Array<ArrayBuffer>> {
-    return this.#contents.checkpointCore(checkpoint);
-  }
-
   #rows() {
-    return this.#db.selectFrom("jobs").select("record").where("tenant", "=", this.#tenant);
+    return this.db.selectFrom("jobs").select("record").where("tenant", "=", this.tenant);
   }
 
   #hasMetadata(pairs: Readonly<Record<string, string>>): RawBuilder<boolean> {
@@ -180,27 +149,31 @@ export class SqlJobStore implements JobStore {
   }
 
   #checkTenant(tenant: string): void {
-    if (tenant === this.#tenant) return;
-    throw new RangeError(`Cannot write a job of tenant '${tenant}' as '${this.#tenant}'`);
+    if (tenant === this.tenant) return;
+    throw new RangeError(`Cannot write a job of tenant '${tenant}' as '${this.tenant}'`);
   }
 }
 
-export class SqlJobDirectory implements JobDirectory {
+/** Jobs of all tenants, for the runner, for metrics and for administrators. */
+export class JobDirectory {
   readonly #db: Db;
 
   constructor(db: Db) {
     this.#db = db;
   }
 
+  /** Jobs that have not ended (paused ones too), oldest first. */
   async unfinished(): Promise<readonly JobRecord[]> {
     const rows = this.#db.selectFrom("jobs").select("record").where("status", "not in", ENDED);
     return toJobs(await rows.orderBy("seq").execute());
   }
 
+  /** Every job, oldest first. */
   async all(): Promise<readonly JobRecord[]> {
     return toJobs(await this.#db.selectFrom("jobs").select("record").orderBy("seq").execute());
   }
 
+  /** @throws {RangeError} where `after` names no job. */
   async list(query: PageQuery): Promise<Page<JobRecord>> {
     const { after, order } = query;
     let rows = this.#db.selectFrom("jobs").select("record").orderBy("seq", order);
@@ -212,6 +185,7 @@ export class SqlJobDirectory implements JobDirectory {
     return toPage(await limited(rows, query).execute(), query, toJob);
   }
 
+  /** How many jobs there are of each status; those without any are left out. */
   async counts(): Promise<ReadonlyMap<JobStatus, number>> {
     const rows = await this.#db.selectFrom("jobs")
       .select(({ fn }) => ["status", fn.countAll<number>().as("count")])

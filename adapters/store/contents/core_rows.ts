@@ -2,12 +2,12 @@
  * Cores by digest in SQL: one row however many names, versions and checkpoints point to it. It owns
  * when a core comes, goes and is set aside; names and versions are `sql_cores.ts`'.
  */
-import type { Core } from "../lotr/core.ts";
-import { readContent, removeContents, writeContent } from "./contents.ts";
-import { DamagedError } from "./damaged_error.ts";
-import type { StoreLog } from "./log.ts";
-import { tell } from "./sql_changes.ts";
-import { type Db, LIST, transact, type Trx } from "./sql_helpers.ts";
+import type { Core } from "../../lotr/core.ts";
+import { tell } from "../changes.ts";
+import { readContent, removeContents, writeContent } from "./chunks.ts";
+import { type Db, LIST, transact, type Trx } from "../database/kysely.ts";
+import { DamagedError } from "../errors.ts";
+import type { StoreLog } from "../log.ts";
 
 /** Keeps a core; one that is there stays, a quarantined one is mended. */
 export async function keepCore(trx: Trx, core: Core, file: Uint8Array): Promise<void> {

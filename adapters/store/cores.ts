@@ -1,25 +1,31 @@
 /**
- * Names and versions of cores in SQL. It owns what a name stands for, and that versions, contents
- * and quota change together; the cores' own rows are `core_rows.ts`'.
+ * Names and versions of cores: what a name stands for. Versions, contents and quota change together;
+ * the cores' own rows are `core_rows.ts`'.
  */
 import { sql } from "kysely";
 import { readCore } from "../lotr/format.ts";
 import { type AdapterVersion, parseAdapterName } from "../catalog/name.ts";
 import { FieldError, FieldRangeError } from "../../src/util/errors.ts";
-import { collectCores, keepCore, readCoreFile } from "./core_rows.ts";
-import type { CoreStore, CoreVersion } from "./core_store.ts";
-import { allVersions, resolveVersion, toVersion, versionsOf } from "./core_queries.ts";
+import { tell } from "./changes.ts";
+import { collectCores, keepCore, readCoreFile } from "./contents/core_rows.ts";
+import {
+  allVersions,
+  type CoreVersion,
+  resolveVersion,
+  toVersion,
+  versionsOf,
+} from "./core_queries.ts";
+import { type Db, transact, type Trx } from "./database/kysely.ts";
 import type { StoreLog } from "./log.ts";
-import type { Page, PageQuery } from "./paging.ts";
-import { tell } from "./sql_changes.ts";
-import { charge, type Db, toPage, transact, type Trx } from "./sql_helpers.ts";
+import { type Page, type PageQuery, toPage } from "./pages.ts";
+import { charge } from "./tenants.ts";
 
 interface PutMeta {
   readonly source: string;
   readonly publish: "now" | "later";
 }
 
-export class SqlCoreStore implements CoreStore {
+export class CoreStore {
   readonly #db: Db;
   readonly #log: StoreLog;
 
@@ -28,10 +34,18 @@ export class SqlCoreStore implements CoreStore {
     this.#log = log;
   }
 
+  /**
+   * Keeps a core file as the name's next version; the same digest under the same name is the same
+   * version (and mends it, where it was quarantined). `publish` "now" makes it current, "later"
+   * leaves the name as it is.
+   * @throws {TypeError} for what is no core file or no name; {RangeError} where the tenant is not
+   *   there; {QuotaError} where it may store no more
+   */
   put(tenant: string, name: string, bytes: Uint8Array, meta: PutMeta): Promise<CoreVersion> {
     return transact(this.#db, (trx) => putCore(trx, { tenant, name, bytes, ...meta }));
   }
 
+  /** Makes a version current. @throws {FieldRangeError} where it is not there or quarantined */
   publish(tenant: string, name: string, version: number): Promise<CoreVersion> {
     return transact(this.#db, async (trx) => {
       const found = await versionAt(trx, { tenant, name, version });
@@ -46,6 +60,7 @@ export class SqlCoreStore implements CoreStore {
     });
   }
 
+  /** Makes the version before the current one current. @throws {FieldRangeError} if there is none */
   rollback(tenant: string, name: string): Promise<CoreVersion> {
     return transact(this.#db, async (trx) => {
       const all = await versionsOf(trx, tenant, name).forUpdate("coreNames").execute();
@@ -63,6 +78,10 @@ export class SqlCoreStore implements CoreStore {
     });
   }
 
+  /**
+   * "latest" = the current version; undefined where there is none.
+   * @throws {RangeError} where a digest prefix fits more than one version
+   */
   resolve(
     tenant: string,
     name: string,
@@ -71,18 +90,29 @@ export class SqlCoreStore implements CoreStore {
     return resolveVersion(this.#db, tenant, name, version);
   }
 
+  /**
+   * Current versions by tenant and name, or the newest where none is current. undefined = of all
+   * tenants, for administrators. `after` is `tenant/name`, need not exist, and `order` "asc" is
+   * alphabetical.
+   */
   async list(tenant: string | undefined, query: PageQuery): Promise<Page<CoreVersion>> {
     return toPage(await allVersions(this.#db, tenant, query), query, toVersion);
   }
 
+  /** Newest first; empty for an unknown name. */
   async versions(tenant: string, name: string): Promise<readonly CoreVersion[]> {
     return (await versionsOf(this.#db, tenant, name).execute()).map(toVersion);
   }
 
+  /**
+   * Removes a version, or all with undefined; returns how many. Where the current one goes, the name
+   * stands for the version before it (or, without one, for nothing).
+   */
   remove(tenant: string, name: string, version: number | undefined): Promise<number> {
     return transact(this.#db, (trx) => removeVersions(trx, { tenant, name, version }));
   }
 
+  /** The core file; its digest is checked. @throws {RangeError | TypeError} gone, or quarantined */
   bytes(digest: string): Promise<Uint8Array<ArrayBuffer>> {
     return readCoreFile(this.#db, digest, this.#log);
   }

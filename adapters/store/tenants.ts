@@ -1,21 +1,47 @@
-/** Tenants in SQL. It owns their rows, and that all they have goes with them. */
+/** Tenants and their limits; all that a tenant has goes with it. */
+import { sql } from "kysely";
 import { ConflictError, FieldError } from "../../src/util/errors.ts";
-import { NO_LIMITS, TENANT_ID, type TenantLimits } from "./tenant_store.ts";
-import type { TenantRecord, TenantStore } from "./tenant_store.ts";
-import type { Page, PageQuery } from "./paging.ts";
-import { removeContents } from "./contents.ts";
-import { collectCores } from "./core_rows.ts";
-import { tell } from "./sql_changes.ts";
-import {
-  beyond,
-  type Db,
-  limited,
-  noTenant,
-  notListed,
-  toPage,
-  transact,
-  type Trx,
-} from "./sql_helpers.ts";
+import { tell } from "./changes.ts";
+import { removeContents } from "./contents/chunks.ts";
+import { collectCores } from "./contents/core_rows.ts";
+import { type Db, transact, type Trx } from "./database/kysely.ts";
+import { noTenant, QuotaError } from "./errors.ts";
+import { beyond, limited, notListed, type Page, type PageQuery, toPage } from "./pages.ts";
+
+/** As a name's first part: letters, digits, `.`, `-`, `_`; at most 64 (`adapters/catalog/name.ts`). */
+export const TENANT_ID = /^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/;
+
+/** null = no limit. */
+export interface TenantLimits {
+  readonly requestsPerMinute: number | null;
+  readonly tokensPerMinute: number | null;
+  /** Requests that run at once. */
+  readonly concurrency: number | null;
+  /** Requests that wait. */
+  readonly queued: number | null;
+  /** Bytes of files, cores and checkpoints together. */
+  readonly storedBytes: number | null;
+  /** Share of the device beside others'; above 0. */
+  readonly weight: number;
+  /** Lower is served sooner. */
+  readonly priority: number;
+}
+
+export const NO_LIMITS: TenantLimits = {
+  requestsPerMinute: null,
+  tokensPerMinute: null,
+  concurrency: null,
+  queued: null,
+  storedBytes: null,
+  weight: 1,
+  priority: 0,
+};
+
+export interface TenantRecord {
+  readonly id: string;
+  readonly createdAt: number;
+  readonly limits: TenantLimits;
+}
 
 interface TenantRow {
   readonly id: string;
@@ -25,13 +51,15 @@ interface TenantRow {
 
 const COLUMNS = ["id", "createdAt", "limits"] as const;
 
-export class SqlTenantStore implements TenantStore {
+/** The tenant "default" is there from the beginning. */
+export class TenantStore {
   readonly #db: Db;
 
   constructor(db: Db) {
     this.#db = db;
   }
 
+  /** @throws {FieldError} for an id that cannot be one; {ConflictError} if it is taken */
   async create(
     { id, limits }: { readonly id: string; readonly limits?: Partial<TenantLimits> },
   ): Promise<TenantRecord> {
@@ -40,6 +68,7 @@ export class SqlTenantStore implements TenantStore {
     throw new ConflictError("id", `Cannot create tenant '${id}': there is one already`);
   }
 
+  /** Finds a tenant or makes it, without limits. @throws {FieldError} as `create` does */
   async ensure(id: string): Promise<TenantRecord> {
     for (;;) {
       const found = await this.find(id) ?? await this.#insert(id, NO_LIMITS);
@@ -53,6 +82,7 @@ export class SqlTenantStore implements TenantStore {
     return row && toRecord(row);
   }
 
+  /** @throws {RangeError} where `after` names no tenant */
   async list(query: PageQuery): Promise<Page<TenantRecord>> {
     const { after, order } = query;
     const from = after === undefined ? undefined : await this.#seqOf(after);
@@ -61,6 +91,7 @@ export class SqlTenantStore implements TenantStore {
     return toPage(await limited(rows, query).execute(), query, toRecord);
   }
 
+  /** Replaces the limits. @throws {RangeError} where there is no such tenant */
   async update({ id, limits }: Pick<TenantRecord, "id" | "limits">): Promise<void> {
     await transact(this.#db, async (trx) => {
       const row = await trx.updateTable("tenants").set({ limits: JSON.stringify(limits) })
@@ -70,6 +101,7 @@ export class SqlTenantStore implements TenantStore {
     });
   }
 
+  /** With all it has: keys, files, jobs, models, cores; usage stays. Whether there was one. */
   remove(id: string): Promise<boolean> {
     return transact(this.#db, async (trx) => {
       const row = await trx.selectFrom("tenants").select("id").where("id", "=", id).forUpdate()
@@ -86,10 +118,12 @@ export class SqlTenantStore implements TenantStore {
     });
   }
 
+  /** Bytes it stores, as its limit counts them. */
   async storedBytes(id: string): Promise<number> {
     return (await this.storedBytesOf([id])).get(id) ?? 0;
   }
 
+  /** The same of many in one question; who is not there is left out. */
   async storedBytesOf(ids: readonly string[]): Promise<ReadonlyMap<string, number>> {
     if (ids.length === 0) return new Map();
     const rows = await this.#db.selectFrom("tenants").select(["id", "storedBytes"])
@@ -146,4 +180,29 @@ function checkId(id: string): void {
 function toRecord({ id, createdAt, limits }: TenantRow): TenantRecord {
   // limits that later versions know have their defaults
   return { id, createdAt, limits: { ...NO_LIMITS, ...JSON.parse(limits) as TenantLimits } };
+}
+
+/**
+ * Adds to what a tenant stores, and keeps its other writers waiting until the transaction ends.
+ * @throws {GoneError} where there is no such tenant; {QuotaError} where it would store too much
+ */
+export async function charge(trx: Trx, tenant: string, bytes: number): Promise<void> {
+  const row = await trx.updateTable("tenants")
+    .set({ storedBytes: sql`stored_bytes + ${sql.lit(bytes)}` })
+    .where("id", "=", tenant)
+    .returning(["storedBytes", "limits"])
+    .executeTakeFirst();
+  if (row === undefined) throw noTenant(tenant);
+  checkQuota(tenant, row, bytes);
+}
+
+/** @throws {QuotaError} where `storedBytes`, with `asked` in it, is above the limit */
+export function checkQuota(
+  tenant: string,
+  row: { readonly storedBytes: number; readonly limits: string },
+  asked: number,
+): void {
+  const limit = (JSON.parse(row.limits) as TenantLimits).storedBytes;
+  if (asked <= 0 || limit === null || row.storedBytes <= limit) return;
+  throw new QuotaError(tenant, { limit, used: row.storedBytes - asked, asked });
 }

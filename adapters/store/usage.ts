@@ -1,7 +1,46 @@
-/** Usage in SQL: rows that are added once, and their sums. */
+/** What was used, by whom: one record a request or training job, added once, and their sums. */
 import { type RawBuilder, sql } from "kysely";
-import type { Db } from "./sql_helpers.ts";
-import type { UsageQuery, UsageRecord, UsageStore, UsageTotal } from "./usage_store.ts";
+import type { Db } from "./database/kysely.ts";
+import type { JobRecord } from "./job_records.ts";
+
+export interface UsageRecord {
+  /** Made once by whoever counts; adding it again changes nothing. */
+  readonly id: string;
+  /** Unix milliseconds. */
+  readonly at: number;
+  readonly tenant: string;
+  /** null in open mode. */
+  readonly keyId: string | null;
+  readonly model: string;
+  readonly kind: "chat" | "completion" | "training";
+  readonly promptTokens: number;
+  /** Of the prompt's, those that came from the prefix cache. */
+  readonly cachedTokens: number;
+  readonly completionTokens: number;
+  readonly trainedTokens: number;
+  readonly requestId: string;
+}
+
+export interface UsageQuery {
+  /** undefined = all tenants, for administrators. */
+  readonly tenant?: string | undefined;
+  /** Unix milliseconds, inclusive. */
+  readonly from?: number | undefined;
+  /** Unix milliseconds, exclusive. */
+  readonly to?: number | undefined;
+  /** A day is `2026-01-31`, UTC. */
+  readonly by: "tenant" | "model" | "day";
+}
+
+export interface UsageTotal {
+  /** The tenant, the model or the day. */
+  readonly key: string;
+  readonly requests: number;
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  readonly completionTokens: number;
+  readonly trainedTokens: number;
+}
 
 /** Rows of one statement. */
 const BATCH = 500;
@@ -16,13 +55,14 @@ const KEYS: Readonly<Record<UsageQuery["by"], RawBuilder<string | number>>> = {
   day: sql`at / ${sql.lit(DAY_MS)}`,
 };
 
-export class SqlUsageStore implements UsageStore {
+export class UsageStore {
   readonly #db: Db;
 
   constructor(db: Db) {
     this.#db = db;
   }
 
+  /** Idempotent by id. */
   async add(records: readonly UsageRecord[]): Promise<void> {
     for (let at = 0; at < records.length; at += BATCH) {
       await this.#db.insertInto("usage").values(records.slice(at, at + BATCH))
@@ -30,8 +70,9 @@ export class SqlUsageStore implements UsageStore {
     }
   }
 
+  /** Tokens in a training job's records, whose request is the job. */
   async trained(
-    { id, tenant, createdAt }: Parameters<UsageStore["trained"]>[0],
+    { id, tenant, createdAt }: Pick<JobRecord, "id" | "tenant" | "createdAt">,
   ): Promise<number> {
     const { trained } = await this.#db.selectFrom("usage")
       .select(sql<number>`cast(coalesce(sum(trained_tokens), 0) AS bigint)`.as("trained"))
@@ -40,6 +81,7 @@ export class SqlUsageStore implements UsageStore {
     return trained;
   }
 
+  /** Sums by key, sorted by key. */
   async total({ tenant, from, to, by }: UsageQuery): Promise<readonly UsageTotal[]> {
     let sums = this.#db.selectFrom("usage").select([
       KEYS[by].as("key"),

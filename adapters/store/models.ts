@@ -1,10 +1,36 @@
-/** Published models in SQL. It owns their rows; their cores and versions are `sql_cores.ts`'. */
-import type { ModelDirectory, ModelStore, NewModel, PublishedModel } from "./model_store.ts";
-import { tell } from "./sql_changes.ts";
-import { putCore, removeVersions } from "./sql_cores.ts";
-import { charge, type Db, transact } from "./sql_helpers.ts";
+/**
+ * Cores that jobs made, under their `ft:` names. The core itself lies among the cores, under the
+ * tenant's name and version that the record says.
+ */
+import { tell } from "./changes.ts";
+import { putCore, removeVersions } from "./cores.ts";
+import { type Db, transact } from "./database/kysely.ts";
+import { charge } from "./tenants.ts";
 
-export class SqlModelStore implements ModelStore {
+/** A core that a job made, served by name. */
+export interface PublishedModel {
+  /** `ft:BASE:TENANT:SUFFIX:ID`. */
+  readonly id: string;
+  readonly jobId: string;
+  readonly tenant: string;
+  /** Its adapter's name within the tenant. */
+  readonly name: string;
+  readonly version: number;
+  readonly createdAt: number;
+  /** Digests of the base, of the core, and of the factor set that it names. */
+  readonly base: string;
+  readonly core: string;
+  readonly factors: string;
+  /** What its job says once this is published: a crash in between loses nothing. */
+  readonly trainedTokens: number;
+  readonly resultFiles: readonly string[];
+}
+
+/** A model to publish; the store gives it its version. */
+export type NewModel = Omit<PublishedModel, "version" | "tenant">;
+
+/** Of one tenant. */
+export class ModelStore {
   readonly #db: Db;
   readonly #tenant: string;
 
@@ -13,6 +39,12 @@ export class SqlModelStore implements ModelStore {
     this.#tenant = tenant;
   }
 
+  /**
+   * Keeps the core as its name's next version, makes that current, and writes the model down: one
+   * transaction, the moment at which it is published. One of the same id is replaced.
+   * @throws {TypeError} for what is no core file; {RangeError} where the tenant is not there;
+   *   {QuotaError} where it may store no more
+   */
   publish(model: NewModel, bytes: Uint8Array): Promise<PublishedModel> {
     const tenant = this.#tenant;
     const { id, name } = model;
@@ -33,6 +65,7 @@ export class SqlModelStore implements ModelStore {
     });
   }
 
+  /** Oldest first. */
   async all(): Promise<readonly PublishedModel[]> {
     return toModels(await this.#rows().orderBy("seq").execute());
   }
@@ -42,6 +75,7 @@ export class SqlModelStore implements ModelStore {
     return row && JSON.parse(row.record) as PublishedModel;
   }
 
+  /** Removes the model and its core's version. Whether there was one. */
   remove(id: string): Promise<boolean> {
     const tenant = this.#tenant;
     return transact(this.#db, async (trx) => {
@@ -63,13 +97,15 @@ export class SqlModelStore implements ModelStore {
   }
 }
 
-export class SqlModelDirectory implements ModelDirectory {
+/** Published models of all tenants. */
+export class ModelDirectory {
   readonly #db: Db;
 
   constructor(db: Db) {
     this.#db = db;
   }
 
+  /** Oldest first. */
   async all(): Promise<readonly PublishedModel[]> {
     return toModels(await this.#db.selectFrom("models").select("record").orderBy("seq").execute());
   }
