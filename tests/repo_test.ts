@@ -148,7 +148,7 @@ Deno.test("no module keeps mutable state", async () => {
   assertEquals(wrong.map(({ path }) => path), []);
 });
 
-Deno.test("each source file opens with what it owns", async () => {
+Deno.test("each source file opens with what it is", async () => {
   const files = (await texts()).filter(({ path }) => /\.(tsx?|mjs|py)$/.test(path));
   const wrong = files.filter(({ path, text }) => {
     const body = text.replace(/^(#!.*\n|\/\/ deno-lint-ignore-file.*\n|\/\/ @ts-\w+.*\n|\s)*/, "");

@@ -1,7 +1,7 @@
 /**
- * Who has a row: carries out what `policy/scheduler.ts` plans. Sequences get a slot, their core, memory
- * and a cached prefix; rows leave because they ended, were cancelled, failed or are preempted. Trap:
- * only between runs of the model, because leaving moves other rows.
+ * Who has a row: carries out what `policy/scheduler.ts` plans. Sequences get a slot, their core,
+ * memory and a cached prefix; rows leave because they ended, were cancelled, failed or are
+ * preempted. Trap: only between runs of the model, because leaving moves other rows.
  */
 import { abort, fail, finish } from "./deliver.ts";
 import { loadPrefix, prefixHit, savePrefixes, touchPrefix } from "./memory/prefixes.ts";

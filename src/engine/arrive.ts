@@ -1,8 +1,8 @@
 /**
- * The way of a request into the queue: it is checked, gets a lane, makes room in the queue if need be,
- * and becomes a sequence for each of its n samples; a sequence waits once its core and its grammar are
- * loaded. Of n samples of a long prompt, the others wait for the first one's prefill, to take their
- * prefix from the cache.
+ * The way of a request into the queue: it is checked, gets a lane, makes room in the queue if need
+ * be, and becomes a sequence for each of its n samples; a sequence waits once its core and its
+ * grammar are loaded. Of n samples of a long prompt, the others wait for the first one's prefill,
+ * to take their prefix from the cache.
  */
 import { randomSeed } from "../executor/philox.ts";
 import { FieldError, OverloadedError } from "../util/errors.ts";
@@ -54,7 +54,9 @@ function accountOf({ ledger }: EngineState, request: GenerationRequest): Account
 
 // ---- room in the queue ----
 
-/** @throws {OverloadedError} where the tenant's limit, or the queue, leaves no room for the samples. */
+/**
+ * @throws {OverloadedError} where the tenant's limit, or the queue, leaves no room for the samples.
+ */
 function makeRoomInQueue(
   state: EngineState,
   account: Account,
@@ -155,7 +157,10 @@ function prepare(state: EngineState, sequence: Sequence): void {
     .catch((error) => fail(state, sequence, error));
 }
 
-/** Opens the lane and fetches core and grammar, without a turn of the event loop where all is at hand. */
+/**
+ * Opens the lane and fetches core and grammar, without a turn of the event loop where all is at
+ * hand.
+ */
 async function load({ options, lanes }: EngineState, sequence: Sequence): Promise<void> {
   const { adapter, signal, sampling, tenant } = sequence.request;
   if (adapter !== undefined) {

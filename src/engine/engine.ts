@@ -1,14 +1,14 @@
 /**
- * The engine: requests in, deltas out, and the loop that runs one lane's step after the other. All it
- * has is in `state.ts`.
+ * The engine: requests in, deltas out, and the loop that runs one lane's step after the other. All
+ * it has is in `state.ts`.
  *
- * A request's life: (1) **arrive**: `generate` checks it and makes a sequence for each of its n samples;
- * (2) a sequence is `loading` until its core and grammar are there; (3) **queue**: it waits in its
- * tenant's line (`policy/queue.ts`); (4) **admit**: the scheduler gives it a row in its lane; its prompt
- * is computed, in chunks where it is long; (5) **step**: each decode run brings one token, and (6)
- * **deliver** sends its text out once that cannot be taken back; (7) short of memory, it may be
- * preempted and wait again; (8) a stop, its length, its caller or an error ends it: its row, memory,
- * core and grammar are given back.
+ * A request's life: (1) **arrive**: `generate` checks it and makes a sequence for each of its n
+ * samples; (2) a sequence is `loading` until its core and grammar are there; (3) **queue**: it
+ * waits in its tenant's line (`policy/queue.ts`); (4) **admit**: the scheduler gives it a row in
+ * its lane; its prompt is computed, in chunks where it is long; (5) **step**: each decode run
+ * brings one token, and (6) **deliver** sends its text out once that cannot be taken back; (7)
+ * short of memory, it may be preempted and wait again; (8) a stop, its length, its caller or an
+ * error ends it: its row, memory, core and grammar are given back.
  */
 import { nextTurn } from "../util/time.ts";
 import { arrive } from "./arrive.ts";
@@ -40,7 +40,9 @@ export class Engine {
     return this.#state.maxContext;
   }
 
-  /** Blocks of `BLOCK_TOKENS` tokens that the KV memory holds, as the default lane lays them out. */
+  /**
+   * Blocks of `BLOCK_TOKENS` tokens that the KV memory holds, as the default lane lays them out.
+   */
   get kvBlocks(): number {
     const { lanes, memory } = this.#state;
     return Math.floor(memory.total / (BLOCK_TOKENS * lanes.first.model.kvBytesPerToken));
@@ -54,7 +56,8 @@ export class Engine {
    * @throws {OverloadedError} where the queue or the tenant's part of it is full, or the engine is
    * draining.
    * @throws {RangeError} naming a field that is out of range.
-   * @throws {TypeError} for an adapter of a factor set that is not known, or a grammar where none are offered.
+   * @throws {TypeError} for an adapter of a factor set that is not known, or a grammar where none
+   * are offered.
    */
   generate(request: GenerationRequest): Generation {
     const [generation] = this.generateAll([request]);
@@ -154,8 +157,8 @@ export class Engine {
   }
 
   /**
-   * Some lane can always go on: where no lane has a row, the first in line fits (`maxContext` sees to
-   * that). So idle steps of all lanes in turn mean a broken invariant, and would go on for ever.
+   * Some lane can always go on: where no lane has a row, the first in line fits (`maxContext` sees
+   * to that). So idle steps of all lanes in turn mean a broken invariant, and would go on for ever.
    */
   #checkStuck(progressed: boolean): void {
     this.#idleSteps = progressed ? 0 : this.#idleSteps + 1;

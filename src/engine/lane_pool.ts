@@ -1,12 +1,12 @@
 /**
- * The engine's lanes: those it began with, which stay, and one for each factor set that requests ask
- * for, opened with the first such request and closed when its memory is wanted.
+ * The engine's lanes: those it began with, which stay, and one for each factor set that requests
+ * ask for, opened with the first such request and closed when its memory is wanted.
  *
  * Lanes open one after the other, in order of arrival. Where `maxBytes` leaves no room, the least
  * recently used idle lane is closed. Where none is idle, the least recently used one takes no more
- * sequences and is closed when its last one has ended: no sequence loses its lane, and no lane that is
- * always in use keeps the others out. Trap: a lane is in use as soon as a sequence names it, long
- * before that has a row there.
+ * sequences and is closed when its last one has ended: no sequence loses its lane, and no lane that
+ * is always in use keeps the others out. Trap: a lane is in use as soon as a sequence names it,
+ * long before that has a row there.
  */
 import type { BatchModel } from "../executor/model.ts";
 import { FieldError, FieldRangeError } from "../util/errors.ts";
@@ -22,7 +22,9 @@ export interface OpenedLane {
 
 /** Where models for lanes come from. */
 export interface LaneSource {
-  /** Bytes a lane of the set takes, keys and values aside; undefined for a set that is not known. */
+  /**
+   * Bytes a lane of the set takes, keys and values aside; undefined for a set that is not known.
+   */
   bytes(factors: string): number | undefined;
   open(factors: string): Promise<OpenedLane>;
 }
@@ -82,7 +84,9 @@ export class LanePool {
     return first;
   }
 
-  /** A lane for a sequence of the base: the fullest with a free slot, so that it shares their batch. */
+  /**
+   * A lane for a sequence of the base: the fullest with a free slot, so that it shares their batch.
+   */
   forBase(): Lane {
     let best: Lane | undefined;
     for (const lane of this.#open) {
@@ -95,8 +99,8 @@ export class LanePool {
   }
 
   /**
-   * The lane of an adapter's factor set; `ready` says when it can run.
-   * @throws {FieldError} for a set that is not known; {FieldRangeError} for one whose lane is larger
+   * The lane of an adapter's factor set; `ready` says when it can run. @throws {FieldError} for a
+   * set that is not known; {FieldRangeError} for one whose lane is larger
    *   than all memory for lanes
    */
   forAdapter(adapter: ServedCore): Lane {
@@ -222,8 +226,8 @@ export class LanePool {
   }
 
   /**
-   * The lane takes no more sequences: those of the base without a row there go to another lane, and the
-   * next one of its factor set gets a new lane, later.
+   * The lane takes no more sequences: those of the base without a row there go to another lane, and
+   * the next one of its factor set gets a new lane, later.
    */
   #letGo(lane: Lane | undefined): void {
     if (lane === undefined) return;

@@ -49,7 +49,9 @@ export interface SampleGroup {
 export interface SequenceOptions {
   /** Which of the request's n samples, from 0. */
   readonly index: number;
-  /** Counts up over all sequences; a preempted one keeps its number and so comes back to the front. */
+  /**
+   * Counts up over all sequences; a preempted one keeps its number and so comes back to the front.
+   */
   readonly arrival: number;
   readonly lane: Lane;
 }
@@ -82,7 +84,9 @@ export class Sequence {
   lastTokenAt: number | undefined;
   /** Why it ends; known with its last token. */
   ending: Ending | undefined;
-  /** Starts the request's other samples, which wait for this one's prefix; undefined where none do. */
+  /**
+   * Starts the request's other samples, which wait for this one's prefix; undefined where none do.
+   */
   startFollowers: (() => void) | undefined;
 
   #state: SequenceState = "loading";
@@ -214,9 +218,9 @@ export interface LaneShape {
 }
 
 /**
- * One model (the base joined with one factor set, or the base alone) and the sequences in its slots.
- * Slots in use are always 0 … count-1; when a sequence leaves, the last one moves into its place.
- * Trap: a lane that is not open yet has no model.
+ * One model (the base joined with one factor set, or the base alone) and the sequences in its
+ * slots. Slots in use are always 0 … count-1; when a sequence leaves, the last one moves into its
+ * place. Trap: a lane that is not open yet has no model.
  */
 export class Lane {
   /** Digest of the factor set whose cores run here; undefined = base rows only. */

@@ -1,7 +1,7 @@
 /**
- * One step of a lane: schedule, run the model, hand the tokens out. At most one prefill run (or a few
- * short ones) and one decode run over all rows. The device is held for a run and its sampling, no
- * longer, so that training may run in between.
+ * One step of a lane: schedule, run the model, hand the tokens out. At most one prefill run (or a
+ * few short ones) and one decode run over all rows. The device is held for a run and its sampling,
+ * no longer, so that training may run in between.
  */
 import type { PrefillRow, Sampled, SampleRow } from "../executor/model.ts";
 import type { TokenMatcher } from "../grammar/matcher.ts";
@@ -59,7 +59,9 @@ async function prefills(state: EngineState, lane: Lane): Promise<boolean> {
   return true;
 }
 
-/** Runs each sequence's next chunk of at most `most` tokens; returns the number of tokens computed. */
+/**
+ * Runs each sequence's next chunk of at most `most` tokens; returns the number of tokens computed.
+ */
 async function prefill(
   state: EngineState,
   lane: Lane,
@@ -138,9 +140,9 @@ async function decode(state: EngineState, lane: Lane): Promise<boolean> {
 // ---- sampling ----
 
 /**
- * Draws for the rows of the last run whose numbers are in `indices`; row i is that of `sequences[i]`.
- * Masks are made while the model runs. A row whose mask is late all the same is left one token behind,
- * so that the next decode computes that token again and nobody waits for it.
+ * Draws for the rows of the last run whose numbers are in `indices`; row i is that of
+ * `sequences[i]`. Masks are made while the model runs. A row whose mask is late all the same is
+ * left one token behind, so that the next decode computes that token again and nobody waits for it.
  */
 async function sample(
   state: EngineState,

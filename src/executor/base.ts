@@ -1,7 +1,7 @@
 /**
  * A base model on a device: its weights in device layout, made once, and the lanes that share them
- * (the base joined with one factor set each). It chooses kernels for a dtype and calibrates what needs
- * calibration. It knows no request and no tenant.
+ * (the base joined with one factor set each). Kernels follow from the dtype; int8 is calibrated
+ * first.
  */
 import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
 import type { GradientKernel } from "../graph/lowering/lowering_context.ts";
@@ -38,14 +38,14 @@ export interface BaseOptions {
   readonly profile?: string;
 }
 
-/** A base's parts, for graphs that others lower over the same weights. */
+/** A base's parts, for others that lower graphs over the same weights. */
 export interface SharedBase {
   readonly device: Device;
   readonly checkpoint: Checkpoint;
   readonly weights: DeviceWeights;
   readonly plan: LoweringPlan;
   readonly smoothing: Smoothing | undefined;
-  /** Rows of the RoPE tables: graphs over the same weights have as many. */
+  /** Rows of the RoPE tables; every graph over the same weights must have as many. */
   readonly positions: number;
 }
 
@@ -58,7 +58,7 @@ const CALIBRATION_CHUNK = 512;
 export class Base {
   readonly config: DecoderConfig;
   readonly smoothing: Smoothing | undefined;
-  /** Why other kernels are used than the dtype's own; undefined where they are its own. */
+  /** Why kernels other than the dtype's own are used; undefined where its own are. */
   readonly fallback: string | undefined;
   readonly #plan: LoweringPlan;
   readonly #device: Device;
@@ -89,7 +89,7 @@ export class Base {
     this.#blocks = new BlockPool(device);
   }
 
-  /** Calibrates where the dtype wants it; weights are made with the first lane. */
+  /** Calibrates if the dtype needs it. The weights are made later, with the first lane. */
   static async load(device: Device, checkpoint: Checkpoint, options: BaseOptions): Promise<Base> {
     const wanted = planOf(options);
     const exact = wanted.linear("") !== "w8a8" || await integerProductsAreExact(device);
@@ -138,7 +138,7 @@ export class Base {
     return executor;
   }
 
-  /** Bytes of a lane over these factors (or none), beside the base and its keys and values. */
+  /** Bytes of a lane over these factors (or none), without the base and without keys and values. */
   laneBytes(hook?: Pick<LinearHook, "rank" | "modules">): number {
     return laneBytes(this.config, this.#options.maxBatch, hook);
   }
@@ -171,7 +171,9 @@ export class Base {
   }
 }
 
-/** Kernels by dtype. One row at a time is fastest in blocks; batches are in W8A8. */
+/**
+ * Kernels by dtype. For int8, block-wise kernels are fastest for a single row and W8A8 for batches.
+ */
 export function planOf({ dtype, maxBatch }: Pick<BaseOptions, "dtype" | "maxBatch">): LoweringPlan {
   switch (dtype) {
     case "fp32":
@@ -190,15 +192,16 @@ export function planOf({ dtype, maxBatch }: Pick<BaseOptions, "dtype" | "maxBatc
 }
 
 /**
- * What comes back to the output layer, p - target, has one large element and thousands of small ones
- * that matter together: rounded to 8 bits by row they vanish, and core gradients of unlikely targets
- * kept a cosine of 0.5 only. Twice 8 bits keep them. All other pullbacks keep 0.99 at 8 bits.
+ * Kernels of the pullbacks. The output layer's cotangent, p - target, has one large element and
+ * thousands of small ones that matter together. Rounded to 8 bits by row they vanish: the gradients
+ * of cores for unlikely targets had a cosine of only 0.5 to the exact ones. With 16 bits they stay;
+ * all other pullbacks reach 0.99 at 8 bits.
  */
 function eightBitsBack(weight: string): GradientKernel {
   return weight === "lm_head.weight" ? "w8a16" : "w8a8";
 }
 
-/** Runs the float32 model over text and makes channel scales from what each site saw. */
+/** Makes channel scales from the largest activations that the float32 model has on some text. */
 export async function calibrate(
   device: Device,
   checkpoint: Checkpoint,

@@ -1,11 +1,11 @@
 /**
- * Memory of saved blocks, which comes and goes with the prefix cache. Left to the garbage collector,
- * evicted blocks would stay for as long as it likes and nobody would count them; here a block's pages
- * go back to the system the moment it is given back, and its place is used again.
+ * Memory for saved blocks of keys and values. It is not left to the garbage collector, which would
+ * keep evicted blocks, uncounted, for an unknown time: a released block's pages go back to the
+ * system at once, and its place is used again.
  */
 import type { Device, Tensor } from "../runtime/device.ts";
 
-/** Blocks that are reserved at once; pages are touched as they are used. */
+/** Blocks in one slab. A slab is reserved whole; its pages are touched as they are used. */
 const SLAB_BLOCKS = 16;
 
 /** A place for one block's numbers. */
@@ -18,7 +18,7 @@ export interface BlockRoom {
 export class BlockPool {
   readonly #device: Device;
   readonly #slabs: Tensor[] = [];
-  /** Places by their number of elements. */
+  /** Free places, by their number of elements. */
   readonly #free = new Map<number, BlockRoom[]>();
   #heldBytes = 0;
 
@@ -45,7 +45,7 @@ export class BlockPool {
     this.#free.clear();
   }
 
-  /** Reserves a slab; adds all its places but one to `free` and returns that. */
+  /** Reserves a slab: returns one of its places and adds the others to `free`. */
   #grow(elements: number, free: BlockRoom[]): BlockRoom {
     const slab = this.#device.tensor("float32", [SLAB_BLOCKS, elements]);
     this.#slabs.push(slab);

@@ -1,6 +1,6 @@
 /**
  * The cores of a lane's slots, laid out as the graph reads them: for each layer and site one tensor
- * `[slots, r, m·r]`, rewritten only when a slot gets another core. It knows no store and no tenant.
+ * `[slots, r, m·r]`, rewritten only when a slot gets another core.
  */
 import type { Device, Tensor } from "../runtime/device.ts";
 import { modulesOf } from "../models/decoder.ts";
@@ -10,13 +10,13 @@ import { SlotViews } from "./views.ts";
 
 interface Site {
   readonly name: SiteName;
-  /** Positions of its modules among the core's. */
+  /** Indices of its modules among the core's modules. */
   readonly modules: readonly number[];
-  /** One a layer. */
+  /** One for each layer. */
   readonly tensors: readonly Tensor[];
 }
 
-/** A view of one layer's and site's cores over some slots. */
+/** One layer's and site's cores of some slots. */
 export interface CoreView {
   readonly layer: number;
   readonly site: SiteName;

@@ -1,7 +1,7 @@
 /**
- * The engine's `BatchModel` on ONNX Runtime: one compiled decoder (base and one factor set), its KV
- * cache and resident cores, and bindings that are made once for each shape of step. A step writes a
- * few small arrays and runs. It knows no sequence, tenant or text.
+ * The engine's `BatchModel` on ONNX Runtime: one compiled decoder (the base and one factor set),
+ * its KV cache and cores, and a binding for each shape of step, made once. A step writes a few
+ * small arrays and runs.
  */
 import { inputs } from "../models/decoder.ts";
 import type { LinearHook } from "../models/hook.ts";
@@ -13,20 +13,22 @@ import { kvBytes } from "./kv_cache.ts";
 import type { BatchModel, KvBlock, PrefillRow, ResidentCore, Sampled, SampleRow } from "./model.ts";
 import type { Sampler } from "./sampler.ts";
 
-/** Tokens a prefill run computes at most at its best speed: larger runs gain nothing. */
+/** Most tokens of a prefill run: larger runs are no faster per token. */
 const PREFILL_TOKENS = 512;
-/** Prefill bindings kept for shapes that may come again. */
+/** Prefill bindings that are kept, in case their shape comes again. */
 export const KEPT_PREFILLS = 32;
-/** Tokens of a freed slot whose pages stay for the next user. */
+/** Tokens of a freed slot whose pages stay for its next row. */
 const KEPT_TOKENS = 256;
 
 export interface ExecutorOptions {
   readonly device: Device;
-  /** The compiled step for prompts, and for one token a row: the same graph with other kernels. */
+  /**
+   * The compiled step, for prompts and for one token of each row: one graph with different kernels.
+   */
   readonly sessions: { readonly prefill: Session; readonly decode: Session };
   readonly sampler: Sampler;
   readonly kv: KvShape;
-  /** Where rows are saved to; lanes share it. */
+  /** Memory for saved blocks; lanes share it. */
   readonly blocks: BlockPool;
   readonly vocabSize: number;
   readonly hook: LinearHook | undefined;
@@ -39,7 +41,7 @@ interface Step {
   readonly lengths: Int32Array;
   readonly total: Int32Array;
   readonly rows: Int32Array;
-  /** The binding and the tensors that are its alone. */
+  /** Disposes the binding and its own tensors. */
   readonly made: DisposableStack;
 }
 
@@ -47,7 +49,7 @@ interface StepShape {
   readonly first: number;
   readonly batch: number;
   readonly time: number;
-  /** Row of the logits buffer where this step's logits begin. */
+  /** First row of this step in the logits buffer. */
   readonly logits: number;
 }
 
@@ -157,7 +159,7 @@ export class Executor implements BatchModel {
     this.#logits.release();
   }
 
-  /** Rows of neighbouring slots in one run; their logits begin at row `logits`. */
+  /** One run over rows in neighbouring slots; their logits go to rows `logits` and following. */
   async #prefillGroup(rows: readonly PrefillRow[], logits: number): Promise<void> {
     const [{ slot: first, past }] = rows;
     const time = Math.max(...rows.map(({ tokens }) => tokens.length));
@@ -232,7 +234,7 @@ export class Executor implements BatchModel {
   }
 }
 
-/** Runs of rows whose slots follow one another and whose past allows one run. */
+/** Groups rows into runs: consecutive slots without past go together, a row with past alone. */
 function adjacent(rows: readonly PrefillRow[]): { first: number; slots: number }[] {
   const runs: { first: number; slots: number }[] = [];
   rows.forEach((row, i) => {

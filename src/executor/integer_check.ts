@@ -1,7 +1,7 @@
 /**
- * Whether this processor's u8 × s8 products are exact. Kernels for processors without VNNI add pairs
- * of products in 16 bits and saturate (onnxruntime issue 12088); W8A8 needs exact sums. It multiplies
- * extremes and compares.
+ * Whether this processor's u8 × s8 products are exact, as W8A8 needs them. Without VNNI, kernels
+ * add pairs of products in 16 bits and saturate (onnxruntime issue 12088). The check multiplies
+ * extreme values.
  */
 import { MICROSOFT, OnnxWriter } from "../graph/lowering/onnx.ts";
 import type { Device } from "../runtime/device.ts";
@@ -9,7 +9,7 @@ import type { Device } from "../runtime/device.ts";
 const [ROWS, INNER, COLUMNS] = [4, 64, 32];
 const [LARGEST, ZERO, WEIGHT] = [255, 128, 127];
 
-/** Multiplies 255 with ±127, 64 deep, by the operator that W8A8 uses. */
+/** Sums 64 products of 255 and ±127 with the operator that W8A8 uses. */
 export async function integerProductsAreExact(device: Device): Promise<boolean> {
   const weights = Int8Array.from(
     { length: INNER * COLUMNS },
@@ -23,7 +23,7 @@ export async function integerProductsAreExact(device: Device): Promise<boolean> 
   return y.data instanceof Float32Array && areExact(y.data);
 }
 
-/** Whether sums of 64 products of (255 - 128) with ±127, by turns, are what they should be. */
+/** Whether sums of 64 products of 255 - 128 with ±127 (alternating by column) are exact. */
 export function areExact(products: Float32Array): boolean {
   const sum = (LARGEST - ZERO) * WEIGHT * INNER;
   return products.every((value, i) => value === (i % 2 === 0 ? sum : -sum));

@@ -1,17 +1,17 @@
 /**
- * Keys and values of a lane's slots: one tensor each a layer, `[slots, KV, capacity, D]`, reserved
- * at full size and touched page by page as rows grow. It moves, saves, loads and trims rows, and knows
- * how much of each slot is in memory; a step copies nothing.
+ * Keys and values of a lane's slots: two tensors for each layer, `[slots, KV, capacity, D]`,
+ * reserved at full size; pages come into memory as rows grow. A step copies nothing; moving, saving
+ * and loading rows does.
  */
 import type { Device, Tensor } from "../runtime/device.ts";
 import { BlockPool, type BlockRoom } from "./block_pool.ts";
 import type { KvBlock } from "./model.ts";
 import { SlotViews } from "./views.ts";
 
-/** Rows are counted in steps of so many tokens: memory comes in pages, not in tokens. */
+/** Tokens by which a row's counted memory grows: memory comes in pages, not in tokens. */
 export const GRANULE_TOKENS = 16;
 
-/** Bytes that count for a row of `tokens` tokens. */
+/** Bytes counted for a row of `tokens` tokens. */
 export function kvBytes(tokens: number, bytesPerToken: number): number {
   return Math.ceil(tokens / GRANULE_TOKENS) * GRANULE_TOKENS * bytesPerToken;
 }
@@ -29,13 +29,13 @@ export interface KvShape {
   readonly headDim: number;
 }
 
-/** Caches of one layer over some slots. */
+/** One layer's keys and values of some slots. */
 export interface KvViews {
   readonly keys: Tensor;
   readonly values: Tensor;
 }
 
-/** A saved piece of a row: `[layers × 2, KV, length, D]`. */
+/** A saved part of a row: `[layers × 2, KV, length, D]`. */
 class HostBlock implements KvBlock {
   readonly length: number;
   #room: BlockRoom | undefined;
@@ -62,7 +62,7 @@ class HostBlock implements KvBlock {
 export class KvCache {
   readonly #device: Device;
   readonly #shape: KvShape;
-  /** Keys and values by turns, layer by layer. */
+  /** Layer by layer: the keys, then the values. */
   readonly #tensors: readonly Tensor[];
   readonly #arrays: readonly Float32Array[];
   readonly #views: SlotViews<KvViews>;
@@ -70,7 +70,7 @@ export class KvCache {
   /** Tokens of each slot that may have touched memory. */
   readonly #touched: number[];
 
-  /** `blocks` is where rows are saved to; caches of one kind may share it. */
+  /** `blocks` holds what is saved; caches of the same shape may share it. */
   constructor(device: Device, shape: KvShape, blocks = new BlockPool(device)) {
     const { layers, slots, kvHeads, capacity, headDim } = shape;
     this.#device = device;
@@ -96,7 +96,7 @@ export class KvCache {
     return layers * 2 * kvHeads * headDim * Float32Array.BYTES_PER_ELEMENT;
   }
 
-  /** Each layer's caches over slots first … first + count - 1. */
+  /** Each layer's keys and values of slots first … first + count - 1. */
   views(first: number, count: number): readonly KvViews[] {
     return this.#views.of(first, count);
   }
@@ -172,7 +172,9 @@ export class KvCache {
     }
   }
 
-  /** Gives everything back but saved blocks; pages at once, whenever the collector comes. */
+  /**
+   * Releases everything but saved blocks. The pages go at once; the buffers wait for the collector.
+   */
   release(): void {
     this.#views.release();
     const { slots, kvHeads, capacity, headDim } = this.#shape;
@@ -183,7 +185,9 @@ export class KvCache {
     }
   }
 
-  /** @throws {Error} `internal: …` where a slot has more than there is, or too many views are kept. */
+  /**
+   * @throws {Error} `internal: …` where a slot has more than there is, or too many views are kept.
+   */
   checkIntegrity(): void {
     this.#views.checkIntegrity();
     const { capacity } = this.#shape;

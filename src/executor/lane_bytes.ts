@@ -1,25 +1,25 @@
 /**
- * What a busy lane takes beside the base and its keys and values, by its shape: its numbers, its two
- * sessions, and the bindings that it keeps for the shapes of its steps, which are a fifth of it.
+ * An estimate of a busy lane's bytes, without the base and without keys and values: its factors,
+ * cores and logits, its two sessions, and the bindings that it keeps (about a fifth of all).
  */
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { type HookShape, modulesOf } from "../models/decoder.ts";
 import { type SiteName, SITES } from "../models/hook.ts";
 import { KEPT_PREFILLS } from "./executor.ts";
 
-/** A session's graph, kernels and bindings, for each layer. Measured: 11 MiB for 2 × 30 layers. */
+/** A session's graph and kernels, for each layer. Measured: 11 MiB for 2 sessions of 30 layers. */
 const SESSION_BYTES_PER_LAYER = 192 * 2 ** 10;
 /** One for prompts and one for decode steps. */
 const SESSIONS = 2;
-/** Each session packs the lane's factors for itself; making them leaves about as much once more. */
+/** Each of the two sessions packs the factors for itself; compiling leaves about one copy more. */
 const FACTOR_COPIES = 3;
 const FLOAT_BYTES = 4;
 /**
- * A tensor that a binding holds, with its share of the names: a native value and the objects around
- * it. Measured: 240 KiB a binding of 96 tensors.
+ * One bound tensor: a native value, the objects around it, and its share of the binding's names.
+ * Measured: 240 KiB for a binding of 96 tensors.
  */
 const BOUND_TENSOR_BYTES = 2.5 * 2 ** 10;
-/** Of a step beside its caches and cores: five inputs and the logits. */
+/** Bound tensors of a step besides keys, values and cores: five inputs and the logits. */
 const STEP_TENSORS = 6;
 
 /** Bytes of a lane of `slots` rows over these factors (or none). */
@@ -38,7 +38,10 @@ export function laneBytes(
     bindings * BOUND_TENSOR_BYTES;
 }
 
-/** Keys, values and each adapted site's cores of every layer are tensors of a binding's own. */
+/**
+ * Bound tensors of a step: besides `STEP_TENSORS`, each layer's keys, values and adapted sites'
+ * cores.
+ */
 function tensorsOfStep(layers: number, hook: HookShape | undefined): number {
   const sites = hook === undefined
     ? 0
@@ -46,7 +49,7 @@ function tensorsOfStep(layers: number, hook: HookShape | undefined): number {
   return STEP_TENSORS + layers * (2 + sites);
 }
 
-/** Numbers of A, and of B as one block matrix, at each site that is adapted. */
+/** Numbers of A, and of B as one block matrix, at each adapted site of one layer. */
 function factorsOfLayer(
   config: DecoderConfig,
   hook: HookShape,
@@ -61,7 +64,7 @@ function factorsOfLayer(
   return numbers;
 }
 
-/** A site's input, and its linears' outputs side by side. */
+/** Widths of a site's input, and of its linears' outputs together. */
 function widthsOf(config: DecoderConfig, site: SiteName) {
   const { hiddenSize, intermediateSize, numHeads, numKvHeads, headDim } = config;
   const widths: Readonly<Record<SiteName, { readonly input: number; readonly output: number }>> = {

@@ -1,15 +1,14 @@
 /**
- * What the engine needs of a loaded model: rows of a KV cache, one step over them, tokens sampled
- * in the graph. It knows no tenant, no text and no scheduling; `executor.ts` implements it on the
- * runtime, `tests/fakes` without weights.
+ * What the engine needs of a loaded model: rows of a KV cache, a step over them, and tokens sampled
+ * in the graph. `executor.ts` implements it on the runtime, `tests/fakes/model.ts` without weights.
  *
- * A **slot** is a row of the KV cache. The slots in use are always 0 … count-1: a decode step is one
- * run over all of them. When a sequence leaves, the engine moves the last slot into the hole.
+ * A **slot** is a row of the KV cache. The slots in use are always 0 … count-1: a decode step is
+ * one run over all of them. When a sequence leaves, the engine moves the last slot into the hole.
  */
 
 /** A core as the model wants it: full factor rank, scale folded in, zero padded. */
 export interface ResidentCore {
-  /** SHA-256 of the core (hex), the cache key's part. */
+  /** SHA-256 of the core, hex. */
   readonly digest: string;
   /** [layers][rank][modules × rank], row major: `u · [G_q | G_k | …]`, s folded in. */
   readonly data: Float32Array;
@@ -34,30 +33,36 @@ export interface SampleRow {
   readonly topK?: number;
   readonly topP?: number;
   readonly minP?: number;
-  /** The row's uniform number in [0, 1) for this position, from its own seeded generator. */
+  /** The uniform number in [0, 1) with which this token is drawn, from the row's own seed. */
   readonly uniform: number;
-  /** Sparse changes: logits[ids[i]] is divided/multiplied by repetition (as transformers does), then += delta. */
+  /**
+   * Sparse changes: `logits[ids[i]]` is divided by `repetition[i]` where it is positive and
+   * multiplied where it is not (as transformers does), then `delta[i]` is added.
+   */
   readonly adjust?: {
     readonly ids: Int32Array;
-    /** Added after the repetition penalty: logit_bias - presence - frequency × count. */
+    /** logit_bias - presence penalty - frequency penalty × count. */
     readonly delta: Float32Array;
     /** 1 = none. */
     readonly repetition: Float32Array;
   };
   /** Allowed tokens as a bit mask, 32 a word (xgrammar's layout); undefined = all. */
   readonly mask?: Int32Array;
-  /** Number of most likely tokens to report (0 = only the sampled one's logprob); undefined = no logprobs. */
+  /** How many most likely tokens to report; 0 = the drawn one's logprob alone, undefined = none. */
   readonly logprobs?: number;
 }
 
 export interface Sampled {
   readonly token: number;
-  /** Natural log of the model's own (temperature 1, unmasked, unpenalised) probability; if asked for. */
+  /**
+   * Natural log of the model's own probability (temperature 1, no mask, no penalties); if asked
+   * for.
+   */
   readonly logprob?: number;
   readonly top?: readonly { readonly token: number; readonly logprob: number }[];
 }
 
-/** A saved piece of a row's keys and values, on the host or the device. */
+/** A saved part of a row's keys and values, on the host or the device. */
 export interface KvBlock {
   readonly length: number;
   readonly byteLength: number;
@@ -69,9 +74,9 @@ export interface BatchModel {
   readonly vocabSize: number;
   readonly maxBatch: number;
   readonly maxContext: number;
-  /** Bytes of keys and values one token of one row takes. */
+  /** Bytes of one token's keys and values. */
   readonly kvBytesPerToken: number;
-  /** Longest chunk a prefill run takes well. */
+  /** Most tokens that a prefill run should have. */
   readonly prefillTokens: number;
 
   /** Gives a slot its core (undefined = base) before its first prefill. */
@@ -91,11 +96,11 @@ export interface BatchModel {
 
   /** Moves a slot's keys, values (the first `length` tokens) and core into another slot. */
   move(from: number, to: number, length: number): void;
-  /** The slot's row has left. Pages that the next one will need may stay: `residentBytes` counts. */
+  /** The slot's row has left. Pages may stay for its next row; `residentBytes` counts them. */
   free(slot: number): void;
-  /** Bytes of a slot's keys and values in memory, whether its row's or left by a former one. */
+  /** Bytes of a slot's keys and values in memory, those that a former row left included. */
   residentBytes(slot: number): number;
-  /** Returns a slot's memory behind its first `tokens` tokens to the system. */
+  /** Gives a slot's memory behind its first `tokens` tokens back to the system. */
   trim(slot: number, tokens: number): void;
   /** Copies positions start … end-1 out of a slot. */
   save(slot: number, start: number, end: number): KvBlock;

@@ -1,7 +1,7 @@
 /**
  * Counter-based random numbers: a draw is a pure function of (seed, sample, position), so a
- * sequence's text depends neither on its neighbours nor on how often it was recomputed. It keeps
- * no state. Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+ * sequence's text depends neither on its neighbours nor on how often it was recomputed.
+ * Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
  */
 
 const MULTIPLIER_0 = 0xD2511F53;

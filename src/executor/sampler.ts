@@ -1,18 +1,18 @@
 /**
- * Draws tokens from logits that stay on the device: picks the smallest graph that does what the rows
- * ask for, binds it to the logits buffer and reads a few numbers a row back. It knows no sequence;
- * the graphs are `sampler_graph.ts`'s.
+ * Draws tokens from logits that stay on the device: picks the smallest graph (`sampler_graph.ts`)
+ * that does what the rows ask for, binds it to the logits buffer and reads a few numbers of each
+ * row back.
  */
 import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
 import { Once } from "../util/once.ts";
 import type { Sampled, SampleRow } from "./model.ts";
 import { buildSampler, type SamplerFeatures } from "./sampler_graph.ts";
 
-/** Candidates looked at first for top-k and top-p; more where their mass does not reach top-p. */
+/** Most likely tokens that top-k and top-p look at first; more where their mass is below top-p. */
 const FIRST_CANDIDATES = 256;
 /** A uniform number is kept below 1 after rounding to float32. */
 const BELOW_ONE = 1 - 2 ** -24;
-/** Rows up to which a greedy pick is cheaper on the calling thread. */
+/** Up to so many rows a greedy pick is cheaper on the calling thread. */
 const SYNCHRONOUS_ROWS = 8;
 
 interface GreedyPick {
@@ -23,7 +23,7 @@ interface GreedyPick {
 /** Tensors of one sampler run, by name. */
 type Bound = Record<string, Tensor>;
 
-/** Makes a tensor that goes with its run. */
+/** Makes a tensor that is released after the run. */
 type Make = Device["tensor"];
 
 export class Sampler {
@@ -39,7 +39,7 @@ export class Sampler {
   }
 
   /**
-   * One token a row from `logits` [N, V].
+   * Draws one token for each row from `logits` [N, V].
    * @returns in the order of `rows`
    */
   async sample(logits: Tensor, rows: readonly SampleRow[]): Promise<readonly Sampled[]> {
@@ -75,7 +75,7 @@ export class Sampler {
     }
   }
 
-  /** The most likely token of each of the first rows of the buffer: the fast path of greedy text. */
+  /** The most likely token of each row: the fast path where all rows are plain greedy. */
   async #pickGreedy(logits: Tensor, rows: readonly SampleRow[]): Promise<readonly Sampled[]> {
     const count = Math.max(...rows.map(({ row }) => row)) + 1;
     const { binding, tokens } = await this.#greedyBinding(logits, count);
@@ -168,12 +168,12 @@ export class Sampler {
   }
 }
 
-/** One number a row. */
+/** A column of one number for each row. */
 function column(tensor: Make, rows: readonly SampleRow[], value: (row: SampleRow) => number) {
   return tensor("float32", [rows.length, 1], Float32Array.from(rows, value));
 }
 
-/** Sparse changes, padded to the longest row with changes of nothing. */
+/** Sparse changes; shorter rows are padded with changes that change nothing. */
 function adjustments(tensor: Make, rows: readonly SampleRow[]): Bound {
   const width = Math.max(1, ...rows.map(({ adjust }) => adjust?.ids.length ?? 0));
   const ids = new BigInt64Array(rows.length * width);

@@ -1,15 +1,16 @@
 /**
- * The sampler as ONNX graphs over a logits buffer `[N, V]`: nothing of vocabulary size ever leaves
- * the device. It knows no session; `sampler.ts` runs what is built here.
+ * The sampler as ONNX graphs over a logits buffer `[N, V]`: nothing of vocabulary size leaves the
+ * device.
  *
- * Sampling inverts the cumulative distribution at one uniform number a row, exactly over the whole
- * vocabulary: block sums first, then within the block, so that float32 loses nothing that matters.
- * Top-k, top-p (arXiv 1904.09751) and min-p (arXiv 2407.01082) are thresholds on the logit, in vLLM's
- * order: top-k, then top-p of what top-k leaves; min-p is relative to the most likely token.
+ * A token is drawn by inverting the cumulative distribution at one uniform number, over the whole
+ * vocabulary: sums of blocks first, then the sums within one block, so that rounding to float32
+ * does not shift the draw. Top-k, top-p (arXiv 1904.09751) and min-p (arXiv 2407.01082) are
+ * thresholds on the logit, in vLLM's order: top-k, then top-p of what top-k leaves; min-p is
+ * relative to the most likely token.
  */
 import { onnxType, OnnxWriter } from "../graph/lowering/onnx.ts";
 
-/** What a sampler graph can do; rows that do not want a part of it pass neutral numbers. */
+/** What a sampler graph can do; a row that does not want some of it passes neutral numbers. */
 export type SamplerFeatures =
   | { readonly kind: "greedy" }
   | {
@@ -67,7 +68,9 @@ class SamplerBuilder {
     if (features.logprobs) this.#logprobs(raw);
   }
 
-  /** Repetition penalty (arXiv 1909.05858, as transformers has it), then an addition, at a few ids. */
+  /**
+   * At a few ids: the repetition penalty (arXiv 1909.05858, as in transformers), then an addition.
+   */
   #adjust(logits: string): string {
     const writer = this.#writer;
     writer.input("ids", "int64", ["r", "a"]);
@@ -86,7 +89,7 @@ class SamplerBuilder {
     return this.#op("ScatterElements", [logits, "ids", change], { axis: 1, reduction: "add" });
   }
 
-  /** Sets what a bit mask (32 tokens a word, least significant bit first) leaves out to -infinity. */
+  /** Sets tokens whose bit is 0 (32 a word, least significant bit first) to -infinity. */
   #mask(logits: string): string {
     const writer = this.#writer;
     const words = Math.ceil(this.#vocabSize / 32);
@@ -106,7 +109,7 @@ class SamplerBuilder {
     return this.#op("Where", [this.#op("Equal", [cut, zero]), this.#float(-Infinity), logits]);
   }
 
-  /** Sets what top-k, top-p and min-p leave out to -infinity; puts out `covered`. */
+  /** Sets tokens outside top-k, top-p and min-p to -infinity. Output `covered`: see `#nucleus`. */
   #filter(logits: string): string {
     const writer = this.#writer;
     writer.input("candidates", "int64", [1]);
@@ -142,7 +145,10 @@ class SamplerBuilder {
     return this.#op("CumSum", [this.#op("Div", [exp(values), sum]), this.#scalar(1)]);
   }
 
-  /** The least logit of the smallest set whose mass reaches `target`; -infinity where top-p is off. */
+  /**
+   * The least logit of the smallest set whose mass reaches `target`; -infinity where top-p is off.
+   * Output `covered`: whether the candidates hold that set.
+   */
   #nucleus(values: string, kept: string, target: string): string {
     const writer = this.#writer;
     const short = this.#op("Cast", [this.#op("Less", [kept, target])], { to: onnxType("int64") });
@@ -182,7 +188,7 @@ class SamplerBuilder {
     writer.node("Squeeze", [token, this.#int64([1])], out);
   }
 
-  /** How many of the running sums have been passed: the index of the first one above the target. */
+  /** How many running sums are at most the target: the index of the first one above it. */
   #passed(running: string, target: string, width: number): string {
     const passed = this.#op("Cast", [this.#op("LessOrEqual", [running, target])], {
       to: onnxType("int64"),
@@ -196,7 +202,9 @@ class SamplerBuilder {
     return this.#op("Slice", [running, ...bounds]);
   }
 
-  /** Natural logs of the model's own probabilities: of both picks, and of the most likely tokens. */
+  /**
+   * Logs of the model's own probabilities: of the greedy and the drawn token, and of the top ones.
+   */
   #logprobs(raw: string): void {
     const writer = this.#writer;
     writer.input("top", "int64", [1]);
@@ -219,8 +227,8 @@ class SamplerBuilder {
   }
 
   /**
-   * The first of the largest logits, by blocks: the operator itself compares one by one, a maximum
-   * over a block is vectorised.
+   * The index of the largest logit (of equal ones the first), by blocks: a maximum over a block is
+   * vectorised, the ArgMax operator compares one by one.
    */
   #argMax(logits: string, out: string): void {
     const grid = this.#blocks(logits, -Infinity);

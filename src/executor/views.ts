@@ -1,10 +1,10 @@
 /**
- * Views of a lane's tensors over some slots, kept for the next binding of the same slots: the last
- * ones used, since every pair of a first slot and a count is possible. A binding holds the native
- * tensors that it was made with, so letting a view go never takes one from under it.
+ * Views of a lane's tensors over ranges of slots. The last ones used are kept, not all: every pair
+ * of a first slot and a count is possible. Releasing a view is safe at any time, because a binding
+ * keeps the native tensors that it was made with.
  */
 
-/** Ranges of slots whose views are kept: every decode's and as many prefills'. */
+/** Ranges of slots whose views are kept: enough for every decode batch and as many prefills. */
 const KEPT_RANGES = 64;
 
 interface Range<T> {
@@ -18,7 +18,7 @@ export class SlotViews<T> {
   /** By range; the longest unused first. */
   readonly #kept = new Map<string, Range<T>>();
 
-  /** `make` leaves to `made` what is to be released with the views. */
+  /** @param make adds to `made` what is released with the views */
   constructor(make: (first: number, count: number, made: DisposableStack) => readonly T[]) {
     this.#make = make;
   }

@@ -1,6 +1,6 @@
 /**
- * Schemas that wait to be compiled, tenant by tenant in turn, each tenant's one at a time: whoever
- * sends many, or slow ones, holds up nobody else.
+ * Schemas that wait to be compiled. Tenants take turns, and of each tenant at most one schema is
+ * compiled at a time, so that one who sends many or slow ones does not hold up the others.
  */
 import { OverloadedError } from "../util/errors.ts";
 import type { ThreadMatcher } from "./matcher.ts";
@@ -12,7 +12,7 @@ export interface CompileJob {
   readonly matchers: Set<ThreadMatcher>;
 }
 
-/** Schemas of one tenant that may wait. */
+/** How many schemas of one tenant may wait. */
 export const MOST_WAITING_SCHEMAS = 16;
 const RETRY_SECONDS = 5;
 
@@ -41,7 +41,9 @@ export class CompileQueue {
     this.#waiting.set(job.tenant, [...own, job]);
   }
 
-  /** Puts what was compiled once before all else that its tenant waits for, however much that is. */
+  /**
+   * Puts a schema that was compiled before in front of its tenant's line, even where that is full.
+   */
   restore(job: CompileJob): void {
     this.#waiting.set(job.tenant, [job, ...this.#waiting.get(job.tenant) ?? []]);
   }

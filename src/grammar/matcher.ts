@@ -1,10 +1,13 @@
-/** One sequence's place in a grammar, which outlives the thread that it is matched on. */
+/**
+ * One sequence's position in a grammar. It outlives the thread that it is matched on, because it
+ * keeps the tokens it took.
+ */
 
-/** Which tokens a grammar allows next. Masks are made beside the model's run, not before it. */
+/** Which tokens a grammar allows next. Masks are made while the model runs. */
 export interface TokenMatcher {
   /** Whether `mask` is that of the next token. */
   readonly ready: boolean;
-  /** Allowed next tokens, 32 a word, valid while `ready`. */
+  /** Allowed next tokens as bits, 32 a word; valid while `ready`. */
   readonly mask: Int32Array;
   /** Set where the matcher is broken: its sequence cannot go on. */
   readonly error: Error | undefined;
@@ -15,7 +18,7 @@ export interface TokenMatcher {
   dispose(): void;
 }
 
-/** Where a matcher's tokens go: a thread, while it has one. */
+/** Sends a matcher's tokens to its thread, if it has one at the moment. */
 export interface MatcherHome {
   accept(matcher: ThreadMatcher, token: number): void;
   dispose(matcher: ThreadMatcher): void;
@@ -25,7 +28,7 @@ export interface MatcherHome {
 export class ThreadMatcher implements TokenMatcher {
   mask: Int32Array = new Int32Array(0);
   error: Error | undefined;
-  /** Tokens taken: another thread is told them all. */
+  /** All tokens taken; a new thread has to be told them. */
   readonly tokens: number[] = [];
   #ready = false;
   #waiters: (() => void)[] = [];
@@ -66,7 +69,7 @@ export class ThreadMatcher implements TokenMatcher {
     this.#home.dispose(this);
   }
 
-  /** The mask after `count` tokens; one that is out of date says nothing. */
+  /** Takes the mask after `count` tokens; one that is out of date is ignored. */
   take(mask: Int32Array, count: number): void {
     if (count !== this.tokens.length) return;
     this.mask = mask;

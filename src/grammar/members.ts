@@ -1,8 +1,11 @@
-/** What stands between an object's braces, as rules of the grammar. */
+/** The members of an object (all between its braces) as rules of the grammar. */
 import { NEVER, type ObjectShape, type Shape } from "./schema/shape.ts";
 import { jsonLiteral } from "./spelling.ts";
 
-/** Room for indentation, none for the endless blanks of small models; more takes long to compile. */
+/**
+ * Blanks between members: enough for indentation, but not for the endless blanks of small models.
+ * More take long to compile.
+ */
 export const BLANK = "[ \\n\\t]{0,8}";
 
 /** What an object's members are written with. */
@@ -10,7 +13,7 @@ export interface Rules {
   rule(text: string): string;
   recursive(text: (name: string) => string): string;
   value(shape: Shape): string;
-  /** Any key but these. */
+  /** A rule for any key but these. */
   key(names: readonly string[]): string;
 }
 
@@ -19,11 +22,11 @@ export class Members {
   readonly #shape: ObjectShape;
   readonly #rules: Rules;
   /**
-   * Rules by how many properties are behind, and how many members were written; undefined where
-   * no way leads to an end.
+   * Rules by how many properties have been passed and how many members written; undefined where no
+   * end can be reached.
    */
   readonly #known = new Map<string, string | undefined>();
-  /** Members that are counted; beyond, it does not matter how many there are. */
+  /** Members are counted up to here; beyond, their number does not matter. */
   readonly #counts: number;
 
   constructor(shape: ObjectShape, possible: (shape: Shape) => boolean, rules: Rules) {
@@ -46,7 +49,7 @@ export class Members {
     return all;
   }
 
-  /** What follows `count` members, the properties before `index` being behind. */
+  /** What may follow `count` members, once the properties before `index` have been passed. */
   #after(index: number, count: number): string | undefined {
     const key = `${index}/${count}`;
     if (this.#known.has(key)) return this.#known.get(key);

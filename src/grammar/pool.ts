@@ -1,7 +1,8 @@
 /**
- * JSON mode and JSON schemas through xgrammar, on a few threads. The pool says which thread compiles
- * what and when, and keeps one tenant's schema away from another's request: a thread that breaks or
- * hangs is replaced, and its matchers go on elsewhere, as each knows the tokens it took.
+ * JSON mode and JSON schemas through xgrammar, on a few threads. The pool decides which thread
+ * compiles which schema when, so that one tenant's schema does not hold up another's request. A
+ * thread that breaks or hangs is replaced; its matchers go on elsewhere, as each knows the tokens
+ * it took.
  */
 import { Once } from "../util/once.ts";
 import type { Tokenizer } from "../checkpoint/checkpoint.ts";
@@ -21,7 +22,7 @@ export type Grammar =
 /** Makes matchers. */
 export interface GrammarSource {
   /**
-   * @throws {FieldError} naming what the grammar asks for and cannot be held, and where.
+   * @throws {FieldError} naming what in the grammar cannot be held, and where it stands.
    * @throws {OverloadedError} where it takes too long, or too many of the tenant's wait.
    */
   matcher(grammar: Grammar, tenant: string): Promise<TokenMatcher>;
@@ -30,28 +31,28 @@ export interface GrammarSource {
 
 export interface GrammarPoolOptions {
   readonly tokenizer: Tokenizer;
-  /** The model's, at least the tokenizer's: the mask's length in bits. */
+  /** The model's, which may be larger than the tokenizer's: the mask's length in bits. */
   readonly vocabSize: number;
-  /** Allowed where the grammar may end. */
+  /** Tokens that are allowed where the grammar may end. */
   readonly stopTokens: readonly number[];
   /** Compiled grammars that each thread keeps at most; default 64, fewer where they are large. */
   readonly cacheSize?: number;
   /**
-   * Threads at most, each 60 to 180 MB with 49,152 tokens by the grammars it keeps; default 3.
-   * They start as needed.
+   * Most threads; default 3. They start as needed. Each takes 60 to 180 MB with 49,152 tokens,
+   * depending on the grammars it keeps.
    */
   readonly threads?: number;
   /** Longest time one grammar may take to compile; default 30,000. */
   readonly timeoutMilliseconds?: number;
 }
 
-/** Where a request has its schema. */
+/** The request's field that holds the schema. */
 const SCHEMA_FIELD = "response_format.json_schema.schema";
 const ANY_OBJECT = '{"type":"object"}';
-/** Characters of a schema. */
+/** Most characters of a schema. */
 const LARGEST_SCHEMA = 65_536;
 const REMEMBERED = 256;
-/** A schema that took too long is not tried again for so long. */
+/** How long a schema that took too long is not tried again. */
 const PAUSE_SECONDS = 60;
 
 export class GrammarPool implements GrammarSource, MatcherHome {
@@ -61,7 +62,7 @@ export class GrammarPool implements GrammarSource, MatcherHome {
   readonly #jobs = new Map<GrammarThread, CompileJob>();
   readonly #homes = new Map<ThreadMatcher, GrammarThread | undefined>();
   readonly #refusals = new Map<string, string>();
-  /** When a schema that took too long may be tried again, by `performance.now()`. */
+  /** When a schema that took too long may be tried again (`performance.now()`). */
   readonly #pauses = new Map<string, number>();
   readonly #spelling = new Once(() => spellAll(this.#options));
   #vocabulary: readonly string[] = [];
@@ -93,7 +94,7 @@ export class GrammarPool implements GrammarSource, MatcherHome {
     this.#homes.delete(matcher);
   }
 
-  /** Ends the threads; matchers that are left fail. */
+  /** Ends the threads; matchers that still live fail. */
   close(): void {
     this.#closed = true;
     for (const thread of this.#threads) thread.close();
@@ -148,7 +149,7 @@ export class GrammarPool implements GrammarSource, MatcherHome {
     }
   }
 
-  /** One that has it; else the one on which a compilation holds up the fewest other tenants' rows. */
+  /** An idle thread that has the schema; else one without matchers of other tenants, a new one if need be. */
   #threadFor({ schema, tenant }: CompileJob): GrammarThread {
     const idle = this.#idle();
     const known = idle.find((thread) => thread.has(schema));
@@ -186,7 +187,7 @@ export class GrammarPool implements GrammarSource, MatcherHome {
     this.#finish(thread, (matcher) => this.#adopt(thread, matcher));
   }
 
-  /** Ends a thread's job, with each matcher that still waits for it. */
+  /** Ends a thread's job, and calls `end` for each matcher that still waits for it. */
   #finish(thread: GrammarThread, end: (matcher: ThreadMatcher) => void): void {
     const job = this.#jobs.get(thread);
     this.#jobs.delete(thread);
@@ -213,7 +214,7 @@ export class GrammarPool implements GrammarSource, MatcherHome {
     this.#finish(thread, (matcher) => this.#fail(matcher, this.#tooSlow(PAUSE_SECONDS)));
   }
 
-  /** Whoever broke it fails; a grammar that was being compiled meanwhile is begun anew. */
+  /** The matcher that broke the thread fails; a schema it was compiling is compiled elsewhere. */
   #broken(thread: GrammarThread, { reason, during, matcher }: Breakdown): void {
     const { compiling } = thread;
     const error = new Error(`internal: grammar: ${reason}`);
@@ -227,7 +228,7 @@ export class GrammarPool implements GrammarSource, MatcherHome {
     this.#finish(thread, (each) => begun ? this.#move(each) : this.#fail(each, error));
   }
 
-  /** Matchers go on elsewhere, where a thread has their grammar or is to compile it. */
+  /** Gives a thread up; its matchers go on elsewhere. */
   #replace(thread: GrammarThread): void {
     if (!this.#threads.delete(thread)) return;
     thread.close();
@@ -248,7 +249,7 @@ function schemaText(schema: unknown): string {
   );
 }
 
-/** Sets a value in a map that keeps the newest alone. */
+/** Sets a value in a map that keeps the newest `REMEMBERED` values. */
 function remember<T>(map: Map<string, T>, key: string, value: T): void {
   map.delete(key);
   map.set(key, value);

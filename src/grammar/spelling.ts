@@ -1,11 +1,11 @@
 /**
- * How characters stand in JSON text and in the grammar library's EBNF. The trap: the library (as of
- * 0.1.27) takes a set with members above `\x7f` for one of bytes, and one with a single member for
+ * How characters are written in JSON text and in the grammar library's EBNF. Trap: the library (as
+ * of 0.1.27) reads a set with members above `\x7f` as a set of bytes, and a set with one member as
  * that character, so characters are spelled here byte by byte, and a single byte is named twice.
  */
 import type { Range } from "./automata/automaton.ts";
 
-/** Characters that JSON spells with a backslash and a letter. */
+/** Characters that JSON writes as a backslash and a letter. */
 const LETTERS: ReadonlyMap<number, string> = new Map([
   [8, "b"],
   [9, "t"],
@@ -15,7 +15,7 @@ const LETTERS: ReadonlyMap<number, string> = new Map([
   [34, '"'],
   [92, "\\"],
 ]);
-/** Ranges of code points whose UTF-8 bytes vary independently of one another. */
+/** The last code points whose UTF-8 encodings have 1, 2 and 3 bytes. */
 const LENGTH_ENDS = [0x7F, 0x7FF, 0xFFFF];
 const CONTINUATION_BITS = 6;
 
@@ -34,7 +34,9 @@ export function jsonLiteral(value: unknown): string {
   return literal(JSON.stringify(value));
 }
 
-/** Each of these characters, as it stands in a JSON string: sequences of EBNF, one of which holds. */
+/**
+ * Any one of these characters as written in a JSON string: alternatives, each a sequence in EBNF.
+ */
 export function inString(ranges: readonly Range[]): readonly string[] {
   const bare: Range[] = [];
   const escaped: string[] = [];
@@ -50,7 +52,7 @@ export function inString(ranges: readonly Range[]): readonly string[] {
   return [...plain(bare), ...escaped];
 }
 
-/** Each of these characters as it is: sequences of EBNF, one of which holds. */
+/** Any one of these characters as it is: alternatives, each a sequence in EBNF. */
 export function plain(ranges: readonly Range[]): readonly string[] {
   const ascii = ranges.filter(([first]) => first < 0x80)
     .map(([first, last]): Range => [first, Math.min(last, 0x7F)]);
@@ -75,7 +77,9 @@ function byteSet([first, last]: Range): string {
   return first === last ? `[${from}${to}]` : `[${from}-${to}]`;
 }
 
-/** Sequences of byte ranges for a range above ASCII without surrogates (Ken Thompson's, as RE2's). */
+/**
+ * Sequences of byte ranges for a range above ASCII without surrogates (Ken Thompson's, as RE2's).
+ */
 function utf8([first, last]: Range): readonly (readonly Range[])[] {
   for (const end of LENGTH_ENDS) {
     if (first <= end && end < last) return [...utf8([first, end]), ...utf8([end + 1, last])];

@@ -1,7 +1,7 @@
 /**
- * One grammar thread as its pool sees it: what it has compiled, what it compiles now, and the
- * matchers that live on it. A thread does one thing after the other, so while it compiles, its
- * matchers wait.
+ * One grammar thread as its pool sees it: the schemas it has compiled, the one it compiles now, and
+ * the matchers on it. A thread does one thing after the other: while it compiles, its matchers
+ * wait.
  */
 import { WorkerThread } from "../util/worker_thread.ts";
 import type { ThreadMatcher } from "./matcher.ts";

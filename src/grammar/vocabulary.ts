@@ -1,11 +1,14 @@
-/** A tokenizer's vocabulary as the grammar library reads it: every token's bytes, spelled as GPT-2 does. */
+/**
+ * A tokenizer's vocabulary as the grammar library reads it: the bytes of each token in GPT-2's
+ * spelling.
+ */
 import { setImmediate } from "node:timers";
 import type { Tokenizer } from "../checkpoint/checkpoint.ts";
 
-/** Tokens spelled between two turns of the event loop. */
+/** Tokens spelled in one turn of the event loop. */
 const SPELLED_AT_ONCE = 2048;
 
-/** The whole vocabulary, in slices that leave the event loop free in between. */
+/** Spells the whole vocabulary, in slices between which the event loop is free. */
 export async function spellAll(
   { tokenizer, vocabSize }: { readonly tokenizer: Tokenizer; readonly vocabSize: number },
 ): Promise<readonly string[]> {
@@ -18,7 +21,9 @@ export async function spellAll(
   return vocabulary;
 }
 
-/** A token's bytes in GPT-2's printable spelling; empty for a special token, which no text may have. */
+/**
+ * A token's bytes in GPT-2's printable spelling; empty for a special token, which no text may have.
+ */
 function spell(tokenizer: Tokenizer, id: number): string {
   if (tokenizer.isSpecial(id)) return "";
   let text = "";
@@ -26,7 +31,10 @@ function spell(tokenizer: Tokenizer, id: number): string {
   return text;
 }
 
-/** Bytes that are no printable Latin-1 characters are shifted past it (GPT-2's bytes_to_unicode). */
+/**
+ * Bytes that are no printable Latin-1 characters are moved behind Latin-1 (GPT-2's
+ * bytes_to_unicode).
+ */
 const BYTE_SPELLING: readonly string[] = (() => {
   let shifted = 256;
   return Array.from({ length: 256 }, (_, byte) => {

@@ -1,8 +1,8 @@
 // deno-lint-ignore-file no-console -- the library reports errors on the console; they are caught here
 /**
- * The thread that grammars are compiled and matched on, so that neither holds up the event loop. It
- * owns the grammar library (xgrammar, WebAssembly) and its objects. The trap: the library aborts
- * where others throw, and is broken from then on.
+ * The thread that grammars are compiled and matched on, so that neither holds up the event loop.
+ * The grammar library (xgrammar, WebAssembly) lives here alone. Trap: where another library would
+ * throw, it aborts and is broken from then on.
  */
 import { createRequire } from "node:module";
 import type * as XGrammar from "@mlc-ai/web-xgrammar";
@@ -33,7 +33,9 @@ export interface Mask {
   readonly count: number;
 }
 
-/** A grammar's weight, as `WrittenGrammar` has it, or why the schema has none: the thread goes on. */
+/**
+ * A grammar's weight, as `WrittenGrammar` has it, or why the schema has none: the thread goes on.
+ */
 type CompileResult = { readonly weight: number } | { readonly refused: string };
 
 /** A schema (JSON text) to compile, and the number to keep it under. */

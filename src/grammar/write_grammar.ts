@@ -1,7 +1,7 @@
 /**
- * From shapes to the grammar library's EBNF. Characters are counted by right-linear rules: the
- * library's own repetitions of characters make masks of seconds (those of items do not). Rules with one text are one rule, so that
- * schemas share what they have in common and pay for it once.
+ * From shapes to the grammar library's EBNF. Characters are counted by right-linear rules, because
+ * with the library's own repetitions of characters masks take seconds (with those of items they do
+ * not). Rules with the same text are one rule, so that what schemas have in common costs once.
  */
 import { anythingBut, type Automaton, type Edge, stateOf } from "./automata/automaton.ts";
 import { longest } from "./schema/check_shapes.ts";
@@ -19,28 +19,34 @@ import {
 import { inString, jsonLiteral, plain } from "./spelling.ts";
 
 const HEX = "[0-9a-fA-F]";
-/** Rules of one grammar. */
+/** Most rules of one grammar. */
 const MOST_RULES = 20_000;
-/** Rules that take most characters: the library tries each of its tokens there (about 40 ms). */
+/** Most rules that allow most characters: for each, the library tries all tokens (about 40 ms). */
 const MOST_WIDE_RULES = 512;
-/** Characters of a grammar's text. */
+/** Most characters of a grammar's text. */
 const LONGEST_GRAMMAR = 2_000_000;
 const WIDE = 1000;
-/** Rules of few characters, as compared with one of most. */
+/** So many rules that allow few characters weigh as much as one that allows most. */
 const RULES_OF_A_MASK = 16;
-/** A place where blanks may stand, each of them a state of its own: 0.7 to 1.1 MB with 49,152 tokens. */
+/**
+ * Weight of a place where blanks may stand: each blank is a state, 0.7 to 1.1 MB in all with 49,152
+ * tokens.
+ */
 const MASKS_OF_A_BLANK = 4;
 
 /** A grammar in the library's EBNF. */
 export interface WrittenGrammar {
-  /** Its rule `root` is the whole. */
+  /** EBNF; its rule `root` is the whole. */
   readonly text: string;
-  /** What it takes when compiled, in masks of most tokens (about 0.23 MB each with 49,152 tokens). */
+  /**
+   * Estimated memory once compiled, in masks of most tokens (about 0.23 MB each with 49,152
+   * tokens).
+   */
   readonly weight: number;
 }
 
 /**
- * A grammar whose rule `root` is the shapes' values as JSON text.
+ * A grammar whose rule `root` allows exactly the shapes' values, as JSON text.
  * @throws {SchemaError} where it would take too long to compile.
  */
 export function writeGrammar(shapes: Shapes, possible: (shape: Shape) => boolean): WrittenGrammar {
@@ -71,7 +77,7 @@ class GrammarWriter {
     return { text, weight: 1 + this.#wide + few + MASKS_OF_A_BLANK * blanks };
   }
 
-  /** A rule of this text; the one that is there already where there is one. */
+  /** The name of the rule with this text, which is made if there is none. */
   #rule(text: string): string {
     const known = this.#named.get(text);
     if (known !== undefined) return known;
@@ -93,7 +99,7 @@ class GrammarWriter {
     }
   }
 
-  /** A rule that may speak of itself. */
+  /** A rule that may refer to itself. */
   #recursive(text: (name: string) => string): string {
     const name = this.#newName();
     this.#define(name, text(name));
@@ -220,8 +226,8 @@ class GrammarWriter {
   }
 
   /**
-   * An automaton's rules, `end` where it accepts. States that lead back to themselves have names of
-   * their own; all others are named by their text, so that automata share what they end with.
+   * An automaton's rules, with `end` where it accepts. A state that leads back to itself has a name
+   * of its own; all others are named by their text, so that automata share common ends.
    */
   #automaton(
     automaton: Automaton,

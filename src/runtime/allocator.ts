@@ -1,8 +1,9 @@
 /**
- * The C library's allocator in a process that lives long. By itself glibc gives every few threads an
- * arena of their own, and after the first large block that was freed it keeps such blocks in them:
- * where sessions are compiled on one thread and released on another, arenas grow around what little
- * is left in each. It is set for the whole process, so only a program's entry calls this.
+ * glibc's allocator in a process that runs for long. By default every few threads get an arena of
+ * their own, and after the first large block was freed, such blocks stay in the arenas: where
+ * sessions are compiled on one thread and released on another, the arenas grow around what little
+ * is left in each. Trap: the settings hold for the whole process, so only a program's entry may
+ * call this.
  */
 
 /** glibc's `mallopt` parameters. */
@@ -10,10 +11,15 @@ const M_MMAP_THRESHOLD = -3;
 const M_ARENA_MAX = -8;
 
 const ARENAS = 2;
-/** From this size on a block is a mapping of its own, which is gone when it is freed. */
+/**
+ * From this size on (bytes), a block is a mapping of its own and goes back to the system when
+ * freed.
+ */
 const MAPPED_BYTES = 2 ** 20;
 
-/** Has threads share arenas and large blocks go when they are freed; nothing without glibc. */
+/**
+ * Makes threads share arenas, and freed large blocks go back at once. Does nothing without glibc.
+ */
 export function keepAllocatorSmall(): void {
   if (Deno.build.os !== "linux") return;
   const library = Deno.dlopen("libc.so.6", {

@@ -1,6 +1,6 @@
 /**
- * How training takes the device beside serving: all of it while nothing is served, and at most a share
- * of its time under traffic.
+ * How training takes the device beside serving: all of it while nothing is served, and at most a
+ * share of its time under traffic.
  */
 import type { DeviceLock, Turn } from "./device_lock.ts";
 

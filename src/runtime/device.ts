@@ -1,10 +1,9 @@
 /**
- * What the rest of lembas knows of a device: typed tensors, sessions, and bindings that run a
- * session again and again on the same tensors. It knows nothing of ONNX Runtime's C API (that is
- * `ort.ts`), of models, or of graphs beyond the serialised bytes it is handed.
+ * The device as the rest of lembas sees it: typed tensors, sessions, and bindings that run a
+ * session again and again on the same tensors. `onnx/` implements it.
  */
 
-/** Element types that cross the boundary. `float16` data is a `Uint16Array` of raw bits. */
+/** Element types of tensors. The data of `float16` is a `Uint16Array` of raw bits. */
 export type DType = "float32" | "float16" | "int64" | "int32" | "int8" | "uint8" | "bool";
 
 /** The JavaScript view of each element type's memory. */
@@ -27,7 +26,9 @@ export interface Tensor extends Disposable {
   readonly byteLength: number;
   /** Host memory; undefined where the tensor lives in device memory. */
   readonly data: TypedArray | undefined;
-  /** Releases the native handle; deferred by the runtime while a run in flight uses it. Idempotent. */
+  /**
+   * Releases the native handle; deferred by the runtime while a run in flight uses it. Idempotent.
+   */
   release(): void;
 }
 
@@ -42,16 +43,15 @@ export interface SessionOptions {
   /** Intra-op threads, the calling thread included. Default: the number of physical cores. */
   readonly threads?: number;
   /**
-   * Weights that the model marks as external data, by initializer name: the values of its
-   * initializers with `data_location` EXTERNAL, whose `location` may be any non-empty text. The
-   * session works on the tensors' own memory and keeps them alive; several sessions may share them;
-   * a kernel that prepacks a weight holds its packed form besides, one for all sessions with the
-   * same `prepacked`.
+   * Weights by initializer name: the values of the model's initializers with `data_location`
+   * EXTERNAL (whose `location` may be any non-empty text). The session works on the tensors' own
+   * memory and keeps them alive; several sessions may share them. A kernel that prepacks a weight
+   * holds the packed form besides, once for all sessions with the same `prepacked`.
    */
   readonly initializers?: Readonly<Record<string, Tensor>>;
   /**
-   * More weights like `initializers`, of which the session takes a copy: it drops what it prepacks,
-   * and the tensors may be released once it is made.
+   * More weights like `initializers`, which the session copies: the tensors may be released once it
+   * is made, and it drops the copy of a weight that it prepacks.
    */
   readonly copies?: Readonly<Record<string, Tensor>>;
   /** Shares prepacked weights between sessions created with the same container. */
@@ -61,8 +61,8 @@ export interface SessionOptions {
   /** Raw session configuration entries (`session.…`), over the device's own defaults. */
   readonly config?: Readonly<Record<string, string>>;
   /**
-   * How attention is computed: "flash" in blocks (the default; long prompts), "direct" the whole row
-   * of scores at once (a twentieth faster for decode steps).
+   * How attention is computed: "flash" in blocks (the default, for long prompts), "direct" with the
+   * whole row of scores at once (5% faster for decode steps).
    */
   readonly attention?: "flash" | "direct";
   /** Default "all". */
@@ -79,9 +79,11 @@ export interface PrepackedWeights extends Disposable {
  * or name look-up. An output tensor may be the same memory as an input (in-place KV cache).
  */
 export interface Binding extends Disposable {
-  /** Runs off the event loop. Rejects with `RuntimeError` on failure, `AbortError` after `cancel`. */
+  /**
+   * Runs off the event loop. Rejects with `RuntimeError` on failure, `AbortError` after `cancel`.
+   */
   run(): Promise<void>;
-  /** Runs on the calling thread: for graphs of microseconds only. */
+  /** Runs on the calling thread; only for graphs that take microseconds. */
   runSync(): void;
   release(): void;
 }
@@ -97,7 +99,7 @@ export interface Session extends Disposable {
     inputs: Readonly<Record<string, Tensor>>,
     outputs: Readonly<Record<string, Tensor>>,
   ): Binding;
-  /** Terminates runs in flight (for shutdown: a step stops half written). */
+  /** Terminates runs in flight. Only for shutdown: a step stops half written. */
   cancel(): void;
   /** Ends profiling and returns the profile's path, where `profile` was set. */
   endProfiling(): string | undefined;
@@ -120,15 +122,15 @@ export interface Device extends Disposable {
    */
   discard(tensor: Tensor, offset: number, count: number): void;
   /**
-   * Gives the system back what the allocator keeps of memory that was freed: after a session was
+   * Gives freed memory that the allocator still holds back to the system: for after a session was
    * compiled or released. Off the event loop.
    */
   trim(): Promise<void>;
-  /** Native objects that were made and not given back yet: what tests of leaks count. */
+  /** Native objects that exist; tests count them to find leaks. */
   readonly liveObjects: number;
   /**
-   * Says that a tensor's memory is reserved for what may come and touched here and there: where the
-   * system would bring a huge page for the first byte of it, it brings a small one.
+   * Keeps the system from backing a tensor's memory with huge pages: for memory that is reserved at
+   * full size and touched here and there.
    */
   touchSparsely(tensor: Tensor): void;
   /** Compiles a serialised ONNX model. Off the event loop where the runtime allows. */

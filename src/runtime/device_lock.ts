@@ -1,6 +1,6 @@
 /**
- * A mutex with priorities that the engine and a trainer share, so that one of them at a time runs the
- * device. Trap: nothing enforces it; whoever runs the device must hold a turn.
+ * A mutex with priorities that the engine and a trainer share, so that one of them at a time runs
+ * the device. Trap: nothing enforces it; whoever runs the device must hold a turn.
  */
 
 /** The right to run the device until released. Releasing twice is harmless. */
@@ -52,7 +52,10 @@ export class DeviceLock {
     });
   }
 
-  /** Whether someone with a lower number than `priority` waits: a holder of that priority should yield. */
+  /**
+   * Whether someone with a lower number than `priority` waits: a holder of that priority should
+   * yield.
+   */
   wanted(priority: number): boolean {
     const first = this.#waiters[0];
     return first !== undefined && first.priority < priority;

@@ -1,17 +1,17 @@
 /**
- * Host memory given back to the operating system: pages through the C library's `madvise`, and what
- * its allocator keeps of freed memory through glibc's `malloc_trim`. It knows addresses and lengths,
- * not tensors.
+ * Memory given back to the operating system: pages through the C library's `madvise`, and what
+ * glibc's allocator keeps of freed memory through `malloc_trim`.
  */
 
 export interface PageReleaser {
   /** Gives back the pages that lie wholly within `bytes`; what they held is lost. */
   discard(bytes: Uint8Array<ArrayBuffer>): void;
-  /** Has the system bring the pages within `bytes` one by one, also where it prefers huge ones. */
+  /** Keeps the system from backing the pages within `bytes` with huge ones. */
   keepSmall(bytes: Uint8Array<ArrayBuffer>): void;
   /**
-   * Gives back freed memory that the allocator would keep: hundreds of megabytes after a session
-   * was compiled or released. Off the event loop, tens of milliseconds; nothing without glibc.
+   * Gives back freed memory that the allocator keeps: hundreds of megabytes after a session was
+   * compiled or released. Takes tens of milliseconds, off the event loop; does nothing without
+   * glibc.
    */
   trim(): Promise<void>;
   close(): void;
@@ -21,7 +21,7 @@ interface System {
   readonly library: string;
   /** Linux's MADV_DONTNEED drops pages at once and they read as zeros; Darwin has MADV_FREE. */
   readonly advice: number;
-  /** Linux's MADV_NOHUGEPAGE; undefined where there are no huge pages to be had unasked. */
+  /** Linux's MADV_NOHUGEPAGE; undefined where the system gives no huge pages by itself. */
   readonly smallPages?: number;
   readonly pageBytes: number;
 }

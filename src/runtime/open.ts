@@ -1,7 +1,4 @@
-/**
- * Opens devices by name. It knows which exist and what each one needs; the devices themselves are
- * in their own files.
- */
+/** Opens devices by name, or says in one sentence why a device does not work here. */
 
 import { CpuDevice } from "./cpu.ts";
 import type { Device } from "./device.ts";
@@ -12,8 +9,8 @@ import { cString, openLibrary, pointerArray } from "./onnx/ort_api.ts";
 export type DeviceKind = "auto" | Device["name"];
 
 /**
- * Opens a device. Release it when everything made with it was released; what is still in use
- * keeps the native library loaded.
+ * Opens a device. Release everything made with it first: what is still in use keeps the native
+ * library loaded.
  *
  * @throws {Deno.errors.NotSupported} saying in one sentence what the device lacks.
  */

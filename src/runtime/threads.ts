@@ -1,6 +1,6 @@
 /**
- * How many threads a session uses when nobody says: the machine's physical cores, within what this
- * process may use. Knows the operating system's files, nothing of sessions.
+ * The default number of a session's threads: the machine's physical cores, as far as this process
+ * may use them.
  */
 
 /** Physical cores that this process may use; at least 1. */

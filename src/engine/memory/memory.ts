@@ -1,8 +1,8 @@
 /**
  * The budget of keys and values, in bytes, and the three things that count in it: what rows have
- * reserved; spare pages, which rows touched before and nobody has reserved now (they stay because the
- * next row in the slot would have the system bring them again); and cached prefixes. Rows come first:
- * room for them is made by giving up spare pages, then cached prefixes.
+ * reserved; spare pages, which rows touched before and nobody has reserved now (they stay because
+ * the next row in the slot would have the system bring them again); and cached prefixes. Rows come
+ * first: room for them is made by giving up spare pages, then cached prefixes.
  */
 import { tokensWithin } from "../../executor/kv_cache.ts";
 import type { Lane } from "../sequence.ts";
@@ -71,8 +71,8 @@ export class KvMemory {
   }
 
   /**
-   * Gives spare pages back to the system until at most `bytes` are left: those of lanes without rows
-   * first, and of each lane those of the last slots, which are used again last.
+   * Gives spare pages back to the system until at most `bytes` are left: those of lanes without
+   * rows first, and of each lane those of the last slots, which are used again last.
    */
   #shrinkSpare(bytes: number): void {
     let excess = this.spare - Math.max(0, bytes);

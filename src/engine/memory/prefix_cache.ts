@@ -1,7 +1,7 @@
 /**
- * Saved keys and values of blocks of 32 tokens, found again by a chained hash: a block's key is SHA-256
- * over its parent's key and its tokens. The chain's root is SHA-256 over tenant, core and lane, so no
- * tenant finds another's blocks, and no new version of a core those of the old one.
+ * Saved keys and values of blocks of 32 tokens, found again by a chained hash: a block's key is
+ * SHA-256 over its parent's key and its tokens. The chain's root is SHA-256 over tenant, core and
+ * lane, so no tenant finds another's blocks, and no new version of a core those of the old one.
  */
 import { createHash } from "node:crypto";
 import type { KvBlock } from "../../executor/model.ts";
@@ -21,8 +21,8 @@ export interface PrefixScope {
 }
 
 /**
- * Whether a hit is taken. A row with a cached prefix is prefilled alone, so the hit has to save more
- * than a place in a batch of first prompts does: at least 64 tokens, or half of all.
+ * Whether a hit is taken. A row with a cached prefix is prefilled alone, so the hit has to save
+ * more than a place in a batch of first prompts does: at least 64 tokens, or half of all.
  */
 export function worthTaking(hit: number, tokens: number): boolean {
   return hit >= WORTHWHILE_TOKENS || (hit > 0 && 2 * hit >= tokens);
@@ -68,8 +68,9 @@ interface Entry {
 }
 
 /**
- * Saved blocks, the longest unused first. Touching a chain moves its blocks to the end, the last block
- * first, so every block stands before its parent and the first one to be evicted is always a leaf.
+ * Saved blocks, the longest unused first. Touching a chain moves its blocks to the end, the last
+ * block first, so every block stands before its parent and the first one to be evicted is always a
+ * leaf.
  */
 export class PrefixCache {
   readonly #entries = new Map<string, Entry>();
@@ -118,7 +119,9 @@ export class PrefixCache {
     return entry.block;
   }
 
-  /** Takes ownership of a block; releases it where its key is here already or its parent's is not. */
+  /**
+   * Takes ownership of a block; releases it where its key is here already or its parent's is not.
+   */
   insert(chain: PrefixChain, tokens: Int32Array, index: number, block: KvBlock): void {
     const key = chain.key(index, tokens);
     const parent = chain.parent(index, tokens);

@@ -1,6 +1,6 @@
 /**
- * Between rows and the prefix cache: how much of a sequence is cached, copying that into its row, and
- * saving what the row computed.
+ * Between rows and the prefix cache: how much of a sequence is cached, copying that into its row,
+ * and saving what the row computed.
  */
 import type { Sequence } from "../sequence.ts";
 import type { KvMemory } from "./memory.ts";

@@ -1,15 +1,16 @@
 /**
  * What each tenant has been served, as one number that is compared between tenants: the virtual
- * token counter of Sheng et al., "Fairness in Serving Large Language Models" (arXiv 2401.00588). The
- * tenant with the lowest counter is served next.
+ * token counter of Sheng et al., "Fairness in Serving Large Language Models" (arXiv 2401.00588).
+ * The tenant with the lowest counter is served next.
  *
  * A counter grows by the tokens its tenant is served, divided by the tenant's weight: a computed
- * prompt token counts 1 and a generated token 2, as in the paper. A token from the prefix cache, or one
- * computed again after a preemption, counts 0.
+ * prompt token counts 1 and a generated token 2, as in the paper. A token from the prefix cache, or
+ * one computed again after a preemption, counts 0.
  *
- * A tenant that begins to wait is lifted to the lowest counter among those that already wait, so that
- * idle time is not saved up. Where none waits it is lifted to the highest counter of all (the paper: to
- * that of the tenant that left last), because what was served while none waited was taken from none.
+ * A tenant that begins to wait is lifted to the lowest counter among those that already wait, so
+ * that idle time is not saved up. Where none waits it is lifted to the highest counter of all (the
+ * paper: to that of the tenant that left last), because what was served while none waited was taken
+ * from none.
  */
 import type { TenantStanding } from "../request/request.ts";
 
@@ -108,8 +109,8 @@ export class Ledger {
   }
 
   /**
-   * The tenants that are heavy (`HEAVY_FACTOR`). A tenant that is present without samples counts with
-   * a demand of 0; a tenant that is present alone is never heavy.
+   * The tenants that are heavy (`HEAVY_FACTOR`). A tenant that is present without samples counts
+   * with a demand of 0; a tenant that is present alone is never heavy.
    */
   heavy(now: number): ReadonlySet<Account> {
     const present = [...this.#accounts.values()].filter((each) => isPresent(each, now));
@@ -119,7 +120,9 @@ export class Ledger {
     return new Set(present.filter(({ demand }) => demand > limit));
   }
 
-  /** Forgets absent tenants; one that comes back begins at the highest forgotten counter or above. */
+  /**
+   * Forgets absent tenants; one that comes back begins at the highest forgotten counter or above.
+   */
   #sweep(now: number): void {
     for (const [tenant, account] of this.#accounts) {
       if (isPresent(account, now)) continue;

@@ -1,7 +1,7 @@
 /**
- * Who leaves a full queue for a newcomer. The queue is shared like everything else: the newest request
- * of the tenant that holds most of it gives way to a tenant that holds less. All that give way are
- * chosen before any leaves, so none leaves in vain.
+ * Who leaves a full queue for a newcomer. The queue is shared like everything else: the newest
+ * request of the tenant that holds most of it gives way to a tenant that holds less. All that give
+ * way are chosen before any leaves, so none leaves in vain.
  */
 import type { Sequence } from "../sequence.ts";
 import type { Account } from "./accounts.ts";
@@ -15,8 +15,8 @@ export interface Newcomer {
 }
 
 /**
- * The requests that leave, at least `missing` sequences together; undefined where those that may leave
- * are too few.
+ * The requests that leave, at least `missing` sequences together; undefined where those that may
+ * leave are too few.
  * @param waiting each tenant's line
  */
 export function chooseVictims(
@@ -64,7 +64,9 @@ class Line {
     this.#length = line.length;
   }
 
-  /** Its length divided by weight once its newest request has left; undefined where none can leave. */
+  /**
+   * Its length divided by weight once its newest request has left; undefined where none can leave.
+   */
   get left(): number | undefined {
     const newest = this.#movable.at(-1);
     return newest && (this.#length - newest.request.n) / this.#weight;

@@ -1,8 +1,8 @@
 /**
- * The sequences that wait, a line for each tenant, and the order in which they are admitted. Between
- * tenants: by the tenant's priority, then by who has been served least (`accounts.ts`), then by who
- * has fewer rows for its weight, then by arrival. Inside one tenant: by the request's priority, then by
- * arrival.
+ * The sequences that wait, a line for each tenant, and the order in which they are admitted.
+ * Between tenants: by the tenant's priority, then by who has been served least (`accounts.ts`),
+ * then by who has fewer rows for its weight, then by arrival. Inside one tenant: by the request's
+ * priority, then by arrival.
  */
 import type { Sequence } from "../sequence.ts";
 import { type Account, type Ledger, promptCost } from "./accounts.ts";
@@ -84,8 +84,8 @@ export class WaitingQueue {
   }
 
   /**
-   * Sequences in the order in which they are to be admitted; each is counted as served to its tenant
-   * before the next one is chosen. The queue must not change meanwhile.
+   * Sequences in the order in which they are to be admitted; each is counted as served to its
+   * tenant before the next one is chosen. The queue must not change meanwhile.
    */
   *inOrder({ share, closed }: OrderOptions): Generator<Sequence> {
     const shares = new Map([...this.#lines.keys()].map((account) => [account, share(account)]));

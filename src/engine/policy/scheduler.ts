@@ -1,15 +1,15 @@
 /**
- * The scheduling policy, pure: from sequences and numbers it plans the next run of a lane and who is
- * preempted. `admit.ts` carries the plans out.
+ * The scheduling policy, pure: from sequences and numbers it plans the next run of a lane and who
+ * is preempted. `admit.ts` carries the plans out.
  *
  * A step is at most one prefill and one decode run over all rows. A prefill is a batch of first
- * prompts, the next chunk of one long prompt, or one row whose prefix is cached (up to four of these
- * one after the other, as they are short). While a long prompt is computed in chunks, batches of first
- * prompts alternate with its chunks. A sequence that memory holds up is never overtaken.
+ * prompts, the next chunk of one long prompt, or one row whose prefix is cached (up to four of
+ * these one after the other, as they are short). While a long prompt is computed in chunks, batches
+ * of first prompts alternate with its chunks. A sequence that memory holds up is never overtaken.
  *
  * Between tenants the order is the queue's. The order alone would let one tenant's flood of long
- * answers hold every slot and fill every prefill, while another tenant's first token waits. So where
- * some tenants are heavy (`Ledger.heavy`):
+ * answers hold every slot and fill every prefill, while another tenant's first token waits. So
+ * where some tenants are heavy (`Ledger.heavy`):
  * - a tenant below its share of slots takes one from the tenant that holds most;
  * - a heavy tenant has at most 3/8 of the slots, and prefill runs of at most 64 tokens of its own;
  * - prompts of the other tenants go before a heavy tenant's chunks and before the next decode run.
@@ -24,7 +24,9 @@ import { Shares } from "./shares.ts";
 const LEAST_FILL = 0.75;
 /** For one batch, up to so many times its maximum of rows are looked at in the queue. */
 const WINDOW = 4;
-/** Most tokens of a heavy tenant's prefill run: it takes about as long as a decode run of many rows. */
+/**
+ * Most tokens of a heavy tenant's prefill run: it takes about as long as a decode run of many rows.
+ */
 const HEAVY_TOKENS = 64;
 /** Most of a lane's slots that one heavy tenant may have. */
 const HEAVY_SLOTS = 3 / 8;
@@ -94,8 +96,8 @@ function tokensOf({ lane, heavy }: PrefillView, { account }: Sequence): number {
 
 /**
  * An admission in the making: the first in line, and those behind it that fit into its batch.
- * `partials` are the lane's rows in prefill: while there are some, another long prompt is admitted only
- * where it goes before them.
+ * `partials` are the lane's rows in prefill: while there are some, another long prompt is admitted
+ * only where it goes before them.
  */
 class Draft {
   readonly #view: PrefillView;
@@ -192,8 +194,8 @@ class Draft {
   }
 
   /**
-   * Sets bytes for a sequence's row aside. The first of a batch may take those of other tenants' rows.
-   * False where too few are free; then nobody behind it may have them either.
+   * Sets bytes for a sequence's row aside. The first of a batch may take those of other tenants'
+   * rows. False where too few are free; then nobody behind it may have them either.
    */
   #takeMemory(sequence: Sequence, runs: boolean): boolean {
     const wanted = runs ? this.#bytesInBatch(sequence) : bytesOf(sequence);
@@ -206,7 +208,10 @@ class Draft {
     return this.#free >= 0;
   }
 
-  /** Bytes that the batch takes more with a sequence than without: padding is written behind each row. */
+  /**
+   * Bytes that the batch takes more with a sequence than without: padding is written behind each
+   * row.
+   */
   #bytesInBatch(sequence: Sequence): number {
     const longest = Math.max(this.#longest, sequence.length);
     const grown = this.#batch.reduce(
@@ -258,9 +263,9 @@ export function bytesOf(sequence: Sequence, padded = 0): number {
 }
 
 /**
- * The rows, in any lane, that are preempted so that each row of `lane` can take one more token: those
- * of the lowest priority, of the tenant that holds most, the newest. Empty where memory suffices. One
- * row always stays, because alone it fits.
+ * The rows, in any lane, that are preempted so that each row of `lane` can take one more token:
+ * those of the lowest priority, of the tenant that holds most, the newest. Empty where memory
+ * suffices. One row always stays, because alone it fits.
  */
 export function planPreemption(
   lane: Lane,

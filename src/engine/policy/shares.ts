@@ -1,7 +1,7 @@
 /**
- * How much of a shared resource (a lane's rows, bytes of keys and values) each tenant holds, and whose
- * row gives way to another tenant: that of the tenant with the lower priority, else of the one that
- * holds most for its weight; of its rows the newest.
+ * How much of a shared resource (a lane's rows, bytes of keys and values) each tenant holds, and
+ * whose row gives way to another tenant: that of the tenant with the lower priority, else of the
+ * one that holds most for its weight; of its rows the newest.
  */
 import type { Sequence } from "../sequence.ts";
 import type { Account } from "./accounts.ts";
@@ -50,9 +50,9 @@ export class Shares {
   }
 
   /**
-   * The row that gives way so that `account` can have `size` more: that of a tenant of lower priority,
-   * or of one that is left with no less for its weight than `account` then has, so that neither can
-   * take it back.
+   * The row that gives way so that `account` can have `size` more: that of a tenant of lower
+   * priority, or of one that is left with no less for its weight than `account` then has, so that
+   * neither can take it back.
    */
   victimFor(account: Account, size: number): Sequence | undefined {
     const wanted = (this.held(account) + size) / account.standing.weight;

@@ -1,6 +1,6 @@
 /**
- * Tokens to text, one at a time. Trap: a token may end in the middle of a UTF-8 character, so bytes are
- * held until they make whole characters.
+ * Tokens to text, one at a time. Trap: a token may end in the middle of a UTF-8 character, so bytes
+ * are held until they make whole characters.
  */
 import type { Tokenizer } from "../../checkpoint/checkpoint.ts";
 

@@ -1,6 +1,6 @@
 /**
- * The stream from the engine to one caller: the deltas of a request's samples, in order, then its end
- * or an error. Deltas that nobody has asked for yet are kept.
+ * The stream from the engine to one caller: the deltas of a request's samples, in order, then its
+ * end or an error. Deltas that nobody has asked for yet are kept.
  */
 import type { Generation, GenerationDelta, Usage } from "./request.ts";
 

@@ -1,7 +1,4 @@
-/**
- * What a caller asks of the engine and what it gets back, in token and text terms. HTTP shapes,
- * tenants' keys and adapter look-up by name live in `server`.
- */
+/** What a caller asks of the engine and what it gets back, in tokens and text. */
 import type { Grammar } from "../../grammar/pool.ts";
 import type { ServedCore } from "./adapter.ts";
 
@@ -39,7 +36,9 @@ export interface TenantStanding {
   readonly priority: number;
   /** Samples that run at once; undefined = as many as there is room for. */
   readonly concurrency: number | undefined;
-  /** Samples that wait beyond those that can run at once; undefined = as many as the queue takes. */
+  /**
+   * Samples that wait beyond those that can run at once; undefined = as many as the queue takes.
+   */
   readonly queued: number | undefined;
 }
 
@@ -72,7 +71,9 @@ export interface TokenLogprob {
 /** One step's output for one of the request's n samples. */
 export interface GenerationDelta {
   readonly index: number;
-  /** Text that can no longer be taken back (never half a character, never a stop string's start). */
+  /**
+   * Text that can no longer be taken back (never half a character, never a stop string's start).
+   */
   readonly text: string;
   readonly tokens: readonly number[];
   readonly logprobs: readonly TokenLogprob[] | undefined;

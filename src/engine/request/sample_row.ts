@@ -1,6 +1,6 @@
 /**
- * One sequence's side of sampling: its uniform numbers, its penalties and biases as sparse changes
- * to logits, kept up token by token. It knows no logits and no batch.
+ * One sequence's side of sampling: its uniform numbers, and its penalties and biases as sparse
+ * changes to the logits, updated with each token.
  */
 import type { SampleRow } from "../../executor/model.ts";
 import { uniformAt } from "../../executor/philox.ts";
@@ -47,7 +47,9 @@ class LogitAdjustments {
   }
 }
 
-/** A row whose fields the engine rewrites each step: the model reads it within `sample`. */
+/**
+ * The one row object of a sequence, rewritten for each step; the model reads it during `sample`.
+ */
 interface MutableRow extends SampleRow {
   row: number;
   uniform: number;
@@ -61,7 +63,7 @@ export interface SampleStateOptions {
   /** Which of the request's n samples. */
   readonly sample: number;
   readonly prompt: ArrayLike<number>;
-  /** Tokens that end the text, barred until `minTokens` are out. */
+  /** Tokens that end the text; they cannot be drawn before `minTokens` tokens are out. */
   readonly stopTokens: Iterable<number>;
 }
 
@@ -132,7 +134,7 @@ export class SampleState {
     this.#adjust.repetition[at] = this.#params.repetitionPenalty;
   }
 
-  /** Barred tokens were never drawn, so nothing but their bias is due to them. */
+  /** Barred tokens were never drawn, so no penalty applies to them: only their bias. */
   #admitStops(): void {
     for (const token of this.#barred) {
       const at = this.#adjust.entry(token);

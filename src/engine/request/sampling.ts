@@ -1,7 +1,4 @@
-/**
- * What a caller may ask for: sampling's defaults, and checks that name the field at fault. It knows
- * no logits and no sequence; `sample_row.ts` turns checked parameters into a step's rows.
- */
+/** What a caller may ask for: the defaults of sampling, and checks that name the field at fault. */
 import { ContextLengthError, FieldRangeError } from "../../util/errors.ts";
 import type { GenerationRequest, SamplingParams, TenantStanding } from "./request.ts";
 

@@ -1,7 +1,7 @@
 /**
- * What the tokens of a sample become as text, and where that text ends: at a stop token, a stop string
- * or the end of the model's turn. Text that may be the start of a stop string is held back until the
- * next tokens decide.
+ * What the tokens of a sample become as text, and where that text ends: at a stop token, a stop
+ * string or the end of the model's turn. Text that may be the start of a stop string is held back
+ * until the next tokens decide.
  */
 import { Detokenizer, type TokenTexts } from "./detokenizer.ts";
 import type { FinishReason, SamplingParams } from "./request.ts";
@@ -95,7 +95,10 @@ export class OutputText {
     this.#stops = new StopStrings(params.stop);
   }
 
-  /** Takes output token number `count` (the first is 1): its text, and whether the text ends with it. */
+  /**
+   * Takes output token number `count` (the first is 1): its text, and whether the text ends with
+   * it.
+   */
   push(token: number, count: number): TokenOutcome {
     const early = count < this.#params.minTokens;
     const stopReason = early ? undefined : this.#stopToken(token);

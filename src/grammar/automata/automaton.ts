@@ -1,7 +1,7 @@
 /**
- * Deterministic finite automata over code points: what a string, a key or a number's spelling may
- * be. Surrogates are no characters here. A machine that grows past its bound throws, so that a
- * pattern cannot eat the thread it is compiled on.
+ * Deterministic finite automata over code points: the strings, keys or spellings of numbers that a
+ * schema allows. Surrogates do not count as characters. An automaton that would get too many states
+ * throws, so that no pattern can occupy its thread for long.
  */
 
 /** Inclusive code points. */
@@ -20,10 +20,13 @@ export interface State {
   readonly edges: readonly Edge[];
 }
 
-/** State 0 is the start. Every state leads to an accepting one, but for the start of an empty one. */
+/**
+ * State 0 is the start. From every state an accepting one can be reached, except where no string is
+ * accepted.
+ */
 export type Automaton = readonly State[];
 
-/** A machine described by its steps; states are told apart by `key`. */
+/** A machine given by its steps; two states with the same `key` are one. */
 export interface Machine<S> {
   readonly start: S;
   key(state: S): string;
@@ -32,14 +35,14 @@ export interface Machine<S> {
   edges(state: S): readonly { readonly first: number; readonly last: number; readonly to: S }[];
 }
 
-/** States of one automaton while it is made. */
+/** Most states of an automaton while it is made. */
 export const MOST_STATES = 4096;
 const SURROGATES: Range = [0xD800, 0xDFFF];
 const LAST = 0x10FFFF;
-/** All that a string may hold. */
+/** All characters. */
 export const CHARACTERS: readonly Range[] = [[0, 0xD7FF], [0xE000, LAST]];
 
-/** Thrown by what would need more than `MOST_STATES`. */
+/** Thrown where an automaton would need more than `MOST_STATES`. */
 export class TooManyStatesError extends RangeError {
   override readonly name = "TooManyStatesError";
   constructor() {
@@ -71,7 +74,7 @@ export function explore<S>(machine: Machine<S>): Automaton {
   return minimal(live(states));
 }
 
-/** The strings of both. */
+/** The strings that both accept. */
 export function intersect(a: Automaton, b: Automaton): Automaton {
   return explore<readonly [number, number]>({
     start: [0, 0],
@@ -88,7 +91,7 @@ export function intersect(a: Automaton, b: Automaton): Automaton {
   });
 }
 
-/** All strings but these. */
+/** The strings that the automaton does not accept. */
 export function anythingBut(words: readonly string[]): Automaton {
   const OTHER = null;
   return explore<string | null>({
@@ -180,14 +183,14 @@ function isSurrogate(point: number): boolean {
   return point >= SURROGATES[0] && point <= SURROGATES[1];
 }
 
-/** The state of a number that is known to be one. */
+/** The state with this number, which must exist. */
 export function stateOf(automaton: Automaton, index: number): State {
   const state = automaton[index];
   if (state === undefined) throw new RangeError(`internal: no state ${index}`);
   return state;
 }
 
-/** Without states from which nothing is accepted: a mask must not lead there. */
+/** Removes states from which nothing is accepted: a mask must not lead there. */
 function live(states: readonly State[]): readonly State[] {
   const sources = states.map((): number[] => []);
   for (const [from, { edges }] of states.entries()) {
@@ -206,7 +209,9 @@ function live(states: readonly State[]): readonly State[] {
   }));
 }
 
-/** Moore's refinement: states are one where they accept alike and lead to the same blocks. */
+/**
+ * Moore's refinement: states are equal where both or neither accept and they lead to equal states.
+ */
 function minimal(states: readonly State[]): Automaton {
   let blocks = states.map(({ accepts }) => Number(accepts));
   let count = 0;

@@ -1,14 +1,14 @@
 /**
- * ECMA 262 patterns (flag `u`) as automata: a string is in the automaton exactly where
+ * ECMA 262 patterns (flag `u`) as automata: the automaton accepts exactly the strings for which
  * `new RegExp(pattern, "u").test(string)` holds. Look-arounds, back-references, word boundaries and
- * modifiers have no place in it and are refused by name.
+ * modifiers cannot be expressed and are refused by name.
  */
 import { type Automaton, CHARACTERS, except, explore, type Range, union } from "./automaton.ts";
 import { PatternMachine, type Piece } from "./pattern_machine.ts";
 
-/** Times that a piece may be said to repeat. */
+/** Largest count of a repetition. */
 export const MOST_REPETITIONS = 256;
-/** Groups within groups. */
+/** Deepest nesting of groups. */
 const DEEPEST_GROUP = 64;
 
 const DIGITS: readonly Range[] = [[0x30, 0x39]];

@@ -1,6 +1,7 @@
 /**
- * A pattern's syntax tree as Thompson's machine, which is explored by the sets of its nodes: what
- * comes of it is deterministic. Both anchors are ways that hold at one end of the string alone.
+ * A pattern's syntax tree as Thompson's nondeterministic machine; its states are sets of nodes,
+ * which makes it deterministic. Trap: `^` and `$` are edges that can be taken only at one end of
+ * the string.
  */
 import { CHARACTERS, type Machine, type Range } from "./automaton.ts";
 
@@ -13,11 +14,11 @@ export type Piece =
     readonly type: "repeat";
     readonly piece: Piece;
     readonly least: number;
-    /** Undefined = without end. */
+    /** Undefined = without limit. */
     readonly most: number | undefined;
   };
 
-/** Nodes of the machine before it is made deterministic; repetitions multiply. */
+/** Most nodes of the machine; repetitions multiply them. */
 const MOST_NODES = 20_000;
 
 type Way =
@@ -80,7 +81,7 @@ export class PatternMachine implements Machine<readonly number[]> {
     this.#ways[from]?.push(way);
   }
 
-  /** Adds a piece behind a node; where it ends. */
+  /** Adds a piece behind a node. @returns the node where it ends */
   #add(piece: Piece, from: number): number {
     switch (piece.type) {
       case "sequence":
@@ -123,7 +124,7 @@ export class PatternMachine implements Machine<readonly number[]> {
     return to;
   }
 
-  /** Nodes within reach without a character, over the ways that hold there; sorted. */
+  /** The nodes that can be reached without a character, sorted. */
   #closure(nodes: readonly number[], open: readonly string[]): readonly number[] {
     const seen = new Set<number>();
     const stack = [...nodes];

@@ -1,7 +1,7 @@
 /**
- * What must hold of a schema's shapes before a grammar is written: references that come to an end,
- * at least one value, and `oneOf` whose schemas have no value in common. Where it cannot be told
- * that two have none, they are taken to have one.
+ * Checks of a schema's shapes before a grammar is written: references end, there is at least one
+ * value, and the schemas of a `oneOf` have no value in common. Where it cannot be decided whether
+ * they have one, it is assumed that they do.
  */
 import { accepts, intersect, isEmpty } from "../automata/automaton.ts";
 import { refuse } from "./schema_error.ts";
@@ -19,8 +19,8 @@ export function checkShapes(shapes: Shapes, possible: (shape: Shape) => boolean)
 }
 
 /**
- * Whether a shape has a value of finite length: the least fixed point over the references, so that a
- * schema that needs itself has none.
+ * The shapes that have a value of finite length: the least fixed point over the references, so a
+ * schema whose values need one of their own kind inside has none.
  */
 export function possibleShapes({ references }: Shapes): (shape: Shape) => boolean {
   const known = new Set<string>();
@@ -53,7 +53,7 @@ export function possibleShapes({ references }: Shapes): (shape: Shape) => boolea
   return possible;
 }
 
-/** Items that an array may have at most, given those that cannot be. */
+/** Most items that an array can have, given the shapes that have no value. */
 export function longest(shape: ArrayShape, possible: (shape: Shape) => boolean): number {
   const { prefix, rest, most } = shape;
   const stop = prefix.findIndex((each) => !possible(each));
@@ -79,7 +79,7 @@ function visit(shape: Shape, see: (shape: Shape) => void): void {
   }
 }
 
-/** A reference that leads to itself with nothing in between says nothing. */
+/** Refuses a reference that leads straight back to itself: it constrains nothing. */
 function checkReferences({ references }: Shapes): void {
   const done = new Set<string>();
   const follow = (shape: Shape, trail: readonly string[]): void => {
@@ -112,7 +112,7 @@ function checkDisjoint(
   }
 }
 
-/** Levels that are compared; beyond, values in common are taken for granted. */
+/** Levels that are compared; below them, a common value is assumed. */
 const DEEPEST_COMPARISON = 8;
 
 class Overlaps {
@@ -122,7 +122,7 @@ class Overlaps {
     this.#references = references;
   }
 
-  /** Whether a value of both cannot be excluded. */
+  /** Whether the two may have a value in common. */
   mayMeet(one: Shape, other: Shape, depth: number): boolean {
     if (depth > DEEPEST_COMPARISON) return true;
     if (one.kind === "never" || other.kind === "never") return false;
@@ -198,7 +198,7 @@ function constant(value: unknown): Shape {
   return { kind: "values", values: [value] };
 }
 
-/** A type that a schema does not name leaves room for all others, as JSON Schema has it. */
+/** Whether the type is only implied: in JSON Schema, values of all other types would fit, too. */
 function isLoose(shape: Shape): boolean {
   return (shape.kind === "array" || shape.kind === "object") && shape.typed === "implied";
 }
@@ -210,7 +210,7 @@ function kindOf(value: unknown): Shape["kind"] {
   return type === "string" || type === "number" || type === "boolean" ? type : "object";
 }
 
-/** JSON text in which the order of keys says nothing. */
+/** JSON text that does not depend on the order of keys. */
 function canonical(value: unknown): string {
   return JSON.stringify(
     value,

@@ -1,12 +1,12 @@
 /**
- * The formats that a string may have, as patterns (ECMA 262, flag `u`), each of which finds nothing
- * but strings of its format. Where a pattern finds fewer than the format allows, `narrower` says
- * which: a grammar may leave spellings out, it must never let a wrong one through.
+ * The string formats, as patterns (ECMA 262, flag `u`) that match only strings of the format. A
+ * pattern may match fewer than the format allows; `narrower` then says which. It must never match a
+ * wrong one.
  */
 
 export interface Format {
   readonly pattern: string;
-  /** What the format's own document allows beyond the pattern. */
+  /** What the format's standard allows and the pattern does not. */
   readonly narrower?: string;
 }
 

@@ -1,12 +1,12 @@
 /**
  * The decimal spellings of the numbers that a schema allows, as an automaton. Numbers are compared
  * as decimals, digit by digit, never as floats. Spellings are canonical: no leading zeros, no
- * negative zero, an exponent only where nothing is asked of the number, and of multiples no more
- * digits behind the point than their step has.
+ * negative zero, an exponent only where the number is not constrained, and for multiples at most as
+ * many digits behind the point as the step has.
  */
 import { type Automaton, explore } from "../automata/automaton.ts";
 
-/** What a schema asks of a number. */
+/** A schema's constraints on a number. */
 export interface NumberRange {
   readonly type: "integer" | "number";
   readonly bounds: readonly Bound[];
@@ -16,17 +16,17 @@ export interface NumberRange {
 export interface Bound {
   readonly side: "least" | "most";
   readonly value: number;
-  /** Whether the value itself is allowed. */
+  /** Whether the bound itself is allowed. */
   readonly inclusive: boolean;
 }
 
-/** Digits of a number that may have a fraction: so many tell doubles apart. */
+/** Most digits of a number that may have a fraction: so many tell all doubles apart. */
 export const MOST_DIGITS = 15;
-/** Digits of an integer: 64 bits' worth. */
+/** Most digits of an integer: enough for 64 bits. */
 export const MOST_INTEGER_DIGITS = 19;
-/** Digits of an exponent: more would leave the range of a double. */
+/** Most digits of an exponent: more would leave the range of doubles. */
 const MOST_EXPONENT_DIGITS = 2;
-/** Remainders that a machine may keep. */
+/** Largest divisor: the machine has a state for each remainder. */
 const LARGEST_DIVISOR = 100;
 
 /** A non-negative decimal: its digits before and after the point. */
@@ -49,19 +49,22 @@ export function numberAutomaton(range: NumberRange): Automaton {
 interface Spelled {
   readonly sign: "" | "-";
   readonly part: "start" | "sign" | "zero" | "whole" | "point" | "fraction" | "e" | "power";
-  /** Digits so far, those of an exponent counted anew. */
+  /** Digits so far; those of an exponent are counted from 0. */
   readonly digits: number;
-  /** Digits of the whole part, no more than any bound has, and one. */
+  /** Digits of the whole part, counted up to one more than any bound has. */
   readonly wholeDigits: number;
   readonly fractionDigits: number;
-  /** Against each limit's digits so far. */
+  /** How the digits so far compare with each limit's. */
   readonly orders: readonly Order[];
   readonly remainder: number;
 }
 
 const CHARACTERS = "+-.0123456789Ee";
 
-/** Limits of the magnitude: zero is one of the negative numbers', so that no -0 is spelled. */
+/**
+ * A limit of the magnitudes of one sign. For negative numbers one is "above 0", so that -0 is never
+ * spelled.
+ */
 interface Limit extends Decimal {
   readonly sign: "" | "-";
   readonly allowed: readonly Order[];
@@ -157,7 +160,7 @@ class Speller {
     return { ...spelled, part: "point", wholeDigits: 0, orders };
   }
 
-  /** From here on nothing is asked of the number but that it ends. */
+  /** An exponent; from here on the number only has to end. */
   #exponent(spelled: Spelled): Spelled | undefined {
     const may = this.#plain && this.#range.type === "number" && spelled.part !== "power";
     if (!may || !this.accepts(spelled)) return undefined;
@@ -226,7 +229,7 @@ function limitsOf({ side, value, inclusive }: Bound): readonly Limit[] {
   return [limit, none];
 }
 
-/** The shortest decimal that is this double: what JSON's author wrote. */
+/** The shortest decimal of a double: what the schema's author wrote. */
 function decimal(value: number): Decimal {
   const { digits, exponent } = scientific(value);
   const padded = digits.padEnd(exponent + 1, "0");
@@ -239,7 +242,7 @@ function scientific(value: number): { readonly digits: string; readonly exponent
   return { digits: mantissa.replace(".", ""), exponent: Number(exponent) };
 }
 
-/** A multiple's digits as an integer, and how many of them are behind the point. */
+/** The step of `multipleOf` as an integer, and how many of its digits are behind the point. */
 function divisorOf(multipleOf: number | undefined): { by: number; places: number } {
   if (multipleOf === undefined) return { by: 1, places: 0 };
   const { digits, exponent } = scientific(multipleOf);

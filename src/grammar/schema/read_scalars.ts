@@ -1,4 +1,4 @@
-/** What a schema asks of strings, numbers and counts, read as automata and bounds. */
+/** A schema's constraints on strings, numbers and counts, read as automata and bounds. */
 import { type Automaton, intersect, ofLength, TooManyStatesError } from "../automata/automaton.ts";
 import { FORMATS } from "./formats.ts";
 import { type Bound, numberAutomaton } from "./numbers.ts";
@@ -9,7 +9,9 @@ import type { Shape } from "./shape.ts";
 /** A schema that is an object. */
 export type Schema = { readonly [keyword: string]: unknown };
 
-/** Characters counted in strings: each costs the library about 40 ms to compile (49,152 tokens). */
+/**
+ * Most characters that are counted in strings: each takes about 40 ms to compile (49,152 tokens).
+ */
 const MOST_CHARACTERS = 256;
 const BOUNDS = [
   ["minimum", "least", true],
@@ -18,7 +20,7 @@ const BOUNDS = [
   ["exclusiveMaximum", "most", false],
 ] as const;
 
-/** A pair of counts; none = 0 and Infinity. */
+/** The least and the most of a count; 0 and Infinity where the schema has none. */
 export function readCounts(
   schema: Schema,
   [least, most]: readonly [string, string],
@@ -40,7 +42,7 @@ export function readCounts(
   return counts;
 }
 
-/** Undefined where nothing is asked. */
+/** Undefined where the string is not constrained. */
 export function readStrings(schema: Schema, path: string): Automaton | undefined {
   const parts: Automaton[] = [];
   if (Object.hasOwn(schema, "pattern")) {
@@ -86,7 +88,7 @@ export function readNumbers(schema: Schema, type: "integer" | "number", path: st
   return { kind: "number", range, spellings };
 }
 
-/** What an automaton's maker complains of, said of a place in the schema. */
+/** Makes an automaton; where that throws, refuses the schema at `path` with the reason. */
 function made(path: string, what: string | undefined, make: () => Automaton): Automaton {
   try {
     return make();
@@ -96,7 +98,7 @@ function made(path: string, what: string | undefined, make: () => Automaton): Au
   }
 }
 
-/** A value as a refusal shows it. */
+/** A value as it is shown in a refusal. */
 export function show(value: unknown): string {
   const text = JSON.stringify(value) ?? String(value);
   return text.length > 120 ? `${text.slice(0, 117)}…` : text;

@@ -1,8 +1,8 @@
 /**
- * From a JSON schema to what it allows (`shape.ts`). Whatever cannot be held exactly is refused by
- * its keyword and place, a JSON pointer. Two things are read narrower than JSON Schema has them, as
- * its users mean them: keywords of objects or arrays alone imply the type, and `properties` without
- * `additionalProperties` names all there are.
+ * From a JSON schema to what it allows (`shape.ts`). What cannot be held exactly is refused by its
+ * keyword and its place, a JSON pointer. Two things are read more narrowly than JSON Schema says,
+ * as its users mean them: keywords of objects or arrays imply that type, and `properties` without
+ * `additionalProperties` names all properties there are.
  */
 import { ANNOTATIONS, BY_TYPE, DEFINITIONS, keywordsOf, WHOLE } from "./keywords.ts";
 import { readCounts, readNumbers, readStrings, type Schema, show } from "./read_scalars.ts";
@@ -20,13 +20,13 @@ import {
 type Said = "said" | "implied";
 
 const DEEPEST_SCHEMA = 32;
-/** Counts of items and properties. */
+/** Most items or properties that are counted. */
 const MOST_ITEMS = 2000;
-/** Optional properties of one object: what it costs to compile grows with their square. */
+/** Most optional properties of one object: the time to compile grows with their square. */
 const MOST_OPTIONAL = 128;
 
 /**
- * Reads a schema and all that it refers to.
+ * Reads a schema and the schemas that it refers to.
  * @throws {SchemaError} naming the keyword and where it stands, if a grammar cannot hold it.
  */
 export function readSchema(schema: unknown): Shapes {
@@ -37,7 +37,7 @@ export function readSchema(schema: unknown): Shapes {
 class SchemaReader {
   readonly #root: unknown;
   readonly #references = new Map<string, Shape>();
-  /** References that were met and not read yet. */
+  /** References that were met but not yet read. */
   readonly #unread: { readonly target: string; readonly schema: unknown }[] = [];
   readonly #known = new Set<string>();
 
@@ -223,7 +223,7 @@ function unheard(keyword: string, whole: readonly string[], types: readonly stri
   return "is a keyword that a grammar cannot express";
 }
 
-/** The types a schema names, or the one that its keywords imply. */
+/** The types that a schema names, or the one that its keywords imply. */
 function typesOf(schema: Schema, path: string): { types: readonly string[]; said: Said } {
   if (!Object.hasOwn(schema, "type")) {
     const implied = ["object", "array"].filter((type) =>

@@ -1,4 +1,4 @@
-/** How a schema is refused: by the place of what is wrong, and what is wrong with it. */
+/** The refusal of a schema: where in it something is wrong, and what. */
 
 /** A schema that a grammar cannot hold. */
 export class SchemaError extends TypeError {

@@ -1,6 +1,6 @@
 /**
- * What a schema allows, once it has been read: a tree that the grammar is written from. References
- * stay references, so that a schema may speak of itself.
+ * What a schema allows, once it has been read: a tree from which the grammar is written. References
+ * are not resolved, so that a schema may refer to itself.
  */
 import type { Automaton } from "../automata/automaton.ts";
 import type { NumberRange } from "./numbers.ts";
@@ -20,16 +20,16 @@ export type Shape =
 export interface UnionShape {
   readonly kind: "union";
   readonly options: readonly Shape[];
-  /** Where options that have a value in common are refused (`oneOf`). */
+  /** Where options with a value in common are refused (`oneOf`). */
   readonly disjointAt?: string;
 }
 
 export interface ArrayShape {
   readonly kind: "array";
-  /** Whether the schema says so, or its keywords only let one think so. */
+  /** Whether the schema names the type, or its keywords imply it. */
   readonly typed: "said" | "implied";
   readonly prefix: readonly Shape[];
-  /** What follows the prefix. */
+  /** The items behind the prefix. */
   readonly rest: Shape;
   readonly least: number;
   readonly most: number;
@@ -40,9 +40,9 @@ export interface ObjectShape {
   readonly typed: "said" | "implied";
   /** In the order in which they are written. */
   readonly properties: readonly Property[];
-  /** What other properties hold. */
+  /** The values of other properties. */
   readonly extra: Shape;
-  /** Whether `extra` is the schema's own word, or taken to be none. */
+  /** Whether the schema says `extra`, or it is taken to be none. */
   readonly closed: "said" | "implied";
   readonly least: number;
   readonly most: number;
@@ -64,7 +64,7 @@ export interface Shapes {
 export const ANY: Shape = { kind: "any" };
 export const NEVER: Shape = { kind: "never" };
 
-/** What a reference stands for. */
+/** The shape that a reference leads to. */
 export function targetOf(references: ReadonlyMap<string, Shape>, target: string): Shape {
   const shape = references.get(target);
   if (shape === undefined) throw new RangeError(`internal: reference ${target} was not read`);

@@ -1,7 +1,7 @@
 /**
  * Runs: a session's inputs and outputs fixed to tensors, and the run options through which runs in
- * flight are cancelled. It holds the C names, the pointer arrays and everything they point at; it
- * does not check tensors against the model (`session.ts` did).
+ * flight are cancelled. Trap: a binding must hold the C names, the pointer arrays and all they
+ * point at for as long as it may run.
  */
 
 import type { Binding } from "../device.ts";

@@ -1,6 +1,6 @@
 /**
- * Ownership of native objects: a count of who needs one, so that `release()` may be called at any
- * time, even while a run is in flight. It knows nothing of what the objects are.
+ * Ownership of native objects by counting who needs them, so that `release()` may be called at any
+ * time, even while a run is in flight.
  */
 
 import type { Pointer } from "./ort_api.ts";

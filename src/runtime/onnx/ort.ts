@@ -1,7 +1,6 @@
 /**
  * ONNX Runtime as an environment: the opened library, its status codes turned into `RuntimeError`,
- * the CPU memory description and the default allocator. It knows nothing of tensors' contents,
- * sessions or devices.
+ * the CPU memory description and the default allocator.
  */
 
 import { RunThread } from "./run_thread.ts";
@@ -70,8 +69,8 @@ export class Ort {
   }
 
   /**
-   * One arena for what all sessions need while they run: they take turns, and each one's own would
-   * keep the most that it ever held.
+   * Makes all sessions share one arena for what they need while they run. Runs alternate, and an
+   * arena of each session's own would keep the most memory that the session ever held.
    */
   #shareArena(): void {
     const { api } = this;
@@ -136,7 +135,7 @@ export class Ort {
     return new Handle(pointer, freed, [this.env, ...needs]);
   }
 
-  /** Objects with a handle that exist. */
+  /** Native objects that exist. */
   get live(): number {
     return this.#live;
   }
@@ -156,7 +155,7 @@ export class Ort {
     return text;
   }
 
-  /** Runs one task after the other: for what depends on the process's state while it lasts. */
+  /** Runs tasks one after the other: for those that depend on the state of the process. */
   exclusively<T>(task: () => Promise<T>): Promise<T> {
     const result = this.#turn.then(task);
     this.#turn = result.then(() => {}, () => {});
@@ -177,7 +176,7 @@ export function pointerSlot(): BigUint64Array<ArrayBuffer> {
   return new BigUint64Array(new ArrayBuffer(8));
 }
 
-/** @throws where native code reported success and wrote null. */
+/** @throws {Error} `internal: …` where native code reported success and wrote null. */
 export function pointerIn(slot: BigUint64Array<ArrayBuffer>, what: string): Pointer {
   const pointer = Deno.UnsafePointer.create(slot[0] ?? 0n);
   if (pointer === null) throw new Error(`internal: ONNX Runtime made a null ${what}`);

@@ -1,7 +1,7 @@
 /**
  * The C API of ONNX Runtime as typed functions: finds the shared library that the npm package
  * ships, opens it, and wraps the function pointers that lembas uses. This is the one place where
- * FFI pointers get their types; it knows nothing of devices, tensors or error classes.
+ * FFI pointers get their types.
  *
  * The positions in the table are those of `struct OrtApi` in `onnxruntime_c_api.h`; the struct is
  * append-only, so a position never changes once published.

@@ -1,7 +1,7 @@
 /**
- * One thread for all runs of a device. Deno's own pool calls from another thread each time, which
- * the system then places beside, and too often on top of, ONNX Runtime's spinning one; a thread that
- * stays is faster and steadier. It owns the worker and the hand-over; it knows no session.
+ * One thread for all runs of a device. Deno's own pool would call from another thread each time,
+ * which the system then places beside ONNX Runtime's spinning threads, and too often on top of one;
+ * a thread that stays is faster and steadier.
  */
 import { Worker } from "node:worker_threads";
 
@@ -40,7 +40,7 @@ export class RunThread {
   #busy = false;
   #released = false;
 
-  /** Whether a run is in flight: this thread takes one at a time. */
+  /** Whether a run is in flight; the thread takes one at a time. */
   get busy(): boolean {
     return this.#busy;
   }

@@ -1,6 +1,6 @@
 /**
  * The thread on which sessions run: it sleeps until the main thread has written a call into shared
- * memory, calls `Run`, writes the status back and wakes the main thread. It knows pointers only.
+ * memory, calls `Run`, writes the status back and wakes the main thread.
  */
 import { workerData } from "node:worker_threads";
 import { CALL, type RunThreadData, STATE } from "./run_thread.ts";

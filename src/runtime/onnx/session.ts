@@ -1,7 +1,6 @@
 /**
- * Sessions on ONNX Runtime: options, creation off the event loop, inputs and outputs as the model
- * declares them, bindings, cancellation. It knows tensors by their handles and shapes, and nothing
- * of the model's meaning.
+ * Sessions on ONNX Runtime: options, creation off the event loop, the declared inputs and outputs,
+ * bindings and cancellation.
  */
 
 import type { DType, Session, SessionOptions, Tensor, ValueInfo } from "../device.ts";
@@ -16,8 +15,8 @@ const NO_FLASH = "ORT_GQA_DISABLE_FLASH_ATTENTION";
 const LEVELS = { none: 0, basic: 1, extended: 2, all: 99 } as const;
 
 /**
- * Threads spin for work for a tenth of a millisecond, longer than the gaps within a run, then sleep:
- * left to spin longer, they take the cores from the next session's run and from the HTTP server.
+ * Idle threads spin for 0.1 ms, longer than the gaps within a run, and then sleep. Spinning longer
+ * would take the cores from the next session's run and from the HTTP server.
  */
 const DEFAULT_CONFIG: Readonly<Record<string, string>> = {
   "session.intra_op.spin_duration_us": "100",
@@ -141,8 +140,9 @@ export async function createSession(
 }
 
 /**
- * Makes a session's attention kernels compute as asked. ONNX Runtime reads this switch from the
- * environment only, at the moment a kernel is made; it is put back at once.
+ * Chooses how a session's attention kernels compute. ONNX Runtime reads this switch from the
+ * environment alone, when a kernel is made, so the variable is set for that moment and then
+ * restored.
  */
 async function withAttention<T>(
   attention: "flash" | "direct",
@@ -216,8 +216,8 @@ function replaceInitializers(ort: Ort, native: Pointer, weights: Weights): void 
 }
 
 /**
- * Makes the session work on the tensors themselves: `replaceInitializers` alone leaves it with a
- * copy, which it drops for those that it is given here. Only these share prepacked weights.
+ * Makes the session work on the tensors themselves. With `replaceInitializers` alone it has copies;
+ * those of the tensors given here it drops. Only these weights are shared when prepacked.
  */
 function shareInitializers(ort: Ort, native: Pointer, weights: Weights): void {
   for (const [name, tensor] of weights) {

@@ -1,6 +1,6 @@
 /**
- * Tensors in host memory: an `OrtValue` over a JavaScript buffer, without a copy. A tensor owns its
- * buffer and its handle; it knows nothing of sessions.
+ * Tensors in host memory: an `OrtValue` over a JavaScript buffer, without a copy. A tensor keeps
+ * both alive.
  */
 
 import type { DType, Tensor, TypedArray } from "../device.ts";
@@ -28,14 +28,14 @@ const DTYPE_OF_CODE = new Map(
   Object.entries(ELEMENT_TYPES).map(([dtype, { code }]) => [code, dtype as DType]),
 );
 
-/** What kernels of the widest vector units like best, and a cache line. */
+/** Bytes: a cache line, and the alignment that kernels for the widest vector units like best. */
 const ALIGNMENT = 64;
-/** Of large memory: a page of most systems, so that a row's pages are its own. */
+/** Bytes, for large memory: a page on most systems, so that no two rows share one. */
 const PAGE_ALIGNMENT = 4096;
 
 /**
- * From this size on new memory is a SharedArrayBuffer, which V8 does not count as the heap's: gigabytes
- * reserved for keys and values, mostly untouched, would otherwise drive it to collect all the time.
+ * From this size on (bytes), new memory is a SharedArrayBuffer, which V8 does not count towards its
+ * heap: gigabytes reserved for keys and values would otherwise make it collect all the time.
  */
 const UNCOUNTED_BYTES = 2 ** 20;
 
