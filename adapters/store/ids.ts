@@ -9,8 +9,3 @@ export function newId(prefix: string): string {
   const words = new Uint16Array(bytes.buffer);
   return `${prefix}-${Array.from(words, (word) => ALPHABET[word % ALPHABET.length]).join("")}`;
 }
-
-/** Unix milliseconds, later than `last`, so that records sort as they were made. */
-export function nextTime(last: number): number {
-  return Math.max(Date.now(), last + 1);
-}

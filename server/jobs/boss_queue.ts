@@ -4,8 +4,7 @@
  */
 import { PgBoss } from "pg-boss";
 import type { PostgresDatabase } from "../../adapters/store/database/postgres_database.ts";
-import { Lease, type WorkItem } from "./lease.ts";
-import type { WorkQueue, WorkQueues } from "./work_queue.ts";
+import { Lease, type WorkItem, type WorkQueue, type WorkQueues } from "./work_queue.ts";
 
 /** Seconds after which a lease that was not renewed ends: pg-boss's least. */
 export const LEASE_SECONDS = 10;

@@ -17,7 +17,7 @@ import { Interrupt } from "./interrupt.ts";
 import { JobFailure, NotBetter, toJobError } from "./job_failure.ts";
 import { checkUnderWay, ENDS, isUnderWay, JobStateError } from "./job_state.ts";
 import { Journal } from "./journal.ts";
-import type { Lease, WorkItem } from "./lease.ts";
+import type { Lease, WorkItem } from "./work_queue.ts";
 import { tunedModelName } from "../../adapters/catalog/name.ts";
 import type { LiveProgress } from "./teller.ts";
 import { type TrainingPorts, trainJob } from "./train_job.ts";

@@ -9,12 +9,11 @@ import type { JobRecord, TenantData } from "../../adapters/store/store.ts";
 import type { Dataset } from "./dataset.ts";
 import { Interrupt } from "./interrupt.ts";
 import { checkInterruptible, checkPaused, isUnderWay } from "./job_state.ts";
-import type { Lease, WorkItem } from "./lease.ts";
 import { openQueues } from "./open_queues.ts";
 import { type Ending, JobPhases, type PhaseOptions } from "./phases.ts";
 import { waitFor } from "../../src/util/time.ts";
 import type { LiveProgress } from "./teller.ts";
-import type { WorkQueue, WorkQueues } from "./work_queue.ts";
+import type { Lease, WorkItem, WorkQueue, WorkQueues } from "./work_queue.ts";
 
 export interface RunnerOptions extends PhaseOptions {
   /** The base model's id; jobs of another one wait for it. */

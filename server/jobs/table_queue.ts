@@ -4,8 +4,7 @@
  */
 import { sql } from "kysely";
 import type { SqliteDatabase } from "../../adapters/store/database/sqlite_database.ts";
-import { Lease, type WorkItem } from "./lease.ts";
-import type { WorkQueue, WorkQueues } from "./work_queue.ts";
+import { Lease, type WorkItem, type WorkQueue, type WorkQueues } from "./work_queue.ts";
 
 type Db = SqliteDatabase["db"];
 
