@@ -2,14 +2,17 @@
  * The socket and its end: listens, answers with an application, counts what is under way, and on a
  * signal lets running requests finish before it goes.
  */
-import type { Server } from "node:http";
+import { getRequestListener, RequestError } from "@hono/node-server";
+import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { fulfilledWithin } from "../src/util/time.ts";
-import { createFetchServer, type FetchHandler } from "./http/node_http.ts";
+import { ApiError } from "./http/errors.ts";
 import type { Log } from "./telemetry/log.ts";
 
 /** What answers that have ended get to reach their clients. */
 const LAST_BYTES_MS = 2000;
+
+export type FetchHandler = (request: Request) => Response | Promise<Response>;
 
 export interface ListenOptions {
   readonly host: string;
@@ -48,6 +51,22 @@ export async function listen(
       return graceful;
     },
   };
+}
+
+/**
+ * A `fetch` handler behind `node:http`, not listening yet. Requests are aborted as soon as their client
+ * is gone, also while the handler still thinks; `Deno.serve` (2.9) notices some only after the answer
+ * has begun.
+ */
+export function createFetchServer(fetch: FetchHandler): Server {
+  return createServer(getRequestListener(fetch, { overrideGlobalObjects: false, errorHandler }));
+}
+
+/** For a request that cannot be one, `Host: a b` say; what a handler throws cuts its connection. */
+function errorHandler(error: unknown): Response {
+  if (!(error instanceof RequestError)) throw error;
+  const code = "invalid_request";
+  return new ApiError(400, `Cannot read the request: ${error.message}.`, { code }).response();
 }
 
 /**

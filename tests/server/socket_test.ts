@@ -1,9 +1,9 @@
 /** The HTTP listener over raw sockets: lost clients, backpressure, bodies over the limit. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import type { AddressInfo } from "node:net";
-import { createApp } from "../../../server/http/app.ts";
-import { createFetchServer, type FetchHandler } from "../../../server/http/node_http.ts";
-import { fakeContext } from "../fake_context.ts";
+import { createApp } from "../../server/http/app.ts";
+import { createFetchServer, type FetchHandler } from "../../server/serve.ts";
+import { fakeContext } from "./fake_context.ts";
 
 async function withServer(
   fetch: FetchHandler,
@@ -143,5 +143,23 @@ Deno.test("odd request targets are paths, not hosts", async () => {
       connection.close();
     }
   });
-  assertEquals(paths, ["localhost//evil.example/x", "localhost/a%2Fb", "localhost/"]);
+  assertEquals(paths, ["h//evil.example/x", "h/a%2Fb", "h/"]);
+});
+
+Deno.test("a request that cannot be one is a 400 in OpenAI's shape, and the handler is not asked", async () => {
+  const handler: FetchHandler = () => {
+    throw new Error("it must not be asked");
+  };
+  await withServer(handler, async (port) => {
+    for (
+      const head of ["GET / HTTP/1.1\r\nhost: a b\r\n\r\n", "GET /a\\b HTTP/1.1\r\nhost: h\r\n\r\n"]
+    ) {
+      const connection = await connect(port, head);
+      const bytes = new Uint8Array(1000);
+      const text = new TextDecoder().decode(bytes.subarray(0, await connection.read(bytes) ?? 0));
+      assertMatch(text, /^HTTP\/1\.1 400 /);
+      assertStringIncludes(text, '"code":"invalid_request"');
+      connection.close();
+    }
+  });
 });
