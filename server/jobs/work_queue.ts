@@ -1,7 +1,8 @@
 /**
  * Work that waits for a process: who has which job, and who is next (within a tenant first come first
  * served, between tenants those who have least of it running). An item lies in the queue while there
- * is something to do, once for each job. A process that takes an item holds a lease until it ends it, gives it back, or loses it.
+ * is something to do, once for each job. A process that takes it holds a lease until it ends it, gives
+ * it back, or loses it.
  */
 
 /** A job that waits for a process. */
