@@ -1,7 +1,7 @@
 /**
- * The same branch over better factors: A of orthonormal columns and B of orthonormal rows, sorted by
- * the energy that the core gives them, the core rewritten to match. So factors that were trained are
- * like those that were made: a smaller rank uses the first of them. It knows no training.
+ * The same branch over better factors: A of orthonormal columns and B of orthonormal rows, sorted
+ * by the energy that the core gives them, the core rewritten to match. So factors that were trained
+ * are like those that were made: a smaller rank uses the first of them.
  */
 import { type ModuleName, SITE_OF, type SiteName } from "../../src/models/hook.ts";
 import { type Core, coreFrom } from "./core.ts";

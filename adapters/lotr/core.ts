@@ -1,7 +1,6 @@
 /**
  * Cores: the r × r matrices of every layer and adapted linear, the only part that belongs to one
- * tenant, and their algebra. All values are immutable. It knows factor sets by digest and shape; of
- * files and residence it knows only the layout that the engine wants.
+ * tenant, and their algebra. All values are immutable.
  */
 import type { ResidentCore } from "../../src/executor/model.ts";
 import type { ModuleName } from "../../src/models/hook.ts";

@@ -1,7 +1,6 @@
 /**
  * Content digests of factor sets and cores: SHA-256 over canonical metadata and fp32 tensors, so
- * that two machines agree whatever file, dtype or order of fields the content came in. It knows
- * nothing of what the fields mean.
+ * that two machines agree whatever file, dtype or order of fields the content came in.
  */
 import { createHash } from "node:crypto";
 

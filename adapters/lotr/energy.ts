@@ -1,6 +1,6 @@
 /**
  * How much of given matrices (gradients or weights) a factor set can express, and how alike two
- * factor sets are. It owns these measures; where sets and matrices come from it does not know.
+ * factor sets are.
  */
 import { type ModuleName, SITE_OF, type SiteName } from "../../src/models/hook.ts";
 import type { LinearMatrix } from "../../src/train/gradients/gradient_source.ts";

@@ -1,7 +1,6 @@
 /**
  * Factor sets: A of each input and B of each linear, shared by all layers of a stack and by all
- * tenants (LoTR, arXiv 2402.01376). It owns their shapes and their digest; how they are made
- * (`makers.ts`), stored (`format.ts`) and lowered (`src/models`) it does not know.
+ * tenants (LoTR, arXiv 2402.01376).
  */
 import { type LinearHook, type ModuleName, SITE_OF, type SiteName } from "../../src/models/hook.ts";
 import { FieldError } from "../../src/util/errors.ts";

@@ -1,7 +1,6 @@
 /**
- * Core and factor files: safetensors with lembas' metadata, in float32 or float16. It owns the names
- * of tensors and fields and refuses whatever is not exactly such a file; containers are
- * `src/checkpoint/formats/safetensors.ts`', paths are the registry's.
+ * Core and factor files: safetensors with lembas' metadata, in float32 or float16. Whatever is not
+ * exactly such a file is refused.
  */
 import {
   float32Tensor,

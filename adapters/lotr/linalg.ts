@@ -1,6 +1,6 @@
 /**
  * Dense products of row-major matrices in double precision, and the few decompositions that factor
- * makers and projections need, from ml-matrix. It knows no model.
+ * makers and projections need, from ml-matrix.
  */
 import {
   EigenvalueDecomposition,

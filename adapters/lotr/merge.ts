@@ -1,7 +1,6 @@
 /**
- * A core merged into dense weights, `W' = W + s·A·G·B`, in Hugging Face's layout [d_out, d_in]: as a
- * view over another weight source, or as a safetensors file of the merged tensors. It knows neither
- * model nor device.
+ * A core merged into dense weights, `W' = W + s·A·G·B`, in Hugging Face's layout [d_out, d_in]: as
+ * a view over another weight source, or as a safetensors file of the merged tensors.
  */
 import type { WeightInfo, WeightSource } from "../../src/checkpoint/checkpoint.ts";
 import { float32Tensor, writeSafetensors } from "../../src/checkpoint/formats/safetensors.ts";

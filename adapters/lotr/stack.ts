@@ -1,7 +1,6 @@
 /**
  * The stack that factors are made for: a base by digest, its layers, and the widths of its linears.
- * Checks of rank, alpha and module lists live here, since factor sets and cores share them. It knows
- * no tensor.
+ * Checks of rank, alpha and module lists live here, since factor sets and cores share them.
  */
 import type { DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
 import { type ModuleName, MODULES, SITE_OF, type SiteName, SITES } from "../../src/models/hook.ts";

@@ -1,7 +1,7 @@
 /**
  * What is trained of an adapter, as one flat vector: G alone, or A, B and G (the paper's method,
- * LoTR, arXiv 2402.01376). It owns the vector's layout, its start and its learning rates, and makes
- * core and factor set of it again; how it is trained (`src/train`) it does not know.
+ * LoTR, arXiv 2402.01376). It is moved by `src/train`; core and factor set are made of it again
+ * here.
  */
 import type { RateSpan } from "../../src/train/adamw.ts";
 import { coreRate, factorRate } from "../../src/train/rate.ts";

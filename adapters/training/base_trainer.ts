@@ -1,6 +1,6 @@
 /**
- * Training over a loaded base: the models that compute gradients share its weights with serving, and
- * take its device turn by turn. It owns which model trains which method; the loop is the trainer's.
+ * Training over a loaded base: the models that compute gradients share its weights with serving,
+ * and take its device turn by turn. Close it before the base.
  */
 import { Once } from "../../src/util/once.ts";
 import type { SharedBase } from "../../src/executor/base.ts";

@@ -1,6 +1,6 @@
 /**
- * The entry point of `deno task admin`: tenants, keys, cores, usage and backups, of a running server
- * or of a store. It owns the process; the command is `admin/command.ts`'.
+ * The entry point of `deno task admin`: tenants, keys, cores, usage and backups, of a running
+ * server or of a store.
  */
 // deno-lint-ignore-file no-console -- an entry point: its output is the console
 import { runAdmin } from "./admin/command.ts";

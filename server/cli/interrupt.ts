@@ -1,6 +1,6 @@
 /**
  * SIGINT and SIGTERM while something runs that wants to end well: the first asks, the second ends
- * the process. It owns the listeners; what ends is the caller's.
+ * the process.
  */
 
 const CODES = { SIGINT: 130, SIGTERM: 143 } as const;

@@ -1,6 +1,6 @@
 /**
- * `deno task serve`: hands the process's arguments and environment, and the loader of real models, to
- * the command. It decides nothing itself.
+ * `deno task serve`: hands the process's arguments and environment, and the loader of real models,
+ * to the command.
  */
 import config from "../../deno.json" with { type: "json" };
 import { Lembas } from "../../adapters/lembas.ts";

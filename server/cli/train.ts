@@ -1,7 +1,7 @@
 /**
  * `deno task train`: hands the process's arguments, environment and console, and the loader of real
- * models, to the command. It decides nothing itself. It needs all permissions: the runtime calls
- * ONNX Runtime's library through FFI, which no other denial could hold back.
+ * models, to the command. It needs all permissions: the runtime calls ONNX Runtime's library
+ * through FFI, which no other denial could hold back.
  */
 // deno-lint-ignore-file no-console -- an entry point: its output is the console
 import config from "../../deno.json" with { type: "json" };

@@ -1,12 +1,12 @@
 /**
- * A job's files as training examples. It owns what a file that does not serve means for its job; how
- * lines are read and rendered is the reader's.
+ * A job's files as training examples. A file that does not serve is its job's failure; a store that
+ * does not answer is not.
  */
 import type { Example } from "../../src/train/gradients/model.ts";
 import { DamagedError } from "../../adapters/store/errors.ts";
 import { GoneError } from "../../adapters/store/errors.ts";
 import type { FileStore, JobRecord } from "../../adapters/store/store.ts";
-import { JobFailure } from "./job_failure.ts";
+import { JobFailure } from "./job_status.ts";
 
 export interface ReadExamples {
   readonly examples: readonly Example[];

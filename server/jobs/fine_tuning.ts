@@ -1,6 +1,6 @@
 /**
- * Fine-tuning as a server has it: store, runner, served cores and tuned models put together, taken up
- * at the start and put down at the end. It owns their order; each of them owns its own part.
+ * Fine-tuning as a server has it: store, runner, served cores and tuned models put together, taken
+ * up at the start and put down at the end.
  */
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { FactorSets } from "../../adapters/catalog/factor_sets.ts";

@@ -1,9 +1,7 @@
 /**
- * What is done with a job that was taken: its files are validated, or it trains. It owns every change
- * of status on the way, and what a failure makes of the job; which job is taken when, and where it
- * goes next, is the runner's, and how a job trains is `train_job.ts`'s.
+ * What is done with a job that was taken: its files are validated, or it trains. Every change of status
+ * on the way is here, and what a failure makes of the job.
  */
-import { newId } from "../../adapters/store/ids.ts";
 import type {
   JobPatch,
   JobRecord,
@@ -13,26 +11,25 @@ import type {
   TenantData,
 } from "../../adapters/store/store.ts";
 import { type Dataset, type ExampleReader, readDataset } from "./dataset.ts";
-import { Interrupt } from "./interrupt.ts";
-import { JobFailure, NotBetter, toJobError } from "./job_failure.ts";
-import { checkUnderWay, ENDS, isUnderWay, JobStateError } from "./job_state.ts";
-import { Journal } from "./journal.ts";
-import type { Lease, WorkItem } from "./work_queue.ts";
+import type { HeldJob } from "./held_job.ts";
+import {
+  checkUnderWay,
+  ENDS,
+  Interrupt,
+  isUnderWay,
+  JobFailure,
+  JobStateError,
+  NotBetter,
+  toJobError,
+} from "./job_status.ts";
+import { Journal, tell } from "./journal.ts";
+import type { WorkItem } from "./work_queue.ts";
 import { tunedModelName } from "../../adapters/catalog/name.ts";
-import type { LiveProgress } from "./teller.ts";
 import { type TrainingPorts, trainJob } from "./train_job.ts";
 
 export interface PhaseOptions extends TrainingPorts {
   readonly store: Store;
   readonly reader: ExampleReader;
-}
-
-/** A job that this process has. */
-export interface Work {
-  readonly lease: Lease;
-  /** Aborted with an `Interrupt`. */
-  readonly signal: AbortSignal;
-  readonly live: LiveProgress;
 }
 
 /** What is to become of a job's item in the queue. */
@@ -56,38 +53,38 @@ export class JobPhases {
   }
 
   /** Reads a job's files; a broken one ends the job. */
-  validate(work: Work): Promise<Ending> {
-    return this.#guarded(work, async (data, id) => {
+  validate(held: HeldJob): Promise<Ending> {
+    return this.#guarded(held, async (data, id) => {
       const job = await data.jobs.find(id);
       if (job?.status === "queued") return { type: "train", dataset: undefined };
       if (job?.status !== "validating_files") return DONE;
-      return { type: "train", dataset: await this.#validate(job, data, work.signal) };
+      return { type: "train", dataset: await this.#validate(job, data, held.signal) };
     });
   }
 
   /** Trains a job to its end; `dataset` where its files were read already. */
-  train(work: Work, dataset: Dataset | undefined): Promise<Ending> {
-    return this.#guarded(work, async (data, id) => {
+  train(held: HeldJob, dataset: Dataset | undefined): Promise<Ending> {
+    return this.#guarded(held, async (data, id) => {
       const job = await data.jobs.find(id);
       if (job === undefined || !isUnderWay(job)) return DONE;
       if (!job.validated) return { type: "validate" };
-      if (!await this.#isPublished(job, data)) await this.#train(job, data, work, dataset);
+      if (!await this.#isPublished(job, data)) await this.#train(job, data, held, dataset);
       return DONE;
     });
   }
 
   /** Whatever is thrown ends the phase, and is told. */
   async #guarded(
-    work: Work,
+    held: HeldJob,
     phase: (data: TenantData, id: string) => Promise<Ending>,
   ): Promise<Ending> {
-    const { tenant, job } = work.lease.item;
+    const { tenant, job } = held.item;
     const data = this.#options.store.forTenant(tenant);
     try {
-      work.signal.throwIfAborted();
+      held.signal.throwIfAborted();
       return await phase(data, job);
     } catch (error) {
-      return await this.#broken(work, data, error);
+      return await this.#broken(held, data, error);
     }
   }
 
@@ -121,21 +118,17 @@ export class JobPhases {
   async #train(
     before: JobRecord,
     data: TenantData,
-    { lease, signal, live }: Work,
+    held: HeldJob,
     ready: Dataset | undefined,
   ): Promise<void> {
     const { files, jobs } = data;
-    const dataset = ready ?? await readDataset(before, files, this.#options.reader, signal);
-    signal.throwIfAborted();
+    const dataset = ready ?? await readDataset(before, files, this.#options.reader, held.signal);
+    held.signal.throwIfAborted();
     const job = await this.#begin(before, data);
     const journal = await Journal.open(jobs, job.id);
     journal.message("Fine-tuning job started");
-    const checkHeld = async () => {
-      if (!await lease.isHeld()) throw new Interrupt("lost");
-    };
     try {
-      const running = { job, data, dataset, journal, signal, live, checkHeld };
-      const patch = await trainJob(running, this.#options);
+      const patch = await trainJob({ job, held, data, dataset, journal }, this.#options);
       await journal.flush();
       await this.#finish(job, data, "succeeded", patch);
     } finally {
@@ -154,10 +147,8 @@ export class JobPhases {
       );
     }
     if (before.status === "running") {
-      await this.#tell(
-        before,
-        "The job's server has gone; the job goes on from its last step kept",
-      );
+      const message = "The job's server has gone; the job goes on from its last step kept";
+      await tell(data.jobs, before.id, message);
     }
     return await data.jobs.change(before.id, (job) => {
       checkUnderWay(job);
@@ -166,11 +157,11 @@ export class JobPhases {
   }
 
   /** What becomes of a job whose phase has thrown. */
-  async #broken({ lease, signal }: Work, data: TenantData, error: unknown): Promise<Ending> {
+  async #broken(held: HeldJob, data: TenantData, error: unknown): Promise<Ending> {
     const { log } = this.#options;
-    const { job: id } = lease.item;
-    const reason: unknown = error instanceof Interrupt ? error : signal.reason;
-    if (reason instanceof Interrupt) return await this.#interrupted(lease.item, data, reason);
+    const { job: id } = held.item;
+    const reason: unknown = error instanceof Interrupt ? error : held.signal.reason;
+    if (reason instanceof Interrupt) return await this.#interrupted(held.item, data, reason);
     if (error instanceof JobStateError) {
       log.debug(`${id} was interrupted meanwhile: ${error.message}`);
       return DONE;
@@ -208,20 +199,21 @@ export class JobPhases {
     }
   }
 
-  async #queueAgain({ job: id, tenant }: WorkItem, jobs: JobStore): Promise<void> {
+  async #queueAgain({ job: id }: WorkItem, jobs: JobStore): Promise<void> {
     let ran = false;
     await jobs.change(id, ({ status }) => {
       ran = status === "running";
       return ran ? { status: "queued", attempts: 0 } : {};
     });
     if (!ran) return;
-    await this.#tell({ id, tenant }, "The job's server was stopped; the job is queued to go on");
+    await tell(jobs, id, "The job's server was stopped; the job is queued to go on");
   }
 
   async #tryAgain(job: JobRecord, { jobs }: TenantData): Promise<Ending> {
     const delaySeconds = 2 ** job.attempts;
-    await this.#tell(
-      job,
+    await tell(
+      jobs,
+      job.id,
       `The server failed, its log has the details; the job goes on in ${delaySeconds} seconds`,
       "warn",
     );
@@ -247,22 +239,12 @@ export class JobPhases {
     const { message, level } = ENDS[status] ?? {};
     const now = await jobs.find(job.id);
     if (now !== undefined) checkUnderWay(now);
-    await this.#tell(job, patch.error?.message ?? message ?? status, level);
+    await tell(jobs, job.id, patch.error?.message ?? message ?? status, level);
     await jobs.change(job.id, (now) => {
       checkUnderWay(now);
       return { ...patch, status, finishedAt: Date.now() };
     });
     await jobs.dropProgress(job.id);
     this.#options.log.info(`${job.id} ${status}`);
-  }
-
-  #tell(
-    { id, tenant }: Pick<JobRecord, "id" | "tenant">,
-    message: string,
-    level: "info" | "warn" | "error" = "info",
-  ): Promise<void> {
-    const event = { level, message, type: "message", data: null } as const;
-    return this.#options.store.forTenant(tenant).jobs
-      .addEvents(id, [{ id: newId("ftevent"), createdAt: Date.now(), ...event }]);
   }
 }

@@ -1,18 +1,16 @@
 /**
  * Which job does what when: validation one after the other, training a bounded number at once, and
- * cancel, pause, resume and the server's own stop in between; on every process of a database, of
- * which any may do any job. It owns what this process has taken; the queue says who has what, the
- * phases what is done with it.
+ * cancel, pause, resume and the server's own stop in between. Every process of a database may do any
+ * job; the queue says who has what.
  */
-import { newId } from "../../adapters/store/ids.ts";
-import type { JobRecord, TenantData } from "../../adapters/store/store.ts";
+import type { JobRecord, JobStore } from "../../adapters/store/store.ts";
 import type { Dataset } from "./dataset.ts";
-import { Interrupt } from "./interrupt.ts";
-import { checkInterruptible, checkPaused, isUnderWay } from "./job_state.ts";
+import { HeldJob, type Phase, PHASES } from "./held_job.ts";
+import { checkInterruptible, checkPaused, isUnderWay } from "./job_status.ts";
+import { tell } from "./journal.ts";
 import { openQueues } from "./open_queues.ts";
 import { type Ending, JobPhases, type PhaseOptions } from "./phases.ts";
 import { waitFor } from "../../src/util/time.ts";
-import type { LiveProgress } from "./teller.ts";
 import type { Lease, WorkItem, WorkQueue, WorkQueues } from "./work_queue.ts";
 
 export interface RunnerOptions extends PhaseOptions {
@@ -22,31 +20,7 @@ export interface RunnerOptions extends PhaseOptions {
   readonly maxJobs: number;
 }
 
-/** What a job is to be created with. */
-export type NewJob = Pick<
-  JobRecord,
-  | "model"
-  | "tenant"
-  | "suffix"
-  | "seed"
-  | "trainingFile"
-  | "validationFile"
-  | "hyperparameters"
-  | "metadata"
->;
-
 type JobKey = Pick<JobRecord, "id" | "tenant">;
-
-const PHASES = ["validation", "training"] as const;
-type Phase = typeof PHASES[number];
-
-interface Active {
-  readonly lease: Lease;
-  readonly phase: Phase;
-  readonly controller: AbortController;
-  readonly live: LiveProgress;
-  done: Promise<void>;
-}
 
 const NEW_JOB = {
   settled: null,
@@ -59,6 +33,9 @@ const NEW_JOB = {
   trainedTokens: null,
   attempts: 0,
 } as const;
+
+/** What a job is to be created with. */
+export type NewJob = Omit<JobRecord, keyof typeof NEW_JOB | "id" | "createdAt">;
 
 /** Milliseconds between looks into the queue, behind notices: others' leases end without one. */
 const LOOK_MS = { postgres: 1000, sqlite: 5000 } as const;
@@ -74,7 +51,7 @@ export class JobRunner {
   readonly #phases: JobPhases;
   readonly #queues: WorkQueues;
   readonly #queue: Readonly<Record<Phase, WorkQueue>>;
-  readonly #active = new Map<string, Active>();
+  readonly #held = new Map<string, HeldJob>();
   /** Examples of jobs that were validated here and may train here next. */
   readonly #ready = new Map<string, Dataset>();
   readonly #ends: (() => void)[] = [];
@@ -127,8 +104,8 @@ export class JobRunner {
 
   /** Creates a job; when this resolves it survives any crash. */
   async create(job: NewJob): Promise<JobRecord> {
-    const record = await this.#data(job).jobs.create({ ...job, ...NEW_JOB });
-    await this.#tell(record, `Created fine-tuning job: ${record.id}`);
+    const record = await this.#jobs(job).create({ ...job, ...NEW_JOB });
+    await tell(this.#jobs(job), record.id, `Created fine-tuning job: ${record.id}`);
     await this.#enqueue(record);
     return record;
   }
@@ -145,18 +122,18 @@ export class JobRunner {
 
   /** @throws {JobStateError} where it is not paused; {RangeError} where there is no such job */
   async resume(job: JobKey): Promise<JobRecord> {
-    const resumed = await this.#data(job).jobs.change(job.id, (now) => {
+    const resumed = await this.#jobs(job).change(job.id, (now) => {
       checkPaused(now);
       return { status: now.validated ? "queued" : "validating_files" };
     });
-    await this.#tell(resumed, "The job was resumed");
+    await tell(this.#jobs(job), job.id, "The job was resumed");
     await this.#enqueue(resumed);
     return resumed;
   }
 
   /** Unix milliseconds at which a job that trains here should end. */
   estimatedFinish(id: string): number | undefined {
-    return this.#active.get(id)?.live.estimatedFinish;
+    return this.#held.get(id)?.estimatedFinish;
   }
 
   /** Jobs train to their next step, write down where they are, and go to whoever takes them next. */
@@ -165,8 +142,8 @@ export class JobRunner {
     this.#stopping.abort();
     for (const end of this.#ends) end();
     await this.#looking;
-    for (const { controller } of this.#active.values()) controller.abort(new Interrupt("stop"));
-    await Promise.all([...this.#active.values()].map(({ done }) => done));
+    for (const held of this.#held.values()) held.interrupt("stop");
+    await Promise.all([...this.#held.values()].map(({ done }) => done));
     await this.#queues[Symbol.asyncDispose]();
   }
 
@@ -193,17 +170,17 @@ export class JobRunner {
 
   /** A job has changed, here or elsewhere, or any may have. */
   #hear(id: string | undefined): void {
-    const active = [...this.#active.values()];
-    const heard = id === undefined ? active : active.filter(({ lease }) => lease.item.job === id);
-    for (const one of heard) this.#attempt(this.#checkWanted(one));
+    for (const held of this.#held.values()) {
+      if (id === undefined || held.item.job === id) this.#attempt(this.#checkWanted(held));
+    }
     this.#look();
   }
 
   /** Whoever cancels or pauses a job that runs elsewhere writes that down. */
-  async #checkWanted({ lease: { item }, controller }: Active): Promise<void> {
-    const job = await this.#data({ tenant: item.tenant }).jobs.find(item.job);
+  async #checkWanted(held: HeldJob): Promise<void> {
+    const job = await this.#jobs(held.item).find(held.item.job);
     if (job !== undefined && isUnderWay(job)) return;
-    controller.abort(new Interrupt(job?.status === "paused" ? "pause" : "cancel"));
+    held.interrupt(job?.status === "paused" ? "pause" : "cancel");
   }
 
   /** Takes what there is room for; once more where it was asked for meanwhile. */
@@ -236,36 +213,38 @@ export class JobRunner {
   }
 
   #count(phase: Phase): number {
-    return [...this.#active.values()].filter((one) => one.phase === phase).length;
+    return [...this.#held.values()].filter((one) => one.phase === phase).length;
   }
 
   #launch(lease: Lease, phase: Phase): void {
     const { job: id } = lease.item;
-    const controller = new AbortController();
-    const live = { estimatedFinish: undefined, from: undefined, advanced: false };
-    const before = this.#active.get(id)?.done ?? Promise.resolve();
-    const active: Active = { lease, phase, controller, live, done: before };
+    const before = this.#held.get(id)?.done ?? Promise.resolve();
+    const held = new HeldJob(lease, phase, before);
     const run = async () => {
       await before;
-      const ending = await this.#work(active).catch((error) => this.#again(error));
-      if (this.#active.get(id) === active) this.#active.delete(id);
+      const ending = await this.#work(held).catch((error) => this.#again(error));
+      this.#letGo(held);
       await this.#insist(() => this.#settle(lease, ending));
     };
-    lease.lost.addEventListener("abort", () => controller.abort(new Interrupt("lost")));
-    active.done = this.#attempt(run()).then(() => {
+    held.done = this.#attempt(run()).then(() => {
       lease.abandon();
-      if (this.#active.get(id) === active) this.#active.delete(id);
+      this.#letGo(held);
       this.#look();
     });
-    this.#active.set(id, active);
+    this.#held.set(id, held);
   }
 
-  async #work({ lease, phase, controller: { signal }, live }: Active): Promise<Ending> {
-    const work = { lease, signal, live };
-    if (phase === "validation") return await this.#phases.validate(work);
-    const dataset = this.#ready.get(lease.item.job);
-    this.#ready.delete(lease.item.job);
-    return await this.#phases.train(work, dataset);
+  #letGo(held: HeldJob): void {
+    const { job: id } = held.item;
+    if (this.#held.get(id) === held) this.#held.delete(id);
+  }
+
+  async #work(held: HeldJob): Promise<Ending> {
+    if (held.phase === "validation") return await this.#phases.validate(held);
+    const { job: id } = held.item;
+    const dataset = this.#ready.get(id);
+    this.#ready.delete(id);
+    return await this.#phases.train(held, dataset);
   }
 
   /** Of work that threw because its end could not be written down: it is done once more. */
@@ -317,36 +296,26 @@ export class JobRunner {
 
   /** The record says first that the job is broken off; then whoever works at it is told. */
   async #interrupt(key: JobKey, kind: "cancel" | "pause"): Promise<JobRecord> {
-    const { jobs } = this.#data(key);
+    const jobs = this.#jobs(key);
     await jobs.change(key.id, (job) => {
       checkInterruptible(job, kind);
       return kind === "cancel"
         ? { status: "cancelled", finishedAt: Date.now() }
         : { status: "paused" };
     });
-    const active = this.#active.get(key.id);
-    active?.controller.abort(new Interrupt(kind));
-    await active?.done;
+    const held = this.#held.get(key.id);
+    held?.interrupt(kind);
+    await held?.done;
     for (const phase of PHASES) await this.#queue[phase].withdraw(key.id);
-    await this.#tell(key, `The job was ${kind === "cancel" ? "cancelled" : "paused"}`);
+    await tell(jobs, key.id, `The job was ${kind === "cancel" ? "cancelled" : "paused"}`);
     if (kind === "cancel") await jobs.dropProgress(key.id);
-    return await this.#find(key);
-  }
-
-  async #find(key: JobKey): Promise<JobRecord> {
-    const job = await this.#data(key).jobs.find(key.id);
+    const job = await jobs.find(key.id);
     if (job === undefined) throw new RangeError(`Cannot find job ${key.id}: there is none`);
     return job;
   }
 
-  #tell(key: JobKey, message: string): Promise<void> {
-    const event = { level: "info", message, type: "message", data: null } as const;
-    return this.#data(key).jobs
-      .addEvents(key.id, [{ id: newId("ftevent"), createdAt: Date.now(), ...event }]);
-  }
-
-  #data({ tenant }: Pick<JobRecord, "tenant">): TenantData {
-    return this.#options.store.forTenant(tenant);
+  #jobs({ tenant }: Pick<JobRecord, "tenant">): JobStore {
+    return this.#options.store.forTenant(tenant).jobs;
   }
 
   /** What fails here is tried again by a later look, or by another process. */

@@ -1,23 +1,16 @@
 /**
  * One job from its first step to a published core: what the trainer reports becomes events, durable
- * progress and checkpoints, and a result that passed the gate becomes a model. It owns this order;
- * when a job runs, and what an interruption means, is the runner's.
+ * progress and checkpoints, and a result that passed the gate becomes a model.
  */
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { writeCore, writeFactors } from "../../adapters/lotr/format.ts";
 import type { TrainCheckpoint, TrainResult } from "../../adapters/training/training.ts";
 import type { CoreTrainer } from "../../adapters/training/core_trainer.ts";
-import { DEFAULT_HYPERPARAMETERS } from "../../adapters/training/hyperparameters.ts";
-import type {
-  JobHyperparameters,
-  JobPatch,
-  JobRecord,
-  StepMetrics,
-  Store,
-} from "../../adapters/store/store.ts";
+import { DEFAULT_RANK } from "../../adapters/lotr/stack.ts";
+import type { JobPatch, StepMetrics, Store } from "../../adapters/store/store.ts";
 import { TrainingUsage } from "../usage/training_usage.ts";
-import { NotBetter } from "./job_failure.ts";
-import { type RunningJob, Teller, type TellerPorts } from "./teller.ts";
+import { NotBetter } from "./job_status.ts";
+import { Teller, type TellerPorts, type TrainingRun } from "./journal.ts";
 import type { TunedModels } from "../../adapters/catalog/tuned_models.ts";
 
 export interface TrainingPorts extends TellerPorts {
@@ -36,39 +29,38 @@ const SLOW_MS = 2000;
  * @throws {JobFailure} where the core is not to be published; what `signal` was aborted with; what
  *   the trainer throws
  */
-export async function trainJob(running: RunningJob, ports: TrainingPorts): Promise<JobPatch> {
-  const { dataset, journal, signal } = running;
-  const factors = await factorsFor(running, ports);
-  const job = await pin(running, factors, ports);
-  const resume = await running.data.jobs.progress(job.id);
-  const teller = new Teller(running, ports);
+export async function trainJob(run: TrainingRun, ports: TrainingPorts): Promise<JobPatch> {
+  const { job, data, dataset, journal, held } = run;
+  const factors = await factorsFor(run, ports);
+  const rank = await pin(run, factors, ports);
+  const resume = await data.jobs.progress(job.id);
+  const teller = new Teller(run, ports);
   const usage = await TrainingUsage.open(ports.store.usage, job);
-  const { factors: _digest, ...hyperparameters } = job.hyperparameters;
   const result = await ports.trainer.train({
     train: dataset.train,
     valid: dataset.valid,
-    hyperparameters: { ...hyperparameters, rank: job.hyperparameters.rank, seed: job.seed },
+    hyperparameters: { ...job.hyperparameters, rank, seed: job.seed },
     factors,
     ...(resume === undefined ? {} : { resume }),
-    signal,
+    signal: held.signal,
     onProgress: (progress) => {
       usage.hear(progress);
       teller.tell(progress);
     },
     onCheckpoint: async (checkpoint) => {
       await usage.checkpoint(checkpoint.step);
-      await saveCheckpoint(checkpoint, running, ports);
+      await saveCheckpoint(checkpoint, run, ports);
     },
   });
   await journal.flush();
-  signal.throwIfAborted();
-  await running.checkHeld();
+  held.signal.throwIfAborted();
+  await held.check();
   await usage.finish(result.trainedTokens);
-  return await conclude(result, running, ports);
+  return await conclude(result, run, ports);
 }
 
 async function factorsFor(
-  { job, journal, signal }: RunningJob,
+  { job, journal, held }: TrainingRun,
   { tuned, defaultFactors }: TrainingPorts,
 ): Promise<FactorSet> {
   const { factors } = job.hyperparameters;
@@ -78,7 +70,7 @@ async function factorsFor(
     SLOW_MS,
   );
   try {
-    return await unlessAborted(defaultFactors(), signal);
+    return await unlessAborted(defaultFactors(), held.signal);
   } finally {
     clearTimeout(slow);
   }
@@ -99,27 +91,21 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promi
 
 /** The factor set and rank of a job that has begun stay, whatever the default becomes. */
 async function pin(
-  { job: { id, hyperparameters }, data }: RunningJob,
+  { job: { id, hyperparameters }, data }: TrainingRun,
   factors: FactorSet,
   { tuned }: TrainingPorts,
-): Promise<PinnedJob> {
+): Promise<number> {
   await tuned.keepFactors(factors);
-  const { rank } = hyperparameters;
-  const settled = {
-    ...hyperparameters,
-    rank: rank === "auto" ? Math.min(DEFAULT_HYPERPARAMETERS.rank, factors.rank) : rank,
-    factors: factors.digest,
-  };
-  return { ...await data.jobs.change(id, { hyperparameters: settled }), hyperparameters: settled };
-}
-
-interface PinnedJob extends JobRecord {
-  readonly hyperparameters: JobHyperparameters & { readonly rank: number };
+  const { rank: asked } = hyperparameters;
+  const rank = asked === "auto" ? Math.min(DEFAULT_RANK, factors.rank) : asked;
+  const pinned = { ...hyperparameters, rank, factors: factors.digest };
+  await data.jobs.change(id, { hyperparameters: pinned });
+  return rank;
 }
 
 async function saveCheckpoint(
   { step, bytes, core, evaluation }: TrainCheckpoint,
-  { job, data, dataset, journal, live }: RunningJob,
+  { job, data, dataset, journal, held }: TrainingRun,
   { tuned, log }: TrainingPorts,
 ): Promise<void> {
   const { jobs } = data;
@@ -132,8 +118,8 @@ async function saveCheckpoint(
   }
   await journal.flush();
   await jobs.saveProgress(job.id, bytes);
-  if (!live.advanced && step > (live.from ?? step)) {
-    live.advanced = true;
+  if (!held.advanced && step > (held.from ?? step)) {
+    held.advanced = true;
     await jobs.change(job.id, { attempts: 0 });
   }
   log.debug(`${job.id} can go on from step ${step}`, { bytes: bytes.length });
@@ -155,15 +141,15 @@ function checkpointMetrics(seen: StepMetrics, step: number, validated: boolean):
 
 async function conclude(
   result: TrainResult,
-  running: RunningJob,
+  run: TrainingRun,
   ports: TrainingPorts,
 ): Promise<JobPatch> {
-  const { job, journal } = running;
-  const resultFiles = await writeResults(result, running);
+  const { job, journal } = run;
+  const resultFiles = await writeResults(result, run);
   const { trainedTokens, base, best, refused } = result;
   const figures = `loss ${base.loss.toFixed(3)} → ${best.loss.toFixed(3)}`;
   if (refused !== undefined) {
-    await keepRefused(result, running, ports);
+    await keepRefused(result, run, ports);
     ports.log.warning(`${job.id} not published: ${refused}`);
     throw new NotBetter(refused, { trainedTokens, resultFiles });
   }
@@ -175,7 +161,7 @@ async function conclude(
 
 async function keepRefused(
   { core, factors, best }: TrainResult,
-  { job, data, journal }: RunningJob,
+  { job, data, journal }: TrainingRun,
   { tuned }: TrainingPorts,
 ): Promise<void> {
   const known = await data.jobs.checkpoints(job.id);
@@ -187,7 +173,7 @@ async function keepRefused(
 /** The curve, the core and its factor set, as files to download. */
 async function writeResults(
   { core, factors }: TrainResult,
-  { data, journal }: RunningJob,
+  { data, journal }: TrainingRun,
 ): Promise<string[]> {
   const contents = [
     ["step_metrics.csv", new TextEncoder().encode(journal.csv())],

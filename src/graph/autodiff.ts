@@ -1,7 +1,7 @@
 /**
  * Reverse-mode differentiation: walks a graph's nodes backwards from seeded outputs and adds the
- * nodes that compute gradients by the wanted values, and no others: what does not lead from a wanted
- * value to a seed is left alone. It owns the walk; each operation's rule is in `pullbacks.ts`.
+ * nodes that compute gradients by the wanted values, and no others: what does not lead from a
+ * wanted value to a seed is left alone.
  */
 import type { GraphBuilder, Node } from "./graph.ts";
 import type { OpName, Ops, Value } from "./ops.ts";

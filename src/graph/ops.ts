@@ -1,7 +1,7 @@
 /**
  * The operations that models and their gradients are made of, each with its formula and its
- * arguments. Tables over them (`shapes.ts`, `pullbacks.ts`, `evaluate.ts`, `lowering.ts`) are total:
- * an operation that one of them lacks does not compile. It knows no device.
+ * arguments. Tables over them (`shapes.ts`, `pullbacks.ts`, `evaluate.ts`, `lowering.ts`) are
+ * total: an operation that one of them lacks does not compile.
  *
  * Activations are two-dimensional, `[tokens, features]`, throughout: `tokens` is batch × time,
  * flattened; `grid` (int64 `[2]` = batch, time) says how, for the operations that care.

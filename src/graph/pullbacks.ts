@@ -1,8 +1,7 @@
 /**
  * The pullback of each operation: from the gradient of a scalar by its output to those by its
  * arguments, as operations of the same graph (reverse mode; Griewank and Walther, Evaluating
- * Derivatives, chapter 3). The table is total: an operation without a row does not compile. It knows
- * no device and no order of nodes (`autodiff.ts`).
+ * Derivatives, chapter 3). The table is total: an operation without a row does not compile.
  */
 import type { GraphBuilder } from "./graph.ts";
 import type { OpName, Ops, Value } from "./ops.ts";

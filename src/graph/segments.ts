@@ -1,6 +1,6 @@
 /**
  * Cuts a graph into pieces that run one after the other, so that a long computation can give the
- * device away in between. It owns what crosses each cut; it knows no device.
+ * device away in between.
  */
 import { argumentsOf } from "./autodiff.ts";
 import type { Graph, Node } from "./graph.ts";

@@ -1,6 +1,6 @@
 /**
  * The shape rule of each operation: what it puts out for its arguments, or why they do not fit. The
- * table is total. It knows no numbers.
+ * table is total.
  */
 import type { OpName, Ops, Shape, Value } from "./ops.ts";
 import type { DType } from "../runtime/device.ts";

@@ -1,6 +1,6 @@
 /**
  * 4-bit blocks as GGUF stores them (Q4_0: d; Q4_1: d and m, float16), taken apart without rounding
- * anything. It knows these two formats and no model.
+ * anything.
  */
 import type { WeightSource } from "../checkpoint/checkpoint.ts";
 import type { AffineBlocks } from "../graph/quantise.ts";

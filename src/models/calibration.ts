@@ -1,6 +1,6 @@
 /**
- * The text on which int8's channel scales are calibrated: general prose, questions and answers, chats
- * and lists of our own, in `calibration.txt` beside this file. It knows no tokenizer.
+ * The text on which int8's channel scales are calibrated: general prose, questions and answers,
+ * chats and lists of our own, in `calibration.txt` beside this file.
  */
 
 /** The whole text. Read on each call: it is wanted once in a process at most. */

@@ -1,8 +1,7 @@
 /**
  * The Llama family as a graph: embedding, layers of attention and SwiGLU with RMSNorm before each,
- * a final norm and the head over the rows that want logits (Llama, arXiv 2302.13971; Mistral,
- * arXiv 2310.06825; Qwen2 and Qwen3 by their biases and QK norm). It knows no precision, no device
- * and no adapter but the seam where one joins.
+ * a final norm and the head over the rows that want logits (Llama, arXiv 2302.13971; Mistral, arXiv
+ * 2310.06825; Qwen2 and Qwen3 by their biases and QK norm).
  */
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { type Graph, GraphBuilder } from "../graph/graph.ts";

@@ -1,8 +1,8 @@
 // deno-lint-ignore-file camelcase -- the linears carry Hugging Face's names
 /**
  * The seam at which an adapter joins a model's linears: names of the seven linears of a decoder
- * layer, the inputs (sites) they share, and what a model asks of a factor set. It knows no file
- * format and no tenant; `adapters/lotr.ts` supplies the factors.
+ * layer, the inputs (sites) they share, and what a model asks of a factor set. `adapters/lotr`
+ * supplies the factors.
  */
 
 /** The linears of a decoder layer, by Hugging Face's names. */

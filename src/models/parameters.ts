@@ -1,7 +1,7 @@
 /**
- * A decoder's parameters as its graph names them: the checkpoint's weights with everything folded in
- * that can be (the attention scale, SmoothQuant's channel scales, arXiv 2211.10438), RoPE tables, and
- * the factors of a hook scaled to match. It knows no graph and no device.
+ * A decoder's parameters as its graph names them: the checkpoint's weights with everything folded
+ * in that can be (the attention scale, SmoothQuant's channel scales, arXiv 2211.10438), RoPE
+ * tables, and the factors of a hook scaled to match.
  *
  * Folding changes no product: an input channel divided by c meets a weight column multiplied by c.
  * A branch that reads the divided input x/c takes diag(c)·A; one whose output is divided takes B/c.

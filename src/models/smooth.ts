@@ -1,8 +1,7 @@
 /**
  * SmoothQuant (arXiv 2211.10438): channel scales that move the spread of activations into weights
  * before both are rounded to int8. For channel j of a site, c_j = max|x_j|^α / max|w_j|^(1-α), over
- * calibration text and over all linears that read the site. It knows maxima and weights, and runs
- * nothing.
+ * calibration text and over all linears that read the site.
  */
 import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { inputsOf } from "./decoder.ts";

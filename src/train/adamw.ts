@@ -1,7 +1,6 @@
 /**
- * AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", arXiv 1711.05101) as a pure
- * pair of `init` and `update` over one flat vector, and clipping by the global norm. It knows no
- * model, no schedule and no shape of what it moves.
+ * AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", arXiv 1711.05101) as a
+ * pure pair of `init` and `update` over one flat vector, and clipping by the global norm.
  */
 
 /** First and second moments of the gradient, and how many updates they have seen. */

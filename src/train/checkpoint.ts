@@ -1,7 +1,6 @@
 /**
  * A job's state as one safetensors file, and back: parameters, the best ones, the moments of both,
- * and every count the state machine goes by. It owns the layout and the refusal of what belongs to
- * another job; where the bytes are kept it does not know.
+ * and every count the state machine goes by.
  */
 import { createHash } from "node:crypto";
 import {

@@ -1,7 +1,6 @@
 /**
  * One training job as a pure state machine: what work comes next, and what its outcome makes of the
- * state. It owns steps, evaluations, the best parameters, early stopping and rollbacks; devices,
- * micro-batches and other jobs (`trainer.ts`) and files (`checkpoint.ts`) it does not know.
+ * state.
  */
 import { type AdamState, adamw, clippedMean, type RateSpan } from "./adamw.ts";
 import type { Example, RowLoss } from "./gradients/model.ts";

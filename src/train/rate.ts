@@ -2,7 +2,7 @@
  * The learning rate that a factor set asks for. Adam moves every element of G by about the rate, so
  * the weight's change s · A · ΔG · B grows with the rate, with s, with the lengths of A's columns
  * and B's rows, and with the rank; this rule takes all four out, so that one default serves every
- * factor set and every rank. It knows norms and counts only, no optimizer and no model.
+ * factor set and every rank.
  */
 import { type LinearHook, type ModuleName, SITE_OF } from "../models/hook.ts";
 

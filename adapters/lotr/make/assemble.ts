@@ -1,6 +1,6 @@
 /**
  * What every maker of factor sets begins and ends with: options checked and completed, and the
- * matrices put together into a set. It knows no way to make them.
+ * matrices put together into a set.
  */
 import { type ModuleName, SITE_OF, type SiteName } from "../../../src/models/hook.ts";
 import { FactorSet } from "../factors.ts";

@@ -1,7 +1,4 @@
-/**
- * A checkpoint's weight gradients on a device, in float32: what the `gradient` maker reads. It owns
- * the weights that it loads for that and gives them back; it knows no factor.
- */
+/** A checkpoint's weight gradients on a device, in float32: what the `gradient` maker reads. */
 import type { Checkpoint } from "../../../src/checkpoint/checkpoint.ts";
 import type { LoweringPlan } from "../../../src/graph/lowering/lowering.ts";
 import { DeviceWeights } from "../../../src/models/device_weights.ts";

@@ -1,7 +1,7 @@
 /**
  * Calibration text for the `gradient` maker: general passages of our own (`general.txt` beside this
  * file: no task, no instruction to follow) or a text that a caller brings, as examples with loss on
- * every token. It knows no gradient and no factor.
+ * every token.
  */
 import { createHash } from "node:crypto";
 import type { Tokenizer } from "../../../src/checkpoint/checkpoint.ts";

@@ -1,7 +1,6 @@
 /**
- * The factor set that a base gets where nobody brings one: the `gradient` maker on the general text,
- * made once and kept in the cache directory. It owns the cache's key; how gradients are computed it
- * leaves to the source it is handed.
+ * The factor set that a base gets where nobody brings one: the `gradient` maker on the general
+ * text, made once and kept in the cache directory.
  */
 import { createHash } from "node:crypto";
 import { cacheDirectory, createOnce } from "../../../src/checkpoint/fetch/cache.ts";

@@ -1,6 +1,6 @@
 /**
- * Makers of factor sets that need no text: `random`, `gaussian` (the paper's) and `svd`. They own how
- * A and B come about; `gradient` has a file of its own, files and flags are `server/cli/factors.ts`'.
+ * Makers of factor sets that need no text: `random`, `gaussian` (the paper's) and `svd`. `gradient`
+ * has a file of its own.
  */
 import type { WeightSource } from "../../../src/checkpoint/checkpoint.ts";
 import {

@@ -1,7 +1,6 @@
 /**
  * Tucker-2 of a stack of matrices by higher-order SVD (De Lathauwer et al. 2000): one input basis A
- * for all linears that read a site, one output basis B a module, common to all layers. It owns the
- * sums and their decomposition; what the matrices are, weights or gradients, it does not know.
+ * for all linears that read a site, one output basis B a module, common to all layers.
  */
 import { type ModuleName, SITE_OF, type SiteName } from "../../../src/models/hook.ts";
 import { assemble, type Settled } from "./assemble.ts";

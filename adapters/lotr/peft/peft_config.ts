@@ -1,6 +1,6 @@
 /**
  * PEFT's `adapter_config.json` for LoRA (huggingface/peft 0.21): rank and scale of each linear, and
- * a refusal by name of every variant that is more than `y = x·W + s·x·Aᵀ·Bᵀ`. It reads no tensor.
+ * a refusal by name of every variant that is more than `y = x·W + s·x·Aᵀ·Bᵀ`.
  */
 
 /** What a LoRA adds to a linear: its rank and its scale. */

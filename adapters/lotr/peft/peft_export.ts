@@ -1,6 +1,6 @@
 /**
  * A core as a rank-k PEFT LoRA: `lora_A = Aᵀ`, `lora_B = s·(G·B)ᵀ`, exact but for the rounding to
- * float32. It makes the two files' contents; writing them is `directory.ts`'.
+ * float32.
  */
 import {
   float32Tensor,

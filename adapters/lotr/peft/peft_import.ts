@@ -1,7 +1,7 @@
 /**
  * A PEFT LoRA brought onto a factor set by projection, `G = (s_peft / s) · A⁺·ΔW·B⁺`, and what is
- * lost by it. ΔW is never formed: everything goes through the low-rank factors, the energies through
- * their Gram matrices. It owns the mathematics and the names of PEFT's tensors, no file.
+ * lost by it. ΔW is never formed: everything goes through the low-rank factors, the energies
+ * through their Gram matrices.
  */
 import {
   parseSafetensors,

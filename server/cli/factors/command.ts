@@ -1,7 +1,4 @@
-/**
- * What `deno task factors` does: makes, shows, compares and exports. It owns the order of work and
- * the words of the result; the mathematics is `adapters/`', the base comes by a loader passed in.
- */
+/** What `deno task factors` does: makes, shows, compares and exports. */
 import { writePeftDirectory } from "../../../adapters/catalog/directory.ts";
 import { capturedEnergy, compareFactors } from "../../../adapters/lotr/energy.ts";
 import { FactorSet } from "../../../adapters/lotr/factors.ts";

@@ -1,7 +1,4 @@
-/**
- * How making factors looks while it runs: a bar on a terminal, now and then a line elsewhere. It owns
- * standard error's line; it knows nothing of what is made.
- */
+/** How making factors looks while it runs: a bar on a terminal, now and then a line elsewhere. */
 import type { ProgressScreen } from "../train/progress.ts";
 
 /** Hears of work done, of all there is, and of what was done last. */

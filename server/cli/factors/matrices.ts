@@ -1,6 +1,6 @@
 /**
- * The matrices that factor sets are measured against: a base's weights, or the gradients of language
- * modelling over a calibration text. It owns how they are had; sets and tables it does not know.
+ * The matrices that factor sets are measured against: a base's weights, or the gradients of
+ * language modelling over a calibration text.
  */
 import {
   calibrationExamples,

@@ -1,7 +1,4 @@
-/**
- * Captured energy and overlaps as people read them: tables of percentages and degrees. It owns words
- * and columns; the numbers are `adapters/lotr/energy.ts`'.
- */
+/** Captured energy and overlaps as people read them: tables of percentages and degrees. */
 import {
   type BasisOverlap,
   type CapturedEnergy,

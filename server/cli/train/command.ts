@@ -1,7 +1,4 @@
-/**
- * The life of `deno task train`: flags, where to train, exit code. It owns the order and the words of
- * a failure; bases are opened by a loader that is passed in.
- */
+/** The life of `deno task train`: flags, where to train, exit code. */
 import { FlagError } from "../flags.ts";
 import type { TrainEnvironment } from "./base.ts";
 import { dryRun } from "./dry_run.ts";

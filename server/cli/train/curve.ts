@@ -1,6 +1,6 @@
 /**
- * A loss curve as an SVG: training loss, validation loss and the base's loss over steps, readable on
- * light and dark ground. It owns the picture; it knows neither files nor training.
+ * A loss curve as an SVG: training loss, validation loss and the base's loss over steps, readable
+ * on light and dark ground.
  */
 
 export interface Point {

@@ -1,6 +1,6 @@
 /**
  * The data files of a training: read as they come, checked before any weight is loaded, counted and
- * digested. It owns the counts; what a line means is `src/train`'s.
+ * digested. What a line means is in `src/train/data`.
  */
 import { createHash } from "node:crypto";
 import { type DatasetOptions, readDatasetInTurns } from "../../../src/train/data/dataset.ts";

@@ -1,7 +1,4 @@
-/**
- * `deno task train --dry-run`: the rows as the model would see them, with counts and warnings. It
- * loads no weights and trains nothing.
- */
+/** `deno task train --dry-run`: the rows as the model would see them, with counts and warnings. */
 import { type Marks, showExample, tokenViews } from "../../../src/train/data/dry_run.ts";
 import type { TextSource } from "../../../src/train/data/render.ts";
 import type { TrainEnvironment } from "./base.ts";

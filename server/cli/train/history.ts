@@ -1,6 +1,6 @@
 /**
- * What one run has told so far: its steps, evaluations and accidents, kept so that a report, a curve
- * and a resumed run have all of it. It knows neither files nor screens.
+ * What one run has told so far: its steps, evaluations and accidents, kept so that a report, a
+ * curve and a resumed run have all of it.
  */
 import type { TrainProgress } from "../../../adapters/training/training.ts";
 import type { Evaluation } from "../../../src/train/job.ts";

@@ -1,6 +1,6 @@
 /**
  * Training in this process: data checked, weights loaded, all runs at once, the best one's files
- * written, an interrupted one resumable. It owns the order; the mathematics is behind `CoreTrainer`.
+ * written, an interrupted one resumable.
  */
 import { readFactors } from "../../../adapters/lotr/format.ts";
 import type { FactorSet } from "../../../adapters/lotr/factors.ts";

@@ -1,7 +1,7 @@
 /**
- * Where a training's files lie and how they get there: the core and its factor set as
- * `deno task serve --adapters DIR` reads them, the report and the curve beside the core, checkpoints
- * while it runs. It owns names and the order of writing; what is in a file is decided elsewhere.
+ * Where a training's files lie and how they get there: the core and its factor set as `deno task
+ * serve --adapters DIR` reads them, the report and the curve beside the core, checkpoints while it
+ * runs.
  */
 import { writeCore, writeFactors } from "../../../adapters/lotr/format.ts";
 import type { Core } from "../../../adapters/lotr/core.ts";

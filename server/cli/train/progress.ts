@@ -1,7 +1,6 @@
 /**
  * How training looks while it runs: one line that is drawn over on a terminal, now and then a line
- * elsewhere, each evaluation in a line of its own. It owns that line; it knows nothing of what is
- * trained or where.
+ * elsewhere, each evaluation in a line of its own.
  */
 import type { SettledHyperparameters, TrainProgress } from "../../../adapters/training/training.ts";
 import type { Evaluation } from "../../../src/train/job.ts";

@@ -1,6 +1,6 @@
 /**
- * The base of `deno task train` as it really is: a checkpoint from a spec, and on demand its weights
- * on the CPU in int8, trained over alone. It knows no file of a training.
+ * The base of `deno task train` as it really is: a checkpoint from a spec, and on demand its
+ * weights on the CPU in int8, trained over alone.
  */
 import { BaseTrainer } from "../../../adapters/training/base_trainer.ts";
 import type { MakerProgress } from "../../../adapters/lotr/make/gradient_factors.ts";

@@ -1,6 +1,6 @@
 /**
  * Training on a running server: the files go up, a job is made, its events are shown as if it ran
- * here, its results come down. It owns that conversation; the server owns the training.
+ * here, its results come down.
  */
 import type { Core } from "../../../adapters/lotr/core.ts";
 import type { FactorSet } from "../../../adapters/lotr/factors.ts";

@@ -1,6 +1,6 @@
 /**
  * What a training says when it is over: the JSON report beside the core, and the table on the
- * screen. It owns their form; it measures nothing and writes no file.
+ * screen.
  */
 import type { TrainResult } from "../../../adapters/training/training.ts";
 import type { Evaluation } from "../../../src/train/job.ts";

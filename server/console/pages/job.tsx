@@ -3,7 +3,7 @@ import type { JobEvent, JobRecord, JobStatus } from "../../../adapters/store/sto
 import type { AppContext } from "../../http/endpoint.ts";
 import { ApiError } from "../../http/errors.ts";
 import type { FineTuning } from "../../jobs/fine_tuning.ts";
-import { JobStateError } from "../../jobs/job_state.ts";
+import { JobStateError } from "../../jobs/job_status.ts";
 import { checkScope } from "../../access/access.ts";
 import { type Curve, curveSvg } from "../../cli/train/curve.ts";
 import { type ConsoleApp, type Desk, missing } from "../desk.ts";

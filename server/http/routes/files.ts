@@ -6,7 +6,7 @@ import { type App, type AppContext, get, list, validated } from "../endpoint.ts"
 import { ApiError, invalid, shuttingDown } from "../errors.ts";
 import { fileBody } from "../../jobs/bodies.ts";
 import type { FineTuning, TenantTuning } from "../../jobs/fine_tuning.ts";
-import { isFinished } from "../../jobs/job_state.ts";
+import { isFinished } from "../../jobs/job_status.ts";
 import {
   fileDeletedSchema,
   fileListSchema,

@@ -5,7 +5,7 @@ import { type App, type AppContext, get, list, post } from "../endpoint.ts";
 import { ApiError, invalid, modelNotFound, refusing, shuttingDown } from "../errors.ts";
 import { checkpointBody, eventBody, jobBody, toHyperparameters } from "../../jobs/bodies.ts";
 import type { FineTuning, TenantTuning } from "../../jobs/fine_tuning.ts";
-import { JobStateError } from "../../jobs/job_state.ts";
+import { JobStateError } from "../../jobs/job_status.ts";
 import type { JobRunner } from "../../jobs/runner.ts";
 import { findCore } from "../../generate/model_name.ts";
 import { type Principal, TENANT_HEADER } from "../../access/access.ts";

@@ -1,7 +1,4 @@
-/**
- * What attention makes of its grid's counts alone: sizes, masks, positions. It knows no head and no
- * number that is learnt.
- */
+/** What attention makes of its grid's counts alone: sizes, masks, positions. */
 import type { AttentionForm, CausalForm as Form, Ops, Value } from "../ops.ts";
 import type { LoweringContext } from "./lowering_context.ts";
 import { onnxType } from "./onnx.ts";

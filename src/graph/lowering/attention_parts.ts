@@ -1,6 +1,6 @@
 /**
- * The parts that attention without caches and its pullback are lowered to: heads and tokens in turn,
- * rotation by position, and the keys that rows share. It knows no operation as a whole.
+ * The parts that attention without caches and its pullback are lowered to: heads and tokens in
+ * turn, rotation by position, and the keys that rows share.
  */
 import type { CausalForm, Ops, Value } from "../ops.ts";
 import {

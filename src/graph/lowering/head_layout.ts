@@ -1,7 +1,6 @@
 /**
- * Where heads lie: among those of packed tokens, and among those of cells on attention's grid. It owns
- * these places as nodes, made once for all layers or by a layer for itself; what is done with heads it
- * does not know.
+ * Where heads lie: among those of packed tokens, and among those of cells on attention's grid. The
+ * places are nodes, made once for all layers or by a layer for itself.
  */
 import type { GraphBuilder } from "../graph.ts";
 import type { AttentionForm, CausalForm, HeadLayout, Layout, Ops, Value } from "../ops.ts";

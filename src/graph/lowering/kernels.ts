@@ -9,8 +9,6 @@
  * - `nbits8`: MatMulNBits, 8 bits in blocks; the fastest for one row at a time.
  * - `nbits4`: MatMulNBits, 4 bits in blocks of 32, plus one small product that restores each block's
  *   minimum: exact for a Q4_1 or Q4_0 checkpoint.
- *
- * It knows weights by name; `quantise.ts` makes them.
  */
 import type { Ops, Value } from "../ops.ts";
 import type { LinearKernel, LoweringContext } from "./lowering_context.ts";

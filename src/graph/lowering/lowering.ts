@@ -1,7 +1,7 @@
 /**
- * From the graph of meaning to an ONNX model for ONNX Runtime's CPU kernels: one rule per operation,
- * in a table that is total. It decides how each operation is computed; `kernels.ts` says how a
- * linear is, `quantise.ts` makes the weights. It knows no session and no device memory.
+ * From the graph of meaning to an ONNX model for ONNX Runtime's CPU kernels: one rule per
+ * operation, in a table that is total. It decides how each operation is computed; `kernels.ts` says
+ * how a linear is, `quantise.ts` makes the weights.
  */
 import type { Graph, Node, ParameterSource } from "../graph.ts";
 import type { OpName, Value } from "../ops.ts";

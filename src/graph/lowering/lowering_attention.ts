@@ -1,7 +1,4 @@
-/**
- * How attention is computed: with caches for serving, without for training, and its pullback. A room
- * of `lowering.ts`, whose total table takes these rules in. It knows no session.
- */
+/** How attention is computed: with caches for serving, without for training, and its pullback. */
 import type { AttentionForm, Value } from "../ops.ts";
 import { emitPositions, emitSharedMask } from "./attention_grid.ts";
 import {

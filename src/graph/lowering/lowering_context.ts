@@ -1,6 +1,6 @@
 /**
- * What lowering rules work with: the plan, the writer, names of values, weights in device layout, and
- * by-products that several rules share. It knows no rule.
+ * What lowering rules work with: the plan, the writer, names of values, weights in device layout,
+ * and by-products that several rules share.
  */
 import type { ParameterSource } from "../graph.ts";
 import type { OpName, Ops, Value } from "../ops.ts";

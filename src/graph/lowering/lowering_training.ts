@@ -1,9 +1,8 @@
 /**
- * How the operations of training are computed: the loss and the pullbacks. A room of `lowering.ts`,
- * whose total table takes these rules in. It knows no session.
+ * How the operations of training are computed: the loss and the pullbacks.
  *
- * A pullback that needs what the forward pass had inside a kernel (probabilities, norms) computes it
- * again: that costs less than keeping it.
+ * A pullback that needs what the forward pass had inside a kernel (probabilities, norms) computes
+ * it again: that costs less than keeping it.
  */
 import type { OpName, Value } from "../ops.ts";
 import { emitHeadGrad, emitLinearGrad } from "./gradient_kernels.ts";

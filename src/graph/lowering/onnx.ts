@@ -1,7 +1,6 @@
 /**
  * Writes ONNX models: nodes, small constants inside the model, large weights outside it (shared
- * memory that sessions take by name), inputs and outputs. It knows ONNX's messages and nothing of
- * what the nodes mean.
+ * memory that sessions take by name), inputs and outputs.
  */
 import { create, toBinary } from "@bufbuild/protobuf";
 import {

@@ -1,7 +1,4 @@
-/**
- * What the evaluator's rules share: its tensors, and small float64 loops over them. It knows no
- * operation.
- */
+/** What the evaluator's rules share: its tensors, and small float64 loops over them. */
 import type { OpName, Ops, Value } from "../ops.ts";
 
 /** A tensor of the evaluator: numbers in row-major order and the shape they have in this run. */

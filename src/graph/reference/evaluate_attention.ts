@@ -1,7 +1,4 @@
-/**
- * Attention with caches for the evaluator: one query at a time, by the formula. It knows no other
- * operation.
- */
+/** Attention with caches for the evaluator: one query at a time, by the formula. */
 import { type Evaluated, type Lookup, zeros } from "./evaluate_arrays.ts";
 import type { Ops } from "../ops.ts";
 

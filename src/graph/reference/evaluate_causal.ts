@@ -1,6 +1,6 @@
 /**
- * Attention without caches for the evaluator, and its pullback: one query at a time, by the formula.
- * It knows no other operation.
+ * Attention without caches for the evaluator, and its pullback: one query at a time, by the
+ * formula.
  */
 import type { CausalForm, Ops } from "../ops.ts";
 import {

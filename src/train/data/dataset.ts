@@ -1,7 +1,6 @@
 /**
- * A training file as examples: all of its lines, or a `DatasetError` and none. It owns the length
- * limit and the order of checks; what a line may hold is `jsonl.ts`, how it becomes tokens
- * `render.ts`.
+ * A training file as examples: all of its lines, or a `DatasetError` and none. What a line may hold
+ * is in `jsonl.ts`, how it becomes tokens in `render.ts`.
  */
 import { BrokenLine, DatasetError, FaultList, WarningList } from "./faults.ts";
 import { LineSplitter, type RawLine, RecordReader } from "./jsonl.ts";

@@ -1,6 +1,6 @@
 /**
  * Examples as people and programs can check them: each token with its weight, and a text in which
- * the tokens that carry loss are marked. It prints nothing.
+ * the tokens that carry loss are marked.
  */
 import { joinBytes } from "../../util/bytes.ts";
 import type { Tokenizer } from "../../checkpoint/checkpoint.ts";

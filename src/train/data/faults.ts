@@ -1,6 +1,6 @@
 /**
- * What is wrong with a training file and what is odd about it, told by line. It owns the error that
- * a caller shows and the gathering of faults and warnings; it knows neither JSON nor tokens.
+ * What is wrong with a training file and what is odd about it, told by line. `DatasetError` is what
+ * a caller shows.
  */
 import { halfCharacter } from "../../util/surrogates.ts";
 

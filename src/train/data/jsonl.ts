@@ -1,6 +1,6 @@
 /**
- * Training files: JSON lines of OpenAI's chat fine-tuning format or of prompts with completions. It
- * owns what a line may hold; templates, tokens and lengths are not its matter.
+ * Training files: JSON lines of OpenAI's chat fine-tuning format or of prompts with completions.
+ * Templates, tokens and lengths come later, in `render.ts` and `dataset.ts`.
  */
 import { joinBytes } from "../../util/bytes.ts";
 import { BrokenLine, shown, type WarningList, wholeText } from "./faults.ts";

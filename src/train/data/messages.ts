@@ -1,6 +1,6 @@
 /**
  * The messages of OpenAI's chat fine-tuning format, checked one by one: roles, text content and
- * weights. It knows no file and no template.
+ * weights.
  */
 import type { ChatMessage } from "../../checkpoint/checkpoint.ts";
 import { type Role, ROLES, templateRole } from "../../checkpoint/text/roles.ts";

@@ -1,7 +1,6 @@
 /**
  * From records to tokens with weights, so that training sees what inference sees: a prompt is
- * tokenised as the server tokenises it, an answer as the model would go on from it. It owns where
- * loss begins and ends; it knows no file and no length limit.
+ * tokenised as the server tokenises it, an answer as the model would go on from it.
  */
 import type { ChatMessage, Checkpoint } from "../../checkpoint/checkpoint.ts";
 import { BrokenLine, shown, type WarningList } from "./faults.ts";

@@ -1,7 +1,6 @@
 /**
- * Encodes the many beginnings of one long conversation without encoding each from its start: special
- * tokens cut a text into sections that tokenizers encode apart from each other. It owns that
- * shortcut and the check that it holds; it knows no template.
+ * Encodes the many beginnings of one long conversation without encoding each from its start:
+ * special tokens cut a text into sections that tokenizers encode apart from each other.
  */
 import type { Tokenizer } from "../../checkpoint/checkpoint.ts";
 

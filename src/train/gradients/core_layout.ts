@@ -1,7 +1,7 @@
 /**
  * Cores between their two layouts: [layers, modules, k, k] as they are stored and trained, and
- * [batch, R, m·R] for each layer and site as a graph multiplies by them (G of the site's modules side
- * by side, padded to the factor set's rank, scale folded in). It knows no graph.
+ * [batch, R, m·R] for each layer and site as a graph multiplies by them (G of the site's modules
+ * side by side, padded to the factor set's rank, scale folded in).
  */
 import { type ModuleName, SITE_OF, type SiteName, SITES } from "../../models/hook.ts";
 

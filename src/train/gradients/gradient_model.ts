@@ -1,7 +1,7 @@
 /**
  * A decoder's `GradientModel` by cores alone: A and B frozen, G of many trainables side by side in
  * one micro-batch. Of the frozen base no gradient is computed, and nothing below the first adapted
- * layer. It carries cores in and gradients out; it knows no optimizer.
+ * layer.
  */
 import type { DecoderConfig } from "../../checkpoint/checkpoint.ts";
 import type { Value } from "../../graph/ops.ts";

@@ -1,7 +1,7 @@
 /**
  * What making factors asks of a model: the gradient of the language-model loss for each frozen
- * weight, summed over a calibration corpus. It owns this contract only: not how gradients are
- * computed, and not what becomes of them (`adapters/lotr/make/gradient_factors.ts`).
+ * weight, summed over a calibration corpus. What becomes of them is in
+ * `adapters/lotr/make/gradient_factors.ts`.
  */
 import type { ModuleName } from "../../models/hook.ts";
 import type { Example } from "./model.ts";

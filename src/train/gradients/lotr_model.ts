@@ -1,7 +1,6 @@
 /**
  * A decoder's `GradientModel` by A, B and G together: the paper's own method (LoTR, arXiv
- * 2402.01376), one trainable at a time since its factors are shared by all rows. It carries factors
- * and cores in and gradients out; it knows no optimizer.
+ * 2402.01376), one trainable at a time since its factors are shared by all rows.
  */
 import type { Value } from "../../graph/ops.ts";
 import { buildTraining, inputsOf, outputsOf } from "../../models/decoder.ts";

@@ -1,8 +1,7 @@
 /**
  * What training asks of a model: examples with a loss weight for each token, micro-batches of rows
- * that belong to one trainable each, and their losses and gradients. It owns these contracts only:
- * it knows neither how gradients are computed (`gradient_model.ts`) nor what is done with them
- * (`trainer.ts`).
+ * that belong to one trainable each, and their losses and gradients. They are computed in
+ * `gradient_model.ts` and `lotr_model.ts`, and used by `trainer.ts`.
  */
 
 /** One training row: tokens, and how much predicting each of them counts. */

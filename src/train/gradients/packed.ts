@@ -1,8 +1,7 @@
 /**
  * A micro-batch as a graph's inputs: the rows' tokens one after the other, what rows share behind
  * them, where all of them lie on attention's grid, and the positions that carry loss with their
- * targets and weights.
- * Also the way back, from losses by position to losses by row. It knows no model and no device.
+ * targets and weights. Also the way back, from losses by position to losses by row.
  */
 import { type BatchRow, computedLength, type RowLoss } from "./model.ts";
 import type { Sizes } from "./program.ts";

@@ -1,7 +1,7 @@
 /**
  * A differentiated graph ready to run: compiled pieces, the memory of what passes between them, and
- * bindings that are kept for shapes that come again. Each piece takes the device for itself, so that
- * serving goes on in between. It knows no example, no trainable and no loss.
+ * bindings that are kept for shapes that come again. Each piece takes the device for itself, so
+ * that serving goes on in between.
  */
 import { lower, type LoweringPlan } from "../../graph/lowering/lowering.ts";
 import type { Graph, ParameterSource } from "../../graph/graph.ts";

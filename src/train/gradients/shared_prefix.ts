@@ -1,7 +1,7 @@
 /**
  * What rows of one trainable have in common: the tokens before they part (a system prompt, a
  * template's head). Their keys and values, and what flows back through them, are the same for all
- * these rows, so a micro-batch computes them once. It knows lengths and tokens, no device.
+ * these rows, so a micro-batch computes them once.
  */
 import { gridCost } from "../micro_batches.ts";
 import { computedLength, type Example } from "./model.ts";

@@ -1,7 +1,6 @@
 /**
- * A decoder's gradients by its own frozen weights, on a device: what factors are made of. It owns the
- * sums over micro-batches and the weights' layout; the differentiated graph and its pieces are those
- * of training (`loss_program.ts`), and what becomes of the sums it does not know.
+ * A decoder's gradients by its own frozen weights, on a device: what factors are made of. The
+ * differentiated graph and its pieces are those of training (`loss_program.ts`).
  */
 import type { DecoderConfig } from "../../checkpoint/checkpoint.ts";
 import type { Value } from "../../graph/ops.ts";

@@ -1,8 +1,8 @@
 /** The queue on both databases: who is next, whose a job is, and what is left of a lost one. */
 import { assert, assertEquals, assertExists, fail } from "@std/assert";
 import { openStore } from "../../../adapters/store/open_store.ts";
-import { openQueues } from "../../../server/jobs/open_queues.ts";
 import type { Lease, WorkItem, WorkQueue, WorkQueues } from "../../../server/jobs/work_queue.ts";
+import { openQueues } from "../../../server/jobs/open_queues.ts";
 import { onPostgres } from "../../programs/postgres.ts";
 import { startPostgres } from "../../adapters/store/postgres_server.ts";
 import { keepingLog, openTestStore } from "../../adapters/store/test_store.ts";
