@@ -6,10 +6,10 @@
 import { dataDigest, type Identity, readState, writeState } from "../../src/train/checkpoint.ts";
 import {
   DivergedError,
-  type JobEvent,
   type JobPlan,
   type JobState,
   stepsOf,
+  type TrainingEvent,
 } from "../../src/train/job.ts";
 import type { Example, GradientModel } from "../../src/train/gradients/model.ts";
 import { epochOrder, paceOf } from "../../src/train/schedule.ts";
@@ -213,7 +213,7 @@ function reporter(
   { onProgress }: TrainRequest,
   job: PreparedJob,
   now: () => number,
-): (event: JobEvent) => void {
+): (event: TrainingEvent) => void {
   const steps = stepsOf(job.plan);
   const before = job.from?.tokens ?? 0;
   let since = now();

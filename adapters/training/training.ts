@@ -3,7 +3,7 @@
  * reported on the way, and what comes out.
  */
 import type { Example } from "../../src/train/gradients/model.ts";
-import type { Evaluation, JobEvent } from "../../src/train/job.ts";
+import type { Evaluation, TrainingEvent } from "../../src/train/job.ts";
 import type { SettledCounts } from "../../src/train/settle.ts";
 import type { Core } from "../lotr/core.ts";
 import type { FactorSet } from "../lotr/factors.ts";
@@ -41,12 +41,12 @@ export type TrainProgress =
     readonly tokensPerEpoch: number;
     readonly base: Evaluation;
   }
-  | (Extract<JobEvent, { readonly type: "step" }> & {
+  | (Extract<TrainingEvent, { readonly type: "step" }> & {
     /** Of the whole job. */
     readonly steps: number;
     readonly tokensPerSecond: number;
   })
-  | Exclude<JobEvent, { readonly type: "base" | "step" }>;
+  | Exclude<TrainingEvent, { readonly type: "base" | "step" }>;
 
 export interface SettledHyperparameters extends SettledCounts {
   /** The peak rate: rule × multiplier. */

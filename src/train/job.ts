@@ -73,7 +73,7 @@ export interface JobState extends Moved {
   readonly stopped: string | undefined;
 }
 
-export type JobEvent =
+export type TrainingEvent =
   | { readonly type: "base"; readonly evaluation: Evaluation }
   | {
     readonly type: "step";
@@ -103,7 +103,7 @@ export type Work =
 
 export interface Outcome {
   readonly state: JobState;
-  readonly events: readonly JobEvent[];
+  readonly events: readonly TrainingEvent[];
 }
 
 /** Sums over the rows of a step. */
@@ -259,7 +259,7 @@ function rollBack(
   plan: JobPlan,
   state: JobState,
   fault: string,
-  events: readonly JobEvent[],
+  events: readonly TrainingEvent[],
 ): Outcome {
   const { step, best, base } = state;
   const rollbacks = state.rollbacks + 1;
@@ -280,7 +280,7 @@ function rollBack(
   return { state: back, events: [...events, { type: "rollback", step, reason }] };
 }
 
-function stop(state: JobState, reason: string, events: readonly JobEvent[]): Outcome {
+function stop(state: JobState, reason: string, events: readonly TrainingEvent[]): Outcome {
   return {
     state: { ...state, stopped: reason },
     events: [...events, { type: "stopped", step: state.step, reason }],

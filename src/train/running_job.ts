@@ -13,11 +13,11 @@ import {
 import { sharedLength } from "./gradients/shared_prefix.ts";
 import {
   evaluationDone,
-  type JobEvent,
   type JobPlan,
   type JobState,
   startState,
   stepDone,
+  type TrainingEvent,
   type Work,
   workOf,
 } from "./job.ts";
@@ -28,7 +28,7 @@ export interface JobHooks {
   readonly from?: JobState;
   /** Ends the job, between micro-batches or their segments; its last whole step is written first. */
   readonly signal?: AbortSignal;
-  readonly onEvent?: (event: JobEvent) => void;
+  readonly onEvent?: (event: TrainingEvent) => void;
   /** Awaited before the job goes on; other jobs do not wait. Never called before the base is known. */
   readonly onState?: (state: JobState) => Promise<void>;
   /** Most steps between two states written; after an evaluation one is written anyway. */
@@ -130,7 +130,7 @@ export class RunningJob implements Candidate {
    * @returns what happened; empty until the last row is back.
    * @throws {DivergedError} where the job cannot go on.
    */
-  take(results: readonly RowResult[], gradient?: Float32Array): readonly JobEvent[] {
+  take(results: readonly RowResult[], gradient?: Float32Array): readonly TrainingEvent[] {
     const back = new Set(results.map(({ row }) => row));
     this.#waiting = this.#waiting.filter((row) => !back.has(row));
     for (const { row, loss } of results) addRow(this.#sums, loss, row.example);
@@ -173,7 +173,7 @@ export class RunningJob implements Candidate {
     this.#end.resolve(this.#state);
   }
 
-  #due(events: readonly JobEvent[]): boolean {
+  #due(events: readonly TrainingEvent[]): boolean {
     if (this.#hooks.onState === undefined || events.length === 0) return false;
     if (this.kind === "none" || events.some(({ type }) => type === "evaluation")) return true;
     const steps = this.#state.step - this.#written.step;

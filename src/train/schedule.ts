@@ -1,6 +1,6 @@
 /**
  * How a job goes through its rows, as pure arithmetic: steps and evaluations of an epoch, the order of
- * an epoch's rows, and the learning rate of a step as a share of the peak (which is `rate.ts`'s). All
+ * an epoch's rows, and the learning rate of a step as a share of the peak (which is `settle.ts`'s). All
  * follows from seed, epoch and step, so that a resumed job finds its place again.
  */
 import { streamKey, uniformOf } from "../util/random.ts";

@@ -1,7 +1,7 @@
 /** Records as the API shows them: what a request leaves out. */
 import { assertEquals, assertNotEquals } from "@std/assert";
 import { DEFAULT_HYPERPARAMETERS } from "../../adapters/training/hyperparameters.ts";
-import { toHyperparameters } from "../../server/jobs/bodies.ts";
+import { toHyperparameters } from "../../server/http/schema/fine_tuning.ts";
 
 Deno.test("what a request leaves out has the default, and rank follows the factor set", () => {
   const { seed: _, rank: __, ...defaults } = DEFAULT_HYPERPARAMETERS;

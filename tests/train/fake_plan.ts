@@ -1,5 +1,5 @@
 /** Job plans over the fake gradient model, and a job run by itself. */
-import type { JobEvent, JobPlan, JobState } from "../../src/train/job.ts";
+import type { JobPlan, JobState, TrainingEvent } from "../../src/train/job.ts";
 import { type JobHooks, RunningJob } from "../../src/train/running_job.ts";
 import { paceOf } from "../../src/train/schedule.ts";
 import { Trainer } from "../../src/train/trainer.ts";
@@ -40,14 +40,14 @@ export function planOf(options: PlanOptions = {}): JobPlan {
 
 export interface AloneResult {
   readonly state: JobState;
-  readonly events: readonly JobEvent[];
+  readonly events: readonly TrainingEvent[];
   readonly model: FakeGradientModel;
 }
 
 /** The job with a model of its own. */
 export async function runAlone(plan: JobPlan, hooks: JobHooks = {}): Promise<AloneResult> {
   const model = new FakeGradientModel();
-  const events: JobEvent[] = [];
+  const events: TrainingEvent[] = [];
   const state = await new Trainer(model, { now: () => 0 }).run(plan, {
     ...hooks,
     onEvent: (event) => {
@@ -64,7 +64,7 @@ export function byHand(plan: JobPlan): RunningJob {
 }
 
 /** Answers all rows that wait with this mean loss and gradient. */
-export function answer(run: RunningJob, loss: number, gradient = 1): readonly JobEvent[] {
+export function answer(run: RunningJob, loss: number, gradient = 1): readonly TrainingEvent[] {
   const results = run.waiting.map((row) => ({
     row,
     loss: { loss, weight: 1, hits: 0, tokens: 1 },

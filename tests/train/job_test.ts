@@ -2,14 +2,14 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import {
   DivergedError,
-  type JobEvent,
   MOST_ROLLBACKS,
   stepsOf,
+  type TrainingEvent,
   workOf,
 } from "../../src/train/job.ts";
 import { answer, byHand, planOf, runAlone } from "./fake_plan.ts";
 
-function typesOf(events: readonly JobEvent[]): string[] {
+function typesOf(events: readonly TrainingEvent[]): string[] {
   return events.map(({ type }) => type);
 }
 
@@ -105,7 +105,7 @@ Deno.test("patience ends a job after so many evaluations without a better one", 
   const run = byHand(planOf({ epochs: 9, patience: 2 }));
   answer(run, 3);
   const evaluated = [2, 2.5, 1.9, 2, 1.9];
-  const events: JobEvent[] = [];
+  const events: TrainingEvent[] = [];
   while (run.kind !== "none") {
     events.push(...answer(run, run.kind === "step" ? 2 : evaluated.shift() ?? 0));
   }
@@ -196,7 +196,7 @@ Deno.test("a job that keeps diverging keeps its best where that is better than t
   answer(run, 2);
   while (run.kind === "step") answer(run, 2);
   answer(run, 1.5);
-  const events: JobEvent[] = [];
+  const events: TrainingEvent[] = [];
   while (run.kind !== "none") events.push(...answer(run, NaN));
   assertEquals(events.filter(({ type }) => type === "rollback").length, MOST_ROLLBACKS);
   assert(run.state.stopped?.endsWith("the core of step 6 is kept"));

@@ -6,7 +6,7 @@ import {
   MODULE_EXPONENT,
   RANK_EXPONENT,
   REFERENCE_RATE,
-} from "../../src/train/rate.ts";
+} from "../../src/train/settle.ts";
 import { scheduleAt, type ScheduleOptions, type ScheduleShape } from "../../src/train/schedule.ts";
 import { gaussianFactors, randomFactors } from "../../adapters/lotr/make/makers.ts";
 import { FactorSet } from "../../adapters/lotr/factors.ts";

@@ -67,7 +67,7 @@ interface AllData {
   readonly warnings: readonly string[];
 }
 
-interface Job {
+interface LocalRun {
   readonly flags: TrainFlags;
   readonly environment: TrainEnvironment;
   readonly base: TrainBase;
@@ -123,7 +123,7 @@ async function loadAll(
   return { train, valid, warnings };
 }
 
-async function runAll(job: Job): Promise<number> {
+async function runAll(job: LocalRun): Promise<number> {
   const { environment, plans, opened, note } = job;
   for (const { hyperparameters } of plans) settleRank(hyperparameters, opened.factors.rank);
   const { screen, now } = environment;
@@ -156,7 +156,7 @@ async function runAll(job: Job): Promise<number> {
 
 /** One run to its end. A fault of its own is its outcome; an interruption is thrown. */
 async function trainOne(
-  { flags, environment, data, plans, opened }: Job,
+  { flags, environment, data, plans, opened }: LocalRun,
   plan: Plan,
   display: TrainDisplay,
   signal: AbortSignal,
@@ -196,7 +196,7 @@ function isAbort(error: unknown): boolean {
   return error instanceof DOMException && error.name === "AbortError";
 }
 
-async function finish(job: Job, runs: readonly EndedRun[], seconds: number): Promise<number> {
+async function finish(job: LocalRun, runs: readonly EndedRun[], seconds: number): Promise<number> {
   const { flags, environment, base, data, plans, note } = job;
   const best = bestRun(runs);
   if (best === undefined) {

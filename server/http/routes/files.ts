@@ -4,10 +4,8 @@ import type { Access } from "../../access/access.ts";
 import type { ServerContext } from "../../context.ts";
 import { type App, type AppContext, get, list, validated } from "../endpoint.ts";
 import { ApiError, invalid, shuttingDown } from "../errors.ts";
-import { fileBody } from "../../jobs/bodies.ts";
-import type { FineTuning, TenantTuning } from "../../jobs/fine_tuning.ts";
-import { isFinished } from "../../jobs/job_status.ts";
 import {
+  fileBody,
   fileDeletedSchema,
   fileListSchema,
   fileQuerySchema,
@@ -15,6 +13,8 @@ import {
   uploadFieldsSchema,
   uploadFormSchema,
 } from "../schema/files.ts";
+import type { FineTuning, TenantTuning } from "../../jobs/fine_tuning.ts";
+import { isFinished } from "../../jobs/job_status.ts";
 import type { FileRecord } from "../../../adapters/store/store.ts";
 import { readUpload } from "../upload.ts";
 

@@ -3,23 +3,26 @@ import { z } from "@hono/zod-openapi";
 import type { ServerContext } from "../../context.ts";
 import { type App, type AppContext, get, list, post } from "../endpoint.ts";
 import { ApiError, invalid, modelNotFound, refusing, shuttingDown } from "../errors.ts";
-import { checkpointBody, eventBody, jobBody, toHyperparameters } from "../../jobs/bodies.ts";
-import type { FineTuning, TenantTuning } from "../../jobs/fine_tuning.ts";
-import { JobStateError } from "../../jobs/job_status.ts";
-import type { JobRunner } from "../../jobs/runner.ts";
-import { findCore } from "../../generate/model_name.ts";
-import { type Principal, TENANT_HEADER } from "../../access/access.ts";
 import {
+  checkpointBody,
   checkpointListSchema,
   type CreateJobBody,
   createJobSchema,
+  eventBody,
   type HyperparametersField,
+  jobBody,
   jobEventListSchema,
   jobListSchema,
   jobQuerySchema,
   jobSchema,
   pageQuerySchema,
+  toHyperparameters,
 } from "../schema/fine_tuning.ts";
+import type { FineTuning, TenantTuning } from "../../jobs/fine_tuning.ts";
+import { JobStateError } from "../../jobs/job_status.ts";
+import type { JobRunner } from "../../jobs/runner.ts";
+import { findCore } from "../../generate/model_name.ts";
+import { type Principal, TENANT_HEADER } from "../../access/access.ts";
 import { pageOf } from "../../../adapters/store/pages.ts";
 import type { JobRecord } from "../../../adapters/store/store.ts";
 

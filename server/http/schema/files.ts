@@ -1,6 +1,7 @@
-/** Shapes of `/v1/files`: OpenAI's. */
+/** Shapes of `/v1/files`, which are OpenAI's, and how a file's record shows in them. */
 import { z } from "@hono/zod-openapi";
-import { FILE_PURPOSES } from "../../../adapters/store/store.ts";
+import { FILE_PURPOSES, type FileRecord } from "../../../adapters/store/store.ts";
+import { unixSeconds } from "../../../src/util/time.ts";
 
 export const fileSchema = z.object({
   id: z.string(),
@@ -12,6 +13,18 @@ export const fileSchema = z.object({
   status: z.literal("processed"),
 }).openapi("File");
 export type FileBody = z.output<typeof fileSchema>;
+
+export function fileBody({ id, bytes, createdAt, filename, purpose }: FileRecord): FileBody {
+  return {
+    id,
+    object: "file",
+    bytes,
+    created_at: unixSeconds(createdAt),
+    filename,
+    purpose,
+    status: "processed",
+  };
+}
 
 export const fileListSchema = z.object({
   object: z.literal("list"),

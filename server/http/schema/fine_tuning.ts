@@ -1,15 +1,24 @@
 /**
- * Shapes of `/v1/fine_tuning/jobs`: OpenAI's, and lembas' own hyperparameters beside theirs. It owns
- * what a well-formed request is; which files, models and factor sets exist the route looks up.
+ * Shapes of `/v1/fine_tuning/jobs`: OpenAI's, and lembas' own hyperparameters beside theirs; and how
+ * records show in them. Which files, models and factor sets exist the route looks up.
  */
 import { z } from "@hono/zod-openapi";
 import {
+  ASKED_BY_DEFAULT,
   type Hyperparameter,
   HYPERPARAMETERS,
   JOB_HYPERPARAMETERS,
   type Range,
 } from "../../../adapters/training/hyperparameters.ts";
-import { JOB_STATUSES } from "../../../adapters/store/store.ts";
+import {
+  type CheckpointRecord,
+  JOB_STATUSES,
+  type JobEvent,
+  type JobHyperparameters,
+  type JobRecord,
+} from "../../../adapters/store/store.ts";
+import { checkpointName } from "../../../adapters/catalog/name.ts";
+import { unixSeconds } from "../../../src/util/time.ts";
 import { harmless } from "./common.ts";
 import { limitField } from "./files.ts";
 
@@ -167,3 +176,72 @@ export const jobQuerySchema = pageQuerySchema.extend({
     description: "`metadata[key]=value`, or `metadata=null` for jobs without any.",
   }),
 });
+
+/** `estimatedFinish`: Unix milliseconds, of a job that runs. */
+export function jobBody(job: JobRecord, estimatedFinish: number | undefined): JobBody {
+  const hyperparameters = hyperparametersBody(job);
+  return {
+    id: job.id,
+    object: "fine_tuning.job",
+    created_at: unixSeconds(job.createdAt),
+    model: job.model,
+    fine_tuned_model: job.fineTunedModel,
+    organization_id: job.tenant,
+    status: job.status,
+    training_file: job.trainingFile,
+    validation_file: job.validationFile,
+    result_files: [...job.resultFiles],
+    trained_tokens: job.trainedTokens,
+    finished_at: job.finishedAt === null ? null : unixSeconds(job.finishedAt),
+    estimated_finish: estimatedFinish === undefined ? null : unixSeconds(estimatedFinish),
+    error: job.error,
+    seed: job.seed,
+    hyperparameters,
+    method: { type: "supervised", supervised: { hyperparameters } },
+    metadata: job.metadata,
+    integrations: [],
+    user_provided_suffix: job.suffix,
+  };
+}
+
+const ROWS = Object.entries(JOB_HYPERPARAMETERS)
+  .map(([name, { field }]) => [name as keyof typeof JOB_HYPERPARAMETERS, field] as const);
+
+function hyperparametersBody({ hyperparameters: asked, settled }: JobRecord) {
+  const values = { ...asked, ...settled };
+  return {
+    ...Object.fromEntries(ROWS.map(([name, field]) => [field, values[name]])),
+    factors: asked.factors,
+    ...(settled && { learning_rate: settled.learningRate }),
+  };
+}
+
+/** A request's hyperparameters; what it leaves out is the default. */
+export function toHyperparameters(given: HyperparametersField | undefined): JobHyperparameters {
+  const values = ROWS.map(([name, field]) => [name, given?.[field] ?? ASKED_BY_DEFAULT[name]]);
+  return { ...Object.fromEntries(values), factors: given?.factors ?? null };
+}
+
+export function eventBody({ id, createdAt, level, message, type, data }: JobEvent): JobEventBody {
+  return {
+    id,
+    object: "fine_tuning.job.event",
+    created_at: unixSeconds(createdAt),
+    level,
+    message,
+    type,
+    data: data && { ...data },
+  };
+}
+
+export function checkpointBody(job: JobRecord, checkpoint: CheckpointRecord): CheckpointBody {
+  return {
+    id: checkpoint.id,
+    object: "fine_tuning.job.checkpoint",
+    created_at: unixSeconds(checkpoint.createdAt),
+    fine_tuned_model_checkpoint: checkpointName(job, checkpoint.step),
+    fine_tuning_job_id: job.id,
+    metrics: { ...checkpoint.metrics },
+    step_number: checkpoint.step,
+  };
+}
