@@ -1,33 +1,22 @@
 // deno-lint-ignore-file no-console -- what a command prints is its console
 /**
- * The life of `deno task serve`: flags, loading, listening, draining, exit code. It owns the order
- * and what is printed; the loader is passed in, and what it loads is closed here.
+ * The life of `deno task serve`: flags, store, model, listening, draining, exit code. What is opened
+ * is closed in the reverse order, the store last.
  */
-import type { AdapterDirectory } from "../adapters/catalog/directory.ts";
-import type { FactorSet } from "../adapters/lotr/factors.ts";
-import type { AdapterRegistry } from "../adapters/catalog/registry.ts";
 import { defaultDataDirectory } from "../adapters/store/data_directory.ts";
 import { openStore, type StoreLocation } from "../adapters/store/open_store.ts";
 import type { Store } from "../adapters/store/store.ts";
-import type { CoreTrainer } from "../adapters/training/core_trainer.ts";
-import type { Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
-import type { Engine } from "../src/engine/engine.ts";
-import type { EngineListener } from "../src/engine/metrics.ts";
-import { fulfilledWithin, unixSeconds } from "../src/util/time.ts";
-import { readDatasetInTurns } from "../src/train/data/dataset.ts";
-import { readDatasetOnThread } from "../src/train/data/dataset_thread.ts";
+import { fulfilledWithin } from "../src/util/time.ts";
 import { createApp } from "./http/app.ts";
 import { Books } from "./books.ts";
-import { Catalog } from "../adapters/catalog/catalog.ts";
 import { Traffic } from "./console/traffic.ts";
-import type { ServedModel, ServerContext } from "./context.ts";
+import type { ServerContext } from "./context.ts";
 import { helpText, parseFlags, type ServeFlags } from "./cli/serve_flags.ts";
 import { FlagError } from "./cli/flags.ts";
-import { FineTuning, type TrainingBackend } from "./jobs/fine_tuning.ts";
 import { Replicas } from "./limits/replicas.ts";
 import { JsonThread } from "./http/json_thread.ts";
 import { textOf, watchUncaught } from "./last_resort.ts";
-import { awaitSignal, checkAddress, Lifecycle, listen } from "./serve.ts";
+import { awaitSignal, checkAddress, listen } from "./serve.ts";
 import { createMetrics, joinListeners } from "./telemetry/metrics.ts";
 import { createLog, linesOf, type Log } from "./telemetry/log.ts";
 import { openStoreAccess } from "./access/open_access.ts";
@@ -35,38 +24,7 @@ import { describeSampling } from "./generate/sampling.ts";
 import { StoreMetering } from "./usage/metering.ts";
 import { TextTurns } from "./generate/text_turns.ts";
 import { Tracing } from "./telemetry/tracing.ts";
-
-/** Training over a loaded base. */
-export interface LoadedTraining {
-  readonly trainer: Pick<CoreTrainer, "train">;
-  /** Most tokens of a training row. */
-  readonly maxContext: number;
-  /** The factor set of jobs that name none; made when first asked for. */
-  defaultFactors(): Promise<FactorSet>;
-}
-
-/** A model ready to serve, with its adapters; the server closes it. */
-export interface Loaded {
-  readonly checkpoint:
-    & Pick<Checkpoint, "id" | "config" | "tokenizer" | "chatTemplate" | "digest">
-    & Partial<Pick<Checkpoint, "path">>;
-  readonly engine: Engine;
-  readonly registry: AdapterRegistry;
-  /** Where `/v1/load_lora_adapter` reads; undefined = it does not. */
-  readonly directory: AdapterDirectory | undefined;
-  /** Where the checkpoint came from, for `/v1/models`. */
-  readonly source: string;
-  readonly device: string;
-  readonly dtype: string;
-  readonly maxBatch: number;
-  readonly sampling: SamplingDefaults;
-  /** What trains over this base; undefined = it only serves. */
-  readonly training?: LoadedTraining | undefined;
-  close(): Promise<void>;
-}
-
-/** Loads what the flags name; the engine reports to `listener`. */
-export type Loader = (flags: ServeFlags, listener: EngineListener, log: Log) => Promise<Loaded>;
+import { type Loaded, type Loader, startTuning, toContext } from "./loaded.ts";
 
 /** What a process gives a command. */
 export interface CommandEnvironment {
@@ -148,7 +106,7 @@ async function serveFrom(
     using door = await openStoreAccess({ store, flags, env, log, print: console.log });
     const { admit } = door.access;
     if (flags.open) { for (const { tenant } of loaded.registry.list()) await admit(tenant); }
-    await using metering = new StoreMetering(store, log, { replicas: () => replicas.count, admit });
+    await using metering = new StoreMetering(store, log, { replicas, admit });
     const { path } = loaded.checkpoint;
     using thread = path === undefined ? undefined : new TextTurns(path);
     using jsonThread = new JsonThread();
@@ -173,73 +131,6 @@ async function serveFrom(
   } finally {
     await loaded.close();
   }
-}
-
-/** Serves what was tuned, and takes up jobs, over a loaded model. */
-export function startTuning(
-  loaded: Loaded,
-  store: Store,
-  flags: Pick<ServeFlags, "trainJobs" | "maxFile">,
-  { log, metrics }: Pick<ServerContext, "log" | "metrics">,
-): Promise<FineTuning> {
-  return FineTuning.start({
-    store,
-    registry: loaded.registry,
-    backend: loaded.training && backendOf(loaded, loaded.training),
-    model: loaded.checkpoint.id,
-    maxJobs: flags.trainJobs,
-    maxFileBytes: flags.maxFile,
-    log,
-    metrics: metrics.training,
-  });
-}
-
-function backendOf({ checkpoint }: Loaded, training: LoadedTraining): TrainingBackend {
-  const { trainer, maxContext } = training;
-  const { path } = checkpoint;
-  return {
-    trainer,
-    defaultFactors: () => training.defaultFactors(),
-    reader: path === undefined
-      ? (file, signal) => readDatasetInTurns(file, { source: checkpoint, maxContext, signal })
-      : (file, signal) => readDatasetOnThread(file, { path, maxContext, signal }),
-  };
-}
-
-/** The routes' context of a loaded model. */
-export async function toContext(
-  loaded: Loaded,
-  { thread, ...parts }:
-    & Omit<ServerContext, "engine" | "adapters" | "lifecycle" | "model">
-    & Pick<ServedModel, "thread">,
-): Promise<ServerContext> {
-  const { checkpoint, engine, registry } = loaded;
-  return {
-    ...parts,
-    engine,
-    adapters: new Catalog({
-      registry,
-      directory: loaded.directory,
-      stored: parts.tuning?.cores,
-      tuned: parts.tuning?.tuned,
-      admit: parts.access?.admit,
-    }),
-    lifecycle: new Lifecycle(),
-    model: {
-      id: checkpoint.id,
-      root: loaded.source,
-      created: unixSeconds(),
-      digest: await checkpoint.digest(),
-      dtype: loaded.dtype,
-      device: loaded.device,
-      // a model's padding beyond its tokenizer's vocabulary spells nothing
-      vocabSize: Math.min(checkpoint.config.vocabSize, checkpoint.tokenizer.vocabSize),
-      tokenizer: checkpoint.tokenizer,
-      chatTemplate: checkpoint.chatTemplate,
-      sampling: loaded.sampling,
-      thread,
-    },
-  };
 }
 
 interface Serving {

@@ -10,7 +10,8 @@ import type { EngineListener } from "../../src/engine/metrics.ts";
 import { keepAllocatorSmall } from "../../src/runtime/allocator.ts";
 import type { ServeFlags } from "./serve_flags.ts";
 import type { Log } from "../telemetry/log.ts";
-import { type Loaded, runServer } from "../run_server.ts";
+import type { Loaded } from "../loaded.ts";
+import { runServer } from "../run_server.ts";
 
 /** Loads what the flags name. */
 async function load(flags: ServeFlags, listener: EngineListener, log: Log): Promise<Loaded> {

@@ -35,15 +35,15 @@ export interface RateLimitsOptions {
   /** Monotonic milliseconds. Default: since the process began. */
   readonly now?: () => number;
   /** How many processes share the limits. Default: this one alone. */
-  readonly replicas?: () => number;
+  readonly replicas?: { readonly count: number };
 }
 
 export class RateLimits {
   readonly #now: () => number;
-  readonly #replicas: () => number;
+  readonly #replicas: { readonly count: number };
   readonly #tenants = new Map<string, Limits>();
 
-  constructor({ now = () => performance.now(), replicas = () => 1 }: RateLimitsOptions = {}) {
+  constructor({ now = () => performance.now(), replicas = { count: 1 } }: RateLimitsOptions = {}) {
     this.#now = now;
     this.#replicas = replicas;
   }
@@ -59,16 +59,23 @@ export class RateLimits {
   }
 
   #limitsOf(tenant: string, { requestsPerMinute, tokensPerMinute }: TenantLimits): Limits {
+    const unlimited = requestsPerMinute === null && tokensPerMinute === null;
+    if (unlimited) return this.#unlimited(tenant);
     const now = this.#now();
     let own = this.#tenants.get(tenant);
     if (own === undefined) {
       if (this.#tenants.size >= SWEEP_SIZE) this.#sweep(now);
       this.#tenants.set(tenant, own = {});
     }
-    const replicas = this.#replicas();
+    const replicas = this.#replicas.count;
     setLimit(own, "requests", { perMinute: requestsPerMinute, replicas, now });
     setLimit(own, "tokens", { perMinute: tokensPerMinute, replicas, now });
     return own;
+  }
+
+  #unlimited(tenant: string): Limits {
+    this.#tenants.delete(tenant);
+    return {};
   }
 
   /** A full bucket says no more than a new one. */

@@ -164,7 +164,7 @@ export class MeteredRequest {
 
 export interface StoreMeteringOptions {
   /** How many processes share the limits; default: this one alone. */
-  readonly replicas?: () => number;
+  readonly replicas?: { readonly count: number };
   /** The tenant that a request is counted under (`Access.admit`); default: where it is there. */
   readonly admit?: Access["admit"];
 }
@@ -184,7 +184,7 @@ export class StoreMetering extends Metering implements AsyncDisposable {
     const limits = new TenantLimitsReader({ tenants: { find: admit }, changes });
     const known = new TenantLimitsReader({ tenants, changes });
     const recorder = new UsageRecorder({ store: usage, log });
-    super({ limits, known, rates: new RateLimits({ replicas: replicas ?? (() => 1) }), recorder });
+    super({ limits, known, rates: new RateLimits(replicas && { replicas }), recorder });
     this.recorder = recorder;
     this.#readers = [limits, known];
   }

@@ -12,7 +12,7 @@ import { stackOf } from "../../adapters/lotr/stack.ts";
 import type { ServerContext } from "../../server/context.ts";
 import { createLog } from "../../server/telemetry/log.ts";
 import { createMetrics } from "../../server/telemetry/metrics.ts";
-import { type Loaded, type LoadedTraining, toContext } from "../../server/run_server.ts";
+import { type Loaded, type LoadedTraining, toContext } from "../../server/loaded.ts";
 import type {
   ChatTemplate,
   DecoderConfig,

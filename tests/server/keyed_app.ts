@@ -13,7 +13,7 @@ import { issueKey } from "../../server/access/keys.ts";
 import { createMetrics, joinListeners } from "../../server/telemetry/metrics.ts";
 import { createLog } from "../../server/telemetry/log.ts";
 import { openStoreAccess } from "../../server/access/open_access.ts";
-import { startTuning, toContext } from "../../server/run_server.ts";
+import { startTuning, toContext } from "../../server/loaded.ts";
 import { StoreMetering } from "../../server/usage/metering.ts";
 import { openTestStore } from "../adapters/store/test_store.ts";
 import { fakeLoad, type FakeLoaded, someCore } from "./engine_context.ts";

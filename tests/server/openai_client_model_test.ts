@@ -13,7 +13,7 @@ import { Lembas } from "../../adapters/lembas.ts";
 import { createApp } from "../../server/http/app.ts";
 import { createLog } from "../../server/telemetry/log.ts";
 import { createMetrics } from "../../server/telemetry/metrics.ts";
-import { toContext } from "../../server/run_server.ts";
+import { toContext } from "../../server/loaded.ts";
 import { listen } from "../../server/serve.ts";
 
 const ADAPTERS = new URL("../fixtures/adapters", import.meta.url).pathname;

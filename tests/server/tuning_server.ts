@@ -11,12 +11,7 @@ import { openAccess } from "../../server/access/access.ts";
 import type { FineTuning } from "../../server/jobs/fine_tuning.ts";
 import { createLog } from "../../server/telemetry/log.ts";
 import { createMetrics } from "../../server/telemetry/metrics.ts";
-import {
-  type Loaded,
-  type LoadedTraining,
-  startTuning,
-  toContext,
-} from "../../server/run_server.ts";
+import { type Loaded, type LoadedTraining, startTuning, toContext } from "../../server/loaded.ts";
 import { listen } from "../../server/serve.ts";
 import { openStore, type StoreLocation } from "../../adapters/store/open_store.ts";
 import type { Store } from "../../adapters/store/store.ts";

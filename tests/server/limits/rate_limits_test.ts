@@ -123,8 +123,9 @@ Deno.test("times are written as OpenAI writes them", () => {
 });
 
 Deno.test("replicas give a share of a limit each, and large requests owe what is beyond it", () => {
-  let [now, replicas] = [0, 2];
-  const rates = new RateLimits({ now: () => now, replicas: () => replicas });
+  let now = 0;
+  const replicas = { count: 2 };
+  const rates = new RateLimits({ now: () => now, replicas });
   const own = limits({ requestsPerMinute: 4, tokensPerMinute: 100 });
   assertEquals(rates.begin("acme", own).headers()["x-ratelimit-remaining-requests"], "2");
   const second = rates.begin("acme", own);
@@ -135,7 +136,7 @@ Deno.test("replicas give a share of a limit each, and large requests owe what is
   now = 30_000;
   assertStringIncludes(refusal(() => rates.begin("acme", own)).message, "Limit 100");
   now = 36_000;
-  replicas = 1;
+  replicas.count = 1;
   const alone = rates.begin("acme", own);
   assertEquals(alone.headers()["x-ratelimit-remaining-tokens"], "50");
 });

@@ -5,7 +5,7 @@ import { createApp } from "../../../../server/http/app.ts";
 import { keyAccess, openAccess } from "../../../../server/access/access.ts";
 import { createLog } from "../../../../server/telemetry/log.ts";
 import { createMetrics } from "../../../../server/telemetry/metrics.ts";
-import { startTuning, toContext } from "../../../../server/run_server.ts";
+import { startTuning, toContext } from "../../../../server/loaded.ts";
 import { listen } from "../../../../server/serve.ts";
 import { openStore } from "../../../../adapters/store/open_store.ts";
 import { runTrain } from "../../../../server/cli/train/command.ts";

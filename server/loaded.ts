@@ -1,0 +1,120 @@
+/**
+ * What a loaded model becomes in a server: the routes' context, and training over it. How it was
+ * loaded, and from what, makes no difference here; tests load models without weights.
+ */
+import type { AdapterDirectory } from "../adapters/catalog/directory.ts";
+import type { FactorSet } from "../adapters/lotr/factors.ts";
+import type { AdapterRegistry } from "../adapters/catalog/registry.ts";
+import type { Store } from "../adapters/store/store.ts";
+import type { CoreTrainer } from "../adapters/training/core_trainer.ts";
+import type { Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
+import type { Engine } from "../src/engine/engine.ts";
+import type { EngineListener } from "../src/engine/metrics.ts";
+import { unixSeconds } from "../src/util/time.ts";
+import { readDatasetInTurns } from "../src/train/data/dataset.ts";
+import { readDatasetOnThread } from "../src/train/data/dataset_thread.ts";
+import { Catalog } from "../adapters/catalog/catalog.ts";
+import type { ServedModel, ServerContext } from "./context.ts";
+import type { ServeFlags } from "./cli/serve_flags.ts";
+import { FineTuning, type TrainingBackend } from "./jobs/fine_tuning.ts";
+import { Lifecycle } from "./serve.ts";
+import type { Log } from "./telemetry/log.ts";
+
+/** Training over a loaded base. */
+export interface LoadedTraining {
+  readonly trainer: Pick<CoreTrainer, "train">;
+  /** Most tokens of a training row. */
+  readonly maxContext: number;
+  /** The factor set of jobs that name none; made when first asked for. */
+  defaultFactors(): Promise<FactorSet>;
+}
+
+/** A model ready to serve, with its adapters; the server closes it. */
+export interface Loaded {
+  readonly checkpoint:
+    & Pick<Checkpoint, "id" | "config" | "tokenizer" | "chatTemplate" | "digest">
+    & Partial<Pick<Checkpoint, "path">>;
+  readonly engine: Engine;
+  readonly registry: AdapterRegistry;
+  /** Where `/v1/load_lora_adapter` reads; undefined = it does not. */
+  readonly directory: AdapterDirectory | undefined;
+  /** Where the checkpoint came from, for `/v1/models`. */
+  readonly source: string;
+  readonly device: string;
+  readonly dtype: string;
+  readonly maxBatch: number;
+  readonly sampling: SamplingDefaults;
+  /** What trains over this base; undefined = it only serves. */
+  readonly training?: LoadedTraining | undefined;
+  close(): Promise<void>;
+}
+
+/** Loads what the flags name; the engine reports to `listener`. */
+export type Loader = (flags: ServeFlags, listener: EngineListener, log: Log) => Promise<Loaded>;
+
+/** Serves what was tuned, and takes up jobs, over a loaded model. */
+export function startTuning(
+  loaded: Loaded,
+  store: Store,
+  flags: Pick<ServeFlags, "trainJobs" | "maxFile">,
+  { log, metrics }: Pick<ServerContext, "log" | "metrics">,
+): Promise<FineTuning> {
+  return FineTuning.start({
+    store,
+    registry: loaded.registry,
+    backend: loaded.training && backendOf(loaded, loaded.training),
+    model: loaded.checkpoint.id,
+    maxJobs: flags.trainJobs,
+    maxFileBytes: flags.maxFile,
+    log,
+    metrics: metrics.training,
+  });
+}
+
+function backendOf({ checkpoint }: Loaded, training: LoadedTraining): TrainingBackend {
+  const { trainer, maxContext } = training;
+  const { path } = checkpoint;
+  return {
+    trainer,
+    defaultFactors: () => training.defaultFactors(),
+    reader: path === undefined
+      ? (file, signal) => readDatasetInTurns(file, { source: checkpoint, maxContext, signal })
+      : (file, signal) => readDatasetOnThread(file, { path, maxContext, signal }),
+  };
+}
+
+/** The routes' context of a loaded model. */
+export async function toContext(
+  loaded: Loaded,
+  { thread, ...parts }:
+    & Omit<ServerContext, "engine" | "adapters" | "lifecycle" | "model">
+    & Pick<ServedModel, "thread">,
+): Promise<ServerContext> {
+  const { checkpoint, engine, registry } = loaded;
+  return {
+    ...parts,
+    engine,
+    adapters: new Catalog({
+      registry,
+      directory: loaded.directory,
+      stored: parts.tuning?.cores,
+      tuned: parts.tuning?.tuned,
+      admit: parts.access?.admit,
+    }),
+    lifecycle: new Lifecycle(),
+    model: {
+      id: checkpoint.id,
+      root: loaded.source,
+      created: unixSeconds(),
+      digest: await checkpoint.digest(),
+      dtype: loaded.dtype,
+      device: loaded.device,
+      // a model's padding beyond its tokenizer's vocabulary spells nothing
+      vocabSize: Math.min(checkpoint.config.vocabSize, checkpoint.tokenizer.vocabSize),
+      tokenizer: checkpoint.tokenizer,
+      chatTemplate: checkpoint.chatTemplate,
+      sampling: loaded.sampling,
+      thread,
+    },
+  };
+}
