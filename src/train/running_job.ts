@@ -3,14 +3,13 @@
  * device, the sums over those that are back, its caller's hooks, and the promise of its end. The trap:
  * no row waits while a state is being written, so that nothing is trained beyond what is durable.
  */
-import type { Candidate, WaitingRow } from "./micro_batches.ts";
+import { type Candidate, sharedLength, type WaitingRow } from "./micro_batches.ts";
 import {
   computedLength,
   type Example,
   type RowLoss,
   type TrainableState,
 } from "./gradients/model.ts";
-import { sharedLength } from "./gradients/shared_prefix.ts";
 import {
   evaluationDone,
   type JobPlan,

@@ -3,11 +3,11 @@ import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
 import {
   type Candidate,
   gridCost,
+  layOut,
   planMicroBatch,
   type WaitingRow,
 } from "../../src/train/micro_batches.ts";
 import { streamKey, uniformOf } from "../../src/util/random.ts";
-import { layOut } from "../../src/train/gradients/shared_prefix.ts";
 
 /** Rows of so many tokens to compute, whose first `shared` are alike: the one behind carries loss. */
 function rowsOf(lengths: readonly number[], shared: number): WaitingRow[] {

@@ -5,7 +5,7 @@
  */
 import { type BatchRow, computedLength, type RowLoss } from "./model.ts";
 import type { Sizes } from "./program.ts";
-import { layOut } from "./shared_prefix.ts";
+import { layOut } from "../micro_batches.ts";
 
 /** Loss positions and tokens are padded to a multiple of this, so that few distinct shapes occur. */
 const STEP = 16;

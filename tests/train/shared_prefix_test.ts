@@ -1,16 +1,16 @@
 /** What rows share is found, laid out on the smaller grid, and trained as if each row had its own. */
 import { assertEquals, assertLess, assertThrows } from "@std/assert";
-import { openCheckpoint } from "../../../src/checkpoint/open.ts";
-import { planOf } from "../../../src/executor/base.ts";
-import { DeviceWeights } from "../../../src/models/device_weights.ts";
-import { DecoderParameters } from "../../../src/models/parameters.ts";
-import { DeviceLock } from "../../../src/runtime/device_lock.ts";
-import { openDevice } from "../../../src/runtime/open.ts";
-import { DecoderGradients } from "../../../src/train/gradients/gradient_model.ts";
-import type { BatchRow, Example } from "../../../src/train/gradients/model.ts";
-import { pack } from "../../../src/train/gradients/packed.ts";
-import { layOut, sharedLength } from "../../../src/train/gradients/shared_prefix.ts";
-import { relativeError, tinyTrainable } from "../oracle.ts";
+import { openCheckpoint } from "../../src/checkpoint/open.ts";
+import { planOf } from "../../src/executor/base.ts";
+import { DeviceWeights } from "../../src/models/device_weights.ts";
+import { DecoderParameters } from "../../src/models/parameters.ts";
+import { DeviceLock } from "../../src/runtime/device_lock.ts";
+import { openDevice } from "../../src/runtime/open.ts";
+import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
+import type { BatchRow, Example } from "../../src/train/gradients/model.ts";
+import { pack } from "../../src/train/gradients/packed.ts";
+import { layOut, sharedLength } from "../../src/train/micro_batches.ts";
+import { relativeError, tinyTrainable } from "./oracle.ts";
 
 /** Tokens to compute, and one that they predict; the last `loss` carry loss. */
 function row(tokens: readonly number[], loss = 1): Example {
@@ -81,7 +81,7 @@ Deno.test("many rows share one prefix, cut to the grid's columns, each row's res
 for (const name of ["llama", "mistral", "qwen3"]) {
   Deno.test(`${name} loses and pulls the same where rows share a prefix`, async () => {
     using checkpoint = await openCheckpoint(
-      new URL(`../../fixtures/models/${name}/`, import.meta.url).pathname,
+      new URL(`../fixtures/models/${name}/`, import.meta.url).pathname,
     );
     const device = openDevice("cpu");
     const weights = new DeviceWeights(device);
