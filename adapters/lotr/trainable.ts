@@ -19,7 +19,7 @@ export interface Trainable {
   readonly start: Float32Array;
   /** Peak rates of spans of the vector, the core's last. */
   readonly rates: readonly RateSpan[];
-  /** The parameters as what they stand for; trained factors are orthonormal again. */
+  /** Core and factor set of a vector; trained factors are made orthonormal again. */
   result(parameters: Float32Array): { readonly core: Core; readonly factors: FactorSet };
 }
 
@@ -82,7 +82,7 @@ function lotrTrainable(
   };
 }
 
-/** The set that its first `rank` columns of A and rows of B are; its scale is kept. */
+/** The set of the first `rank` columns of A and rows of B, at the same scale. */
 function cutFactors(factors: FactorSet, rank: number): FactorSet {
   if (rank === factors.rank) return factors;
   const { base, layers, modules } = factors;

@@ -1,7 +1,7 @@
 /**
  * Training as callers ask for it: hyperparameters settled, the vector to train made, the job run
- * beside all others of its factor set, checkpoints written and read, a core made of the best step, and
- * the gate that says whether it may be published. What a step does is in `src/train`.
+ * beside all others of its factor set, checkpoints written and read, a core made of the best step,
+ * and the gate that says whether it may be published. What a step does is in `src/train`.
  */
 import { dataDigest, type Identity, readState, writeState } from "../../src/train/checkpoint.ts";
 import {
@@ -32,7 +32,9 @@ import type {
 } from "./training.ts";
 
 export interface CoreTrainerOptions {
-  /** Opens a model that trains over a factor set; released by the trainer when it is done with it. */
+  /**
+   * Opens a model that trains over a factor set; released by the trainer when it is done with it.
+   */
   readonly models: Readonly<Record<TrainMethod, (factors: FactorSet) => Promise<GradientModel>>>;
   /** The set of requests that name none. */
   readonly defaultFactors: () => Promise<FactorSet>;
@@ -40,9 +42,9 @@ export interface CoreTrainerOptions {
   readonly now?: () => number;
 }
 
-/** Without validation rows, evaluations go by at most so many training rows. */
+/** Most training rows that evaluations go by where there are no validation rows. */
 const MOST_SAMPLED = 64;
-/** The sample's place among the epochs' shuffles: no job has so many. */
+/** The epoch number whose shuffle draws that sample; no job has so many epochs. */
 const SAMPLE_EPOCH = 2 ** 31;
 
 /** A model that trains over one factor set by one method, and how many jobs use it. */
@@ -70,12 +72,12 @@ export class CoreTrainer implements AsyncDisposable {
     if (request.signal?.aborted) throw aborted();
     const factors = request.factors ?? await this.#options.defaultFactors();
     const job = jobOf(request, factors);
-    // The paper's method at a smaller rank trains a set that is cut to it.
+    // the LoTR method at a smaller rank trains a factor set that is cut to that rank
     const model = this.#modelFor(request.hyperparameters.method, job.trainable.factors);
     model.users++;
     try {
       const { trainer } = await model.opened;
-      // the hooks' clock starts here: opening the model is no part of the speed
+      // the clock of the reported speed starts here, after the model is open
       return resultOf(job, await trainer.run(job.plan, hooksOf(request, job, this.#now)));
     } finally {
       model.users--;
@@ -156,8 +158,8 @@ function jobOf(request: TrainRequest, factors: FactorSet): PreparedJob {
 }
 
 /**
- * What a training checkpoint belongs to: data, base, factors and every hyperparameter, settled, each as
- * a name and a text, so that a refusal to go on can say which differs.
+ * What a training checkpoint belongs to: data, base, factors and every hyperparameter, settled,
+ * each as a name and a text, so that a refusal to go on can say which differs.
  */
 function identityOf(
   { train, valid, hyperparameters }: TrainRequest,
@@ -172,7 +174,7 @@ function identityOf(
     "the factor set": factors.digest,
     "the data": dataDigest(train, valid),
     ...Object.fromEntries(named),
-    // last: of two that differ the cause is named, not what follows from it
+    // last, since the first difference is named: the rate often differs because the rank does
     "the learning rate": String(learningRate),
   };
 }
@@ -208,7 +210,7 @@ function hooksOf(request: TrainRequest, job: PreparedJob, now: () => number): Jo
   };
 }
 
-/** Turns a job's events into the caller's progress; a resumed job has started before. */
+/** Turns a job's events into the caller's progress; a resumed job tells its start at once. */
 function reporter(
   { onProgress }: TrainRequest,
   job: PreparedJob,

@@ -11,14 +11,14 @@ import type { Hyperparameters } from "./hyperparameters.ts";
 
 export interface TrainRequest {
   readonly train: readonly Example[];
-  /** Empty = the gate compares on a sample of the training rows. */
+  /** Empty = evaluations, and so the gate, go by a sample of the training rows. */
   readonly valid: readonly Example[];
   readonly hyperparameters: Hyperparameters;
   /** The factor set to train for; undefined = the default one. */
   readonly factors?: FactorSet;
-  /** A checkpoint's bytes: goes on where it was written, to the very same result. */
+  /** A checkpoint's bytes to go on from; the result is the same to the last bit. */
   readonly resume?: Uint8Array;
-  /** Ends training after the running step: a last checkpoint is written first, then it rejects. */
+  /** Ends training after the running step, writes a last checkpoint, then rejects. */
   readonly signal?: AbortSignal;
   /** Steps between checkpoints; undefined = one at each evaluation. */
   readonly checkpointEvery?: number;

@@ -31,7 +31,9 @@ export interface Flag<T = unknown> {
   readonly fallback?: string;
   /** The value of the flag alone. */
   readonly alone?: string;
-  /** May be repeated. "commas": and each may be several, as its variable always may. */
+  /**
+   * May be repeated. "commas": each may also hold several with commas, as its variable always may.
+   */
   readonly list?: "repeated" | "commas";
 }
 

@@ -77,7 +77,7 @@ async function readOne(
   }
 }
 
-/** A file's pieces, and whether it was the store that failed: that is no fault of the file's. */
+/** A file's pieces; remembers where the store failed, since that is not the file's fault. */
 class StoredContent implements AsyncIterable<Uint8Array> {
   readonly #files: FileStore;
   readonly #id: string;

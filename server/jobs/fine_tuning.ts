@@ -25,7 +25,7 @@ export interface TrainingBackend {
 export interface FineTuningOptions {
   readonly store: Store;
   readonly registry: AdapterRegistry;
-  /** Undefined = nothing is trained; what was, is served. */
+  /** Undefined = nothing can be trained; models that were trained before are served. */
   readonly backend: TrainingBackend | undefined;
   /** The base model's id. */
   readonly model: string;
@@ -75,12 +75,12 @@ export class FineTuning implements AsyncDisposable {
     return new FineTuning(options, { cores, tuned, runner });
   }
 
-  /** What a tenant has; another's ids are unknown there. */
+  /** A tenant's files and jobs; the ids of another tenant's are unknown there. */
   forTenant(tenant: string): TenantTuning {
     return this.#store.forTenant(tenant);
   }
 
-  /** Running jobs write down where they are, and stop. */
+  /** Stops running jobs after their progress is written. */
   async stop(): Promise<void> {
     await this.runner?.stop();
     this.cores[Symbol.dispose]();

@@ -1,6 +1,6 @@
 /**
- * A job that this process has taken from the queue: its lease, how to break its work off, and where it
- * is, for those who ask meanwhile.
+ * A job that this process has taken from the queue: its lease, how to break its work off, and where
+ * it is, for those who ask meanwhile.
  */
 import { Interrupt, type InterruptKind } from "./job_status.ts";
 import type { Lease, WorkItem } from "./work_queue.ts";
@@ -15,9 +15,9 @@ export class HeldJob {
   done: Promise<void>;
   /** Unix milliseconds at which its training should end; undefined before the second step. */
   estimatedFinish: number | undefined;
-  /** The step that this run has begun from; undefined before it has. */
+  /** The step that training began from here; undefined before it has. */
   from: number | undefined;
-  /** Whether a step after it is kept. */
+  /** Whether a later step than `from` is in the store. */
   advanced = false;
   readonly #controller = new AbortController();
 
@@ -33,7 +33,7 @@ export class HeldJob {
     return this.lease.item;
   }
 
-  /** Aborted with an `Interrupt`. */
+  /** Its reason is an `Interrupt`. */
   get signal(): AbortSignal {
     return this.#controller.signal;
   }

@@ -1,6 +1,6 @@
 /**
- * Which status of a job allows what, and why its work ends before its time: broken off (`Interrupt`),
- * or failed, with a code for machines and a sentence for people.
+ * Which status of a job allows what, and why its work ends before its time: broken off
+ * (`Interrupt`), or failed, with a code for machines and a sentence for people.
  */
 import { DivergedError } from "../../src/train/job.ts";
 import type { JobError, JobRecord, JobStatus } from "../../adapters/store/store.ts";
@@ -13,7 +13,7 @@ export class JobStateError extends Error {
 const FINAL: ReadonlySet<JobStatus> = new Set(["succeeded", "failed", "cancelled"]);
 const UNDER_WAY: ReadonlySet<JobStatus> = new Set(["validating_files", "queued", "running"]);
 
-/** The last event of a job that ends so; a failure brings its own words. */
+/** The last event of a job by its final status; a failure has its own message. */
 export const ENDS: Readonly<
   Partial<Record<JobStatus, { readonly message?: string; readonly level: "info" | "error" }>>
 > = {
@@ -54,8 +54,8 @@ function wrongState(job: JobRecord, verb: string, right: string): JobStateError 
 }
 
 /**
- * "cancel" and "pause": its record says so already. "stop": this process ends. "lost": another process
- * has the job now.
+ * "cancel", "pause": the record says so already. "stop": this process ends. "lost": another process
+ * has taken the job.
  */
 export type InterruptKind = "cancel" | "pause" | "stop" | "lost";
 
@@ -77,7 +77,7 @@ export class JobFailure extends Error {
   }
 }
 
-/** The gate's verdict; the record still tells what was trained. */
+/** The core is not better than the base; the record still tells what was trained. */
 export class NotBetter extends JobFailure {
   override readonly name = "NotBetter";
   constructor(
@@ -88,7 +88,7 @@ export class NotBetter extends JobFailure {
   }
 }
 
-/** What a job's record says of a failure; what is not the user's to mend stays in the log. */
+/** What a job's record says of a failure; the details of a server's own faults stay in its log. */
 export function toJobError(error: unknown): JobError {
   if (error instanceof JobFailure) return error.jobError;
   if (error instanceof DivergedError) return failure("training_diverged", error.message);

@@ -1,6 +1,7 @@
 /**
- * What a job tells people: its events as they happen, log lines, an estimate of the end, and its curve
- * for the results file. Nothing is decided by it. A step that is repeated after a restart is told once.
+ * What a job tells people: its events as they happen, log lines, an estimate of the end, and its
+ * curve for the results file. Nothing is decided by it. A step that is repeated after a restart is
+ * told once.
  */
 import { newId } from "../../adapters/store/ids.ts";
 import type {
@@ -51,7 +52,7 @@ export class Journal {
     this.#jobId = jobId;
   }
 
-  /** With what an earlier run of the job has told. */
+  /** Reads the events of the job's earlier runs first. */
   static async open(store: JobStore, jobId: string): Promise<Journal> {
     const journal = new Journal(store, jobId);
     const { items } = await store.events(jobId, ALL);
@@ -130,7 +131,7 @@ export interface TrainingRun {
   readonly journal: Journal;
 }
 
-/** What a teller tells to, beside the job's journal. */
+/** Where progress goes besides the job's journal. */
 export interface TellerPorts {
   readonly log: Log;
   /** Hears of tokens trained on, as they are, and for whom. */
@@ -175,7 +176,7 @@ export class Teller {
     held.from = done;
     this.#steps = steps;
     this.#tokens = tokens;
-    // a failure to write it is met again when the job's end is written
+    // where this fails, writing the job's end fails too, and that is reported
     data.jobs.change(job.id, { settled }).catch(() => {});
     if (done === 0) {
       journal.message(

@@ -1,6 +1,6 @@
 /**
- * What is done with a job that was taken: its files are validated, or it trains. Every change of status
- * on the way is here, and what a failure makes of the job.
+ * What is done with a job that was taken: its files are validated, or it trains. Every change of
+ * status on the way is here, and what a failure makes of the job.
  */
 import type {
   JobPatch,
@@ -32,16 +32,16 @@ export interface PhaseOptions extends TrainingPorts {
   readonly reader: ExampleReader;
 }
 
-/** What is to become of a job's item in the queue. */
+/** What becomes of a job's item in the queue. */
 export type Ending =
   | { readonly type: "done" }
-  /** It is to train; its examples, where they are at hand. */
+  /** It is to train; its examples where this process has read them. */
   | { readonly type: "train"; readonly dataset: Dataset | undefined }
   | { readonly type: "validate" }
   | { readonly type: "again"; readonly delaySeconds: number }
   | { readonly type: "lost" };
 
-/** Times in a row that a job is begun without keeping a step. */
+/** How often in a row a job may be begun without a step being kept. */
 export const MAX_ATTEMPTS = 5;
 const DONE: Ending = { type: "done" };
 
@@ -73,7 +73,7 @@ export class JobPhases {
     });
   }
 
-  /** Whatever is thrown ends the phase, and is told. */
+  /** Runs a phase; what it throws becomes the job's failure, or its interruption. */
   async #guarded(
     held: HeldJob,
     phase: (data: TenantData, id: string) => Promise<Ending>,
@@ -106,7 +106,7 @@ export class JobPhases {
     return dataset;
   }
 
-  /** A process may have died between publishing a model and saying so. */
+  /** A process may have died after publishing the model and before writing the job's end. */
   async #isPublished(job: JobRecord, data: TenantData): Promise<boolean> {
     const published = await data.models.find(tunedModelName(job));
     if (published === undefined) return false;
@@ -219,7 +219,7 @@ export class JobPhases {
     );
     await jobs.change(job.id, (now) => {
       checkUnderWay(now);
-      // training has counted its attempt when it began
+      // an attempt to train was counted when it began
       return now.validated ? { status: "queued" } : { attempts: now.attempts + 1 };
     });
     return { type: "again", delaySeconds };

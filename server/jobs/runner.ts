@@ -1,7 +1,7 @@
 /**
  * Which job does what when: validation one after the other, training a bounded number at once, and
- * cancel, pause, resume and the server's own stop in between. Every process of a database may do any
- * job; the queue says who has what.
+ * cancel, pause, resume and the server's own stop in between. Every process of a database may do
+ * any job; the queue says who has what.
  */
 import type { JobRecord, JobStore } from "../../adapters/store/store.ts";
 import type { Dataset } from "./dataset.ts";
@@ -37,13 +37,13 @@ const NEW_JOB = {
 /** What a job is to be created with. */
 export type NewJob = Omit<JobRecord, keyof typeof NEW_JOB | "id" | "createdAt">;
 
-/** Milliseconds between looks into the queue, behind notices: others' leases end without one. */
+/** Milliseconds between looks into the queue: another process's lease ends without a notice. */
 const LOOK_MS = { postgres: 1000, sqlite: 5000 } as const;
-/** Seconds before a job is taken up again whose work ended without a word of what becomes of it. */
+/** Seconds before a job is done again whose end could not be written down. */
 const AGAIN_SECONDS = 1;
-/** Milliseconds before what the database has refused is tried again; each time twice as long. */
+/** Milliseconds before a statement that the database refused is tried again; doubled each time. */
 const INSIST_MS = { first: 500, last: 30_000 } as const;
-/** Milliseconds between looks for jobs that are in no queue, since a process died in between. */
+/** Milliseconds between looks for jobs that lie in no queue because a process died before. */
 const SWEEP_MS = 60_000;
 
 export class JobRunner {
@@ -84,7 +84,7 @@ export class JobRunner {
     });
   }
 
-  /** Begins to take jobs, those too that earlier processes have left unfinished. */
+  /** Begins to take jobs, also those that earlier processes left unfinished. */
   async start(): Promise<void> {
     const { changes, kind } = this.#options.store;
     await this.#sweep();
@@ -136,7 +136,9 @@ export class JobRunner {
     return this.#held.get(id)?.estimatedFinish;
   }
 
-  /** Jobs train to their next step, write down where they are, and go to whoever takes them next. */
+  /**
+   * Jobs train to their next step, write down where they are, and go to whoever takes them next.
+   */
   async stop(): Promise<void> {
     if (this.#stopped) return;
     this.#stopping.abort();
@@ -151,7 +153,7 @@ export class JobRunner {
     return this.#stopping.signal.aborted;
   }
 
-  /** Adds what is in no queue, though it should be. */
+  /** Adds the jobs that should lie in a queue and do not. */
   async #sweep(): Promise<void> {
     const { store, model, log } = this.#options;
     const items: Record<Phase, WorkItem[]> = { validation: [], training: [] };
@@ -168,7 +170,7 @@ export class JobRunner {
     this.#look();
   }
 
-  /** A job has changed, here or elsewhere, or any may have. */
+  /** A job has changed, here or elsewhere; with undefined, any job may have. */
   #hear(id: string | undefined): void {
     for (const held of this.#held.values()) {
       if (id === undefined || held.item.job === id) this.#attempt(this.#checkWanted(held));
@@ -176,14 +178,14 @@ export class JobRunner {
     this.#look();
   }
 
-  /** Whoever cancels or pauses a job that runs elsewhere writes that down. */
+  /** A job that is cancelled or paused in another process is known by its record. */
   async #checkWanted(held: HeldJob): Promise<void> {
     const job = await this.#jobs(held.item).find(held.item.job);
     if (job !== undefined && isUnderWay(job)) return;
     held.interrupt(job?.status === "paused" ? "pause" : "cancel");
   }
 
-  /** Takes what there is room for; once more where it was asked for meanwhile. */
+  /** Takes what there is room for; looks once more where this was called meanwhile. */
   #look(): void {
     this.#lookAgain = true;
     if (this.#looking === undefined) this.#looking = this.#attempt(this.#fill());
@@ -206,7 +208,7 @@ export class JobRunner {
     while (!this.#stopped && this.#count(phase) < room) {
       const lease = await this.#queue[phase].take(maxJobs);
       if (lease !== undefined) this.#launch(lease, phase);
-      // who is to train what was validated here is somebody else
+      // another process took what was validated here
       else if (phase === "training") return this.#ready.clear();
       else return;
     }
@@ -247,15 +249,15 @@ export class JobRunner {
     return await this.#phases.train(held, dataset);
   }
 
-  /** Of work that threw because its end could not be written down: it is done once more. */
+  /** The end of work that threw because its end could not be written down. */
   #again(error: unknown): Ending {
     this.#report(error);
     return { type: "again", delaySeconds: AGAIN_SECONDS };
   }
 
   /**
-   * An item that is not settled stays this process's for ever where leases do not end. Once is tried
-   * while the process stops, too: that is how its jobs go to others at once.
+   * On SQLite leases do not end, so an item that is not settled would stay taken for ever. While
+   * the process stops it is tried once, so that other processes can take its jobs at once.
    */
   async #insist(settle: () => Promise<void>): Promise<void> {
     for (let pause: number = INSIST_MS.first;; pause *= 2) {
@@ -288,13 +290,15 @@ export class JobRunner {
     }
   }
 
-  /** Keeps examples only where they are needed at once: a long queue would fill the memory. */
+  /**
+   * Keeps a job's examples only where it can train at once, or a long queue would fill the memory.
+   */
   #keep(job: string, dataset: Dataset | undefined): void {
     const room = this.#options.maxJobs - this.#count("training") - this.#ready.size;
     if (dataset !== undefined && room > 0) this.#ready.set(job, dataset);
   }
 
-  /** The record says first that the job is broken off; then whoever works at it is told. */
+  /** The record is changed first, then whoever works at the job is told. */
   async #interrupt(key: JobKey, kind: "cancel" | "pause"): Promise<JobRecord> {
     const jobs = this.#jobs(key);
     await jobs.change(key.id, (job) => {
@@ -318,7 +322,7 @@ export class JobRunner {
     return this.#options.store.forTenant(tenant).jobs;
   }
 
-  /** What fails here is tried again by a later look, or by another process. */
+  /** For work that a later look, or another process, tries again where it fails. */
   #attempt(work: Promise<void>): Promise<void> {
     return work.catch((error) => this.#report(error));
   }

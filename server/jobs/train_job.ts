@@ -21,7 +21,7 @@ export interface TrainingPorts extends TellerPorts {
   readonly defaultFactors: () => Promise<FactorSet>;
 }
 
-/** A wait that is worth a word. */
+/** Milliseconds after which a wait for the factor set is told. */
 const SLOW_MS = 2000;
 
 /**
@@ -89,7 +89,10 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promi
   }
 }
 
-/** The factor set and rank of a job that has begun stay, whatever the default becomes. */
+/**
+ * Writes the factor set and rank down: a resumed job keeps them though the default may have
+ * changed.
+ */
 async function pin(
   { job: { id, hyperparameters }, data }: TrainingRun,
   factors: FactorSet,

@@ -1,8 +1,8 @@
 /**
- * Which rows share a forward and backward pass, and on what grid they lie, as a pure policy on lengths.
- * The job that was served least leads with rows of like length, others fill what is left of the budget,
- * and padding counts by what it costs. A job's rows go together: the tokens that they all begin with (a
- * system prompt, a template's head) are computed once, forth and back.
+ * Which rows share a forward and backward pass, and on what grid they lie, as a pure policy on
+ * lengths. The job that was served least leads with rows of like length, others fill what is left
+ * of the budget, and padding counts by what it costs. A job's rows go together: the tokens that
+ * they all begin with (a system prompt, a template's head) are computed once, forth and back.
  */
 import { computedLength, type Example } from "./gradients/model.ts";
 import type { Work } from "./job.ts";
@@ -37,7 +37,7 @@ export interface MicroBatchPlan<C extends Candidate> {
   readonly picks: readonly Pick<C>[];
 }
 
-/** Rows of one job that are looked at: enough to fill a micro-batch with rows of like length. */
+/** Most rows of one job that are looked at; enough to find rows of like length. */
 const MOST_OFFERED = 512;
 
 /**
@@ -76,7 +76,7 @@ function leading<C extends Candidate>(candidate: C, maxTokens: number): Pick<C> 
   const budget = Math.max(1, maxTokens - candidate.shared);
   const [batch = []] = microBatches(lengths, { budget });
   const rows = batch.map((i) => offered[i]);
-  // What is shared takes whole rows of the grid.
+  // shared tokens take whole rows of the grid, so fewer rows may fit than their lengths say
   while (rows.length > 1) {
     const pick = { candidate, rows };
     if (costOf(pick, longestOf(pick)) <= maxTokens) break;
@@ -98,7 +98,7 @@ function fitting(candidate: Candidate, time: number, left: number): readonly Wai
     rows.push(row);
   }
   if (rows.length > 1) return rows;
-  // One row alone has nobody to share with.
+  // one row alone shares nothing
   const fits = ({ length }: WaitingRow) => length <= time && gridCost(length, time) <= left;
   return waiting.filter(fits).slice(0, 1);
 }

@@ -1,7 +1,8 @@
 /**
- * A job while it runs among others: the rows of its present step or evaluation that still wait for the
- * device, the sums over those that are back, its caller's hooks, and the promise of its end. The trap:
- * no row waits while a state is being written, so that nothing is trained beyond what is durable.
+ * A job while it runs among others: the rows of its present step or evaluation that still wait for
+ * the device, the sums over those that are back, its caller's hooks, and the promise of its end.
+ * The trap: no row waits while a state is being written, so that nothing is trained beyond what is
+ * durable.
  */
 import { type Candidate, sharedLength, type WaitingRow } from "./micro_batches.ts";
 import {
@@ -25,10 +26,14 @@ import {
 export interface JobHooks {
   /** Goes on from here instead of from the start. */
   readonly from?: JobState;
-  /** Ends the job, between micro-batches or their segments; its last whole step is written first. */
+  /**
+   * Ends the job, between micro-batches or their segments; its last whole step is written first.
+   */
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: TrainingEvent) => void;
-  /** Awaited before the job goes on; other jobs do not wait. Never called before the base is known. */
+  /**
+   * Awaited before the job goes on; other jobs do not wait. Never called before the base is known.
+   */
   readonly onState?: (state: JobState) => Promise<void>;
   /** Most steps between two states written; after an evaluation one is written anyway. */
   readonly stateEvery?: number;
@@ -39,10 +44,14 @@ export interface RowResult {
   readonly loss: RowLoss;
 }
 
-/** Work that a killed process may lose, in milliseconds, where evaluations are rarer. */
+/**
+ * Milliseconds after which a step is written though no evaluation came: the most a kill may lose.
+ */
 const OLDEST_UNWRITTEN_MS = 30_000;
 
-/** Rows go out in any order and any company; sums are in double precision, in the order of arrival. */
+/**
+ * Rows go out in any order and any company; sums are in double precision, in the order of arrival.
+ */
 export class RunningJob implements Candidate {
   readonly plan: JobPlan;
   readonly signal: AbortSignal | undefined;
@@ -104,8 +113,8 @@ export class RunningJob implements Candidate {
   }
 
   /**
-   * Takes results in and tells what happened; a state that is due is being written when this returns,
-   * and `wake` is called when it is.
+   * Takes results in and tells what happened; a state that is due is being written when this
+   * returns, and `wake` is called when it is.
    */
   accept(
     results: readonly RowResult[],
@@ -124,8 +133,8 @@ export class RunningJob implements Candidate {
   }
 
   /**
-   * Takes results in, with the gradient of their summed loss where they are a step's. When the last of
-   * a step or an evaluation is back, the state moves on.
+   * Takes results in, with the gradient of their summed loss where they are a step's. When the last
+   * of a step or an evaluation is back, the state moves on.
    * @returns what happened; empty until the last row is back.
    * @throws {DivergedError} where the job cannot go on.
    */
@@ -176,7 +185,7 @@ export class RunningJob implements Candidate {
     if (this.#hooks.onState === undefined || events.length === 0) return false;
     if (this.kind === "none" || events.some(({ type }) => type === "evaluation")) return true;
     const steps = this.#state.step - this.#written.step;
-    // Where an evaluation comes next, one write after it does for both.
+    // where an evaluation comes next, one write after it serves both
     if (this.kind === "evaluation" || steps === 0) return false;
     return steps >= (this.#hooks.stateEvery ?? Infinity) ||
       this.#now() - this.#writtenAt >= OLDEST_UNWRITTEN_MS;

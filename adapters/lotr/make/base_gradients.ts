@@ -9,7 +9,7 @@ import { openDevice } from "../../../src/runtime/open.ts";
 import type { GradientSource } from "../../../src/train/gradients/gradient_source.ts";
 import { WeightGradients } from "../../../src/train/gradients/weight_gradients.ts";
 
-/** Rows of calibration text may be this long, and no longer than the model allows. */
+/** Most tokens of a row of calibration text, where the model allows as many. */
 const MAX_POSITIONS = 2048;
 
 /** One copy of each weight: speed counts less here than a server's memory. */
@@ -40,7 +40,7 @@ export function openBaseGradients(
     weights,
     parameters: new DecoderParameters(checkpoint, positions),
     plan: PLAN,
-    // Packed for speed, each weight would be there three times.
+    // packed for speed, each weight would be in memory three times
     sessionConfig: { "session.disable_prepacking": "1" },
     turn: options.turn ?? (() => lock.take(0)),
     config: checkpoint.config,

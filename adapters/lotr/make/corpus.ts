@@ -13,7 +13,9 @@ import type { TextSource } from "../../../src/train/data/render.ts";
 export const PASSAGE_TOKENS = 160;
 /** What is left of a cut passage is dropped where it is shorter: too little to predict from. */
 const LEAST_REST = 32;
-/** Tokens that are worth a minute's work; more are thinned out evenly. */
+/**
+ * Most tokens of a calibration text (a minute's work); of a longer one every n-th example is taken.
+ */
 export const CORPUS_TOKENS = 8192;
 
 /** The general text. Read on each call: it is wanted once in a process at most. */
@@ -27,9 +29,8 @@ export function passagesOf(text: string): string[] {
 }
 
 /**
- * One example a passage, or several of at most 160 tokens (and no more than `maxContext`), with loss
- * on every token but the first; `line` is where the passage begins in the text.
- *
+ * One example a passage, or several of at most 160 tokens (and no more than `maxContext`), with
+ * loss on every token but the first; `line` is where the passage begins in the text.
  * @throws {TypeError} where no passage has the two tokens that a prediction needs
  */
 export function textExamples(

@@ -48,7 +48,7 @@ async function perform(flags: AdminFlags, { env, complain }: AdminEnvironment): 
     const api = new ApiClient(serverFetch(where, unreachable));
     return await command.run({ api, words, value });
   }
-  // what only speaks to servers need not load what a store needs
+  // imported late: commands to a server need nothing of the store
   const { storeFetch } = await import("./store_fetch.ts");
   const log = { info: () => {}, warning: complain };
   await using store = await openStore(locationOf(where), log);

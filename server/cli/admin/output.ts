@@ -1,4 +1,7 @@
-/** What a command of `deno task admin` is, and what it prints: tables for people, or the server's JSON. */
+/**
+ * What a command of `deno task admin` is, and what it prints: tables for people, or the server's
+ * JSON.
+ */
 import { formatBytes } from "../../../src/util/bytes.ts";
 import type { Flag } from "../flags.ts";
 import type { ApiClient, Shown } from "../client.ts";
@@ -33,7 +36,7 @@ export interface AdminCommand {
 /** A column's heading and how an item shows in it. */
 export type Column = readonly [heading: string, show: (item: Shown) => string];
 
-/** Columns of equal width, the last one ragged; a word where there is nothing. */
+/** Rows with their columns in line; "none" where there is no row. */
 export function table(items: readonly Shown[], columns: readonly Column[]): string {
   if (items.length === 0) return "none";
   const rows = [

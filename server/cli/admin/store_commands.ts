@@ -1,4 +1,7 @@
-/** `admin factors`, `admin backup`, `admin restore`: what a store holds besides tenants, and copies of it. */
+/**
+ * `admin factors`, `admin backup`, `admin restore`: what a store holds besides tenants, and copies
+ * of it.
+ */
 import { type AdminCommand, bytes, field, table, time } from "./output.ts";
 import type { Shown } from "../client.ts";
 import { formatBytes } from "../../../src/util/bytes.ts";
@@ -32,7 +35,7 @@ export const STORE_COMMANDS: readonly AdminCommand[] = [
     help: "Puts a backup into a directory that holds no store yet, to be served with --data DIR.",
     flags: {},
     run: async ({ words: [file = "", data = ""] }) => {
-      // what only speaks to servers need not load what a store needs
+      // imported late: commands to a server need nothing of the store
       const { restoreBackup } = await import("../../../adapters/store/backup.ts");
       await restoreBackup(file, data);
       return { json: { file, data }, text: `restored ${file} into ${data}` };
@@ -40,7 +43,10 @@ export const STORE_COMMANDS: readonly AdminCommand[] = [
   },
 ];
 
-/** Under another name until it is whole: what is there is a backup, or the one before. */
+/**
+ * Writes to `FILE.part` and renames it, so that FILE is always a whole backup: this one or the
+ * last.
+ */
 async function write(path: string, response: Response): Promise<number> {
   const part = `${path}.part`;
   const file = await Deno.open(part, { write: true, create: true, truncate: true, mode: 0o600 });

@@ -15,7 +15,9 @@ import type { Fetch } from "../client.ts";
 /** A core in JSON, at its largest. */
 const MAX_BODY_BYTES = 1 << 28;
 
-/** A store that no server has given out keys of is open, as on a server: a tenant is made by name. */
+/**
+ * While a store has no keys it is open, as on a server: a tenant is made when it is first named.
+ */
 export function storeFetch({ store, hash }: Omit<AdminServices, "admit">): Fetch {
   const admit = async (id: string) =>
     await store.keys.countUsable() === 0 ? await store.tenants.ensure(id) : store.tenants.find(id);
@@ -31,7 +33,7 @@ export function storeFetch({ store, hash }: Omit<AdminServices, "admit">): Fetch
   });
   app.onError((error) => {
     const failure = toApiError(error, "");
-    // whoever runs the command is who would read the server's log
+    // who runs the command also reads the server's log: the error itself is of more use
     if (failure.status >= 500) throw error;
     return failure.response();
   });

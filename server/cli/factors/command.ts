@@ -162,7 +162,7 @@ async function readSets(files: readonly string[]): Promise<NamedSet[]> {
   );
 }
 
-/** Each set with what it holds, the matrices of all sets' linears had once. */
+/** What each set holds of the matrices, which are computed once for all sets. */
 async function measure(
   sets: readonly NamedSet[],
   energy: EnergyOf,

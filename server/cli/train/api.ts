@@ -152,7 +152,7 @@ async function* formOf(
   yield bytes(`\r\n--${boundary}--\r\n`);
 }
 
-/** No answer, or one that says that the server is not well. */
+/** No answer, or a status of 500 and above. */
 class UnreachableError extends Error {
   override readonly name = "UnreachableError";
 }

@@ -13,7 +13,7 @@ export interface TrainerOptions {
   readonly factors: FactorSet | undefined;
   /** Most tokens of a row. */
   readonly maxContext: number;
-  /** Hears of what takes its time, and of what is odd. */
+  /** Called with lines on slow work and with warnings. */
   readonly onNote: (text: string) => void;
 }
 

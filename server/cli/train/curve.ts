@@ -84,7 +84,7 @@ function scaleOf({ training, validation, base }: Curve): Scale {
   ];
   const lastStep = Math.max(1, ...[...training, ...validation].map(({ step }) => step));
   const steps = ticksBetween(0, lastStep, 8).filter(Number.isInteger);
-  // losses begin at 0 unless all of them lie in a narrow band far above it
+  // the axis begins at 0 unless all losses lie in a narrow band far above it
   const [low, top] = [Math.min(...values, Infinity), Math.max(...values, 0)];
   const from = Number.isFinite(low) && low > top / 2 ? low : 0;
   const losses = ticksBetween(from, top > from ? top : from + 1, 6);
