@@ -11,22 +11,20 @@ import {
   samplingDefaults,
 } from "../src/checkpoint/sampling_defaults.ts";
 import type { Base, ServingDtype } from "../src/executor/base.ts";
-import {
-  DEFAULT_LANE_MEMORY,
-  DEFAULT_SAMPLING,
-  Engine,
-  type EngineListener,
-  type FinishReason,
-  type GenerationDelta,
-  type GenerationRequest,
-  GrammarPool,
-  type LaneOptions,
-  type SamplingParams,
-  type ServedCore,
-  type Usage,
-  validateSampling,
-} from "../src/engine/mod.ts";
+import { Engine } from "../src/engine/engine.ts";
 import { checkLane } from "../src/engine/lane_pool.ts";
+import type { EngineListener } from "../src/engine/metrics.ts";
+import type { ServedCore } from "../src/engine/request/adapter.ts";
+import type {
+  FinishReason,
+  GenerationDelta,
+  GenerationRequest,
+  SamplingParams,
+  Usage,
+} from "../src/engine/request/request.ts";
+import { DEFAULT_SAMPLING, validateSampling } from "../src/engine/request/sampling.ts";
+import { DEFAULT_LANE_MEMORY, type LaneOptions } from "../src/engine/state.ts";
+import { GrammarPool } from "../src/grammar/pool.ts";
 import { BackgroundTurns } from "../src/runtime/background.ts";
 import type { Device } from "../src/runtime/device.ts";
 import { DeviceLock } from "../src/runtime/device_lock.ts";

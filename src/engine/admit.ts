@@ -4,7 +4,7 @@
  * preempted. Trap: only between runs of the model, because leaving moves other rows.
  */
 import { abort, fail, finish } from "./deliver.ts";
-import { loadPrefix, prefixHit, savePrefixes, touchPrefix } from "./memory/prefixes.ts";
+import { loadPrefix, prefixHit, savePrefixes, touchPrefix } from "./kv_memory.ts";
 import { bytesOf, planPreemption, planPrefill, type PrefillPlan } from "./policy/scheduler.ts";
 import type { Lane, Sequence } from "./sequence.ts";
 import type { EngineState } from "./state.ts";
@@ -85,7 +85,7 @@ function preempt(state: EngineState, sequence: Sequence): void {
   if (sequence.cancelled) return abort(state, sequence);
   sequence.enter("waiting");
   sequence.computed = 0;
-  sequence.savedBlocks = 0;
+  sequence.chain.savedBlocks = 0;
   state.queue.add(sequence);
   state.counters.preemptions++;
 }

@@ -7,7 +7,7 @@
 import { randomSeed } from "../executor/philox.ts";
 import { FieldError, OverloadedError } from "../util/errors.ts";
 import { cancel, fail, release } from "./deliver.ts";
-import { BLOCK_TOKENS } from "./memory/prefix_cache.ts";
+import { BLOCK_TOKENS } from "./prefix_cache.ts";
 import { type Account, EQUAL_STANDING } from "./policy/accounts.ts";
 import { chooseVictims } from "./policy/overload.ts";
 import { GenerationStream } from "./request/generation.ts";

@@ -10,7 +10,7 @@
  */
 import type { BatchModel } from "../executor/model.ts";
 import type { TokenMatcher } from "../grammar/matcher.ts";
-import { BLOCK_TOKENS, PrefixChain } from "./memory/prefix_cache.ts";
+import { BLOCK_TOKENS, PrefixChain } from "./prefix_cache.ts";
 import type { Account } from "./policy/accounts.ts";
 import type { CoreLease } from "./request/adapter.ts";
 import type { TokenTexts } from "./request/detokenizer.ts";
@@ -73,8 +73,6 @@ export class Sequence {
   reserved = 0;
   /** Prompt tokens that the first admission found in the prefix cache. */
   cachedTokens: number | undefined;
-  /** How many of its first blocks are known to be in the prefix cache. */
-  savedBlocks = 0;
   lease: CoreLease | undefined;
   matcher: TokenMatcher | undefined;
   /** Asked to leave; it does at the next boundary between runs. */
@@ -93,7 +91,6 @@ export class Sequence {
   #tokens: Int32Array;
   #length: number;
   #chain: PrefixChain | undefined;
-  #hit = { generation: -1, length: 0, tokens: 0 };
   readonly #output: OutputText;
 
   constructor(group: SampleGroup, { index, arrival, lane }: SequenceOptions) {
@@ -144,7 +141,7 @@ export class Sequence {
     return this.#tokens.subarray(start, end);
   }
 
-  /** The keys of its blocks; the tokens to hash them from are `tokens(0, length)`. */
+  /** Its blocks in the prefix cache; their keys are hashed from `tokens(0, length)`. */
   get chain(): PrefixChain {
     return this.#chain ??= new PrefixChain({
       tenant: this.request.tenant,
@@ -156,14 +153,6 @@ export class Sequence {
   /** Whole blocks that the prefix cache may serve: at least one token is left to compute. */
   get usableBlocks(): number {
     return Math.floor((this.#length - 1) / BLOCK_TOKENS);
-  }
-
-  /** A number that depends on the cache's content, computed again only when that changed. */
-  hit(generation: number, compute: () => number): number {
-    if (this.#hit.generation !== generation || this.#hit.length !== this.#length) {
-      this.#hit = { generation, length: this.#length, tokens: compute() };
-    }
-    return this.#hit.tokens;
   }
 
   /** @throws {Error} `internal: …` for a change the states do not allow. */
@@ -178,8 +167,6 @@ export class Sequence {
   reroute(lane: Lane): void {
     this.lane = lane;
     this.#chain = undefined;
-    this.#hit = { generation: -1, length: 0, tokens: 0 };
-    this.savedBlocks = 0;
   }
 
   /** Takes the newest token in: text that became safe, and whether the sequence ends here. */

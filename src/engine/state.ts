@@ -10,7 +10,7 @@ import type { BatchModel } from "../executor/model.ts";
 import type { GrammarSource } from "../grammar/pool.ts";
 import { DeviceLock } from "../runtime/device_lock.ts";
 import { LanePool, type LaneSource } from "./lane_pool.ts";
-import { KvMemory } from "./memory/memory.ts";
+import { KvMemory } from "./kv_memory.ts";
 import { Counters, type EngineListener, FinishRate } from "./metrics.ts";
 import { Ledger } from "./policy/accounts.ts";
 import { WaitingQueue } from "./policy/queue.ts";

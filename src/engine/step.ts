@@ -16,7 +16,7 @@ import {
   SAVED_BLOCKS,
 } from "./admit.ts";
 import { deliver, startFollowers } from "./deliver.ts";
-import { savePrefixes } from "./memory/prefixes.ts";
+import { savePrefixes } from "./kv_memory.ts";
 import type { StepObservation } from "./metrics.ts";
 import type { PrefillPlan } from "./policy/scheduler.ts";
 import type { Lane, Sequence } from "./sequence.ts";

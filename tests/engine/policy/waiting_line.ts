@@ -1,13 +1,13 @@
 /** A queue, its ledger and sequences to put into it and into lanes, for tests of the policy alone. */
-import { type Account, EQUAL_STANDING, Ledger } from "../../src/engine/policy/accounts.ts";
-import { WaitingQueue } from "../../src/engine/policy/queue.ts";
-import type { PrefillView } from "../../src/engine/policy/scheduler.ts";
-import { TokenTexts } from "../../src/engine/request/detokenizer.ts";
-import { GenerationStream } from "../../src/engine/request/generation.ts";
-import { kvBytes } from "../../src/executor/kv_cache.ts";
-import type { TenantStanding } from "../../src/engine/request/request.ts";
-import { Lane, Sequence } from "../../src/engine/sequence.ts";
-import { fakeModel, request, tokenizer } from "./harness.ts";
+import { type Account, EQUAL_STANDING, Ledger } from "../../../src/engine/policy/accounts.ts";
+import { WaitingQueue } from "../../../src/engine/policy/queue.ts";
+import type { PrefillView } from "../../../src/engine/policy/scheduler.ts";
+import { TokenTexts } from "../../../src/engine/request/detokenizer.ts";
+import { GenerationStream } from "../../../src/engine/request/generation.ts";
+import { kvBytes } from "../../../src/executor/kv_cache.ts";
+import type { TenantStanding } from "../../../src/engine/request/request.ts";
+import { Lane, Sequence } from "../../../src/engine/sequence.ts";
+import { fakeModel, request, tokenizer } from "../harness.ts";
 
 const texts = new TokenTexts(tokenizer);
 const BYTES_PER_TOKEN = 10;

@@ -1,8 +1,8 @@
 /** The policy for one tenant: what is planned for given rows, queue and memory. */
 import { assert, assertEquals } from "@std/assert";
-import { planPreemption, planPrefill } from "../../src/engine/policy/scheduler.ts";
-import type { Sequence } from "../../src/engine/sequence.ts";
-import { seeded } from "./harness.ts";
+import { planPreemption, planPrefill } from "../../../src/engine/policy/scheduler.ts";
+import type { Sequence } from "../../../src/engine/sequence.ts";
+import { seeded } from "../harness.ts";
 import { Line, newLane } from "./waiting_line.ts";
 
 Deno.test("first prompts of like length go in one batch within the token budget", () => {

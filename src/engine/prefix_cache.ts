@@ -4,7 +4,7 @@
  * lane, so no tenant finds another's blocks, and no new version of a core those of the old one.
  */
 import { createHash } from "node:crypto";
-import type { KvBlock } from "../../executor/model.ts";
+import type { KvBlock } from "../executor/model.ts";
 
 /** Tokens in a block. */
 export const BLOCK_TOKENS = 32;
@@ -28,9 +28,12 @@ export function worthTaking(hit: number, tokens: number): boolean {
   return hit >= WORTHWHILE_TOKENS || (hit > 0 && 2 * hit >= tokens);
 }
 
-/** The keys of one sequence's blocks; each is hashed once. */
+/** One sequence's blocks: their keys, each hashed once, and what is known of them in the cache. */
 export class PrefixChain {
+  /** How many of the first blocks are known to be in the cache. */
+  savedBlocks = 0;
   readonly #keys: string[];
+  #hit = { generation: -1, length: 0, tokens: 0 };
 
   constructor(scope: PrefixScope) {
     const root = JSON.stringify([scope.tenant, scope.core ?? null, scope.lane ?? null]);
@@ -47,6 +50,17 @@ export class PrefixChain {
 
   key(index: number, tokens: Int32Array): string {
     return this.parent(index + 1, tokens);
+  }
+
+  /**
+   * The cached tokens of a sequence of so many, as `compute` finds them: computed again only when
+   * the cache (`PrefixCache.generation`) or the length has changed.
+   */
+  hit(generation: number, length: number, compute: () => number): number {
+    if (this.#hit.generation !== generation || this.#hit.length !== length) {
+      this.#hit = { generation, length, tokens: compute() };
+    }
+    return this.#hit.tokens;
   }
 
   #extend(tokens: Int32Array): void {

@@ -1,14 +1,14 @@
 /** The policy between tenants: who is next, who gives way, and what heavy demand may have. */
 import { assert, assertEquals, assertGreater } from "@std/assert";
-import { type Account, EQUAL_STANDING, Ledger } from "../../src/engine/policy/accounts.ts";
+import { type Account, EQUAL_STANDING, Ledger } from "../../../src/engine/policy/accounts.ts";
 import {
   planPreemption,
   planPrefill,
   type PrefillPlan,
-} from "../../src/engine/policy/scheduler.ts";
-import type { Sequence } from "../../src/engine/sequence.ts";
-import { Shares } from "../../src/engine/policy/shares.ts";
-import { seeded } from "./harness.ts";
+} from "../../../src/engine/policy/scheduler.ts";
+import type { Sequence } from "../../../src/engine/sequence.ts";
+import { Shares } from "../../../src/engine/policy/shares.ts";
+import { seeded } from "../harness.ts";
 import { Line, newLane } from "./waiting_line.ts";
 
 function admitted(plan: PrefillPlan): readonly Sequence[] {

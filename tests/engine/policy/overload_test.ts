@@ -3,10 +3,10 @@
  * whoever gets in displaces no more than had to go.
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { EQUAL_STANDING } from "../../src/engine/policy/accounts.ts";
-import { OverloadedError } from "../../src/util/errors.ts";
-import type { GenerationRequest } from "../../src/engine/request/request.ts";
-import { type Harness, harness, read, request, seeded } from "./harness.ts";
+import { EQUAL_STANDING } from "../../../src/engine/policy/accounts.ts";
+import { OverloadedError } from "../../../src/util/errors.ts";
+import type { GenerationRequest } from "../../../src/engine/request/request.ts";
+import { type Harness, harness, read, request, seeded } from "../harness.ts";
 
 /** A request that was taken in, and what became of it. */
 interface Taken {

@@ -5,10 +5,10 @@ import {
   PrefixCache,
   PrefixChain,
   worthTaking,
-} from "../../../src/engine/memory/prefix_cache.ts";
-import type { KvBlock } from "../../../src/executor/model.ts";
-import { adapter } from "../../fakes/adapters.ts";
-import { alone, harness, read, readOne, request, type RequestOptions, seeded } from "../harness.ts";
+} from "../../src/engine/prefix_cache.ts";
+import type { KvBlock } from "../../src/executor/model.ts";
+import { adapter } from "../fakes/adapters.ts";
+import { alone, harness, read, readOne, request, type RequestOptions, seeded } from "./harness.ts";
 
 const LONG = "abcdefgh".repeat(14);
 const MODEL = { maxContext: 512, prefillTokens: 256 };
