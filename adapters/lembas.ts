@@ -192,7 +192,7 @@ export class Lembas implements AsyncDisposable {
       const sampling = await defaultsOf(checkpoint, options);
       const engine = new Engine({
         lanes: [await firstLane(parts)],
-        laneSource: new BaseLanes(parts.base, parts.registry),
+        laneSource: new BaseLanes(parts.base, parts.registry.factors),
         ...(options.laneMemory === undefined ? {} : { laneMemory: options.laneMemory }),
         adapters: cores,
         tokenizer: checkpoint.tokenizer,
@@ -216,7 +216,7 @@ export class Lembas implements AsyncDisposable {
    * @throws {TypeError} where it is of another base
    */
   addFactors(factors: FactorSet, reload?: () => Promise<FactorSet>): void {
-    this.registry.addFactors(factors, reload);
+    this.registry.factors.add(factors, reload);
   }
 
   /**
@@ -416,7 +416,7 @@ async function openAdapters(
 ): Promise<AdapterDirectory | undefined> {
   for (const given of factors) {
     const set = typeof given === "string" ? readFactors(await Deno.readFile(given)) : given;
-    registry.addFactors(set);
+    registry.factors.add(set);
     checkLane(set.digest, base.laneBytes(set), laneMemory);
   }
   if (adapters === undefined) return undefined;
@@ -428,7 +428,7 @@ async function openAdapters(
 
 /** The lane that stays: of the first factor set, or of the base alone where there is none. */
 async function firstLane({ base, registry }: Parts): Promise<LaneOptions> {
-  const [set] = registry.factorSets();
+  const [set] = registry.factors.inMemory();
   return { factors: set?.digest, model: await base.lane(set), bytes: base.laneBytes(set) };
 }
 

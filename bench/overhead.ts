@@ -93,7 +93,7 @@ export function plainTokens(tokenizer: Tokenizer): number[] {
 const NO_ADAPTERS: CoreCatalog = {
   list: () => Promise.resolve([]),
   find: () => Promise.resolve(undefined),
-  load: () => Promise.reject(new Deno.errors.NotFound("this bench loads no adapters")),
+  loadPath: () => Promise.reject(new Deno.errors.NotFound("this bench loads no adapters")),
   unload: () => Promise.resolve(),
   inline: () => {
     throw new TypeError("this bench loads no adapters");

@@ -43,7 +43,7 @@ export interface ServedModel {
 }
 
 /** The cores that requests may name. */
-export type CoreCatalog = Pick<Catalog, "list" | "find" | "load" | "unload" | "inline">;
+export type CoreCatalog = Pick<Catalog, "list" | "find" | "loadPath" | "unload" | "inline">;
 
 /** Limits and secrets of one server. */
 export interface ServerOptions {

@@ -100,7 +100,7 @@ async function serveFrom(
       maxAdapters: loaded.maxBatch,
       kvBlocks: loaded.engine.kvBlocks,
     });
-    traffic.attach(() => loaded.engine.stats());
+    traffic.attach(loaded.engine);
     await using tuning = await startTuning(loaded, store, flags, { log, metrics });
     await using replicas = await Replicas.join(store.database, log);
     using door = await openStoreAccess({ store, flags, env, log, print: console.log });
@@ -180,7 +180,7 @@ async function listenUntilSignal(serving: Serving): Promise<number> {
 
 function startLines(flags: ServeFlags, loaded: Loaded, context: ServerContext): string[] {
   const { model } = context;
-  const sets = loaded.registry.factorSets().map((set) =>
+  const sets = loaded.registry.factors.inMemory().map((set) =>
     `${set.digest.slice(0, 12)} (rank ${set.rank}, ${set.modules.join(" ")})`
   );
   const adapters = loaded.registry.list().length;

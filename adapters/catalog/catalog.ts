@@ -4,9 +4,10 @@
  */
 import type { ServedCore } from "../../src/engine/request/adapter.ts";
 import { FieldError } from "../../src/util/errors.ts";
+import type { Core } from "../lotr/core.ts";
 import type { AdapterDirectory, LoadedCore } from "./directory.ts";
 import { type AdapterName, DEFAULT_TENANT, parseAdapterName, TUNED_PREFIX } from "./name.ts";
-import type { AdapterRegistry, RequestCore } from "./registry.ts";
+import type { AdapterRegistry, CoreKeeper, RequestCore } from "./registry.ts";
 import type { StoredCores } from "./stored_cores.ts";
 import type { TunedModels } from "./tuned_models.ts";
 
@@ -26,11 +27,12 @@ export interface LoadPathOptions {
   readonly allowLossy: boolean;
 }
 
-export class Catalog {
+export class Catalog implements CoreKeeper {
   readonly #parts: CatalogParts;
 
   constructor(parts: CatalogParts) {
     this.#parts = parts;
+    parts.registry.elsewhere(this);
   }
 
   /** A tenant's; undefined = every tenant's. */
@@ -59,13 +61,21 @@ export class Catalog {
     return await this.#findStored(parsed) ?? this.#parts.registry.resolve(name);
   }
 
+  /** The content of a core of the store's. @throws {RangeError | TypeError} where it is gone, or damaged */
+  async load(served: ServedCore): Promise<Core> {
+    const { stored, tuned } = this.#parts;
+    const keeper = served.name.startsWith(TUNED_PREFIX) ? tuned : stored;
+    if (keeper !== undefined) return await keeper.load(served);
+    throw new RangeError(`Cannot load adapter '${served.name}': it was unloaded`);
+  }
+
   /**
    * Reads an adapter below the adapters' directory and publishes it; a name that is taken gets a new
    * version. With a store it is durable, and every process serves it.
    * @throws {FieldError | FieldRangeError} saying what is wrong with the path or does not fit;
    *   {QuotaError} where the tenant may store no more
    */
-  async load(name: string, path: string, { allowLossy }: LoadPathOptions): Promise<LoadedCore> {
+  async loadPath(name: string, path: string, { allowLossy }: LoadPathOptions): Promise<LoadedCore> {
     const { directory, stored, admit } = this.#parts;
     if (directory === undefined) {
       throw new FieldError("path", "Cannot read a path: the server was started without --adapters");

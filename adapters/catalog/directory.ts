@@ -131,7 +131,7 @@ export class AdapterDirectory {
       await attempt(item.path, async () => {
         const set = item.type === "file" ? await this.#factorsIn(item.path) : undefined;
         if (set === undefined) return void cores.push(item);
-        this.#registry.addFactors(set);
+        this.#registry.factors.add(set);
         factors.push(set);
       });
     }
@@ -170,8 +170,8 @@ export class AdapterDirectory {
   }
 
   async #factorsFor(digest: string | undefined): Promise<FactorSet> {
-    if (digest !== undefined) return await this.#registry.factorsOf(digest);
-    const [first] = this.#registry.factorSets();
+    if (digest !== undefined) return await this.#registry.factors.get(digest);
+    const [first] = this.#registry.factors.inMemory();
     if (first === undefined) {
       throw new FieldError(
         "factors",

@@ -1,15 +1,17 @@
 /**
- * Factor sets between store, registry and base: kept for all processes, each read once in this one,
- * and the lanes that run them.
+ * Factor sets of one base: their shapes are known for good, their numbers are in memory within a
+ * bound, and a store, where there is one, keeps them for all processes. Trap: a set without a way back
+ * stays in memory; one that can be had again leaves it when others need the room, the least recently
+ * used first. (So it is no `Lru`: bytes are counted, and some never go.)
  */
-import type { ServedCore } from "../../src/engine/request/adapter.ts";
 import type { LaneSource, OpenedLane } from "../../src/engine/lane_pool.ts";
+import type { ServedCore } from "../../src/engine/request/adapter.ts";
 import type { Base } from "../../src/executor/base.ts";
 import { FieldRangeError, isFieldError, readField } from "../../src/util/errors.ts";
-import type { FactorSet } from "../lotr/factors.ts";
+import type { FactorSet, FactorShape } from "../lotr/factors.ts";
 import { readFactors, writeFactors } from "../lotr/format.ts";
+import type { Stack } from "../lotr/stack.ts";
 import type { FactorStore } from "../store/store.ts";
-import type { AdapterRegistry } from "./registry.ts";
 
 /** A name of the store's that cannot be served now. */
 export class UnservableError extends Error {
@@ -24,43 +26,119 @@ export class UnservableError extends Error {
   }
 }
 
-export interface FactorSetsOptions {
-  readonly store: Pick<FactorStore, "add" | "get" | "list">;
-  readonly registry: AdapterRegistry;
+interface Held {
+  readonly shape: FactorShape;
+  readonly bytes: number;
+  /** Undefined = it stays in memory. */
+  readonly reload: (() => Promise<FactorSet>) | undefined;
+  set: FactorSet | undefined;
+  usedAt: number;
+  loading: Promise<FactorSet> | undefined;
 }
 
+type Kept = Pick<FactorStore, "add" | "get" | "list">;
+
 export class FactorSets {
-  readonly #options: FactorSetsOptions;
-  readonly #loading = new Map<string, Promise<void>>();
+  readonly #stack: Stack;
+  readonly #maxBytes: number;
+  /** In order of addition. */
+  readonly #sets = new Map<string, Held>();
+  /** Sets on their way from the store. */
+  readonly #reading = new Map<string, Promise<void>>();
+  /** Digests that the store has. */
   readonly #kept = new Set<string>();
+  #store: Kept | undefined;
+  #uses = 0;
 
-  constructor(options: FactorSetsOptions) {
-    this.#options = options;
+  /** @param maxBytes bound on the numbers of sets that can be had again; default 64 MiB */
+  constructor(stack: Stack, maxBytes: number = 64 * 2 ** 20) {
+    this.#stack = stack;
+    this.#maxBytes = maxBytes;
   }
 
-  /** Keeps a set in the store and makes it known here. */
-  async keep(factors: FactorSet): Promise<void> {
-    const { digest } = factors;
-    if (!this.#kept.has(digest)) {
-      await this.#options.store.add(digest, writeFactors(factors));
-      this.#kept.add(digest);
-    }
-    await this.#load(digest, () => Promise.resolve(factors));
+  /** Bytes in memory of the sets that can be had again. */
+  get bytes(): number {
+    let bytes = 0;
+    for (const held of this.#sets.values()) if (isPassing(held)) bytes += held.bytes;
+    return bytes;
   }
 
-  /** Keeps all sets that are loaded, so that other processes have them too. */
-  async keepLoaded(): Promise<void> {
-    const { store, registry } = this.#options;
+  /** Reads and keeps sets in a store from now on; those that are loaded are kept there at once. */
+  async keepIn(store: Kept): Promise<void> {
+    this.#store = store;
     for (const { digest } of await store.list()) this.#kept.add(digest);
-    for (const factors of registry.factorSets()) await this.keep(factors);
+    for (const set of this.inMemory()) await this.keep(set);
   }
 
   /**
-   * Makes a set of the store's known here; nothing for one that is.
+   * Makes a set known. With a way to have it again its numbers may leave memory, else they stay.
+   * @throws {FieldError} naming both digests or widths where the set is not of this base
+   */
+  add(set: FactorSet, reload?: () => Promise<FactorSet>): void {
+    set.checkStack(this.#stack);
+    const known = this.#sets.get(set.digest);
+    if (known !== undefined && (known.reload === undefined || reload !== undefined)) return;
+    const { shape, byteLength: bytes } = set;
+    const usedAt = ++this.#uses;
+    this.#sets.set(set.digest, { shape, bytes, reload, set, usedAt, loading: undefined });
+    this.#makeRoom();
+  }
+
+  has(digest: string): boolean {
+    return this.#sets.has(digest);
+  }
+
+  /** Those whose numbers are in memory, in order of addition. */
+  inMemory(): readonly FactorSet[] {
+    return [...this.#sets.values()].flatMap(({ set }) => set ?? []);
+  }
+
+  /** A set without its numbers. @throws {FieldRangeError} naming the sets there are */
+  shapeOf(digest: string): FactorShape {
+    return this.#held(digest).shape;
+  }
+
+  /** A set with its numbers. @throws as `ensure` does; what its way back throws */
+  async get(digest: string): Promise<FactorSet> {
+    await this.ensure(digest);
+    const held = this.#held(digest);
+    held.usedAt = ++this.#uses;
+    if (held.set !== undefined || held.reload === undefined) return held.set ?? unreachable(digest);
+    held.loading ??= held.reload();
+    try {
+      held.set = await held.loading;
+    } finally {
+      held.loading = undefined;
+    }
+    const { set } = held;
+    this.#makeRoom();
+    return set;
+  }
+
+  /** Keeps a set in the store, and makes it known here. @throws as `add` does */
+  async keep(set: FactorSet): Promise<void> {
+    const { digest } = set;
+    if (this.#store !== undefined && !this.#kept.has(digest)) {
+      await this.#store.add(digest, writeFactors(set));
+      this.#kept.add(digest);
+    }
+    if (!this.has(digest)) this.add(set, () => this.#read(digest));
+  }
+
+  /**
+   * Makes a set of the store's known here, once for all who ask; nothing for one that is.
    * @throws {FieldRangeError} for an unknown digest; {FieldError} where it is of another base
    */
   async ensure(digest: string): Promise<void> {
-    await this.#load(digest, () => this.#read(digest));
+    if (this.has(digest)) return;
+    const again = () => this.#read(digest);
+    const reading = this.#reading.get(digest) ?? again().then((set) => this.add(set, again));
+    this.#reading.set(digest, reading);
+    try {
+      await reading;
+    } finally {
+      this.#reading.delete(digest);
+    }
   }
 
   /** As `ensure`, for a core that a request names. @throws {UnservableError} where that cannot be */
@@ -73,60 +151,64 @@ export class FactorSets {
     }
   }
 
-  /** A set itself. @throws as `ensure` does */
-  async of(digest: string): Promise<FactorSet> {
-    await this.ensure(digest);
-    return await this.#options.registry.factorsOf(digest);
-  }
-
   async #read(digest: string): Promise<FactorSet> {
-    const { store, registry } = this.#options;
-    const file = await store.get(digest);
+    const file = await this.#store?.get(digest);
     if (file !== undefined) return readField("factors", () => readFactors(file));
     // whoever brings it again mends it
     this.#kept.delete(digest);
-    registry.shapeOf(digest);
+    this.#held(digest);
     throw new FieldRangeError(
       "factors",
       `Cannot use factor set ${digest}: it is not in the store any more`,
     );
   }
 
-  /** Once, however many ask for it at the same time. */
-  async #load(digest: string, read: () => Promise<FactorSet>): Promise<void> {
-    const { registry } = this.#options;
-    if (registry.hasFactors(digest)) return;
-    const loading = this.#loading.get(digest);
-    if (loading !== undefined) return await loading;
-    const again = () => this.#read(digest);
-    const loaded = read().then((factors) => registry.addFactors(factors, again));
-    this.#loading.set(digest, loaded);
-    try {
-      await loaded;
-    } finally {
-      this.#loading.delete(digest);
+  #held(digest: string): Held {
+    const held = this.#sets.get(digest);
+    if (held !== undefined) return held;
+    throw new FieldRangeError(
+      "factors",
+      `Cannot use factor set ${digest}: loaded are [${[...this.#sets.keys()].join(", ")}]`,
+    );
+  }
+
+  #makeRoom(): void {
+    let excess = this.bytes - this.#maxBytes;
+    if (excess <= 0) return;
+    const passing = [...this.#sets.values()].filter(isPassing).sort((a, b) => a.usedAt - b.usedAt);
+    for (const held of passing) {
+      if (excess <= 0) return;
+      held.set = undefined;
+      excess -= held.bytes;
     }
   }
 }
 
-/** Lanes of a base for the factor sets of a registry; which are open is the engine's to say. */
+function isPassing({ set, reload }: Held): boolean {
+  return set !== undefined && reload !== undefined;
+}
+
+function unreachable(digest: string): never {
+  throw new Error(`internal: factor set ${digest} left memory without a way back`);
+}
+
+/** Lanes of a base for factor sets; which are open is the engine's to say. */
 export class BaseLanes implements LaneSource {
   readonly #base: Base;
-  readonly #registry: AdapterRegistry;
+  readonly #sets: FactorSets;
 
-  constructor(base: Base, registry: AdapterRegistry) {
+  constructor(base: Base, sets: FactorSets) {
     this.#base = base;
-    this.#registry = registry;
+    this.#sets = sets;
   }
 
   bytes(factors: string): number | undefined {
-    return this.#registry.hasFactors(factors)
-      ? this.#base.laneBytes(this.#registry.shapeOf(factors))
-      : undefined;
+    const known = this.#sets.has(factors);
+    return known ? this.#base.laneBytes(this.#sets.shapeOf(factors)) : undefined;
   }
 
   async open(factors: string): Promise<OpenedLane> {
-    const model = await this.#base.lane(await this.#registry.factorsOf(factors));
+    const model = await this.#base.lane(await this.#sets.get(factors));
     return { model, close: () => this.#base.drop(model) };
   }
 }

@@ -1,7 +1,6 @@
 /**
  * What this process knows by itself: cores under names, cores inside requests, and factor sets, with
- * the way back to each one's content. Cores that are resident are `cache.ts`'s; what the store has
- * comes from `elsewhere`.
+ * the way back to each one's content. Cores that the store has come from `elsewhere`.
  */
 import type { ServedCore } from "../../src/engine/request/adapter.ts";
 import { FieldError, OverloadedError, readField } from "../../src/util/errors.ts";
@@ -9,9 +8,8 @@ import { unixSeconds } from "../../src/util/time.ts";
 import type { ResidentCore } from "../../src/executor/model.ts";
 import { type Core, toResident } from "../lotr/core.ts";
 import { shortDigest } from "../lotr/digest.ts";
-import type { FactorSet, FactorShape } from "../lotr/factors.ts";
 import { MAX_CORE_BYTES, readCore } from "../lotr/format.ts";
-import { HeldFactors } from "./held_factors.ts";
+import { FactorSets } from "./factor_sets.ts";
 import { NamedVersions } from "./named_versions.ts";
 import type { Stack } from "../lotr/stack.ts";
 
@@ -52,9 +50,10 @@ interface HeldCore {
 
 export class AdapterRegistry {
   readonly stack: Stack;
+  /** Those that cores may name. */
+  readonly factors: FactorSets;
   readonly #requestBytes: number;
   readonly #now: () => number;
-  readonly #factors: HeldFactors;
   readonly #names = new NamedVersions();
   /** How to get a registered core, by digest. */
   readonly #sources = new Map<string, () => Promise<Core>>();
@@ -63,40 +62,11 @@ export class AdapterRegistry {
   #elsewhere: CoreKeeper | undefined;
 
   constructor(options: RegistryOptions) {
-    const { stack, requestBytes = 256 * 2 ** 20, factorBytes = 64 * 2 ** 20 } = options;
-    const { now = Date.now } = options;
+    const { stack, requestBytes = 256 * 2 ** 20, now = Date.now } = options;
     this.stack = stack;
-    this.#factors = new HeldFactors(factorBytes);
+    this.factors = new FactorSets(stack, options.factorBytes);
     this.#requestBytes = requestBytes;
     this.#now = now;
-  }
-
-  /**
-   * Makes a set known. With a way to have it again it may leave memory, else it stays.
-   * @throws {FieldError} naming both digests or widths where the set is not of this base.
-   */
-  addFactors(factors: FactorSet, reload?: () => Promise<FactorSet>): void {
-    factors.checkStack(this.stack);
-    this.#factors.add(factors, reload);
-  }
-
-  hasFactors(digest: string): boolean {
-    return this.#factors.has(digest);
-  }
-
-  /** Factor sets that are in memory. */
-  factorSets(): readonly FactorSet[] {
-    return this.#factors.inMemory();
-  }
-
-  /** A set without its numbers. @throws {FieldRangeError} naming the sets there are. */
-  shapeOf(digest: string): FactorShape {
-    return this.#factors.shapeOf(digest);
-  }
-
-  /** @throws {FieldRangeError} naming the sets there are. */
-  factorsOf(digest: string): Promise<FactorSet> {
-    return this.#factors.get(digest);
   }
 
   /**
@@ -184,11 +154,11 @@ export class AdapterRegistry {
   }
 
   async load(served: ServedCore): Promise<ResidentCore> {
-    return toResident(await this.core(served), this.shapeOf(served.factors));
+    return toResident(await this.core(served), this.factors.shapeOf(served.factors));
   }
 
   residentBytes({ factors }: ServedCore): number {
-    return this.shapeOf(factors).residentBytes;
+    return this.factors.shapeOf(factors).residentBytes;
   }
 
   /** @throws {FieldError | FieldRangeError} for a core of another base, or of factors not loaded */
@@ -199,7 +169,7 @@ export class AdapterRegistry {
         `Cannot use core ${core.digest}: its base is ${core.base}, served is ${this.stack.base}`,
       );
     }
-    core.checkFactors(this.shapeOf(core.factors));
+    core.checkFactors(this.factors.shapeOf(core.factors));
   }
 
   #find(served: ServedCore): Core | Promise<Core> | undefined {

@@ -7,7 +7,7 @@ import type { Core } from "../lotr/core.ts";
 import { readField } from "../../src/util/errors.ts";
 import { ScopedAnswers } from "../../src/util/lru.ts";
 import { unixSeconds } from "../../src/util/time.ts";
-import { type FactorSets, UnservableError } from "./factor_sets.ts";
+import { UnservableError } from "./factor_sets.ts";
 import { readCore } from "../lotr/format.ts";
 import { type AdapterName, formatAdapterName } from "./name.ts";
 import type { AdapterRegistry } from "./registry.ts";
@@ -16,7 +16,6 @@ import type { CoreVersion, Store } from "../store/store.ts";
 export interface StoredCoresOptions {
   readonly store: Pick<Store, "kind" | "cores" | "changes">;
   readonly registry: AdapterRegistry;
-  readonly factors: FactorSets;
   /** Names that are remembered. Default 65,536. */
   readonly maxNames?: number;
 }
@@ -53,7 +52,7 @@ export class StoredCores implements Disposable {
   async find(tenant: string, { name, version }: Omit<AdapterName, "tenant">): Promise<
     ServedCore | undefined
   > {
-    const { store, registry, factors } = this.#options;
+    const { store, registry } = this.#options;
     const found = await this.#names.get(
       `${tenant}/${name}`,
       JSON.stringify(version),
@@ -68,7 +67,7 @@ export class StoredCores implements Disposable {
           "Publish it again, or roll back to another version.",
       );
     }
-    await factors.ensureFor(core);
+    await registry.factors.ensureFor(core);
     return core;
   }
 
@@ -101,11 +100,11 @@ export class StoredCores implements Disposable {
     bytes: Uint8Array,
     source: string,
   ): Promise<ServedCore> {
-    const { store, registry, factors } = this.#options;
+    const { store, registry } = this.#options;
     const core = readField("core", () => readCore(bytes));
-    const set = await factors.of(core.factors);
+    const set = await registry.factors.get(core.factors);
     registry.check(core);
-    await factors.keep(set);
+    await registry.factors.keep(set);
     const version = await store.cores.put(tenant, name, bytes, { source, publish: "now" });
     this.#forget(tenant, name);
     return served(version);

@@ -16,7 +16,7 @@ import type {
   StepMetrics,
   Store,
 } from "../store/store.ts";
-import { type FactorSets, UnservableError } from "./factor_sets.ts";
+import { UnservableError } from "./factor_sets.ts";
 import {
   adapterNameOf,
   formatAdapterName,
@@ -24,16 +24,14 @@ import {
   tunedModelName,
   type TunedName,
 } from "./name.ts";
-import type { CoreKeeper } from "./registry.ts";
+import type { AdapterRegistry, CoreKeeper } from "./registry.ts";
 import type { StoredCores } from "./stored_cores.ts";
 
 export interface TunedModelsOptions {
   readonly store: Pick<Store, "kind" | "forTenant" | "models" | "changes">;
   /** Where the cores of published models lie. */
   readonly cores: StoredCores;
-  readonly factors: FactorSets;
-  /** Digest of the base that is served. */
-  readonly base: string;
+  readonly registry: AdapterRegistry;
 }
 
 /** What a job says of itself once its core is published. */
@@ -80,20 +78,20 @@ export class TunedModels implements CoreKeeper, Disposable {
     if (parsed === undefined) return undefined;
     const find = () => parsed.step === undefined ? this.#model(parsed) : this.#checkpoint(parsed);
     const core = await this.#names.get(parsed.tenant, name, find);
-    if (core !== undefined) await this.#options.factors.ensureFor(core);
+    if (core !== undefined) await this.#options.registry.factors.ensureFor(core);
     return core;
   }
 
   /** Published models of this base, oldest first; a tenant's, or every one's with undefined. */
   async list(tenant: string | undefined): Promise<readonly ServedCore[]> {
-    const { store, base } = this.#options;
+    const { store, registry: { stack: { base } } } = this.#options;
     const { models } = tenant === undefined ? store : store.forTenant(tenant);
     return (await models.all()).filter((model) => model.base === base).map(served);
   }
 
   /** Writes a core and its factor set down, from when on they are served; returns the `ft:` name. */
   async publish(job: JobRecord, { core, factors }: MadeCore, outcome: Outcome): Promise<string> {
-    await this.#options.factors.keep(factors);
+    await this.#options.registry.factors.keep(factors);
     const id = tunedModelName(job);
     await this.#options.store.forTenant(job.tenant).models.publish({
       id,
@@ -116,7 +114,7 @@ export class TunedModels implements CoreKeeper, Disposable {
     step: number,
     metrics: StepMetrics,
   ): Promise<CheckpointRecord> {
-    if (factors !== undefined) await this.#options.factors.keep(factors);
+    if (factors !== undefined) await this.#options.registry.factors.keep(factors);
     const checkpoint: CheckpointRecord = {
       id: newId("ftckpt"),
       jobId: job.id,
@@ -134,7 +132,7 @@ export class TunedModels implements CoreKeeper, Disposable {
 
   /** Keeps a factor set, and makes it servable. */
   keepFactors(factors: FactorSet): Promise<void> {
-    return this.#options.factors.keep(factors);
+    return this.#options.registry.factors.keep(factors);
   }
 
   /**
@@ -142,7 +140,7 @@ export class TunedModels implements CoreKeeper, Disposable {
    * @throws {FieldRangeError} for an unknown digest; {FieldError} where it is of another base
    */
   factorsOf(digest: string): Promise<FactorSet> {
-    return this.#options.factors.of(digest);
+    return this.#options.registry.factors.get(digest);
   }
 
   /** Forgets a published model. Whether there was one. */
@@ -171,7 +169,7 @@ export class TunedModels implements CoreKeeper, Disposable {
   }
 
   async #model({ model: id, tenant }: TunedName): Promise<ServedCore | undefined> {
-    const { store, cores, base } = this.#options;
+    const { store, cores, registry: { stack: { base } } } = this.#options;
     const model = await store.forTenant(tenant).models.find(id);
     if (model?.base !== base) return undefined;
     const { name, version: number } = model;
@@ -210,7 +208,7 @@ export class TunedModels implements CoreKeeper, Disposable {
   /** A checkpoint whose factor set is of another base, or was not kept, has no name here. */
   async #isServable(core: ServedCore): Promise<boolean> {
     try {
-      await this.#options.factors.ensureFor(core);
+      await this.#options.registry.factors.ensureFor(core);
       return true;
     } catch (error) {
       if (error instanceof UnservableError) return false;

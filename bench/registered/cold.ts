@@ -4,7 +4,6 @@
  */
 import { CoreCache, type CoreCacheMetrics } from "../../adapters/catalog/cache.ts";
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
-import { FactorSets } from "../../adapters/catalog/factor_sets.ts";
 import { AdapterRegistry } from "../../adapters/catalog/registry.ts";
 import type { Stack } from "../../adapters/lotr/stack.ts";
 import { StoredCores } from "../../adapters/catalog/stored_cores.ts";
@@ -49,10 +48,9 @@ export class ColdBench implements Disposable {
   constructor(options: ColdOptions) {
     const { store, stack, factors, cores, coreMemory, seed } = options;
     const registry = new AdapterRegistry({ stack });
-    registry.addFactors(factors);
-    const sets = new FactorSets({ store: store.factors, registry });
+    registry.factors.add(factors);
     this.#options = options;
-    this.#cores = new StoredCores({ store, registry, factors: sets });
+    this.#cores = new StoredCores({ store, registry });
     registry.elsewhere(this.#cores);
     this.#cache = new CoreCache({ loader: registry, maxBytes: coreMemory });
     this.#order = shuffled(cores, seed).values();

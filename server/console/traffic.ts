@@ -3,7 +3,8 @@
  * the KV memory. It owns a ring of seconds that the engine's own steps fill, so that it costs nothing
  * while nothing runs and needs no timer; it draws nothing.
  */
-import type { EngineListener, EngineStats, StepObservation } from "../../src/engine/metrics.ts";
+import type { Engine } from "../../src/engine/engine.ts";
+import type { EngineListener, StepObservation } from "../../src/engine/metrics.ts";
 
 /** Seconds that are kept. */
 export const WINDOW = 120;
@@ -32,7 +33,7 @@ const IDLE: Second = { promptTokens: 0, outputTokens: 0, running: 0, waiting: 0,
 export class Traffic {
   readonly #slots: Slot[] = [];
   readonly #now: () => number;
-  #stats: (() => EngineStats) | undefined;
+  #engine: Pick<Engine, "stats"> | undefined;
 
   /** @param now monotonic milliseconds */
   constructor(now: () => number = () => performance.now()) {
@@ -40,8 +41,8 @@ export class Traffic {
   }
 
   /** Names the engine, which reports here before it can be read. */
-  attach(stats: () => EngineStats): void {
-    this.#stats = stats;
+  attach(engine: Pick<Engine, "stats">): void {
+    this.#engine = engine;
   }
 
   /** The engine's steps go here. */
@@ -51,7 +52,7 @@ export class Traffic {
 
   /** What is there at this moment. */
   gauges(): Gauges {
-    const stats = this.#stats?.();
+    const stats = this.#engine?.stats();
     if (stats === undefined) return IDLE;
     const { running, waiting, loading, kvUsage } = stats;
     return { running, waiting: waiting + loading, kvUsage };

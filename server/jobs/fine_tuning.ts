@@ -3,7 +3,6 @@
  * up at the start and put down at the end.
  */
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
-import { FactorSets } from "../../adapters/catalog/factor_sets.ts";
 import type { AdapterRegistry } from "../../adapters/catalog/registry.ts";
 import { StoredCores } from "../../adapters/catalog/stored_cores.ts";
 import { TunedModels } from "../../adapters/catalog/tuned_models.ts";
@@ -63,11 +62,9 @@ export class FineTuning implements AsyncDisposable {
   /** Serves what is in the store, and takes up jobs that nobody has. */
   static async start(options: FineTuningOptions): Promise<FineTuning> {
     const { store, backend, registry, metrics, ...rest } = options;
-    const factors = new FactorSets({ store: store.factors, registry });
-    await factors.keepLoaded();
-    const cores = new StoredCores({ store, registry, factors });
-    const tuned = new TunedModels({ store, cores, factors, base: registry.stack.base });
-    registry.elsewhere(tuned);
+    await registry.factors.keepIn(store.factors);
+    const cores = new StoredCores({ store, registry });
+    const tuned = new TunedModels({ store, cores, registry });
     const runner = backend &&
       await JobRunner.open({ ...rest, ...backend, store, tuned, onTokens: metrics.tokens });
     metrics.attach(() => store.jobs.counts());

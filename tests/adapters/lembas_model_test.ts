@@ -257,7 +257,7 @@ Deno.test("Lembas tokenises, generates, streams, answers by cores and says what 
   });
 
   await t.step("a zero core is the base", async () => {
-    const [set] = lembas.registry.factorSets();
+    const [set] = lembas.registry.factors.inMemory();
     lembas.addCore("someone/nothing", zeroCore(set));
     const base = await lembas.generate("Once upon a time", greedily);
     const zero = await lembas.generate("Once upon a time", { ...greedily, adapter: "nothing" });

@@ -76,7 +76,7 @@ export async function fakeLoad(options: FakeLoadOptions = {}): Promise<FakeLoade
   const stack = stackOf(BASE, CONFIG);
   const factors = randomFactors({ stack, rank: 4 });
   const registry = new AdapterRegistry({ stack });
-  registry.addFactors(factors);
+  registry.factors.add(factors);
   const batches: number[] = [];
   const engine = fakeEngine(options, registry, factors, batches);
   return {
@@ -124,7 +124,7 @@ function fakeEngine(
   return new Engine({
     lanes: [{ factors: factors.digest, model }],
     laneSource: {
-      bytes: (digest) => registry.hasFactors(digest) ? 1 << 20 : undefined,
+      bytes: (digest) => registry.factors.has(digest) ? 1 << 20 : undefined,
       open: () => {
         const model = new FakeModel({ ...options, vocabSize });
         return Promise.resolve({ model, close: () => Promise.resolve() });

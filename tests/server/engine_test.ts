@@ -218,7 +218,7 @@ Deno.test("adapters are loaded below the directory, replaced by a new version, a
 Deno.test("an adapter whose lane is larger than lane memory is a 400 with both sizes, streamed too", () =>
   withEngine({ laneMemory: 1000 }, async ({ client, registry, factors }) => {
     const wide = randomFactors({ stack: registry.stack, rank: 4, seed: 5 });
-    registry.addFactors(wide);
+    registry.factors.add(wide);
     registry.add("acme/wide", { core: someCore(wide, 1), source: "test" });
     registry.add("acme/first", { core: someCore(factors, 1), source: "test" });
     for (const stream of [false, true]) {

@@ -169,7 +169,7 @@ export class FakeCatalog implements CoreCatalog {
     throw new FieldRangeError("model", `ambiguous: ${found.map(({ model }) => model).join(", ")}`);
   }
 
-  load(name: string, path: string): Promise<LoadedCore> {
+  loadPath(name: string, path: string): Promise<LoadedCore> {
     if (path === "foreign") throw new FieldError("core", "base digest aa is not bb");
     if (path === "bug") throw new TypeError("undefined is not a function");
     const residual = path === "lora" ? 0.0123 : undefined;

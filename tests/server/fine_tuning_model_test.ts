@@ -48,7 +48,7 @@ Deno.test("the default model is fine-tuned by a file, and the next request is an
   );
   try {
     const { text, rows } = await readRows(6);
-    const [factors] = loaded.registry.factorSets();
+    const [factors] = loaded.registry.factors.inMemory();
     const learned = { n_epochs: 12, batch_size: 6, learning_rate_multiplier: 4 };
     const hyperparameters = { ...learned, factors: factors?.digest };
     const training_file = await upload(client, text);

@@ -70,7 +70,7 @@ export async function openKeyedApp(options: KeyedOptions = {}): Promise<KeyedApp
   });
   const loaded = { ...plain, training: fakeTraining(() => plain.factors) };
   metrics.attach({ model: "tiny", stats: () => loaded.engine.stats() });
-  traffic.attach(() => loaded.engine.stats());
+  traffic.attach(loaded.engine);
   const tuning = await startTuning(loaded, store, { trainJobs: 2, maxFile: 1 << 20 }, {
     log,
     metrics,

@@ -69,7 +69,7 @@ async function load(
   }
   const full = name.includes("/") ? name : `${principal.tenant}/${name}`;
   try {
-    return await context.adapters.load(full, path, { allowLossy: body.allow_lossy ?? false });
+    return await context.adapters.loadPath(full, path, { allowLossy: body.allow_lossy ?? false });
   } catch (error) {
     throw loadError(error, body) ?? error;
   }

@@ -37,13 +37,13 @@ class Rig implements AsyncDisposable {
     const registry = new AdapterRegistry({ stack: stackOf(digest, checkpoint.config) });
     this.registry = registry;
     this.refs = this.sets.map((set, i) => {
-      registry.addFactors(set);
+      registry.factors.add(set);
       const core = randomCore(set, 50 + i, 1.5);
       return registry.add(`t/core-${i}`, { core, source: "memory" });
     });
     this.engine = new Engine({
       lanes: [{ factors: undefined, model: first, bytes: base.laneBytes() }],
-      laneSource: new BaseLanes(base, registry),
+      laneSource: new BaseLanes(base, registry.factors),
       laneMemory: lanes * this.laneBytes,
       adapters: new CoreCache({ loader: registry, maxBytes: 1 << 24 }),
       tokenizer: checkpoint.tokenizer,

@@ -91,7 +91,7 @@ Deno.test("a resident core is leased at once, without a promise", async () => {
 Deno.test("a registry's cores come through the cache padded and scaled", async () => {
   const factors = smallFactors();
   const registry = new AdapterRegistry({ stack: STACK });
-  registry.addFactors(factors);
+  registry.factors.add(factors);
   const ref = registry.add("a/b", { core: smallCore(factors, 1, 2), source: "test" });
   const cache = new CoreCache({ loader: registry, maxBytes: factors.residentBytes });
   const lease = await cache.acquire(ref);

@@ -1,7 +1,7 @@
 /** Names between the store, the adapters' directory and tuned models: who wins, who may be removed. */
 import { assertEquals, assertRejects } from "@std/assert";
 import { Core } from "../../../adapters/lotr/core.ts";
-import { FactorSets, UnservableError } from "../../../adapters/catalog/factor_sets.ts";
+import { UnservableError } from "../../../adapters/catalog/factor_sets.ts";
 import { writeCore, writeFactors } from "../../../adapters/lotr/format.ts";
 import { randomFactors } from "../../../adapters/lotr/make/makers.ts";
 import { StoredCores } from "../../../adapters/catalog/stored_cores.ts";
@@ -39,9 +39,8 @@ async function withCatalog(
     );
   }
   await loaded.directory?.load({ name: "acme/local", path: "acme/local.safetensors" });
-  const factors = new FactorSets({ store: store.factors, registry });
-  using stored = new StoredCores({ store, registry, factors });
-  registry.elsewhere(stored);
+  await registry.factors.keepIn(store.factors);
+  using stored = new StoredCores({ store, registry });
   try {
     await body(
       new Catalog({ registry, directory: loaded.directory, stored }),
@@ -58,10 +57,10 @@ async function withCatalog(
 Deno.test("what is loaded lies in the store: versions, removal, content on demand", () =>
   withCatalog(async (catalog, { registry }) => {
     assertEquals(await catalog.find("acme/shelf"), undefined);
-    await catalog.load("acme/shelf", "acme/one.safetensors", OPTIONS);
+    await catalog.loadPath("acme/shelf", "acme/one.safetensors", OPTIONS);
     const first = await catalog.find("acme/shelf");
     assertEquals([first?.name, first?.tenant], ["acme/shelf@1", "acme"]);
-    await catalog.load("acme/shelf", "acme/two.safetensors", OPTIONS);
+    await catalog.loadPath("acme/shelf", "acme/two.safetensors", OPTIONS);
     assertEquals((await catalog.find("acme/shelf"))?.name, "acme/shelf@2");
     assertEquals((await catalog.find("acme/shelf@1"))?.digest, first?.digest);
     const prefix = first?.digest.slice(0, 8);
@@ -79,7 +78,7 @@ Deno.test("what the directory has is read-only; a name of the store's wins over 
   withCatalog(async (catalog) => {
     await assertRejects(() => catalog.unload("acme/local"), TypeError, "remove its file there");
     const local = await catalog.find("acme/local");
-    await catalog.load("acme/local", "acme/one.safetensors", OPTIONS);
+    await catalog.loadPath("acme/local", "acme/one.safetensors", OPTIONS);
     const kept = await catalog.find("acme/local");
     assertEquals(kept?.name, "acme/local@1");
     assertEquals(kept?.digest === local?.digest, false);
@@ -94,7 +93,7 @@ Deno.test("what the directory has is read-only; a name of the store's wins over 
 Deno.test("a version cannot be asked for, a core of other factors not be published", () =>
   withCatalog(async (catalog, { factors }, cores, store) => {
     await assertRejects(
-      () => catalog.load("acme/shelf@3", "acme/one.safetensors", OPTIONS),
+      () => catalog.loadPath("acme/shelf@3", "acme/one.safetensors", OPTIONS),
       TypeError,
       "leave the version out",
     );
@@ -117,8 +116,7 @@ Deno.test("a checkpoint whose factor set comes after it was asked for is served 
   withCatalog(async (_catalog, { registry, factors: loaded }, cores, store) => {
     const late = randomFactors({ stack: registry.stack, rank: 4, seed: 7 });
     assertEquals(late.digest === loaded.digest, false);
-    const factors = new FactorSets({ store: store.factors, registry });
-    using tuned = new TunedModels({ store, cores, factors, base: registry.stack.base });
+    using tuned = new TunedModels({ store, cores, registry });
     const job = await store.forTenant("acme").jobs.create(jobOf("acme"));
     await tuned.addCheckpoint(job, { core: someCore(late, 1) }, 3, { step: 3 });
     const name = checkpointName(job, 3);

@@ -75,7 +75,7 @@ Deno.test("a directory is scanned into tenants, names and versions, whatever lie
 
 Deno.test("a loaded file is read again when its core has left memory", async () => {
   await withPlace(async ({ root, registry, directory }) => {
-    registry.addFactors(factors);
+    registry.factors.add(factors);
     await Deno.writeFile(`${root}/one.safetensors`, bytesOf(1));
     const { core, residual } = await directory.load({ name: "a/one", path: "one.safetensors" });
     assertEquals(residual, undefined);
@@ -94,7 +94,7 @@ Deno.test("a loaded file is read again when its core has left memory", async () 
 
 Deno.test("a path that leaves the root, by dots, by slash or by link, is refused as if not there", async () => {
   await withPlace(async ({ root, outside, registry, directory }) => {
-    registry.addFactors(factors);
+    registry.factors.add(factors);
     await Deno.writeFile(`${outside}/secret.safetensors`, bytesOf(1));
     await Deno.symlink(`${outside}/secret.safetensors`, `${root}/link.safetensors`);
     await Deno.symlink(outside, `${root}/folder`);
@@ -127,7 +127,7 @@ Deno.test("a path that leaves the root, by dots, by slash or by link, is refused
 
 Deno.test("a PEFT directory whose files are links out of the root is refused", async () => {
   await withPlace(async ({ root, outside, registry, directory }) => {
-    registry.addFactors(factors);
+    registry.factors.add(factors);
     await writePeftDirectory(`${outside}/lora`, smallCore(factors, 1), factors, { baseModel: "b" });
     await Deno.mkdir(`${root}/lora`);
     for (const file of ["adapter_config.json", "adapter_model.safetensors"]) {
@@ -146,8 +146,8 @@ Deno.test("a LoRA is projected onto the factor set asked for, and lossy ones nee
       TypeError,
       "no factor set",
     );
-    registry.addFactors(factors);
-    registry.addFactors(own);
+    registry.factors.add(factors);
+    registry.factors.add(own);
     await assertRejects(() => directory.load({ name: "x", path: "lora" }), LossyImportError);
     const lossy = await directory.load({ name: "x", path: "lora", allowLossy: true });
     assertEquals(lossy.core.factors, factors.digest);

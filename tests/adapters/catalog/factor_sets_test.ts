@@ -1,7 +1,6 @@
 /** Factor sets: each read once, their numbers come and go within a bound, what they are stays known. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { FactorSets } from "../../../adapters/catalog/factor_sets.ts";
-import { HeldFactors } from "../../../adapters/catalog/held_factors.ts";
 import type { FactorSet } from "../../../adapters/lotr/factors.ts";
 import { writeFactors } from "../../../adapters/lotr/format.ts";
 import { AdapterRegistry } from "../../../adapters/catalog/registry.ts";
@@ -11,7 +10,7 @@ const sets = [1, 2, 3, 4].map((seed) => smallFactors({ seed }));
 const [pinned, one, two, three] = sets as [FactorSet, FactorSet, FactorSet, FactorSet];
 
 Deno.test("numbers leave by the bound, least recently used first, and come back once for all who ask", async () => {
-  const held = new HeldFactors(2 * one.byteLength);
+  const held = new FactorSets(STACK, 2 * one.byteLength);
   const reads: string[] = [];
   const again = (set: FactorSet) => () => {
     reads.push(set.digest);
@@ -31,7 +30,7 @@ Deno.test("numbers leave by the bound, least recently used first, and come back 
 });
 
 Deno.test("a set that could not be had again is asked for anew; one without a way back stays", async () => {
-  const held = new HeldFactors(0);
+  const held = new FactorSets(STACK, 0);
   let broken = true;
   held.add(
     one,
@@ -49,20 +48,18 @@ Deno.test("cores of a hundred sets in the store are served from a bound of two s
   const registry = new AdapterRegistry({ stack: STACK, factorBytes: 2 * one.byteLength });
   const files = new Map<string, Uint8Array<ArrayBuffer>>();
   let reads = 0;
-  const stored = new FactorSets({
-    registry,
-    store: {
-      add: (digest, file) => Promise.resolve(void files.set(digest, new Uint8Array(file))),
-      get: (digest) => Promise.resolve((reads++, files.get(digest))),
-      list: () => Promise.resolve([]),
-    },
+  const { factors: stored } = registry;
+  await stored.keepIn({
+    add: (digest, file) => Promise.resolve(void files.set(digest, new Uint8Array(file))),
+    get: (digest) => Promise.resolve((reads++, files.get(digest))),
+    list: () => Promise.resolve([]),
   });
   const many = Array.from(
     { length: 100 },
     (_, seed) => smallFactors({ seed }),
   );
   for (const set of many) await stored.keep(set);
-  assertEquals(registry.factorSets().length, 2);
+  assertEquals(registry.factors.inMemory().length, 2);
   for (const [i, set] of many.entries()) {
     await stored.ensure(set.digest);
     const core = smallCore(set, i);
@@ -73,38 +70,36 @@ Deno.test("cores of a hundred sets in the store are served from a bound of two s
   assertEquals(reads, 0, "a core needs no numbers of its set");
   const [first] = many;
   assert(first !== undefined);
-  assertEquals(writeFactors(await stored.of(first.digest)), writeFactors(first));
-  assertEquals([reads, registry.factorSets().length], [1, 2]);
+  assertEquals(writeFactors(await stored.get(first.digest)), writeFactors(first));
+  assertEquals([reads, registry.factors.inMemory().length], [1, 2]);
   const [, lost] = many;
   assert(lost !== undefined);
   files.delete(lost.digest);
   await assertRejects(
-    () => stored.of(lost.digest),
+    () => stored.get(lost.digest),
     RangeError,
     "not in the store any more",
   );
   // who brings it again mends it
   await stored.keep(lost);
   assertEquals(files.has(lost.digest), true);
-  assertEquals((await stored.of(lost.digest)).digest, lost.digest);
+  assertEquals((await stored.get(lost.digest)).digest, lost.digest);
 });
 
 Deno.test("who asks for a set while it is being read waits for that, and it is read once", async () => {
   const registry = new AdapterRegistry({ stack: STACK });
   const { promise: file, resolve: arrive } = Promise.withResolvers<Uint8Array<ArrayBuffer>>();
   let reads = 0;
-  const stored = new FactorSets({
-    registry,
-    store: {
-      add: () => Promise.resolve(),
-      get: () => (reads++, file),
-      list: () => Promise.resolve([]),
-    },
+  const { factors: stored } = registry;
+  await stored.keepIn({
+    add: () => Promise.resolve(),
+    get: () => (reads++, file),
+    list: () => Promise.resolve([]),
   });
-  const both = Promise.all([stored.of(one.digest), stored.of(one.digest)]);
-  assertEquals(registry.hasFactors(one.digest), false);
+  const both = Promise.all([stored.get(one.digest), stored.get(one.digest)]);
+  assertEquals(registry.factors.has(one.digest), false);
   arrive(new Uint8Array(writeFactors(one)));
   assertEquals((await both).map(({ digest }) => digest), [one.digest, one.digest]);
-  await stored.of(one.digest);
+  await stored.get(one.digest);
   assertEquals(reads, 1);
 });

@@ -16,7 +16,7 @@ import { coreLike, digestOf, smallCore, smallFactors, STACK } from "../small.ts"
 
 function registryWith(options: { requestBytes?: number } = {}): AdapterRegistry {
   const registry = new AdapterRegistry({ stack: STACK, now: () => 1_700_000_000_500, ...options });
-  registry.addFactors(smallFactors());
+  registry.factors.add(smallFactors());
   return registry;
 }
 
@@ -155,15 +155,15 @@ Deno.test("a factor set of another base, depth or width is refused with both nam
   ] as const;
   for (const [stack, text] of texts) {
     const other = new AdapterRegistry({ stack });
-    assertMatch(assertThrows(() => other.addFactors(smallFactors()), TypeError).message, text);
+    assertMatch(assertThrows(() => other.factors.add(smallFactors()), TypeError).message, text);
   }
-  assertEquals(registry.factorSets().length, 1);
+  assertEquals(registry.factors.inMemory().length, 1);
 });
 
 Deno.test("several factor sets serve side by side, each core by its own", async () => {
   const registry = registryWith();
   const wide = smallFactors({ rank: 8, seed: 5 });
-  registry.addFactors(wide);
+  registry.factors.add(wide);
   const [narrow, other] = [registry.add("a/b", from(1)), smallCore(wide, 2)];
   const entry = registry.add("a/c", { core: other, source: "" });
   assertNotEquals(narrow.factors, entry.factors);

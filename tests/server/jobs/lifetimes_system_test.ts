@@ -149,7 +149,7 @@ Deno.test("the paper's method makes a factor set of its own, and its core is ser
       hyperparameters,
     });
     const job = await until(client, id, "succeeded");
-    assertEquals(loaded.registry.factorSets().length, 2);
+    assertEquals(loaded.registry.factors.inMemory().length, 2);
     await say(client, job.fine_tuned_model ?? "");
   }));
 
