@@ -4,7 +4,7 @@ import { FieldRangeError } from "../../src/util/errors.ts";
 import type { AdapterVersion } from "../catalog/name.ts";
 import type { Db } from "./database/kysely.ts";
 import type { Tables } from "./database/tables.ts";
-import { limited, type PageQuery } from "./pages.ts";
+import { beyond, limited, type PageQuery } from "./pages.ts";
 
 /** One version of a core under a tenant's name. */
 export interface CoreVersion {
@@ -127,7 +127,7 @@ export function allVersions(
     .select(SHOWN.as("shown")).where(SHOWN, "is not", null)
     .orderBy("tenant", order).orderBy("name", order);
   if (tenant !== undefined) names = names.where("tenant", "=", tenant);
-  if (after !== undefined) names = names.where(behind(after, order));
+  if (after !== undefined) names = names.where(behind(after, tenant, order));
   return db.selectFrom(limited(names, query).as("page"))
     .innerJoin("coreVersions", (join) =>
       join.onRef("coreVersions.tenant", "=", "page.tenant")
@@ -139,12 +139,18 @@ export function allVersions(
     .execute();
 }
 
-function behind(after: string, order: PageQuery["order"]): RawBuilder<boolean> {
+function behind(
+  after: string,
+  listed: string | undefined,
+  order: PageQuery["order"],
+): RawBuilder<boolean> {
   const slash = after.indexOf("/");
   const [tenant, name] = [after.slice(0, slash), after.slice(slash + 1)];
-  return order === "asc"
-    ? sql<boolean>`(tenant, name) > (${tenant}, ${name})`
-    : sql<boolean>`(tenant, name) < (${tenant}, ${name})`;
+  const is = sql.raw(beyond(order));
+  // SQLite uses no index for a row value whose first column is given already
+  return tenant === listed
+    ? sql<boolean>`name ${is} ${name}`
+    : sql<boolean>`(tenant, name) ${is} (${tenant}, ${name})`;
 }
 
 export function toVersion({ current, ...row }: VersionRow): CoreVersion {
