@@ -5,12 +5,16 @@
 import { getRequestListener, RequestError } from "@hono/node-server";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import type { Readable } from "node:stream";
 import { fulfilledWithin } from "../src/util/time.ts";
 import { ApiError } from "./http/errors.ts";
 import type { Log } from "./telemetry/log.ts";
 
 /** What answers that have ended get to reach their clients. */
 const LAST_BYTES_MS = 2000;
+
+/** Milliseconds that a refused client has to stop sending. */
+const LINGER_MS = 5000;
 
 export type FetchHandler = (request: Request) => Response | Promise<Response>;
 
@@ -59,7 +63,45 @@ export async function listen(
  * has begun.
  */
 export function createFetchServer(fetch: FetchHandler): Server {
-  return createServer(getRequestListener(fetch, { overrideGlobalObjects: false, errorHandler }));
+  const answer = (request: Request, { incoming }: { readonly incoming: Readable }) => {
+    const response = fetch(request);
+    return response instanceof Promise
+      ? response.then((response) => readable(response, incoming))
+      : readable(response, incoming);
+  };
+  return createServer(getRequestListener(answer, { overrideGlobalObjects: false, errorHandler }));
+}
+
+/**
+ * A refusal that ends its connection ends only when the client has stopped sending, or after some
+ * seconds: a client that still sends has not read the answer, and would lose it.
+ */
+function readable(response: Response, incoming: Readable): Response | Promise<Response> {
+  const ends = response.headers.get("connection") === "close";
+  return ends && !incoming.readableEnded ? lingering(response, incoming) : response;
+}
+
+async function lingering(response: Response, incoming: Readable): Promise<Response> {
+  const bytes = await response.bytes();
+  const headers = new Headers(response.headers);
+  headers.set("content-length", String(bytes.length));
+  const body = new ReadableStream<Uint8Array>({
+    async start(controller) {
+      controller.enqueue(bytes);
+      await linger(incoming);
+      controller.close();
+    },
+  });
+  return new Response(body, { status: response.status, headers });
+}
+
+/** Reads what is still sent, for a while, and keeps none of it. */
+async function linger(incoming: Readable): Promise<void> {
+  if (incoming.readableEnded || incoming.destroyed) return;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  incoming.once("end", resolve).once("close", resolve).once("error", () => resolve());
+  incoming.on("data", () => {}).resume();
+  await fulfilledWithin(LINGER_MS, promise);
 }
 
 /** For a request that cannot be one, `Host: a b` say; what a handler throws cuts its connection. */

@@ -123,10 +123,7 @@ Deno.test("the directory that training writes is one that the server reads", asy
   const { adapters, factors, warnings } = await directory.scan();
   assertEquals(warnings, []);
   assertEquals(factors.length, 1);
-  assertEquals(adapters.map(({ tenant, name }) => `${tenant}/${name}`), [
-    "acme/order",
-    "acme/shelf",
-  ]);
+  assertEquals(adapters.map(({ model }) => model), ["acme/order", "acme/shelf"]);
 });
 
 Deno.test("rows of both files are counted, and a factor file is trained for", async () => {
