@@ -99,9 +99,9 @@ export class LanePool {
   }
 
   /**
-   * The lane of an adapter's factor set; `ready` says when it can run. @throws {FieldError} for a
-   * set that is not known; {FieldRangeError} for one whose lane is larger
-   *   than all memory for lanes
+   * The lane of an adapter's factor set; `ready` says when it can run.
+   * @throws {FieldError} for a set that is not known
+   * @throws {FieldRangeError} for a set whose lane is larger than all memory for lanes
    */
   forAdapter(adapter: ServedCore): Lane {
     const lane = this.#lanes.get(adapter.factors) ?? this.#make(adapter);

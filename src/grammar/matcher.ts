@@ -18,10 +18,14 @@ export interface TokenMatcher {
   dispose(): void;
 }
 
-/** Sends a matcher's tokens to its thread, if it has one at the moment. */
-export interface MatcherHome {
-  accept(matcher: ThreadMatcher, token: number): void;
-  dispose(matcher: ThreadMatcher): void;
+export interface ThreadMatcherOptions {
+  /** Its number, among all of a pool. */
+  readonly id: number;
+  readonly schema: string;
+  readonly tenant: string;
+  /** Tells its thread of a token, if it has a thread at the moment. */
+  readonly onAccept: (matcher: ThreadMatcher, token: number) => void;
+  readonly onDispose: (matcher: ThreadMatcher) => void;
 }
 
 /** A matcher on a grammar thread. */
@@ -33,21 +37,22 @@ export class ThreadMatcher implements TokenMatcher {
   #ready = false;
   #waiters: (() => void)[] = [];
 
-  readonly schema: string;
-  readonly tenant: string;
-  readonly #home: MatcherHome;
+  readonly #options: ThreadMatcherOptions;
 
-  constructor(
-    readonly id: number,
-    { schema, tenant, home }: {
-      readonly schema: string;
-      readonly tenant: string;
-      readonly home: MatcherHome;
-    },
-  ) {
-    this.schema = schema;
-    this.tenant = tenant;
-    this.#home = home;
+  constructor(options: ThreadMatcherOptions) {
+    this.#options = options;
+  }
+
+  get id(): number {
+    return this.#options.id;
+  }
+
+  get schema(): string {
+    return this.#options.schema;
+  }
+
+  get tenant(): string {
+    return this.#options.tenant;
   }
 
   get ready(): boolean {
@@ -62,11 +67,11 @@ export class ThreadMatcher implements TokenMatcher {
   accept(token: number): void {
     this.tokens.push(token);
     this.#ready = false;
-    this.#home.accept(this, token);
+    this.#options.onAccept(this, token);
   }
 
   dispose(): void {
-    this.#home.dispose(this);
+    this.#options.onDispose(this);
   }
 
   /** Takes the mask after `count` tokens; one that is out of date is ignored. */

@@ -9,7 +9,7 @@ import type { Tokenizer } from "../checkpoint/checkpoint.ts";
 import { FieldError, OverloadedError } from "../util/errors.ts";
 
 import { type CompileJob, CompileQueue } from "./compile_queue.ts";
-import { type MatcherHome, ThreadMatcher, type TokenMatcher } from "./matcher.ts";
+import { ThreadMatcher, type TokenMatcher } from "./matcher.ts";
 import { SchemaError } from "./schema/schema_error.ts";
 import { type Breakdown, GrammarThread } from "./thread.ts";
 import { spellAll } from "./vocabulary.ts";
@@ -55,7 +55,7 @@ const REMEMBERED = 256;
 /** How long a schema that took too long is not tried again. */
 const PAUSE_SECONDS = 60;
 
-export class GrammarPool implements GrammarSource, MatcherHome {
+export class GrammarPool implements GrammarSource {
   readonly #options: GrammarPoolOptions;
   readonly #threads = new Set<GrammarThread>();
   readonly #queue = new CompileQueue();
@@ -78,20 +78,17 @@ export class GrammarPool implements GrammarSource, MatcherHome {
     this.#checkRemembered(schema);
     this.#vocabulary = await this.#spelling.get();
     if (this.#closed) throw new Error("Cannot make a matcher: its pool is closed");
-    const matcher = new ThreadMatcher(this.#ids++, { schema, tenant, home: this });
+    const matcher = new ThreadMatcher({
+      id: this.#ids++,
+      schema,
+      tenant,
+      onAccept: (own, token) => this.#homes.get(own)?.accept(own.id, token),
+      onDispose: (own) => this.#dispose(own),
+    });
     this.#house(matcher, (job) => this.#queue.add(job));
     await matcher.settled();
     if (matcher.error !== undefined) throw matcher.error;
     return matcher;
-  }
-
-  accept(matcher: ThreadMatcher, token: number): void {
-    this.#homes.get(matcher)?.accept(matcher.id, token);
-  }
-
-  dispose(matcher: ThreadMatcher): void {
-    this.#homes.get(matcher)?.dispose(matcher.id);
-    this.#homes.delete(matcher);
   }
 
   /** Ends the threads; matchers that still live fail. */
@@ -101,6 +98,11 @@ export class GrammarPool implements GrammarSource, MatcherHome {
     for (const matcher of this.#homes.keys()) matcher.fail(new Error("The engine is closed"));
     this.#threads.clear();
     this.#homes.clear();
+  }
+
+  #dispose(matcher: ThreadMatcher): void {
+    this.#homes.get(matcher)?.dispose(matcher.id);
+    this.#homes.delete(matcher);
   }
 
   #checkRemembered(schema: string): void {
