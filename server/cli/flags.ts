@@ -23,9 +23,6 @@ export interface FlagType<T> {
 
 /** A flag with a value. */
 export interface Flag<T = unknown> {
-  /** What stands for the value in the help. */
-  readonly value: string;
-  readonly help: string;
   readonly type: FlagType<T>;
   /** The value where nothing is said. */
   readonly fallback?: string;
@@ -39,8 +36,16 @@ export interface Flag<T = unknown> {
 
 /** A flag without a value. */
 export interface Switch {
+  readonly type?: never;
+  readonly help?: string;
+}
+
+/** What the help says of a flag; `value` stands for its value. */
+interface Told {
   readonly help: string;
 }
+export type ToldFlag<T = unknown> = Flag<T> & Told & { readonly value: string };
+export type ToldTable = Readonly<Record<string, ToldFlag | Switch & Told>>;
 
 /** Flags by their names, without hyphens in front. */
 export type FlagTable = Readonly<Record<string, Flag | Switch>>;
@@ -104,8 +109,8 @@ export function readCommandLine<T extends FlagTable>(
   const { flags, command, asks, words, refuse = (fault: Fault) => refusal(fault, command) } = line;
   const names = Object.keys(flags);
   const parsed = parseArgs([...args], {
-    string: [...names.filter((name) => "type" in flagOf(flags, name)), "_"],
-    boolean: [...names.filter((name) => !("type" in flagOf(flags, name))), ...asks],
+    string: [...names.filter((name) => flagOf(flags, name).type !== undefined), "_"],
+    boolean: [...names.filter((name) => flagOf(flags, name).type === undefined), ...asks],
     alias: { help: "h" },
     collect: names.filter((name) => "list" in flagOf(flags, name)),
     unknown: (arg, key) => {
@@ -122,7 +127,9 @@ export function readCommandLine<T extends FlagTable>(
     const flag = flagOf(flags, name);
     const variable = line.variable?.(name);
     const said = (variable === undefined ? undefined : env(variable)) || undefined;
-    const value = "type" in flag ? valueOf(name, flag, parsed[name], said, refuse) : parsed[name];
+    const value = flag.type !== undefined
+      ? valueOf(name, flag, parsed[name], said, refuse)
+      : parsed[name];
     return [camel(name), value];
   });
   const record = Object.fromEntries(values) as FlagValues<T>;
@@ -198,16 +205,17 @@ export function refusal(
 }
 
 /** The flags' part of `--help`. */
-export function flagsHelp(flags: FlagTable): string {
+export function flagsHelp(flags: ToldTable): string {
   return Object.entries(flags).map(([name, flag]) => {
-    const fallback = "type" in flag ? flag.fallback : undefined;
+    if (flag.type === undefined) return `  --${name}\n      ${flag.help}`;
+    const { value, help, fallback } = flag;
     const shown = fallback === undefined ? "" : ` (default: ${fallback})`;
-    return `  --${name}${"type" in flag ? ` ${flag.value}` : ""}\n      ${flag.help}${shown}`;
+    return `  --${name} ${value}\n      ${help}${shown}`;
   }).join("\n");
 }
 
 /** A flag whose text is taken as it is. */
-export function textFlag(value: string, help: string): Flag<string> {
+export function textFlag(value: string, help: string): ToldFlag<string> {
   return { value, help, type: anyText };
 }
 

@@ -9,13 +9,13 @@ import {
   type Fault,
   FlagError,
   flagsHelp,
-  type FlagTable,
   type FlagType,
   type FlagValues,
   integer,
   oneOf,
   readCommandLine,
   refusal,
+  type ToldTable,
 } from "./flags.ts";
 
 export const DEVICES = ["auto", "cpu", "webgpu", "cuda"] as const;
@@ -219,7 +219,7 @@ const FLAGS = {
       "origins whose web pages may use the API, e.g. https://app.example, or * with keys; may " +
       "be repeated, or separated by commas",
   },
-} as const satisfies FlagTable;
+} as const satisfies ToldTable;
 
 /** What the flags say; sizes in bytes, times in seconds. */
 export type ServeFlags = Omit<FlagValues<typeof FLAGS>, "corsOrigin" | "open"> & {

@@ -3,15 +3,15 @@ import { shownAddress } from "../../../src/checkpoint/fetch/secrets.ts";
 import {
   camel,
   type Environment,
-  type Flag,
   FlagError,
   flagsHelp,
-  type FlagTable,
   type FlagValues,
   nearest,
   oneOf,
   readCommandLine,
   textFlag,
+  type ToldFlag,
+  type ToldTable,
 } from "../flags.ts";
 import { CORE_COMMANDS } from "./cores.ts";
 import { KEY_COMMANDS } from "./keys.ts";
@@ -62,8 +62,8 @@ const WHERE = {
     type: { ...oneOf(["text", "json"]), right: "text or json" },
     help: "how results are printed (default: text)",
   },
-} as const satisfies FlagTable;
-const OWN: Readonly<Record<string, Flag<string>>> = Object.assign(
+} as const satisfies ToldTable;
+const OWN: Readonly<Record<string, ToldFlag<string>>> = Object.assign(
   {},
   ...COMMANDS.map(({ flags }) => flags),
 );

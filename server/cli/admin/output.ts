@@ -3,7 +3,7 @@
  * JSON.
  */
 import { formatBytes } from "../../../src/util/bytes.ts";
-import type { Flag } from "../flags.ts";
+import type { ToldFlag } from "../flags.ts";
 import type { ApiClient, Shown } from "../client.ts";
 
 /** What a command has to say, in both forms. */
@@ -28,7 +28,7 @@ export interface AdminCommand {
   readonly words: readonly string[];
   readonly help: string;
   /** Its own flags; what a text may be the command says itself. */
-  readonly flags: Readonly<Record<string, Flag<string>>>;
+  readonly flags: Readonly<Record<string, ToldFlag<string>>>;
   /** @throws {FlagError} for a word that cannot be; {TypeError} with the server's words */
   readonly run: (call: Call) => Promise<Output>;
 }

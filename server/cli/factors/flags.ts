@@ -10,15 +10,15 @@ import {
 } from "../../../adapters/lotr/stack.ts";
 import type { ModuleName } from "../../../src/models/hook.ts";
 import {
+  anyText,
   type Fault,
-  type Flag,
   type FlagTable,
+  type FlagType,
   type FlagValues,
   integer,
   nearest,
   oneOf,
   readCommandLine,
-  textFlag,
 } from "../flags.ts";
 
 /** The base that gradients or weights are taken from, and what it is to read. */
@@ -83,19 +83,19 @@ const COMMANDS = {
 type CommandName = keyof typeof COMMANDS;
 
 const FLAGS = {
-  base: textFlag("NAME", "what PEFT users load the base by"),
-  calibration: textFlag("FILE", "plain text, or JSONL as for training"),
-  core: textFlag("FILE", "a core file"),
-  energy: known("energy", ENERGIES),
-  factors: textFlag("FILE", "a factor file"),
-  maker: known("maker", MAKERS),
-  model: textFlag("SPEC", "the base"),
-  modules: { ...textFlag("LIST", "linears, separated by commas"), alone: "" },
-  out: textFlag("FILE", "what is written"),
-  rank: whole(MIN_RANK, MAX_RANK),
-  seed: whole(0, 2 ** 32 - 1),
-  float16: { help: "half the size" },
-  json: { help: "one JSON object" },
+  base: { type: anyText },
+  calibration: { type: anyText },
+  core: { type: anyText },
+  energy: { type: known(ENERGIES) },
+  factors: { type: anyText },
+  maker: { type: known(MAKERS) },
+  model: { type: anyText },
+  modules: { type: anyText, alone: "" },
+  out: { type: anyText },
+  rank: { type: whole(MIN_RANK, MAX_RANK) },
+  seed: { type: whole(0, 2 ** 32 - 1) },
+  float16: {},
+  json: {},
 } as const satisfies FlagTable;
 
 export const FACTORS_HELP = `Make a factor set:
@@ -226,14 +226,15 @@ function needed(name: string, value: string | undefined, what: string): string {
   throw wrong(`--${name} is missing: ${what}`);
 }
 
-function whole(least: number, most: number): Flag<number> {
-  const right = `a whole number from ${least} to ${most} is wanted`;
-  return { value: "N", help: right, type: { ...integer(least, most), right } };
+function whole(least: number, most: number): FlagType<number> {
+  return {
+    ...integer(least, most),
+    right: `a whole number from ${least} to ${most} is wanted`,
+  };
 }
 
-function known<const T extends string>(name: string, words: readonly T[]): Flag<T> {
-  const right = `known are ${words.join(", ")}`;
-  return { value: name.toUpperCase(), help: right, type: { ...oneOf(words), right } };
+function known<const T extends string>(words: readonly T[]): FlagType<T> {
+  return { ...oneOf(words), right: `known are ${words.join(", ")}` };
 }
 
 function meant(guess: string | undefined, prefix = ""): string {

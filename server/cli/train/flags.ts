@@ -10,11 +10,11 @@ import {
   type Environment,
   FlagError,
   flagsHelp,
-  type FlagTable,
   type FlagType,
   type FlagValues,
   integer,
   readCommandLine,
+  type ToldTable,
 } from "../flags.ts";
 import { HYPERPARAMETER_FLAGS, parseSweep, type Variant, withVariant } from "./sweep.ts";
 
@@ -125,7 +125,7 @@ const OWN_FLAGS = {
     help: "trains on a running server instead, e.g. http://127.0.0.1:8000",
   },
   "api-key": { value: "KEY", type: anyText, help: "key of that server (better: LEMBAS_API_KEY)" },
-} as const satisfies FlagTable;
+} as const satisfies ToldTable;
 
 const SWITCHES = {
   truncate: { help: "cuts rows that are too long, saying so, instead of refusing them" },
@@ -135,7 +135,7 @@ const SWITCHES = {
   },
   json: { help: "one JSON object a line on stdout: progress, then the result" },
   force: { help: "writes the core in its place although it is not better than the base" },
-} as const satisfies FlagTable;
+} as const satisfies ToldTable;
 
 const FLAGS = { ...OWN_FLAGS, ...HYPERPARAMETER_FLAGS, ...SWITCHES };
 

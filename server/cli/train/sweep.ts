@@ -12,7 +12,7 @@ import {
   type Range,
   rangeText,
 } from "../../../adapters/training/hyperparameters.ts";
-import { type Fault, type Flag, FlagError, type FlagType, nearest, refusal } from "../flags.ts";
+import { type Fault, FlagError, type FlagType, nearest, refusal, type ToldFlag } from "../flags.ts";
 
 type Hyphens<S extends string> = S extends `${infer C}${infer Rest}`
   ? `${C extends Lowercase<C> ? C : `-${Lowercase<C>}`}${Hyphens<Rest>}`
@@ -25,7 +25,7 @@ export const HYPERPARAMETER_FLAGS = Object.fromEntries(
   HYPERPARAMETER_NAMES.map((name) => [flagName(name), flagOf(HYPERPARAMETERS[name])]),
 ) as {
   readonly [N in HyperparameterName as FlagName<N>]:
-    & Flag<AskedHyperparameters[N]>
+    & ToldFlag<AskedHyperparameters[N]>
     & { readonly fallback: string };
 };
 export const HYPERPARAMETER_FLAG_NAMES = Object.keys(HYPERPARAMETER_FLAGS) as HyperparameterFlag[];
@@ -34,7 +34,7 @@ function flagName(name: HyperparameterName): string {
   return name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
-function flagOf(row: Hyperparameter): Flag {
+function flagOf(row: Hyperparameter): ToldFlag {
   const { value, help, auto, fallback } = row;
   return {
     value: auto === undefined ? value : `${value}|auto`,
