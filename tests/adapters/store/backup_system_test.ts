@@ -1,5 +1,6 @@
 /** A backup that is taken while others write holds one moment of the store, and is restored whole. */
 import { assertEquals, assertGreater, assertRejects } from "@std/assert";
+import { DatabaseSync } from "node:sqlite";
 import { openStore } from "../../../adapters/store/open_store.ts";
 import { restoreBackup } from "../../../adapters/store/backup.ts";
 import { addFile, coreFile, readText } from "./cases.ts";
@@ -29,6 +30,20 @@ async function refuseDamaged(archive: string, at: string): Promise<void> {
   }
 }
 
+/** A backup is a plain SQLite file, and a plain copy of one is restored, too. */
+async function openByHand(archive: string, at: string): Promise<void> {
+  const copy = `${at}/vacuumed.db`;
+  using database = new DatabaseSync(archive, { readOnly: true });
+  assertEquals(database.prepare("PRAGMA integrity_check").get(), { integrity_check: "ok" });
+  database.prepare("VACUUM INTO ?").run(copy);
+  await restoreBackup(copy, `${at}/by-hand`);
+  const other = new DatabaseSync(`${at}/other.db`);
+  other.exec("CREATE TABLE theirs (a)");
+  other.close();
+  const restore = () => restoreBackup(`${at}/other.db`, `${at}/others`);
+  await assertRejects(restore, TypeError, "it is a database of another program");
+}
+
 Deno.test("a backup taken while others write is restored to what was there, or refused", () =>
   withDirectory(async (at) => {
     const [archive, restored] = [`${at}/backup.db`, `${at}/restored`];
@@ -48,12 +63,19 @@ Deno.test("a backup taken while others write is restored to what was there, or r
       const done = await store.backup(archive);
       writing = false;
       assertGreater(await writer, 0);
-      assertEquals((await Deno.stat(archive)).size, done.bytes);
+      const { size, mode } = await Deno.stat(archive);
+      assertEquals([size, (mode ?? 0) & 0o777], [done.bytes, 0o600]);
+      const files = [...Deno.readDirSync(opened.path)].filter(({ name }) =>
+        name.startsWith("lembas")
+      );
+      const modes = files.map(({ name }) => Deno.statSync(`${opened.path}/${name}`).mode ?? 0);
+      assertEquals(modes.map((mode) => mode & 0o777), [0o600, 0o600, 0o600]);
       // and the store works on, and can be backed up again
       await addFile(store, "default", "after");
       await store.backup(archive);
     }
     await refuseDamaged(archive, at);
+    await openByHand(archive, at);
     await restoreBackup(archive, restored);
     await assertRejects(() => restoreBackup(archive, restored), RangeError, "holds a store");
     const log = keepingLog();
