@@ -1,6 +1,6 @@
 /**
- * Whether the engine's books balance: looked at when the server stops, and with `--log-level debug`
- * whenever the engine runs out of work. It tells the log; it mends nothing.
+ * Checks that the engine has given everything back (slots, pages, lanes, leases): when the server
+ * stops, and with `--log-level debug` whenever the engine runs out of work. It logs what it finds.
  */
 import type { Engine } from "../src/engine/engine.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";

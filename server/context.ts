@@ -1,7 +1,6 @@
 /**
- * What the HTTP layer stands on: an engine that generates, a base model's text side, a catalogue of
- * adapters, and the server's own limits. It owns these interfaces and nothing else: it knows neither
- * how a model is loaded nor how a socket is opened, so tests hand in whatever they like.
+ * What the routes work with: engine, model, catalogue, limits, log, and what a server may or may
+ * not have. Tests hand in their own.
  */
 import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../src/checkpoint/checkpoint.ts";
 import type { Catalog } from "../adapters/catalog/catalog.ts";

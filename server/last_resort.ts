@@ -1,8 +1,8 @@
 /**
- * The last resort: what nothing has caught while a server runs. A rejection that nobody handles has
- * ended its own task and no other, as one that is answered with 500 does: it is logged, and the
- * server goes on. State may be broken where an invariant is (`internal:`), or where an exception cut a
- * timer or an event handler short: then the process is to end and be started anew.
+ * What happens to an error that nothing caught while the server runs. An unhandled rejection ended
+ * only its own task: it is logged, and the server goes on. After a broken invariant (`internal:`),
+ * or an exception that cut a timer or an event handler short, state may be broken: the process
+ * ends, to be started again.
  */
 import type { Log } from "./telemetry/log.ts";
 

@@ -1,6 +1,6 @@
 /**
- * What names stand for, wherever it lies: tuned models (`ft:`), the store's cores, and those of the
- * adapters' directory. A name of the store's wins over the directory's.
+ * What a name stands for, wherever the core is: a tuned model (`ft:`), a core of the store, or one
+ * of the adapters' directory. A name in the store wins over the same name in the directory.
  */
 import type { ServedCore } from "../../src/engine/request/adapter.ts";
 import { FieldError } from "../../src/util/errors.ts";

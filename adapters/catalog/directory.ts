@@ -1,9 +1,9 @@
 /**
- * The directory of adapters on disk: the only place from which paths are read. A path must stay under
- * its root, links followed.
+ * The directory of adapters on disk, the only place from which a server reads paths. A path must
+ * stay under its root after links are followed.
  *
- * Layout: `<root>/<tenant>/<name>.safetensors`, `<root>/<name>.safetensors` for the tenant
- * "default", PEFT directories `<root>/[<tenant>/]<name>/`, factor files anywhere beside them.
+ * Layout: `<root>/<tenant>/<name>.safetensors`; `<root>/<name>.safetensors` for the tenant
+ * "default"; PEFT directories `<root>/[<tenant>/]<name>/`; factor files anywhere beside them.
  */
 import type { ServedCore } from "../../src/engine/request/adapter.ts";
 import { FieldError, FieldRangeError, readField } from "../../src/util/errors.ts";

@@ -1,6 +1,7 @@
 /**
- * How names of cores are spelled: adapters', `tenant/name@version`, where the version is a number or
- * the first digits of a core's digest; and OpenAI's `ft:` names of what jobs have made.
+ * How names of cores are spelled. An adapter is `tenant/name@version`, where the version is a
+ * number or the first digits of the core's digest. What a job made has an `ft:` name, as in
+ * OpenAI's API.
  */
 import { FieldError } from "../../src/util/errors.ts";
 

@@ -1,6 +1,7 @@
 /**
- * Names with versions: what `tenant/name`, a bare name and `@version` stand for, as the store has it.
- * The bare name means the newest load, which need not be the highest version; no number comes twice.
+ * The versions of each name that is known in this process. A bare name means the newest load,
+ * which need not be the highest version. A version number is never used twice, also after a
+ * removal.
  */
 import type { ServedCore } from "../../src/engine/request/adapter.ts";
 import { FieldError, FieldRangeError } from "../../src/util/errors.ts";

@@ -1,6 +1,6 @@
 /**
- * What this process knows by itself: cores under names, cores inside requests, and factor sets, with
- * the way back to each one's content. Cores that the store has come from `elsewhere`.
+ * What this process knows without a store: cores under names, cores that came inside requests, and
+ * factor sets, with a way to read each of them again. For any other core it asks `elsewhere`.
  */
 import type { ServedCore } from "../../src/engine/request/adapter.ts";
 import { FieldError, OverloadedError, readField } from "../../src/util/errors.ts";

@@ -1,6 +1,6 @@
 /**
- * The store's cores as this process serves them: names are looked up by tenant and remembered until a
- * change is told, content is fetched when a request needs it.
+ * The store's cores as this process serves them. A name is looked up once and remembered until the
+ * store tells of a change; the content is read when the first request needs it.
  */
 import type { ServedCore } from "../../src/engine/request/adapter.ts";
 import type { Core } from "../lotr/core.ts";

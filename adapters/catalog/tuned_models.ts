@@ -1,6 +1,6 @@
 /**
- * What jobs have made, served under `ft:` names on every process: published models, whose cores are
- * `StoredCores`', and checkpoints.
+ * What jobs have made, under `ft:` names: published models, whose cores `StoredCores` has, and
+ * checkpoints. Every process on a store serves them.
  */
 import type { ServedCore } from "../../src/engine/request/adapter.ts";
 import { ScopedAnswers } from "../../src/util/lru.ts";

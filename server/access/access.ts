@@ -1,6 +1,6 @@
 /**
- * Who a request acts for: from its headers to a tenant and what it may do there. In open mode everyone
- * is the administrator; else a key of the store says, or the one of `--api-key`.
+ * Who a request acts for: from its headers to a tenant and what it may do there. In open mode
+ * everyone is the administrator; else the key says, one of the store's or that of `--api-key`.
  */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { DEFAULT_TENANT } from "../../adapters/catalog/name.ts";

@@ -1,7 +1,7 @@
 /**
- * Whether a key is good, asked on every request: a bounded cache before the store. An answer is used
- * for at most half a second after the store was asked for it, and news of a changed key empties the
- * cache, so a revocation holds everywhere within a second even where the news is lost.
+ * Whether a key is good, asked at each request, with a bounded cache before the store. An answer
+ * is used for at most half a second, and the news of a changed key empties the cache: a revocation
+ * holds everywhere within a second, also where the news is lost.
  */
 import type { Changes, KeyRecord, KeyStore } from "../../adapters/store/store.ts";
 import { Answers } from "../../src/util/lru.ts";

@@ -1,12 +1,12 @@
 /**
- * API keys: their text, the hash under which the store keeps one, and making new ones. The text is
- * `lmb_`, 43 random characters (256 bits), and 6 that check for typing errors, so that what cannot be
- * a key is refused without asking the store.
+ * API keys: their text, the hash that the store keeps, and making new ones. The text is `lmb_`, 43
+ * random characters (256 bits), and 6 check characters, so that a typing error is refused without
+ * asking the store.
  *
- * The hash is HMAC-SHA-256 with a secret of the server. A key is random, so a slow password hash would
- * add nothing; the secret keeps a stolen table from being used to test guesses. It is
- * `LEMBAS_KEY_SECRET` where that is set (so that a stolen database lacks it), else it lies in the
- * store. All processes on a store need the same one; with another one every key is unknown.
+ * The hash is HMAC-SHA-256 with a secret of the server. Keys are random, so a slow password hash
+ * would add nothing; the secret makes a stolen table useless for testing guesses. It is
+ * `LEMBAS_KEY_SECRET` where that is set, else it lies in the store. All processes on a store need
+ * the same secret; with another one every key is unknown.
  */
 import { createHmac } from "node:crypto";
 import { crc32 } from "node:zlib";

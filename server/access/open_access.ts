@@ -1,6 +1,6 @@
 /**
- * Who may come in, as a server over a store starts: open mode said loudly, or keys, with a first one
- * where there is none. It owns that decision's consequences; the flags made it.
+ * Opens the door as a server starts: without keys and with a warning (`--open`), or with keys,
+ * where a store without any gets a first one.
  */
 import type { Store } from "../../adapters/store/store.ts";
 import { type Access, keyAccess, openAccess } from "./access.ts";

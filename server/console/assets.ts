@@ -1,6 +1,6 @@
 /**
- * The console's style sheets, script and icon, served from this process under names that change with
- * their content. It owns their addresses and their caching.
+ * The console's style sheets, script and icon, served under names that change with their content,
+ * so that browsers may cache them for good.
  */
 import { createHash } from "node:crypto";
 import type { Hono } from "hono";

@@ -1,6 +1,6 @@
 /**
- * Small charts as SVG, drawn here so that the console needs no script for them: lines over the last
- * minutes, and bars by day. It owns the drawing; colours are the style sheet's, values the caller's.
+ * Small charts as SVG, drawn by the server so that the console needs no script for them: lines
+ * over the last minutes, and bars by day. The style sheet has the colours.
  */
 import type { JSX } from "hono/jsx/jsx-runtime";
 import type { Child } from "hono/jsx";

@@ -1,6 +1,6 @@
 /**
- * The console at `/console`: pages of HTML made here, for people with a key. It owns the order of its
- * parts: what is open, the gate, the pages, and errors as pages; it knows no page from within.
+ * The console at `/console`: HTML pages for people with a key. Assets and the sign-in page are
+ * open; all others pass the gate. Errors become pages, too.
  */
 import { Hono, type Next } from "hono";
 import { bodyLimit } from "hono/body-limit";

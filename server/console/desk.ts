@@ -1,6 +1,6 @@
 /**
- * What all pages of the console stand on: the server, the store, the gate, and how a page's frame is
- * made. It owns what a visitor may see of whose; it draws nothing.
+ * What all pages of the console share: server, store, gate, the frame of a page, and which tenants
+ * a visitor may see.
  */
 import type { Hono } from "hono";
 import { PAGE_ITEMS } from "./listing.ts";

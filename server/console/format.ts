@@ -1,4 +1,4 @@
-/** Numbers, sizes and times as the console writes them, in English and UTC. It knows no page. */
+/** Numbers, sizes and times as the console writes them, in English and UTC. */
 import { formatBytes } from "../../src/util/bytes.ts";
 
 export { formatBytes };

@@ -1,6 +1,6 @@
 /**
- * Who comes into the console: the session's cookie, and forms that were made for it. Requests of other
- * sites are refused before, as everywhere; it draws nothing.
+ * Who comes into the console: checks the session's cookie, and the token in each form that shows
+ * it was made for this session. (Requests of other sites are refused before, in `sites.ts`.)
  */
 import type { Next } from "hono";
 import { deleteCookie, getCookie, setCookie } from "hono/cookie";

@@ -1,4 +1,4 @@
-/** The pieces that pages are made of: shell, tables, badges, forms. It knows no store and no route. */
+/** The pieces that pages are made of: shell, tables, badges, forms. */
 import type { JSX } from "hono/jsx/jsx-runtime";
 import { raw } from "hono/html";
 import type { Child, PropsWithChildren } from "hono/jsx";

@@ -1,7 +1,7 @@
 /**
- * Who is signed in: a token that names a key, says until when, and is signed with the secret that
- * keys are hashed with, so that every process on the store knows it and none keeps it. The key is
- * looked up at each request: a session ends with its key. It knows no HTTP.
+ * A session: a token with the id of a key and an end, signed with the secret that keys are hashed
+ * with, so that every process on the store accepts it and none keeps it. The key is looked up at
+ * each request: a session ends with its key.
  */
 import { timingSafeEqual } from "node:crypto";
 import type { KeyStore } from "../../adapters/store/store.ts";

@@ -1,7 +1,7 @@
 /**
- * The last minutes of the engine, second by second: tokens computed, and what runs, waits and fills
- * the KV memory. It owns a ring of seconds that the engine's own steps fill, so that it costs nothing
- * while nothing runs and needs no timer; it draws nothing.
+ * The last two minutes of the engine, second by second: tokens computed, and what runs, waits and
+ * fills the KV memory. The engine's own steps fill it, so it needs no timer and costs nothing
+ * while nothing runs.
  */
 import type { Engine } from "../../src/engine/engine.ts";
 import type { EngineListener, StepObservation } from "../../src/engine/metrics.ts";

@@ -1,8 +1,8 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
 /**
- * A run as an HTTP answer: server-sent events as its samples grow, or all of them gathered at its end.
- * What is constant over a stream is written once, so that a token costs one `JSON.stringify` of its
- * text; how a choice is written is the two endpoints'.
+ * Writes a run as an HTTP answer: server-sent events while its samples grow, or all samples at its
+ * end. The constant part of a stream's events is written once, so that a token costs one
+ * `JSON.stringify` of its text.
  */
 import type {
   FinishReason,

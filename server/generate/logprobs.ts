@@ -1,7 +1,7 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
 /**
- * Log probabilities in OpenAI's two shapes: chat's list of tokens with bytes, and the completions'
- * parallel arrays. It owns how a token is written as text; it knows no endpoint.
+ * Log probabilities in OpenAI's two shapes: a list of tokens with their bytes (chat), and parallel
+ * arrays (completions).
  */
 import type { Tokenizer } from "../../src/checkpoint/checkpoint.ts";
 import type { TokenLogprob } from "../../src/engine/request/request.ts";

@@ -1,6 +1,6 @@
 /**
- * From a request's `model` and `adapter` to what the engine runs. It owns which name wins, and that a
- * tenant's names stand for its own models alone; it knows no file and no core.
+ * From a request's `model` and `adapter` to the core that the engine runs. A bare name means one
+ * of the sender's tenant; names of other tenants are not even looked up.
  */
 import { parseTunedName, TUNED_PREFIX } from "../../adapters/catalog/name.ts";
 import type { ServedCore } from "../../src/engine/request/adapter.ts";

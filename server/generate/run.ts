@@ -1,6 +1,6 @@
 /**
  * One HTTP request's generations: started together, merged into one stream of deltas, cancelled
- * together. It owns their lifetime and the usage they add up to; it knows no response shape.
+ * together, and counted together.
  */
 import type {
   Generation,

@@ -1,7 +1,7 @@
 /**
- * From a request's fields to the engine's sampling parameters, by the model's defaults where it says
- * nothing. Ranges that need no model are the schema's; the engine checks those that need the
- * vocabulary.
+ * From a request's fields to the engine's sampling parameters; where the request says nothing, the
+ * model's defaults hold. The schema checks ranges that need no model, the engine those that need
+ * the vocabulary.
  */
 import type { Grammar } from "../../src/grammar/pool.ts";
 import type { SamplingParams } from "../../src/engine/request/request.ts";

@@ -1,6 +1,6 @@
 /**
- * The HTTP application: every route, which sites and keys may ask, request ids, the access log, and
- * errors in OpenAI's shape. It owns no socket and loads no model: `main.ts` does.
+ * The HTTP application: its routes, and around each request the checks of site and key, a request
+ * id, a line in the access log, and errors in OpenAI's shape.
  */
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { routePath } from "hono/route";

@@ -1,6 +1,7 @@
 /**
- * Joins a handler to the description of its route, so that one schema both validates the body and
- * appears in `/openapi.json`. How a body is read is `json_body.ts`; it knows no endpoint.
+ * Registers a route with its description, so that one schema both validates the body and appears
+ * in `/openapi.json`. `createRoute` of zod-openapi would read bodies by itself, without our limits
+ * and thread, and its issues do not carry the wrong value, which our messages show.
  */
 import type { OpenAPIHono, z } from "@hono/zod-openapi";
 import type { Context } from "hono";

@@ -1,6 +1,7 @@
 /**
- * Reads JSON bodies: type, size, and what `json_parse.ts` asks of them. A body of megabytes costs tens
- * of milliseconds, and all else waits meanwhile, so long ones are parsed in a thread.
+ * Reads JSON bodies: media type, size, then `json_parse.ts`. Trap: parsing megabytes takes tens of
+ * milliseconds of the event loop, so long bodies are parsed in a thread. (Hono's `body-limit`
+ * counts as well, but a route here needs its own limit, and the pieces that were counted.)
  */
 import { joinBytes } from "../../src/util/bytes.ts";
 import { OverloadedError } from "../../src/util/errors.ts";

@@ -1,6 +1,7 @@
 /**
- * From a body's bytes to JSON: UTF-8, depth, number of values, whole characters. It runs on the event
- * loop for short bodies, and in a thread (`json_worker.ts`) for long ones.
+ * From a body's bytes to JSON, with what is refused: broken UTF-8, more than 100 levels, more than
+ * a million values, half a character. Short bodies are parsed on the event loop, long ones in
+ * `json_worker.ts`.
  */
 import { halfCharacter } from "../../src/util/surrogates.ts";
 import { ApiError, formatPath, invalid } from "./errors.ts";

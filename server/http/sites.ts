@@ -1,8 +1,9 @@
 /**
- * Which web pages may use this server. A browser sends a page's requests to any address, so what a
- * page elsewhere must not do is refused by what the browser says of it: `Host` (a name that was
- * rebound to this machine), `Origin` and `Sec-Fetch-Site`. Who sends none of them is no browser. Hono's
- * `csrf` looks at forms alone and lets either header outweigh the other; here both must be good.
+ * Which web pages may use this server. A browser sends a page's requests to any address, so a page
+ * of another site is refused by what the browser says of it: `Host` (a foreign name that was
+ * pointed at this machine), `Origin` and `Sec-Fetch-Site`. A client that sends none of them is no
+ * browser. Hono's `csrf` looks at forms alone and is content with either header; here both must be
+ * good.
  */
 import type { MiddlewareHandler } from "hono";
 import { cors } from "hono/cors";

@@ -1,6 +1,6 @@
 /**
- * Multipart bodies with one file, handed on as they arrive so that a large one is never in memory
- * whole. It owns the limits and the errors of reading; what becomes of the file is the caller's.
+ * Reads a multipart body with one file and hands the file on as it arrives, so that a large one is
+ * never in memory as a whole.
  */
 import { Busboy, type BusboyFileStream, type BusboyInstance } from "@fastify/busboy";
 import { tooLarge } from "./json_body.ts";

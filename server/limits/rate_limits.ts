@@ -1,14 +1,14 @@
 /**
- * Requests and tokens a minute, by tenant: OpenAI's limits, headers and refusals.
+ * Requests and tokens a minute for each tenant: OpenAI's limits, headers and refusals.
  *
- * Buckets are this process's own, and each of N replicas gives an Nth of a limit, so that together
- * they give it once where requests are spread over them, and no request waits for a database. Where
- * all of a tenant's requests go to one replica it gets an Nth. Headers and refusals name the whole
- * limit, and what is left here N times, as if the others had as much left.
+ * Each of N replicas has buckets of its own with an Nth of the limit. Together they give the whole
+ * limit where requests are spread over them, and no request waits for a database; a tenant whose
+ * requests all go to one replica gets an Nth. Headers and refusals name the whole limit, and N
+ * times what is left here.
  *
- * A request counts when it comes, and its tokens then: those of the prompt and those it asks for at
- * most (`max_tokens`). When it has ended, what it did not use is given back, and what it used beyond
- * that (no `max_tokens`) is owed: the tenant waits until the minute has paid for it.
+ * A request is charged when it comes: one request, and the tokens of its prompt plus those it asks
+ * for (`max_tokens`). At its end the tokens that it did not use are given back. What it used
+ * beyond them (without `max_tokens`) is owed: the tenant waits until the minutes have paid for it.
  */
 import type { TenantLimits } from "../../adapters/store/store.ts";
 import { ApiError } from "../http/errors.ts";

@@ -1,9 +1,9 @@
 /**
- * How many servers there are on one database, by what they tell each other: each says every 2.5
- * seconds that it is there, and when it goes. It owns the count; what is shared by it, its reader's.
+ * How many servers share one database. Each tells the others every 2.5 seconds that it is there,
+ * and when it goes; one that was silent for 10 seconds is gone.
  *
- * The words go by NOTIFY and come back to who said them. Where a server does not hear itself, its
- * database is out of reach, and the others' silence says nothing: the count stays as it was.
+ * The messages go by NOTIFY and come back to their sender, too. A server that does not hear itself
+ * has lost its database, so the others' silence means nothing and the count stays.
  */
 import { sql } from "kysely";
 import type { Database } from "../../adapters/store/database/database.ts";

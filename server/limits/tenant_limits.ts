@@ -1,6 +1,6 @@
 /**
- * Tenants' limits as requests read them: kept from the store for a while, and read again when it
- * tells of a change. Where the store does not answer, an older copy is used.
+ * The limits of tenants as requests read them: a copy of the store's for 30 seconds, or until the
+ * store tells of a change. Where the store does not answer, an older copy is used.
  */
 import {
   type Changes,

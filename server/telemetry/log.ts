@@ -1,7 +1,7 @@
 // deno-lint-ignore-file no-console -- a server's log is its console
 /**
- * The server's log: one line an event, to stderr, above a chosen level. Prompts and keys must never
- * come here: whoever may read logs may read all of it.
+ * The server's log: one line an event, to stderr, from a chosen level up. Never pass a prompt or a
+ * key: whoever may read logs may read all of it.
  */
 import type { ApiError } from "../http/errors.ts";
 

@@ -1,7 +1,7 @@
 /**
- * Prometheus metrics under vLLM's names, in a registry of their own (not the process's global one).
- * The engine is read when someone scrapes. Adapters' names are the only label with free values: they
- * are bounded, and written anew at each scrape.
+ * Prometheus metrics under vLLM's names, in a registry of their own (not the process's global
+ * one). The engine's gauges are read at each scrape. The label with an adapter's name has a bound,
+ * and its series are written anew at each scrape.
  */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { BLOCK_TOKENS } from "../../src/engine/prefix_cache.ts";

@@ -1,12 +1,11 @@
 /**
- * Metrics by tenant: traffic, latency and refusals of the tenants with the most traffic, a bounded
- * number of them, and of all others together. A tenant that gets a label begins at zero, what came
- * before stays with the others, and its series end where it loses the label: so each series only
+ * Metrics by tenant: traffic, latency and refusals of the 50 tenants with the most traffic, and of
+ * all others together (`other`). A tenant that gets a label of its own begins at zero; what came
+ * before stays with the others, and its series end when it loses the label. So each series only
  * grows, as Prometheus wants counters, and rates add up.
  *
- * Traffic is counted for a bounded number of tenants too (Space-Saving, Metwally et al. 2005: a
- * newcomer takes the place of the least and inherits its count), and halved every ten minutes, so that
- * what was long ago weighs little.
+ * The traffic of up to 16 times as many tenants is counted (Space-Saving, Metwally et al. 2005: a
+ * newcomer takes the place of the least and inherits its count), and halved every ten minutes.
  */
 import { Counter, Histogram, type Registry } from "prom-client";
 import type { FinishedObservation } from "../../src/engine/metrics.ts";

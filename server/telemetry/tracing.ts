@@ -1,8 +1,8 @@
 /**
  * OpenTelemetry spans: one for each request, and below it what each of its samples waited for and
- * did (queue, prefill, decode). It owns names and attributes, after the conventions for HTTP and
- * generative AI; who exports is the runtime (Deno, with `OTEL_DENO=true`), and without it nothing is
- * recorded. Neither prompts nor keys are in them.
+ * did (queue, prefill, decode). Names and attributes follow the conventions for HTTP and
+ * generative AI. The runtime exports them (`OTEL_DENO=true`); without it nothing is recorded.
+ * Neither prompts nor keys are in them.
  */
 import {
   type Attributes,

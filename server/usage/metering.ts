@@ -1,6 +1,6 @@
 /**
  * What a request is allowed and what it used: the tenant's limits before it runs, its usage record
- * when it ends. Without limits nothing is limited, without a recorder nothing written down.
+ * when it ends. Without limits nothing is limited; without a recorder nothing is written down.
  */
 import type { TenantStanding } from "../../src/engine/request/request.ts";
 import {

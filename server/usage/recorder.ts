@@ -1,14 +1,13 @@
 /**
- * Writes usage records down. It owns what is not yet durable: records that come while others are
- * being written go together in the next write, so that a busy server writes a few times a second and
- * nobody waits longer than two writes. What a record says is its maker's.
+ * Writes usage records to the store. Records that come during a write go together in the next one,
+ * so a busy server writes a few times a second and nobody waits longer than two writes.
  *
- * The guarantee: when `record` resolves with "durable", the record is in the store and survives the
- * death of the process. Answers wait for that before their last event goes out, so every request
- * whose end a client has seen is counted, once (records have ids of their own). Where the store does
- * not take it in time, the answer goes out ("pending"): the record stays here and is tried again
- * until it is taken or the process dies; the log says so. A request that was cut off by the
- * process's death is not counted, whatever of it was sent.
+ * The guarantee: when `record` resolves with "durable", the record is in the store and survives
+ * the death of the process. The last event of an answer waits for that, so every request whose end
+ * a client has seen is counted, once (records have ids). Where the store takes longer than 2
+ * seconds, the answer goes out ("pending"); the record is tried again until the store takes it or
+ * the process dies, and the log says so. A request that the death of the process cut off is not
+ * counted.
  */
 import type { UsageRecord, UsageStore } from "../../adapters/store/store.ts";
 import { fulfilledWithin } from "../../src/util/time.ts";

@@ -1,8 +1,8 @@
 /**
- * A job's trained tokens, written down as its checkpoints are. It owns the counting; when a checkpoint
- * is kept is the job's. A record covers what no record before it does, whichever process wrote that,
- * so that steps which are repeated after a crash are counted once, and a job's records add up to its
- * `trained_tokens`. A job that fails or is cancelled has paid up to its last checkpoint.
+ * Usage records for a job's trained tokens, written when its checkpoints are. A record counts the
+ * tokens since the last one, whichever process wrote that: steps that are repeated after a crash
+ * are counted once, and a job's records add up to its `trained_tokens`. A job that fails or is
+ * cancelled has paid up to its last checkpoint.
  */
 import type { JobRecord, UsageRecord, UsageStore } from "../../adapters/store/store.ts";
 import type { TrainProgress } from "../../adapters/training/training.ts";

@@ -1,6 +1,6 @@
 /**
- * The list of training jobs: a tenant's own, and for administrators those of all tenants, or of the
- * tenant they ask for. One job's page is `job.tsx`'s.
+ * The list of training jobs: a tenant's own; for administrators those of all tenants, or of the
+ * tenant they ask for.
  */
 import type { JobRecord, Page as Listed } from "../../../adapters/store/store.ts";
 import type { AppContext } from "../../http/endpoint.ts";

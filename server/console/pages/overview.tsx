@@ -1,6 +1,6 @@
 /**
- * The first page: the server's live traffic for administrators, and for everyone what its tenant has
- * used. It owns the panel that is sent anew every second.
+ * The first page: live traffic for administrators, in a panel that is sent again every second, and
+ * for everyone what its tenant has used.
  */
 import type { UsageTotal } from "../../../adapters/store/store.ts";
 import type { AppContext } from "../../http/endpoint.ts";

@@ -1,6 +1,6 @@
 /**
- * One prompt, answered by two models side by side. It owns the form; answers come from the endpoint
- * for chats, as the visitor's own requests: with its limits, and counted.
+ * One prompt, answered by two models side by side. The answers come from the chat endpoint as
+ * requests of the visitor, so they are limited and counted.
  */
 import { type AppContext, validated } from "../../http/endpoint.ts";
 import { checkScope } from "../../access/access.ts";

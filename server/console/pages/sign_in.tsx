@@ -1,4 +1,4 @@
-/** The door: a key opens a session, signing out ends it, and what went wrong is said as a page. */
+/** The sign-in page: a key opens a session, signing out ends it. */
 import type { JSX } from "hono/jsx/jsx-runtime";
 import type { AppContext } from "../../http/endpoint.ts";
 import { ApiError } from "../../http/errors.ts";

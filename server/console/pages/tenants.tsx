@@ -1,4 +1,4 @@
-/** The list of tenants, and adding one; for administrators. One tenant's page is `tenant.tsx`'s. */
+/** The list of tenants, and adding one; for administrators. */
 import type { JSX } from "hono/jsx/jsx-runtime";
 import type { TenantLimits, TenantRecord } from "../../../adapters/store/store.ts";
 import { type AppContext, validated } from "../../http/endpoint.ts";

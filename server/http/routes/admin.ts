@@ -1,6 +1,6 @@
 /**
- * The administrator's endpoints but those of tenants and keys: cores of all tenants, usage, factor
- * sets and the backup. It owns their answers; the store owns what they tell.
+ * The administrator's endpoints for cores of all tenants, usage, factor sets and the backup.
+ * Tenants and keys have files of their own.
  */
 import { unixSeconds } from "../../../src/util/time.ts";
 import type { CoreVersion, UsageQuery, UsageTotal } from "../../../adapters/store/store.ts";

@@ -1,7 +1,4 @@
-/**
- * What the administrator's routes stand on, and the answers that they share. It owns the words for
- * what is not there; it registers no route.
- */
+/** What the administrator's routes and the console work with, and their 404. */
 import type { Store } from "../../../adapters/store/store.ts";
 import type { Access } from "../../access/access.ts";
 import { ApiError } from "../errors.ts";

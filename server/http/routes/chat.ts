@@ -1,4 +1,4 @@
-/** `POST /v1/chat/completions`. It owns the endpoint's answer shapes; the parts do the work. */
+/** `POST /v1/chat/completions`: plans a chat as a run of the engine, and shapes its answer. */
 import { unixSeconds } from "../../../src/util/time.ts";
 import type { Tokenizer } from "../../../src/checkpoint/checkpoint.ts";
 import { outputLimit } from "../../../src/checkpoint/sampling_defaults.ts";

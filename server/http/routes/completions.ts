@@ -1,8 +1,5 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
-/**
- * `POST /v1/completions`: prompts as text or token ids, one or many, echoed or not. It owns the
- * endpoint's answer shapes; the parts do the work.
- */
+/** `POST /v1/completions`: prompts as text or token ids, one or many, echoed or not. */
 import { unixSeconds } from "../../../src/util/time.ts";
 import type { Tokenizer } from "../../../src/checkpoint/checkpoint.ts";
 import { isText, stringOf, type Text } from "../../../src/checkpoint/text/prompt.ts";

@@ -1,6 +1,6 @@
 /**
- * `/health`, `/ready`, `/version` and `/metrics`: what machines ask, never touching the model. It
- * owns what "ready" means; what is asked for it, the context brings.
+ * `/health`, `/ready`, `/version` and `/metrics`: what probes and collectors ask. None of them
+ * waits for the model.
  */
 import { fulfilledWithin } from "../../../src/util/time.ts";
 import type { ReadinessCheck, ServerContext } from "../../context.ts";

@@ -1,7 +1,4 @@
-/**
- * The request and the answers of `/v1/chat/completions`. It owns their shapes; how messages become
- * a prompt is `prompt.ts`.
- */
+/** The request and the answers of `/v1/chat/completions`. */
 import { z } from "@hono/zod-openapi";
 import { ROLES } from "../../../src/checkpoint/text/roles.ts";
 import {

@@ -1,7 +1,7 @@
 /**
  * Fields that chat and text completions share, and the pieces of their answers: OpenAI's names and
- * limits plus vLLM's extras. It owns what a well-formed request is, as far as that can be said
- * without a model; what depends on the vocabulary or the context length is checked by the routes.
+ * limits plus vLLM's extras. What depends on the vocabulary or the context length is checked
+ * later, with the model at hand.
  */
 import { z } from "@hono/zod-openapi";
 import { isText, type Text } from "../../../src/checkpoint/text/prompt.ts";

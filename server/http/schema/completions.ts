@@ -1,4 +1,4 @@
-/** The request and the answers of `/v1/completions`. It owns their shapes only. */
+/** The request and the answers of `/v1/completions`. */
 import { z } from "@hono/zod-openapi";
 import {
   finishReasonSchema,
