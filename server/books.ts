@@ -6,7 +6,7 @@ import type { Engine } from "../src/engine/engine.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
 import type { Log, LogLevel } from "./telemetry/log.ts";
 
-/** What a server says at its end where they do. */
+/** What a server logs at its end if everything was given back. */
 export const BALANCED = "every slot, page, lane and lease is accounted for";
 
 export class Books {
@@ -19,12 +19,12 @@ export class Books {
     this.listener = level === "debug" ? { idle: () => void this.#balance() } : {};
   }
 
-  /** Says whose they are; a listener is there before its engine. */
+  /** Sets the engine; its listener is needed before there is one. */
   attach(engine: Pick<Engine, "checkIntegrity">): void {
     this.#engine = engine;
   }
 
-  /** For the end: says that they balance, or what does not, and returns whether. */
+  /** The check at the end: logs the result, and returns whether everything was given back. */
   close(): boolean {
     const balanced = this.#balance();
     if (balanced) this.#log.info(BALANCED);

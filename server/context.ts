@@ -35,7 +35,7 @@ export interface ServedModel {
   readonly vocabSize: number;
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate | undefined;
-  /** What holds where a request says nothing. */
+  /** Sampling defaults, used where a request says nothing. */
   readonly sampling: SamplingDefaults;
   /** Where long texts are encoded and rendered; undefined = on the event loop. */
   readonly thread?: TextTurns | undefined;
@@ -46,7 +46,7 @@ export type CoreCatalog = Pick<Catalog, "list" | "find" | "loadPath" | "unload" 
 
 /** Limits and secrets of one server. */
 export interface ServerOptions {
-  /** An administrator's key; where a context has no `access`, the only one, undefined = open. */
+  /** An administrator's key. Without `access` it is the only key, and undefined means open mode. */
   readonly apiKey: string | undefined;
   /** Largest request body in bytes. */
   readonly maxBodyBytes: number;
@@ -59,9 +59,9 @@ export interface ServerOptions {
   readonly corsOrigins?: readonly string[];
 }
 
-/** What must answer before requests should come here. */
+/** Something that must answer before the server is ready. */
 export interface ReadinessCheck {
-  /** As a sentence names it: "store". */
+  /** A noun for its error: "store". */
   readonly name: string;
   readonly check: () => Promise<void>;
 }

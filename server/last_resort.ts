@@ -11,7 +11,7 @@ export interface LastResort extends Disposable {
   readonly broken: Promise<Error>;
 }
 
-/** Hears of whatever is not caught from now on, until disposed. */
+/** Handles uncaught errors from now on, until disposed. */
 export function watchUncaught(log: Pick<Log, "error">): LastResort {
   const { promise: broken, resolve } = Promise.withResolvers<Error>();
   const rejected = (event: PromiseRejectionEvent) => {
@@ -39,7 +39,7 @@ function toError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown));
 }
 
-/** With the stack, which nobody else shows. */
+/** The error with its stack. */
 export function textOf(error: Error): string {
   return error.stack ?? error.message;
 }

@@ -44,15 +44,15 @@ export interface Loaded {
   readonly dtype: string;
   readonly maxBatch: number;
   readonly sampling: SamplingDefaults;
-  /** What trains over this base; undefined = it only serves. */
+  /** Trains over this base; undefined = the server only serves. */
   readonly training?: LoadedTraining | undefined;
   close(): Promise<void>;
 }
 
-/** Loads what the flags name; the engine reports to `listener`. */
+/** Loads the model that the flags name; its engine reports to `listener`. */
 export type Loader = (flags: ServeFlags, listener: EngineListener, log: Log) => Promise<Loaded>;
 
-/** Serves what was tuned, and takes up jobs, over a loaded model. */
+/** Serves tuned models, and continues jobs, over a loaded model. */
 export function startTuning(
   loaded: Loaded,
   store: Store,

@@ -142,12 +142,12 @@ interface Serving {
   readonly started: number;
 }
 
-/** What a process that ends in disorder gets for cutting off requests that run. */
+/** Seconds that cutting off running requests may take after a fatal error. */
 const LAST_SECONDS = 5;
 
 /**
- * Where state may be broken nothing known can be trusted: then nothing is left to close in order, and
- * the process ends with code 1, so that whoever watches it starts it anew.
+ * Serves until a signal, then stops in order. After a fatal error state cannot be trusted: the
+ * process cuts off its requests and ends with code 1, to be started again.
  */
 async function listenUntilSignal(serving: Serving): Promise<number> {
   const { flags, loaded, context, books, started } = serving;
@@ -195,7 +195,7 @@ function startLines(flags: ServeFlags, loaded: Loaded, context: ServerContext): 
   ];
 }
 
-/** A sentence for what the user can mend; a stack where the fault is ours. */
+/** A sentence where the user can mend it; with the stack where the fault is ours. */
 function failureText(error: unknown, flags: ServeFlags): string {
   if (!(error instanceof Error)) return String(error);
   const internal = error.message.startsWith("internal:");

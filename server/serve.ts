@@ -10,7 +10,7 @@ import { fulfilledWithin } from "../src/util/time.ts";
 import { ApiError } from "./http/errors.ts";
 import type { Log } from "./telemetry/log.ts";
 
-/** What answers that have ended get to reach their clients. */
+/** Milliseconds that the last bytes of answers get to reach their clients. */
 const LAST_BYTES_MS = 2000;
 
 /** Milliseconds that a refused client has to stop sending. */
@@ -104,7 +104,10 @@ async function linger(incoming: Readable): Promise<void> {
   await fulfilledWithin(LINGER_MS, promise);
 }
 
-/** For a request that cannot be one, `Host: a b` say; what a handler throws cuts its connection. */
+/**
+ * Answers a request that is malformed, `Host: a b` for example. An error of the handler's cuts
+ * the connection.
+ */
 function errorHandler(error: unknown): Response {
   if (!(error instanceof RequestError)) throw error;
   const code = "invalid_request";
@@ -128,7 +131,7 @@ function opened(server: Server, host: string, port: number): Promise<void> {
   });
 }
 
-/** Idle connections are closed; those of answers that are being written end with them. */
+/** Closes idle connections at once, the others when their answers are written. */
 async function closed(server: Server): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   server.close(() => resolve());
@@ -177,7 +180,7 @@ export class Lifecycle {
     return this.#active;
   }
 
-  /** Counts a request in; the returned function counts it out, once. */
+  /** Counts a request as begun; the returned function counts it as ended, once. */
   begin(): () => void {
     this.#active++;
     let open = true;

@@ -19,10 +19,10 @@ export interface CoreCacheOptions {
   readonly maxBytes: number;
 }
 
-/** A snapshot; counters run from the cache's making. */
+/** A snapshot; counters run since the cache was made. */
 export interface CoreCacheMetrics {
   readonly maxBytes: number;
-  /** Bytes of resident cores and of those on their way. */
+  /** Bytes of resident cores and of those being loaded. */
   readonly residentBytes: number;
   readonly residentCores: number;
   readonly pinnedCores: number;
@@ -34,7 +34,7 @@ export interface CoreCacheMetrics {
   readonly failures: number;
 }
 
-/** A core on its way or in memory. Its leases count acquires that still wait for it too. */
+/** A core that is being loaded, or in memory. Its leases include the acquires that wait for it. */
 interface Entry {
   readonly served: ServedCore;
   readonly bytes: number;
@@ -99,7 +99,7 @@ export class CoreCache implements AdapterSource {
     return this.#leaseWhenLoaded(entry, signal);
   }
 
-  /** Lets a core go that will not be asked for again, unless it is leased. */
+  /** Drops a core that nobody will ask for again, unless it is leased. */
   forget(digest: string): void {
     const entry = this.#idle.get(digest);
     if (entry !== undefined) this.#drop(entry);
@@ -237,7 +237,7 @@ export class CoreCache implements AdapterSource {
     return this.#bytes - this.#idleBytes + bytes <= this.#maxBytes;
   }
 
-  /** Lets the waiting ones load, in order, as far as memory goes. */
+  /** Starts the loads that wait, in order, while there is memory. */
   #serveQueue(): void {
     for (let head = this.#queue[0]; head !== undefined; head = this.#queue[0]) {
       if (!this.#fits(head.bytes) || head.state.name !== "waiting") return;

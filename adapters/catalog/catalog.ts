@@ -15,10 +15,10 @@ export interface CatalogParts {
   readonly registry: AdapterRegistry;
   /** Undefined = no path is read; cores inside requests still work. */
   readonly directory: AdapterDirectory | undefined;
-  /** Undefined = what is loaded is this process's alone, until it ends. */
+  /** Undefined = what is loaded is known to this process only, and until it ends. */
   readonly stored?: StoredCores | undefined;
   readonly tuned?: TunedModels | undefined;
-  /** Sees to it, where it may, that a tenant is there to keep a core for (`Access.admit`). */
+  /** Makes the tenant that a core is kept for, in open mode (`Access.admit`). */
   readonly admit?: ((tenant: string) => Promise<unknown>) | undefined;
 }
 
@@ -35,7 +35,7 @@ export class Catalog implements CoreKeeper {
     parts.registry.elsewhere(this);
   }
 
-  /** A tenant's; undefined = every tenant's. */
+  /** A tenant's cores; undefined = every tenant's. */
   async list(tenant: string | undefined): Promise<readonly ServedCore[]> {
     const { registry, stored, tuned } = this.#parts;
     const local = registry.list().filter((core) => tenant === undefined || core.tenant === tenant);
@@ -94,7 +94,7 @@ export class Catalog implements CoreKeeper {
   }
 
   /**
-   * Takes a name out, or one version of it. Requests that run end with it.
+   * Removes a name, or one version of it. Requests that already run keep their core.
    * @throws {FieldError} for what is read from the adapters' directory at the start
    */
   async unload(name: string): Promise<void> {
@@ -124,7 +124,7 @@ export class Catalog implements CoreKeeper {
   }
 }
 
-/** What cannot be a name names nothing. */
+/** Undefined for a text that cannot be a name. */
 function parsedName(name: string): AdapterName | undefined {
   try {
     return parseAdapterName(name);

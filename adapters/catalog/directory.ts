@@ -33,7 +33,7 @@ export interface LoadOptions {
   readonly name: string;
   /** A core file or a PEFT directory under the root; relative paths start at the root. */
   readonly path: string;
-  /** Take a LoRA of which more than 5% of the energy is lost. */
+  /** Accepts a LoRA that loses more than 5% of its energy. */
   readonly allowLossy?: boolean;
   /** Digest of the factor set a LoRA is projected onto; default: the first one loaded. */
   readonly factors?: string;
@@ -181,7 +181,10 @@ export class AdapterDirectory {
     return first;
   }
 
-  /** The real path, links followed. @throws {FieldError} where it leaves the root or is nothing. */
+  /**
+   * The real path, links followed.
+   * @throws {FieldError} where it is outside of the root, or does not exist
+   */
   async #resolve(path: string): Promise<string> {
     const absolute = path.startsWith("/") ? path : `${this.root}/${path}`;
     const real = path.includes("\0") ? undefined : await realPathOf(absolute);

@@ -13,11 +13,11 @@ import { readFactors, writeFactors } from "../lotr/format.ts";
 import type { Stack } from "../lotr/stack.ts";
 import type { FactorStore } from "../store/store.ts";
 
-/** A name of the store's that cannot be served now. */
+/** A core of the store that cannot be served now. */
 export class UnservableError extends Error {
   override readonly name = "UnservableError";
   constructor(
-    /** "damaged": its content; "factors": the set that it names is not here. */
+    /** "damaged": its content is; "factors": its factor set is not here. */
     readonly reason: "damaged" | "factors",
     message: string,
     options?: ErrorOptions,
@@ -29,7 +29,7 @@ export class UnservableError extends Error {
 interface Held {
   readonly shape: FactorShape;
   readonly bytes: number;
-  /** Undefined = it stays in memory. */
+  /** Reads its numbers again; undefined = they stay in memory. */
   readonly reload: (() => Promise<FactorSet>) | undefined;
   set: FactorSet | undefined;
   usedAt: number;
@@ -43,7 +43,7 @@ export class FactorSets {
   readonly #maxBytes: number;
   /** In order of addition. */
   readonly #sets = new Map<string, Held>();
-  /** Sets on their way from the store. */
+  /** Sets that are being read from the store, by digest. */
   readonly #reading = new Map<string, Promise<void>>();
   /** Digests that the store has. */
   readonly #kept = new Set<string>();
@@ -56,14 +56,17 @@ export class FactorSets {
     this.#maxBytes = maxBytes;
   }
 
-  /** Bytes in memory of the sets that can be had again. */
+  /** Bytes in memory of the sets that can be read again. */
   get bytes(): number {
     let bytes = 0;
     for (const held of this.#sets.values()) if (isPassing(held)) bytes += held.bytes;
     return bytes;
   }
 
-  /** Reads and keeps sets in a store from now on; those that are loaded are kept there at once. */
+  /**
+   * Uses a store from now on: reads sets from it, and keeps sets in it, first of all the loaded
+   * ones.
+   */
   async keepIn(store: Kept): Promise<void> {
     this.#store = store;
     for (const { digest } of await store.list()) this.#kept.add(digest);
@@ -71,7 +74,7 @@ export class FactorSets {
   }
 
   /**
-   * Makes a set known. With a way to have it again its numbers may leave memory, else they stay.
+   * Makes a set known. With `reload` its numbers may leave memory, without it they stay.
    * @throws {FieldError} naming both digests or widths where the set is not of this base
    */
   add(set: FactorSet, reload?: () => Promise<FactorSet>): void {
@@ -98,7 +101,7 @@ export class FactorSets {
     return this.#held(digest).shape;
   }
 
-  /** A set with its numbers. @throws as `ensure` does; what its way back throws */
+  /** A set with its numbers. @throws as `ensure` does; what reading it again throws */
   async get(digest: string): Promise<FactorSet> {
     await this.ensure(digest);
     const held = this.#held(digest);
@@ -126,7 +129,7 @@ export class FactorSets {
   }
 
   /**
-   * Makes a set of the store's known here, once for all who ask; nothing for one that is.
+   * Reads a set from the store, once for all who ask; does nothing for a set that is known.
    * @throws {FieldRangeError} for an unknown digest; {FieldError} where it is of another base
    */
   async ensure(digest: string): Promise<void> {
@@ -192,7 +195,7 @@ function unreachable(digest: string): never {
   throw new Error(`internal: factor set ${digest} left memory without a way back`);
 }
 
-/** Lanes of a base for factor sets; which are open is the engine's to say. */
+/** Opens lanes of a base for factor sets when the engine asks for them. */
 export class BaseLanes implements LaneSource {
   readonly #base: Base;
   readonly #sets: FactorSets;

@@ -13,7 +13,7 @@ interface Numbered {
   readonly core: ServedCore;
 }
 
-/** What a name stands for; it stays when its versions are gone, so that no number comes twice. */
+/** The versions of a name. It stays when they are removed, so that no number is used twice. */
 interface Versions {
   /** Oldest first. */
   readonly entries: readonly Numbered[];
@@ -25,7 +25,7 @@ interface Versions {
 
 const NO_VERSIONS: Versions = { entries: [], current: undefined, latest: 0 };
 
-/** What a version is, whatever it is called. */
+/** What a version holds. */
 export type Content = Pick<ServedCore, "digest" | "factors" | "source" | "created">;
 
 export class NamedVersions {
@@ -33,10 +33,9 @@ export class NamedVersions {
   readonly #names = new Map<string, Versions>();
 
   /**
-   * Makes a name mean a content. The same content again under the same name is the same version;
-   * other content becomes the next one (or the version that the name asks for, which the bare name
-   * means where it is the highest).
-   *
+   * Makes a name mean a content. The same content again is the same version; other content
+   * becomes the next version, or the one that the name asks for, which the bare name then means
+   * only where it is the highest.
    * @throws {FieldError | FieldRangeError} for a bad name or a taken version
    */
   add(text: string, content: Content): ServedCore {
@@ -80,9 +79,9 @@ export class NamedVersions {
   }
 
   /**
-   * Takes a name out: one version where the name says which, else all. The bare name of a version
-   * taken out means the one before it then, or nothing. Requests in flight keep their leases.
-   * Returns what was taken out, empty where there was nothing.
+   * Removes one version where the name says which, else all. If the bare name meant a removed
+   * version, it means the one before it, or nothing. Requests in flight keep their leases.
+   * Returns what was removed.
    */
   remove(name: string): readonly ServedCore[] {
     const parsed = parseAdapterName(name);

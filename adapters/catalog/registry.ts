@@ -27,7 +27,7 @@ export interface RequestCore extends Disposable {
   readonly core: ServedCore;
 }
 
-/** Where cores are that have no name here. */
+/** Has the cores that are not registered here. */
 export interface CoreKeeper {
   /** @throws {RangeError | TypeError} where it is gone, or damaged */
   load(core: ServedCore): Promise<Core>;
@@ -97,8 +97,8 @@ export class AdapterRegistry {
   }
 
   /**
-   * Takes a name out: one version where the name says which, else all. Requests in flight keep
-   * their leases. Returns what was taken out, empty where there was nothing.
+   * Removes one version where the name says which, else all. Requests in flight keep their
+   * leases. Returns what was removed.
    */
   remove(name: string): readonly ServedCore[] {
     const gone = this.#names.remove(name);
@@ -133,12 +133,12 @@ export class AdapterRegistry {
     };
   }
 
-  /** Where cores come from that have no name here. */
+  /** Says who is asked for a core that is not registered here. */
   elsewhere(keeper: CoreKeeper): void {
     this.#elsewhere = keeper;
   }
 
-  /** The core itself, from where it came. @throws {RangeError} where it was unloaded meanwhile. */
+  /** Reads the core itself. @throws {RangeError} where it was unloaded meanwhile */
   async core(served: ServedCore): Promise<Core> {
     const core = await this.#find(served);
     if (core === undefined) {

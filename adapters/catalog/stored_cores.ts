@@ -20,7 +20,10 @@ export interface StoredCoresOptions {
   readonly maxNames?: number;
 }
 
-/** Changes are told; where a notice was lost, it is noticed after so many milliseconds. */
+/**
+ * The store tells of changes. Where such a message is lost, names are wrong for so many
+ * milliseconds.
+ */
 const FRESH_MS = 1000;
 /** Cores of a page. */
 const PAGE = 1000;

@@ -34,7 +34,7 @@ export interface TunedModelsOptions {
   readonly registry: AdapterRegistry;
 }
 
-/** What a job says of itself once its core is published. */
+/** What a job's record says when its core is published. */
 export type Outcome = Pick<PublishedModel, "trainedTokens" | "resultFiles">;
 
 /** What training has made. */
@@ -48,7 +48,10 @@ interface FoundCheckpoint {
   readonly checkpoint: CheckpointRecord;
 }
 
-/** Tenants whose names are remembered, and for how long where a notice was lost. */
+/**
+ * Tenants whose names are remembered, and for how many milliseconds where a message of the store
+ * was lost.
+ */
 const MAX_TENANTS = 4096;
 const FRESH_MS = 1000;
 
@@ -89,7 +92,7 @@ export class TunedModels implements CoreKeeper, Disposable {
     return (await models.all()).filter((model) => model.base === base).map(served);
   }
 
-  /** Writes a core and its factor set down, from when on they are served; returns the `ft:` name. */
+  /** Stores a core and its factor set, which are served from then on; returns the `ft:` name. */
   async publish(job: JobRecord, { core, factors }: MadeCore, outcome: Outcome): Promise<string> {
     await this.#options.registry.factors.keep(factors);
     const id = tunedModelName(job);
@@ -107,7 +110,7 @@ export class TunedModels implements CoreKeeper, Disposable {
     return id;
   }
 
-  /** Writes a checkpoint's core down, with its factor set where that is given. */
+  /** Stores a checkpoint's core, and its factor set where that is given. */
   async addCheckpoint(
     job: JobRecord,
     { core, factors }: { readonly core: Core; readonly factors?: FactorSet },
@@ -130,20 +133,20 @@ export class TunedModels implements CoreKeeper, Disposable {
     return checkpoint;
   }
 
-  /** Keeps a factor set, and makes it servable. */
+  /** Stores a factor set. */
   keepFactors(factors: FactorSet): Promise<void> {
     return this.#options.registry.factors.keep(factors);
   }
 
   /**
-   * A factor set that is loaded, or was kept; it is loaded then.
+   * A factor set, read from the store where it is not in memory.
    * @throws {FieldRangeError} for an unknown digest; {FieldError} where it is of another base
    */
   factorsOf(digest: string): Promise<FactorSet> {
     return this.#options.registry.factors.get(digest);
   }
 
-  /** Forgets a published model. Whether there was one. */
+  /** Removes a published model. Returns whether there was one. */
   async remove(id: string): Promise<boolean> {
     const parsed = parseTunedName(id);
     if (parsed === undefined) return false;

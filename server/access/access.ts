@@ -18,7 +18,7 @@ import { ApiError, invalid } from "../http/errors.ts";
 export const TENANT_HEADER = "lembas-tenant";
 
 export interface Principal {
-  /** Whose files, jobs, models and prefix cache the request uses. */
+  /** The tenant whose files, jobs, models and prefix cache the request uses. */
   readonly tenant: string;
   readonly scopes: ReadonlySet<Scope>;
   /** The key's id, for usage and logs; null = in open mode, or the key of `--api-key`. */
@@ -40,7 +40,7 @@ export function actingFor({ keyId }: Principal, tenant: string): Principal {
   return { tenant, scopes: new Set<Scope>(["infer", "train"]), keyId };
 }
 
-/** Whether a tenant's models are there for it: its own, for administrators anyone's. */
+/** Whether it may use a tenant's models: its own tenant's; an administrator anyone's. */
 export function sees(principal: Principal, tenant: string): boolean {
   return principal.tenant === tenant || isAdministrator(principal);
 }
@@ -60,19 +60,20 @@ export function checkScope(principal: Principal, allowed: readonly Scope[]): voi
 export interface Access {
   readonly mode: "open" | "keys";
   /**
-   * Whose an `Authorization` header is.
-   * @throws {ApiError} 401 where a key is missing or not good, 503 where the store does not answer
+   * The principal of an `Authorization` header.
+   * @throws {ApiError} 401 where a key is missing or not good, 503 where the store does not
+   *   answer
    */
   principal(authorization: string | undefined): Promise<Principal>;
   /**
-   * A principal as the tenant that its request names.
+   * The principal, acting for the tenant that its request names.
    * @throws {ApiError} 400 or 404 where it may not, 503 where the store does not answer
    */
   actAs(principal: Principal, tenant: string): Promise<Principal>;
   /**
-   * The tenant that something is about to be kept for or counted under, undefined where it is not
-   * there. Open mode makes it: by what is written, not by what is read, so that asking around leaves
-   * nothing behind.
+   * The tenant under which something is about to be stored or counted; undefined where there is
+   * none. Open mode makes a missing one here, so only writing makes tenants, and reading never
+   * does.
    */
   admit(tenant: string): Promise<TenantRecord | undefined>;
 }
@@ -126,14 +127,15 @@ export function keyAccess({ apiKey, keys, tenants }: KeyAccessOptions): Access {
   };
 }
 
-/** What a context without an access of its own has: one key, or none. */
+/** Access of a server without a store: one key, or none. */
 export function accessOf(apiKey: string | undefined): Access {
   return apiKey === undefined ? openAccess() : keyAccess({ apiKey });
 }
 
 /**
- * The principal of a request, acting for the tenant that it names.
- * @throws {ApiError} 401, 503, 404 for a tenant that is not there for it, 400 for what is no name
+ * The principal of a request, acting for the tenant in its header.
+ * @throws {ApiError} 401; 503; 404 for a tenant that it may not act for; 400 for what is no
+ *   tenant's name
  */
 export async function authenticate(access: Access, headers: Headers): Promise<Principal> {
   const principal = await access.principal(headers.get("authorization") ?? undefined);
@@ -142,7 +144,7 @@ export async function authenticate(access: Access, headers: Headers): Promise<Pr
   return await access.actAs(principal, tenant);
 }
 
-/** To a tenant's key the same, whether there is such a tenant or not. */
+/** A tenant's key gets the same answer whether there is such a tenant or not. */
 function noSuchTenant(principal: Principal, tenant: string): ApiError {
   const make = isAdministrator(principal) ? "make it with POST /v1/admin/tenants, or " : "";
   return new ApiError(
@@ -184,7 +186,7 @@ async function principalOf(
   }
 }
 
-/** Without the store no key is good, also not one that was: what is not known is not let in. */
+/** Where the store does not answer no key is good, not even one that was good a moment ago. */
 async function asking<T>(question: () => Promise<T>): Promise<T> {
   try {
     return await question();
@@ -197,7 +199,9 @@ async function asking<T>(question: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Digests have one length, which `timingSafeEqual` needs and which hides the key's own. */
+/**
+ * Compares digests: `timingSafeEqual` needs equal lengths, and the key's own length stays hidden.
+ */
 function comparison(apiKey: string): (token: string) => boolean {
   const digest = (text: string) => createHash("sha256").update(text).digest();
   const expected = digest(apiKey);

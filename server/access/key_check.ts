@@ -28,7 +28,10 @@ export interface KeyCheckOptions {
 export class KeyCheck implements Disposable {
   readonly #options: KeyCheckOptions;
   readonly #now: () => number;
-  /** By the hash in hex: what is looked up is no secret, and nobody can steer it. */
+  /**
+   * By the hash in hex, so that keys are not in memory, and nobody can choose what is compared
+   * with what.
+   */
   readonly #answers: Answers<KeyRecord | undefined>;
   readonly #subscriptions: readonly Disposable[];
 

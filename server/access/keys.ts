@@ -18,7 +18,10 @@ const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 const SECRET_LENGTH = 43;
 const CHECK_LENGTH = 6;
 const HINT_LENGTH = PREFIX.length + 6;
-/** Bytes from here on would make the first characters of the alphabet likelier. */
+/**
+ * Bytes from here on are thrown away: they would make the first characters of the alphabet
+ * likelier.
+ */
 const FAIR = 256 - 256 % ALPHABET.length;
 
 const KEY = new RegExp(`^${PREFIX}[0-9A-Za-z]{${SECRET_LENGTH + CHECK_LENGTH}}$`);
@@ -49,7 +52,7 @@ export function isKeyText(text: string): boolean {
   return text.endsWith(check(secret));
 }
 
-/** The first characters, by which people tell keys apart; 36 bits of the secret. */
+/** The first characters, by which people tell keys apart. They give away 36 bits of the secret. */
 export function hintOf(text: string): string {
   return text.slice(0, HINT_LENGTH);
 }
@@ -95,7 +98,7 @@ export async function openKeyHash(
   );
 }
 
-/** A key with its text, which is known only here and now. */
+/** A new key with its text, which is stored nowhere. */
 export interface IssuedKey {
   readonly record: KeyRecord;
   readonly text: string;
@@ -119,8 +122,8 @@ export async function issueKey(
 }
 
 /**
- * An administrator's key where the store has no usable key at all. Of several processes that start at
- * once, one gets it.
+ * Makes an administrator's key where the store has no usable key. Of several processes that start
+ * at once, one gets it.
  */
 export async function issueFirstKey(
   { keys }: Pick<Store, "keys">,

@@ -15,7 +15,7 @@ export interface AccessOptions {
   readonly flags: Pick<ServeFlags, "open" | "apiKey" | "host">;
   readonly env: (name: string) => string | undefined;
   readonly log: Log;
-  /** Prints what belongs to the one who starts the server, and not into its log. */
+  /** Prints to whoever starts the server, not to its log. */
   readonly print: (text: string) => void;
 }
 

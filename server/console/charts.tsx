@@ -18,10 +18,10 @@ export interface Line {
 }
 
 export interface LineChartOptions {
-  /** What it shows, for those who do not see it. */
+  /** What it shows, for screen readers. */
   readonly label: string;
   readonly lines: readonly Line[];
-  /** The least top of the scale. */
+  /** The scale goes up to this at least. */
   readonly least: number;
   readonly format: (value: number) => string;
   /** Under the left and the right end. */
@@ -94,7 +94,7 @@ export interface Bar {
   readonly title: string;
 }
 
-/** The least top of the bars' scale. */
+/** The bars' scale goes up to this at least. */
 const LEAST_BAR = 100;
 
 export interface BarChartOptions {

@@ -16,7 +16,7 @@ import type { Traffic } from "./traffic.ts";
 
 export type ConsoleApp = Hono<AppEnv>;
 
-/** What is said once after a change, by the code in the address that led here. */
+/** Notices after a change, by the code `done` in the address that the change redirected to. */
 const NOTICES: Readonly<Record<string, string>> = {
   created: "The tenant is there.",
   removed: "The tenant is gone, with all it had.",
@@ -66,13 +66,15 @@ export class Desk {
     };
   }
 
-  /** Whose things a list shows: undefined = everyone's, for administrators. */
+  /** The tenant whose things a list shows; undefined = all tenants', for administrators. */
   scope(c: AppContext): string | undefined {
     const principal = c.get("principal");
     return isAdministrator(principal) ? undefined : principal.tenant;
   }
 
-  /** Tenants whose things a visitor sees: the newest ones, or its own. */
+  /**
+   * The tenants that a visitor may choose from: for administrators the newest ones, else its own.
+   */
   async tenants(c: AppContext): Promise<readonly string[]> {
     const own = this.scope(c);
     if (own !== undefined) return [own];

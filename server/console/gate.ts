@@ -26,7 +26,7 @@ export class Gate {
     this.#sessions = sessions;
   }
 
-  /** Middleware of what needs a session: who has none is led to the door. */
+  /** Middleware of pages that need a session: without one it redirects to the sign-in page. */
   async enter(c: AppContext, next: Next): Promise<Response | void> {
     const principal = await this.principal(c);
     if (principal === undefined) return c.redirect("/console/sign-in", 303);
@@ -41,7 +41,7 @@ export class Gate {
     return token === undefined ? undefined : await this.#sessions.principal(token);
   }
 
-  /** Sets the session's cookie: for no script and no other site to see. */
+  /** Sets the session's cookie, hidden from scripts and other sites. */
   open(c: AppContext, principal: Principal): void {
     setCookie(c, COOKIE, this.#sessions.open(principal), {
       path: "/console",
@@ -56,7 +56,7 @@ export class Gate {
     deleteCookie(c, COOKIE, { path: "/console" });
   }
 
-  /** What this visit's forms carry. */
+  /** The token that this visitor's forms carry. */
   formToken(c: AppContext): string {
     return this.#sessions.formToken(getCookie(c, COOKIE) ?? "");
   }

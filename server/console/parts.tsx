@@ -15,11 +15,11 @@ export interface Frame {
   readonly principal: Principal | undefined;
   /** Whether there is a session to end: in open mode there is none. */
   readonly session: boolean;
-  /** What forms carry against other sites. */
+  /** The token that forms carry, so that other sites cannot send them. */
   readonly formToken: string;
   /** The path that is shown. */
   readonly path: string;
-  /** Said once, after a change. */
+  /** A notice, shown once after a change. */
   readonly notice: string | undefined;
 }
 
@@ -104,7 +104,7 @@ function Navigation({ path, principal }: { readonly path: string; readonly princ
   );
 }
 
-/** The hidden field that tells this console's forms from others'. */
+/** The hidden field with the form's token. */
 export function FormToken({ frame }: { readonly frame: Frame }): JSX.Element {
   return <input type="hidden" name="form_token" value={frame.formToken} />;
 }
@@ -115,9 +115,9 @@ export interface ActionOptions {
   readonly label: string;
   readonly fields?: Readonly<Record<string, string | number>>;
   readonly tone?: "plain" | "danger";
-  /** Asked before it is sent. */
+  /** A question that the browser asks before it sends the form. */
   readonly confirm?: string;
-  /** Whose label is read aloud, where several buttons say the same. */
+  /** What the button is about, read aloud where several buttons have one label. */
   readonly about?: string;
 }
 
@@ -145,7 +145,7 @@ export interface TableOptions {
   readonly caption: string;
   readonly columns: readonly string[];
   readonly rows: readonly (readonly Child[])[];
-  /** Said where there are no rows. */
+  /** Shown where there are no rows. */
   readonly empty: string;
   /** Columns of numbers, by index. */
   readonly numbers?: readonly number[];

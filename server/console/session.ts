@@ -8,7 +8,7 @@ import type { KeyStore } from "../../adapters/store/store.ts";
 import type { KeyHash } from "../access/keys.ts";
 import { administrator, type Principal } from "../access/access.ts";
 
-/** Seconds after which one signs in anew. */
+/** Seconds after which a session ends. */
 export const SESSION_SECONDS = 12 * 60 * 60;
 
 export interface SessionOptions {
@@ -47,7 +47,9 @@ export class Sessions {
     return `${body}.${this.#sign(body)}`;
   }
 
-  /** Whose a token is; undefined where it is forged or over, or its key is no longer good. */
+  /**
+   * The principal of a token; undefined where it is forged or over, or its key is no longer good.
+   */
   async principal(token: string): Promise<Principal | undefined> {
     const [body = "", signature = ""] = token.split(".");
     if (!isSame(this.#sign(body), signature)) return undefined;
@@ -60,7 +62,7 @@ export class Sessions {
     return { tenant, scopes: new Set(key.scopes), keyId };
   }
 
-  /** What this session's forms carry, which no other site can know; "" = open mode. */
+  /** The token of this session's forms, which no other site can know; "" = open mode. */
   formToken(token: string): string {
     return this.#mac("form", token);
   }
@@ -74,7 +76,7 @@ export class Sessions {
     return this.#mac("session", `${body} ${this.#options.apiKey ?? ""}`);
   }
 
-  /** A key's text begins otherwise, so no signature is a key's hash. */
+  /** Starts unlike a key's text, so that no signature is the hash of a key. */
   #mac(purpose: "session" | "form", text: string): string {
     return this.#options.hash(`console ${purpose} ${text}`).toHex();
   }

@@ -40,17 +40,17 @@ export class Traffic {
     this.#now = now;
   }
 
-  /** Names the engine, which reports here before it can be read. */
+  /** Sets the engine to read; its listener is needed before there is one. */
   attach(engine: Pick<Engine, "stats">): void {
     this.#engine = engine;
   }
 
-  /** The engine's steps go here. */
+  /** To be given to the engine. */
   get listener(): EngineListener {
     return { step: (seen) => this.#step(seen) };
   }
 
-  /** What is there at this moment. */
+  /** What runs and waits at this moment. */
   gauges(): Gauges {
     const stats = this.#engine?.stats();
     if (stats === undefined) return IDLE;
@@ -58,7 +58,7 @@ export class Traffic {
     return { running, waiting: waiting + loading, kvUsage };
   }
 
-  /** Whole seconds, oldest first, up to the one before this; what nobody told of was idle. */
+  /** The whole seconds before the current one, oldest first. Seconds without a step were idle. */
   window(): readonly Second[] {
     const current = this.#second();
     return Array.from({ length: WINDOW }, (_, i) => {

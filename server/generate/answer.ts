@@ -39,7 +39,10 @@ export function noteUsage(c: AppContext, usage: UsageBody): void {
   notes.completionTokens = usage.completion_tokens;
 }
 
-/** A streamed answer: an error after the head becomes an event, the log line waits for the end. */
+/**
+ * A streamed answer. An error after the head becomes an event, and the access log's line is
+ * written at the end.
+ */
 export function streamAnswer(
   context: ServerContext,
   c: AppContext,
@@ -102,7 +105,10 @@ export async function* chunkEvents(
   yield usage.last ? open + usageEnd(run.usage()) + DONE_EVENT : DONE_EVENT;
 }
 
-/** A token whose text is still held back says nothing yet. */
+/**
+ * Whether there is nothing to send: the token's text is held back, as half a character or a stop
+ * string's begin.
+ */
 function isSilent(delta: GenerationDelta): boolean {
   return delta.text === "" && delta.finishReason === undefined &&
     (delta.logprobs === undefined || delta.logprobs.length === 0);
@@ -136,7 +142,10 @@ export interface EventStream {
 
 export interface EventStreamOptions {
   readonly events: AsyncIterator<string>;
-  /** The client's connection: a stream whose client left before it began is never cancelled. */
+  /**
+   * Aborted when the client is gone. Trap: nobody cancels a stream whose client left before it
+   * began.
+   */
   readonly signal: AbortSignal;
   /** Called once, however the stream ends. */
   readonly close: () => void;

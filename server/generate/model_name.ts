@@ -10,11 +10,14 @@ import { invalid, modelNotFound } from "../http/errors.ts";
 import { isAdministrator, type Principal, sees } from "../access/access.ts";
 import type { InlineAdapterField } from "../http/schema/common.ts";
 
-/** What a request's names stand for; dispose when the request has ended. */
+/** What a request's `model` and `adapter` stand for; dispose it when the request has ended. */
 export interface Target extends Disposable {
   /** Undefined = the base. */
   readonly core: ServedCore | undefined;
-  /** Whose request it is: its share, and the prefixes that it may find in the cache. */
+  /**
+   * The sender's tenant: whose share of the engine it uses, and whose cached prefixes it may
+   * find.
+   */
   readonly tenant: string;
   /** The `system_fingerprint`: changes with base, core and dtype. */
   readonly fingerprint: string;
@@ -38,9 +41,9 @@ export async function resolveTarget(
 }
 
 /**
- * The core of a name, where it is the principal's to use: a bare name is first one of its own
- * tenant; another tenant's are there for administrators alone.
- * @throws {ApiError} 400 naming the candidates of an ambiguous name.
+ * The core of a name, if the principal may use it. A bare name is looked up in its own tenant
+ * first; only administrators get cores of other tenants.
+ * @throws {ApiError} 400 naming the candidates of an ambiguous name
  */
 export async function findCore(
   catalog: CoreCatalog,
@@ -59,7 +62,7 @@ export async function findCore(
   }
 }
 
-/** The names that a name may stand for: others' are not even looked up. */
+/** The full names to look up for a name: none of a tenant that the principal may not see. */
 function namesFor(principal: Principal, name: string): readonly string[] {
   if (name.startsWith(TUNED_PREFIX)) {
     const tuned = parseTunedName(name);

@@ -126,7 +126,7 @@ export function checkLength(
   }
 }
 
-/** What a prompt is to fit into. */
+/** The room for a prompt and its completion. */
 export interface PromptRoom {
   readonly param: "messages" | "prompt";
   /** Tokens of prompt and completion. */

@@ -34,17 +34,18 @@ export interface RunPlan {
 export interface Run extends AsyncIterable<GenerationDelta> {
   readonly plan: RunPlan;
   usage(): UsageBody;
-  /** To be awaited before the caller learns that the last sample has ended: usage is written down. */
+  /** Writes usage down. Await it before the client learns that the last sample has ended. */
   complete(): Promise<void>;
   /** Cancels what still runs and lets the adapter go. Idempotent. */
   close(): void;
 }
 
 /**
- * Plans and starts the generations and awaits the first delta, so that whatever goes wrong before it
- * still has a status code. The target is let go with the run, or here where there will be none.
- * @throws {ApiError} 400 for what the engine refuses, 429 for what the tenant's limits do, 503 while
- *   the server goes down.
+ * Plans and starts the generations and waits for the first delta, so that whatever fails before
+ * it still gets a status code. The target is disposed with the run, or here if there will be
+ * none.
+ * @throws {ApiError} 400 for what the engine refuses, 429 for the tenant's limits, 503 while the
+ *   server goes down
  */
 export async function startRun(
   context: ServerContext,
@@ -75,7 +76,7 @@ export async function startRun(
   }
 }
 
-/** The engine names the model where it is the core that it cannot run. */
+/** A refusal of the field `model` is about its core, which the engine cannot run. */
 function refusalOf({ field, message }: FieldError | FieldRangeError): ApiError {
   return invalid(field, message, field === "model" ? "invalid_adapter" : undefined);
 }
@@ -111,7 +112,7 @@ async function begin(context: ServerContext, plan: RunPlan, parts: RunParts): Pr
   };
 }
 
-/** What a run is counted by. */
+/** How a run is metered. */
 interface Meter {
   readonly metered: MeteredRequest | undefined;
   readonly model: string;
@@ -139,7 +140,7 @@ function modelOf({ model }: ServerContext, plan: RunPlan, { core }: Target): str
   return plan.model === model.id || core === undefined ? model.id : core.model;
 }
 
-/** Tokens of the prompts and those asked for; what was not asked for by number is not in it. */
+/** Tokens of the prompts and of `max_tokens`; without `max_tokens` those of the prompts alone. */
 function tokensAsked({ prompts, sampling, n }: RunPlan): number {
   const prompt = prompts.reduce((sum, ids) => sum + ids.length, 0);
   return prompt + prompts.length * n * (sampling?.maxTokens ?? 0);
@@ -234,14 +235,17 @@ async function* interleave(
   }
 }
 
-/** What a generation's next step came to. */
+/** The next step of one generation, done or failed. */
 interface Advance {
   readonly which: number;
   /** @throws what the step did */
   readonly step: () => IteratorResult<GenerationDelta>;
 }
 
-/** Never rejects: it waits, perhaps long, until a slow client wants more, and nobody hears it. */
+/**
+ * Never rejects: it may wait long for a slow client, and until then nobody would handle the
+ * rejection.
+ */
 function advance(from: AsyncIterator<GenerationDelta>, which: number): Promise<Advance> {
   return from.next().then(
     (result) => ({ which, step: () => result }),

@@ -10,10 +10,10 @@ import type { ServedModel } from "../context.ts";
 import type { SamplingDefaultsBody } from "../http/schema/admin.ts";
 import type { GenerationFields } from "../http/schema/common.ts";
 
-/** What the two endpoints word differently. */
+/** What the two endpoints call by different names. */
 export interface SamplingLimits {
   readonly maxTokens: number | undefined;
-  /** Alternatives wanted; undefined = no logprobs. */
+  /** How many alternatives to report; undefined = no log probabilities. */
   readonly logprobs: number | undefined;
   /** What holds where the request says nothing, and the model's vocabulary. */
   readonly model: Pick<ServedModel, "sampling" | "vocabSize">;

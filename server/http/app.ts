@@ -24,9 +24,9 @@ import { registerTokenize } from "./routes/tokenize.ts";
 import { siteGuards } from "./sites.ts";
 import type { StreamEnd } from "../generate/answer.ts";
 
-/** What answers without a key: probes, and the console, which asks for one itself. */
+/** Paths that answer without a key: probes, and the console, which has its own sign-in. */
 const OPEN_PATHS = /^\/(health|ready|console)$|^\/console\//;
-/** What machines ask all the time. */
+/** Paths that probes ask all the time. */
 const PROBES: ReadonlySet<string> = new Set(["/health", "/ready", "/metrics"]);
 
 /**

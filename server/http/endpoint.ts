@@ -13,12 +13,12 @@ import { errorSchema } from "./schema/common.ts";
 import type { StreamEnd } from "../generate/answer.ts";
 import type { RequestTrace } from "../telemetry/tracing.ts";
 
-/** What a handler may leave for the request's log line. */
+/** What a handler adds to the request's line in the access log. */
 export interface RequestNotes {
   model?: string;
   promptTokens?: number;
   completionTokens?: number;
-  /** Of the answer, whatever it is. */
+  /** Headers of the answer, also of an error. */
   headers?: Readonly<Record<string, string>> | undefined;
   /** Set by a streamed answer: the line is written when the stream has ended. */
   ended?: Promise<StreamEnd>;
@@ -31,7 +31,7 @@ export interface AppEnv {
     notes: RequestNotes;
     bodies: JsonBodies;
     trace: RequestTrace | undefined;
-    /** Unset on open paths alone. */
+    /** Unset on open paths only. */
     principal: Principal;
   };
 }
@@ -127,7 +127,7 @@ export function post<B extends z.ZodType>(
   });
 }
 
-/** What a schema makes of a value, wherever it came from. @throws {ApiError} 400 naming the field */
+/** A value as the schema reads it. @throws {ApiError} 400 naming the field */
 export function validated<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
   const result = schema.safeParse(value, { reportInput: true });
   if (!result.success) throw validationError(result.error.issues);

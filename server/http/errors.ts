@@ -26,7 +26,7 @@ export interface ErrorBody {
 
 /** Details of an `ApiError`; what is left out is null, and `type` follows the status. */
 export interface ErrorDetails {
-  /** Where OpenAI has another one than the status says. */
+  /** Default: by the status. */
   readonly type?: string;
   readonly param?: string;
   readonly code?: string;
@@ -35,7 +35,7 @@ export interface ErrorDetails {
   readonly cause?: unknown;
 }
 
-/** An answer other than success; `app.ts` turns it into a response. */
+/** An error answer; `app.ts` turns it into a response. */
 export class ApiError extends Error {
   override readonly name = "ApiError";
   readonly details: ErrorDetails;
@@ -153,7 +153,7 @@ export function toApiError(error: unknown, requestId: string): ApiError {
   );
 }
 
-/** As `work`, but what it refuses of the request names this field. */
+/** Runs `work`; a FieldError of it becomes a 400 that names this field of the request instead. */
 export async function refusing<T>(param: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();

@@ -10,14 +10,16 @@ import { parseBody } from "./json_parse.ts";
 import type { JsonThread } from "./json_thread.ts";
 import type { JsonReply } from "./json_worker.ts";
 
-/** Bytes that are parsed at once, whoever else waits: a millisecond's worth. */
+/** Bytes of a body that is parsed on the event loop: about a millisecond's worth. */
 const SHORT = 2 ** 18;
 
 /** The JSON bodies of one application. */
 export class JsonBodies {
   readonly #limit: number;
   readonly #thread: JsonThread | undefined;
-  /** Resolves when no long body is being parsed here, and others have been served since. */
+  /**
+   * Resolves when the last long body was parsed here, and the event loop has served others since.
+   */
   #turn: Promise<void> = Promise.resolve();
 
   /**
@@ -52,7 +54,7 @@ export class JsonBodies {
     }
   }
 
-  /** Undefined where there is no thread, or it fell over: the body is still here. */
+  /** Undefined where there is no thread, or where it failed: the body is still here. */
   async #onThread(pieces: readonly Uint8Array[]): Promise<JsonReply | undefined> {
     try {
       return await this.#thread?.parse(() => joinBytes(pieces));

@@ -6,9 +6,12 @@
 import { halfCharacter } from "../../src/util/surrogates.ts";
 import { ApiError, formatPath, invalid } from "./errors.ts";
 
-/** Levels of a body: more would overflow the stack of whatever walks it later. */
+/** Most levels of a body: more would overflow the stack of code that walks it. */
 const MAX_DEPTH = 100;
-/** Values of a body: as many as the longest context has tokens; more hold up the event loop. */
+/**
+ * Most values of a body, enough for the tokens of the longest context. More would hold up the
+ * event loop.
+ */
 const MAX_VALUES = 2 ** 20 + 1000;
 
 export interface Parsed {
@@ -44,7 +47,7 @@ function parseJson(bytes: Uint8Array): Pick<Parsed, "text" | "value"> {
   }
 }
 
-/** What would take a schema, or a stack, too long. */
+/** What is too much: values, or levels. */
 function tooMuch(value: unknown, depth: number, values: { left: number }): string | undefined {
   if (--values.left < 0) return `has more than ${MAX_VALUES} values`;
   if (typeof value !== "object" || value === null) return undefined;
@@ -56,7 +59,10 @@ function tooMuch(value: unknown, depth: number, values: { left: number }): strin
   return undefined;
 }
 
-/** JSON can spell half a character by an escape alone, and few bodies have one. */
+/**
+ * Only an escape can spell half a character in JSON. Few bodies have one, so most are not
+ * searched.
+ */
 const ESCAPE = /\\ud[89a-f]/i;
 
 /**

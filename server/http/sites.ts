@@ -12,7 +12,10 @@ import type { AppContext, AppEnv } from "./endpoint.ts";
 import { ApiError } from "./errors.ts";
 
 export interface SiteOptions {
-  /** In open mode nothing but the host tells a page of this server from one that was rebound. */
+  /**
+   * In open mode only the `Host` header shows that a page came from a foreign name that was
+   * pointed here.
+   */
   readonly mode: "open" | "keys";
   /** Host names beside loopback's, lower case, without a port. */
   readonly allowedHosts: readonly string[];
@@ -25,7 +28,7 @@ type Middleware = MiddlewareHandler<AppEnv>;
 /** How long a browser remembers a preflight. */
 const PREFLIGHT_SECONDS = 600;
 
-/** What a page's script may read of an answer, beside its type and length. */
+/** Headers that a page's script may read, beside type and length. */
 const EXPOSED = [
   ...["x-request-id", "retry-after"],
   ...["limit", "remaining", "reset"].flatMap((what) =>
@@ -33,13 +36,16 @@ const EXPOSED = [
   ),
 ];
 
-/** Middleware of the whole application: what to say, whom to refuse, whom to let in. */
+/** Middleware of the whole application: security headers, refusals of foreign sites, CORS. */
 export function siteGuards(options: SiteOptions): readonly Middleware[] {
   const guards = [answersAlone(), refuseForeign(options)];
   return options.corsOrigins.length === 0 ? guards : [...guards, corsFor(options.corsOrigins)];
 }
 
-/** Nothing from elsewhere, nothing inline, in nobody's frame; TLS is a proxy's to speak for. */
+/**
+ * Security headers: nothing from other sites, nothing inline, in nobody's frame. HSTS is for the
+ * proxy that has TLS.
+ */
 function answersAlone(): Middleware {
   const own = ["'self'"];
   return secureHeaders({

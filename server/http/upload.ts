@@ -69,10 +69,10 @@ function parserOf(request: Request): BusboyInstance {
 }
 
 interface Received<T> {
-  /** Rejects as soon as the file cannot be taken in; never resolves. */
+  /** Rejects as soon as receiving the file fails; never resolves. */
   readonly failed: Promise<never>;
   whole(): Promise<{ readonly file: T | undefined; readonly filename: string }>;
-  /** Ends the reading, and takes away what it made. */
+  /** Ends the reading, and removes what was received. */
   abandon(): Promise<void>;
 }
 

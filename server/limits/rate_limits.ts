@@ -28,7 +28,7 @@ interface Limit {
   readonly bucket: TokenBucket;
 }
 
-/** A tenant's limits of one kind each, as far as it has them. */
+/** A tenant's limits, by kind; what is missing is not limited. */
 type Limits = Partial<Record<Kind, Limit>>;
 
 export interface RateLimitsOptions {
@@ -50,7 +50,7 @@ export class RateLimits {
 
   /**
    * Counts a request.
-   * @throws {ApiError} 429 where the tenant has had its requests, or owes tokens
+   * @throws {ApiError} 429 where the tenant has used up its requests, or owes tokens
    */
   begin(tenant: string, limits: TenantLimits): RateTicket {
     const ticket = new RateTicket(tenant, this.#limitsOf(tenant, limits), this.#now);
@@ -78,7 +78,7 @@ export class RateLimits {
     return {};
   }
 
-  /** A full bucket says no more than a new one. */
+  /** Forgets full buckets: a new one would be the same. */
   #sweep(now: number): void {
     for (const [tenant, limits] of this.#tenants) {
       const full = Object.values(limits).every(({ bucket }) =>
@@ -105,7 +105,7 @@ function setLimit(
   limits[kind] = { perMinute, replicas, bucket };
 }
 
-/** One request's part in its tenant's limits. */
+/** One request, as its tenant's limits count it. */
 export class RateTicket {
   readonly #tenant: string;
   readonly #limits: Limits;
@@ -136,7 +136,7 @@ export class RateTicket {
     this.#reserved = tokens;
   }
 
-  /** Puts what was used in the place of what was reserved. Once; later calls change nothing. */
+  /** Replaces the reserved tokens by the used ones. Only the first call counts. */
   settle(tokens: number): void {
     if (this.#settled) return;
     this.#settled = true;

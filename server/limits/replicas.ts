@@ -11,7 +11,7 @@ import type { Log } from "../telemetry/log.ts";
 
 const CHANNEL = "lembas_replicas";
 const TELL_MILLISECONDS = 2500;
-/** Silence after which a server is gone: four words in a row were not heard. */
+/** Milliseconds of silence after which a server is gone: four messages in a row were missed. */
 const GONE_MILLISECONDS = 10_000;
 
 interface Word {
@@ -23,7 +23,7 @@ export class Replicas implements AsyncDisposable {
   readonly #database: Pick<Database, "db" | "listen">;
   readonly #log: Pick<Log, "warning">;
   readonly #id = crypto.randomUUID();
-  /** When each was last heard of, in monotonic milliseconds; this one too. */
+  /** When each server, this one too, was last heard of, in monotonic milliseconds. */
   readonly #heard = new Map<string, number>();
   #listening: AsyncDisposable | undefined;
   #timer: ReturnType<typeof setInterval> | undefined;

@@ -10,9 +10,9 @@ import {
 } from "../../adapters/store/store.ts";
 import { Lru } from "../../src/util/lru.ts";
 
-/** How long a copy is believed where no change is told. */
+/** Milliseconds for which a copy is used if the store tells of no change. */
 const KEEP_MILLISECONDS = 30_000;
-/** Copies kept; the longest unread are forgotten first. */
+/** Most copies; the least recently used are forgotten first. */
 const MOST_COPIES = 10_000;
 
 export interface TenantLimitsOptions {
@@ -33,7 +33,10 @@ export class TenantLimitsReader implements Disposable {
   readonly #copies = new Lru<string, Copy>(MOST_COPIES);
   readonly #reading = new Map<string, Promise<TenantLimits>>();
   readonly #subscriptions: readonly Disposable[];
-  /** Counts what may have changed a limit: what was read before is not kept after. */
+  /**
+   * Counts the changes that the store told of, so that a limit read before a change is not kept
+   * after it.
+   */
   #generation = 0;
 
   constructor({ tenants, changes, now = () => performance.now() }: TenantLimitsOptions) {
@@ -46,8 +49,8 @@ export class TenantLimitsReader implements Disposable {
   }
 
   /**
-   * A tenant's limits, at once where they are known; one that is not in the store has none.
-   * @throws what the store throws, where there is no older copy either
+   * A tenant's limits, at once where there is a copy. A tenant that is not in the store has none.
+   * @throws what the store throws, where there is not even an old copy
    */
   limitsOf(tenant: string): TenantLimits | Promise<TenantLimits> {
     const copy = this.#copies.get(tenant);

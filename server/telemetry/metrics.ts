@@ -9,7 +9,7 @@ import type { EngineListener, EngineStats } from "../../src/engine/metrics.ts";
 import { JOB_STATUSES } from "../../adapters/store/store.ts";
 import { type TenantMetrics, tenantMetrics } from "./tenant_metrics.ts";
 
-/** Names of adapters that one scrape lists at most, running and waiting each. */
+/** Most names of adapters in one scrape, of running and of waiting ones each. */
 const MAX_LISTED_ADAPTERS = 64;
 
 /** Upper bounds in seconds. */
@@ -29,7 +29,7 @@ export interface MetricsOptions {
   readonly stats: () => EngineStats;
 }
 
-/** What the engine's metrics read: one snapshot a scrape, so that they agree. */
+/** What the engine's metrics read: one snapshot for each scrape, so that they agree. */
 interface Snapshot {
   readonly stats: () => EngineStats;
   readonly maxAdapters: number | undefined;
@@ -40,15 +40,15 @@ interface Snapshot {
 export interface TrainingMetrics {
   /** Counts tokens trained on. */
   readonly tokens: (count: number, tenant: string) => void;
-  /** Says who counts the jobs by status when someone scrapes. */
+  /** Sets what counts the jobs by status at each scrape. */
   readonly attach: (counts: () => Promise<ReadonlyMap<string, number>>) => void;
 }
 
 export interface Metrics {
   readonly training: TrainingMetrics;
-  /** The engine's observations go here. */
+  /** To be given to the engine. */
   readonly listener: EngineListener;
-  /** Names the engine to read; metrics exist before the engine that reports to them. */
+  /** Sets the engine to read; its listener is needed before there is one. */
   attach(options: MetricsOptions): void;
   /** Counts a response by status class, and for its tenant, where it has one. */
   response(status: number, tenant?: string): void;
@@ -192,7 +192,7 @@ const COUNTERS: readonly Reading[] = [
   ["lembas_requests_rejected_total", "Samples refused by a full queue.", (s) => s.rejected],
 ];
 
-/** vLLM's counters and gauges are the engine's own numbers, read when someone asks. */
+/** vLLM's counters and gauges: the engine's own numbers, read at each scrape. */
 function registerEngine(registry: Registry, options: Snapshot): void {
   for (const [name, help, read] of GAUGES) {
     new Gauge({

@@ -18,7 +18,7 @@ export const MOST_TENANTS = 50;
 const LATENCY = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
 const REASONS = ["stop", "length", "abort", "error"] as const satisfies readonly FinishReason[];
-/** Few, and the one that tells of limits. */
+/** Few, with 429 by itself: it tells of limits. */
 const STATUSES = ["2xx", "4xx", "429", "5xx"] as const;
 
 export interface TenantMetrics {
@@ -122,11 +122,14 @@ export interface TenantLabelsOptions {
   readonly now?: () => number;
 }
 
-/** Milliseconds after which traffic weighs half. */
+/** Milliseconds after which traffic counts half. */
 const HALF_LIFE = 10 * 60 * 1000;
-/** Tenants whose traffic is counted, for each label. */
+/** Tenants whose traffic is counted, for each label that there may be. */
 const COUNTED_PER_LABEL = 16;
-/** How many times the traffic of the least labelled tenant another one needs to take its label. */
+/**
+ * A tenant takes a label from the labelled tenant with the least traffic when it has this many
+ * times as much.
+ */
 const LEAD = 2;
 
 export class TenantLabels {

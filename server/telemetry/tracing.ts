@@ -36,9 +36,9 @@ export interface RequestEnd {
 export interface RequestTrace {
   /** Hex, for the log; undefined where nothing is recorded. */
   readonly traceId: string | undefined;
-  /** A generation that is about to start for this request. */
+  /** To be told of each generation before it starts. */
   adopt(generation: Pick<GenerationRequest, "id" | "n">): void;
-  /** Ends the span; generations that were refused are forgotten. */
+  /** Ends the span, and forgets generations that were refused. */
   end(seen: RequestEnd): void;
 }
 
@@ -56,7 +56,7 @@ export class Tracing {
     this.#tracer = tracer;
   }
 
-  /** The engine's ends go here. */
+  /** To be given to the engine. */
   get listener(): EngineListener {
     return { finished: (seen) => this.#finished(seen) };
   }
@@ -104,7 +104,7 @@ interface Phase {
   readonly attributes: Attributes;
 }
 
-/** What a sample came to: one that never got a slot only waited. */
+/** Attributes of a sample that has ended; one that never got a slot has only waited. */
 function phasesOf(seen: FinishedObservation): Phase[] {
   const { queued, firstToken, endToEnd } = seen;
   const phases: Phase[] = [{ name: "queue", from: 0, to: queued ?? endToEnd, attributes: {} }];

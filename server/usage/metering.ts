@@ -21,7 +21,10 @@ import { UsageRecorder } from "./recorder.ts";
 export interface MeteringOptions {
   /** Undefined = no tenant has limits. */
   readonly limits?: Pick<TenantLimitsReader, "limitsOf">;
-  /** As `limits`, of whoever leaves nothing behind: reading makes no tenant. Default: `limits`. */
+  /**
+   * As `limits`, for requests that leave nothing behind: it makes no tenant in open mode.
+   * Default: `limits`.
+   */
   readonly known?: MeteringOptions["limits"];
   readonly rates: Pick<RateLimits, "begin">;
   /** Undefined = usage is not written down. */
@@ -47,8 +50,8 @@ export class Metering {
 
   /**
    * Counts a request of a principal.
-   * @throws {ApiError} 429 where its tenant has had its requests, 503 where the store does not say
-   *   what they may be, or takes no usage
+   * @throws {ApiError} 429 where its tenant has used up its requests, 503 where the store does
+   *   not answer or takes no usage
    */
   async begin(principal: Principal, requestId: string): Promise<MeteredRequest> {
     const { rates, recorder } = this.#options;
@@ -103,7 +106,7 @@ export class MeteredRequest {
     this.#parts = parts;
   }
 
-  /** The tenant's entitlement, for the engine. */
+  /** The tenant's weight, priority and limits, for the engine. */
   get standing(): TenantStanding {
     const { weight, priority, concurrency, queued } = this.#parts.limits;
     return {
@@ -124,14 +127,16 @@ export class MeteredRequest {
     this.#parts.ticket.reserve(tokens);
   }
 
-  /** It has ended as it should: resolves when its record is durable (`recorder.ts` says how far). */
+  /**
+   * Records its usage at a regular end; resolves when the record is durable (see `recorder.ts`).
+   */
   async complete(use: Use): Promise<void> {
     if (this.#ended) return;
     this.#end(use);
     await this.#record(use);
   }
 
-  /** It was cut off or refused: what was generated is recorded all the same, later. */
+  /** For a request that was cut off or refused: records later what was generated. */
   abandon(use: Use | undefined): void {
     if (this.#ended) return;
     this.#end(use);
@@ -170,7 +175,7 @@ export interface StoreMeteringOptions {
 }
 
 export class StoreMetering extends Metering implements AsyncDisposable {
-  /** Takes records of work that is not a request's. */
+  /** For records of other work than requests. */
   readonly recorder: UsageRecorder;
   readonly #readers: readonly TenantLimitsReader[];
 

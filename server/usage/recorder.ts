@@ -46,7 +46,7 @@ export class UsageRecorder implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** Whether so much waits to be written that nothing more should be promised. */
+  /** Whether so many records wait that no new request should be taken. */
   get full(): boolean {
     return this.#pending.length >= MOST_PENDING;
   }
@@ -65,7 +65,9 @@ export class UsageRecorder implements AsyncDisposable {
     return await fulfilledWithin(patience, promise) ? "durable" : "pending";
   }
 
-  /** Tries once more to write what is left; what the store does not take then is lost, and logged. */
+  /**
+   * Tries once more to write what is left. What the store does not take then is lost, and logged.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing = true;
     this.#wake();

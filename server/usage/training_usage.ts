@@ -23,12 +23,12 @@ export class TrainingUsage {
     this.#written = written;
   }
 
-  /** Goes on behind what earlier runs of the job have written. */
+  /** Goes on after what earlier runs of the job have written. */
   static async open(store: Records, job: Job): Promise<TrainingUsage> {
     return new TrainingUsage(store, job, await store.trained(job));
   }
 
-  /** Hears of tokens as they are trained on. */
+  /** To be told of tokens as they are trained on. */
   hear(progress: TrainProgress): void {
     if (progress.type === "start" || progress.type === "step") this.#trained = progress.tokens;
   }

@@ -88,7 +88,7 @@ async function list(c: AppContext, desk: Desk) {
   );
 }
 
-/** What a listed version says of its name. */
+/** The state of a name in the list of cores. */
 function Standing({ of: core }: { readonly of: CoreVersion }) {
   if (core.state === "quarantined") return <Badge tone="bad">quarantined</Badge>;
   if (core.current) return <Badge tone="good">version {core.version}</Badge>;

@@ -12,7 +12,7 @@ import { formatNumber, formatShare, shortDigest } from "../format.ts";
 import { Card, Facts, Page, Table } from "../parts.tsx";
 import { type Second, type Traffic, WINDOW } from "../traffic.ts";
 
-/** Seconds over which a rate is told. */
+/** A rate is the mean of so many seconds. */
 const RATE_SECONDS = 5;
 const DAYS = 14;
 const DAY = 86_400_000;
@@ -173,7 +173,7 @@ function compact(value: number): string {
   return value.toLocaleString("en-US", { notation: "compact" });
 }
 
-/** Rows of the table of sums. */
+/** Most rows of the table of totals. */
 const MOST_TOTALS = 8;
 
 function Totals(
@@ -216,7 +216,7 @@ function Server({ desk }: { readonly desk: Desk }) {
   );
 }
 
-/** The live panel, anew every second until the reader leaves or may not stay. */
+/** Sends the live panel every second until the reader leaves or its session ends. */
 function live(c: AppContext, desk: Desk): Response {
   const { signal } = c.req.raw;
   const mayStay = async () => {

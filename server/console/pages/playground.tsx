@@ -129,7 +129,7 @@ async function page(
   );
 }
 
-/** What the form does not ask for. */
+/** Settings of the request that the form does not ask for. */
 function others({ server }: Desk): string {
   const { temperature: _, ...rest } = samplingBody(server.model.sampling);
   return Object.entries(rest).filter(([, value]) => value !== null)

@@ -26,7 +26,7 @@ export function registerSignIn(app: ConsoleApp, desk: Desk, principalOf: KeyRead
   });
 }
 
-/** Behind the gate: only who is in can leave. */
+/** Registered behind the gate: signing out needs a session. */
 export function registerSignOut(app: ConsoleApp, desk: Desk): void {
   app.post("/sign-out", async (c) => {
     await desk.gate.form(c);

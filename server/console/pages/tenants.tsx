@@ -78,7 +78,7 @@ function AddTenant({ frame }: { readonly frame: Frame }) {
   );
 }
 
-/** The way to the next part of a long list. */
+/** The link to the next part of a long list. */
 export function More({ items, hasMore, kept = {} }: {
   readonly items: readonly Pick<TenantRecord, "id">[];
   readonly hasMore: boolean;
@@ -98,7 +98,7 @@ export function More({ items, hasMore, kept = {} }: {
   );
 }
 
-/** Limits as a few words; what is not limited is not said. */
+/** Limits in a few words; what is not limited is left out. */
 function limitsText(limits: TenantLimits): string {
   const said = [
     limits.requestsPerMinute === null

@@ -10,13 +10,13 @@ export interface AdminServices {
     "kind" | "forTenant" | "tenants" | "keys" | "jobs" | "cores" | "factors" | "usage" | "backup"
   >;
   readonly hash: KeyHash;
-  /** The tenant that a change is for (`Access.admit`). */
+  /** The tenant that a change is for; open mode makes it (`Access.admit`). */
   readonly admit: Access["admit"];
 }
 
 export const ADMIN_TAG = "administration";
 
-/** 404 for what this tenant does not have, whoever else may. */
+/** 404 for what this tenant does not have, whether another one has it or not. */
 export function noSuch(kind: string, id: string): ApiError {
   return new ApiError(404, `No such ${kind}: ${id.slice(0, 80)}`, {
     param: "id",

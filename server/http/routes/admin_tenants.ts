@@ -132,7 +132,7 @@ function limitsBody(limits: TenantLimits): LimitsBody {
   };
 }
 
-/** Only what was given: null is a value, the absence of a limit. */
+/** Only the given fields. Null is a value: no limit. */
 export function toLimits(body: ChangedLimits): Partial<TenantLimits> {
   const pairs = {
     requestsPerMinute: body.requests_per_minute,

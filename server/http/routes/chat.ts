@@ -111,7 +111,7 @@ function chatHead(id: string, model: string, target: Target): ChunkHead {
   };
 }
 
-/** Writes deltas; each sample's first one says whose turn it is. */
+/** Writes deltas; the first one of each sample has the role. */
 function choiceWriter(tokenizer: Tokenizer): (delta: GenerationDelta) => string {
   const begun = new Set<number>();
   return ({ index, text, logprobs }) => {

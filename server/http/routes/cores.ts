@@ -33,7 +33,7 @@ export interface CoreServices {
   readonly base: string | undefined;
   /** The factor sets that this server has; undefined = cores of any set are taken. */
   readonly factors: Pick<FactorStore, "list"> | undefined;
-  /** Sees to it, where it may, that a tenant is there to keep a core for (`Access.admit`). */
+  /** Makes the tenant that a core is kept for, in open mode (`Access.admit`). */
   readonly admit: (tenant: string) => Promise<unknown>;
 }
 
@@ -244,10 +244,10 @@ function decodeCore(base64: string, base: string | undefined) {
   }
 }
 
-/** Factor sets that an error names. */
+/** Most factor sets that an error names. */
 const MOST_NAMED = 8;
 
-/** The newest of digests that come oldest first, shortened. */
+/** The newest digests, shortened. @param digests oldest first */
 function shortList(digests: readonly string[]): string {
   const named = digests.slice(-MOST_NAMED).map((digest) => digest.slice(0, 12)).join(", ");
   const more = digests.length - MOST_NAMED;

@@ -22,7 +22,7 @@ const TAG = "files";
 const MAX_LISTED = 10_000;
 const params = z.object({ file_id: z.string() });
 
-/** What uploads stand on besides the files themselves. */
+/** What uploads need beside the files themselves. */
 interface Door extends Pick<ServerContext, "lifecycle"> {
   readonly access: Pick<Access, "admit">;
 }

@@ -8,7 +8,7 @@ import { ANY_SCOPE, type App, get } from "../endpoint.ts";
 import { ApiError, shuttingDown } from "../errors.ts";
 import { readySchema, versionSchema } from "../schema/admin.ts";
 
-/** Milliseconds in which what is asked must answer: less than probes wait. */
+/** Milliseconds in which a check must answer: less than probes wait. */
 const PATIENCE = 800;
 
 export function registerHealth(app: App, context: ServerContext): void {

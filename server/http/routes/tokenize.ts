@@ -71,9 +71,9 @@ function checkCount(count: number, maxContext: number): void {
 }
 
 /**
- * Counts a request among its tenant's of a minute. No token of it runs, so none is counted, and its
- * usage has no record.
- * @throws {ApiError} 429 where the tenant has had its requests
+ * Counts a request against its tenant's limit a minute. It runs no tokens, so none are counted,
+ * and it has no usage record.
+ * @throws {ApiError} 429 where the tenant has used up its requests
  */
 async function counted<T>(
   { metering }: ServerContext,
