@@ -117,10 +117,9 @@ async function check(path: string): Promise<void> {
   try {
     const thread = await SqliteThread.open(path, () => {});
     try {
-      const read = { type: "run", by: "reader", parameters: [] } as const;
       // an empty file is an empty database
-      await thread.order({ ...read, sql: "SELECT count(*) FROM kysely_migration" });
-      const { rows } = await thread.order({ ...read, sql: "PRAGMA integrity_check(1)" });
+      await thread.run("SELECT count(*) FROM kysely_migration", { by: "reader" });
+      const { rows } = await thread.run("PRAGMA integrity_check(1)", { by: "reader" });
       const found = Object.values(rows[0] ?? {})[0];
       if (found !== "ok") throw new Error(String(found));
     } finally {

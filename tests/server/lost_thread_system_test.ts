@@ -39,7 +39,10 @@ Deno.test("a server whose database thread breaks off serves on, says so, and kee
     assertEquals(code, 0);
     const warnings = lines.filter((line) => line.includes("thread ended"));
     assertEquals(warnings.length, 1, lines.join("\n"));
-    assertMatch(warnings[0] ?? "", / warn +the database's thread ended: .*taken over/);
+    assertMatch(
+      warnings[0] ?? "",
+      / warn +Cannot use the database: its thread ended: .*taken over/,
+    );
   } finally {
     await Deno.remove(data, { recursive: true });
   }

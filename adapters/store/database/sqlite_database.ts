@@ -23,7 +23,7 @@ export class SqliteDatabase implements AsyncDisposable {
 
   /**
    * Opens a database file, made where it is missing; `onError` hears that its thread was lost.
-   * @throws {SqliteError} where it cannot be opened, or is no database
+   * @throws {Error} where it cannot be opened, or is no database
    */
   static async open(path: string, onError: (error: Error) => void): Promise<SqliteDatabase> {
     const events = new EventEmitter().setMaxListeners(0);
@@ -58,8 +58,7 @@ export class SqliteDatabase implements AsyncDisposable {
     // on a thread of its own: the others go on meanwhile
     const thread = await SqliteThread.open(this.#path, () => {});
     try {
-      const sql = "VACUUM INTO ?";
-      await thread.order({ type: "run", by: "reader", sql, parameters: [path] });
+      await thread.run("VACUUM INTO ?", { by: "reader", parameters: [path] });
     } finally {
       await thread.close();
     }

@@ -17,7 +17,7 @@ import {
   SqliteQueryCompiler,
 } from "kysely";
 import type { SqliteThread } from "./sqlite_thread.ts";
-import type { SqliteRows } from "./sqlite_worker.ts";
+import type { StatementResult } from "./sqlite_worker.ts";
 
 export class SqliteDialect implements Dialect {
   readonly #driver: SqliteDriver;
@@ -163,7 +163,7 @@ class SqliteConnection implements DatabaseConnection {
     const done = await this.#driver.takeTurn();
     try {
       const thread = await this.#driver.thread();
-      await thread.order({ type: "run", by: "writer", sql: "BEGIN IMMEDIATE", parameters: [] });
+      await thread.run("BEGIN IMMEDIATE", { by: "writer" });
       this.#transaction = { thread, done };
     } catch (error) {
       done();
@@ -172,17 +172,13 @@ class SqliteConnection implements DatabaseConnection {
   }
 
   async commit(): Promise<void> {
-    await this.#run({ sql: "COMMIT", parameters: [] });
+    await this.#transaction?.thread.run("COMMIT", { by: "transaction" });
     this.#end();
   }
 
   async rollback(): Promise<void> {
     try {
-      const thread = this.#transaction?.thread;
-      // a thread that ended has taken the transaction with it
-      if (thread !== undefined && thread.end === undefined) {
-        await thread.order({ type: "rollback" });
-      }
+      await this.#transaction?.thread.rollback();
     } finally {
       this.#end();
     }
@@ -194,18 +190,17 @@ class SqliteConnection implements DatabaseConnection {
   }
 
   async #run(
-    { sql, parameters, query }: Pick<CompiledQuery, "sql" | "parameters"> & Partial<CompiledQuery>,
-  ): Promise<SqliteRows> {
-    const run = { type: "run", sql, parameters } as const;
+    { sql, parameters, query }: CompiledQuery,
+  ): Promise<StatementResult> {
     if (this.#transaction !== undefined) {
-      return await this.#transaction.thread.order({ ...run, by: "transaction" });
+      return await this.#transaction.thread.run(sql, { by: "transaction", parameters });
     }
-    if (query !== undefined && SelectQueryNode.is(query)) {
-      return await (await this.#driver.thread()).order({ ...run, by: "reader" });
+    if (SelectQueryNode.is(query)) {
+      return await (await this.#driver.thread()).run(sql, { by: "reader", parameters });
     }
     const done = await this.#driver.takeTurn();
     try {
-      return await (await this.#driver.thread()).order({ ...run, by: "writer" });
+      return await (await this.#driver.thread()).run(sql, { by: "writer", parameters });
     } finally {
       done();
     }

@@ -1,71 +1,61 @@
-/** A database file on a thread of its own: orders go there by number, and answers come back. */
-import { SqliteError } from "./sql_error.ts";
-import type { Notice, SqliteOrder, SqliteReply, SqliteRows } from "./sqlite_worker.ts";
+/** A database file on a thread of its own. A thread that has ended stays so: another one is opened. */
+import { WorkerThread } from "../../../src/util/worker_thread.ts";
+import type { Notice, SqliteWork, Statement, StatementResult } from "./sqlite_worker.ts";
 
 export class SqliteThread {
-  readonly #worker: Worker;
-  readonly #waiting = new Map<number, PromiseWithResolvers<SqliteRows>>();
+  readonly #thread: WorkerThread<SqliteWork>;
   readonly #onNotice: (notice: Notice) => void;
-  #next = 1;
   #end: Error | undefined;
 
   private constructor(onNotice: (notice: Notice) => void) {
     this.#onNotice = onNotice;
-    this.#worker = new Worker(new URL("./sqlite_worker.ts", import.meta.url), { type: "module" });
-    this.#worker.onmessage = ({ data }: MessageEvent<SqliteReply>) => this.#take(data);
-    this.#worker.onerror = (event) => {
-      event.preventDefault();
-      this.#stop(new Error(`the database's thread ended: ${event.message}`));
-    };
+    this.#thread = new WorkerThread<SqliteWork>({
+      module: new URL("./sqlite_worker.ts", import.meta.url),
+      failure: "Cannot use the database",
+      onFall: (error) => this.#end ??= error,
+    });
   }
 
-  /** @throws {SqliteError} where the file cannot be opened, or is no database */
+  /** @throws {Error} where the file cannot be opened, or is no database of lembas */
   static async open(path: string, onNotice: (notice: Notice) => void): Promise<SqliteThread> {
-    const thread = new SqliteThread(onNotice);
+    const opened = new SqliteThread(onNotice);
     try {
-      await thread.order({ type: "open", path });
-      return thread;
+      await opened.#thread.call("open", path);
+      return opened;
     } catch (error) {
-      thread.#worker.terminate();
+      opened.#thread[Symbol.dispose]();
       throw error;
     }
   }
 
-  /** Why it takes no orders any more. */
+  /** Why it takes no statements any more. */
   get end(): Error | undefined {
     return this.#end;
   }
 
-  /** @throws {SqliteError} what SQLite says; {Error} where the thread has ended, or ends meanwhile */
-  order(order: SqliteOrder): Promise<SqliteRows> {
-    if (this.#end !== undefined) return Promise.reject(this.#end);
-    const id = this.#next++;
-    const waiting = Promise.withResolvers<SqliteRows>();
-    this.#waiting.set(id, waiting);
-    this.#worker.postMessage({ id, order });
-    return waiting.promise;
+  /** @throws {Error} what SQLite says, or that the thread has ended, or ends meanwhile */
+  async run(
+    sql: string,
+    { by, parameters = [] }: Pick<Statement, "by"> & Partial<Statement>,
+  ): Promise<StatementResult> {
+    if (this.#end !== undefined) throw this.#end;
+    const result = await this.#thread.call("run", { by, sql, parameters });
+    result.notices.forEach(this.#onNotice);
+    return result;
+  }
+
+  async rollback(): Promise<void> {
+    // a thread that ended has taken the transaction with it
+    if (this.#end === undefined) await this.#thread.call("rollback", undefined);
   }
 
   async close(): Promise<void> {
+    const ended = this.#end !== undefined;
+    this.#end ??= new Error("Cannot use the database: it was closed");
     try {
-      if (this.#end === undefined) await this.order({ type: "close" });
+      if (!ended) await this.#thread.call("close", undefined);
     } finally {
-      this.#stop(new Error("the database was closed"));
+      this.#thread[Symbol.dispose]();
     }
-  }
-
-  #take(reply: SqliteReply): void {
-    if (reply.type === "notified") return reply.notices.forEach(this.#onNotice);
-    const waiting = this.#waiting.get(reply.id);
-    this.#waiting.delete(reply.id);
-    if (reply.type === "done") waiting?.resolve(reply.result);
-    else waiting?.reject(new SqliteError(reply.error));
-  }
-
-  #stop(error: Error): void {
-    this.#end ??= error;
-    this.#worker.terminate();
-    for (const { reject } of this.#waiting.values()) reject(error);
-    this.#waiting.clear();
   }
 }

@@ -6,31 +6,22 @@
  * that opens the database's file by other means and closes it again loses SQLite's locks on it.
  */
 import { DatabaseSync, type SQLInputValue } from "node:sqlite";
-import type { SqliteErrorFields } from "./sql_error.ts";
+import { Moved, serve } from "../../../src/util/worker_serve.ts";
+import { BAD_CHARACTER } from "./sql_error.ts";
 
-export type SqliteOrder =
-  /** Opens a database in a file. */
-  | { readonly type: "open"; readonly path: string }
-  | {
-    readonly type: "run";
-    /** "transaction": by the writer, and only while its transaction is open. */
-    readonly by: "reader" | "writer" | "transaction";
-    readonly sql: string;
-    readonly parameters: readonly unknown[];
-  }
-  /** Ends the transaction, where SQLite has not done so itself. */
-  | { readonly type: "rollback" }
-  | { readonly type: "close" };
-
-export interface NumberedOrder {
-  readonly id: number;
-  readonly order: SqliteOrder;
+export interface Statement {
+  /** "transaction": by the writer, and only while its transaction is open. */
+  readonly by: "reader" | "writer" | "transaction";
+  readonly sql: string;
+  readonly parameters: readonly unknown[];
 }
 
-export interface SqliteRows {
+export interface StatementResult {
   readonly rows: Record<string, unknown>[];
   /** Rows written by a statement that returns none. */
   readonly changes: number;
+  /** What `pg_notify` was called with, and is committed now. */
+  readonly notices: readonly Notice[];
 }
 
 export interface Notice {
@@ -38,22 +29,13 @@ export interface Notice {
   readonly payload: string;
 }
 
-export type SqliteReply =
-  | { readonly type: "done"; readonly id: number; readonly result: SqliteRows }
-  | { readonly type: "failed"; readonly id: number; readonly error: SqliteErrorFields }
-  /** What `pg_notify` was called with, once that is committed. */
-  | { readonly type: "notified"; readonly notices: readonly Notice[] };
-
-interface WorkerScope {
-  onmessage: ((event: MessageEvent<NumberedOrder>) => void) | null;
-  postMessage(reply: SqliteReply, transfer?: Transferable[]): void;
-}
+type Rows = Pick<StatementResult, "rows" | "changes">;
 
 /** "lemb", in the file's header. */
 const APPLICATION_ID = 0x6c656d62;
+/** Milliseconds that another program may hold the file. */
+const BUSY_MS = 5000;
 const SETTINGS = [
-  // milliseconds that another program may hold the file
-  "busy_timeout = 5000",
   // contents are long
   "page_size = 8192",
   "journal_mode = WAL",
@@ -62,8 +44,8 @@ const SETTINGS = [
   "foreign_keys = ON",
   // bytes of the log that stay on the disk after a long transaction
   `journal_size_limit = ${64 * 2 ** 20}`,
+  `application_id = ${APPLICATION_ID}`,
 ];
-const NOTHING: SqliteRows = { rows: [], changes: 0 };
 
 class Connections {
   readonly #writer: DatabaseSync;
@@ -73,8 +55,9 @@ class Connections {
 
   constructor(path: string) {
     this.#writer = new DatabaseSync(path);
+    run(this.#writer, `PRAGMA busy_timeout = ${BUSY_MS}`);
+    refuseOthers(this.#writer);
     for (const setting of SETTINGS) run(this.#writer, `PRAGMA ${setting}`);
-    markOwn(this.#writer);
     // PostgreSQL's name and promise: told when it is committed
     this.#writer.function("pg_notify", (channel, payload) => {
       this.#notices.push({ channel: String(channel), payload: String(payload) });
@@ -83,13 +66,13 @@ class Connections {
     this.#reader = new DatabaseSync(path, { readOnly: true });
   }
 
-  run({ by, sql, parameters }: Extract<SqliteOrder, { type: "run" }>): SqliteRows {
+  run({ by, sql, parameters }: Statement): StatementResult {
+    if (by === "reader") return { ...run(this.#reader, sql, parameters), notices: [] };
     if (by === "transaction" && !this.#writer.isTransaction) {
       throw new Error("the transaction has failed before");
     }
-    if (by === "reader") return run(this.#reader, sql, parameters);
     try {
-      return run(this.#writer, sql, parameters);
+      return { ...run(this.#writer, sql, parameters), notices: this.#takeNotices() };
     } catch (error) {
       // some errors end a transaction, too
       if (!this.#writer.isTransaction) this.#notices = [];
@@ -102,8 +85,7 @@ class Connections {
     this.#notices = [];
   }
 
-  /** Notices of what is committed now. */
-  takeNotices(): readonly Notice[] {
+  #takeNotices(): readonly Notice[] {
     return this.#writer.isTransaction ? [] : this.#notices.splice(0);
   }
 
@@ -113,15 +95,14 @@ class Connections {
   }
 }
 
-/** @throws {Error} for a database of another program */
-function markOwn(database: DatabaseSync): void {
+/** @throws {TypeError} for a database of another program, which stays as it is */
+function refuseOthers(database: DatabaseSync): void {
   const read = (name: string) => run(database, `PRAGMA ${name}`).rows[0]?.[name];
-  if (read("application_id") === APPLICATION_ID) return;
-  if (read("schema_version") !== 0) throw new Error("it is a database of another program");
-  run(database, `PRAGMA application_id = ${APPLICATION_ID}`);
+  if (read("schema_version") === 0 || read("application_id") === APPLICATION_ID) return;
+  throw new TypeError("it is a database of another program");
 }
 
-function run(database: DatabaseSync, sql: string, parameters: readonly unknown[] = []): SqliteRows {
+function run(database: DatabaseSync, sql: string, parameters: readonly unknown[] = []): Rows {
   const statement = database.prepare(sql);
   // what SQLite has no type for is refused by node:sqlite
   const values = parameters.map(checkText) as SQLInputValue[];
@@ -134,44 +115,41 @@ function run(database: DatabaseSync, sql: string, parameters: readonly unknown[]
 /** A text with a NUL would be read back cut off; PostgreSQL refuses it, too. */
 function checkText(value: unknown): unknown {
   if (typeof value !== "string" || !value.includes("\0")) return value;
-  throw Object.assign(new TypeError("a text has a NUL"), { code: "NUL" });
-}
-
-function toFields(error: unknown): SqliteErrorFields {
-  if (!(error instanceof Error)) return { message: String(error) };
-  const { message, errcode, code } = error as Error & { errcode?: number; code?: string };
-  return { message, code: errcode ?? code };
+  throw Object.assign(new TypeError("a text has a NUL"), { code: BAD_CHARACTER });
 }
 
 /** Bytes that were read change threads without a copy. */
-function buffersOf({ rows }: SqliteRows): Transferable[] {
+function buffersOf({ rows }: Rows): ArrayBuffer[] {
   return rows.flatMap((row) => Object.values(row)).flatMap((value) =>
     value instanceof Uint8Array && value.buffer instanceof ArrayBuffer ? [value.buffer] : []
   );
 }
 
-function serve(scope: WorkerScope): void {
+function makeWork() {
   let connections: Connections | undefined;
-
-  const obey = (order: SqliteOrder): SqliteRows => {
-    if (order.type === "open") connections = new Connections(order.path);
+  const opened = () => {
     if (connections === undefined) throw new Error("internal: no database is open");
-    if (order.type === "run") return connections.run(order);
-    if (order.type === "rollback") connections.rollback();
-    if (order.type === "close") connections.close();
-    return NOTHING;
+    return connections;
   };
-
-  scope.onmessage = ({ data: { id, order } }) => {
-    try {
-      const result = obey(order);
-      const notices = order.type === "run" ? connections?.takeNotices() ?? [] : [];
-      if (notices.length > 0) scope.postMessage({ type: "notified", notices });
-      scope.postMessage({ type: "done", id, result }, buffersOf(result));
-    } catch (error) {
-      scope.postMessage({ type: "failed", id, error: toFields(error) });
-    }
+  return {
+    /** Opens a database in a file. */
+    open(path: string): void {
+      connections = new Connections(path);
+    },
+    run(statement: Statement): Moved<StatementResult> {
+      const result = opened().run(statement);
+      return new Moved(result, buffersOf(result));
+    },
+    /** Ends the transaction, where SQLite has not done so itself. */
+    rollback(): void {
+      opened().rollback();
+    },
+    close(): void {
+      opened().close();
+    },
   };
 }
 
-serve(globalThis as unknown as WorkerScope);
+export type SqliteWork = ReturnType<typeof makeWork>;
+
+serve(makeWork());

@@ -145,7 +145,7 @@ const CASES: Readonly<Record<string, Case>> = {
         breakOff();
         await trx.insertInto("secrets").values(add("other half")).execute();
       });
-    const waiting = assertRejects(broken, Error, "the database's thread ended");
+    const waiting = assertRejects(broken, Error, "Cannot use the database: its thread ended");
     const after = db.insertInto("secrets").values(add("after")).execute();
     await waiting;
     await after;
