@@ -8,7 +8,7 @@ import { unixSeconds } from "../../src/util/time.ts";
 import type { Core } from "../lotr/core.ts";
 import type { FactorSet } from "../lotr/factors.ts";
 import { readCore, writeCore } from "../lotr/format.ts";
-import { newId } from "../store/ids.ts";
+import { newId } from "../../src/util/ids.ts";
 import type {
   CheckpointRecord,
   JobRecord,

@@ -1,8 +1,8 @@
 /** A tenant's files, uploaded and made: their rows and quota. Their chunks are `contents.ts`'. */
-import { type Arrived, receive, removeContents, settle, streamContent } from "./contents/chunks.ts";
+import { type Arrived, receive, removeContents, settle, streamContent } from "./contents.ts";
 import { type Db, transact } from "./database/kysely.ts";
 import { DamagedError, GoneError, noTenant } from "./errors.ts";
-import { newId } from "./ids.ts";
+import { newId } from "../../src/util/ids.ts";
 import { beyond, limited, notListed, type Page, type PageQuery, toPage } from "./pages.ts";
 import { charge, checkQuota } from "./tenants.ts";
 

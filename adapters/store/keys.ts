@@ -3,7 +3,7 @@ import { tell } from "./changes.ts";
 import { type Db, transact } from "./database/kysely.ts";
 import { failureOf } from "./database/sql_error.ts";
 import { noTenant } from "./errors.ts";
-import { newId } from "./ids.ts";
+import { newId } from "../../src/util/ids.ts";
 import { beyond, limited, notListed, type Page, type PageQuery, toPage } from "./pages.ts";
 
 /** What a key may be used for. */

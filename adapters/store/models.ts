@@ -3,7 +3,7 @@
  * tenant's name and version that the record says.
  */
 import { tell } from "./changes.ts";
-import { putCore, removeVersions } from "./cores.ts";
+import { putCore, removeVersions } from "./cores/cores.ts";
 import { type Db, transact } from "./database/kysely.ts";
 import { charge } from "./tenants.ts";
 

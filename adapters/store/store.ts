@@ -12,13 +12,13 @@
 import { DEFAULT_TENANT } from "../catalog/name.ts";
 import { writeBackup } from "./backup.ts";
 import { Changes } from "./changes.ts";
-import { sweepContents } from "./contents/chunks.ts";
-import { FactorStore } from "./contents/factors.ts";
-import { CoreStore } from "./cores.ts";
+import { sweepContents } from "./contents.ts";
+import { FactorStore } from "./cores/factors.ts";
+import { CoreStore } from "./cores/cores.ts";
 import type { Database } from "./database/database.ts";
 import { migrate } from "./database/migrate.ts";
 import { FileStore } from "./files.ts";
-import { JobDirectory, JobStore } from "./jobs.ts";
+import { JobDirectory, JobStore } from "./jobs/jobs.ts";
 import { KeyStore } from "./keys.ts";
 import type { StoreLog } from "./log.ts";
 import { ModelDirectory, ModelStore } from "./models.ts";
@@ -26,12 +26,12 @@ import { TenantStore } from "./tenants.ts";
 import { UsageStore } from "./usage.ts";
 
 export type { ChangeDetail, ChangeKind, Changes } from "./changes.ts";
-export type { FactorRecord, FactorStore } from "./contents/factors.ts";
-export type { CoreVersion } from "./core_queries.ts";
-export type { CoreStore } from "./cores.ts";
+export type { FactorRecord, FactorStore } from "./cores/factors.ts";
+export type { CoreVersion } from "./cores/core_queries.ts";
+export type { CoreStore } from "./cores/cores.ts";
 export { QuotaError } from "./errors.ts";
 export { FILE_PURPOSES, type FilePurpose, type FileRecord, type FileStore } from "./files.ts";
-export { JOB_STATUSES } from "./job_records.ts";
+export { JOB_STATUSES } from "./jobs/job_records.ts";
 export type {
   CheckpointRecord,
   JobError,
@@ -41,8 +41,8 @@ export type {
   JobRecord,
   JobStatus,
   StepMetrics,
-} from "./job_records.ts";
-export type { JobDirectory, JobStore } from "./jobs.ts";
+} from "./jobs/job_records.ts";
+export type { JobDirectory, JobStore } from "./jobs/jobs.ts";
 export { type KeyRecord, type KeyStore, type Scope, SCOPES } from "./keys.ts";
 export type { ModelDirectory, ModelStore, NewModel, PublishedModel } from "./models.ts";
 export type { Page, PageQuery } from "./pages.ts";

@@ -2,8 +2,8 @@
 import { sql } from "kysely";
 import { ConflictError, FieldError } from "../../src/util/errors.ts";
 import { tell } from "./changes.ts";
-import { removeContents } from "./contents/chunks.ts";
-import { collectCores } from "./contents/core_rows.ts";
+import { removeContents } from "./contents.ts";
+import { collectCores } from "./cores/core_rows.ts";
 import { type Db, transact, type Trx } from "./database/kysely.ts";
 import { noTenant, QuotaError } from "./errors.ts";
 import { beyond, limited, notListed, type Page, type PageQuery, toPage } from "./pages.ts";

@@ -1,7 +1,7 @@
 /** What was used, by whom: one record a request or training job, added once, and their sums. */
 import { type RawBuilder, sql } from "kysely";
 import type { Db } from "./database/kysely.ts";
-import type { JobRecord } from "./job_records.ts";
+import type { JobRecord } from "./jobs/job_records.ts";
 
 export interface UsageRecord {
   /** Made once by whoever counts; adding it again changes nothing. */

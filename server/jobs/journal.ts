@@ -3,7 +3,7 @@
  * curve for the results file. Nothing is decided by it. A step that is repeated after a restart is
  * told once.
  */
-import { newId } from "../../adapters/store/ids.ts";
+import { newId } from "../../src/util/ids.ts";
 import type {
   JobEvent,
   JobRecord,

@@ -1,6 +1,6 @@
 /** What holds of files and factor sets on any database. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { CHUNK_BYTES } from "../../../adapters/store/contents/chunks.ts";
+import { CHUNK_BYTES } from "../../../adapters/store/contents.ts";
 import { QuotaError } from "../../../adapters/store/errors.ts";
 import { NO_LIMITS } from "../../../adapters/store/store.ts";
 import { writeFactors } from "../../../adapters/lotr/format.ts";

@@ -1,7 +1,7 @@
 /** What holds of training jobs on any database. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { DEFAULT_HYPERPARAMETERS } from "../../../adapters/training/hyperparameters.ts";
-import { newId } from "../../../adapters/store/ids.ts";
+import { newId } from "../../../src/util/ids.ts";
 import type { CheckpointRecord, JobEvent, JobRecord } from "../../../adapters/store/store.ts";
 import { ALL, type Cases, coreFile, damage, FACTORS } from "./cases.ts";
 

@@ -3,7 +3,7 @@
  * once. Each line on stdout is a write that was acknowledged.
  */
 import { openStore, type StoreLocation } from "../../../adapters/store/open_store.ts";
-import { newId } from "../../../adapters/store/ids.ts";
+import { newId } from "../../../src/util/ids.ts";
 import type { Store } from "../../../adapters/store/store.ts";
 import { addFile, coreFile } from "./cases.ts";
 import { jobOf } from "./jobs_suite.ts";

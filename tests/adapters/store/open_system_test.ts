@@ -2,7 +2,7 @@
 import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { DataDirectory, defaultDataDirectory } from "../../../adapters/store/data_directory.ts";
-import { newId } from "../../../adapters/store/ids.ts";
+import { newId } from "../../../src/util/ids.ts";
 import { openStore } from "../../../adapters/store/open_store.ts";
 import { pageOf } from "../../../adapters/store/pages.ts";
 import { addFile, ALL, query, readText } from "./cases.ts";

@@ -4,9 +4,9 @@
  * nor cores.
  */
 import { createHash } from "node:crypto";
-import { type Db, LIST } from "../database/kysely.ts";
-import { failureOf } from "../database/sql_error.ts";
-import { DamagedError } from "../errors.ts";
+import { type Db, LIST } from "./database/kysely.ts";
+import { failureOf } from "./database/sql_error.ts";
+import { DamagedError } from "./errors.ts";
 
 export const CHUNK_BYTES = 2 ** 20;
 

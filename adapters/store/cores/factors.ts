@@ -1,6 +1,6 @@
 /** Factor sets by digest; a damaged one is set aside until it is added again. */
 import { tell } from "../changes.ts";
-import { readContent, removeContents, writeContent } from "./chunks.ts";
+import { readContent, removeContents, writeContent } from "../contents.ts";
 import { type Db, transact } from "../database/kysely.ts";
 import { DamagedError } from "../errors.ts";
 import type { StoreLog } from "../log.ts";

@@ -1,10 +1,10 @@
 /**
  * Cores by digest in SQL: one row however many names, versions and checkpoints point to it. It owns
- * when a core comes, goes and is set aside; names and versions are `sql_cores.ts`'.
+ * when a core comes, goes and is set aside; names and versions are `cores.ts`'.
  */
 import type { Core } from "../../lotr/core.ts";
 import { tell } from "../changes.ts";
-import { readContent, removeContents, writeContent } from "./chunks.ts";
+import { readContent, removeContents, writeContent } from "../contents.ts";
 import { type Db, LIST, transact, type Trx } from "../database/kysely.ts";
 import { DamagedError } from "../errors.ts";
 import type { StoreLog } from "../log.ts";

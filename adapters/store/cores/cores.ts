@@ -3,11 +3,11 @@
  * the cores' own rows are `core_rows.ts`'.
  */
 import { sql } from "kysely";
-import { readCore } from "../lotr/format.ts";
-import { type AdapterVersion, parseAdapterName } from "../catalog/name.ts";
-import { FieldError, FieldRangeError } from "../../src/util/errors.ts";
-import { tell } from "./changes.ts";
-import { collectCores, keepCore, readCoreFile } from "./contents/core_rows.ts";
+import { readCore } from "../../lotr/format.ts";
+import { type AdapterVersion, parseAdapterName } from "../../catalog/name.ts";
+import { FieldError, FieldRangeError } from "../../../src/util/errors.ts";
+import { tell } from "../changes.ts";
+import { collectCores, keepCore, readCoreFile } from "./core_rows.ts";
 import {
   allVersions,
   type CoreVersion,
@@ -15,10 +15,10 @@ import {
   toVersion,
   versionsOf,
 } from "./core_queries.ts";
-import { type Db, transact, type Trx } from "./database/kysely.ts";
-import type { StoreLog } from "./log.ts";
-import { type Page, type PageQuery, toPage } from "./pages.ts";
-import { charge } from "./tenants.ts";
+import { type Db, transact, type Trx } from "../database/kysely.ts";
+import type { StoreLog } from "../log.ts";
+import { type Page, type PageQuery, toPage } from "../pages.ts";
+import { charge } from "../tenants.ts";
 
 interface PutMeta {
   readonly source: string;

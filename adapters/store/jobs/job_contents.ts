@@ -3,11 +3,11 @@
  * which count for the tenant's quota.
  */
 import { readCore } from "../../lotr/format.ts";
-import { readContent, removeContents, writeContent } from "./chunks.ts";
-import { collectCores, keepCore, readCoreFile } from "./core_rows.ts";
+import { readContent, removeContents, writeContent } from "../contents.ts";
+import { collectCores, keepCore, readCoreFile } from "../cores/core_rows.ts";
 import { type Db, transact, type Trx } from "../database/kysely.ts";
 import { DamagedError } from "../errors.ts";
-import type { CheckpointRecord } from "../job_records.ts";
+import type { CheckpointRecord } from "./job_records.ts";
 import type { StoreLog } from "../log.ts";
 import { charge } from "../tenants.ts";
 

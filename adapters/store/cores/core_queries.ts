@@ -1,10 +1,10 @@
 /** How versions of cores are looked up: by name, by number, by the digest's first digits. */
 import { type RawBuilder, type SelectQueryBuilder, sql } from "kysely";
-import { FieldRangeError } from "../../src/util/errors.ts";
-import type { AdapterVersion } from "../catalog/name.ts";
-import type { Db } from "./database/kysely.ts";
-import type { Tables } from "./database/tables.ts";
-import { beyond, limited, type PageQuery } from "./pages.ts";
+import { FieldRangeError } from "../../../src/util/errors.ts";
+import type { AdapterVersion } from "../../catalog/name.ts";
+import type { Db } from "../database/kysely.ts";
+import type { Tables } from "../database/tables.ts";
+import { beyond, limited, type PageQuery } from "../pages.ts";
 
 /** One version of a core under a tenant's name. */
 export interface CoreVersion {

@@ -3,16 +3,16 @@
  * follows which is the server's.
  */
 import { type RawBuilder, sql } from "kysely";
-import { tell } from "./changes.ts";
-import { JobContents } from "./contents/job_contents.ts";
-import type { Database } from "./database/database.ts";
-import { type Db, transact, type Trx } from "./database/kysely.ts";
-import { failureOf } from "./database/sql_error.ts";
-import { GoneError, noTenant } from "./errors.ts";
-import { newId } from "./ids.ts";
+import { tell } from "../changes.ts";
+import { JobContents } from "./job_contents.ts";
+import type { Database } from "../database/database.ts";
+import { type Db, transact, type Trx } from "../database/kysely.ts";
+import { failureOf } from "../database/sql_error.ts";
+import { GoneError, noTenant } from "../errors.ts";
+import { newId } from "../../../src/util/ids.ts";
 import type { JobEvent, JobPatch, JobRecord, JobStatus } from "./job_records.ts";
-import type { StoreLog } from "./log.ts";
-import { beyond, limited, notListed, type Page, type PageQuery, toPage } from "./pages.ts";
+import type { StoreLog } from "../log.ts";
+import { beyond, limited, notListed, type Page, type PageQuery, toPage } from "../pages.ts";
 
 const ENDED: readonly JobStatus[] = ["succeeded", "failed", "cancelled"];
 /** Events of one statement. */

@@ -1,6 +1,6 @@
 /** Training jobs as they are written down, with their events and checkpoints. */
-import type { SettledHyperparameters } from "../training/training.ts";
-import type { AskedHyperparameters } from "../training/hyperparameters.ts";
+import type { SettledHyperparameters } from "../../training/training.ts";
+import type { AskedHyperparameters } from "../../training/hyperparameters.ts";
 
 export const JOB_STATUSES = [
   "validating_files",
