@@ -7,7 +7,7 @@ import { Lembas } from "../../adapters/lembas.ts";
 import type { MakerProgress } from "../../adapters/lotr/make/gradient_factors.ts";
 import { standardErrorProgress } from "../../src/checkpoint/fetch/progress.ts";
 import type { EngineListener } from "../../src/engine/metrics.ts";
-import { keepAllocatorSmall } from "../../src/runtime/allocator.ts";
+import { keepAllocatorSmall } from "../../src/runtime/memory.ts";
 import type { ServeFlags } from "./serve_flags.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Loaded } from "../loaded.ts";

@@ -1,13 +1,10 @@
-/**
- * The CPU as a `Device`: tensors in host memory and ONNX Runtime's CPU kernels.
- */
+/** The CPU as a `Device`: tensors in host memory, ONNX Runtime's CPU kernels, a thread for each core. */
 
 import type { Device, DType, SessionOptions, Tensor, TypedArrayOf } from "./device.ts";
 import { openPageReleaser, type PageReleaser } from "./memory.ts";
 import type { Ort } from "./onnx/ort.ts";
 import { createSession, OrtPrepackedWeights, type OrtSession } from "./onnx/session.ts";
 import { bytesPerElement, checkRange, HostTensor, hostTensor, hostView } from "./onnx/tensor.ts";
-import { physicalCores } from "./threads.ts";
 
 /** Host memory and CPU kernels. Make it with `openDevice("cpu")`. */
 export class CpuDevice implements Device {
@@ -85,4 +82,30 @@ export class CpuDevice implements Device {
 function hostOnly(tensor: Tensor): HostTensor {
   if (tensor instanceof HostTensor) return tensor;
   throw new TypeError("Cannot use tensor: it was made by another device");
+}
+
+/** Physical cores that this process may use; at least 1. */
+export function physicalCores(): number {
+  const usable = Math.max(1, navigator.hardwareConcurrency);
+  if (Deno.build.os !== "linux") return usable;
+  const cores = coresOf(readText("/proc/cpuinfo"));
+  return cores === 0 ? usable : Math.min(cores, usable);
+}
+
+/** Distinct (package, core) pairs in the text of `/proc/cpuinfo`; 0 where it names none. */
+export function coresOf(cpuinfo: string): number {
+  const pairs = cpuinfo.split("\n\n").flatMap((block) => {
+    const core = /^core id\s*:\s*(\d+)/m.exec(block)?.[1];
+    const socket = /^physical id\s*:\s*(\d+)/m.exec(block)?.[1];
+    return core === undefined ? [] : [`${socket ?? 0}/${core}`];
+  });
+  return new Set(pairs).size;
+}
+
+function readText(path: string): string {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch {
+    return "";
+  }
 }

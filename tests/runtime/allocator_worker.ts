@@ -3,7 +3,7 @@
  * Allocates on many threads at once and prints how many of glibc's arenas there are then; with the
  * argument "small", after the allocator was told to keep few.
  */
-import { keepAllocatorSmall } from "../../src/runtime/allocator.ts";
+import { keepAllocatorSmall } from "../../src/runtime/memory.ts";
 
 /** Where glibc lets an arena begin. */
 const ARENA_ALIGNMENT = 64n * 2n ** 20n;

@@ -2,7 +2,7 @@
 
 import { assertEquals, assertGreaterOrEqual, assertThrows } from "@std/assert";
 import { openDevice } from "../../src/runtime/open.ts";
-import { coresOf, physicalCores } from "../../src/runtime/threads.ts";
+import { coresOf, physicalCores } from "../../src/runtime/cpu.ts";
 import { doublingModel } from "./models.ts";
 
 Deno.test("auto opens the cpu", () => {

@@ -25,7 +25,7 @@ export interface CoreLease {
   release(): void;
 }
 
-/** `CoreCache` in `adapters/catalog/` is it. */
+/** Where the engine gets cores from: `CoreCache` in `adapters/catalog/`. */
 export interface AdapterSource {
   /** Resolves at once for a resident core; a cold one is fetched without holding other rows up. */
   acquire(core: ServedCore, signal?: AbortSignal): CoreLease | Promise<CoreLease>;

@@ -27,3 +27,23 @@ Deno.test("a stream is iterated once, and leaving it tells the engine", async ()
   assertEquals(left, 1);
   assertThrows(() => stream[Symbol.asyncIterator](), TypeError, "twice");
 });
+
+Deno.test("a stream listens to its caller's signal until it ends, and no longer", () => {
+  for (const end of ["end", "fail", "return"] as const) {
+    let left = 0;
+    const control = new AbortController();
+    const { signal } = control;
+    const stream = new GenerationStream({ promptTokens: 1, signal, onLeave: () => left++ });
+    stream[end](new Error("broken"));
+    const before = left;
+    control.abort();
+    assertEquals(left, before, end);
+  }
+  let left = 0;
+  const control = new AbortController();
+  const { signal } = control;
+  const stream = new GenerationStream({ promptTokens: 1, signal, onLeave: () => left++ });
+  control.abort();
+  stream.end();
+  assertEquals(left, 1);
+});
