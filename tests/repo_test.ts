@@ -1,147 +1,12 @@
 /**
- * The house rules that a machine can hold: which room imports which, no state at module level, a
- * doc comment at each file's head, nothing that names one machine, and documents that are true of
- * deno.json and of the tree. It reads the repository's files and runs none of them.
+ * The house rules that a machine can hold besides those of rooms (`rooms_test.ts`): no state at module
+ * level, a doc comment at each file's head, nothing that names one machine, and documents that are
+ * true of deno.json and of the tree. It reads the repository's files and runs none of them.
  */
 import { assert, assertEquals } from "@std/assert";
-import { dirname, join, normalize } from "node:path/posix";
 import deno from "../deno.json" with { type: "json" };
 import { helpText } from "../server/cli/serve_flags.ts";
-
-const ROOT = new URL("../", import.meta.url);
-const SKIPPED = new Set([".git", "node_modules", ".lembas", "__pycache__"]);
-
-interface SourceFile {
-  readonly path: string;
-  readonly text: string;
-}
-
-interface Import {
-  readonly from: string;
-  readonly to: string;
-  readonly typeOnly: boolean;
-}
-
-async function tracked(): Promise<string[]> {
-  try {
-    const { success, stdout } = await new Deno.Command("git", {
-      args: ["-C", decodeURIComponent(ROOT.pathname), "ls-files"],
-      stderr: "null",
-    }).output();
-    if (success) return new TextDecoder().decode(stdout).trim().split("\n");
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-  return walk("");
-}
-
-/** An unpacked archive has no index: every file but build and cache folders. */
-async function walk(folder: string): Promise<string[]> {
-  const found: string[] = [];
-  for await (const entry of Deno.readDir(new URL(folder, ROOT))) {
-    if (SKIPPED.has(entry.name)) continue;
-    const path = `${folder}${entry.name}`;
-    if (entry.isDirectory) found.push(...await walk(`${path}/`));
-    else found.push(path);
-  }
-  return found;
-}
-
-/** Every tracked file that is text. */
-async function texts(): Promise<SourceFile[]> {
-  const files = await Promise.all((await tracked()).map(async (path) => {
-    try {
-      const bytes = await Deno.readFile(new URL(path, ROOT));
-      return [{ path, text: new TextDecoder("utf-8", { fatal: true }).decode(bytes) }];
-    } catch (error) {
-      if (error instanceof TypeError || error instanceof Deno.errors.NotFound) return [];
-      throw error;
-    }
-  }));
-  return files.flat();
-}
-
-function code(files: readonly SourceFile[]): SourceFile[] {
-  return files.filter(({ path }) => /\.(tsx?|mjs)$/.test(path));
-}
-
-/** The modules a file names in imports and re-exports; relative ones as paths from the root. */
-function importsOf({ path, text }: SourceFile): Import[] {
-  const statements = text.matchAll(
-    /^(?:import|export)\s+(type\s)?(?:[^;"']*?\sfrom\s+)?["']([^"']+)["']|import\(\s*["']([^"']+)["']/gm,
-  );
-  return [...statements].map(([, type, fixed, dynamic]) => {
-    const name = fixed ?? dynamic ?? "";
-    const to = name.startsWith(".") ? normalize(join(dirname(path), name)) : name;
-    return { from: path, to, typeOnly: type !== undefined };
-  });
-}
-
-function room(path: string): string {
-  return path.split("/")[0] ?? "";
-}
-
-function sibling(path: string): string | undefined {
-  return path.startsWith("src/") ? path.split("/")[1] : undefined;
-}
-
-/** What each room of src may import at run time, besides itself and packages. */
-const SIBLINGS: Readonly<Record<string, readonly string[]>> = {
-  util: [],
-  graph: ["util"],
-  runtime: ["util"],
-  checkpoint: ["util"],
-  grammar: ["checkpoint", "util"],
-  models: ["checkpoint", "graph", "runtime", "util"],
-  executor: ["checkpoint", "graph", "models", "runtime", "util"],
-  engine: ["checkpoint", "executor", "grammar", "graph", "models", "runtime", "util"],
-  train: ["checkpoint", "graph", "models", "runtime", "util"],
-};
-
-/** What each room of src may import as types alone: graph and runtime share element types. */
-const TYPES: Readonly<Record<string, readonly string[]>> = {
-  runtime: ["graph"],
-  graph: ["runtime"],
-};
-
-/** What the rooms at the root must not import. */
-const ABOVE: Readonly<Record<string, readonly string[]>> = {
-  src: ["adapters", "server", "bench", "tests", "mod.ts"],
-  adapters: ["server", "bench", "tests", "mod.ts"],
-  server: ["bench", "tests"],
-  std: ["src", "adapters", "server", "bench", "tests"],
-};
-
-function allowed({ from, to, typeOnly }: Import): boolean {
-  if (ABOVE[room(from)]?.includes(room(to))) return false;
-  const [own, other] = [sibling(from), sibling(to)];
-  if (own === undefined || other === undefined || own === other) return true;
-  if (SIBLINGS[own]?.includes(other)) return true;
-  return typeOnly && (TYPES[own]?.includes(other) ?? false);
-}
-
-Deno.test("imports run one way: src, adapters, server, entry points", async () => {
-  const imports = code(await texts()).flatMap(importsOf);
-  assert(
-    imports.length > 100,
-    `found only ${imports.length} imports: the pattern must have broken`,
-  );
-  const wrong = imports.filter((one) => !allowed(one));
-  assertEquals(wrong.map(({ from, to }) => `${from} imports ${to}`), []);
-});
-
-Deno.test("the import rule refuses what it is there to refuse", () => {
-  const refused = (from: string, text: string) =>
-    importsOf({ path: from, text }).some((one) => !allowed(one));
-  assert(refused("src/engine/a.ts", `import { x } from "../../adapters/x.ts";`));
-  assert(refused("adapters/a.ts", `export * from "../server/http/app.ts";`));
-  assert(refused("src/train/a.ts", `import type { X } from "../engine/model.ts";`));
-  assert(refused("src/graph/a.ts", `import {\n  x,\n} from "../models/x.ts";`));
-  assert(refused("src/runtime/a.ts", `import { x } from "../graph/x.ts";`));
-  assert(!refused("src/runtime/a.ts", `import type { X } from "../graph/x.ts";`));
-  assert(!refused("src/models/a.ts", `import { x } from "../graph/x.ts";`));
-  assert(refused("src/models/a.ts", `const x = await import("../engine/x.ts");`));
-});
+import { code, ROOT, type SourceFile, texts, tracked } from "./sources.ts";
 
 Deno.test("no module keeps mutable state", async () => {
   const wrong = code(await texts()).filter(({ text }) => /^(export\s+)?(let|var)\s/m.test(text));
@@ -177,7 +42,7 @@ Deno.test("every dependency in deno.json is named by some module", async () => {
 });
 
 async function documents(): Promise<SourceFile[]> {
-  return (await texts()).filter(({ path }) => /^[A-Z]+\.md$/.test(path));
+  return (await texts()).filter(({ path }) => /^(?:[A-Z]+|docs\/\w+)\.md$/.test(path));
 }
 
 Deno.test("every task that a document names is in deno.json", async () => {
