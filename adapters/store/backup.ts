@@ -1,7 +1,7 @@
 /**
  * Backups of the store in a directory, taken while it serves: a copy of its SQLite database as it was
  * at one moment, which any SQLite opens. Behind the database a last line has the digest of all before
- * it, which SQLite passes over and a restore checks.
+ * it, which SQLite passes over and `restoreBackup` checks.
  */
 import { createHash } from "node:crypto";
 import {

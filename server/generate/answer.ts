@@ -11,7 +11,7 @@ import type {
 } from "../../src/engine/request/request.ts";
 import type { ServerContext } from "../context.ts";
 import type { Run } from "./run.ts";
-import type { AppContext } from "../http/endpoint.ts";
+import type { AppContext, StreamEnd } from "../http/endpoint.ts";
 import { invalid, toApiError } from "../http/errors.ts";
 import type { GenerationFields, UsageBody } from "../http/schema/common.ts";
 import { logFailure } from "../telemetry/log.ts";
@@ -131,8 +131,6 @@ const HEADERS = {
 } as const;
 
 export const DONE_EVENT = "data: [DONE]\n\n";
-
-export type StreamEnd = "done" | "cancelled" | "failed";
 
 export interface EventStream {
   readonly response: Response;

@@ -7,7 +7,7 @@ import { routePath } from "hono/route";
 import { type Access, accessOf, authenticate, type Principal } from "../access/access.ts";
 import { registerConsole } from "../console/console.ts";
 import type { ServerContext } from "../context.ts";
-import type { App, AppContext, AppEnv } from "./endpoint.ts";
+import type { App, AppContext, AppEnv, StreamEnd } from "./endpoint.ts";
 import { ApiError, toApiError } from "./errors.ts";
 import { logFailure } from "../telemetry/log.ts";
 import { JsonBodies } from "./json_body.ts";
@@ -22,7 +22,6 @@ import { registerHealth } from "./routes/health.ts";
 import { registerModels } from "./routes/models.ts";
 import { registerTokenize } from "./routes/tokenize.ts";
 import { siteGuards } from "./sites.ts";
-import type { StreamEnd } from "../generate/answer.ts";
 
 /** Paths that answer without a key: probes, and the console, which has its own sign-in. */
 const OPEN_PATHS = /^\/(health|ready|console)$|^\/console\//;

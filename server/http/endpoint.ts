@@ -10,8 +10,10 @@ import { validationError } from "./errors.ts";
 import type { JsonBodies } from "./json_body.ts";
 import { checkScope, type Principal } from "../access/access.ts";
 import { errorSchema } from "./schema/common.ts";
-import type { StreamEnd } from "../generate/answer.ts";
 import type { RequestTrace } from "../telemetry/tracing.ts";
+
+/** How a streamed answer ended. */
+export type StreamEnd = "done" | "cancelled" | "failed";
 
 /** What a handler adds to the request's line in the access log. */
 export interface RequestNotes {

@@ -1,6 +1,6 @@
 /**
- * The administrator's endpoints over a store in this process, so that the command does on a store
- * what it does on a server, by the same code.
+ * The administrator's endpoints over a store in this process: with `storeFetch` the command does on a
+ * store what it does on a server, by the same code.
  */
 import { OpenAPIHono } from "@hono/zod-openapi";
 import type { AppEnv } from "../../http/endpoint.ts";
