@@ -1,7 +1,6 @@
 /**
- * Contents in chunks: they arrive, become whole, are read and checked against their digest. It owns
- * the chunks, so that no content is in memory as a whole unless asked for; it knows neither files
- * nor cores.
+ * Contents in chunks: they arrive, become whole, are read and checked against their digest. No content
+ * is in memory as a whole unless asked for.
  */
 import { createHash } from "node:crypto";
 import { type Db, LIST } from "./database/kysely.ts";
@@ -31,8 +30,12 @@ export async function receive(
       bytes += chunk.length;
       onBytes(bytes);
       hash.update(chunk);
-      await db.insertInto("chunks").values({ content: id, seq: seq++, data: chunk }).execute();
-      await touch(db, id);
+      const row = { content: id, seq: seq++, data: chunk };
+      // one transaction, which is synced once
+      await db.transaction().execute(async (trx) => {
+        await trx.insertInto("chunks").values(row).execute();
+        await touch(trx, id);
+      });
     }
     return { id, bytes, sha256: hash.digest("hex") };
   } catch (error) {

@@ -1,6 +1,6 @@
 /**
- * Cores by digest in SQL: one row however many names, versions and checkpoints point to it. It owns
- * when a core comes, goes and is set aside; names and versions are `cores.ts`'.
+ * Cores by digest: one row however many names, versions and checkpoints point to it. A core goes when
+ * none does any more; a damaged one is set aside until it is put again.
  */
 import type { Core } from "../../lotr/core.ts";
 import { tell } from "../changes.ts";

@@ -1,6 +1,6 @@
 /**
- * A connection of PostgreSQL that only listens. It owns the coming back after it was lost, and says
- * so, since what was notified meanwhile is not told again.
+ * A connection to PostgreSQL that only listens. When it was lost it comes back and says so, since what
+ * was notified meanwhile is not told again.
  */
 // @ts-types="@types/pg"
 import pg from "pg";

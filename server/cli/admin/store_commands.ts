@@ -4,6 +4,7 @@
  */
 import { type AdminCommand, bytes, field, table, time } from "./output.ts";
 import type { Shown } from "../client.ts";
+import { restoreBackup } from "../../../adapters/store/backup.ts";
 import { formatBytes } from "../../../src/util/bytes.ts";
 
 export const STORE_COMMANDS: readonly AdminCommand[] = [
@@ -35,8 +36,6 @@ export const STORE_COMMANDS: readonly AdminCommand[] = [
     help: "Puts a backup into a directory that holds no store yet, to be served with --data DIR.",
     flags: {},
     run: async ({ words: [file = "", data = ""] }) => {
-      // imported late: commands to a server need nothing of the store
-      const { restoreBackup } = await import("../../../adapters/store/backup.ts");
       await restoreBackup(file, data);
       return { json: { file, data }, text: `restored ${file} into ${data}` };
     },
