@@ -7,7 +7,8 @@
  * Runtime's, the grammars', long texts', a job's file); but counted is what a timer runs meanwhile.
  * The chat is asked for once before, so that what is made once is there; its core is loaded anew.
  * Of a chat the files from the socket to the engine and back are told apart from the rooms that these
- * call as one would a library: checkpoint (tokenizer, template), executor, runtime, store.
+ * call as one would a library: checkpoint (tokenizer, template), executor, runtime, store. Likewise of a
+ * job: its endpoint, the server's jobs, the trainer and the loop, and what these call.
  */
 
 const ROOT = new URL("..", import.meta.url);
@@ -156,6 +157,9 @@ async function chat(server: Server, model: string): Promise<void> {
 /** Rooms between the socket and the engine, and the engine itself. */
 const OWN_WAY = /^(server|adapters\/(catalog|lotr)|src\/(engine|grammar|util))\//;
 
+/** A training job's own rooms: its endpoint, the server's jobs, the trainer and the loop. */
+const OWN_JOB = /^(server\/jobs|server\/http\/\w+\/fine_tuning|adapters\/training|src\/train)[./]/;
+
 function print(title: string, files: readonly string[]): void {
   console.log(`\n${title}: ${files.length} files`);
   const rooms = Map.groupBy(files, (file) => file.slice(0, file.lastIndexOf("/")));
@@ -184,7 +188,8 @@ if (import.meta.main) {
     const way = asked.filter((file) => OWN_WAY.test(file));
     print("one streamed chat with a stored core, from the socket to the engine and back", way);
     print("what it calls there", asked.filter((file) => !OWN_WAY.test(file)));
-    print("one training job", job);
+    print("one training job, in its own rooms", job.filter((file) => OWN_JOB.test(file)));
+    print("what it calls there", job.filter((file) => !OWN_JOB.test(file)));
   } finally {
     await Deno.remove(data, { recursive: true });
   }

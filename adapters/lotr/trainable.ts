@@ -4,7 +4,7 @@
  * here.
  */
 import type { RateSpan } from "../../src/train/adamw.ts";
-import { coreRate, factorRate } from "../../src/train/settle.ts";
+import { coreRate, factorRate } from "../../src/train/plan.ts";
 import { canonical } from "./canonical.ts";
 import { type Core, coreFrom } from "./core.ts";
 import { FactorSet } from "./factors.ts";

@@ -12,9 +12,8 @@ import {
   type TrainingEvent,
 } from "../../src/train/job.ts";
 import type { Example, GradientModel } from "../../src/train/gradients/model.ts";
-import { epochOrder, paceOf } from "../../src/train/schedule.ts";
+import { epochOrder, paceOf, settle } from "../../src/train/plan.ts";
 import { aborted, type JobHooks } from "../../src/train/running_job.ts";
-import { settle } from "../../src/train/settle.ts";
 import { Trainer } from "../../src/train/trainer.ts";
 import type { FactorSet } from "../lotr/factors.ts";
 import { type Trainable, trainableOf } from "../lotr/trainable.ts";

@@ -4,7 +4,7 @@
  */
 import type { Example } from "../../src/train/gradients/model.ts";
 import type { Evaluation, TrainingEvent } from "../../src/train/job.ts";
-import type { SettledCounts } from "../../src/train/settle.ts";
+import type { SettledCounts } from "../../src/train/plan.ts";
 import type { Core } from "../lotr/core.ts";
 import type { FactorSet } from "../lotr/factors.ts";
 import type { Hyperparameters } from "./hyperparameters.ts";

@@ -2,7 +2,7 @@
  * The peer PEFT as a contestant: a Python child with PyTorch that trains on the rows it is handed.
  * It owns the child and its protocol (`bench/peers/peft_worker.py`). Development only.
  */
-import { epochOrder, paceOf, placeOf } from "../../src/train/schedule.ts";
+import { epochOrder, paceOf, placeOf } from "../../src/train/plan.ts";
 import { linesOf } from "../lines.ts";
 import type { Contestant, Work } from "./contest.ts";
 

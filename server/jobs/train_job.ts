@@ -4,11 +4,21 @@
  */
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { writeCore, writeFactors } from "../../adapters/lotr/format.ts";
-import type { TrainCheckpoint, TrainResult } from "../../adapters/training/training.ts";
+import type {
+  TrainCheckpoint,
+  TrainProgress,
+  TrainResult,
+} from "../../adapters/training/training.ts";
 import type { CoreTrainer } from "../../adapters/training/core_trainer.ts";
 import { DEFAULT_RANK } from "../../adapters/lotr/stack.ts";
-import type { JobPatch, StepMetrics, Store } from "../../adapters/store/store.ts";
-import { TrainingUsage } from "../usage/training_usage.ts";
+import type {
+  JobPatch,
+  JobRecord,
+  StepMetrics,
+  Store,
+  UsageRecord,
+  UsageStore,
+} from "../../adapters/store/store.ts";
 import { NotBetter } from "./job_status.ts";
 import { Teller, type TellerPorts, type TrainingRun } from "./journal.ts";
 import type { TunedModels } from "../../adapters/catalog/tuned_models.ts";
@@ -189,4 +199,68 @@ async function writeResults(
     ids.push((await staged.commit({ filename, purpose: "fine-tune-results" })).id);
   }
   return ids;
+}
+
+type Counted = Pick<JobRecord, "id" | "tenant" | "model" | "createdAt">;
+type Records = Pick<UsageStore, "add" | "trained">;
+
+/**
+ * A job's trained tokens, written down before each checkpoint is kept. A record covers what no record
+ * before it does, whichever process wrote that, so that steps which are repeated after a crash are
+ * counted once, and a job's records add up to its `trained_tokens`. A job that fails or is cancelled has
+ * paid up to its last checkpoint.
+ */
+export class TrainingUsage {
+  readonly #store: Records;
+  readonly #job: Counted;
+  /** Tokens trained on, from the job's beginning. */
+  #trained = 0;
+  #written: number;
+
+  private constructor(store: Records, job: Counted, written: number) {
+    this.#store = store;
+    this.#job = job;
+    this.#written = written;
+  }
+
+  /** Goes on after what earlier runs of the job have written. */
+  static async open(store: Records, job: Counted): Promise<TrainingUsage> {
+    return new TrainingUsage(store, job, await store.trained(job));
+  }
+
+  /** To be told of tokens as they are trained on. */
+  hear(progress: TrainProgress): void {
+    if (progress.type === "start" || progress.type === "step") this.#trained = progress.tokens;
+  }
+
+  /** To be awaited before the checkpoint is kept. */
+  async checkpoint(step: number): Promise<void> {
+    await this.#write(`step-${step}`, this.#trained);
+  }
+
+  /** To be awaited before the job has ended well. @param trained tokens of the whole job */
+  async finish(trained: number): Promise<void> {
+    await this.#write("end", trained);
+  }
+
+  async #write(name: string, trained: number): Promise<void> {
+    const tokens = trained - this.#written;
+    if (tokens <= 0) return;
+    const { id, tenant, model } = this.#job;
+    const record: UsageRecord = {
+      id: `${id}/${name}`,
+      at: Date.now(),
+      tenant,
+      keyId: null,
+      model,
+      kind: "training",
+      promptTokens: 0,
+      cachedTokens: 0,
+      completionTokens: 0,
+      trainedTokens: tokens,
+      requestId: id,
+    };
+    await this.#store.add([record]);
+    this.#written = trained;
+  }
 }

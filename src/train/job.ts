@@ -11,7 +11,7 @@ import {
   placeOf,
   scheduleAt,
   type ScheduleShape,
-} from "./schedule.ts";
+} from "./plan.ts";
 
 /** Everything about a job that does not change while it runs. */
 export interface JobPlan {

@@ -1,7 +1,7 @@
 /** Job plans over the fake gradient model, and a job run by itself. */
 import type { JobPlan, JobState, TrainingEvent } from "../../src/train/job.ts";
 import { type JobHooks, RunningJob } from "../../src/train/running_job.ts";
-import { paceOf } from "../../src/train/schedule.ts";
+import { paceOf } from "../../src/train/plan.ts";
 import { Trainer } from "../../src/train/trainer.ts";
 import { fakeExamples, FakeGradientModel, VOCABULARY } from "../fakes/gradient_model.ts";
 

@@ -1,6 +1,6 @@
 /** The epoch's order: a permutation by seed and epoch, fixed for ever, and without a bias to see. */
 import { assertEquals, assertLess, assertNotEquals, assertThrows } from "@std/assert";
-import { epochOrder } from "../../src/train/schedule.ts";
+import { epochOrder } from "../../src/train/plan.ts";
 
 Deno.test("an epoch visits every row once, in the same order each time it is asked", () => {
   for (const count of [0, 1, 2, 3, 100, 1000]) {

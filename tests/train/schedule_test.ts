@@ -6,8 +6,10 @@ import {
   MODULE_EXPONENT,
   RANK_EXPONENT,
   REFERENCE_RATE,
-} from "../../src/train/settle.ts";
-import { scheduleAt, type ScheduleOptions, type ScheduleShape } from "../../src/train/schedule.ts";
+  scheduleAt,
+  type ScheduleOptions,
+  type ScheduleShape,
+} from "../../src/train/plan.ts";
 import { gaussianFactors, randomFactors } from "../../adapters/lotr/make/makers.ts";
 import { FactorSet } from "../../adapters/lotr/factors.ts";
 import { STACK } from "../adapters/small.ts";

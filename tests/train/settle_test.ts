@@ -1,7 +1,6 @@
 /** What "auto" becomes, and how steps and evaluations lie in epochs. */
 import { assert, assertEquals, assertGreaterOrEqual } from "@std/assert";
-import { settle } from "../../src/train/settle.ts";
-import { evaluationAfter, type Pace, paceOf, placeOf } from "../../src/train/schedule.ts";
+import { evaluationAfter, type Pace, paceOf, placeOf, settle } from "../../src/train/plan.ts";
 
 const AUTO = { epochs: "auto", batchSize: "auto", learningRateMultiplier: "auto" } as const;
 

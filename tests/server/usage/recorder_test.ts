@@ -4,7 +4,7 @@ import type { UsageRecord } from "../../../adapters/store/store.ts";
 import type { TrainProgress } from "../../../adapters/training/training.ts";
 import { createLog } from "../../../server/telemetry/log.ts";
 import { UsageRecorder } from "../../../server/usage/recorder.ts";
-import { TrainingUsage } from "../../../server/usage/training_usage.ts";
+import { TrainingUsage } from "../../../server/jobs/train_job.ts";
 
 function record(id: string): UsageRecord {
   return {
