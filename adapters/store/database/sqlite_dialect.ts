@@ -92,12 +92,14 @@ export class SqliteDriver implements Driver {
   /** The thread that works. @throws {Error} where the database cannot be opened again */
   thread(): Promise<SqliteThread> {
     return this.#thread = this.#thread.then(
-      (thread) => thread.end === undefined || this.#closed ? thread : this.#reopen(thread.end),
+      (thread) => thread.end === undefined ? thread : this.#reopen(thread.end),
       (error) => this.#reopen(error),
     );
   }
 
   async #reopen(error: Error): Promise<SqliteThread> {
+    // whoever has closed it has given its lock away
+    if (this.#closed) throw error;
     const thread = await this.#open();
     this.#onReopened(error);
     return thread;
@@ -189,9 +191,7 @@ class SqliteConnection implements DatabaseConnection {
     this.#transaction = undefined;
   }
 
-  async #run(
-    { sql, parameters, query }: CompiledQuery,
-  ): Promise<StatementResult> {
+  async #run({ sql, parameters, query }: CompiledQuery): Promise<StatementResult> {
     if (this.#transaction !== undefined) {
       return await this.#transaction.thread.run(sql, { by: "transaction", parameters });
     }
