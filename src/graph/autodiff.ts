@@ -50,7 +50,7 @@ export function differentiate(
   for (const node of nodes.reverse()) {
     const dy = gradients.get(node.out.id);
     const wants = (argument: Value) => active.has(argument.id);
-    // A wanted value's own operation may have no gradient: nobody asks for one.
+    // the operation that makes a wanted value may have no pullback: none is asked for
     if (dy !== undefined && argumentsOf(node).some(wants)) {
       pull(node, { graph, out: node.out, dy, wants, give });
     }

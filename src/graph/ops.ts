@@ -46,7 +46,7 @@ export interface SharedContext {
   readonly context: Value;
   /** [N] int32. */
   readonly offsets: Value;
-  /** What every layer would make of them again: `attentionMask` and `positions`, made once. */
+  /** `attentionMask` and `positions`, made once for all layers; without them each makes its own. */
   readonly mask?: Value;
   readonly positions?: Value;
 }
@@ -56,13 +56,13 @@ export interface SharedContext {
  * `headPlaces`), or by each for itself.
  */
 export interface HeadLayout {
-  /** Of the queries, keys and values of each cell among the heads of packed tokens. */
+  /** Where each cell's queries, keys and values lie among the heads of packed tokens. */
   readonly queryCells: Value;
   readonly keyCells: Value;
   readonly valueCells: Value;
-  /** Of each cell's heads among those that come out. */
+  /** Where each cell's heads lie in the output. */
   readonly outCells: Value;
-  /** Of each token's heads among those of cells: that come out, and that are packed. */
+  /** Where each token's heads lie among those of cells: output heads, and packed q, k and v. */
   readonly outPlaces: Value;
   readonly packedPlaces: Value;
 }
@@ -75,9 +75,9 @@ export type CausalForm =
   & Partial<HeadLayout>;
 
 /**
- * Where tokens lie on a grid of rows that are shorter than its width: token t in cell places[t], and in
- * cell c the token cells[c]. Cells without one name a token that is padding itself: it lies in such a
- * cell, no other token sees it and no loss comes from it.
+ * Where tokens lie on a grid that is wider than its rows: token t in cell places[t], and in cell c the
+ * token cells[c]. An empty cell names a padding token, which lies in an empty cell, is seen by no other
+ * token and carries no loss.
  */
 export interface Layout {
   /** [N · time] int32. */
@@ -152,7 +152,7 @@ export interface Ops {
   readonly add: { readonly a: Value; readonly b: Value };
   /** `out = silu(x[:, :d]) · x[:, d:]` (arXiv 2002.05202): x [T, 2·d] = gate | up → [T, d]. */
   readonly swiglu: { readonly x: Value };
-  /** The same of a gate and what it lets through, apart: `out = silu(gate) · up`, each [T, d]. */
+  /** `swiglu` of two inputs: `out = silu(gate) · up`, each [T, d]. */
   readonly gated: { readonly gate: Value; readonly up: Value };
   /** Columns start … start + size - 1 of x [T, d] → [T, size]. */
   readonly columns: { readonly x: Value; readonly start: number; readonly size: number };
@@ -161,7 +161,7 @@ export interface Ops {
   /** `out[i] = x[index[i]]`: x [T, d], index [R] int32 → [R, d]. */
   readonly rows: { readonly x: Value; readonly index: Value };
   /**
-   * The same where `inverse` is the way back, so that the pullback is one too: x [T, d], index [R] and
+   * `rows` with the inverse index, so that its pullback is `rows` too: x [T, d], index [R] and
    * inverse [T] int32 → [R, d]. Where they are not each other's inverse (`Layout`'s padding), the
    * gradient must be 0.
    */
@@ -198,8 +198,8 @@ export interface Ops {
   readonly softmax: { readonly x: Value };
   /**
    * `out[i] = -log softmax(logits[i])[targets[i]]`: logits [R, V], targets [R] int32 → [R]. Where the
-   * graph has them, p = the softmax, and x and weight with logits = x · weightᵀ, for a pullback to x at
-   * once.
+   * graph has p = the softmax, and x and weight with logits = x · weightᵀ, the pullback goes to x
+   * directly.
    */
   readonly nll: {
     readonly logits: Value;

@@ -12,9 +12,9 @@ export interface Pulling {
   /** The operation's output, and the gradient by it, of the same shape. */
   readonly out: Value;
   readonly dy: Value;
-  /** Whether anybody wants the gradient by this argument. */
+  /** Whether the gradient by this argument is wanted. */
   wants(argument: Value): boolean;
-  /** Hands in the gradient by an argument; what comes in several times is added up. */
+  /** Adds a gradient by an argument; several for one argument are summed. */
   give(argument: Value, gradient: Value): void;
 }
 

@@ -109,7 +109,7 @@ function probabilityProduct(
   const coarse = scaled(255, `${out}.coarse`);
   const fine = scaled(2 * 127 * 255, `${out}.fine`);
   writer.node("QuantizeLinear", [name, coarse], `${out}.high.q`, rowBlocks(p));
-  // DequantizeLinear by rows takes one thread, and five times as long.
+  // DequantizeLinear by rows uses one thread and takes five times as long
   const attributes = { to: onnxType("float32") };
   writer.node("Cast", [`${out}.high.q`], `${out}.high.f`, { attributes });
   writer.node("Mul", [`${out}.high.f`, coarse], `${out}.rounded`);

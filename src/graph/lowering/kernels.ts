@@ -199,14 +199,14 @@ type Largest = (context: LoweringContext, name: string, to: string) => string;
 
 const ROWS = { attributes: { keepdims: 1 } };
 
-/** Fewest nodes: for few tokens. */
+/** The form of fewest nodes: for few tokens. */
 function largestOfAbs(context: LoweringContext, name: string, to: string): string {
   const { writer } = context;
   writer.node("Abs", [name], `${to}.abs`);
   return writer.node("ReduceMax", [`${to}.abs`, context.int64("int64.1", [1])], `${to}.max`, ROWS);
 }
 
-/** Nothing of x's size is written: for many tokens. */
+/** The form that writes nothing of x's size: for many tokens. */
 export function largestOfEnds(context: LoweringContext, name: string, to: string): string {
   const { writer } = context;
   const axis = context.int64("int64.1", [1]);

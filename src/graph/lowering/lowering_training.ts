@@ -95,7 +95,7 @@ export const TRAINING_RULES: { readonly [K in TrainingOp]: Rule<K> } = {
       [grouped(context.name(dy), `${out}.dy`), context.parameter(gamma)],
       `${out}.g`,
     );
-    // ReduceSumSquare takes one thread.
+    // ReduceSumSquare would use one thread
     writer.node("Mul", [from, from], `${out}.xx`);
     writer.node("ReduceSum", [`${out}.xx`, last], `${out}.squares`);
     writer.node("Mul", [`${out}.squares`, scalar(`float.1/${width}`, 1 / width)], `${out}.mean`);
