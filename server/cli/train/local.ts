@@ -13,7 +13,7 @@ import type { PlannedRun, TrainFlags } from "./flags.ts";
 import { History } from "./history.ts";
 import { variantLabel } from "./sweep.ts";
 import { settleRank } from "../../../adapters/training/hyperparameters.ts";
-import { Interrupts } from "../interrupt.ts";
+import { EndSignals } from "../signals.ts";
 import {
   CheckpointFile,
   keepFactors,
@@ -128,7 +128,7 @@ async function runAll(job: LocalRun): Promise<number> {
   for (const { hyperparameters } of plans) settleRank(hyperparameters, opened.factors.rank);
   const { screen, now } = environment;
   const display = new TrainDisplay({ screen, runs: plans.length, now });
-  using interrupts = new Interrupts((signal) =>
+  using signals = new EndSignals((signal) =>
     display.line(`${signal}: writing a checkpoint after this step`)
   );
   const paths = outputPaths(job.flags);
@@ -138,7 +138,7 @@ async function runAll(job: LocalRun): Promise<number> {
   if (job.flags.start === "resume" && plans.every(({ saved }) => saved === undefined)) {
     note("no checkpoint to go on from: starting at the beginning");
   }
-  const { signal } = interrupts;
+  const { signal } = signals;
   // all of them: after a signal each writes its checkpoint before it ends
   const settled = await Promise.allSettled(
     plans.map((plan) => trainOne(job, plan, display, signal)),
@@ -146,9 +146,9 @@ async function runAll(job: LocalRun): Promise<number> {
   display.close();
   const failed = settled.find((one) => one.status === "rejected");
   if (failed !== undefined) {
-    if (interrupts.exitCode === undefined || !isAbort(failed.reason)) throw failed.reason;
+    if (signals.exitCode === undefined || !isAbort(failed.reason)) throw failed.reason;
     note(`interrupted; go on with: ${resumeCommand(environment.args)}`);
-    return interrupts.exitCode;
+    return signals.exitCode;
   }
   const runs = settled.flatMap((one) => one.status === "fulfilled" ? [one.value] : []);
   return await finish(job, runs, (now() - began) / 1000);

@@ -17,7 +17,7 @@ import {
   type AskedHyperparameters,
   JOB_HYPERPARAMETERS,
 } from "../../../adapters/training/hyperparameters.ts";
-import { Interrupts } from "../interrupt.ts";
+import { EndSignals } from "../signals.ts";
 import { type OutputPaths, outputPaths, writeTrained } from "./output.ts";
 import { shellQuote } from "./report.ts";
 import { TrainDisplay } from "./progress.ts";
@@ -36,8 +36,8 @@ export async function trainOnServer(
 ): Promise<number> {
   const { screen, wait, now } = environment;
   const display = new TrainDisplay({ screen, runs: 1, now });
-  using interrupts = new Interrupts(() => {});
-  const { signal } = interrupts;
+  using signals = new EndSignals(() => {});
+  const { signal } = signals;
   const api = new TrainingApi({ ...server, tenant: flags.tenant, wait, signal });
   let job: RemoteJob | undefined;
   try {
@@ -48,9 +48,9 @@ export async function trainOnServer(
     return await finish(job, follower, { flags, server, api, environment });
   } catch (error) {
     display.close();
-    if (interrupts.exitCode === undefined || error !== signal.reason) throw error;
+    if (signals.exitCode === undefined || error !== signal.reason) throw error;
     screen.write(`${leavingText(job, server, flags.tenant)}\n`);
-    return interrupts.exitCode;
+    return signals.exitCode;
   }
 }
 

@@ -7,7 +7,7 @@ const CODES = { SIGINT: 130, SIGTERM: 143 } as const;
 type Ending = keyof typeof CODES;
 
 /** Listens from its making to its disposal. */
-export class Interrupts implements Disposable {
+export class EndSignals implements Disposable {
   readonly #controller = new AbortController();
   readonly #listeners: ReadonlyMap<Ending, () => void>;
   #received: Ending | undefined;
