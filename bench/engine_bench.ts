@@ -1,6 +1,6 @@
 /**
  * Micro-benches of whole steps without their model: 64 tokens for each of several streams, through
- * scheduler, runner, detokeniser, events and the HTTP application. A step is 1/64 of the time.
+ * scheduler, step, detokeniser, events and the HTTP application. A step is 1/64 of the time.
  */
 import { openCheckpoint } from "../src/checkpoint/open.ts";
 import { openOverhead } from "./overhead.ts";

@@ -16,7 +16,7 @@ export const SAVED_BLOCKS = 8;
 
 /** What a lane's next prefill run is. */
 export function nextPrefill(state: EngineState, lane: Lane): PrefillPlan {
-  // most steps, at no cost
+  // true in most steps, which then plan nothing
   const idle = state.queue.size === 0 && lane.rows.every((row) => row.state === "running");
   if (idle) return { kind: "none" };
   return planPrefill({

@@ -42,6 +42,7 @@ export async function step(state: EngineState, lane: Lane): Promise<boolean> {
 
 // ---- prefill ----
 
+/** Runs one prefill; after one with a cached prefix (short), or before an urgent one, another. */
 async function prefills(state: EngineState, lane: Lane): Promise<boolean> {
   let tokens = 0;
   let again = true;
