@@ -4,8 +4,13 @@
  * base above all, lies in `*_model_test.ts`, and these modules run one after the other; all others run
  * in parallel before them, and the examples of documents and doc comments run last. With arguments
  * it is `deno test -A` with these. `--fast` runs what needs no base, no server process, no database
- * and no browser: neither `*_model_test.ts` nor `*_system_test.ts`; types are `deno check`'s there.
+ * and no browser: neither `*_model_test.ts` nor `*_system_test.ts`. Types are `deno check`'s.
+ *
+ * Deno starts a worker for each module, which takes longer than most modules' tests; so the modules of
+ * a room that need nothing are run as one, which imports them.
  */
+import { pathToFileURL } from "node:url";
+
 const MODEL = "tests/**/*_model_test.ts";
 const SYSTEM = "tests/**/*_system_test.ts";
 
@@ -16,18 +21,40 @@ interface Outcome {
 }
 
 /** The runs that a command line asks for, each as arguments of `deno test -A`. */
-export function runsOf(args: readonly string[]): readonly (readonly string[])[] {
+function runsOf(args: readonly string[], rooms: readonly string[]): (readonly string[])[] {
   const [first, ...others] = args;
-  if (first === "--fast") {
-    return [["--parallel", "--no-check", `--ignore=${MODEL},${SYSTEM}`, ...others]];
-  }
+  if (first === "--fast") return [["--parallel", "--no-check", ...others, ...rooms]];
   if (first !== undefined) return [args];
   return [
-    ["--parallel", `--ignore=${MODEL}`],
-    [MODEL],
-    // unchecked: Deno adds imports to examples, which noUnusedLocals does not let pass
+    ["--parallel", "--no-check", ...rooms, SYSTEM],
+    ["--no-check", MODEL],
+    // Deno adds imports to examples, which noUnusedLocals does not let pass
     ["--doc", "--no-check", "--ignore=tests"],
   ];
+}
+
+/** Writes a module for each folder of tests, which imports those that need nothing; their paths. */
+async function gather(into: string): Promise<string[]> {
+  const rooms = Map.groupBy(await modules("tests"), (path) => path.split("/").at(1) ?? "");
+  const written = Array.from(rooms, async ([room, paths]) => {
+    const path = `${into}/${room.replace(/(_test\.tsx?)?$/, "_test.ts")}`;
+    const imports = paths.sort().map((each) =>
+      `import ${JSON.stringify(pathToFileURL(each).href)};\n`
+    );
+    await Deno.writeTextFile(path, imports.join(""));
+    return path;
+  });
+  return await Promise.all(written);
+}
+
+async function modules(folder: string): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(folder)) {
+    const path = `${folder}/${name}`;
+    if (isDirectory) found.push(...await modules(path));
+    else if (/_test\.tsx?$/.test(name) && !/_(model|system)_test\./.test(name)) found.push(path);
+  }
+  return found;
 }
 
 /** Runs `deno test`, passes on what it prints, and reads its closing line. */
@@ -48,7 +75,7 @@ async function test(args: readonly string[]): Promise<Outcome> {
 }
 
 /** What the last line of `deno test` counts: `ok | 12 passed (3 steps) | 1 failed | …`. */
-export function outcomeOf(printed: string): Omit<Outcome, "ok"> {
+function outcomeOf(printed: string): Omit<Outcome, "ok"> {
   // deno-lint-ignore no-control-regex -- colours
   const lines = printed.replaceAll(/\x1b\[\d*m/g, "").matchAll(
     /^(?:ok|FAILED) \| (\d+) passed.*? \| (\d+) failed/gm,
@@ -59,7 +86,12 @@ export function outcomeOf(printed: string): Omit<Outcome, "ok"> {
 
 if (import.meta.main) {
   const outcomes: Outcome[] = [];
-  for (const run of runsOf(Deno.args)) outcomes.push(await test(run));
+  const folder = await Deno.makeTempDir({ prefix: "tests-" });
+  try {
+    for (const run of runsOf(Deno.args, await gather(folder))) outcomes.push(await test(run));
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
   const [passed, failed] = (["passed", "failed"] as const).map((count) =>
     outcomes.reduce((sum, outcome) => sum + outcome[count], 0)
   );

@@ -2,19 +2,18 @@
 import type { Sampled, SampleRow } from "../../src/executor/model.ts";
 import { Sampler } from "../../src/executor/sampler.ts";
 import type { Tensor } from "../../src/runtime/device.ts";
-import { openDevice } from "../../src/runtime/open.ts";
+import { DEVICE } from "../graph/device.ts";
 
 /** A sampler over rows of logits. */
 export class Bench implements Disposable {
-  readonly #device = openDevice("cpu");
   readonly #sampler: Sampler;
   readonly #logits: Tensor;
   readonly #data: Float32Array;
 
   constructor(readonly vocab: number, data: Float32Array) {
     this.#data = data;
-    this.#sampler = new Sampler(this.#device, vocab);
-    this.#logits = this.#device.tensor("float32", [data.length / vocab, vocab], data);
+    this.#sampler = new Sampler(DEVICE, vocab);
+    this.#logits = DEVICE.tensor("float32", [data.length / vocab, vocab], data);
   }
 
   row(index: number): Float32Array {
@@ -38,6 +37,5 @@ export class Bench implements Disposable {
     this.#sampler.forget(this.#logits);
     this.#sampler.release();
     this.#logits.release();
-    this.#device.release();
   }
 }

@@ -11,7 +11,7 @@ import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { Base, type BaseOptions } from "../../src/executor/base.ts";
 import type { ModuleName } from "../../src/models/hook.ts";
 import type { Device } from "../../src/runtime/device.ts";
-import { openDevice } from "../../src/runtime/open.ts";
+import { DEVICE } from "../graph/device.ts";
 import { randomArray } from "../graph/run.ts";
 
 const MODELS = new URL("../fixtures/models/", import.meta.url);
@@ -38,15 +38,14 @@ export class Tiny implements Disposable {
     const checkpoint = options.weights === undefined
       ? opened
       : withWeights(opened, options.weights(opened.weights));
-    const device = openDevice("cpu");
-    const base = await Base.load(device, checkpoint, {
+    const base = await Base.load(DEVICE, checkpoint, {
       dtype: "fp32",
       maxBatch: 6,
       maxContext: 96,
       calibration: Array.from({ length: 64 }, (_, i) => (i * 37) % checkpoint.config.vocabSize),
       ...options,
     });
-    return new Tiny(checkpoint, device, base, await opened.digest());
+    return new Tiny(checkpoint, DEVICE, base, await opened.digest());
   }
 
   factors(rank: number, modules: readonly ModuleName[], seed = 0): FactorSet {
@@ -55,7 +54,6 @@ export class Tiny implements Disposable {
 
   [Symbol.dispose](): void {
     this.base.release();
-    this.device.release();
     this.checkpoint.close();
   }
 }

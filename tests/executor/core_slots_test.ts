@@ -3,7 +3,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { CoreSlots } from "../../src/executor/core_slots.ts";
 import type { ResidentCore } from "../../src/executor/model.ts";
 import { type ModuleName, MODULES } from "../../src/models/hook.ts";
-import { openDevice } from "../../src/runtime/open.ts";
+import { DEVICE } from "../graph/device.ts";
 
 const LAYERS = 2;
 const RANK = 3;
@@ -54,7 +54,7 @@ function assertHeld(
 
 for (const modules of [["q_proj", "v_proj"], ["k_proj", "o_proj", "up_proj"], MODULES] as const) {
   Deno.test(`cores on ${modules.join(", ")} lie by site and layer, row by row`, () => {
-    using device = openDevice("cpu");
+    const device = DEVICE;
     const slots = new CoreSlots(device, { rank: RANK, modules }, LAYERS, SLOTS);
     assertHeld(slots, modules, [0, 0, 0, 0]);
     slots.set(1, core(modules, 1));
@@ -71,7 +71,7 @@ for (const modules of [["q_proj", "v_proj"], ["k_proj", "o_proj", "up_proj"], MO
 }
 
 Deno.test("views over some slots are parts of the same memory, made once", () => {
-  using device = openDevice("cpu");
+  const device = DEVICE;
   const modules = ["q_proj"] as const;
   const slots = new CoreSlots(device, { rank: RANK, modules }, LAYERS, SLOTS);
   const views = slots.views(2, 1);
@@ -84,7 +84,7 @@ Deno.test("views over some slots are parts of the same memory, made once", () =>
 });
 
 Deno.test("a core of another size is refused, and the slot keeps what it had", () => {
-  using device = openDevice("cpu");
+  const device = DEVICE;
   const modules = ["q_proj", "v_proj"] as const;
   const slots = new CoreSlots(device, { rank: RANK, modules }, LAYERS, SLOTS);
   slots.set(0, core(modules, 1));
@@ -97,7 +97,7 @@ Deno.test("a core of another size is refused, and the slot keeps what it had", (
 });
 
 Deno.test("without a factor set there is nothing to hold", () => {
-  using device = openDevice("cpu");
+  const device = DEVICE;
   const slots = new CoreSlots(device, undefined, LAYERS, SLOTS);
   assertEquals(slots.views(0, SLOTS), []);
   slots.set(0, undefined);

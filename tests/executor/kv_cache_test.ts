@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { KvCache, type KvShape } from "../../src/executor/kv_cache.ts";
 import type { Device } from "../../src/runtime/device.ts";
-import { openDevice } from "../../src/runtime/open.ts";
+import { DEVICE } from "../graph/device.ts";
 
 const SHAPE: KvShape = { layers: 3, slots: 4, kvHeads: 2, capacity: 40, headDim: 8 };
 
@@ -72,7 +72,7 @@ Deno.test("a token's bytes are keys and values of all layers and heads in float3
 });
 
 Deno.test("views show their slots' memory and are made once", () => {
-  using device = openDevice("cpu");
+  const device = DEVICE;
   const cache = filled(device);
   const views = cache.views(1, 2);
   assert(views === cache.views(1, 2));
@@ -83,7 +83,7 @@ Deno.test("views show their slots' memory and are made once", () => {
 });
 
 Deno.test("a move copies the row's first tokens and nothing else", () => {
-  using device = openDevice("cpu");
+  const device = DEVICE;
   const cache = filled(device);
   cache.move(3, 1, 7);
   assertRows(cache, SHAPE, (slot, position) => {
@@ -94,7 +94,7 @@ Deno.test("a move copies the row's first tokens and nothing else", () => {
 });
 
 Deno.test("a saved block comes back at any slot and place, and only there", () => {
-  using device = openDevice("cpu");
+  const device = DEVICE;
   const cache = filled(device);
   const block = cache.save(2, 5, 12);
   assertEquals(block.length, 7);
@@ -116,7 +116,7 @@ Deno.test("a saved block comes back at any slot and place, and only there", () =
 });
 
 Deno.test("freeing keeps the tokens asked for and all other rows", () => {
-  using device = openDevice("cpu");
+  const device = DEVICE;
   // Rows of several pages, so that there is something to give back.
   const shape = { layers: 2, slots: 3, kvHeads: 2, capacity: 600, headDim: 16 };
   const cache = filled(device, shape);
@@ -133,7 +133,7 @@ Deno.test("freeing keeps the tokens asked for and all other rows", () => {
 });
 
 Deno.test("a block of another kind of cache is refused", () => {
-  using device = openDevice("cpu");
+  const device = DEVICE;
   const cache = filled(device);
   const foreign = { length: 1, byteLength: 4, release() {} };
   assertThrows(() => cache.load(0, 0, foreign), TypeError, "another kind of cache");

@@ -9,7 +9,7 @@
 import { assertEquals, assertLess } from "@std/assert";
 import { evaluate, type Evaluated } from "../../src/graph/reference/evaluate.ts";
 import { type Graph, GraphBuilder } from "../../src/graph/graph.ts";
-import { openDevice } from "../../src/runtime/open.ts";
+import { DEVICE } from "./device.ts";
 import { distance, FLOAT32, normal, randomArray, RandomParameters, runLowered } from "./run.ts";
 
 const TOLERANCE = 2e-5;
@@ -95,7 +95,6 @@ function forEachToken(
 
 /** The largest difference over outputs of real tokens and over the caches' held tokens. */
 async function errorOf(shape: Heads, rows: Rows, seed: number): Promise<number> {
-  using device = openDevice("cpu");
   const { heads, headDim } = shape;
   const { past, fresh, capacity } = rows;
   const graph = build(shape, capacity);
@@ -103,7 +102,7 @@ async function errorOf(shape: Heads, rows: Rows, seed: number): Promise<number> 
   const given = inputsOf(shape, rows, seed);
   const naive = structuredClone(given);
   const [expected] = evaluate(graph, naive, parameters);
-  const [out] = await runLowered(device, graph, given, parameters, FLOAT32, [expected.shape]);
+  const [out] = await runLowered(DEVICE, graph, given, parameters, FLOAT32, [expected.shape]);
   const time = Math.max(...fresh);
   const width = heads * headDim;
   let worst = 0;

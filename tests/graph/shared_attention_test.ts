@@ -5,7 +5,7 @@
 import { assertEquals, assertLess } from "@std/assert";
 import { evaluate, type Evaluated } from "../../src/graph/reference/evaluate.ts";
 import { type Graph, GraphBuilder } from "../../src/graph/graph.ts";
-import { openDevice } from "../../src/runtime/open.ts";
+import { DEVICE } from "./device.ts";
 import { distance, FLOAT32, randomArray, RandomParameters, runLowered } from "./run.ts";
 
 const [HEADS, KV, DIM, POSITIONS] = [4, 2, 16, 32];
@@ -114,12 +114,11 @@ for (const window of [undefined, 3]) {
     });
 
     Deno.test(`attention of rows of ${time} behind ${shared} shared tokens is computed so, window ${window}`, async () => {
-      using device = openDevice("cpu");
       const given = sharedInputs(time, shared);
       const graph = attention("shared", window);
       const parameters = new RandomParameters(graph);
       const shapes = [[5 * time, HEADS * DIM], [5 * time, WIDTH]];
-      const got = await runLowered(device, graph, given, parameters, FLOAT32, shapes);
+      const got = await runLowered(DEVICE, graph, given, parameters, FLOAT32, shapes);
       const wanted = evaluate(graph, given, parameters);
       wanted.forEach(({ data }, i) => assertLess(distance(got[i], data), ROUNDING));
     });
@@ -128,7 +127,6 @@ for (const window of [undefined, 3]) {
 
 for (const window of [undefined, 3]) {
   Deno.test(`mask and positions made once are what attention makes for itself, window ${window}`, async () => {
-    using device = openDevice("cpu");
     for (const [time, shared] of [[6, 6], [4, 7], [5, 0]]) {
       const graph = new GraphBuilder();
       const context = graph.input("context", "int32", ["batch", "contexts"]);
@@ -139,7 +137,7 @@ for (const window of [undefined, 3]) {
       const given = sharedInputs(time, shared);
       const keys = given.context.shape[1] * time + time;
       const [made] = await runLowered(
-        device,
+        DEVICE,
         graph.finish([mask]),
         given,
         new RandomParameters(graph.finish([])),

@@ -10,7 +10,7 @@ import { buildDecoder, inputs, inputsOf } from "../../src/models/decoder.ts";
 import { type SiteName, SITES } from "../../src/models/hook.ts";
 import { DecoderParameters, type Smoothing } from "../../src/models/parameters.ts";
 import { readSmoothing, smoothing, writeSmoothing } from "../../src/models/smooth.ts";
-import { openDevice } from "../../src/runtime/open.ts";
+import { DEVICE } from "../graph/device.ts";
 import { distance, FLOAT32, randomArray } from "../graph/run.ts";
 import { Expected } from "./expected.ts";
 import { WindowModel } from "./logits.ts";
@@ -77,8 +77,7 @@ function scales(checkpoint: Checkpoint): Smoothing {
 for (const name of NAMES) {
   Deno.test(`${name} gives transformers' logits`, async () => {
     const { checkpoint, ids, logits } = await open(name);
-    using device = openDevice("cpu");
-    using model = await WindowModel.compile(device, checkpoint, FLOAT32, ids.length);
+    using model = await WindowModel.compile(DEVICE, checkpoint, FLOAT32, ids.length);
     assertLess(distance(await model.logits(ids), logits), TOLERANCE);
     checkpoint.close();
   });
@@ -98,8 +97,7 @@ for (const name of NAMES) {
       assertGreater(most / least, 1.5, `${site} is scaled`);
     }
     const kept = readSmoothing(writeSmoothing(made), checkpoint.config);
-    using device = openDevice("cpu");
-    using model = await WindowModel.compile(device, checkpoint, FLOAT32, ids.length, kept);
+    using model = await WindowModel.compile(DEVICE, checkpoint, FLOAT32, ids.length, kept);
     assertLess(distance(await model.logits(ids), logits), 2 * TOLERANCE);
     checkpoint.close();
   });

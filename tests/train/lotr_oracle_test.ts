@@ -14,7 +14,7 @@ import { DecoderParameters, type Smoothing } from "../../src/models/parameters.t
 import { smoothing } from "../../src/models/smooth.ts";
 import type { Device } from "../../src/runtime/device.ts";
 import { DeviceLock } from "../../src/runtime/device_lock.ts";
-import { openDevice } from "../../src/runtime/open.ts";
+import { DEVICE } from "../graph/device.ts";
 import { LotrGradients } from "../../src/train/gradients/lotr_model.ts";
 import type { TrainableState } from "../../src/train/gradients/model.ts";
 import { randomArray } from "../graph/run.ts";
@@ -115,7 +115,7 @@ function scalesOf(checkpoint: Checkpoint): Smoothing {
 for (const name of NAMES) {
   Deno.test(`${name} has PyTorch's gradients by A, B and G of two trainables, at any rank and scale`, async () => {
     const checkpoint = await open(name);
-    using device = openDevice("cpu");
+    const device = DEVICE;
     const oracle = new Oracle("tiny", name);
     const batch = oracle.batch([0, 100].map((phase) => stateOf(checkpoint, phase)));
     for (const scales of [undefined, scalesOf(checkpoint)]) {

@@ -2,6 +2,7 @@
  * Who gets into a full queue, over random traces: whoever is turned away costs nobody anything, and
  * whoever gets in displaces no more than had to go.
  */
+import { setImmediate } from "node:timers";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { EQUAL_STANDING } from "../../../src/engine/policy/accounts.ts";
 import { OverloadedError } from "../../../src/util/errors.ts";
@@ -33,7 +34,7 @@ class Arrivals {
   async send(asked: GenerationRequest): Promise<{ taken: boolean; failed: readonly Taken[] }> {
     const before = this.#taken.filter(({ failure }) => failure === undefined);
     const taken = this.#generate(asked);
-    await new Promise((resolve) => setTimeout(resolve));
+    await new Promise<void>((resolve) => void setImmediate(resolve));
     return { taken, failed: before.filter(({ failure }) => failure !== undefined) };
   }
 

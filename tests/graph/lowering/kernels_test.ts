@@ -2,7 +2,7 @@
 import { assertEquals, assertLess } from "@std/assert";
 import { GraphBuilder } from "../../../src/graph/graph.ts";
 import type { LinearKernel } from "../../../src/graph/lowering/lowering_context.ts";
-import { openDevice } from "../../../src/runtime/open.ts";
+import { DEVICE } from "../device.ts";
 import { distance, FLOAT32, randomArray, RandomParameters, runLowered, runNaive } from "../run.ts";
 
 const INPUTS = 192;
@@ -17,13 +17,12 @@ function linearGraph(bias: boolean) {
 }
 
 async function errorOf(kernel: LinearKernel, tokens: number, bias: boolean): Promise<number> {
-  using device = openDevice("cpu");
   const graph = linearGraph(bias);
   const parameters = new RandomParameters(graph);
   const x = { shape: [tokens, INPUTS], data: randomArray(tokens * INPUTS, 3) };
   const plan = { ...FLOAT32, linear: () => kernel };
   const shape = [tokens, OUTPUTS[0] + OUTPUTS[1]];
-  const [y] = await runLowered(device, graph, { x }, parameters, plan, [shape]);
+  const [y] = await runLowered(DEVICE, graph, { x }, parameters, plan, [shape]);
   const [expected] = runNaive(graph, { x }, parameters);
   return distance(y, expected.data) / rms(expected.data);
 }
@@ -52,7 +51,6 @@ for (const [kernel, tolerance] of Object.entries(TOLERANCES)) {
 }
 
 Deno.test("a token's w8a8 result does not depend on the other tokens", async () => {
-  using device = openDevice("cpu");
   const graph = linearGraph(false);
   const parameters = new RandomParameters(graph);
   const data = randomArray(16 * INPUTS, 5);
@@ -60,7 +58,7 @@ Deno.test("a token's w8a8 result does not depend on the other tokens", async () 
   const run = (tokens: Float32Array) => {
     const count = tokens.length / INPUTS;
     const x = { shape: [count, INPUTS], data: tokens };
-    return runLowered(device, graph, { x }, parameters, plan, [[count, 192]]);
+    return runLowered(DEVICE, graph, { x }, parameters, plan, [[count, 192]]);
   };
   const [together] = await run(data);
   for (const token of [0, 7, 15]) {
@@ -70,11 +68,10 @@ Deno.test("a token's w8a8 result does not depend on the other tokens", async () 
 });
 
 Deno.test("a token of zeros stays zero through a w8a8 linear", async () => {
-  using device = openDevice("cpu");
   const graph = linearGraph(false);
   const x = { shape: [2, INPUTS], data: new Float32Array(2 * INPUTS) };
   x.data.set(randomArray(INPUTS, 9));
   const plan = { ...FLOAT32, linear: () => "w8a8" as const };
-  const [y] = await runLowered(device, graph, { x }, new RandomParameters(graph), plan, [[2, 192]]);
+  const [y] = await runLowered(DEVICE, graph, { x }, new RandomParameters(graph), plan, [[2, 192]]);
   assertEquals(y.slice(192), new Float32Array(192));
 });

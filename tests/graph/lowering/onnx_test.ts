@@ -8,7 +8,7 @@ import {
   TensorProto_DataType as DataType,
 } from "onnx-buf";
 import { MICROSOFT, onnxType, OnnxWriter } from "../../../src/graph/lowering/onnx.ts";
-import { openDevice } from "../../../src/runtime/open.ts";
+import { DEVICE } from "../device.ts";
 
 /** `y = (x + 1) · w`, w outside the model; also puts out x's two halves. */
 function sample(): OnnxWriter {
@@ -84,7 +84,7 @@ Deno.test("each element type has ONNX's number", () => {
 });
 
 Deno.test("a written model runs, with its weight taken from memory", async () => {
-  using device = openDevice("cpu");
+  const device = DEVICE;
   const w = device.tensor("float32", [2, 3], Float32Array.of(1, 2, 3, 4, 5, 6));
   using session = await device.session(sample().finish("sample"), { initializers: { w } });
   const x = device.tensor("float32", [2, 2], Float32Array.of(0, 1, 2, 3));
@@ -96,7 +96,7 @@ Deno.test("a written model runs, with its weight taken from memory", async () =>
 });
 
 Deno.test("a model whose weight is not given does not load", async () => {
-  using device = openDevice("cpu");
+  const device = DEVICE;
   const { message } = await assertRejects(
     () => device.session(sample().finish("sample")),
     Error,
