@@ -120,7 +120,7 @@ function contextOf(
       sampling: {},
     },
     adapters: NO_ADAPTERS,
-    options: { apiKey: undefined, maxBodyBytes: 2 ** 24, version: "bench" },
+    options: { apiKey: undefined, maxBody: 2 ** 24, version: "bench" },
     metrics,
     log: createLog("silent"),
     lifecycle: new Lifecycle(),

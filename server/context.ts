@@ -49,7 +49,7 @@ export interface ServerOptions {
   /** An administrator's key. Without `access` it is the only key, and undefined means open mode. */
   readonly apiKey: string | undefined;
   /** Largest request body in bytes. */
-  readonly maxBodyBytes: number;
+  readonly maxBody: number;
   readonly version: string;
   /** Who may read `/metrics`; default: administrators. */
   readonly metricsAccess?: "key" | "open";

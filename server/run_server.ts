@@ -118,14 +118,7 @@ async function serveFrom(
       jsonThread,
       readiness: [{ name: "store", check: () => store.ping() }],
       ...{ access: door.access, admin: door.admin },
-      options: {
-        apiKey: flags.apiKey,
-        maxBodyBytes: flags.maxBody,
-        version,
-        metricsAccess: flags.metricsAccess,
-        allowedHosts: flags.allowedHosts,
-        corsOrigins: flags.corsOrigins,
-      },
+      options: { ...flags, version },
     });
     return await listenUntilSignal({ flags, loaded, context, books, started });
   } finally {

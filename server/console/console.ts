@@ -40,7 +40,7 @@ export function registerConsole(app: App, server: ServerContext, admin: AdminSer
   pages.use(bodyLimit({ maxSize: MOST_FORM_BYTES }));
   const assets = registerAssets(pages);
   const traffic = server.traffic ?? new Traffic();
-  const desk = new Desk({ server, admin, gate, assets, traffic });
+  const desk = new Desk(server, admin, gate, assets, traffic);
   pages.onError((error, c) => problem(error, c, desk));
   registerSignIn(pages, desk, (authorization) => access.principal(authorization));
   pages.use((c, next) => gate.enter(c, next));

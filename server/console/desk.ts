@@ -30,28 +30,14 @@ const NOTICES: Readonly<Record<string, string>> = {
   resume: "The job goes on.",
 };
 
-export interface DeskOptions {
-  readonly server: ServerContext;
-  readonly admin: AdminServices;
-  readonly gate: Gate;
-  readonly assets: AssetPaths;
-  readonly traffic: Traffic;
-}
-
 export class Desk {
-  readonly server: ServerContext;
-  readonly admin: AdminServices;
-  readonly gate: Gate;
-  readonly assets: AssetPaths;
-  readonly traffic: Traffic;
-
-  constructor(options: DeskOptions) {
-    this.server = options.server;
-    this.admin = options.admin;
-    this.gate = options.gate;
-    this.assets = options.assets;
-    this.traffic = options.traffic;
-  }
+  constructor(
+    readonly server: ServerContext,
+    readonly admin: AdminServices,
+    readonly gate: Gate,
+    readonly assets: AssetPaths,
+    readonly traffic: Traffic,
+  ) {}
 
   /** The frame of a page, of whoever has come in. */
   frame(c: AppContext): Frame {

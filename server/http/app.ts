@@ -68,7 +68,7 @@ type Next = () => Promise<void>;
 
 /** Gives each request an id, a span and, at the end of its answer, a line in the log. */
 function observe(context: ServerContext): (c: AppContext, next: Next) => Promise<void> {
-  const bodies = new JsonBodies(context.options.maxBodyBytes, context.jsonThread);
+  const bodies = new JsonBodies(context.options.maxBody, context.jsonThread);
   return async (c, next) => {
     const start = performance.now();
     const id = requestId(c.req.header("x-request-id"));

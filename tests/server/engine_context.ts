@@ -157,7 +157,7 @@ export async function engineContext(
   const context = await toContext(loaded, {
     metrics,
     log: createLog("silent"),
-    options: { apiKey: undefined, maxBodyBytes: 1 << 20, version: "0.0.0" },
+    options: { apiKey: undefined, maxBody: 1 << 20, version: "0.0.0" },
   });
   return { context, loaded };
 }

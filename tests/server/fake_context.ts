@@ -220,7 +220,7 @@ export function fakeContext(
       chatTemplate: plainTemplate,
       sampling,
     },
-    options: { apiKey: undefined, maxBodyBytes: 100_000, version: "0.0.0", ...options },
+    options: { apiKey: undefined, maxBody: 100_000, version: "0.0.0", ...options },
     metrics,
     log: createLog("info", (line) => lines.push(line)),
     lifecycle: new Lifecycle(),

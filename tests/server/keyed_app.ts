@@ -82,7 +82,7 @@ export async function openKeyedApp(options: KeyedOptions = {}): Promise<KeyedApp
   const context = await toContext(loaded, {
     ...{ metrics, traffic, log, tuning, access: door.access, admin: door.admin },
     metering: metered ? metering : undefined,
-    options: { apiKey, maxBodyBytes: 1 << 20, version: "0.0.0", corsOrigins },
+    options: { apiKey, maxBody: 1 << 20, version: "0.0.0", corsOrigins },
   });
   const app = createApp(context);
   const issue = async (tenant: string, scopes: readonly Scope[], expiresAt?: number) => {

@@ -16,7 +16,7 @@ const MIB = 2 ** 20;
 
 /** A context whose tokenizer counts what it is asked to encode. */
 function counting() {
-  const context = fakeContext({ maxBodyBytes: 16 * MIB });
+  const context = fakeContext({ maxBody: 16 * MIB });
   const asked: number[] = [];
   const tokenizer = {
     ...context.model.tokenizer,
@@ -137,7 +137,7 @@ Deno.test("the event loop turns while a long text is encoded", async () => {
   using checkpoint = await openCheckpoint(FIXTURE);
   using turns = new TextTurns(FIXTURE);
   const { tokenizer } = checkpoint;
-  const plain = fakeContext({ maxBodyBytes: 16 * MIB });
+  const plain = fakeContext({ maxBody: 16 * MIB });
   const context = {
     ...plain,
     engine: Object.assign(plain.engine, { maxContext: 16 * MIB }),

@@ -38,7 +38,7 @@ async function withModel(body: (served: Served) => Promise<void>): Promise<void>
   const context = await toContext(lembas, {
     metrics,
     log: createLog("silent"),
-    options: { apiKey: undefined, maxBodyBytes: 1 << 20, version: "0.0.0" },
+    options: { apiKey: undefined, maxBody: 1 << 20, version: "0.0.0" },
   });
   const { fetch } = createApp(context);
   const server = await listen({ host: "127.0.0.1", port: 0, fetch }, context.lifecycle);

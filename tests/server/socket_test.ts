@@ -113,7 +113,7 @@ Deno.test("a stream is read no further than its client does", async () => {
 });
 
 Deno.test("a body over the limit is answered 413 while it still comes, and the connection closed", async () => {
-  const app = createApp(fakeContext({ maxBodyBytes: 1000 }));
+  const app = createApp(fakeContext({ maxBody: 1000 }));
   await withServer(app.fetch, async (port) => {
     const connection = await connect(
       port,

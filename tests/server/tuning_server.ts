@@ -143,7 +143,7 @@ export async function serveLoaded<L extends Loaded>(
     log,
     tuning,
     access: openAccess(store.tenants),
-    options: { apiKey: undefined, maxBodyBytes: 1 << 20, version: "0.0.0" },
+    options: { apiKey: undefined, maxBody: 1 << 20, version: "0.0.0" },
   });
   const { fetch } = createApp(context);
   const server = await listen({ host: "127.0.0.1", port: 0, fetch }, context.lifecycle);

@@ -39,7 +39,7 @@ Deno.test("a character that is cut between two pieces is read whole", async () =
 });
 
 Deno.test("others are served between long bodies that come at the same time", async () => {
-  const app = createApp(fakeContext({ maxBodyBytes: 4 * MIB }));
+  const app = createApp(fakeContext({ maxBody: 4 * MIB }));
   const { promise: last, resolve } = Promise.withResolvers<void>();
   const body = pieces(JSON.stringify({ prompt: "ab ".repeat(MIB / 3) }), 2 ** 16);
   let [turns, over] = [0, false];

@@ -49,7 +49,7 @@ async function serving(
     log,
     tuning,
     access: apiKey === undefined ? openAccess(tenants) : keyAccess({ apiKey, tenants }),
-    options: { apiKey, maxBodyBytes: 1 << 20, version: "0" },
+    options: { apiKey, maxBody: 1 << 20, version: "0" },
   });
   const { fetch } = createApp(context);
   const server = await listen({ host: "127.0.0.1", port: 0, fetch }, context.lifecycle);
