@@ -6,6 +6,7 @@
 import { inputs } from "../models/decoder.ts";
 import type { LinearHook } from "../models/hook.ts";
 import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
+import { Lru } from "../util/lru.ts";
 import type { BlockPool } from "./block_pool.ts";
 import { CoreSlots } from "./core_slots.ts";
 import { KvCache, type KvShape } from "./kv_cache.ts";
@@ -64,7 +65,7 @@ export class Executor implements BatchModel {
   readonly #cores: CoreSlots;
   readonly #logits: Tensor;
   readonly #decodes: Step[] = [];
-  readonly #prefills = new Map<string, Step>();
+  readonly #prefills = new Lru<string, Step>(KEPT_PREFILLS, ({ made }) => made.dispose());
 
   constructor(options: ExecutorOptions) {
     const { device, kv, hook, vocabSize } = options;
@@ -186,18 +187,9 @@ export class Executor implements BatchModel {
   #prefillStep(shape: StepShape): Step {
     const key = `${shape.first}+${shape.batch}x${shape.time}@${shape.logits}`;
     const known = this.#prefills.get(key);
-    if (known !== undefined) {
-      this.#prefills.delete(key);
-      this.#prefills.set(key, known);
-      return known;
-    }
+    if (known !== undefined) return known;
     const step = this.#makeStep(this.#options.sessions.prefill, shape);
     this.#prefills.set(key, step);
-    const [oldest] = this.#prefills;
-    if (this.#prefills.size > KEPT_PREFILLS && oldest !== undefined) {
-      this.#prefills.delete(oldest[0]);
-      oldest[1].made.dispose();
-    }
     return step;
   }
 

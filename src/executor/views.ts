@@ -4,6 +4,8 @@
  * keeps the native tensors that it was made with.
  */
 
+import { Lru } from "../util/lru.ts";
+
 /** Ranges of slots whose views are kept: enough for every decode batch and as many prefills. */
 const KEPT_RANGES = 64;
 
@@ -15,8 +17,8 @@ interface Range<T> {
 
 export class SlotViews<T> {
   readonly #make: (first: number, count: number, made: DisposableStack) => readonly T[];
-  /** By range; the longest unused first. */
-  readonly #kept = new Map<string, Range<T>>();
+  /** By range. */
+  readonly #kept = new Lru<string, Range<T>>(KEPT_RANGES, ({ made }) => made.dispose());
 
   /** @param make adds to `made` what is released with the views */
   constructor(make: (first: number, count: number, made: DisposableStack) => readonly T[]) {
@@ -31,14 +33,10 @@ export class SlotViews<T> {
   /** Views over slots first … first + count - 1; asking again soon costs nothing. */
   of(first: number, count: number): readonly T[] {
     const key = `${first}+${count}`;
-    const range = this.#kept.get(key) ?? this.#makeRange(first, count);
-    this.#kept.delete(key);
+    const known = this.#kept.get(key);
+    if (known !== undefined) return known.views;
+    const range = this.#makeRange(first, count);
     this.#kept.set(key, range);
-    const [oldest] = this.#kept;
-    if (this.#kept.size > KEPT_RANGES && oldest !== undefined) {
-      this.#kept.delete(oldest[0]);
-      oldest[1].made.dispose();
-    }
     return range.views;
   }
 

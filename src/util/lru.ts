@@ -3,11 +3,14 @@
 /** A map of at most so many entries; the one that was not used for longest goes first. */
 export class Lru<K, V> {
   readonly #most: number;
+  readonly #onEvict: (value: V) => void;
   /** The one that was not used for longest comes first. */
   readonly #entries = new Map<K, V>();
 
-  constructor(most: number) {
+  /** @param onEvict is given what goes because others need the room */
+  constructor(most: number, onEvict: (value: V) => void = () => {}) {
     this.#most = most;
+    this.#onEvict = onEvict;
   }
 
   get size(): number {
@@ -23,8 +26,14 @@ export class Lru<K, V> {
   set(key: K, value: V): void {
     this.#entries.delete(key);
     this.#entries.set(key, value);
-    const [oldest] = this.#entries.keys();
-    if (this.#entries.size > this.#most && oldest !== undefined) this.#entries.delete(oldest);
+    const [oldest] = this.#entries;
+    if (this.#entries.size <= this.#most || oldest === undefined) return;
+    this.#entries.delete(oldest[0]);
+    this.#onEvict(oldest[1]);
+  }
+
+  values(): Iterable<V> {
+    return this.#entries.values();
   }
 
   delete(key: K): boolean {

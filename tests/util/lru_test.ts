@@ -1,6 +1,6 @@
 /** Remembered answers: shared, bounded, forgotten when told so, asked for again when they are old. */
 import { assertEquals, assertRejects } from "@std/assert";
-import { ScopedAnswers } from "../../src/util/lru.ts";
+import { Lru, ScopedAnswers } from "../../src/util/lru.ts";
 
 function counted(cache: ScopedAnswers<number>) {
   let asked = 0;
@@ -50,4 +50,17 @@ Deno.test("scopes are bounded: the least recently asked for goes first", async (
   assertEquals([await ask("a"), await ask("b")], [1, 4]);
   for (let name = 0; name < 1000; name++) await ask("b", `@${name}`);
   assertEquals(cache.size, 2);
+});
+
+Deno.test("a map gives up what was not used for longest, and tells of it", () => {
+  const gone: number[] = [];
+  const map = new Lru<string, number>(2, (value) => gone.push(value));
+  for (const [i, key] of ["a", "b"].entries()) map.set(key, i);
+  assertEquals([map.get("a"), map.get("x")], [0, undefined]);
+  map.set("c", 2);
+  assertEquals([[...map.values()], gone], [[0, 2], [1]]);
+  map.set("c", 3);
+  map.delete("a");
+  map.clear();
+  assertEquals([map.size, gone], [0, [1]]);
 });
