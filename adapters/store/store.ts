@@ -9,6 +9,7 @@
  * Records are JSON values: what is absent is null. Times are Unix milliseconds. Whatever a promise
  * here has resolved for survives the death of the process.
  */
+import { fulfilledWithin } from "../../src/util/time.ts";
 import { DEFAULT_TENANT } from "../catalog/name.ts";
 import { writeBackup } from "./backup.ts";
 import { Changes } from "./changes.ts";
@@ -145,19 +146,9 @@ export class Store implements AsyncDisposable {
 
   /** Resolves when the database answers. @throws {Error} where it does not, within a few seconds */
   async ping(): Promise<void> {
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () => reject(new Error(`the database does not answer within ${PING_MS} ms`)),
-        PING_MS,
-      );
-    });
-    try {
-      const one = this.database.db.selectNoFrom(({ lit }) => lit(1).as("one")).execute();
-      await Promise.race([one, late]);
-    } finally {
-      clearTimeout(timer);
-    }
+    const one = this.database.db.selectNoFrom(({ lit }) => lit(1).as("one")).execute();
+    if (await fulfilledWithin(PING_MS, one)) return;
+    throw new Error(`the database does not answer within ${PING_MS} ms`);
   }
 
   /**

@@ -5,7 +5,7 @@
  */
 import type { PrefillRow, Sampled, SampleRow } from "../executor/model.ts";
 import type { TokenMatcher } from "../grammar/matcher.ts";
-import { nextTurn } from "../util/time.ts";
+import { fulfilledWithin, nextTurn } from "../util/time.ts";
 import {
   admit,
   failRows,
@@ -188,15 +188,7 @@ async function masksMade(matchers: readonly TokenMatcher[], rows: number): Promi
   const late = matchers.filter((matcher) => !matcher.ready);
   if (late.length === 0) return;
   const all = Promise.all(late.map((matcher) => matcher.settled()));
-  await within(all, late.length === rows ? ALONE_MILLISECONDS : GRACE_MILLISECONDS);
-}
-
-/** Resolves with the promise or after so many milliseconds, whichever comes first. */
-async function within(promise: Promise<unknown>, milliseconds: number): Promise<void> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<void>((resolve) => timer = setTimeout(resolve, milliseconds));
-  await Promise.race([promise, late]);
-  clearTimeout(timer);
+  await fulfilledWithin(late.length === rows ? ALONE_MILLISECONDS : GRACE_MILLISECONDS, all);
 }
 
 /** After each run: saves a few blocks, and tells the listener what was done. */
