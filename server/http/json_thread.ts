@@ -32,8 +32,14 @@ export class JsonThread implements Disposable {
   async parse(take: () => Uint8Array<ArrayBuffer>): Promise<JsonReply> {
     if (this.#count >= MOST) throw tooMany(this.#count);
     this.#count++;
-    const reply = this.#turn.then(() => this.#ask(take()));
-    const pause = () => new Promise((resolve) => setTimeout(resolve, 0));
+    let start = 0;
+    const reply = this.#turn.then(() => {
+      start = performance.now();
+      return this.#ask(take());
+    });
+    // as long as it took: what becomes of the body takes a core, too, and where there are few of them
+    // the event loop would wait for one
+    const pause = () => new Promise((resolve) => setTimeout(resolve, performance.now() - start));
     this.#turn = reply.then(pause, pause);
     try {
       return await reply;
