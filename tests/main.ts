@@ -29,7 +29,7 @@ function runsOf(args: readonly string[], rooms: readonly string[]): (readonly st
     ["--parallel", "--no-check", ...rooms, SYSTEM],
     ["--no-check", MODEL],
     // Deno adds imports to examples, which noUnusedLocals does not let pass
-    ["--doc", "--no-check", "--ignore=tests"],
+    ["--parallel", "--doc", "--no-check", "--ignore=tests"],
   ];
 }
 

@@ -4,6 +4,7 @@
  * lost, and usage adds up. LEMBAS_TEST_KILLS says how often (the long run is 20), LEMBAS_TEST_SEED
  * which moments.
  */
+import { LONG } from "../long.ts";
 import { assertEquals, assertLess } from "@std/assert";
 import { openStore, type StoreLocation } from "../../adapters/store/open_store.ts";
 import { streamKey, uniformOf } from "../../src/util/random.ts";
@@ -17,7 +18,7 @@ import { untilHolds } from "./replicas.ts";
 import { ServerProcess } from "./server_process.ts";
 
 const SCRIPT = new URL("./tuning_child.ts", import.meta.url);
-const KILLS = Number(Deno.env.get("LEMBAS_TEST_KILLS") ?? 2);
+const KILLS = Number(Deno.env.get("LEMBAS_TEST_KILLS") ?? (LONG ? 2 : 1));
 const SEED = Number(Deno.env.get("LEMBAS_TEST_SEED") ?? 1);
 /** Three seconds are promised; the machine may have other things to do. */
 const OPEN_MS = 10_000;

@@ -2,6 +2,7 @@
  * kill -9 in the middle of uploads, publishes, jobs and usage: nothing acknowledged is lost, sums add
  * up, and the store opens soon. LEMBAS_TEST_KILLS says how often (the long run is 20).
  */
+import { LONG } from "../../long.ts";
 import { assert, assertEquals, assertGreaterOrEqual, assertLess } from "@std/assert";
 import { openStore, type StoreLocation } from "../../../adapters/store/open_store.ts";
 import type { Store } from "../../../adapters/store/store.ts";
@@ -11,7 +12,7 @@ import { onPostgres } from "../../programs/postgres.ts";
 import { startPostgres } from "./postgres_server.ts";
 import { keepingLog, newDataDirectory } from "./test_store.ts";
 
-const KILLS = Number(Deno.env.get("LEMBAS_TEST_KILLS") ?? 2);
+const KILLS = Number(Deno.env.get("LEMBAS_TEST_KILLS") ?? (LONG ? 2 : 1));
 const OPEN_MS = { directory: 200, url: 3000 } as const;
 const KINDS = ["file", "core", "job", "usage"] as const;
 /** The machine may have other things to do. */

@@ -1,17 +1,16 @@
 /**
  * The soak itself on the default base, short: no wrong answer, and books that balance at the end.
- * `LEMBAS_TEST_LONG=1` makes it long enough for every kind of step; what memory does over thousands
- * of requests, only the whole soak shows.
+ * What memory does over thousands of requests, only the whole soak shows.
  */
 import { assert, assertEquals } from "@std/assert";
 import { LONG } from "../../long.ts";
 
 Deno.test({
   name: "a short soak ends with every answer right and the server's books in order",
-  ignore: Deno.build.os !== "linux",
+  ignore: Deno.build.os !== "linux" || !LONG,
   fn: async () => {
     // under ten times --from: memory still grows with what such a server keeps
-    const requests = LONG ? 390 : 40;
+    const requests = 390;
     const main = new URL("../../../bench/main.ts", import.meta.url).pathname;
     const sizes = ["--clients", "16", "--every", "20", "--from", "40", "--sets", "2"];
     const args = ["run", "-A", main, "soak", "--requests", String(requests), ...sizes];
