@@ -1,8 +1,8 @@
 // deno-lint-ignore-file no-console -- what a command prints is its console
 /**
- * `deno task test`: every test, in three runs. What uses the whole machine by itself, the default
- * base above all, lies in `*_model_test.ts`, and these modules run one after the other; all others run
- * in parallel before them, and the examples of documents and doc comments run last. With arguments
+ * `deno task test`: every test, in three runs. What loads the default base, which takes gigabytes,
+ * lies in `*_model_test.ts` and runs apart from all others, which come first; the examples of
+ * documents and doc comments run last. With arguments
  * it is `deno test -A` with these. `--fast` runs what needs no base, no server process, no database
  * and no browser: neither `*_model_test.ts` nor `*_system_test.ts`. Types are `deno check`'s.
  *
@@ -27,7 +27,7 @@ function runsOf(args: readonly string[], rooms: readonly string[]): (readonly st
   if (first !== undefined) return [args];
   return [
     ["--parallel", "--no-check", ...rooms, SYSTEM],
-    ["--no-check", MODEL],
+    ["--parallel", "--no-check", MODEL],
     // Deno adds imports to examples, which noUnusedLocals does not let pass
     ["--parallel", "--doc", "--no-check", "--ignore=tests"],
   ];
