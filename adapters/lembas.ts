@@ -1,7 +1,6 @@
 /**
- * The whole of lembas without HTTP: a base model opened and loaded, its factor sets, cores and engine
- * put together, and text or tokens generated from it. It owns what it opens until closed; it knows no
- * tenant's keys and no socket.
+ * The whole of lembas without HTTP: a base model opened and loaded, its factor sets, cores and
+ * engine put together, and text or tokens generated from it. It owns what it opens until closed.
  */
 import type { ChatMessage, Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
 import { DEFAULT_SPEC, type ResolveOptions } from "../src/checkpoint/fetch/resolve.ts";

@@ -1,6 +1,6 @@
 /**
  * A base model opened from a spec: fetched where it is missing, its checkpoint read, its channel
- * scales calibrated once and kept in the cache directory. It knows no adapter and no engine.
+ * scales calibrated once and kept in the cache directory.
  */
 import { cacheDirectory, writeAtomically } from "../src/checkpoint/fetch/cache.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";

@@ -1,7 +1,7 @@
 /**
- * Adapters to measure with: a random factor set of any rank, and as many different random cores as a
- * bench wants, in memory or as files. It knows no quality: these cores only have to cost what trained
- * ones cost, and to be small enough that the text stays text.
+ * Adapters to measure with: a random factor set of any rank, and as many different random cores as
+ * a bench wants, in memory or as files. They cost what
+ * trained ones cost, and are small enough that the text stays text.
  */
 import { type Core, coreFrom, toResident } from "../adapters/lotr/core.ts";
 import type { FactorSet } from "../adapters/lotr/factors.ts";

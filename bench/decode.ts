@@ -1,8 +1,7 @@
 /**
  * How fast a batch model prefills and decodes, and how contestants are compared: in turns, within
  * one process, by medians, because the same process started again differs by up to 1.4×. It owns
- * the turns and the clock; it knows no file, no server and no kernel. A contestant is a lembas lane
- * (any `BatchModel`) or a peer.
+ * the turns and the clock. A contestant is a lembas lane (any `BatchModel`) or a peer.
  */
 import type { BatchModel, ResidentCore, SampleRow } from "../src/executor/model.ts";
 import { median, round, type Spread, spread } from "./stats.ts";

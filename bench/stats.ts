@@ -1,7 +1,4 @@
-/**
- * Small statistics for the benches: medians, percentiles and rounding. It knows no clock and no
- * model.
- */
+/** Small statistics for the benches: medians, percentiles and rounding. */
 
 /**
  * The nearest-rank percentile of unsorted values; NaN where there are none.

@@ -1,6 +1,6 @@
 /**
  * What a load test asks for: which adapter, which prompt, how many tokens, and when. Pure and
- * seeded: the same options give the same requests. It knows no server, no clock and no model.
+ * seeded: the same options give the same requests.
  *
  * Popularity follows Punica's four cases (arXiv 2310.18547): identical, distinct, uniform, skewed.
  */

@@ -1,6 +1,6 @@
 /**
  * Whether a model answers rows rightly, asked through the real engine as a client would: by its
- * greedy answer, and by which label's first token it finds likeliest. It knows no training.
+ * greedy answer, and by which label's first token it finds likeliest.
  */
 import type { Lembas } from "../../adapters/lembas.ts";
 import type { Judged } from "./data.ts";

@@ -1,6 +1,5 @@
 /**
- * How sure a difference of two accuracies is: a paired bootstrap over test rows. Pure and seeded; it
- * knows no method and no task.
+ * How sure a difference of two accuracies is: a paired bootstrap over test rows. Pure and seeded.
  */
 import { seededRandom } from "../workload.ts";
 

@@ -1,6 +1,6 @@
 /**
  * Contestants of training speed and how they take turns: each trains on the very same rows in the
- * very same batches, and says how long its steps took. It knows neither lembas nor its peer.
+ * very same batches, and says how long its steps took.
  */
 import { median, type Spread, spread } from "../stats.ts";
 import type { Example } from "../../src/train/gradients/model.ts";

@@ -1,7 +1,6 @@
 /**
  * Hugging Face's `config.json` and `generation_config.json` as a DecoderConfig, with the defaults
- * of transformers' configuration classes. It refuses what the decoder cannot compute, by name. It
- * reads no file and knows no GGUF.
+ * of transformers' configuration classes. It refuses what the decoder cannot compute, by name.
  */
 
 import type { DecoderConfig } from "./checkpoint.ts";

@@ -1,6 +1,6 @@
 /**
  * The digest that names a base model: SHA-256 over its canonical config and its source tensors'
- * bytes, remembered in the cache by path, size and time of change. It knows no file format.
+ * bytes, remembered in the cache by path, size and time of change.
  */
 
 import { createHash } from "node:crypto";

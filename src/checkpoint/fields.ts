@@ -1,6 +1,6 @@
 /**
  * Typed reads from a parsed JSON object that somebody else wrote: each read checks the type and
- * names the file and the field where it is wrong. A null counts as absent. It knows no field.
+ * names the file and the field where it is wrong. A null counts as absent.
  */
 
 /** The fields of one JSON object. */

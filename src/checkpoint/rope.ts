@@ -1,7 +1,7 @@
 /**
  * Rotary position embedding tables (RoFormer, arXiv 2104.09864) with the scalings of Llama 3,
  * linear interpolation and YaRN (arXiv 2309.00071), as transformers' `modeling_rope_utils` defines
- * them. Everything is computed in float64 and rounded once. It knows no graph and no file.
+ * them. Everything is computed in float64 and rounded once.
  */
 
 import type { DecoderConfig, RopeScaling } from "./checkpoint.ts";

@@ -1,4 +1,4 @@
-/** Pearson's chi-square test. It knows no sampler. */
+/** Pearson's chi-square test. */
 
 /** Chance of a statistic at least as large where the counts do come from `probabilities`. */
 export function pValue(counts: ArrayLike<number>, probabilities: ArrayLike<number>): number {

@@ -1,6 +1,6 @@
 /**
- * Greedy text straight from a `BatchModel`: rows prefilled in one call, then decoded together. It
- * knows no engine: what a batch of rows must equal, however it is scheduled.
+ * Greedy text straight from a `BatchModel`, rows prefilled in one call, then decoded together: what a
+ * batch of rows must equal, however it is scheduled.
  */
 import type { BatchModel, ResidentCore, Sampled } from "../../src/executor/model.ts";
 

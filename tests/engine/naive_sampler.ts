@@ -1,6 +1,6 @@
 /**
  * Sampling from the definitions, in float64 over one row of logits: what the graphs are compared
- * with. It knows no device.
+ * with.
  */
 import type { SampleRow } from "../../src/executor/model.ts";
 

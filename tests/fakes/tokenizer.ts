@@ -1,6 +1,6 @@
 /**
  * A tokenizer without a file: every byte is a token, then two special tokens, then a few words and
- * pieces of words. It encodes greedily; it knows nothing of merges.
+ * pieces of words. It encodes greedily.
  */
 import type { Tokenizer } from "../../src/checkpoint/checkpoint.ts";
 

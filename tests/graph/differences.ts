@@ -1,7 +1,7 @@
 /**
  * Finite differences on the naive evaluator, to hold `differentiate` against. Everything that is
  * differentiated by is an input in float64: parameters are read in float32, whose steps would drown
- * the differences. It knows no operation.
+ * the differences.
  */
 import { differentiate } from "../../src/graph/autodiff.ts";
 import { evaluate, type Evaluated } from "../../src/graph/reference/evaluate.ts";

@@ -1,6 +1,6 @@
 /**
- * A graph's outputs by the lowering beside those by the naive evaluator, and how far apart they are.
- * It knows no operation.
+ * A graph's outputs by the lowering beside those by the naive evaluator, and how far apart they
+ * are.
  */
 import { assertEquals } from "@std/assert";
 import type { Evaluated } from "../../src/graph/reference/evaluate.ts";

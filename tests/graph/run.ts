@@ -1,6 +1,4 @@
-/**
- * Runs a small graph twice: by the naive evaluator, and lowered on the CPU. It knows no model.
- */
+/** Runs a small graph twice: by the naive evaluator, and lowered on the CPU. */
 import { evaluate, type Evaluated } from "../../src/graph/reference/evaluate.ts";
 import type { Graph, ParameterSource } from "../../src/graph/graph.ts";
 import type { Value } from "../../src/graph/ops.ts";

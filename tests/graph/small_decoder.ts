@@ -1,6 +1,5 @@
 /**
  * A decoder of the Llama kind, small enough for finite differences: every number of it is an input.
- * It knows no test.
  */
 import type { GraphBuilder } from "../../src/graph/graph.ts";
 import type { Value } from "../../src/graph/ops.ts";

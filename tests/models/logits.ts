@@ -1,6 +1,6 @@
 /**
  * Logits of every position of a text, by a decoder lowered as a plan says: what the oracles are
- * compared with. It knows no engine.
+ * compared with.
  */
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { KvCache } from "../../src/executor/kv_cache.ts";

@@ -1,6 +1,6 @@
 /**
  * What PyTorch differentiated (`tests/fixtures/train/gradients.py`), and models to hold against it:
- * the rows, the trainables and the gradients of a fixture. It knows no gradient model's insides.
+ * the rows, the trainables and the gradients of a fixture.
  */
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { inputsOf, outputsOf } from "../../src/models/decoder.ts";

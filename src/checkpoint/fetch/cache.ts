@@ -1,6 +1,6 @@
 /**
  * The cache directory: where it is, and how a file or directory comes into it whole or not at all,
- * whoever else writes at the same time. It knows nothing of what is cached.
+ * whoever else writes at the same time.
  */
 
 /** Reads an environment variable; `Deno.env.get` or a stand-in. */

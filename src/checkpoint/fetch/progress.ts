@@ -1,6 +1,6 @@
 /**
  * Shows how far a download is: a bar on a terminal, now and then a line elsewhere. It owns standard
- * error's line while it runs; it knows nothing of what is fetched.
+ * error's line while it runs.
  */
 
 /** Called again and again as work goes on, in bytes; `total` is undefined while it is not known. */

@@ -1,6 +1,4 @@
-/**
- * A file read at chosen offsets, never beyond its end. It owns the descriptor; it knows no format.
- */
+/** A file read at chosen offsets, never beyond its end. It owns the descriptor. */
 
 /** Random access to the bytes of one file. Close it, or hold it with `using`. */
 export class RandomAccessFile implements Disposable {

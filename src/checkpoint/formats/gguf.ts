@@ -1,7 +1,7 @@
 /**
  * The GGUF container, versions 2 and 3 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md):
  * metadata and tensor extents, every count and length checked against the file's size before
- * anything is allocated for it. It knows no model and does not read weights.
+ * anything is allocated for it.
  */
 
 import type { WeightType } from "../checkpoint.ts";

@@ -1,6 +1,6 @@
 /**
  * Reads a GGUF header's fields in their order from a file, chunk by chunk: numbers, counts that the
- * file has room for, strings. It knows no field's meaning.
+ * file has room for, strings.
  */
 
 import type { RandomAccessFile } from "./file.ts";

@@ -1,7 +1,6 @@
 /**
  * A GGUF file's tensors under Hugging Face's names and layouts: llama.cpp's names are mapped back,
- * and the q and k rows that its Llama conversion interleaves are put back in order. It knows no
- * config beyond the heads it needs.
+ * and the q and k rows that its Llama conversion interleaves are put back in order.
  */
 
 import type { DecoderConfig, WeightInfo, WeightSource } from "../checkpoint.ts";

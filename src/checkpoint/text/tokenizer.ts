@@ -1,7 +1,6 @@
 /**
- * A Tokenizer over a `tokenizer.json`: decoding and token bytes by its
- * own tables, as the Rust library decodes byte-level and SentencePiece vocabularies.
- * It knows no file and no chat.
+ * A Tokenizer over a `tokenizer.json`: decoding and token bytes by its own tables, as the Rust
+ * library decodes byte-level and SentencePiece vocabularies.
  */
 
 import { joinBytes } from "../../util/bytes.ts";

@@ -1,4 +1,4 @@
-/** A real Chromium for tests, driven by puppeteer. It owns its start and its end; it knows no page. */
+/** A real Chromium for tests, driven by puppeteer. It owns its start and its end. */
 import puppeteer, { type Browser } from "puppeteer-core";
 import { openChromium } from "../../programs/chromium.ts";
 

@@ -1,4 +1,4 @@
-/** Which tenants get labels in the metrics, and the series that they get. It knows no engine. */
+/** Which tenants get labels in the metrics, and the series that they get. */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { createMetrics } from "../../../server/telemetry/metrics.ts";
 import { MOST_TENANTS, OTHER, TenantLabels } from "../../../server/telemetry/tenant_metrics.ts";

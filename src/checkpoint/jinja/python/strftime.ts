@@ -1,7 +1,4 @@
-/**
- * C's `strftime` in the C locale and local time, as far as chat templates ask for it. It knows no
- * template.
- */
+/** C's `strftime` in the C locale and local time, as far as chat templates ask for it. */
 
 const DAYS = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 const MONTHS = [
