@@ -117,7 +117,7 @@ const TRAINED: readonly Block[] = [
     begins: "npx -y deno task admin backup",
     brings: async (_, { folder }) => {
       assert((await Deno.stat(`${folder}/store.db`)).size > 0);
-      assert((await Deno.stat(`${folder}/new-dir/database`)).isDirectory);
+      assert((await Deno.stat(`${folder}/new-dir/lembas.db`)).isFile);
     },
   },
   {
