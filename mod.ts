@@ -28,9 +28,9 @@ export {
   type Generated,
   type GenerateOptions,
   Lembas,
-  type LembasOptions,
   type TrainOptions,
 } from "./adapters/lembas.ts";
+export type { LembasOptions } from "./adapters/parts.ts";
 export type { TrainResult } from "./adapters/training/training.ts";
 export type { GenerationDelta } from "./src/engine/request/request.ts";
 export { ContextLengthError, FieldError, OverloadedError } from "./src/util/errors.ts";

@@ -3,16 +3,10 @@
  * engine put together, and text or tokens generated from it. It owns what it opens until closed.
  */
 import type { ChatMessage, Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
-import { DEFAULT_SPEC, type ResolveOptions } from "../src/checkpoint/fetch/resolve.ts";
-import {
-  type GenerationConfig,
-  outputLimit,
-  samplingDefaults,
-} from "../src/checkpoint/sampling_defaults.ts";
-import type { Base, ServingDtype } from "../src/executor/base.ts";
+import { DEFAULT_SPEC } from "../src/checkpoint/fetch/resolve.ts";
+import { outputLimit } from "../src/checkpoint/sampling_defaults.ts";
+import type { ServingDtype } from "../src/executor/base.ts";
 import { Engine } from "../src/engine/engine.ts";
-import { checkLane } from "../src/engine/lane_pool.ts";
-import type { EngineListener } from "../src/engine/metrics.ts";
 import type { ServedCore } from "../src/engine/request/adapter.ts";
 import type {
   FinishReason,
@@ -21,68 +15,29 @@ import type {
   SamplingParams,
   Usage,
 } from "../src/engine/request/request.ts";
-import { DEFAULT_SAMPLING, validateSampling } from "../src/engine/request/sampling.ts";
-import { DEFAULT_LANE_MEMORY, type LaneOptions } from "../src/engine/state.ts";
-import { GrammarPool } from "../src/grammar/pool.ts";
+import { DEFAULT_SAMPLING } from "../src/engine/request/sampling.ts";
 import { BackgroundTurns } from "../src/runtime/background.ts";
 import type { Device } from "../src/runtime/device.ts";
-import { DeviceLock } from "../src/runtime/device_lock.ts";
-import type { DeviceKind } from "../src/runtime/open.ts";
 import { readDataset } from "../src/train/data/dataset.ts";
 import type { TrainProgress, TrainResult } from "./training/training.ts";
 import { DEFAULT_HYPERPARAMETERS, type Hyperparameters } from "./training/hyperparameters.ts";
 import { BaseTrainer } from "./training/base_trainer.ts";
 import { CoreCache } from "./catalog/cache.ts";
 import type { Core } from "./lotr/core.ts";
-import { AdapterDirectory, type ScanWarning } from "./catalog/directory.ts";
+import type { AdapterDirectory } from "./catalog/directory.ts";
 import type { FactorSet } from "./lotr/factors.ts";
-import { readCore, readFactors } from "./lotr/format.ts";
-import type { MakerProgress } from "./lotr/make/gradient_factors.ts";
+import { readCore } from "./lotr/format.ts";
 import { BaseLanes } from "./catalog/factor_sets.ts";
-import { loadBase, type LoadedBase } from "./loaded_base.ts";
-import { AdapterRegistry } from "./catalog/registry.ts";
-import { stackOf } from "./lotr/stack.ts";
-
-/** What to load and how much memory it may take. */
-export interface LembasOptions {
-  /** A path, `hf:owner/name` or `pypi:package==version`; default: SmolLM2-135M-Instruct. */
-  readonly model?: string;
-  /** Factor sets, or files of them. */
-  readonly factors?: readonly (FactorSet | string)[];
-  /** A directory of adapters, scanned now. */
-  readonly adapters?: string;
-  readonly device?: DeviceKind;
-  /** Default "int8". */
-  readonly dtype?: ServingDtype;
-  /** Rows of a batch. Default 32; 1 chooses kernels for one row at a time. */
-  readonly maxBatch?: number;
-  /** Tokens of prompt and completion. Default: the model's own limit. */
-  readonly maxContext?: number;
-  /** Where the sampling of requests that say nothing of it comes from. Default "auto". */
-  readonly generationConfig?: GenerationConfig;
-  /** Bytes of keys and values. Default: a third of the memory that is free now. */
-  readonly kvMemory?: number;
-  /**
-   * Bytes of lanes that come and go with their factor sets, none of which may take more by itself.
-   * Default 1 GiB.
-   */
-  readonly laneMemory?: number;
-  /** Bytes of resident cores. Default 512 MiB. */
-  readonly coreMemory?: number;
-  /** Samples that may wait. Default 1024. */
-  readonly maxQueue?: number;
-  /** How much of the device training may take while requests run, above 0 to 1. Default 0.25. */
-  readonly trainShare?: number;
-  readonly listener?: EngineListener;
-  /** Hears of the default factor set being made, when training first needs it. */
-  readonly onFactors?: (progress: MakerProgress) => void;
-  readonly progress?: NonNullable<ResolveOptions["progress"]>;
-  /**
-   * Is told of what the model's files leave out, of each file under `adapters` that could not be
-   * used, and of slower kernels.
-   */
-  readonly onWarning?: (warning: ScanWarning) => void;
-}
+import type { AdapterRegistry } from "./catalog/registry.ts";
+import {
+  DEFAULT_BATCH,
+  defaultsOf,
+  firstLane,
+  type LembasOptions,
+  openParts,
+  type Parts,
+  release,
+} from "./parts.ts";
 
 /**
  * A request in text or tokens. Everything in `SamplingParams` may be given; the rest is as the model's
@@ -114,7 +69,6 @@ export interface Generated {
   readonly usage: Usage;
 }
 
-const DEFAULT_BATCH = 32;
 const DEFAULT_TRAIN_SHARE = 0.25;
 const DEFAULT_CORE_MEMORY = 512 * 2 ** 20;
 
@@ -347,99 +301,6 @@ export class Lembas implements AsyncDisposable {
       signal,
     };
   }
-}
-
-/** What a `Lembas` stands on, in the order in which it is opened. */
-interface Parts {
-  readonly checkpoint: Checkpoint;
-  readonly device: Device;
-  readonly dtype: ServingDtype;
-  readonly base: Base;
-  readonly registry: AdapterRegistry;
-  readonly directory: AdapterDirectory | undefined;
-  readonly grammars: GrammarPool;
-  readonly deviceLock: DeviceLock;
-}
-
-async function openParts(options: LembasOptions): Promise<Parts> {
-  const { dtype = "int8", maxBatch = DEFAULT_BATCH, progress } = options;
-  const { model, maxContext, device: kind } = options;
-  const loaded = await loadBase({ model, device: kind, dtype, maxBatch, maxContext, progress });
-  using opened = new DisposableStack();
-  opened.defer(() => releaseBase(loaded));
-  const { checkpoint, base } = loaded;
-  const registry = new AdapterRegistry({
-    stack: stackOf(await checkpoint.digest(), checkpoint.config),
-  });
-  const directory = await openAdapters(options, registry, base);
-  for (const message of checkpoint.warnings) {
-    options.onWarning?.({ path: checkpoint.id, message });
-  }
-  if (base.fallback !== undefined) options.onWarning?.({ path: dtype, message: base.fallback });
-  const { tokenizer, config } = checkpoint;
-  const grammars = new GrammarPool({
-    tokenizer,
-    vocabSize: config.vocabSize,
-    stopTokens: config.eosTokenIds,
-  });
-  opened.move();
-  return { ...loaded, dtype, registry, directory, grammars, deviceLock: new DeviceLock() };
-}
-
-/** @throws {TypeError} where they are not there, or not ones that a request could have */
-async function defaultsOf(
-  checkpoint: Checkpoint,
-  { generationConfig = "auto" }: LembasOptions,
-): Promise<SamplingDefaults> {
-  const sampling = await samplingDefaults(generationConfig, checkpoint);
-  try {
-    validateSampling({ ...DEFAULT_SAMPLING, ...sampling }, checkpoint.config.vocabSize);
-    return sampling;
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new TypeError(
-      `Cannot use generation config '${generationConfig}': ${reason}. 'none' leaves it out`,
-      { cause },
-    );
-  }
-}
-
-/**
- * Factor sets first, then the directory with its cores.
- * @throws {RangeError} for a set given by name whose lane is larger than lane memory
- */
-async function openAdapters(
-  { factors = [], adapters, onWarning, laneMemory = DEFAULT_LANE_MEMORY }: LembasOptions,
-  registry: AdapterRegistry,
-  base: Base,
-): Promise<AdapterDirectory | undefined> {
-  for (const given of factors) {
-    const set = typeof given === "string" ? readFactors(await Deno.readFile(given)) : given;
-    registry.factors.add(set);
-    checkLane(set.digest, base.laneBytes(set), laneMemory);
-  }
-  if (adapters === undefined) return undefined;
-  const directory = await AdapterDirectory.open(adapters, registry);
-  const { warnings } = await directory.scan();
-  for (const { path, message } of warnings) onWarning?.({ path, message: `skipped: ${message}` });
-  return directory;
-}
-
-/** The lane that stays: of the first factor set, or of the base alone where there is none. */
-async function firstLane({ base, registry }: Parts): Promise<LaneOptions> {
-  const [set] = registry.factors.inMemory();
-  return { factors: set?.digest, model: await base.lane(set), bytes: base.laneBytes(set) };
-}
-
-function release({ grammars, ...loaded }: Parts): void {
-  grammars.close();
-  releaseBase(loaded);
-}
-
-function releaseBase({ base, device, checkpoint }: LoadedBase): void {
-  base.release();
-  device.release();
-  checkpoint.close();
 }
 
 function defaultKvMemory(): number {

@@ -1,7 +1,8 @@
 /** `Lembas` over a tiny model: factor sets that come late, fail once, or are too many; and loading that stops half way. */
 import { assertEquals, assertRejects } from "@std/assert";
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
-import { Lembas, type LembasOptions } from "../../adapters/lembas.ts";
+import { Lembas } from "../../adapters/lembas.ts";
+import type { LembasOptions } from "../../adapters/parts.ts";
 import { randomFactors } from "../../adapters/lotr/make/makers.ts";
 import { folderOf, randomCore } from "../engine/tiny.ts";
 

@@ -1,0 +1,160 @@
+/**
+ * What a `Lembas` stands on: a base loaded, its factor sets and adapters, its grammars, opened in one
+ * order and released in the other. Trap: a base is released before its device and checkpoint.
+ */
+import type { Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
+import type { ResolveOptions } from "../src/checkpoint/fetch/resolve.ts";
+import { type GenerationConfig, samplingDefaults } from "../src/checkpoint/sampling_defaults.ts";
+import type { Base, ServingDtype } from "../src/executor/base.ts";
+import { checkLane } from "../src/engine/lane_pool.ts";
+import type { EngineListener } from "../src/engine/metrics.ts";
+import { DEFAULT_SAMPLING, validateSampling } from "../src/engine/request/sampling.ts";
+import { DEFAULT_LANE_MEMORY, type LaneOptions } from "../src/engine/state.ts";
+import { GrammarPool } from "../src/grammar/pool.ts";
+import type { Device } from "../src/runtime/device.ts";
+import { DeviceLock } from "../src/runtime/device_lock.ts";
+import type { DeviceKind } from "../src/runtime/open.ts";
+import { AdapterDirectory, type ScanWarning } from "./catalog/directory.ts";
+import type { FactorSet } from "./lotr/factors.ts";
+import { readFactors } from "./lotr/format.ts";
+import type { MakerProgress } from "./lotr/make/gradient_factors.ts";
+import { loadBase, type LoadedBase } from "./loaded_base.ts";
+import { AdapterRegistry } from "./catalog/registry.ts";
+import { stackOf } from "./lotr/stack.ts";
+
+/** What to load and how much memory it may take. */
+export interface LembasOptions {
+  /** A path, `hf:owner/name` or `pypi:package==version`; default: SmolLM2-135M-Instruct. */
+  readonly model?: string;
+  /** Factor sets, or files of them. */
+  readonly factors?: readonly (FactorSet | string)[];
+  /** A directory of adapters, scanned now. */
+  readonly adapters?: string;
+  readonly device?: DeviceKind;
+  /** Default "int8". */
+  readonly dtype?: ServingDtype;
+  /** Rows of a batch. Default 32; 1 chooses kernels for one row at a time. */
+  readonly maxBatch?: number;
+  /** Tokens of prompt and completion. Default: the model's own limit. */
+  readonly maxContext?: number;
+  /** Where the sampling of requests that say nothing of it comes from. Default "auto". */
+  readonly generationConfig?: GenerationConfig;
+  /** Bytes of keys and values. Default: a third of the memory that is free now. */
+  readonly kvMemory?: number;
+  /**
+   * Bytes of lanes that come and go with their factor sets, none of which may take more by itself.
+   * Default 1 GiB.
+   */
+  readonly laneMemory?: number;
+  /** Bytes of resident cores. Default 512 MiB. */
+  readonly coreMemory?: number;
+  /** Samples that may wait. Default 1024. */
+  readonly maxQueue?: number;
+  /** How much of the device training may take while requests run, above 0 to 1. Default 0.25. */
+  readonly trainShare?: number;
+  readonly listener?: EngineListener;
+  /** Hears of the default factor set being made, when training first needs it. */
+  readonly onFactors?: (progress: MakerProgress) => void;
+  readonly progress?: NonNullable<ResolveOptions["progress"]>;
+  /**
+   * Is told of what the model's files leave out, of each file under `adapters` that could not be
+   * used, and of slower kernels.
+   */
+  readonly onWarning?: (warning: ScanWarning) => void;
+}
+
+/** Rows of a batch where nobody says. */
+export const DEFAULT_BATCH = 32;
+
+/** What a `Lembas` stands on, in the order in which it is opened. */
+export interface Parts {
+  readonly checkpoint: Checkpoint;
+  readonly device: Device;
+  readonly dtype: ServingDtype;
+  readonly base: Base;
+  readonly registry: AdapterRegistry;
+  readonly directory: AdapterDirectory | undefined;
+  readonly grammars: GrammarPool;
+  readonly deviceLock: DeviceLock;
+}
+
+export async function openParts(options: LembasOptions): Promise<Parts> {
+  const { dtype = "int8", maxBatch = DEFAULT_BATCH, progress } = options;
+  const { model, maxContext, device: kind } = options;
+  const loaded = await loadBase({ model, device: kind, dtype, maxBatch, maxContext, progress });
+  using opened = new DisposableStack();
+  opened.defer(() => releaseBase(loaded));
+  const { checkpoint, base } = loaded;
+  const registry = new AdapterRegistry({
+    stack: stackOf(await checkpoint.digest(), checkpoint.config),
+  });
+  const directory = await openAdapters(options, registry, base);
+  for (const message of checkpoint.warnings) {
+    options.onWarning?.({ path: checkpoint.id, message });
+  }
+  if (base.fallback !== undefined) options.onWarning?.({ path: dtype, message: base.fallback });
+  const { tokenizer, config } = checkpoint;
+  const grammars = new GrammarPool({
+    tokenizer,
+    vocabSize: config.vocabSize,
+    stopTokens: config.eosTokenIds,
+  });
+  opened.move();
+  return { ...loaded, dtype, registry, directory, grammars, deviceLock: new DeviceLock() };
+}
+
+/** @throws {TypeError} where they are not there, or not ones that a request could have */
+export async function defaultsOf(
+  checkpoint: Checkpoint,
+  { generationConfig = "auto" }: LembasOptions,
+): Promise<SamplingDefaults> {
+  const sampling = await samplingDefaults(generationConfig, checkpoint);
+  try {
+    validateSampling({ ...DEFAULT_SAMPLING, ...sampling }, checkpoint.config.vocabSize);
+    return sampling;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new TypeError(
+      `Cannot use generation config '${generationConfig}': ${reason}. 'none' leaves it out`,
+      { cause },
+    );
+  }
+}
+
+/**
+ * Factor sets first, then the directory with its cores.
+ * @throws {RangeError} for a set given by name whose lane is larger than lane memory
+ */
+async function openAdapters(
+  { factors = [], adapters, onWarning, laneMemory = DEFAULT_LANE_MEMORY }: LembasOptions,
+  registry: AdapterRegistry,
+  base: Base,
+): Promise<AdapterDirectory | undefined> {
+  for (const given of factors) {
+    const set = typeof given === "string" ? readFactors(await Deno.readFile(given)) : given;
+    registry.factors.add(set);
+    checkLane(set.digest, base.laneBytes(set), laneMemory);
+  }
+  if (adapters === undefined) return undefined;
+  const directory = await AdapterDirectory.open(adapters, registry);
+  const { warnings } = await directory.scan();
+  for (const { path, message } of warnings) onWarning?.({ path, message: `skipped: ${message}` });
+  return directory;
+}
+
+/** The lane that stays: of the first factor set, or of the base alone where there is none. */
+export async function firstLane({ base, registry }: Parts): Promise<LaneOptions> {
+  const [set] = registry.factors.inMemory();
+  return { factors: set?.digest, model: await base.lane(set), bytes: base.laneBytes(set) };
+}
+
+export function release({ grammars, ...loaded }: Parts): void {
+  grammars.close();
+  releaseBase(loaded);
+}
+
+function releaseBase({ base, device, checkpoint }: LoadedBase): void {
+  base.release();
+  device.release();
+  checkpoint.close();
+}
