@@ -59,10 +59,11 @@ async function seal(path: string): Promise<number> {
 
 /**
  * Puts a backup, or a copy of a database file, into the data directory `root`, whole or not at all.
- * @throws {RangeError} where a store is there already; {TypeError} for what is no whole database of
+ * @throws {RangeError} where a store is there already, or no backup; {TypeError} for what is no whole database of
  *   lembas; {Error} where another process has the directory
  */
 export async function restoreBackup(path: string, root: string): Promise<void> {
+  if (!await exists(path)) throw new RangeError(`Cannot restore ${path}: there is no such file`);
   using directory = await DataDirectory.open(root);
   if (await exists(directory.database)) {
     throw new RangeError(

@@ -2,6 +2,7 @@
  * Contents in chunks: they arrive, become whole, are read and checked against their digest. No content
  * is in memory as a whole unless asked for.
  */
+import { joinBytes } from "../../src/util/bytes.ts";
 import { createHash } from "node:crypto";
 import { type Db, LIST } from "./database/kysely.ts";
 import { failureOf } from "./database/sql_error.ts";
@@ -68,7 +69,7 @@ export async function readContent(db: Db, id: number): Promise<Uint8Array<ArrayB
     db.selectFrom("contents").select(["bytes", "sha256"]).where("id", "=", id).executeTakeFirst(),
     db.selectFrom("chunks").select("data").where("content", "=", id).orderBy("seq").execute(),
   ]).catch(rethrowDamage);
-  const data = joined(chunks.map((chunk) => chunk.data));
+  const data = joinBytes(chunks.map((chunk) => chunk.data));
   const sha256 = await sha256Of(data);
   if (content?.sha256 === sha256) return data;
   throw new DamagedError(
@@ -130,16 +131,6 @@ async function* inChunks(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint
     }
   }
   if (filled > 0) yield chunk.subarray(0, filled);
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }
 
 /** Off this thread, which decodes. */

@@ -44,6 +44,17 @@ async function openByHand(archive: string, at: string): Promise<void> {
   await assertRejects(restore, TypeError, "it is a database of another program");
 }
 
+Deno.test("a backup that is not there is named, and no directory is made for it", async () => {
+  const root = await Deno.makeTempDir({ prefix: "lembas-backup-" });
+  try {
+    const restoring = restoreBackup(`${root}/none.db`, `${root}/new`);
+    await assertRejects(() => restoring, RangeError, "none.db: there is no such file");
+    await assertRejects(() => Deno.stat(`${root}/new`), Deno.errors.NotFound);
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+});
+
 Deno.test("a backup taken while others write is restored to what was there, or refused", () =>
   withDirectory(async (at) => {
     const [archive, restored] = [`${at}/backup.db`, `${at}/restored`];
