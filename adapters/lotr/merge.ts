@@ -2,7 +2,13 @@
  * A core merged into dense weights, `W' = W + s·A·G·B`, in Hugging Face's layout [d_out, d_in]: as
  * a view over another weight source, or as a safetensors file of the merged tensors.
  */
-import type { WeightInfo, WeightSource } from "../../src/checkpoint/checkpoint.ts";
+import type {
+  ReadOptions,
+  Rows,
+  WeightInfo,
+  WeightSource,
+} from "../../src/checkpoint/checkpoint.ts";
+import { partOf } from "../../src/checkpoint/rows.ts";
 import { float32Tensor, writeSafetensors } from "../../src/checkpoint/formats/safetensors.ts";
 import type { Core } from "./core.ts";
 import type { FactorSet } from "./factors.ts";
@@ -42,16 +48,18 @@ export class MergedWeights implements WeightSource {
     return this.#adapted.has(name) ? { ...info, type: "F32" } : info;
   }
 
-  read(name: string): Float32Array {
-    const weight = this.#source.read(name);
+  read(name: string, options: ReadOptions = {}): Float32Array {
     const place = this.#adapted.get(name);
-    if (place !== undefined) addDelta(weight, this.#core, this.#factors, place);
-    return weight;
+    if (place === undefined) return this.#source.read(name, options);
+    const weight = this.#source.read(name);
+    addDelta(weight, this.#core, this.#factors, place);
+    return partOf(name, this.info(name), weight, options);
   }
 
-  readRaw(name: string): Uint8Array {
-    if (!this.#adapted.has(name)) return this.#source.readRaw(name);
-    return new Uint8Array(this.read(name).buffer);
+  readRaw(name: string, rows?: Rows): Uint8Array {
+    if (!this.#adapted.has(name)) return this.#source.readRaw(name, rows);
+    const { buffer, byteOffset, byteLength } = this.read(name, rows && { rows });
+    return new Uint8Array(buffer, byteOffset, byteLength);
   }
 
   /** Names of the merged linears, layer by layer. */

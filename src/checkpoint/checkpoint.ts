@@ -89,10 +89,26 @@ export interface WeightSource {
   has(name: string): boolean;
   /** @throws {RangeError} for an unknown name. */
   info(name: string): WeightInfo;
-  /** The tensor as float32, newly allocated: the caller owns it. */
-  read(name: string): Float32Array;
+  /**
+   * The tensor as float32, newly allocated: the caller owns it.
+   * @throws {RangeError} for rows that the tensor does not have
+   */
+  read(name: string, options?: ReadOptions): Float32Array;
   /** The stored bytes of the tensor (quantised blocks, rows already in Hugging Face's order). */
-  readRaw(name: string): Uint8Array;
+  readRaw(name: string, rows?: Rows): Uint8Array;
+}
+
+/** Rows of a tensor's first axis. */
+export interface Rows {
+  readonly first: number;
+  readonly count: number;
+}
+
+export interface ReadOptions {
+  /** Default: all. */
+  readonly rows?: Rows;
+  /** Written and returned instead of new memory, of just the length of what is read. */
+  readonly into?: Float32Array<ArrayBuffer>;
 }
 
 /** Text to ids and back. Incremental decoding is the caller's (`src/engine`). */

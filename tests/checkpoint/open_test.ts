@@ -1,6 +1,13 @@
 /** Whole checkpoints on disk, beside what Python read of the same models. */
 
-import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStrictEquals,
+  assertThrows,
+} from "@std/assert";
 import { createHash } from "node:crypto";
 import type { DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
@@ -52,6 +59,29 @@ for (const [name, tensors] of Object.entries(EXPECTED)) {
       }
     }
     assertThrows(() => weights.read("no.such.weight"), RangeError, "no.such.weight");
+  });
+
+  Deno.test(`rows of ${name} are those of the whole tensors`, async () => {
+    using checkpoint = await openCheckpoint(fixture(name));
+    const { weights } = checkpoint;
+    for (const weight of Object.keys(tensors)) {
+      const [whole, raw] = [weights.read(weight), weights.readRaw(weight)];
+      const count = weights.info(weight).shape[0];
+      const [width, bytes] = [whole.length / count, raw.length / count];
+      const rows = { first: Math.floor(count / 3), count: Math.floor(count / 2) };
+      const [start, end] = [rows.first, rows.first + rows.count];
+      const part = whole.subarray(start * width, end * width);
+      assertEquals(weights.read(weight, { rows }), part, weight);
+      const into = new Float32Array(part.length).fill(NaN);
+      assertStrictEquals(weights.read(weight, { rows, into }), into);
+      assertEquals(into, part, weight);
+      assertEquals(weights.readRaw(weight, rows), raw.subarray(start * bytes, end * bytes), weight);
+      for (const wrong of [{ first: 1, count }, { first: -1, count: 1 }, { first: 0, count: 0 }]) {
+        assertThrows(() => weights.read(weight, { rows: wrong }), RangeError, weight);
+      }
+      const short = new Float32Array(part.length - 1);
+      assertThrows(() => weights.read(weight, { rows, into: short }), RangeError);
+    }
   });
 }
 

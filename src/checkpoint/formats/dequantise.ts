@@ -26,14 +26,18 @@ export const BLOCK_LAYOUTS: Readonly<Record<WeightType, BlockLayout>> = {
   Q6_K: { elements: 256, bytes: 210 },
 };
 
-type BlockReader = (bytes: Uint8Array, from: number, out: Float32Array, to: number) => void;
+/** Reads all blocks of `bytes` into `out`, a whole loop for each type: a call a block costs half the speed. */
+type BlocksReader = (bytes: Uint8Array, out: Float32Array) => void;
 
 /** Every float16 as a float32, by its bits. */
 const HALF = new Float32Array(
   new Float16Array(Uint16Array.from({ length: 65536 }, (_, i) => i).buffer),
 );
 
-const BLOCK_READERS: Readonly<Record<Exclude<WeightType, "F32" | "F16" | "BF16">, BlockReader>> = {
+const READERS: Readonly<Record<WeightType, BlocksReader>> = {
+  F32: copyFloats,
+  F16: widenHalf,
+  BF16: widenBfloat,
   Q4_0: readQ40,
   Q4_1: readQ41,
   Q5_0: readQ50,
@@ -56,37 +60,33 @@ export function storedBytes(type: WeightType, elements: number): number {
 }
 
 /**
- * The stored values as float32, newly allocated. Products and sums are rounded to float32 one by
- * one, so that the result is bit-equal to ggml's reference.
+ * The stored values as float32, in `into` or newly allocated. Products and sums are rounded to
+ * float32 one by one, so that the result is bit-equal to ggml's reference.
  *
- * @throws {RangeError} where `bytes` is no whole number of blocks
+ * @throws {RangeError} where `bytes` is no whole number of blocks, or `into` has not their length
  */
-export function dequantise(type: WeightType, bytes: Uint8Array): Float32Array<ArrayBuffer> {
+export function dequantise(
+  type: WeightType,
+  bytes: Uint8Array,
+  into?: Float32Array<ArrayBuffer>,
+): Float32Array<ArrayBuffer> {
   const layout = BLOCK_LAYOUTS[type];
   if (bytes.length % layout.bytes !== 0) {
     throw new RangeError(
       `Cannot dequantise ${bytes.length} bytes as ${type}: a block takes ${layout.bytes}`,
     );
   }
-  if (type === "F32") return new Float32Array(bytes.slice().buffer);
-  const out = new Float32Array(bytes.length / layout.bytes * layout.elements);
-  if (type === "F16") widenHalf(bytes, out);
-  else if (type === "BF16") widenBfloat(bytes, out);
-  else readBlocks(BLOCK_READERS[type], layout, bytes, out);
+  const elements = bytes.length / layout.bytes * layout.elements;
+  if (into !== undefined && into.length !== elements) {
+    throw new RangeError(`Cannot dequantise ${elements} elements into ${into.length}`);
+  }
+  const out = into ?? new Float32Array(elements);
+  READERS[type](bytes, out);
   return out;
 }
 
-function readBlocks(
-  read: BlockReader,
-  layout: BlockLayout,
-  bytes: Uint8Array,
-  out: Float32Array,
-): void {
-  let to = 0;
-  for (let from = 0; from < bytes.length; from += layout.bytes) {
-    read(bytes, from, out, to);
-    to += layout.elements;
-  }
+function copyFloats(bytes: Uint8Array, out: Float32Array): void {
+  new Uint8Array(out.buffer, out.byteOffset, out.byteLength).set(bytes);
 }
 
 function widenHalf(bytes: Uint8Array, out: Float32Array): void {
@@ -94,139 +94,158 @@ function widenHalf(bytes: Uint8Array, out: Float32Array): void {
 }
 
 function widenBfloat(bytes: Uint8Array, out: Float32Array): void {
-  const bits = new Uint32Array(out.buffer);
-  for (let i = 0; i < bits.length; i++) {
-    bits[i] = (byte(bytes, 2 * i) | byte(bytes, 2 * i + 1) << 8) << 16;
-  }
-}
-
-// Reads past the end cannot happen here (whole blocks were checked); `?? 0` would cost time in
-// these loops, hence the casts.
-function byte(bytes: Uint8Array, at: number): number {
-  return bytes[at] as number;
+  const bits = new Uint32Array(out.buffer, out.byteOffset, out.length);
+  for (let i = 0; i < bits.length; i++) bits[i] = (bytes[2 * i] | bytes[2 * i + 1] << 8) << 16;
 }
 
 function half(bytes: Uint8Array, at: number): number {
-  return HALF[byte(bytes, at) | byte(bytes, at + 1) << 8] as number;
+  return HALF[bytes[at] | bytes[at + 1] << 8];
 }
 
-function signed(value: number): number {
-  return value << 24 >> 24;
+function signedOf(bytes: Uint8Array): Int8Array {
+  return new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length);
 }
 
 /** half d; 16 bytes: value i in the low nibble of byte i, value i + 16 in its high one. */
-function readQ40(bytes: Uint8Array, from: number, out: Float32Array, to: number): void {
-  const d = half(bytes, from);
-  for (let i = 0; i < 16; i++) {
-    const q = byte(bytes, from + 2 + i);
-    out[to + i] = d * ((q & 15) - 8);
-    out[to + i + 16] = d * ((q >> 4) - 8);
+function readQ40(bytes: Uint8Array, out: Float32Array): void {
+  for (let [from, to] = [0, 0]; from < bytes.length; from += 18, to += 32) {
+    const d = half(bytes, from);
+    for (let i = 0; i < 16; i++) {
+      const q = bytes[from + 2 + i];
+      out[to + i] = d * ((q & 15) - 8);
+      out[to + i + 16] = d * ((q >> 4) - 8);
+    }
   }
 }
 
 /** half d, half m; nibbles as in Q4_0. */
-function readQ41(bytes: Uint8Array, from: number, out: Float32Array, to: number): void {
-  const d = half(bytes, from);
-  const m = half(bytes, from + 2);
-  for (let i = 0; i < 16; i++) {
-    const q = byte(bytes, from + 4 + i);
-    out[to + i] = Math.fround(d * (q & 15)) + m;
-    out[to + i + 16] = Math.fround(d * (q >> 4)) + m;
+function readQ41(bytes: Uint8Array, out: Float32Array): void {
+  for (let [from, to] = [0, 0]; from < bytes.length; from += 20, to += 32) {
+    const d = half(bytes, from);
+    const m = half(bytes, from + 2);
+    for (let i = 0; i < 16; i++) {
+      const q = bytes[from + 4 + i];
+      out[to + i] = Math.fround(d * (q & 15)) + m;
+      out[to + i + 16] = Math.fround(d * (q >> 4)) + m;
+    }
   }
 }
 
 /** half d; 32 fifth bits; nibbles as in Q4_0. */
-function readQ50(bytes: Uint8Array, from: number, out: Float32Array, to: number): void {
-  const d = half(bytes, from);
-  const high = word(bytes, from + 2);
-  for (let i = 0; i < 16; i++) {
-    const q = byte(bytes, from + 6 + i);
-    out[to + i] = d * (((q & 15) | (high >>> i & 1) << 4) - 16);
-    out[to + i + 16] = d * ((q >> 4 | (high >>> (i + 16) & 1) << 4) - 16);
+function readQ50(bytes: Uint8Array, out: Float32Array): void {
+  for (let [from, to] = [0, 0]; from < bytes.length; from += 22, to += 32) {
+    const d = half(bytes, from);
+    const low = bytes[from + 2] | bytes[from + 3] << 8;
+    const high = bytes[from + 4] | bytes[from + 5] << 8;
+    for (let i = 0; i < 16; i++) {
+      const q = bytes[from + 6 + i];
+      out[to + i] = d * ((q & 15 | (low >> i & 1) << 4) - 16);
+      out[to + i + 16] = d * ((q >> 4 | (high >> i & 1) << 4) - 16);
+    }
   }
 }
 
 /** half d, half m; 32 fifth bits; nibbles as in Q4_0. */
-function readQ51(bytes: Uint8Array, from: number, out: Float32Array, to: number): void {
-  const d = half(bytes, from);
-  const m = half(bytes, from + 2);
-  const high = word(bytes, from + 4);
-  for (let i = 0; i < 16; i++) {
-    const q = byte(bytes, from + 8 + i);
-    out[to + i] = Math.fround(d * ((q & 15) | (high >>> i & 1) << 4)) + m;
-    out[to + i + 16] = Math.fround(d * (q >> 4 | (high >>> (i + 16) & 1) << 4)) + m;
+function readQ51(bytes: Uint8Array, out: Float32Array): void {
+  for (let [from, to] = [0, 0]; from < bytes.length; from += 24, to += 32) {
+    const d = half(bytes, from);
+    const m = half(bytes, from + 2);
+    const low = bytes[from + 4] | bytes[from + 5] << 8;
+    const high = bytes[from + 6] | bytes[from + 7] << 8;
+    for (let i = 0; i < 16; i++) {
+      const q = bytes[from + 8 + i];
+      out[to + i] = Math.fround(d * (q & 15 | (low >> i & 1) << 4)) + m;
+      out[to + i + 16] = Math.fround(d * (q >> 4 | (high >> i & 1) << 4)) + m;
+    }
   }
 }
 
 /** half d; 32 signed bytes. */
-function readQ80(bytes: Uint8Array, from: number, out: Float32Array, to: number): void {
-  const d = half(bytes, from);
-  for (let i = 0; i < 32; i++) out[to + i] = d * signed(byte(bytes, from + 2 + i));
-}
-
-function word(bytes: Uint8Array, at: number): number {
-  return byte(bytes, at) | byte(bytes, at + 1) << 8 | byte(bytes, at + 2) << 16 |
-    byte(bytes, at + 3) << 24;
+function readQ80(bytes: Uint8Array, out: Float32Array): void {
+  const signed = signedOf(bytes);
+  for (let [from, to] = [0, 0]; from < bytes.length; from += 34, to += 32) {
+    const d = half(bytes, from);
+    for (let i = 0; i < 32; i++) out[to + i] = d * signed[from + 2 + i];
+  }
 }
 
 /** The six-bit scale of sub-block `j` of a K block; its minimum lies in the same 12 bytes. */
 function scaleOfK(bytes: Uint8Array, scales: number, j: number): number {
-  if (j < 4) return byte(bytes, scales + j) & 63;
-  return byte(bytes, scales + j + 4) & 15 | byte(bytes, scales + j - 4) >> 6 << 4;
+  if (j < 4) return bytes[scales + j] & 63;
+  return bytes[scales + j + 4] & 15 | bytes[scales + j - 4] >> 6 << 4;
 }
 
 function minimumOfK(bytes: Uint8Array, scales: number, j: number): number {
-  if (j < 4) return byte(bytes, scales + j + 4) & 63;
-  return byte(bytes, scales + j + 4) >> 4 | byte(bytes, scales + j) >> 6 << 4;
+  if (j < 4) return bytes[scales + j + 4] & 63;
+  return bytes[scales + j + 4] >> 4 | bytes[scales + j] >> 6 << 4;
 }
 
-/** half d, half dmin; 8 six-bit scales and minima in 12 bytes; 8 × 32 nibbles. */
-function readQ4K(bytes: Uint8Array, from: number, out: Float32Array, to: number): void {
-  const d = half(bytes, from);
-  const dmin = half(bytes, from + 2);
-  for (let j = 0; j < 8; j++) {
-    const scale = Math.fround(d * scaleOfK(bytes, from + 4, j));
-    const minimum = Math.fround(dmin * minimumOfK(bytes, from + 4, j));
-    const nibbles = from + 16 + (j >> 1) * 32;
-    const shift = (j & 1) * 4;
-    for (let i = 0; i < 32; i++) {
-      const q = byte(bytes, nibbles + i) >> shift & 15;
-      out[to + j * 32 + i] = Math.fround(scale * q) - minimum;
+/** half d, half dmin; 8 six-bit scales and minima in 12 bytes; 8 × 32 nibbles, two rows a byte. */
+function readQ4K(bytes: Uint8Array, out: Float32Array): void {
+  for (let [from, to] = [0, 0]; from < bytes.length; from += 144, to += 256) {
+    const d = half(bytes, from);
+    const dmin = half(bytes, from + 2);
+    for (let j = 0; j < 8; j += 2) {
+      const scale = Math.fround(d * scaleOfK(bytes, from + 4, j));
+      const minimum = Math.fround(dmin * minimumOfK(bytes, from + 4, j));
+      const nextScale = Math.fround(d * scaleOfK(bytes, from + 4, j + 1));
+      const nextMinimum = Math.fround(dmin * minimumOfK(bytes, from + 4, j + 1));
+      const nibbles = from + 16 + j * 16;
+      const at = to + j * 32;
+      for (let i = 0; i < 32; i++) {
+        const q = bytes[nibbles + i];
+        out[at + i] = Math.fround(scale * (q & 15)) - minimum;
+        out[at + i + 32] = Math.fround(nextScale * (q >> 4)) - nextMinimum;
+      }
     }
   }
 }
 
 /** As Q4_K, with 32 bytes before the nibbles: bit j of byte i is the fifth bit of value 32j + i. */
-function readQ5K(bytes: Uint8Array, from: number, out: Float32Array, to: number): void {
-  const d = half(bytes, from);
-  const dmin = half(bytes, from + 2);
-  for (let j = 0; j < 8; j++) {
-    const scale = Math.fround(d * scaleOfK(bytes, from + 4, j));
-    const minimum = Math.fround(dmin * minimumOfK(bytes, from + 4, j));
-    const nibbles = from + 48 + (j >> 1) * 32;
-    const shift = (j & 1) * 4;
-    for (let i = 0; i < 32; i++) {
-      const fifth = byte(bytes, from + 16 + i) >> j & 1;
-      const q = byte(bytes, nibbles + i) >> shift & 15 | fifth << 4;
-      out[to + j * 32 + i] = Math.fround(scale * q) - minimum;
+function readQ5K(bytes: Uint8Array, out: Float32Array): void {
+  for (let [from, to] = [0, 0]; from < bytes.length; from += 176, to += 256) {
+    const d = half(bytes, from);
+    const dmin = half(bytes, from + 2);
+    for (let j = 0; j < 8; j += 2) {
+      const scale = Math.fround(d * scaleOfK(bytes, from + 4, j));
+      const minimum = Math.fround(dmin * minimumOfK(bytes, from + 4, j));
+      const nextScale = Math.fround(d * scaleOfK(bytes, from + 4, j + 1));
+      const nextMinimum = Math.fround(dmin * minimumOfK(bytes, from + 4, j + 1));
+      const nibbles = from + 48 + j * 16;
+      const at = to + j * 32;
+      for (let i = 0; i < 32; i++) {
+        const q = bytes[nibbles + i];
+        const fifths = bytes[from + 16 + i] >> j;
+        out[at + i] = Math.fround(scale * (q & 15 | (fifths & 1) << 4)) - minimum;
+        out[at + i + 32] = Math.fround(nextScale * (q >> 4 | (fifths & 2) << 3)) - nextMinimum;
+      }
     }
   }
 }
 
 /** 128 bytes of low nibbles, 64 of upper bit pairs, 16 signed scales, half d. */
-function readQ6K(bytes: Uint8Array, from: number, out: Float32Array, to: number): void {
-  const d = half(bytes, from + 208);
-  for (let j = 0; j < 8; j++) {
-    const part = j >> 2;
-    const low = from + part * 64 + (j & 1) * 32;
-    const lowShift = (j >> 1 & 1) * 4;
-    const high = from + 128 + part * 32;
-    const highShift = (j & 3) * 2;
-    for (let i = 0; i < 32; i++) {
-      const scale = Math.fround(d * signed(byte(bytes, from + 192 + j * 2 + (i >> 4))));
-      const q = byte(bytes, low + i) >> lowShift & 15 |
-        (byte(bytes, high + i) >> highShift & 3) << 4;
-      out[to + j * 32 + i] = scale * (q - 32);
+function readQ6K(bytes: Uint8Array, out: Float32Array): void {
+  const signed = signedOf(bytes);
+  for (let [from, to] = [0, 0]; from < bytes.length; from += 210, to += 256) {
+    const d = half(bytes, from + 208);
+    // Sixteen values of four rows of 32 at a time: they share bytes.
+    for (let part = 0; part < 4; part++) {
+      const [block, first] = [part >> 1, (part & 1) * 16];
+      const low = from + block * 64 + first;
+      const high = from + 128 + block * 32 + first;
+      const scales = from + 192 + block * 8 + (part & 1);
+      const at = to + block * 128 + first;
+      const scale0 = Math.fround(d * signed[scales]);
+      const scale1 = Math.fround(d * signed[scales + 2]);
+      const scale2 = Math.fround(d * signed[scales + 4]);
+      const scale3 = Math.fround(d * signed[scales + 6]);
+      for (let i = 0; i < 16; i++) {
+        const [a, b, pairs] = [bytes[low + i], bytes[low + i + 32], bytes[high + i]];
+        out[at + i] = scale0 * ((a & 15 | (pairs & 3) << 4) - 32);
+        out[at + i + 32] = scale1 * ((b & 15 | (pairs & 12) << 2) - 32);
+        out[at + i + 64] = scale2 * ((a >> 4 | pairs & 48) - 32);
+        out[at + i + 96] = scale3 * ((b >> 4 | (pairs & 192) >> 2) - 32);
+      }
     }
   }
 }

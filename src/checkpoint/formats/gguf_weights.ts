@@ -3,7 +3,8 @@
  * and the q and k rows that its Llama conversion interleaves are put back in order.
  */
 
-import type { DecoderConfig, WeightInfo, WeightSource } from "../checkpoint.ts";
+import type { DecoderConfig, ReadOptions, Rows, WeightInfo, WeightSource } from "../checkpoint.ts";
+import { rowsWithin } from "../rows.ts";
 import { dequantise } from "./dequantise.ts";
 import type { RandomAccessFile } from "./file.ts";
 import type { GgufHeader, GgufTensor } from "./gguf.ts";
@@ -85,16 +86,20 @@ export class GgufWeights implements WeightSource {
     return { shape, type };
   }
 
-  read(name: string): Float32Array {
-    return dequantise(this.#tensor(name).type, this.readRaw(name));
+  read(name: string, { rows, into }: ReadOptions = {}): Float32Array {
+    return dequantise(this.#tensor(name).type, this.readRaw(name, rows), into);
   }
 
-  readRaw(name: string): Uint8Array {
+  readRaw(name: string, rows?: Rows): Uint8Array {
     const tensor = this.#tensor(name);
-    const bytes = this.#file.read(tensor.offset, tensor.bytes);
+    const { first, count } = rowsWithin(name, tensor, rows);
+    const rowBytes = tensor.bytes / (tensor.shape[0] ?? 1);
     const permuted = this.#rowOrder === "interleaved" &&
       /\.self_attn\.[qk]_proj\.(weight|bias)$/.test(name);
-    return permuted ? gatherRows(bytes, tensor, this.#config.headDim) : bytes;
+    if (!permuted) return this.#file.read(tensor.offset + first * rowBytes, count * rowBytes);
+    const bytes = this.#file.read(tensor.offset, tensor.bytes);
+    return gatherRows(bytes, tensor, this.#config.headDim)
+      .subarray(first * rowBytes, (first + count) * rowBytes);
   }
 
   #tensor(name: string): GgufTensor {

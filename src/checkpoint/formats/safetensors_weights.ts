@@ -3,7 +3,8 @@
  * knows Hugging Face's index file; no config and no model.
  */
 
-import type { WeightInfo, WeightSource, WeightType } from "../checkpoint.ts";
+import type { ReadOptions, Rows, WeightInfo, WeightSource, WeightType } from "../checkpoint.ts";
+import { rowsWithin } from "../rows.ts";
 import { dequantise } from "./dequantise.ts";
 import { Fields } from "../fields.ts";
 import { RandomAccessFile } from "./file.ts";
@@ -70,13 +71,15 @@ export class SafetensorsWeights implements WeightSource, Disposable {
     return { shape: entry.shape, type: weightType(name, entry.dtype) };
   }
 
-  read(name: string): Float32Array {
-    return dequantise(this.info(name).type, this.readRaw(name));
+  read(name: string, { rows, into }: ReadOptions = {}): Float32Array {
+    return dequantise(this.info(name).type, this.readRaw(name, rows), into);
   }
 
-  readRaw(name: string): Uint8Array {
+  readRaw(name: string, rows?: Rows): Uint8Array {
     const { file, entry } = this.#placed(name);
-    return file.read(entry.begin, entry.end - entry.begin);
+    const { first, count } = rowsWithin(name, this.info(name), rows);
+    const rowBytes = (entry.end - entry.begin) / (entry.shape[0] ?? 1);
+    return file.read(entry.begin + first * rowBytes, count * rowBytes);
   }
 
   close(): void {

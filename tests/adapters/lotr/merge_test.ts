@@ -70,6 +70,17 @@ Deno.test("the file of merged tensors holds the adapted linears and names base a
   for (const [name, tensor] of tensors) assertEquals(decode(name, tensor), merged.read(name));
 });
 
+Deno.test("rows of a merged linear are those of the whole", () => {
+  const factors = smallFactors();
+  const merged = new MergedWeights(new SmallWeights(), smallCore(factors, 1), factors);
+  const [name] = merged.merged();
+  const [whole, [, width]] = [merged.read(name), merged.info(name).shape];
+  const part = whole.subarray(width, 3 * width);
+  const rows = { first: 1, count: 2 };
+  assertEquals(merged.read(name, { rows, into: new Float32Array(2 * width) }), part);
+  assertEquals(new Float32Array(merged.readRaw(name, rows).slice().buffer), part);
+});
+
 Deno.test("a core of other factors does not merge", () => {
   const core = smallCore(smallFactors({ seed: 1 }), 1);
   assertThrows(() => new MergedWeights(new SmallWeights(), core, smallFactors()), TypeError);
