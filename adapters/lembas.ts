@@ -7,12 +7,12 @@ import { DEFAULT_SPEC } from "../src/checkpoint/fetch/resolve.ts";
 import { outputLimit } from "../src/checkpoint/sampling_defaults.ts";
 import type { ServingDtype } from "../src/executor/base.ts";
 import { Engine } from "../src/engine/engine.ts";
-import type { ServedCore } from "../src/engine/request/adapter.ts";
 import type {
   FinishReason,
   GenerationDelta,
   GenerationRequest,
   SamplingParams,
+  ServedCore,
   Usage,
 } from "../src/engine/request/request.ts";
 import { DEFAULT_SAMPLING } from "../src/engine/request/sampling.ts";

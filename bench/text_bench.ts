@@ -6,11 +6,9 @@
  */
 import { chunkEvents } from "../server/generate/answer.ts";
 import { openCheckpoint } from "../src/checkpoint/open.ts";
-import { Detokenizer, TokenTexts } from "../src/engine/request/detokenizer.ts";
-import { StopStrings } from "../src/engine/request/stops.ts";
+import { Detokenizer, StopStrings, TokenTexts } from "../src/engine/request/output_text.ts";
 import type { GenerationDelta } from "../src/engine/request/request.ts";
-import { SampleState } from "../src/engine/request/sample_row.ts";
-import { DEFAULT_SAMPLING } from "../src/engine/request/sampling.ts";
+import { DEFAULT_SAMPLING, SampleState } from "../src/engine/request/sampling.ts";
 
 const fixture = new URL("../tests/fixtures/models/llama", import.meta.url);
 const { tokenizer } = await openCheckpoint(decodeURIComponent(fixture.pathname));

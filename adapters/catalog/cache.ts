@@ -6,7 +6,7 @@
  * aside before a load begins, so the bound holds at every moment; where everything is pinned or
  * loading, an acquire waits its turn, and nobody else waits for it.
  */
-import type { AdapterSource, CoreLease, ServedCore } from "../../src/engine/request/adapter.ts";
+import type { AdapterSource, CoreLease, ServedCore } from "../../src/engine/request/request.ts";
 import type { ResidentCore } from "../../src/executor/model.ts";
 import type { AdapterRegistry } from "./registry.ts";
 

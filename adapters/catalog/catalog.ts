@@ -2,7 +2,7 @@
  * What a name stands for, wherever the core is: a tuned model (`ft:`), a core of the store, or one
  * of the adapters' directory. A name in the store wins over the same name in the directory.
  */
-import type { ServedCore } from "../../src/engine/request/adapter.ts";
+import type { ServedCore } from "../../src/engine/request/request.ts";
 import { FieldError } from "../../src/util/errors.ts";
 import type { Core } from "../lotr/core.ts";
 import type { AdapterDirectory, LoadedCore } from "./directory.ts";

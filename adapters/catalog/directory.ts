@@ -5,7 +5,7 @@
  * Layout: `<root>/<tenant>/<name>.safetensors`; `<root>/<name>.safetensors` for the tenant
  * "default"; PEFT directories `<root>/[<tenant>/]<name>/`; factor files anywhere beside them.
  */
-import type { ServedCore } from "../../src/engine/request/adapter.ts";
+import type { ServedCore } from "../../src/engine/request/request.ts";
 import { FieldError, FieldRangeError, readField } from "../../src/util/errors.ts";
 import type { Core } from "../lotr/core.ts";
 import type { FactorSet } from "../lotr/factors.ts";

@@ -5,7 +5,7 @@
  * used first. (So it is no `Lru`: bytes are counted, and some never go.)
  */
 import type { LaneSource, OpenedLane } from "../../src/engine/lane_pool.ts";
-import type { ServedCore } from "../../src/engine/request/adapter.ts";
+import type { ServedCore } from "../../src/engine/request/request.ts";
 import type { Base } from "../../src/executor/base.ts";
 import { FieldRangeError, isFieldError, readField } from "../../src/util/errors.ts";
 import type { FactorSet, FactorShape } from "../lotr/factors.ts";

@@ -3,7 +3,7 @@
  * which need not be the highest version. A version number is never used twice, also after a
  * removal.
  */
-import type { ServedCore } from "../../src/engine/request/adapter.ts";
+import type { ServedCore } from "../../src/engine/request/request.ts";
 import { FieldError, FieldRangeError } from "../../src/util/errors.ts";
 import { type AdapterName, DEFAULT_TENANT, formatAdapterName, parseAdapterName } from "./name.ts";
 

@@ -2,7 +2,7 @@
  * What this process knows without a store: cores under names, cores that came inside requests, and
  * factor sets, with a way to read each of them again. For any other core it asks `elsewhere`.
  */
-import type { ServedCore } from "../../src/engine/request/adapter.ts";
+import type { ServedCore } from "../../src/engine/request/request.ts";
 import { FieldError, OverloadedError, readField } from "../../src/util/errors.ts";
 import { unixSeconds } from "../../src/util/time.ts";
 import type { ResidentCore } from "../../src/executor/model.ts";

@@ -2,7 +2,7 @@
  * The store's cores as this process serves them. A name is looked up once and remembered until the
  * store tells of a change; the content is read when the first request needs it.
  */
-import type { ServedCore } from "../../src/engine/request/adapter.ts";
+import type { ServedCore } from "../../src/engine/request/request.ts";
 import type { Core } from "../lotr/core.ts";
 import { readField } from "../../src/util/errors.ts";
 import { ScopedAnswers } from "../../src/util/lru.ts";

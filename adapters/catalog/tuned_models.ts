@@ -2,7 +2,7 @@
  * What jobs have made, under `ft:` names: published models, whose cores `StoredCores` has, and
  * checkpoints. Every process on a store serves them.
  */
-import type { ServedCore } from "../../src/engine/request/adapter.ts";
+import type { ServedCore } from "../../src/engine/request/request.ts";
 import { ScopedAnswers } from "../../src/util/lru.ts";
 import { unixSeconds } from "../../src/util/time.ts";
 import type { Core } from "../lotr/core.ts";

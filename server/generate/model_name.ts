@@ -3,7 +3,7 @@
  * of the sender's tenant; names of other tenants are not even looked up.
  */
 import { parseTunedName, TUNED_PREFIX } from "../../adapters/catalog/name.ts";
-import type { ServedCore } from "../../src/engine/request/adapter.ts";
+import type { ServedCore } from "../../src/engine/request/request.ts";
 import { FieldRangeError, isFieldError } from "../../src/util/errors.ts";
 import type { CoreCatalog, ServerContext } from "../context.ts";
 import { invalid, modelNotFound } from "../http/errors.ts";

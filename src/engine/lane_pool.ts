@@ -10,7 +10,7 @@
  */
 import type { BatchModel } from "../executor/model.ts";
 import { FieldError, FieldRangeError } from "../util/errors.ts";
-import type { ServedCore } from "./request/adapter.ts";
+import type { ServedCore } from "./request/request.ts";
 import { Lane, type Sequence } from "./sequence.ts";
 
 /** A lane's model, and how to give it back. */

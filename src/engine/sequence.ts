@@ -12,12 +12,15 @@ import type { BatchModel } from "../executor/model.ts";
 import type { TokenMatcher } from "../grammar/matcher.ts";
 import { BLOCK_TOKENS, PrefixChain } from "./prefix_cache.ts";
 import type { Account } from "./policy/accounts.ts";
-import type { CoreLease } from "./request/adapter.ts";
-import type { TokenTexts } from "./request/detokenizer.ts";
+import type { CoreLease, GenerationRequest } from "./request/request.ts";
+import {
+  type Ending,
+  OutputText,
+  type TokenOutcome,
+  type TokenTexts,
+} from "./request/output_text.ts";
 import type { GenerationStream } from "./request/generation.ts";
-import type { GenerationRequest } from "./request/request.ts";
-import { SampleState } from "./request/sample_row.ts";
-import { type Ending, OutputText, type TokenOutcome } from "./request/stops.ts";
+import { SampleState } from "./request/sampling.ts";
 
 export type SequenceState = "loading" | "waiting" | "prefill" | "running" | "finished";
 

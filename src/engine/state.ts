@@ -14,8 +14,8 @@ import { KvMemory } from "./kv_memory.ts";
 import { Counters, type EngineListener, FinishRate } from "./metrics.ts";
 import { Ledger } from "./policy/accounts.ts";
 import { WaitingQueue } from "./policy/queue.ts";
-import type { AdapterSource } from "./request/adapter.ts";
-import { TokenTexts } from "./request/detokenizer.ts";
+import type { AdapterSource } from "./request/request.ts";
+import { TokenTexts } from "./request/output_text.ts";
 import { Lane, type Sequence } from "./sequence.ts";
 
 /** One loaded model: the base joined with one factor set, or the base alone. */

@@ -11,12 +11,16 @@ import { setImmediate } from "node:timers";
 import { assert, assertEquals, assertGreater, assertLess } from "@std/assert";
 import { toResident } from "../../adapters/lotr/core.ts";
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
-import type { AdapterSource, CoreLease, ServedCore } from "../../src/engine/request/adapter.ts";
+import type {
+  AdapterSource,
+  CoreLease,
+  GenerationRequest,
+  ServedCore,
+} from "../../src/engine/request/request.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import type { Executor } from "../../src/executor/executor.ts";
 import type { ResidentCore } from "../../src/executor/model.ts";
 import { uniformAt } from "../../src/executor/philox.ts";
-import type { GenerationRequest } from "../../src/engine/request/request.ts";
 import { MODULES } from "../../src/models/hook.ts";
 import { read, request, type Sample, seeded } from "./harness.ts";
 import { distribution } from "./naive_sampler.ts";

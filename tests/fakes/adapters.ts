@@ -1,6 +1,6 @@
 /** A source of cores without files, whose digest is all there is to them. */
 import { setImmediate } from "node:timers";
-import type { AdapterSource, CoreLease, ServedCore } from "../../src/engine/request/adapter.ts";
+import type { AdapterSource, CoreLease, ServedCore } from "../../src/engine/request/request.ts";
 
 export interface FakeAdaptersOptions {
   /** Turns of the event loop a cold core takes; undefined = all are resident. */

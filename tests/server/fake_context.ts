@@ -9,11 +9,11 @@ import type {
   Generation,
   GenerationDelta,
   GenerationRequest,
+  ServedCore,
 } from "../../src/engine/request/request.ts";
 import type { LoadedCore } from "../../adapters/catalog/directory.ts";
 import type { RequestCore } from "../../adapters/catalog/registry.ts";
 import type { CoreCatalog, GenerationEngine, ServerContext } from "../../server/context.ts";
-import type { ServedCore } from "../../src/engine/request/adapter.ts";
 import { FieldError, FieldRangeError } from "../../src/util/errors.ts";
 import { adapter } from "../fakes/adapters.ts";
 import { Lifecycle } from "../../server/serve.ts";

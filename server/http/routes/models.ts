@@ -1,6 +1,6 @@
 /** `GET /v1/models` and `/v1/models/{model}`: the base and its adapters, as vLLM lists them. */
 import { z } from "@hono/zod-openapi";
-import type { ServedCore } from "../../../src/engine/request/adapter.ts";
+import type { ServedCore } from "../../../src/engine/request/request.ts";
 import type { ServerContext } from "../../context.ts";
 import { ANY_SCOPE, type App, type AppContext, get } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../errors.ts";

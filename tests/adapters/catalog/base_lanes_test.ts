@@ -8,10 +8,9 @@ import { CoreCache } from "../../../adapters/catalog/cache.ts";
 import type { FactorSet } from "../../../adapters/lotr/factors.ts";
 import { AdapterRegistry } from "../../../adapters/catalog/registry.ts";
 import { stackOf } from "../../../adapters/lotr/stack.ts";
-import type { ServedCore } from "../../../src/engine/request/adapter.ts";
+import type { GenerationRequest, ServedCore } from "../../../src/engine/request/request.ts";
 import type { Executor } from "../../../src/executor/executor.ts";
 import { Engine } from "../../../src/engine/engine.ts";
-import type { GenerationRequest } from "../../../src/engine/request/request.ts";
 import { readOne, request } from "../../engine/harness.ts";
 import { randomCore, randomPrompt, Tiny } from "../../engine/tiny.ts";
 

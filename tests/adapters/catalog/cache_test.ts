@@ -11,7 +11,7 @@ import { CoreCache, type CoreLoader } from "../../../adapters/catalog/cache.ts";
 import { toResident } from "../../../adapters/lotr/core.ts";
 import { gaussian } from "../../../src/util/random.ts";
 import { AdapterRegistry } from "../../../adapters/catalog/registry.ts";
-import type { CoreLease, ServedCore } from "../../../src/engine/request/adapter.ts";
+import type { CoreLease, ServedCore } from "../../../src/engine/request/request.ts";
 import type { ResidentCore } from "../../../src/executor/model.ts";
 import { adapter } from "../../fakes/adapters.ts";
 import { smallCore, smallFactors, STACK } from "../small.ts";

@@ -3,9 +3,9 @@ import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/ass
 import { philox, randomSeed, uniformAt } from "../../../src/executor/philox.ts";
 import type { SamplingParams } from "../../../src/engine/request/request.ts";
 import { ContextLengthError } from "../../../src/util/errors.ts";
-import { SampleState } from "../../../src/engine/request/sample_row.ts";
 import {
   DEFAULT_SAMPLING,
+  SampleState,
   validateRequest,
   validateSampling,
 } from "../../../src/engine/request/sampling.ts";
