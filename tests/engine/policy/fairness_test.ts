@@ -1,13 +1,13 @@
 /** The policy between tenants: who is next, who gives way, and what heavy demand may have. */
 import { assert, assertEquals, assertGreater } from "@std/assert";
-import { type Account, EQUAL_STANDING, Ledger } from "../../../src/engine/policy/accounts.ts";
+import { type Account, EQUAL_STANDING, Ledger } from "../../../src/engine/policy/queue.ts";
 import {
   planPreemption,
   planPrefill,
   type PrefillPlan,
 } from "../../../src/engine/policy/scheduler.ts";
 import type { Sequence } from "../../../src/engine/sequence.ts";
-import { Shares } from "../../../src/engine/policy/shares.ts";
+import { Shares } from "../../../src/engine/policy/victims.ts";
 import { seeded } from "../harness.ts";
 import { Line, newLane } from "./waiting_line.ts";
 
