@@ -4,7 +4,7 @@
  * and its series are written anew at each scrape.
  */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import { BLOCK_TOKENS } from "../../src/engine/prefix_cache.ts";
+import { BLOCK_TOKENS } from "../../src/engine/kv_memory.ts";
 import type { EngineListener, EngineStats } from "../../src/engine/metrics.ts";
 import { JOB_STATUSES } from "../../adapters/store/store.ts";
 import { type TenantMetrics, tenantMetrics } from "./tenant_metrics.ts";

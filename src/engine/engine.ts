@@ -14,7 +14,7 @@ import { nextTurn } from "../util/time.ts";
 import { arrive } from "./arrive.ts";
 import { cancel, fail } from "./deliver.ts";
 import { checkIntegrity } from "./integrity.ts";
-import { BLOCK_TOKENS } from "./prefix_cache.ts";
+import { BLOCK_TOKENS } from "./kv_memory.ts";
 import type { AdapterLoad, EngineStats } from "./metrics.ts";
 import type { Generation, GenerationRequest } from "./request/request.ts";
 import type { Lane, Sequence } from "./sequence.ts";

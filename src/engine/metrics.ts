@@ -79,36 +79,3 @@ export interface EngineStats {
   readonly adapters: ReadonlyMap<string, AdapterLoad>;
   readonly lanes: LaneStats;
 }
-
-/** The counters of `EngineStats`, as the engine keeps them. */
-export class Counters {
-  promptTokens = 0;
-  cachedTokens = 0;
-  generationTokens = 0;
-  rejected = 0;
-  preemptions = 0;
-  prefixQueriedTokens = 0;
-  prefixHitTokens = 0;
-  prefillRuns = 0;
-  decodeRuns = 0;
-  readonly finished: Record<FinishReason, number> = { stop: 0, length: 0, abort: 0, error: 0 };
-}
-
-/** How fast the last 64 samples finished: tells a refused caller how long to wait. */
-export class FinishRate {
-  readonly #times: number[] = [];
-
-  /** @param now milliseconds. */
-  record(now: number): void {
-    this.#times.push(now);
-    if (this.#times.length > 64) this.#times.shift();
-  }
-
-  /** Seconds until `waiting` samples will have finished at the recent rate, within 1 … 60. */
-  secondsFor(waiting: number, now: number): number {
-    const first = this.#times[0];
-    if (first === undefined || now <= first) return 1;
-    const perSecond = this.#times.length / ((now - first) / 1000);
-    return Math.min(60, Math.max(1, Math.ceil(waiting / perSecond)));
-  }
-}

@@ -11,9 +11,9 @@ import type { GrammarSource } from "../grammar/pool.ts";
 import { DeviceLock } from "../runtime/device_lock.ts";
 import { LanePool, type LaneSource } from "./lane_pool.ts";
 import { KvMemory } from "./kv_memory.ts";
-import { Counters, type EngineListener, FinishRate } from "./metrics.ts";
+import type { EngineListener } from "./metrics.ts";
 import { Ledger, WaitingQueue } from "./policy/queue.ts";
-import type { AdapterSource } from "./request/request.ts";
+import type { AdapterSource, FinishReason } from "./request/request.ts";
 import { TokenTexts } from "./request/output_text.ts";
 import { Lane, type Sequence } from "./sequence.ts";
 
@@ -55,6 +55,39 @@ export interface EngineOptions {
 const DEFAULT_QUEUE = 1024;
 /** Default of `laneMemory`, bytes. */
 export const DEFAULT_LANE_MEMORY = 2 ** 30;
+
+/** The counters of `EngineStats`, as the engine keeps them. */
+class Counters {
+  promptTokens = 0;
+  cachedTokens = 0;
+  generationTokens = 0;
+  rejected = 0;
+  preemptions = 0;
+  prefixQueriedTokens = 0;
+  prefixHitTokens = 0;
+  prefillRuns = 0;
+  decodeRuns = 0;
+  readonly finished: Record<FinishReason, number> = { stop: 0, length: 0, abort: 0, error: 0 };
+}
+
+/** How fast the last 64 samples finished: tells a refused caller how long to wait. */
+class FinishRate {
+  readonly #times: number[] = [];
+
+  /** @param now milliseconds. */
+  record(now: number): void {
+    this.#times.push(now);
+    if (this.#times.length > 64) this.#times.shift();
+  }
+
+  /** Seconds until `waiting` samples will have finished at the recent rate, within 1 … 60. */
+  secondsFor(waiting: number, now: number): number {
+    const first = this.#times[0];
+    if (first === undefined || now <= first) return 1;
+    const perSecond = this.#times.length / ((now - first) / 1000);
+    return Math.min(60, Math.max(1, Math.ceil(waiting / perSecond)));
+  }
+}
 
 export class EngineState {
   readonly options: EngineOptions;

@@ -14,9 +14,9 @@ import {
   removeEnded,
   removeLost,
   SAVED_BLOCKS,
+  savePrefixes,
 } from "./admit.ts";
 import { deliver, startFollowers } from "./deliver.ts";
-import { savePrefixes } from "./kv_memory.ts";
 import type { StepObservation } from "./metrics.ts";
 import type { PrefillPlan } from "./policy/scheduler.ts";
 import type { Lane, Sequence } from "./sequence.ts";

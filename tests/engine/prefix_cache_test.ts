@@ -1,11 +1,6 @@
 /** Prefix caching: same text, less work, and nobody else's keys and values. */
 import { assert, assertEquals } from "@std/assert";
-import {
-  BLOCK_TOKENS,
-  PrefixCache,
-  PrefixChain,
-  worthTaking,
-} from "../../src/engine/prefix_cache.ts";
+import { BLOCK_TOKENS, PrefixCache, PrefixChain, worthTaking } from "../../src/engine/kv_memory.ts";
 import type { KvBlock } from "../../src/executor/model.ts";
 import { adapter } from "../fakes/adapters.ts";
 import { alone, harness, read, readOne, request, type RequestOptions, seeded } from "./harness.ts";
