@@ -11,7 +11,7 @@
 import type { BatchModel } from "../executor/model.ts";
 import type { TokenMatcher } from "../grammar/matcher.ts";
 import { BLOCK_TOKENS, PrefixChain } from "./kv_memory.ts";
-import type { Account } from "./policy/queue.ts";
+import type { Account } from "./policy/accounts.ts";
 import type { CoreLease, GenerationRequest } from "./request/request.ts";
 import {
   type Ending,

@@ -3,7 +3,8 @@
  * whose row leaves a lane or its memory. It is the newest one of the tenant that holds most for its
  * weight. All that give way are chosen before any leaves, so none leaves in vain.
  */
-import { type Account, compareInLine } from "./queue.ts";
+import type { Account } from "./accounts.ts";
+import { compareInLine } from "./queue.ts";
 import type { Sequence } from "../sequence.ts";
 
 export interface Newcomer {

@@ -1,6 +1,6 @@
 /** The policy between tenants: who is next, who gives way, and what heavy demand may have. */
 import { assert, assertEquals, assertGreater } from "@std/assert";
-import { type Account, EQUAL_STANDING, Ledger } from "../../../src/engine/policy/queue.ts";
+import { type Account, EQUAL_STANDING, Ledger } from "../../../src/engine/policy/accounts.ts";
 import {
   planPreemption,
   planPrefill,

@@ -1,6 +1,6 @@
 /** One tenant's flood and another's requests, through the whole engine over a fake model. */
 import { assert, assertEquals, assertLess, assertRejects, assertThrows } from "@std/assert";
-import { EQUAL_STANDING } from "../../../src/engine/policy/queue.ts";
+import { EQUAL_STANDING } from "../../../src/engine/policy/accounts.ts";
 import { OverloadedError } from "../../../src/util/errors.ts";
 import type { TenantStanding } from "../../../src/engine/request/request.ts";
 import { fakeModel, type Harness, harness, read, readOne, request } from "../harness.ts";

@@ -4,7 +4,7 @@
  */
 import { setImmediate } from "node:timers";
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { EQUAL_STANDING } from "../../../src/engine/policy/queue.ts";
+import { EQUAL_STANDING } from "../../../src/engine/policy/accounts.ts";
 import { OverloadedError } from "../../../src/util/errors.ts";
 import type { GenerationRequest } from "../../../src/engine/request/request.ts";
 import { type Harness, harness, read, request, seeded } from "../harness.ts";

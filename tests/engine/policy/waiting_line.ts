@@ -1,10 +1,6 @@
 /** A queue, its ledger and sequences to put into it and into lanes, for tests of the policy alone. */
-import {
-  type Account,
-  EQUAL_STANDING,
-  Ledger,
-  WaitingQueue,
-} from "../../../src/engine/policy/queue.ts";
+import { type Account, EQUAL_STANDING, Ledger } from "../../../src/engine/policy/accounts.ts";
+import { WaitingQueue } from "../../../src/engine/policy/queue.ts";
 import type { PrefillView } from "../../../src/engine/policy/scheduler.ts";
 import { TokenTexts } from "../../../src/engine/request/output_text.ts";
 import { GenerationStream } from "../../../src/engine/request/generation.ts";
