@@ -23,7 +23,7 @@ import { openStoreAccess } from "./access/open_access.ts";
 import { describeSampling } from "./generate/sampling.ts";
 import { StoreMetering } from "./usage/metering.ts";
 import { TextTurns } from "./generate/text_turns.ts";
-import { Tracing } from "./telemetry/tracing.ts";
+import { openTracing } from "./telemetry/tracing.ts";
 import { type Loaded, type Loader, startTuning, toContext } from "./loaded.ts";
 
 /** What a process gives a command. */
@@ -85,11 +85,11 @@ async function serveFrom(
 ): Promise<number> {
   const metrics = createMetrics();
   const started = performance.now();
-  const tracing = new Tracing();
+  const tracing = openTracing();
   const traffic = new Traffic();
   const books = new Books(log, flags.logLevel);
   const listener = joinListeners(
-    ...[metrics.listener, tracing.listener, traffic.listener, books.listener],
+    ...[metrics.listener, tracing?.listener ?? {}, traffic.listener, books.listener],
   );
   const loaded = await load(flags, listener, log);
   books.attach(loaded.engine);

@@ -1,13 +1,31 @@
 /** A thread for JSON bodies that would hold up the event loop: one at a time, and few may wait. */
 import { OverloadedError } from "../../src/util/errors.ts";
+import type { Moved } from "../../src/util/worker_serve.ts";
 import { WorkerThread } from "../../src/util/worker_thread.ts";
-import type { JsonReply, JsonWork } from "./json_worker.ts";
+import type { ErrorDetails, ErrorStatus } from "./errors.ts";
 
 /** Bodies that wait: each may be of megabytes. */
 const MOST = 128;
 
 /** What a client that was refused is to wait. */
 const RETRY_SECONDS = 5;
+
+export type JsonReply =
+  /** Long texts of prompts are UTF-8 bytes. */
+  | { readonly type: "value"; readonly value: unknown }
+  /** Checked, and to be parsed by who asked. */
+  | { readonly type: "text"; readonly text: string }
+  | {
+    readonly type: "refused";
+    readonly status: ErrorStatus;
+    readonly message: string;
+    readonly details: ErrorDetails;
+  };
+
+/** What `json_worker.ts` does. */
+export type JsonWork = {
+  readonly parse: (bytes: Uint8Array) => JsonReply | Moved<JsonReply>;
+};
 
 export class JsonThread implements Disposable {
   readonly #thread = new WorkerThread<JsonWork>({

@@ -4,27 +4,16 @@
  * over than to parse.
  */
 import { Moved, serve } from "../../src/util/worker_serve.ts";
-import { ApiError, type ErrorDetails, type ErrorStatus } from "./errors.ts";
-import { parseBody } from "./json_parse.ts";
+import { ApiError } from "./errors.ts";
+import { parseBody } from "./json_body.ts";
+import type { JsonWork } from "./json_thread.ts";
 import { packTexts } from "./long_texts.ts";
-
-export type JsonReply =
-  /** Long texts of prompts are UTF-8 bytes. */
-  | { readonly type: "value"; readonly value: unknown }
-  /** Checked, and to be parsed by who asked. */
-  | { readonly type: "text"; readonly text: string }
-  | {
-    readonly type: "refused";
-    readonly status: ErrorStatus;
-    readonly message: string;
-    readonly details: ErrorDetails;
-  };
 
 /** Values from which on a text is handed over unparsed. */
 const MANY = 2 ** 12;
 
-const work = {
-  parse(bytes: Uint8Array): JsonReply | Moved<JsonReply> {
+const work: JsonWork = {
+  parse(bytes) {
     try {
       const { text, value, count } = parseBody(bytes);
       if (count > MANY) return { type: "text", text };
@@ -37,7 +26,5 @@ const work = {
     }
   },
 };
-
-export type JsonWork = typeof work;
 
 serve(work);

@@ -48,11 +48,18 @@ interface Adopted {
   open: number;
 }
 
+/** Tracing where the runtime records spans; undefined where nobody would see one. */
+export function openTracing(): Tracing | undefined {
+  const tracer = trace.getTracer("lembas");
+  // a span that does not end is not exported
+  return tracer.startSpan("probe").isRecording() ? new Tracing(tracer) : undefined;
+}
+
 export class Tracing {
   readonly #tracer: Tracer;
   readonly #generations = new Map<string, Adopted>();
 
-  constructor(tracer: Tracer = trace.getTracer("lembas")) {
+  constructor(tracer: Tracer) {
     this.#tracer = tracer;
   }
 
