@@ -50,6 +50,8 @@ export interface AnswersOptions {
   readonly most: number;
   /** Milliseconds after which an answer is asked for anew; Infinity = when it is forgotten. */
   readonly freshMs: number;
+  /** "last" = where asking anew fails, the old answer serves on; default: the failure is told. */
+  readonly onFailure?: "last" | undefined;
   /** Milliseconds of a clock, which may be set back. Default: since the process began. */
   readonly now?: (() => number) | undefined;
 }
@@ -61,32 +63,46 @@ interface Answer<V> {
 
 /** What somebody slow has answered. Who asks meanwhile shares the answer; a failure is not kept. */
 export class Answers<V> {
-  readonly #freshMs: number;
+  readonly #options: AnswersOptions;
   readonly #now: () => number;
   readonly #answers: Lru<string, Answer<V>>;
 
-  constructor({ most, freshMs, now = () => performance.now() }: AnswersOptions) {
-    this.#freshMs = freshMs;
-    this.#now = now;
-    this.#answers = new Lru(most);
+  constructor(options: AnswersOptions) {
+    this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
+    this.#answers = new Lru(options.most);
   }
 
   /** What is known of the key, or what `ask` says. */
   get(key: string, ask: () => Promise<V>): Promise<V> {
+    const { freshMs, onFailure } = this.#options;
     const now = this.#now();
     const known = this.#answers.get(key);
-    if (known !== undefined && Math.abs(now - known.askedAt) < this.#freshMs) return known.value;
-    const answer = { value: ask(), askedAt: now };
-    this.#answers.set(key, answer);
-    answer.value.catch(() => {
-      if (this.#answers.get(key) === answer) this.#answers.delete(key);
+    if (known !== undefined && Math.abs(now - known.askedAt) < freshMs) return known.value;
+    const last = onFailure === "last" ? known : undefined;
+    const value = ask().catch((error) => {
+      if (this.#answers.get(key) === answer) this.#restore(key, last);
+      if (last === undefined) throw error;
+      return last.value;
     });
-    return answer.value;
+    const answer: Answer<V> = { value, askedAt: now };
+    this.#answers.set(key, answer);
+    return value;
   }
 
   /** Who has asked already may still get an old answer, nobody else. */
+  forget(key: string): void {
+    this.#answers.delete(key);
+  }
+
+  /** As `forget`, for all keys. */
   clear(): void {
     this.#answers.clear();
+  }
+
+  #restore(key: string, answer: Answer<V> | undefined): void {
+    if (answer === undefined) this.#answers.delete(key);
+    else this.#answers.set(key, answer);
   }
 }
 

@@ -5,7 +5,7 @@ import { type Conversation, type Prompt, promptTokens } from "../../src/checkpoi
 import { createApp } from "../../server/http/app.ts";
 import { OverloadedError } from "../../src/util/errors.ts";
 import { NO_LIMITS } from "../../adapters/store/store.ts";
-import { RateLimits } from "../../server/limits/rate_limits.ts";
+import { RateLimits } from "../../server/limits/tenant_limits.ts";
 import { Metering } from "../../server/usage/metering.ts";
 import { TextTurns } from "../../server/generate/text_turns.ts";
 import { errorOf, post } from "./asked.ts";
@@ -231,7 +231,10 @@ Deno.test("more ids than the context has tokens are not decoded", async () => {
 
 Deno.test("tokenising counts among a tenant's requests of a minute", async () => {
   const limits = { ...NO_LIMITS, requestsPerMinute: 2 };
-  const metering = new Metering({ limits: { limitsOf: () => limits }, rates: new RateLimits() });
+  const metering = new Metering({
+    limits: { limitsOf: () => Promise.resolve(limits) },
+    rates: new RateLimits(),
+  });
   const app = createApp({ ...fakeContext(), metering });
   const ask = (path: string, body: unknown) =>
     app.request(path, {

@@ -1,6 +1,6 @@
 /** Remembered answers: shared, bounded, forgotten when told so, asked for again when they are old. */
 import { assertEquals, assertRejects } from "@std/assert";
-import { Lru, ScopedAnswers } from "../../src/util/lru.ts";
+import { Answers, Lru, ScopedAnswers } from "../../src/util/lru.ts";
 
 function counted(cache: ScopedAnswers<number>) {
   let asked = 0;
@@ -40,6 +40,20 @@ Deno.test("an old answer is asked for again, and a failure is not remembered", a
   assertEquals(await ask("a"), 1);
   now = 100;
   assertEquals(await ask("a"), 2);
+});
+
+Deno.test("where a failure is answered with what was last known, it is asked for again, until forgotten", async () => {
+  let now = 0;
+  const cache = new Answers<number>({ most: 8, freshMs: 100, onFailure: "last", now: () => now });
+  const fail = () => cache.get("a", () => Promise.reject(new Error("away")));
+  await assertRejects(fail, Error, "away");
+  assertEquals(await cache.get("a", () => Promise.resolve(1)), 1);
+  now = 100;
+  assertEquals(await Promise.all([fail(), fail()]), [1, 1]);
+  assertEquals(await fail(), 1);
+  assertEquals(await cache.get("a", () => Promise.resolve(2)), 2);
+  cache.forget("a");
+  await assertRejects(fail, Error, "away");
 });
 
 Deno.test("scopes are bounded: the least recently asked for goes first", async () => {

@@ -2,7 +2,7 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { NO_LIMITS, type TenantLimits } from "../../../adapters/store/store.ts";
 import { ApiError } from "../../../server/http/errors.ts";
-import { durationText, RateLimits, TokenBucket } from "../../../server/limits/rate_limits.ts";
+import { durationText, RateLimits, TokenBucket } from "../../../server/limits/tenant_limits.ts";
 
 function limits(more: Partial<TenantLimits>): TenantLimits {
   return { ...NO_LIMITS, ...more };

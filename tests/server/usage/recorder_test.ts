@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import type { UsageRecord } from "../../../adapters/store/store.ts";
 import type { TrainProgress } from "../../../adapters/training/training.ts";
 import { createLog } from "../../../server/telemetry/log.ts";
-import { UsageRecorder } from "../../../server/usage/recorder.ts";
+import { UsageRecorder } from "../../../server/usage/metering.ts";
 import { TrainingUsage } from "../../../server/jobs/train_job.ts";
 
 function record(id: string): UsageRecord {
