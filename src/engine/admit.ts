@@ -1,11 +1,13 @@
 /**
- * Who has a row: carries out what `policy/scheduler.ts` plans. Sequences get a slot, their core,
- * memory and a cached prefix; rows leave because they ended, were cancelled, failed or are
- * preempted. Trap: only between runs of the model, because leaving moves other rows.
+ * Who has a row, and how sequences end. `policy/scheduler.ts` plans, this carries it out: sequences
+ * get a slot, their core, memory and a cached prefix; they leave because they ended, were cancelled,
+ * failed, or are preempted, and an end gives back all that they held. Trap: rows come and go only
+ * between runs of the model, because leaving moves other rows, and a sequence leaves its row
+ * (`EngineState.vacate`) before it ends.
  */
-import { abort, fail, finish } from "./deliver.ts";
 import { BLOCK_TOKENS, type KvMemory, type PrefixCache, worthTaking } from "./kv_memory.ts";
 import { bytesOf, planPreemption, planPrefill, type PrefillPlan } from "./policy/scheduler.ts";
+import type { FinishReason } from "./request/request.ts";
 import type { Lane, Sequence } from "./sequence.ts";
 import type { EngineState } from "./state.ts";
 
@@ -93,7 +95,7 @@ function preempt(state: EngineState, sequence: Sequence): void {
 /** Takes out the rows whose last token was delivered. */
 export function removeEnded(state: EngineState, lane: Lane, rows: readonly Sequence[]): void {
   leave(state, lane, rows);
-  for (const sequence of rows) finish(state, sequence);
+  for (const sequence of rows) retire(state, sequence, sequence.ending?.reason ?? "stop");
 }
 
 /** Takes out the rows that were cancelled or whose grammar broke. True where there were any. */
@@ -124,6 +126,92 @@ function leave(state: EngineState, lane: Lane, rows: readonly Sequence[]): void 
   if (rows.length === 0) return;
   savePrefixes(state.memory, rows, SAVED_BLOCKS);
   state.vacate(lane, rows);
+}
+
+// ---- ends ----
+
+/** Ends a sequence that its caller no longer wants. */
+function abort(state: EngineState, sequence: Sequence): void {
+  const { logprobs } = sequence.request.sampling;
+  sequence.group.stream.push({
+    index: sequence.index,
+    text: sequence.flush(),
+    tokens: [],
+    logprobs: logprobs === undefined ? undefined : [],
+    finishReason: "abort",
+    stopReason: undefined,
+  });
+  retire(state, sequence, "abort");
+}
+
+/** Fails a sequence and with it its request: the other samples are cancelled. */
+export function fail(state: EngineState, sequence: Sequence, error: unknown): void {
+  if (sequence.state === "finished") return;
+  if (sequence.state === "waiting" && state.queue.has(sequence)) state.queue.remove(sequence);
+  const { stream, sequences } = sequence.group;
+  stream.fail(error);
+  retire(state, sequence, "error");
+  for (const other of sequences) cancel(state, other);
+}
+
+/** Ends a sequence at once where it has no row, else at the next boundary between runs. */
+export function cancel(state: EngineState, sequence: Sequence): void {
+  if (sequence.state === "finished") return;
+  sequence.cancelled = true;
+  if (sequence.state === "prefill" || sequence.state === "running") return;
+  if (sequence.state === "waiting") state.queue.remove(sequence);
+  abort(state, sequence);
+}
+
+/** Starts the samples that wait for this one's prefix: it is computed, or will never be. */
+export function startFollowers(sequence: Sequence): void {
+  const start = sequence.startFollowers;
+  sequence.startFollowers = undefined;
+  start?.();
+}
+
+/** Gives back a sequence's core and grammar; harmless where it holds none. */
+export function release(sequence: Sequence): void {
+  sequence.lease?.release();
+  sequence.lease = undefined;
+  sequence.matcher?.dispose();
+  sequence.matcher = undefined;
+}
+
+function retire(state: EngineState, sequence: Sequence, reason: FinishReason): void {
+  const { stream, sequences } = sequence.group;
+  sequence.enter("finished");
+  release(sequence);
+  observeEnd(state, sequence, reason);
+  state.live.delete(sequence);
+  startFollowers(sequence);
+  if (sequences.every((each) => each.state === "finished")) stream.end();
+  state.ended();
+}
+
+function observeEnd(state: EngineState, sequence: Sequence, reason: FinishReason): void {
+  const now = performance.now();
+  const { request, account, group: { arrivedAt } } = sequence;
+  const sinceArrival = (at: number | undefined) =>
+    at === undefined ? undefined : (at - arrivedAt) / 1000;
+  account.live--;
+  account.seenAt = now;
+  state.counters.finished[reason]++;
+  state.finishRate.record(now);
+  state.listener.finished?.({
+    requestId: request.id,
+    index: sequence.index,
+    tenant: request.tenant,
+    adapter: request.adapter?.name,
+    reason,
+    promptTokens: request.prompt.length,
+    cachedTokens: sequence.cachedTokens ?? 0,
+    generationTokens: sequence.outputs,
+    endToEnd: (now - arrivedAt) / 1000,
+    queued: sinceArrival(sequence.admittedAt),
+    firstToken: sinceArrival(sequence.firstTokenAt),
+    lastToken: sinceArrival(sequence.lastTokenAt),
+  });
 }
 
 // ---- between rows and the prefix cache ----

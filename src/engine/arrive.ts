@@ -6,7 +6,7 @@
  */
 import { randomSeed } from "../executor/philox.ts";
 import { FieldError, OverloadedError } from "../util/errors.ts";
-import { cancel, fail, release } from "./deliver.ts";
+import { cancel, fail, release } from "./admit.ts";
 import { BLOCK_TOKENS } from "./kv_memory.ts";
 import { type Account, EQUAL_STANDING } from "./policy/accounts.ts";
 import { chooseVictims } from "./policy/victims.ts";

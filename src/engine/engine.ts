@@ -12,7 +12,7 @@
  */
 import { nextTurn } from "../util/time.ts";
 import { arrive } from "./arrive.ts";
-import { cancel, fail } from "./deliver.ts";
+import { cancel, fail } from "./admit.ts";
 import { checkIntegrity } from "./integrity.ts";
 import { BLOCK_TOKENS } from "./kv_memory.ts";
 import type { AdapterLoad, EngineStats } from "./metrics.ts";

@@ -1,8 +1,8 @@
 /**
  * Everything an engine has, in one place: its lanes, queue and memory, the sequences that have not
  * finished, and the counters. `engine.ts` makes one; the steps of a sequence's life (`arrive.ts`,
- * `admit.ts`, `step.ts`, `deliver.ts`) are functions over it. Trap: rows and their memory change
- * only between runs of the model.
+ * `admit.ts`, `step.ts`) are functions over it. Trap: rows and their memory change only between runs
+ * of the model.
  */
 import type { Tokenizer } from "../checkpoint/checkpoint.ts";
 import { tokensWithin } from "../executor/kv_cache.ts";

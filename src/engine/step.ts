@@ -15,10 +15,11 @@ import {
   removeLost,
   SAVED_BLOCKS,
   savePrefixes,
+  startFollowers,
 } from "./admit.ts";
-import { deliver, startFollowers } from "./deliver.ts";
 import type { StepObservation } from "./metrics.ts";
 import type { PrefillPlan } from "./policy/scheduler.ts";
+import type { TokenLogprob } from "./request/request.ts";
 import type { Lane, Sequence } from "./sequence.ts";
 import type { EngineState } from "./state.ts";
 
@@ -168,21 +169,6 @@ async function sample(
   removeEnded(state, lane, deliverAll(state, drawn, sampled));
 }
 
-/** Hands the tokens out; returns the sequences that end with theirs. */
-function deliverAll(
-  state: EngineState,
-  sequences: readonly Sequence[],
-  sampled: readonly Sampled[],
-): Sequence[] {
-  const ended: Sequence[] = [];
-  for (const [i, sequence] of sequences.entries()) {
-    const drawn = sampled[i];
-    if (drawn === undefined) throw new Error(`internal: no token was drawn for ${sequence.label}`);
-    if (!sequence.cancelled && deliver(state, sequence, drawn)) ended.push(sequence);
-  }
-  return ended;
-}
-
 /** Waits for masks that are not made yet, longer where no other row can be drawn for. */
 async function masksMade(matchers: readonly TokenMatcher[], rows: number): Promise<void> {
   const late = matchers.filter((matcher) => !matcher.ready);
@@ -201,4 +187,55 @@ function endRun(
   const seconds = (performance.now() - started) / 1000;
   savePrefixes(state.memory, lane.rows, SAVED_BLOCKS);
   state.listener.step?.({ ...run, seconds });
+}
+
+// ---- delivery ----
+
+/** Hands the tokens out; returns the sequences that end with theirs. */
+function deliverAll(
+  state: EngineState,
+  sequences: readonly Sequence[],
+  sampled: readonly Sampled[],
+): Sequence[] {
+  const ended: Sequence[] = [];
+  for (const [i, sequence] of sequences.entries()) {
+    const drawn = sampled[i];
+    if (drawn === undefined) throw new Error(`internal: no token was drawn for ${sequence.label}`);
+    if (!sequence.cancelled && deliver(state, sequence, drawn)) ended.push(sequence);
+  }
+  return ended;
+}
+
+/** Hands a drawn token to the sequence's caller. True where the sequence ends with it. */
+function deliver(state: EngineState, sequence: Sequence, sampled: Sampled): boolean {
+  observeToken(state, sequence);
+  const { logprobs } = sequence.request.sampling;
+  const { text, ending } = sequence.push(sampled.token);
+  sequence.group.stream.push({
+    index: sequence.index,
+    text,
+    tokens: [sampled.token],
+    logprobs: logprobs === undefined ? undefined : [logprobOf(sampled)],
+    finishReason: ending?.reason,
+    stopReason: ending?.stopReason,
+  });
+  return ending !== undefined;
+}
+
+function observeToken({ listener, counters }: EngineState, sequence: Sequence): void {
+  const now = performance.now();
+  const { lastTokenAt, cachedTokens = 0, group } = sequence;
+  if (lastTokenAt === undefined) {
+    sequence.firstTokenAt = now;
+    listener.firstToken?.((now - group.arrivedAt) / 1000);
+    group.stream.cached(cachedTokens);
+    if (sequence.index === 0) counters.cachedTokens += cachedTokens;
+  } else listener.interToken?.((now - lastTokenAt) / 1000);
+  sequence.lastTokenAt = now;
+  sequence.account.chargeOutput();
+  counters.generationTokens++;
+}
+
+function logprobOf({ token, logprob = NaN, top = [] }: Sampled): TokenLogprob {
+  return { token, logprob, top };
 }
