@@ -4,6 +4,8 @@
  * no file format and no graph.
  */
 
+import type { StoredBlocks } from "../util/blocks.ts";
+
 /** Rotary position embedding, by the names of Hugging Face's `rope_scaling` (transformers). */
 export type RopeScaling =
   | { readonly type: "none" }
@@ -96,6 +98,8 @@ export interface WeightSource {
   read(name: string, options?: ReadOptions): Float32Array;
   /** The stored bytes of the tensor (quantised blocks, rows already in Hugging Face's order). */
   readRaw(name: string, rows?: Rows): Uint8Array;
+  /** The integers of a tensor that is stored in blocks, as they are; undefined for any other. */
+  blocks(name: string): StoredBlocks | undefined;
 }
 
 /** Rows of a tensor's first axis. */

@@ -2,21 +2,12 @@
  * Weights in the layouts and precisions that kernels read: transposed float32, int8 per output
  * column, MatMulNBits' 8- and 4-bit blocks, int8 rows for embeddings. Pure functions over arrays.
  */
+import type { Blocks, StoredBlocks } from "../util/blocks.ts";
 
-/** Weights as an affine 4-bit checkpoint stores them: w = scale · q + minimum, blocks of 32. */
-export interface AffineBlocks {
-  /** [out, in/32]. */
-  readonly scales: Float32Array;
-  /** [out, in/32]. */
-  readonly minimums: Float32Array;
-  /** [out, in/32, 16]: element i of a block in the low nibble of byte i, i + 16 in the high one. */
-  readonly q: Uint8Array;
-}
-
-/** A parameter source that can hand out 4-bit blocks as they are stored. */
+/** A parameter source that can hand out blocks of integers as they are stored. */
 export interface BlockSource {
   /** Undefined where the parameter is stored in another form. */
-  readBlocks(name: string): AffineBlocks | undefined;
+  blocks(name: string): StoredBlocks | undefined;
 }
 
 export interface QuantisedColumns {
@@ -91,93 +82,66 @@ export function quantiseRows(
   return { q, scales };
 }
 
-/** MatMulNBits' 8 bits: u8 around 128 in blocks along the inputs, [out, in/block, block]. */
-export function packNBits8(
-  data: Float32Array,
-  outs: number,
-  ins: number,
-  block: number,
-): { readonly q: Uint8Array; readonly scales: Float32Array } {
-  const signed = quantiseRows(data.subarray(0, outs * ins), block);
-  const q = new Uint8Array(data.length);
-  for (let i = 0; i < q.length; i++) q[i] = signed.q[i] + 128;
-  return { q, scales: signed.scales };
-}
-
-/** One weight of a packed 4-bit linear. */
-export interface BlockedWeight {
-  readonly rows: number;
-  readonly columns: number;
-  readonly blocks: AffineBlocks | undefined;
-  /** The weight in float32, for one that is not stored in 4 bits. */
-  readonly read: () => Float32Array;
-}
-
-export interface NBits4 {
-  /** [out, in/32, 16], two a byte, low nibble first. */
-  readonly q: Uint8Array;
-  /** [out · in/32]. */
-  readonly scales: Float32Array;
-  /** [in/32, out]: what a block's inputs are multiplied with beside q - 8. */
-  readonly offsets: Float32Array;
-}
-
-/**
- * MatMulNBits' symmetric 4 bits: scale · q + minimum = scale · (q - 8) + (minimum + 8 · scale), the
- * last term a small product with the inputs' block sums. Nothing of the checkpoint's precision is
- * lost.
- */
-export function packNBits4(weights: readonly BlockedWeight[]): NBits4 {
-  const outs = weights.reduce((sum, { rows }) => sum + rows, 0);
-  const perRow = (weights[0]?.columns ?? 0) / 32;
-  const q = new Uint8Array(outs * perRow * 16);
-  const scales = new Float32Array(outs * perRow);
-  const offsets = new Float32Array(outs * perRow);
-  let first = 0;
-  for (const { rows, blocks, read } of weights) {
-    const affine = blocks ?? affineBlocks(read());
-    for (let b = 0; b < rows * perRow; b++) {
-      const to = first * perRow + b;
-      const row = first + Math.floor(b / perRow);
-      scales[to] = affine.scales[b];
-      offsets[(b % perRow) * outs + row] = affine.minimums[b] + 8 * affine.scales[b];
-      interleave(affine.q, b * 16, q, to * 16);
-    }
-    first += rows;
-  }
-  return { q, scales, offsets };
-}
-
-/** From halves apart (element i with i + 16) to neighbours (2i with 2i + 1). */
-function interleave(from: Uint8Array, start: number, to: Uint8Array, at: number): void {
-  for (let i = 0; i < 8; i++) {
-    const [a, b] = [from[start + 2 * i], from[start + 2 * i + 1]];
-    to[at + i] = (a & 15) | (b & 15) << 4;
-    to[at + 8 + i] = a >> 4 | b & 240;
-  }
+/** Rounds float32 to 8 bits around 128 in blocks along the inputs. */
+export function roundTo8Bits(data: Float32Array, block: number): Blocks {
+  const { q, scales } = quantiseRows(data, block);
+  return { q: Uint8Array.from(q, (step) => step + 128), scales, offsets: undefined };
 }
 
 /** Rounds float32 to 16 steps between each block's least and greatest number (GGUF's Q4_1). */
-export function affineBlocks(data: Float32Array): AffineBlocks {
-  const count = data.length / 32;
+export function roundTo4Bits(data: Float32Array, block: number): Blocks {
+  const count = data.length / block;
   const scales = new Float32Array(count);
-  const minimums = new Float32Array(count);
-  const q = new Uint8Array(count * 16);
+  const offsets = new Float32Array(count);
+  const q = new Uint8Array(data.length / 2);
   for (let b = 0; b < count; b++) {
-    const block = data.subarray(b * 32, b * 32 + 32);
+    const part = data.subarray(b * block, (b + 1) * block);
     let [low, high] = [Infinity, -Infinity];
-    for (const value of block) {
+    for (const value of part) {
       if (value < low) low = value;
       if (value > high) high = value;
     }
     const scale = (high - low) / 15;
     const inverse = scale === 0 ? 0 : 1 / scale;
     scales[b] = scale;
-    minimums[b] = low;
-    const step = (i: number) => Math.min(15, Math.round((block[i] - low) * inverse));
-    for (let i = 0; i < 16; i++) q[b * 16 + i] = step(i) | step(i + 16) << 4;
+    offsets[b] = low + 8 * scale;
+    const step = (i: number) => Math.min(15, Math.round((part[i] - low) * inverse));
+    const at = b * block / 2;
+    for (let i = 0; i < block / 2; i++) q[at + i] = step(2 * i) | step(2 * i + 1) << 4;
   }
-  return { scales, minimums, q };
+  return { q, scales, offsets };
+}
+
+/** Blocks of a linear's weights, one below the other, with offsets as a matrix of their own. */
+export interface PackedBlocks {
+  readonly q: Uint8Array;
+  readonly scales: Float32Array;
+  /** [in/size, out]: what the inputs' block sums are multiplied with. */
+  readonly offsets: Float32Array;
+}
+
+/** Joins weights of one form, each with `perRow` blocks a row; none has offsets, or all have. */
+export function joinBlocks(parts: readonly Blocks[], perRow: number): PackedBlocks {
+  const q = joinArrays(parts.map((part) => part.q), (length) => new Uint8Array(length));
+  const floats = (length: number) => new Float32Array(length);
+  const scales = joinArrays(parts.map((part) => part.scales), floats);
+  const offsets = joinArrays(parts.flatMap((part) => part.offsets ?? []), floats);
+  return { q, scales, offsets: transpose(offsets, offsets.length / perRow, perRow) };
+}
+
+function joinArrays<T extends Uint8Array | Float32Array>(
+  parts: readonly T[],
+  make: (length: number) => T,
+): T {
+  const [first] = parts;
+  if (parts.length === 1 && first !== undefined) return first;
+  const all = make(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
 }
 
 function largest(data: Float32Array, start: number, count: number): number {

@@ -9,8 +9,8 @@
 import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { ropeTables } from "../checkpoint/rope.ts";
 import type { ParameterSource } from "../graph/graph.ts";
-import type { AffineBlocks, BlockSource } from "../graph/quantise.ts";
-import { readAffineBlocks } from "./blocks.ts";
+import type { BlockSource } from "../graph/quantise.ts";
+import type { StoredBlocks } from "../util/blocks.ts";
 import { type LinearHook, type ModuleName, SITE_OF, type SiteName } from "./hook.ts";
 
 /** Channel scales by which activations are divided: of each layer's sites, and of the head's input. */
@@ -74,27 +74,37 @@ export class DecoderParameters implements ParameterSource, BlockSource {
     const factor = /^lotr\.(\d+)\.([ab])\.(.+)$/.exec(name);
     if (factor !== null) return this.#factor(Number(factor[1]), factor[2] === "a", factor[3]);
     const { rows, columns } = this.#scales(name);
-    const { weights, config } = this.#checkpoint;
-    const stored = name === names.head && config.tieEmbeddings ? names.embedding : name;
+    const { weights } = this.#checkpoint;
+    const stored = this.#stored(name);
     const data = weights.read(stored);
     const width = weights.info(stored).shape.at(-1) ?? 1;
     return scaled(data, data.length === width ? 1 : width, rows, columns);
   }
 
-  /** 4-bit blocks as the checkpoint stores them, where folding changes whole rows at most. */
-  readBlocks(name: string): AffineBlocks | undefined {
+  /** Blocks as the checkpoint stores them, where folding changes whole rows at most. */
+  blocks(name: string): StoredBlocks | undefined {
     const { rows, columns } = this.#scales(name);
-    const known = this.#checkpoint.weights.has(name);
-    const blocks = columns === undefined && known
-      ? readAffineBlocks(this.#checkpoint.weights, name)
-      : undefined;
+    const stored = this.#stored(name);
+    const { weights } = this.#checkpoint;
+    const blocks = columns === undefined && weights.has(stored) ? weights.blocks(stored) : undefined;
     if (blocks === undefined || rows === undefined) return blocks;
-    const perRow = (this.#checkpoint.weights.info(name).shape[1] ?? 0) / 32;
+    const perRow = (weights.info(stored).shape[1] ?? 0) / blocks.size;
     return {
-      q: blocks.q,
-      scales: scaled(blocks.scales, perRow, rows, undefined),
-      minimums: scaled(blocks.minimums, perRow, rows, undefined),
+      ...blocks,
+      read: () => {
+        const { q, scales, offsets } = blocks.read();
+        return {
+          q,
+          scales: scaled(scales, perRow, rows, undefined),
+          offsets: offsets && scaled(offsets, perRow, rows, undefined),
+        };
+      },
     };
+  }
+
+  /** A tied head is the embedding. */
+  #stored(name: string): string {
+    return name === names.head && this.#checkpoint.config.tieEmbeddings ? names.embedding : name;
   }
 
   #scales(name: string): Scales {

@@ -98,7 +98,8 @@ function widenBfloat(bytes: Uint8Array, out: Float32Array): void {
   for (let i = 0; i < bits.length; i++) bits[i] = (bytes[2 * i] | bytes[2 * i + 1] << 8) << 16;
 }
 
-function half(bytes: Uint8Array, at: number): number {
+/** The float16 at a place. */
+export function half(bytes: Uint8Array, at: number): number {
   return HALF[bytes[at] | bytes[at + 1] << 8];
 }
 

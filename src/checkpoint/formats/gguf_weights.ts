@@ -3,9 +3,11 @@
  * and the q and k rows that its Llama conversion interleaves are put back in order.
  */
 
+import type { StoredBlocks } from "../../util/blocks.ts";
 import type { DecoderConfig, ReadOptions, Rows, WeightInfo, WeightSource } from "../checkpoint.ts";
 import { rowsWithin } from "../rows.ts";
 import { dequantise } from "./dequantise.ts";
+import { storedBlocks } from "./ggml_blocks.ts";
 import type { RandomAccessFile } from "./file.ts";
 import type { GgufHeader, GgufTensor } from "./gguf.ts";
 
@@ -100,6 +102,10 @@ export class GgufWeights implements WeightSource {
     const bytes = this.#file.read(tensor.offset, tensor.bytes);
     return gatherRows(bytes, tensor, this.#config.headDim)
       .subarray(first * rowBytes, (first + count) * rowBytes);
+  }
+
+  blocks(name: string): StoredBlocks | undefined {
+    return storedBlocks(this.#tensor(name).type, () => this.readRaw(name));
   }
 
   #tensor(name: string): GgufTensor {

@@ -82,6 +82,10 @@ export class SafetensorsWeights implements WeightSource, Disposable {
     return file.read(entry.begin + first * rowBytes, count * rowBytes);
   }
 
+  blocks(): undefined {
+    return undefined;
+  }
+
   close(): void {
     for (const file of this.#files) file.close();
   }
