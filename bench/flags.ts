@@ -11,7 +11,7 @@ import { parseLengths, parsePopularity } from "./workload_spec.ts";
 export const MODES = ["decode", "peers", "serve", "overhead"] as const;
 export type Mode = typeof MODES[number];
 
-const DTYPES: readonly ServingDtype[] = ["int8", "int4", "fp32"];
+const DTYPES: readonly ServingDtype[] = ["int8", "int4", "file", "fp32"];
 
 export const HELP = `deno task bench MODE [flags]
 

@@ -10,6 +10,7 @@ import type {
 } from "../../src/checkpoint/checkpoint.ts";
 import { partOf } from "../../src/checkpoint/rows.ts";
 import { float32Tensor, writeSafetensors } from "../../src/checkpoint/formats/safetensors.ts";
+import type { StoredBlocks } from "../../src/util/blocks.ts";
 import type { Core } from "./core.ts";
 import type { FactorSet } from "./factors.ts";
 import { dense, multiply, scaled, transpose } from "./linalg.ts";
@@ -60,6 +61,10 @@ export class MergedWeights implements WeightSource {
     if (!this.#adapted.has(name)) return this.#source.readRaw(name, rows);
     const { buffer, byteOffset, byteLength } = this.read(name, rows && { rows });
     return new Uint8Array(buffer, byteOffset, byteLength);
+  }
+
+  blocks(name: string): StoredBlocks | undefined {
+    return this.#adapted.has(name) ? undefined : this.#source.blocks(name);
   }
 
   /** Names of the merged linears, layer by layer. */

@@ -18,8 +18,11 @@ import { integerProductsAreExact } from "./integer_check.ts";
 import { laneBytes } from "./lane_bytes.ts";
 import { Sampler } from "./sampler.ts";
 
-/** Precision of the linears; activations, cores, keys and values are float32. */
-export type ServingDtype = "int8" | "int4" | "fp32";
+/**
+ * Precision of the linears; activations, cores, keys and values are float32. `file`: the integers of
+ * the file's own blocks.
+ */
+export type ServingDtype = "int8" | "int4" | "file" | "fp32";
 
 export interface BaseOptions {
   readonly dtype: ServingDtype;
@@ -178,6 +181,8 @@ export function planOf({ dtype, maxBatch }: Pick<BaseOptions, "dtype" | "maxBatc
       const kernel = maxBatch === 1 ? "nbits8" : "w8a8";
       return { linear: () => kernel, gradient: eightBitsBack, embedding: "int8" };
     }
+    case "file":
+      return { linear: () => "stored", gradient: eightBitsBack, embedding: "int8" };
     case "int4":
       return {
         linear: (weight) => weight.startsWith("model.layers.") ? "nbits4" : "nbits8",

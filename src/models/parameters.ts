@@ -86,7 +86,9 @@ export class DecoderParameters implements ParameterSource, BlockSource {
     const { rows, columns } = this.#scales(name);
     const stored = this.#stored(name);
     const { weights } = this.#checkpoint;
-    const blocks = columns === undefined && weights.has(stored) ? weights.blocks(stored) : undefined;
+    const blocks = columns === undefined && weights.has(stored)
+      ? weights.blocks(stored)
+      : undefined;
     if (blocks === undefined || rows === undefined) return blocks;
     const perRow = (weights.info(stored).shape[1] ?? 0) / blocks.size;
     return {

@@ -98,6 +98,10 @@ export class SmallWeights implements WeightSource {
   readRaw(name: string): Uint8Array {
     return new Uint8Array(this.read(name).buffer);
   }
+
+  blocks(): undefined {
+    return undefined;
+  }
 }
 
 export function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {

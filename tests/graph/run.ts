@@ -49,7 +49,7 @@ export class RandomParameters implements ParameterSource, BlockSource {
     return data;
   }
 
-  readBlocks(): undefined {
+  blocks(): undefined {
     return undefined;
   }
 }

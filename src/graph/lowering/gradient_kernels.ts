@@ -8,13 +8,13 @@ import {
   integerProductOf,
   joined,
   largestOfEnds,
-  lazy,
   type Linear,
   type Quantised,
   quantised,
   rowBlocks,
   zeroPoints,
 } from "./kernels.ts";
+import { lazy } from "./lazy.ts";
 import type { LoweringContext } from "./lowering_context.ts";
 import { MICROSOFT, onnxType } from "./onnx.ts";
 import { quantiseByColumn } from "../quantise.ts";

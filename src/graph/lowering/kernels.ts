@@ -6,14 +6,16 @@
  * - `w8a8`: int8 weights with a scale per output column, activations quantised per token inside the
  *   graph (symmetric, 127 steps, stored as u8 around 128), MLAS's u8 × s8 product. A token's result
  *   does not depend on its neighbours.
- * - `nbits8`: MatMulNBits, 8 bits in blocks; the fastest for one row at a time.
- * - `nbits4`: MatMulNBits, 4 bits in blocks of 32, plus one small product that restores each block's
- *   minimum: exact for a Q4_1 or Q4_0 checkpoint.
+ * - `nbits8`: 8 bits in blocks, rounded from float32.
+ * - `nbits4`: the file's own blocks of 4 bits; other weights are rounded to such.
+ * - `stored`: the file's own blocks, of 4 or 8 bits; other weights are rounded to 8.
  */
 import type { Ops, Value } from "../ops.ts";
 import type { LinearKernel, LoweringContext } from "./lowering_context.ts";
 import { MICROSOFT, type NodeOptions } from "./onnx.ts";
-import { packNBits4, packNBits8, quantiseColumns, transpose } from "../quantise.ts";
+import { quantiseColumns, transpose } from "../quantise.ts";
+import { eightBits, emitBlocks, fourBits, ownBlocks } from "./block_kernels.ts";
+import { lazy } from "./lazy.ts";
 
 type Emit = (context: LoweringContext, linear: Linear, out: string) => void;
 
@@ -71,32 +73,9 @@ const KERNELS: { readonly [K in LinearKernel]: Emit } = {
     integerProduct(context, x, q, scales, out);
   },
 
-  nbits8(context, { x, name, weights, inputs, outputs }, out) {
-    const block = inputs % 64 === 0 ? 64 : 32;
-    const made = lazy(() => packNBits8(joined(context, weights), outputs, inputs, block));
-    const shape = [outputs, inputs / block, block];
-    const q = context.weight(`${name}:n8`, "uint8", shape, () => made().q);
-    const scales = [outputs * inputs / block];
-    const s = context.weight(`${name}:n8.scales`, "float32", scales, () => made().scales);
-    matMulNBits(context, [context.name(x), q, s], { inputs, outputs, bits: 8, block }, out);
-  },
-
-  nbits4(context, { x, name, weights, inputs, outputs }, out) {
-    const { writer } = context;
-    const block = 32;
-    const blocks = inputs / block;
-    const made = lazy(() => packNBits4(weights.map((weight) => blocksOf(context, weight))));
-    const q = context.weight(`${name}:n4`, "uint8", [outputs, blocks, 16], () => made().q);
-    const s = context.weight(`${name}:n4.s`, "float32", [outputs * blocks], () => made().scales);
-    const m = context.weight(`${name}:n4.m`, "float32", [blocks, outputs], () => made().offsets);
-    const source = context.name(x);
-    const size = { inputs, outputs, bits: 4, block };
-    matMulNBits(context, [source, q, s], size, `${out}.centred`);
-    const sums = context.once(`${source}.sums`, (to) => {
-      writer.node("MatMul", [source, blockIndicator(context, inputs, block)], to);
-    });
-    writer.node("Gemm", [sums, m, `${out}.centred`], out);
-  },
+  nbits8: (context, linear, out) => emitBlocks(context, linear, out, eightBits),
+  nbits4: (context, linear, out) => emitBlocks(context, linear, out, fourBits),
+  stored: (context, linear, out) => emitBlocks(context, linear, out, ownBlocks),
 };
 
 /** Weights one below the other, [Σ d_out_i, d_in], as they are. */
@@ -132,40 +111,6 @@ export function integerProductOf(
   const product = [activations.q, q, one, scales, zero];
   writer.node("MatMulIntegerToFloat", product, `${out}.unscaled`, { domain: MICROSOFT });
   writer.node("Mul", [`${out}.unscaled`, activations.scale], out);
-}
-
-function matMulNBits(
-  context: LoweringContext,
-  inputs: readonly string[],
-  size: {
-    readonly inputs: number;
-    readonly outputs: number;
-    readonly bits: number;
-    readonly block: number;
-  },
-  out: string,
-): void {
-  context.writer.node("MatMulNBits", inputs, out, {
-    domain: MICROSOFT,
-    attributes: {
-      K: size.inputs,
-      N: size.outputs,
-      bits: size.bits,
-      block_size: size.block,
-      // int8 activations: without it the kernel is 2 to 20 times slower.
-      "accuracy_level": 4,
-    },
-  });
-}
-
-/** [inputs, blocks] with ones where the row lies in the block: `x ·` this sums x by block. */
-function blockIndicator(context: LoweringContext, inputs: number, block: number): string {
-  const blocks = inputs / block;
-  return context.weight(`indicator.${inputs}.${block}`, "float32", [inputs, blocks], () => {
-    const ones = new Float32Array(inputs * blocks);
-    for (let i = 0; i < inputs; i++) ones[i * blocks + Math.floor(i / block)] = 1;
-    return ones;
-  });
 }
 
 /** Names of numbers in u8 and of their rows' scales. */
@@ -245,19 +190,4 @@ export function joined(context: LoweringContext, values: readonly Value[]): Floa
     offset += part.length;
   }
   return all;
-}
-
-function blocksOf(context: LoweringContext, weight: Value) {
-  const [rows, columns] = weight.shape.map(Number);
-  return {
-    rows,
-    columns,
-    blocks: context.parameters.readBlocks?.(weight.name),
-    read: () => context.parameters.read(weight.name),
-  };
-}
-
-export function lazy<T>(make: () => T): () => T {
-  let made: { readonly value: T } | undefined;
-  return () => (made ??= { value: make() }).value;
 }

@@ -9,7 +9,7 @@ import type { BlockSource } from "../quantise.ts";
 import type { DType } from "../../runtime/device.ts";
 
 /** Kernels of a linear, described in `kernels.ts`. */
-export type LinearKernel = "float32" | "float32-shared" | "w8a8" | "nbits8" | "nbits4";
+export type LinearKernel = "float32" | "float32-shared" | "w8a8" | "nbits8" | "nbits4" | "stored";
 
 /**
  * Kernels of a linear's pullback, `dy · W`. int8 has a second copy of W, scaled per input channel;

@@ -1,7 +1,10 @@
 /** Each kernel of a linear against the formula, and what it promises beyond that. */
 import { assertEquals, assertLess } from "@std/assert";
-import { GraphBuilder } from "../../../src/graph/graph.ts";
+import { type Graph, GraphBuilder, type ParameterSource } from "../../../src/graph/graph.ts";
 import type { LinearKernel } from "../../../src/graph/lowering/lowering_context.ts";
+import { type BlockSource, roundTo4Bits, roundTo8Bits } from "../../../src/graph/quantise.ts";
+import type { BlockForm, Blocks, StoredBlocks } from "../../../src/util/blocks.ts";
+import { unpack } from "../../unpack.ts";
 import { DEVICE } from "../device.ts";
 import { distance, FLOAT32, randomArray, RandomParameters, runLowered, runNaive } from "../run.ts";
 
@@ -38,6 +41,7 @@ const TOLERANCES: Readonly<Record<LinearKernel, number>> = {
   w8a8: 0.06,
   nbits8: 0.06,
   nbits4: 0.6,
+  stored: 0.06,
 };
 
 for (const [kernel, tolerance] of Object.entries(TOLERANCES)) {
@@ -46,6 +50,65 @@ for (const [kernel, tolerance] of Object.entries(TOLERANCES)) {
       for (const bias of [false, true]) {
         assertLess(await errorOf(kernel as LinearKernel, tokens, bias), tolerance);
       }
+    }
+  });
+}
+
+/** Parameters of which some are stored in blocks; `read` gives what the blocks stand for. */
+class StoredParameters implements ParameterSource, BlockSource {
+  readonly #stored = new Map<string, { readonly form: BlockForm; readonly made: Blocks }>();
+  readonly #others: RandomParameters;
+
+  constructor(graph: Graph, forms: Readonly<Record<string, BlockForm>>) {
+    this.#others = new RandomParameters(graph);
+    for (const [name, form] of Object.entries(forms)) {
+      const round = form.bits === 4 ? roundTo4Bits : roundTo8Bits;
+      const made = round(this.#others.read(name), form.size);
+      const offsets = form.offsets ? made.offsets ?? made.scales.map((x) => 5 * x) : undefined;
+      this.#stored.set(name, { form, made: { ...made, offsets } });
+    }
+  }
+
+  read(name: string): Float32Array {
+    const stored = this.#stored.get(name);
+    if (stored === undefined) return this.#others.read(name);
+    return Float32Array.from(unpack(stored.form, stored.made));
+  }
+
+  blocks(name: string): StoredBlocks | undefined {
+    const stored = this.#stored.get(name);
+    return stored && { ...stored.form, read: () => stored.made };
+  }
+}
+
+const FORMS: Readonly<Record<string, Readonly<Record<string, BlockForm>>>> = {
+  "4 bits with and without offsets": {
+    w0: { bits: 4, size: 32, offsets: true },
+    w1: { bits: 4, size: 32, offsets: false },
+  },
+  "two of one form": {
+    w0: { bits: 4, size: 32, offsets: true },
+    w1: { bits: 4, size: 32, offsets: true },
+  },
+  "4 bits beside 8 in small blocks": {
+    w0: { bits: 4, size: 32, offsets: true },
+    w1: { bits: 8, size: 16, offsets: false },
+  },
+  "8 bits with offsets beside a plain weight": { w1: { bits: 8, size: 32, offsets: true } },
+  "blocks of 64": { w0: { bits: 4, size: 64, offsets: true } },
+};
+
+for (const [what, forms] of Object.entries(FORMS)) {
+  Deno.test(`stored weights are multiplied as they are: ${what}`, async () => {
+    for (const tokens of [1, 5, 33]) {
+      const graph = linearGraph(true);
+      const parameters = new StoredParameters(graph, forms);
+      const x = { shape: [tokens, INPUTS], data: randomArray(tokens * INPUTS, 3) };
+      const plan = { ...FLOAT32, linear: () => "stored" as const };
+      const [y] = await runLowered(DEVICE, graph, { x }, parameters, plan, [[tokens, 192]]);
+      const [expected] = runNaive(graph, { x }, parameters);
+      // of a weight's offset nothing is rounded, of its steps only the activations
+      assertLess(distance(y, expected.data) / rms(expected.data), 0.06);
     }
   });
 }

@@ -1,0 +1,126 @@
+/**
+ * Linears over weights in blocks of integers, by MatMulNBits. Where blocks have offsets, a small
+ * product of the inputs' block sums with them follows: exact, where the kernel's own zero points are
+ * whole steps. Trap: weights side by side may lie in blocks of different forms; each run of one form is a
+ * product of its own.
+ */
+import type { BlockForm, StoredBlocks } from "../../util/blocks.ts";
+import type { Value } from "../ops.ts";
+import { joinBlocks, roundTo4Bits, roundTo8Bits } from "../quantise.ts";
+import { lazy } from "./lazy.ts";
+import type { LoweringContext } from "./lowering_context.ts";
+import { MICROSOFT } from "./onnx.ts";
+
+/** In which blocks a weight is served. */
+type ChooseBlocks = (context: LoweringContext, weight: Value) => StoredBlocks;
+
+/** 8 bits, rounded from float32: one form for all weights. */
+export function eightBits(context: LoweringContext, weight: Value): StoredBlocks {
+  const size = Number(weight.shape[1]) % 64 === 0 ? 64 : 32;
+  const read = () => roundTo8Bits(context.parameters.read(weight.name), size);
+  return { bits: 8, size, offsets: false, read };
+}
+
+/** The file's own 4 bits; any other weight is rounded to such. */
+export function fourBits(context: LoweringContext, weight: Value): StoredBlocks {
+  const stored = context.parameters.blocks?.(weight.name);
+  if (stored?.bits === 4) return stored;
+  const read = () => roundTo4Bits(context.parameters.read(weight.name), 32);
+  return { bits: 4, size: 32, offsets: true, read };
+}
+
+/** The file's own blocks; a weight that has none is rounded to 8 bits. */
+export function ownBlocks(context: LoweringContext, weight: Value): StoredBlocks {
+  return context.parameters.blocks?.(weight.name) ?? eightBits(context, weight);
+}
+
+/** Emits a linear without its bias. */
+export function emitBlocks(
+  context: LoweringContext,
+  { x, weights }: { readonly x: Value; readonly weights: readonly Value[] },
+  out: string,
+  choose: ChooseBlocks,
+): void {
+  const runs = runsOf(weights.map((weight) => ({ weight, blocks: choose(context, weight) })));
+  const [only] = runs;
+  if (only !== undefined && runs.length === 1) return emitRun(context, x, only, out);
+  const parts = runs.map((run, i) => {
+    emitRun(context, x, run, `${out}.${i}`);
+    return `${out}.${i}`;
+  });
+  context.writer.node("Concat", parts, out, { attributes: { axis: 1 } });
+}
+
+interface Part {
+  readonly weight: Value;
+  readonly blocks: StoredBlocks;
+}
+
+/** Neighbours of one form. */
+function runsOf(parts: readonly Part[]): Part[][] {
+  const runs: Part[][] = [];
+  for (const part of parts) {
+    const last = runs.at(-1);
+    const before = last?.[0]?.blocks;
+    if (before !== undefined && sameForm(before, part.blocks)) last?.push(part);
+    else runs.push([part]);
+  }
+  return runs;
+}
+
+function sameForm(a: BlockForm, b: BlockForm): boolean {
+  return a.bits === b.bits && a.size === b.size && a.offsets === b.offsets;
+}
+
+function emitRun(context: LoweringContext, x: Value, run: readonly Part[], out: string): void {
+  const [first] = run;
+  if (first === undefined) return;
+  const { bits, size, offsets } = first.blocks;
+  const inputs = Number(x.shape[1]);
+  const outputs = run.reduce((sum, { weight }) => sum + Number(weight.shape[0]), 0);
+  const perRow = inputs / size;
+  const name = `${run.map(({ weight }) => weight.name).join("|")}:b${bits}.${size}`;
+  const made = lazy(() => joinBlocks(run.map(({ blocks }) => blocks.read()), perRow));
+  const packed = [outputs, perRow, size * bits / 8];
+  const q = context.weight(name, "uint8", packed, () => made().q);
+  const scales = [outputs * perRow];
+  const s = context.weight(`${name}.scales`, "float32", scales, () => made().scales);
+  const source = context.name(x);
+  const product = offsets ? `${out}.centred` : out;
+  context.writer.node("MatMulNBits", [source, q, s], product, {
+    domain: MICROSOFT,
+    attributes: {
+      K: inputs,
+      N: outputs,
+      bits,
+      block_size: size,
+      // int8 activations: without it the kernel is 2 to 20 times slower.
+      "accuracy_level": 4,
+    },
+  });
+  if (!offsets) return;
+  const m = context.weight(
+    `${name}.offsets`,
+    "float32",
+    [perRow, outputs],
+    () => made().offsets,
+  );
+  context.writer.node("Gemm", [blockSums(context, source, inputs, size), m, product], out);
+}
+
+/** Sums of a value's columns by block, [rows, blocks], once for all that read it. */
+function blockSums(context: LoweringContext, source: string, inputs: number, size: number) {
+  return context.once(`${source}.sums.${size}`, (to) => {
+    context.writer.node("MatMul", [source, blockIndicator(context, inputs, size)], to);
+  });
+}
+
+/** [inputs, blocks] with ones where the row lies in the block: `x ·` this sums x by block. */
+function blockIndicator(context: LoweringContext, inputs: number, block: number): string {
+  const blocks = inputs / block;
+  return context.weight(`indicator.${inputs}.${block}`, "float32", [inputs, blocks], () => {
+    const ones = new Float32Array(inputs * blocks);
+    for (let i = 0; i < inputs; i++) ones[i * blocks + Math.floor(i / block)] = 1;
+    return ones;
+  });
+}
