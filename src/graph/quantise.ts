@@ -84,8 +84,11 @@ export function quantiseRows(
 
 /** Rounds float32 to 8 bits around 128 in blocks along the inputs. */
 export function roundTo8Bits(data: Float32Array, block: number): Blocks {
-  const { q, scales } = quantiseRows(data, block);
-  return { q: Uint8Array.from(q, (step) => step + 128), scales, offsets: undefined };
+  const signed = quantiseRows(data, block);
+  const q = new Uint8Array(signed.q.buffer);
+  // two's complement plus 128
+  for (let i = 0; i < q.length; i++) q[i] ^= 128;
+  return { q, scales: signed.scales, offsets: undefined };
 }
 
 /** Rounds float32 to 16 steps between each block's least and greatest number (GGUF's Q4_1). */

@@ -55,7 +55,7 @@ function packBlocks(name: keyof typeof BLOCK_TYPES, bytes: Uint8Array): Blocks {
   const offsets = affine ? new Float32Array(count / group) : undefined;
   const apart = newApart();
   const shift = middleOf(bits) - centre;
-  for (let from = 0, to = 0; from < bytes.length; from += length, to += elements) {
+  for (let [from, to] = [0, 0]; from < bytes.length; from += length, to += elements) {
     type.take(bytes, from, apart);
     for (let g = 0; g < elements / group; g++) {
       const scale = apart.scales[g];
