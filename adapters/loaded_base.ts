@@ -9,6 +9,8 @@ import { resolveModel, type ResolveOptions } from "../src/checkpoint/fetch/resol
 import { Base, type ServingDtype } from "../src/executor/base.ts";
 import { calibrationText } from "../src/models/calibration.ts";
 import type { Smoothing } from "../src/models/parameters.ts";
+import { WeightFiles } from "../src/models/weight_files.ts";
+import { processor } from "../src/runtime/cpu.ts";
 import { readSmoothing, writeSmoothing } from "../src/models/smooth.ts";
 import type { Device } from "../src/runtime/device.ts";
 import { type DeviceKind, openDevice } from "../src/runtime/open.ts";
@@ -47,16 +49,23 @@ export async function loadBase(spec: BaseSpec): Promise<LoadedBase> {
 export async function loadWeights(
   device: Device,
   checkpoint: Checkpoint,
-  { dtype, maxBatch, maxContext }: Pick<BaseSpec, "dtype" | "maxBatch" | "maxContext">,
+  { dtype, maxBatch, maxContext, progress }: Pick<
+    BaseSpec,
+    "dtype" | "maxBatch" | "maxContext" | "progress"
+  >,
 ): Promise<Base> {
   const calibration = calibrationText();
   const kept = await KeptSmoothing.open(checkpoint, calibration);
+  const files = isLarge(checkpoint)
+    ? (scales: Smoothing | undefined) => weightFiles(device, checkpoint, scales, progress)
+    : undefined;
   const base = await Base.load(device, checkpoint, {
     dtype,
     maxBatch,
     maxContext: Math.min(maxContext ?? Infinity, checkpoint.config.maxPositions),
     calibration: checkpoint.tokenizer.encode(calibration),
     ...(kept.smoothing === undefined ? {} : { smoothing: kept.smoothing }),
+    ...(files === undefined ? {} : { files }),
   });
   try {
     await kept.keep(base.smoothing);
@@ -67,13 +76,42 @@ export async function loadWeights(
   }
 }
 
+/** From this size on (numbers), weights are kept on disk as kernels read them. */
+const LARGE = 2 ** 24;
+
+function isLarge({ weights }: Checkpoint): boolean {
+  const counts = weights.names().map((name) => weights.info(name).shape.reduce((a, b) => a * b, 1));
+  return counts.reduce((sum, count) => sum + count, 0) >= LARGE;
+}
+
+/**
+ * Prepared weights in the cache directory. What decides their bytes is in the folder's name: the base,
+ * its channel scales, ONNX Runtime's version and the processor.
+ */
+async function weightFiles(
+  device: Device,
+  checkpoint: Checkpoint,
+  scales: Smoothing | undefined,
+  progress: BaseSpec["progress"],
+): Promise<WeightFiles> {
+  const digest = await checkpoint.digest();
+  const folded = scales === undefined ? "" : writeSmoothing(scales);
+  const key = await sha256(`${device.runtimeVersion}\n${processor()}\n${folded}`);
+  const folder = `${cacheDirectory()}/weights/${digest}/${key.slice(0, 16)}`;
+  return await WeightFiles.open({ device, folder, progress });
+}
+
+async function sha256(text: string): Promise<string> {
+  const bytes = new TextEncoder().encode(text);
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+}
+
 /** Channel scales in the cache directory, by the digests of the base and of the text. */
 class KeptSmoothing {
   private constructor(readonly path: string, readonly smoothing: Smoothing | undefined) {}
 
   static async open(checkpoint: Checkpoint, text: string): Promise<KeptSmoothing> {
-    const bytes = new TextEncoder().encode(`${await checkpoint.digest()}\n${text}`);
-    const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+    const hash = await sha256(`${await checkpoint.digest()}\n${text}`);
     const path = `${cacheDirectory()}/smoothing/${hash}.json`;
     return new KeptSmoothing(path, await readKept(path, checkpoint));
   }

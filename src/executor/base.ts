@@ -8,6 +8,7 @@ import type { GradientKernel } from "../graph/lowering/lowering_context.ts";
 import { lower, type LoweringPlan } from "../graph/lowering/lowering.ts";
 import { buildDecoder } from "../models/decoder.ts";
 import { DeviceWeights } from "../models/device_weights.ts";
+import type { WeightFiles } from "../models/weight_files.ts";
 import type { LinearHook } from "../models/hook.ts";
 import { DecoderParameters, type Smoothing } from "../models/parameters.ts";
 import type { Device } from "../runtime/device.ts";
@@ -36,6 +37,8 @@ export interface BaseOptions {
   readonly smoothing?: Smoothing;
   /** Intra-op threads; default: the physical cores. */
   readonly threads?: number;
+  /** Opens prepared weights for these channel scales; without, weights are made in memory. */
+  readonly files?: (scales: Smoothing | undefined) => Promise<WeightFiles>;
   /** Where ONNX Runtime writes its profile. */
   readonly profile?: string;
 }
@@ -75,6 +78,7 @@ export class Base {
     scales: Smoothing | undefined,
     plan: LoweringPlan,
     fallback: string | undefined,
+    files: WeightFiles | undefined,
   ) {
     this.#plan = plan;
     this.fallback = fallback;
@@ -83,12 +87,12 @@ export class Base {
     this.#options = options;
     this.config = checkpoint.config;
     this.smoothing = scales;
-    this.#weights = new DeviceWeights(device);
+    this.#weights = new DeviceWeights(device, files);
     this.#sampler = new Sampler(device, checkpoint.config.vocabSize);
     this.#blocks = new BlockPool(device);
   }
 
-  /** Calibrates if the dtype needs it. The weights are made later, with the first lane. */
+  /** Calibrates if the dtype needs it. The weights are opened later, with the first lane. */
   static async load(device: Device, checkpoint: Checkpoint, options: BaseOptions): Promise<Base> {
     const wanted = planOf(options);
     const exact = wanted.linear("") !== "w8a8" || await integerProductsAreExact(device);
@@ -96,7 +100,8 @@ export class Base {
     const scales = plan.linear("") === "w8a8"
       ? options.smoothing ?? await calibrate(device, checkpoint, options.calibration)
       : undefined;
-    return new Base(device, checkpoint, options, scales, plan, exact ? undefined : INEXACT);
+    const files = await options.files?.(scales);
+    return new Base(device, checkpoint, options, scales, plan, exact ? undefined : INEXACT, files);
   }
 
   /** The base joined with a factor set (or none), with slots of its own. */
@@ -107,19 +112,16 @@ export class Base {
       ...(hook === undefined ? {} : { hook }),
       ...(this.smoothing === undefined ? {} : { smoothing: this.smoothing }),
     });
-    const store = this.#weights.storeFor(hook?.digest);
-    const lowered = lower(graph, parameters, this.#plan, store);
+    const lowered = lower(graph, parameters, this.#plan);
     const { numLayers, numKvHeads, headDim } = this.config;
     using made = new DisposableStack();
-    const direct = { ...this.#options, attention: "direct" } as const;
-    const sessions = {
-      prefill: made.use(await this.#weights.session(lowered, this.#options)),
-      decode: made.use(await this.#weights.session(lowered, direct)),
-    };
+    const session = made.use(
+      await this.#weights.session(lowered, { ...this.#options, attention: "direct" }),
+    );
     await this.#device.trim();
     const executor = new Executor({
       device: this.#device,
-      sessions,
+      session,
       sampler: this.#sampler,
       blocks: this.#blocks,
       kv: {

@@ -29,7 +29,7 @@ export async function calibrate(
   const capacity = Math.min(CALIBRATION_CHUNK, config.maxPositions);
   const parameters = new DecoderParameters(checkpoint, capacity);
   const graph = buildCalibration(config, capacity);
-  const lowered = lower(graph, parameters, FLOAT32, new Map());
+  const lowered = lower(graph, parameters, FLOAT32);
   const { numLayers: layers, numKvHeads: kvHeads, headDim } = config;
   using made = new DisposableStack();
   const weights = made.adopt(new DeviceWeights(device), (all) => all.release());

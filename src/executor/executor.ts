@@ -23,10 +23,8 @@ const KEPT_TOKENS = 256;
 
 export interface ExecutorOptions {
   readonly device: Device;
-  /**
-   * The compiled step, for prompts and for one token of each row: one graph with different kernels.
-   */
-  readonly sessions: { readonly prefill: Session; readonly decode: Session };
+  /** The compiled step, for prompts and for one token of each row. */
+  readonly session: Session;
   readonly sampler: Sampler;
   readonly kv: KvShape;
   /** Memory for saved blocks; lanes share it. */
@@ -151,8 +149,7 @@ export class Executor implements BatchModel {
       made.dispose();
     }
     this.#options.sampler.forget(this.#logits);
-    this.#options.sessions.prefill.release();
-    this.#options.sessions.decode.release();
+    this.#options.session.release();
     this.#kv.release();
     this.#cores.release();
     // its garbage may be collected much later: the pages go now
@@ -178,8 +175,7 @@ export class Executor implements BatchModel {
   }
 
   #makeDecode(batch: number): Step {
-    const { decode } = this.#options.sessions;
-    const step = this.#makeStep(decode, { first: 0, batch, time: 1, logits: 0 });
+    const step = this.#makeStep({ first: 0, batch, time: 1, logits: 0 });
     step.rows.forEach((_, i) => step.rows[i] = i);
     return step;
   }
@@ -188,13 +184,13 @@ export class Executor implements BatchModel {
     const key = `${shape.first}+${shape.batch}x${shape.time}@${shape.logits}`;
     const known = this.#prefills.get(key);
     if (known !== undefined) return known;
-    const step = this.#makeStep(this.#options.sessions.prefill, shape);
+    const step = this.#makeStep(shape);
     this.#prefills.set(key, step);
     return step;
   }
 
-  #makeStep(session: Session, { first, batch, time, logits }: StepShape): Step {
-    const { device } = this.#options;
+  #makeStep({ first, batch, time, logits }: StepShape): Step {
+    const { device, session } = this.#options;
     const arrays = {
       ids: new Int32Array(batch * time),
       lengths: new Int32Array(batch),

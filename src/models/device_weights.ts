@@ -1,58 +1,52 @@
 /**
- * Weights in device layout as tensors, made once and shared by every session that reads them: those
- * that serve and those that train. Trap: without the shared container each session packs all of the
- * base's weights for itself (134 MB a session on the default base).
+ * Weights in device layout for sessions: mapped from files that were made before, or, for small bases,
+ * tensors that are made once and shared by every session that reads them. Factors are copied into
+ * a session and go with it.
  */
-import type { Lowered, WeightStore } from "../graph/lowering/lowering.ts";
-import type { Weight } from "../graph/lowering/onnx.ts";
-import type {
-  Device,
-  PrepackedWeights,
-  Session,
-  SessionOptions,
-  Tensor,
-} from "../runtime/device.ts";
+import type { Lowered } from "../graph/lowering/lowering.ts";
+import type { Places, Weight } from "../graph/lowering/onnx.ts";
+import type { Device, Session, SessionOptions, Tensor } from "../runtime/device.ts";
+import type { WeightFiles } from "./weight_files.ts";
 
-/** Tensors over weights, and their packed forms, shared by the sessions that use them. */
 export class DeviceWeights {
   readonly #device: Device;
-  readonly #base: WeightStore = new Map();
-  readonly #tensors = new Map<object, Tensor>();
-  readonly #packed: PrepackedWeights;
+  readonly #files: WeightFiles | undefined;
+  readonly #tensors = new Map<string, Tensor>();
 
-  constructor(device: Device) {
+  /** `files`: where the base's own weights are mapped from; without, they are made in memory. */
+  constructor(device: Device, files?: WeightFiles) {
     this.#device = device;
-    this.#packed = device.prepackedWeights();
+    this.#files = files;
   }
 
-  /** Weights of the base are shared by all lanes; factors belong to one. */
-  storeFor(hook: string | undefined): WeightStore {
-    return hook === undefined ? this.#base : new LayeredStore(this.#base);
+  /** Writes to disk what these graphs read and no file has: at once, so that it is one part. */
+  async prepare(graphs: readonly Lowered[]): Promise<void> {
+    await this.#files?.place(graphs);
   }
 
-  /**
-   * Compiles a session over the base's weights. Factors are copied into it and go with it: what is
-   * shared, and packed once for all, stays until `release`.
-   */
+  /** Compiles a session. What is shared stays until `release`. */
   async session(
     lowered: Lowered,
-    options: Pick<SessionOptions, "threads" | "profile" | "attention" | "config">,
+    options: Pick<SessionOptions, "threads" | "profile" | "attention" | "config"> = {},
   ): Promise<Session> {
+    const places: Places = await this.#files?.place([lowered]) ?? new Map();
     const initializers: Record<string, Tensor> = {};
     const copies: Record<string, Tensor> = {};
     try {
       for (const [name, weight] of lowered.weights) {
+        if (places.has(name)) continue;
         if (isFactor(name)) copies[name] = this.#make(weight);
-        else initializers[name] = this.#shared(weight);
+        else initializers[name] = this.#shared(name, weight);
       }
-      return await this.#device.session(lowered.model, {
+      const { threads, profile, attention, config } = options;
+      return await this.#device.session(lowered.model(places), {
         initializers,
         copies,
-        prepacked: this.#packed,
-        ...(options.threads === undefined ? {} : { threads: options.threads }),
-        ...(options.profile === undefined ? {} : { profile: options.profile }),
-        ...(options.config === undefined ? {} : { config: options.config }),
-        ...(options.attention === undefined ? {} : { attention: options.attention }),
+        ...(this.#files === undefined ? {} : { folder: this.#files.folder }),
+        ...(threads === undefined ? {} : { threads }),
+        ...(profile === undefined ? {} : { profile }),
+        ...(config === undefined ? {} : { config }),
+        ...(attention === undefined ? {} : { attention }),
       });
     } finally {
       for (const tensor of Object.values(copies)) tensor.release();
@@ -61,42 +55,21 @@ export class DeviceWeights {
 
   release(): void {
     for (const tensor of this.#tensors.values()) tensor.release();
-    this.#packed.release();
   }
 
-  #shared(weight: Weight): Tensor {
-    const known = this.#tensors.get(weight);
+  #shared(name: string, weight: Weight): Tensor {
+    const known = this.#tensors.get(name);
     if (known !== undefined) return known;
     const tensor = this.#make(weight);
-    this.#tensors.set(weight, tensor);
+    this.#tensors.set(name, tensor);
     return tensor;
   }
 
-  #make({ dtype, shape, data }: Weight): Tensor {
-    return this.#device.tensor(dtype, shape, data);
+  #make({ dtype, shape, make }: Weight): Tensor {
+    return this.#device.tensor(dtype, shape, make());
   }
 }
 
 function isFactor(name: string): boolean {
   return name.startsWith("lotr.");
-}
-
-/** A store of a lane's factors before the base's weights. */
-class LayeredStore extends Map<string, Weight> {
-  readonly #base: WeightStore;
-
-  constructor(base: WeightStore) {
-    super();
-    this.#base = base;
-  }
-
-  override get(name: string): Weight | undefined {
-    return super.get(name) ?? this.#base.get(name);
-  }
-
-  override set(name: string, weight: Weight): this {
-    if (isFactor(name)) return super.set(name, weight);
-    this.#base.set(name, weight);
-    return this;
-  }
 }

@@ -3,7 +3,7 @@
 import type { Device, DType, SessionOptions, Tensor, TypedArrayOf } from "./device.ts";
 import { openPageReleaser, type PageReleaser } from "./memory.ts";
 import type { Ort } from "./onnx/ort.ts";
-import { createSession, OrtPrepackedWeights, type OrtSession } from "./onnx/session.ts";
+import { createSession, type OrtSession } from "./onnx/session.ts";
 import { bytesPerElement, checkRange, HostTensor, hostTensor, hostView } from "./onnx/tensor.ts";
 
 /** Host memory and CPU kernels. Make it with `openDevice("cpu")`. */
@@ -42,6 +42,10 @@ export class CpuDevice implements Device {
     if (!this.#released) await this.#pages.trim();
   }
 
+  get runtimeVersion(): string {
+    return this.#ort.library.version;
+  }
+
   get liveObjects(): number {
     return this.#ort.live;
   }
@@ -56,11 +60,6 @@ export class CpuDevice implements Device {
   session(model: Uint8Array, options: SessionOptions = {}): Promise<OrtSession> {
     this.#checkOpen("create a session");
     return createSession(this.#ort, model, { threads: this.#threads, ...options });
-  }
-
-  prepackedWeights(): OrtPrepackedWeights {
-    this.#checkOpen("make prepacked weights");
-    return new OrtPrepackedWeights(this.#ort);
   }
 
   release(): void {
@@ -100,6 +99,17 @@ export function coresOf(cpuinfo: string): number {
     return core === undefined ? [] : [`${socket ?? 0}/${core}`];
   });
   return new Set(pairs).size;
+}
+
+/**
+ * What decides which kernels run here, as text to compare: weights packed for one processor are not
+ * another's.
+ */
+export function processor(): string {
+  const { os, arch } = Deno.build;
+  const cpuinfo = os === "linux" ? readText("/proc/cpuinfo") : "";
+  const features = /^(?:flags|Features)\s*:\s*(.*)$/m.exec(cpuinfo)?.[1] ?? "";
+  return [os, arch, ...features.split(" ").sort()].join(" ").trim();
 }
 
 function readText(path: string): string {

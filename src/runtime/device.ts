@@ -45,8 +45,8 @@ export interface SessionOptions {
   /**
    * Weights by initializer name: the values of the model's initializers with `data_location`
    * EXTERNAL (whose `location` may be any non-empty text). The session works on the tensors' own
-   * memory and keeps them alive; several sessions may share them. A kernel that prepacks a weight
-   * holds the packed form besides, once for all sessions with the same `prepacked`.
+   * memory and keeps them alive; several sessions may share them. A kernel that packs a weight holds
+   * the packed form besides.
    */
   readonly initializers?: Readonly<Record<string, Tensor>>;
   /**
@@ -54,24 +54,25 @@ export interface SessionOptions {
    * is made, and it drops the copy of a weight that it prepacks.
    */
   readonly copies?: Readonly<Record<string, Tensor>>;
-  /** Shares prepacked weights between sessions created with the same container. */
-  readonly prepacked?: PrepackedWeights;
+  /** The folder that `location`s in the model's `external_data` are relative to; files are mapped. */
+  readonly folder?: string;
+  /**
+   * Writes the model as it was compiled to `folder/name.onnx`, and its weights, each with the form
+   * that its kernel packed, to `folder/name.bin`.
+   */
+  readonly save?: { readonly folder: string; readonly name: string };
   /** Writes ONNX Runtime's profile (Chrome trace JSON) to files with this prefix. */
   readonly profile?: string;
   /** Raw session configuration entries (`session.…`), over the device's own defaults. */
   readonly config?: Readonly<Record<string, string>>;
   /**
-   * How attention is computed: "flash" in blocks (the default, for long prompts), "direct" with the
-   * whole row of scores at once (5% faster for decode steps).
+   * How attention is computed: "flash" in blocks (the default, whose scratch memory does not grow with
+   * the prompt), "direct" with the whole row of scores at once (a quarter faster, in prompts of up
+   * to 1,000 tokens and in decode steps).
    */
   readonly attention?: "flash" | "direct";
   /** Default "all". */
   readonly optimization?: "none" | "basic" | "extended" | "all";
-}
-
-/** An opaque container that sessions share; made by `Device.prepackedWeights()`. */
-export interface PrepackedWeights extends Disposable {
-  release(): void;
 }
 
 /**
@@ -133,9 +134,10 @@ export interface Device extends Disposable {
    * full size and touched here and there.
    */
   touchSparsely(tensor: Tensor): void;
+  /** ONNX Runtime's version, such as "1.30.0". */
+  readonly runtimeVersion: string;
   /** Compiles a serialised ONNX model. Off the event loop where the runtime allows. */
   session(model: Uint8Array, options?: SessionOptions): Promise<Session>;
-  prepackedWeights(): PrepackedWeights;
   release(): void;
 }
 

@@ -270,7 +270,7 @@ Deno.test("a dropped lane gives every native object back, and so does one that c
   await comeAndGo(2);
   await comeAndGo(3);
   assertEquals(tiny.device.liveObjects, before);
-  const fails = failing(tiny.device, 2);
+  const fails = failing(tiny.device, 1);
   await assertRejects(() => tiny.base.lane(tiny.factors(8, MODULES, 4)), Error, "no room");
   fails.restore();
   assertEquals(tiny.device.liveObjects, before);

@@ -63,14 +63,14 @@ export async function runLowered(
   plan: LoweringPlan,
   outputShapes: readonly (readonly number[])[],
 ): Promise<Float32Array[]> {
-  const lowered = lower(graph, parameters, plan, new Map());
+  const lowered = lower(graph, parameters, plan);
   const initializers = Object.fromEntries(
     Array.from(
       lowered.weights,
-      ([name, { dtype, shape, data }]) => [name, device.tensor(dtype, shape, data)],
+      ([name, { dtype, shape, make }]) => [name, device.tensor(dtype, shape, make())],
     ),
   );
-  using session = await device.session(lowered.model, { initializers });
+  using session = await device.session(lowered.model(), { initializers });
   const bound = Object.fromEntries(
     graph.inputs.map((value) => [value.name, tensorOf(device, value, given[value.name])]),
   );

@@ -37,12 +37,12 @@ export class WindowModel {
   ): Promise<WindowModel> {
     const parameters = new DecoderParameters(checkpoint, positions, smoothing && { smoothing });
     const graph = buildDecoder(checkpoint.config, positions);
-    const lowered = lower(graph, parameters, plan, new Map());
+    const lowered = lower(graph, parameters, plan);
     const entries = Array.from(
       lowered.weights,
-      ([name, { dtype, shape, data }]) => [name, device.tensor(dtype, shape, data)] as const,
+      ([name, { dtype, shape, make }]) => [name, device.tensor(dtype, shape, make())] as const,
     );
-    const session = await device.session(lowered.model, {
+    const session = await device.session(lowered.model(), {
       initializers: Object.fromEntries(entries),
     });
     return new WindowModel(device, checkpoint, session, entries.map(([, tensor]) => tensor));

@@ -4,7 +4,11 @@
  * knows what they should cost.
  */
 
+import { planOf } from "../../src/executor/base.ts";
+import { GraphBuilder } from "../../src/graph/graph.ts";
+import { lower } from "../../src/graph/lowering/lowering.ts";
 import { DeviceWeights } from "../../src/models/device_weights.ts";
+import { WeightFiles } from "../../src/models/weight_files.ts";
 import type { Device } from "../../src/runtime/device.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { countingModel, doublingModel, linearModel } from "./models.ts";
@@ -18,6 +22,13 @@ function resident(): number {
   libc.symbols.malloc_trim(0n);
   const { rss, heapTotal } = Deno.memoryUsage();
   return (rss - heapTotal) / 2 ** 20;
+}
+
+/** MB that are no file's, once garbage and free lists are given back. */
+function privately(): number {
+  resident();
+  const kilobytes = /^RssAnon:\s+(\d+)/m.exec(Deno.readTextFileSync("/proc/self/status"))?.[1];
+  return Number(kilobytes) / 1024;
 }
 
 type Keep = "release" | "leak";
@@ -110,7 +121,7 @@ function pages(device: Device): Record<string, number> {
   return { untouched, touched, discarded, zero, kept, hugeUntouched };
 }
 
-/** One 64 MB weight in two sessions, with and without shared prepacked weights. */
+/** One 64 MB weight in two sessions whose kernels read it as it is. */
 async function sharing(device: Device): Promise<Record<string, number>> {
   const size = 4096;
   const w = device.tensor("float32", [size, size]);
@@ -123,39 +134,41 @@ async function sharing(device: Device): Promise<Record<string, number>> {
   const unpacked = resident() - start;
   first.release();
   second.release();
-  const packed = { initializers: { w }, prepacked: device.prepackedWeights() };
-  const base = resident();
-  await device.session(bytes, packed);
-  const packedOnce = resident() - base;
-  await device.session(bytes, packed);
-  return { unpacked, packedOnce, packedTwice: resident() - base };
+  return { unpacked };
 }
 
-/** One 64 MB weight in a prompt's and a step's session, as every lane has them; and a lane's factor. */
+/** A linear of 64 MB by prepared files: made, mapped by two sessions; and a lane's factors. */
 async function lanes(device: Device): Promise<Record<string, number>> {
   const size = 4096;
-  const weights = new DeviceWeights(device);
-  const lowered = (name: string, data: Float32Array<ArrayBuffer>) => ({
-    model: linearModel(size, size, name),
-    weights: new Map([[name, { dtype: "float32", shape: [size, size], data } as const]]),
-  });
-  const base = lowered("w", new Float32Array(size * size).fill(0.5));
-  const start = resident();
-  const first = await weights.session(base, {});
-  const once = resident() - start;
-  const second = await weights.session(base, { attention: "direct" });
-  const twice = resident() - start;
+  const folder = await Deno.makeTempDir();
+  const lowered = (name: string, value: number) => {
+    const graph = new GraphBuilder();
+    const x = graph.input("x", "float32", ["tokens", size]);
+    const weights = [graph.parameter(name, [size, size])];
+    const y = graph.add("linear", { x, weights, biases: [] }, "y");
+    const parameters = { read: () => new Float32Array(size * size).fill(value) };
+    return lower(graph.finish([y]), parameters, planOf({ dtype: "fp32", maxBatch: 1 }));
+  };
+  const base = lowered("model.w.weight", 0.5);
+  const files = await WeightFiles.open({ device, folder, progress: () => {} });
+  const weights = new DeviceWeights(device, files);
+  await weights.prepare([base]);
+  const start = privately();
+  const first = await weights.session(base);
+  const once = privately() - start;
+  const second = await weights.session(base);
+  const twice = privately() - start;
   for (let i = 0; i < 3; i++) {
-    const factor = lowered("lotr.0.a.attn_in", new Float32Array(size * size).fill(0.25));
-    (await weights.session(factor, {})).release();
+    (await weights.session(lowered("lotr.0.a.attn_in", 0.25))).release();
   }
   // V8 frees what it collected of large buffers on a thread of its own, soon after
   collectGarbage();
   await new Promise((resolve) => setTimeout(resolve, 200));
-  const factors = resident() - start - twice;
+  const factors = privately() - start - twice;
   first.release();
   second.release();
   weights.release();
+  await Deno.remove(folder, { recursive: true });
   return { once, twice, factors };
 }
 

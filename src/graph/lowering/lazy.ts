@@ -1,5 +1,16 @@
-/** What several weights are made of together, made when the first of them is asked for. */
-export function lazy<T>(make: () => T): () => T {
-  let made: { readonly value: T } | undefined;
-  return () => (made ??= { value: make() }).value;
+/** One result for several weights that are made together. */
+
+/**
+ * What `make` gives. It is not kept: weights that are asked for within one turn of the event loop get
+ * the same, later ones have it made again.
+ */
+export function lazy<T extends object>(make: () => T): () => T {
+  let made: WeakRef<T> | undefined;
+  return () => {
+    const known = made?.deref();
+    if (known !== undefined) return known;
+    const value = make();
+    made = new WeakRef(value);
+    return value;
+  };
 }

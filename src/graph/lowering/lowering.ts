@@ -6,6 +6,7 @@
 import type { Graph, Node, ParameterSource } from "../graph.ts";
 import type { OpName, Value } from "../ops.ts";
 import { emitLinear } from "./kernels.ts";
+import { lazy } from "./lazy.ts";
 import { ATTENTION_RULES } from "./lowering_attention.ts";
 import {
   blockDiagonal,
@@ -13,18 +14,21 @@ import {
   LoweringContext,
   type LoweringPlan,
   type Rule,
-  type WeightStore,
 } from "./lowering_context.ts";
 import { TRAINING_RULES } from "./lowering_training.ts";
-import { MICROSOFT, type Weight } from "./onnx.ts";
+import { MICROSOFT, type PackingNode, type Places, type Weight } from "./onnx.ts";
 import { type BlockSource, quantiseRows } from "../quantise.ts";
 
-export type { LoweringPlan, WeightStore } from "./lowering_context.ts";
+export type { LoweringPlan } from "./lowering_context.ts";
 
-/** A model that ONNX Runtime compiles, and the weights it takes from memory. */
+/** A model that ONNX Runtime compiles, and the weights that stand outside it. */
 export interface Lowered {
-  readonly model: Uint8Array;
+  /** By name. The same name means the same numbers in every graph over the same parameters. */
   readonly weights: ReadonlyMap<string, Weight>;
+  /** The nodes whose kernels pack weights, each as a model of its own. */
+  packing(): readonly PackingNode[];
+  /** The serialised model, with weights where `places` says and the others in memory. */
+  model(places?: Places): Uint8Array;
 }
 
 /** Lowers a graph. Outputs are the graph's own, then each updated input as `NAME.out`. */
@@ -32,9 +36,8 @@ export function lower(
   graph: Graph,
   parameters: ParameterSource & Partial<BlockSource>,
   plan: LoweringPlan,
-  store: WeightStore,
 ): Lowered {
-  const context = new LoweringContext(plan, parameters, store);
+  const context = new LoweringContext(plan, parameters);
   const { writer } = context;
   for (const { name, dtype, shape } of graph.inputs) writer.input(name, dtype, shape);
   const done = new Set<Node>();
@@ -46,7 +49,11 @@ export function lower(
   });
   for (const value of graph.outputs) writer.output(context.name(value), value.dtype, value.shape);
   for (const { name, dtype, shape } of graph.updated) writer.output(`${name}.out`, dtype, shape);
-  return { model: writer.finish("lembas"), weights: context.used };
+  return {
+    weights: context.weights,
+    packing: () => writer.packing(),
+    model: (places) => writer.finish("lembas", places),
+  };
 }
 
 function lowerNode(context: LoweringContext, node: Node): void {
@@ -152,9 +159,7 @@ function embedInt8(context: LoweringContext, table: Value, ids: string, out: str
   const { writer } = context;
   const [rows, width] = table.shape.map(Number);
   const block = 32;
-  const made = () => quantiseRows(context.parameters.read(table.name), block);
-  let rowsMade: ReturnType<typeof made> | undefined;
-  const quantised = () => rowsMade ??= made();
+  const quantised = lazy(() => quantiseRows(context.parameters.read(table.name), block));
   const q = context.weight(`${table.name}:q8`, "int8", [rows, width], () => quantised().q);
   const scales = context.weight(
     `${table.name}:q8.scales`,

@@ -27,19 +27,15 @@ export interface LoweringPlan {
   readonly embedding: "float32" | "int8";
 }
 
-/** Weights in device layout, made once and shared by every graph lowered from the same parameters. */
-export type WeightStore = Map<string, Weight>;
-
 /** What rules work with: the writer, names of values, and shared by-products. */
 export class LoweringContext {
   readonly writer = new OnnxWriter();
-  readonly used = new Map<string, Weight>();
+  readonly weights = new Map<string, Weight>();
   readonly #names = new Map<number, string>();
 
   constructor(
     readonly plan: LoweringPlan,
     readonly parameters: ParameterSource & Partial<BlockSource>,
-    readonly store: WeightStore,
   ) {}
 
   /** The ONNX name of a value. */
@@ -51,19 +47,9 @@ export class LoweringContext {
     this.#names.set(value.id, name);
   }
 
-  /** A weight outside the model, made by `make` where the store lacks it. */
-  weight(
-    name: string,
-    dtype: DType,
-    shape: readonly number[],
-    make: () => Weight["data"],
-  ): string {
-    let weight = this.store.get(name);
-    if (weight === undefined) {
-      weight = { dtype, shape, data: make() };
-      this.store.set(name, weight);
-    }
-    this.used.set(name, weight);
+  /** A weight outside the model. `make` is called where it is nowhere yet, and keeps nothing. */
+  weight(name: string, dtype: DType, shape: readonly number[], make: Weight["make"]): string {
+    this.weights.set(name, { dtype, shape, make });
     return this.writer.external(name, dtype, shape);
   }
 

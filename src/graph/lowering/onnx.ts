@@ -2,7 +2,7 @@
  * Writes ONNX models: nodes, small constants inside the model, large weights outside it (shared
  * memory that sessions take by name), inputs and outputs.
  */
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
   type AttributeProto,
   AttributeProto_AttributeType as AttributeType,
@@ -60,7 +60,8 @@ export interface NodeOptions {
 /** A model under construction. Names are the caller's; "" leaves an optional input or output out. */
 export class OnnxWriter {
   readonly #nodes: NodeProto[] = [];
-  readonly #initializers = new Map<string, TensorProto>();
+  readonly #constants = new Map<string, TensorProto>();
+  readonly #external = new Map<string, Pick<Weight, "dtype" | "shape">>();
   readonly #inputs: ValueInfoProto[] = [];
   readonly #outputs: ValueInfoProto[] = [];
 
@@ -104,34 +105,25 @@ export class OnnxWriter {
     shape: readonly number[],
     data: TypedArrayOf<T>,
   ): string {
-    if (!this.#initializers.has(name)) {
+    if (!this.#constants.has(name)) {
       const rawData = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
-      this.#initializers.set(name, tensor(name, dtype, shape, { rawData }));
+      this.#constants.set(name, tensor(name, dtype, shape, { rawData }));
     }
     return name;
   }
 
-  /** A constant whose data the session gets by name, from memory. */
+  /** A constant whose data stands outside the model, where `finish` places it. */
   external(name: string, dtype: DType, shape: readonly number[]): string {
-    if (!this.#initializers.has(name)) {
-      const location = create(StringStringEntryProtoSchema, { key: "location", value: "memory" });
-      this.#initializers.set(
-        name,
-        tensor(name, dtype, shape, {
-          dataLocation: DataLocation.EXTERNAL,
-          externalData: [location],
-        }),
-      );
-    }
+    this.#external.set(name, { dtype, shape });
     return name;
   }
 
-  /** The serialised ModelProto. */
-  finish(name: string): Uint8Array {
+  /** The serialised ModelProto. External constants without a place come from memory, by name. */
+  finish(name: string, places: Places = new Map()): Uint8Array {
     const graph = create(GraphProtoSchema, {
       name,
       node: this.#nodes,
-      initializer: [...this.#initializers.values()],
+      initializer: [...this.#constants.values(), ...this.#placed(places)],
       input: this.#inputs,
       output: this.#outputs,
     });
@@ -139,13 +131,105 @@ export class OnnxWriter {
     const model = { irVersion: IR_VERSION, producerName: "lembas", opsetImport, graph };
     return toBinary(ModelProtoSchema, create(ModelProtoSchema, model));
   }
+
+  /**
+   * Each node that reads external constants and whose kernel packs them, as a model of its own over
+   * the same constants: what a session of it packs, a session of the whole packs, too.
+   */
+  packing(): readonly PackingNode[] {
+    return this.#nodes.flatMap((node) => {
+      const first = PACKING_OPERATORS.get(node.opType);
+      const weights = node.input.filter((input) => this.#external.has(input));
+      if (first === undefined || weights.length === 0) return [];
+      return [{ operator: operatorOf(node), weights, model: this.#alone(node, first) }];
+    });
+  }
+
+  #alone(node: NodeProto, first: DType): Uint8Array {
+    const writer = new OnnxWriter();
+    writer.#nodes.push(node);
+    node.input.forEach((name, i) => {
+      const [constant, external] = [this.#constants.get(name), this.#external.get(name)];
+      if (constant !== undefined) writer.#constants.set(name, constant);
+      else if (external !== undefined) writer.#external.set(name, external);
+      else if (name !== "") {
+        writer.input(name, i === 0 ? first : "float32", [`${i}.rows`, `${i}.columns`]);
+      }
+    });
+    for (const name of node.output) writer.output(name, "float32", ["rows", "columns"]);
+    return writer.finish(node.name);
+  }
+
+  #placed(places: Places): TensorProto[] {
+    const packed = new Set<string>();
+    return [...this.#external].map(([name, { dtype, shape }]) => {
+      const place = places.get(name) ?? { location: "memory" };
+      const entries = Object.entries(place).filter(([key, value]) =>
+        !key.startsWith("prepacked_") || isNew(packed, value.split("|")[0] ?? "")
+      );
+      return tensor(name, dtype, shape, {
+        dataLocation: DataLocation.EXTERNAL,
+        externalData: entries.map(([key, value]) =>
+          create(StringStringEntryProtoSchema, { key, value })
+        ),
+      });
+    });
+  }
 }
 
-/** Data of a weight that stands outside the model. */
+function operatorOf({ opType, attribute }: NodeProto): string {
+  return [opType, ...attribute.map(({ name, i, f, ints }) => `${name}=${i},${f},${ints}`)].join(
+    " ",
+  );
+}
+
+/** ONNX Runtime refuses a packed form that it has met already: equal weights share the first's. */
+function isNew(seen: Set<string>, key: string): boolean {
+  return !seen.has(key) && seen.add(key).has(key);
+}
+
+/** Operators whose CPU kernels pack constant inputs, and the element type of their first input. */
+const PACKING_OPERATORS: ReadonlyMap<string, DType> = new Map([
+  ["MatMul", "float32"],
+  ["FusedMatMul", "float32"],
+  ["Gemm", "float32"],
+  ["MatMulNBits", "float32"],
+  ["MatMulIntegerToFloat", "uint8"],
+]);
+
+/** A node that packs weights, alone in a model. */
+export interface PackingNode {
+  /** What decides the packed form beside the weights. */
+  readonly operator: string;
+  readonly weights: readonly string[];
+  readonly model: Uint8Array;
+}
+
+/** A weight that stands outside the model. */
 export interface Weight {
   readonly dtype: DType;
   readonly shape: readonly number[];
-  readonly data: TypedArray;
+  /** Makes its data, newly allocated; may be called again. */
+  readonly make: () => TypedArray;
+}
+
+/** A weight's `external_data` (onnx.proto): location, offset, length, and ONNX Runtime's packed forms. */
+export type Place = Readonly<Record<string, string>>;
+
+/** Places of weights by name. */
+export type Places = ReadonlyMap<string, Place>;
+
+/** What an external tensor says of where it is. */
+export function placesOf(model: Uint8Array): Places {
+  const initializers = fromBinary(ModelProtoSchema, model).graph?.initializer ?? [];
+  return new Map(
+    initializers.filter(({ externalData }) => externalData.length > 0).map(
+      ({ name, externalData }) => [
+        name,
+        Object.fromEntries(externalData.map(({ key, value }) => [key, value])),
+      ],
+    ),
+  );
 }
 
 function tensor(

@@ -35,6 +35,7 @@ const TABLE = {
   GetErrorMessage: [2, [P], P],
   CreateEnv: [3, [INT, B, B], P],
   CreateSessionOptions: [10, [B], P],
+  SetOptimizedModelFilePath: [11, [P, B], P],
   EnableProfiling: [14, [P, B], P],
   DisableMemPattern: [17, [P], P],
   SetSessionLogSeverityLevel: [22, [P, INT], P],
@@ -74,8 +75,6 @@ const TABLE = {
   AddInitializer: [150, [P, B, P], P],
   CreateArenaCfg: [156, [SIZE, INT, INT, INT, B], P],
   ReleaseArenaCfg: [157, [P], "void"],
-  CreatePrepackedWeightsContainer: [166, [B], P],
-  ReleasePrepackedWeightsContainer: [167, [P], "void"],
   AddExternalInitializers: [210, [P, B, B, SIZE], P],
   SessionOptionsAppendExecutionProvider: [216, [P, B, B, B, SIZE], P],
 } as const;
@@ -83,7 +82,6 @@ const TABLE = {
 /** `Run` and session creation, blocking and off the event loop. */
 const RUN = [9, [P, P, B, B, SIZE, B, SIZE, B], P] as const;
 const CREATE_SESSION = [8, [P, B, SIZE, P, B], P] as const;
-const CREATE_SESSION_PREPACKED = [169, [P, B, SIZE, P, P, B], P] as const;
 
 type Table = typeof TABLE;
 type Call<Params extends readonly Deno.NativeType[], Result extends Deno.NativeResultType> =
@@ -99,7 +97,6 @@ export type OrtApi =
     readonly Run: Call<typeof RUN[1], "pointer">;
     readonly RunAsync: AsyncCall<typeof RUN[1]>;
     readonly CreateSessionAsync: AsyncCall<typeof CREATE_SESSION[1]>;
-    readonly CreateSessionPrepackedAsync: AsyncCall<typeof CREATE_SESSION_PREPACKED[1]>;
   };
 
 /** An opened library. `close` unloads it: only after everything made with it was released. */
@@ -224,7 +221,6 @@ function wrapTable(table: Pointer): OrtApi {
   const nonblocking = Object.entries({
     RunAsync: RUN,
     CreateSessionAsync: CREATE_SESSION,
-    CreateSessionPrepackedAsync: CREATE_SESSION_PREPACKED,
   }).map(([name, [index, parameters, result]]) =>
     [
       name,

@@ -23,27 +23,6 @@ const DEFAULT_CONFIG: Readonly<Record<string, string>> = {
   "session.use_env_allocators": "1",
 };
 
-/** Prepacked weights that sessions share. */
-export class OrtPrepackedWeights {
-  readonly handle: Handle;
-
-  constructor(ort: Ort) {
-    this.handle = ort.handle(
-      "container of prepacked weights",
-      (out) => ort.api.CreatePrepackedWeightsContainer(out),
-      ort.api.ReleasePrepackedWeightsContainer,
-    );
-  }
-
-  release(): void {
-    this.handle.release();
-  }
-
-  [Symbol.dispose](): void {
-    this.release();
-  }
-}
-
 /** An `OrtSession`. Make it with `createSession`. */
 export class OrtSession implements Session {
   readonly inputs: readonly ValueInfo[];
@@ -111,15 +90,13 @@ export async function createSession(
 ): Promise<OrtSession> {
   const shared = weightsOf(options.initializers);
   const weights = [...shared, ...weightsOf(options.copies)];
-  const prepacked = prepackedOf(options);
   const handlesOf = (some: Weights) => some.map(([, tensor]) => tensor.handle);
-  const container = prepacked === undefined ? [] : [prepacked.handle];
   const { api } = ort;
   const native = ort.handle(
     "session options",
     (out) => api.CreateSessionOptions(out),
     api.ReleaseSessionOptions,
-    [...handlesOf(weights), ...container],
+    handlesOf(weights),
   );
   try {
     configure(ort, native.pointer, options);
@@ -129,11 +106,10 @@ export async function createSession(
     const pointer = await ort.exclusively(() =>
       withAttention(
         attention,
-        () => compile(ort, model, native.pointer, prepacked?.handle.pointer),
+        () => compile(ort, model, native.pointer),
       )
     );
-    const needs = [...handlesOf(shared), ...container];
-    return describe(ort, ort.own(pointer, api.ReleaseSession, needs), options);
+    return describe(ort, ort.own(pointer, api.ReleaseSession, handlesOf(shared)), options);
   } finally {
     native.release();
   }
@@ -168,12 +144,6 @@ function hostTensorOf(tensor: Tensor, what: string): HostTensor {
   return tensor;
 }
 
-function prepackedOf(options: SessionOptions): OrtPrepackedWeights | undefined {
-  const { prepacked } = options;
-  if (prepacked === undefined || prepacked instanceof OrtPrepackedWeights) return prepacked;
-  throw new TypeError("Cannot use prepacked weights: they were made by another device");
-}
-
 function configure(
   ort: Ort,
   native: Pointer,
@@ -190,9 +160,30 @@ function configure(
   if (options.profile !== undefined) {
     check(api.EnableProfiling(native, pathString(options.profile)));
   }
-  for (const [key, value] of Object.entries({ ...DEFAULT_CONFIG, ...options.config })) {
+  if (options.save !== undefined) {
+    const { folder, name } = options.save;
+    check(api.SetOptimizedModelFilePath(native, pathString(`${folder}/${name}.onnx`)));
+  }
+  const config = { ...DEFAULT_CONFIG, ...fileConfig(options), ...options.config };
+  for (const [key, value] of Object.entries(config)) {
     check(api.AddSessionConfigEntry(native, cString(key), cString(value)));
   }
+}
+
+/** Smaller weights stay in the saved model. */
+const SAVED_BYTES = 1024;
+
+function fileConfig({ folder, save }: SessionOptions): Readonly<Record<string, string>> {
+  return {
+    ...(folder === undefined
+      ? {}
+      : { "session.model_external_initializers_file_folder_path": folder }),
+    ...(save === undefined ? {} : {
+      "session.save_external_prepacked_constant_initializers": "1",
+      "session.optimized_model_external_initializers_file_name": `${save.name}.bin`,
+      "session.optimized_model_external_initializers_min_size_in_bytes": String(SAVED_BYTES),
+    }),
+  };
 }
 
 type Weights = readonly (readonly [string, HostTensor])[];
@@ -232,15 +223,12 @@ async function compile(
   ort: Ort,
   model: Uint8Array,
   options: Pointer,
-  prepacked: Pointer | undefined,
 ): Promise<Pointer> {
   const { api, env } = ort;
   const out = pointerSlot();
   const bytes = model as Uint8Array<ArrayBuffer>;
   const size = BigInt(bytes.byteLength);
-  const status = prepacked === undefined
-    ? await api.CreateSessionAsync(env.pointer, bytes, size, options, out)
-    : await api.CreateSessionPrepackedAsync(env.pointer, bytes, size, options, prepacked, out);
+  const status = await api.CreateSessionAsync(env.pointer, bytes, size, options, out);
   ort.check(status, "create session");
   return pointerIn(out, "session");
 }

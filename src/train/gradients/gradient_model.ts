@@ -12,7 +12,7 @@ import { inputOf, LossProgram, type LossProgramOptions, MAX_TOKENS } from "./los
 import type { GradientModel, Gradients, MicroBatch, RowLoss, TrainableState } from "./model.ts";
 import { pack, type Packed } from "./packed.ts";
 
-export interface DecoderGradientsOptions extends Omit<LossProgramOptions, "owner"> {
+export interface DecoderGradientsOptions extends LossProgramOptions {
   readonly config: DecoderConfig;
   readonly hook: LinearHook;
   /** s of the branch. */
@@ -43,8 +43,7 @@ export class DecoderGradients implements GradientModel {
     const layout = new CoreLayout({ layers: config.numLayers, rank, modules, scale });
     const decoder = buildTraining(config, positions, hook);
     const cores = new CoreInputs(decoder, layout);
-    const owned = { ...options, owner: hook.digest };
-    const program = await LossProgram.compile(decoder, cores.values, owned);
+    const program = await LossProgram.compile(decoder, cores.values, options);
     return new DecoderGradients(options, program, cores);
   }
 

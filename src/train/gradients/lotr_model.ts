@@ -70,8 +70,7 @@ export class LotrGradients implements GradientModel {
     const cores = new CoreInputs(decoder, layout);
     const values = factors.flatMap(({ layers }) => layers.map(({ value }) => value));
     const wanted = [...values, ...cores.values];
-    const owned = { ...options, owner: `lotr ${hook.digest}` };
-    const program = await LossProgram.compile(decoder, wanted, owned);
+    const program = await LossProgram.compile(decoder, wanted, options);
     return new LotrGradients(options, program, factors, cores);
   }
 

@@ -31,8 +31,6 @@ export interface ProgramOptions {
   readonly device: Device;
   readonly weights: DeviceWeights;
   readonly parameters: ParameterSource & Partial<BlockSource>;
-  /** Whose weights these are (a factor set's digest); undefined = the base's alone. */
-  readonly owner: string | undefined;
   readonly plan: LoweringPlan;
   /** Takes the device for one piece. */
   readonly turn: () => Turn | Promise<Turn>;
@@ -76,16 +74,14 @@ export class Program {
   }
 
   static async compile(graphs: readonly Graph[], options: ProgramOptions): Promise<Program> {
-    const { parameters, plan, weights, owner, sessionConfig: config, progress } = options;
-    const store = weights.storeFor(owner);
+    const { parameters, plan, weights, sessionConfig: config, progress } = options;
     const pieces: Piece[] = [];
+    const lowered = graphs.map((graph) => lower(graph, parameters, plan));
+    await weights.prepare(lowered);
     using made = new DisposableStack();
-    for (const graph of graphs) {
-      const session = made.use(
-        await weights.session(lower(graph, parameters, plan, store), {
-          ...(config === undefined ? {} : { config }),
-        }),
-      );
+    for (const [i, graph] of graphs.entries()) {
+      const options = config === undefined ? {} : { config };
+      const session = made.use(await weights.session(lowered[i], options));
       const chunked = [...graph.inputs, ...graph.outputs].every(({ shape }) => shape[0] === "rows");
       pieces.push({ session, graph, chunked, bindings: new Map() });
       progress?.(pieces.length, graphs.length);

@@ -15,7 +15,7 @@ import { pack } from "./packed.ts";
 import type { ProgramOptions } from "./program.ts";
 
 /** `parameters` must be unfolded but for the attention scale: made without smoothing. */
-export interface WeightGradientsOptions extends Omit<ProgramOptions, "owner" | "chunk"> {
+export interface WeightGradientsOptions extends Omit<ProgramOptions, "chunk"> {
   readonly config: DecoderConfig;
   /** Rows of the RoPE tables that `parameters` were made with. */
   readonly positions: number;
@@ -46,8 +46,7 @@ export class WeightGradients implements GradientSource {
     const decoder = buildTraining(config, positions, undefined);
     const wanted = wantedOf(config, modules, (name, shape) => decoder.graph.parameter(name, shape));
     const weights = wanted.map(({ weight }) => weight);
-    const owned = { ...this.#options, owner: undefined };
-    const program = await LossProgram.compile(decoder, weights, owned);
+    const program = await LossProgram.compile(decoder, weights, this.#options);
     const sums = wanted.map(({ weight }) => new Float32Array(sizeOf(weight)));
     const total = examples.reduce((sum, { tokens }) => sum + tokens.length, 0);
     let done = 0;

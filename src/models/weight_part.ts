@@ -1,0 +1,237 @@
+/**
+ * One part of a base's prepared weights: `NUMBER.bin` as ONNX Runtime writes them, each the weights
+ * of one node with the form that its kernel packs; `plain.bin` with weights that no kernel packs;
+ * `part.json`, which says where each is; `stamps.json`, what the files' entries on disk looked like
+ * when their digests were last checked.
+ *
+ * Trap: ONNX Runtime packs a weight again at each load, and takes the packed form from the file
+ * where its hash is the same; a file that was written over would be served without a word. So no
+ * part is used whose files are not as they were left.
+ */
+import { createHash } from "node:crypto";
+import { statfs } from "node:fs/promises";
+import { syncDirectory, writeAtomically } from "../checkpoint/fetch/cache.ts";
+import type { Progress } from "../checkpoint/fetch/progress.ts";
+import type { Lowered } from "../graph/lowering/lowering.ts";
+import { type PackingNode, type Place, placesOf, type Weight } from "../graph/lowering/onnx.ts";
+import type { Device } from "../runtime/device.ts";
+import { formatBytes } from "../util/bytes.ts";
+
+const FORMAT = "lembas.weights/1";
+const PLAIN = "plain.bin";
+/** Bytes: the page of a file's mapping, and of the widest kernels' loads. */
+const ALIGNMENT = 4096;
+const CHUNK = 4 * 2 ** 20;
+/** A file holds its weights as they are and as they are packed, which is up to half larger. */
+const DISK_FACTOR = 2.5;
+
+/** A part as `part.json` has it. */
+export interface Part {
+  readonly format: string;
+  readonly weights: Readonly<Record<string, Place & { readonly location: string }>>;
+  /** Digests of its files. */
+  readonly files: Readonly<Record<string, { readonly bytes: number; readonly sha256: string }>>;
+}
+
+export interface PartOptions {
+  readonly device: Device;
+  readonly folder: string;
+  readonly progress?: Progress | undefined;
+}
+
+/**
+ * Makes the weights of `names`, a node's at a time, and writes them down.
+ * @throws {Error} where the disk has no room, before anything is written
+ */
+export async function writePart(
+  graphs: readonly Lowered[],
+  names: ReadonlySet<string>,
+  options: PartOptions,
+): Promise<void> {
+  const { folder } = options;
+  await Deno.mkdir(folder, { recursive: true });
+  const weights = new Map(
+    graphs.flatMap(({ weights }) => [...weights]).filter(([name]) => names.has(name)),
+  );
+  const total = [...weights.values()].reduce((sum, weight) => sum + bytesOf(weight), 0);
+  await checkRoom(folder, total * DISK_FACTOR);
+  const writer = new PartWriter(weights, total, options);
+  for (const node of packedOnce(graphs, names)) await writer.pack(node);
+  await writer.plain();
+  await writer.finish();
+}
+
+/** Nodes whose weights only they pack: a weight has one packed form on disk. */
+function packedOnce(graphs: readonly Lowered[], names: ReadonlySet<string>): PackingNode[] {
+  const nodes = graphs.flatMap((graph) => graph.packing());
+  const users = new Map<string, Set<string>>();
+  for (const { operator, weights } of nodes) {
+    for (const name of weights) users.set(name, (users.get(name) ?? new Set()).add(operator));
+  }
+  const seen = new Set<string>();
+  return nodes.filter(({ weights }) =>
+    weights.every((name) =>
+      names.has(name) && users.get(name)?.size === 1 && !seen.has(name) && seen.add(name)
+    )
+  );
+}
+
+class PartWriter {
+  readonly #weights: ReadonlyMap<string, Weight>;
+  readonly #total: number;
+  readonly #options: PartOptions;
+  readonly #places = new Map<string, Place>();
+  readonly #files = new Set<string>();
+  #done = 0;
+
+  constructor(weights: ReadonlyMap<string, Weight>, total: number, options: PartOptions) {
+    this.#weights = weights;
+    this.#total = total;
+    this.#options = options;
+  }
+
+  /** Has ONNX Runtime write a node's weights and what its kernel packs of them. */
+  async pack({ weights, model }: PackingNode): Promise<void> {
+    const { device, folder } = this.#options;
+    const name = String(this.#files.size);
+    using tensors = new DisposableStack();
+    const made = weights.map((weight) => {
+      const { dtype, shape, make } = this.#weight(weight);
+      return [weight, tensors.use(device.tensor(dtype, shape, make()))] as const;
+    });
+    const initializers = Object.fromEntries(made);
+    (await device.session(model, { initializers, save: { folder, name } })).release();
+    const places = placesOf(await Deno.readFile(`${folder}/${name}.onnx`));
+    await Deno.remove(`${folder}/${name}.onnx`);
+    for (const weight of weights) {
+      const place = places.get(weight);
+      if (place !== undefined) this.#place(weight, place);
+    }
+    if (places.size > 0) this.#files.add(`${name}.bin`);
+  }
+
+  /** Writes the weights that have no place yet as they are. */
+  async plain(): Promise<void> {
+    const names = [...this.#weights.keys()].filter((name) => !this.#places.has(name));
+    if (names.length === 0) return;
+    using file = await Deno.open(`${this.#options.folder}/${PLAIN}`, { write: true, create: true });
+    let end = 0;
+    for (const name of names) {
+      const offset = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
+      const data = this.#weight(name).make();
+      const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+      await file.seek(offset, Deno.SeekMode.Start);
+      for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at, at + CHUNK));
+      end = offset + bytes.length;
+      this.#place(name, { location: PLAIN, offset: `${offset}`, length: `${bytes.length}` });
+    }
+    this.#files.add(PLAIN);
+  }
+
+  async finish(): Promise<void> {
+    const { folder } = this.#options;
+    const files: Record<string, { bytes: number; sha256: string }> = {};
+    for (const name of this.#files) files[name] = await sealed(`${folder}/${name}`);
+    const weights = Object.fromEntries(this.#places);
+    const part = { format: FORMAT, weights, files };
+    await writeAtomically(`${folder}/part.json`, JSON.stringify(part));
+    await writeStamps(folder, Object.keys(files));
+    await syncDirectory(folder);
+  }
+
+  #weight(name: string): Weight {
+    const weight = this.#weights.get(name);
+    if (weight === undefined) throw new Error(`internal: no weight ${name} to prepare`);
+    return weight;
+  }
+
+  #place(name: string, place: Place): void {
+    this.#places.set(name, place);
+    this.#done += bytesOf(this.#weight(name));
+    this.#options.progress?.("preparing weights", this.#done, this.#total);
+  }
+}
+
+/** The part in a folder, or why it is none. */
+export async function openPart(folder: string): Promise<Part | Error> {
+  try {
+    const part = JSON.parse(await Deno.readTextFile(`${folder}/part.json`)) as Part;
+    if (part.format !== FORMAT) return new Error(`it is no ${FORMAT}`);
+    if (await stampsOf(folder, Object.keys(part.files)) === await readStamps(folder)) return part;
+    for (const [name, { bytes, sha256 }] of Object.entries(part.files)) {
+      const found = await digestOf(`${folder}/${name}`);
+      if (found.bytes === bytes && found.sha256 === sha256) continue;
+      return new Error(`${name} is not what was written (${found.bytes} bytes)`);
+    }
+    await writeStamps(folder, Object.keys(part.files));
+    return part;
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
+}
+
+async function readStamps(folder: string): Promise<string | undefined> {
+  try {
+    return await Deno.readTextFile(`${folder}/stamps.json`);
+  } catch {
+    return undefined;
+  }
+}
+
+async function writeStamps(folder: string, files: readonly string[]): Promise<void> {
+  await writeAtomically(`${folder}/stamps.json`, await stampsOf(folder, files));
+}
+
+/** Sizes, inodes and times of the last change: what no writer leaves as it was. */
+async function stampsOf(folder: string, files: readonly string[]): Promise<string> {
+  const stamps = await Promise.all(["part.json", ...files].map(async (name) => {
+    const { size, mtime, ctime, ino } = await Deno.stat(`${folder}/${name}`);
+    return [name, size, Number(mtime), Number(ctime), ino];
+  }));
+  return JSON.stringify(stamps);
+}
+
+/** Makes a file durable; its size and digest. */
+async function sealed(path: string): Promise<{ bytes: number; sha256: string }> {
+  using file = await Deno.open(path, { read: true, write: true });
+  await file.syncData();
+  return await digestOf(path);
+}
+
+async function digestOf(path: string): Promise<{ bytes: number; sha256: string }> {
+  using file = await Deno.open(path, { read: true });
+  const hash = createHash("sha256");
+  const buffer = new Uint8Array(CHUNK);
+  let bytes = 0;
+  for (let n = await file.read(buffer); n !== null; n = await file.read(buffer)) {
+    hash.update(buffer.subarray(0, n));
+    bytes += n;
+  }
+  return { bytes, sha256: hash.digest("hex") };
+}
+
+async function checkRoom(folder: string, wanted: number): Promise<void> {
+  const { bavail, bsize } = await statfs(folder);
+  const free = Number(bavail) * Number(bsize);
+  if (free >= wanted) return;
+  throw new Error(
+    `Cannot prepare weights in ${folder}: they take up to ${formatBytes(wanted)}, ` +
+      `${
+        formatBytes(free)
+      } are free; free some, or set LEMBAS_HOME to a directory on a larger disk`,
+  );
+}
+
+const ELEMENT_BYTES: Readonly<Record<Weight["dtype"], number>> = {
+  float32: 4,
+  float16: 2,
+  int64: 8,
+  int32: 4,
+  int8: 1,
+  uint8: 1,
+  bool: 1,
+};
+
+function bytesOf({ dtype, shape }: Weight): number {
+  return shape.reduce((product, size) => product * size, ELEMENT_BYTES[dtype]);
+}
