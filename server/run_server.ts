@@ -20,7 +20,7 @@ import { awaitSignal, checkAddress, listen } from "./serve.ts";
 import { createMetrics, joinListeners } from "./telemetry/metrics.ts";
 import { createLog, linesOf, type Log } from "./telemetry/log.ts";
 import { openStoreAccess } from "./access/open_access.ts";
-import { describeSampling } from "./generate/sampling.ts";
+import { describeSampling } from "./generate/plan.ts";
 import { StoreMetering } from "./usage/metering.ts";
 import { TextTurns } from "./generate/text_turns.ts";
 import { openTracing } from "./telemetry/tracing.ts";

@@ -7,11 +7,10 @@ import { FieldError, OverloadedError, readField } from "../../src/util/errors.ts
 import { unixSeconds } from "../../src/util/time.ts";
 import type { ResidentCore } from "../../src/executor/model.ts";
 import { type Core, toResident } from "../lotr/core.ts";
-import { shortDigest } from "../lotr/digest.ts";
+import { shortDigest, type Stack } from "../lotr/stack.ts";
 import { MAX_CORE_BYTES, readCore } from "../lotr/format.ts";
 import { FactorSets } from "./factor_sets.ts";
 import { NamedVersions } from "./named_versions.ts";
-import type { Stack } from "../lotr/stack.ts";
 
 /** A core to register, and how to get it again when it has left memory. */
 export interface CoreSource {

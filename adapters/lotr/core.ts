@@ -5,9 +5,15 @@
 import type { ResidentCore } from "../../src/executor/model.ts";
 import type { ModuleName } from "../../src/models/hook.ts";
 import { FieldError } from "../../src/util/errors.ts";
-import { checkDigest, contentDigest } from "./digest.ts";
+import {
+  checkAlpha,
+  checkDigest,
+  checkFinite,
+  checkRank,
+  contentDigest,
+  parseModules,
+} from "./stack.ts";
 import type { FactorSet, FactorShape } from "./factors.ts";
-import { checkAlpha, checkFinite, checkRank, parseModules } from "./stack.ts";
 
 export const CORE_FORMAT = "lembas.core/1";
 

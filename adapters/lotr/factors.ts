@@ -4,11 +4,12 @@
  */
 import { type LinearHook, type ModuleName, SITE_OF, type SiteName } from "../../src/models/hook.ts";
 import { FieldError } from "../../src/util/errors.ts";
-import { checkDigest, contentDigest } from "./digest.ts";
 import {
   checkAlpha,
+  checkDigest,
   checkFinite,
   checkRank,
+  contentDigest,
   parseModules,
   shapeText,
   sitesOf,

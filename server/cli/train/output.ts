@@ -5,7 +5,7 @@
  */
 import { writeCore, writeFactors } from "../../../adapters/lotr/format.ts";
 import type { Core } from "../../../adapters/lotr/core.ts";
-import { shortDigest } from "../../../adapters/lotr/digest.ts";
+import { shortDigest } from "../../../adapters/lotr/stack.ts";
 import type { FactorSet } from "../../../adapters/lotr/factors.ts";
 import {
   exists,

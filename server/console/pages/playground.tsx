@@ -5,7 +5,7 @@
 import { type AppContext, validated } from "../../http/endpoint.ts";
 import { checkScope } from "../../access/access.ts";
 import { answerChat } from "../../http/routes/chat.ts";
-import { samplingBody } from "../../generate/sampling.ts";
+import { samplingBody } from "../../generate/plan.ts";
 import { chatRequestSchema } from "../../http/schema/chat.ts";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { Card, Field, FormToken, Page } from "../parts.tsx";

@@ -18,9 +18,8 @@ import { type App, type AppContext, post } from "../endpoint.ts";
 import { invalid } from "../errors.ts";
 import { chatLogprobs } from "../../generate/logprobs.ts";
 import { resolveTarget, type Target } from "../../generate/model_name.ts";
-import { checkLength, encodeChat } from "../../generate/prompt.ts";
+import { checkLength, encodeChat, toSampling } from "../../generate/plan.ts";
 import { type Run, startRun } from "../../generate/run.ts";
-import { toSampling } from "../../generate/sampling.ts";
 import {
   chatChunkSchema,
   type ChatCompletion,

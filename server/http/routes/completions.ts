@@ -24,9 +24,9 @@ import {
   checkTokenIds,
   encodePrompt,
   type PromptRoom,
-} from "../../generate/prompt.ts";
+  toSampling,
+} from "../../generate/plan.ts";
 import { type Run, type RunPlan, startRun } from "../../generate/run.ts";
-import { toSampling } from "../../generate/sampling.ts";
 import {
   type Completion,
   completionChunkSchema,

@@ -7,7 +7,7 @@ import { invalid, modelNotFound } from "../errors.ts";
 import type { FineTuning } from "../../jobs/fine_tuning.ts";
 import { findCore } from "../../generate/model_name.ts";
 import { checkScope, isAdministrator } from "../../access/access.ts";
-import { samplingBody } from "../../generate/sampling.ts";
+import { samplingBody } from "../../generate/plan.ts";
 import {
   type ModelBody,
   modelDeletedSchema,

@@ -3,7 +3,7 @@ import type { ServerContext } from "../../context.ts";
 import { type App, type AppContext, post } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../errors.ts";
 import { findCore } from "../../generate/model_name.ts";
-import { checkTokenIds, encodeChat, encodePrompt } from "../../generate/prompt.ts";
+import { checkTokenIds, encodeChat, encodePrompt } from "../../generate/plan.ts";
 import type { Principal } from "../../access/access.ts";
 import {
   detokenizeRequestSchema,

@@ -119,7 +119,7 @@ export const generationFields = {
 
 const generationSchema = z.strictObject(generationFields);
 
-/** What `sampling.ts` reads of either request. */
+/** What `generate/plan.ts` reads of either request. */
 export type GenerationFields = Readonly<z.output<typeof generationSchema>>;
 export type InlineAdapterField = z.output<typeof inlineAdapterSchema>;
 

@@ -10,7 +10,7 @@ import { readDataset } from "../../../src/train/data/dataset.ts";
 import { DatasetError } from "../../../src/train/data/faults.ts";
 import type { Example } from "../../../src/train/gradients/model.ts";
 import type { TextSource } from "../../../src/train/data/render.ts";
-import { encodeChat } from "../../../server/generate/prompt.ts";
+import { encodeChat } from "../../../server/generate/plan.ts";
 import chats from "../../fixtures/train/chats.json" with { type: "json" };
 import { fakeContext } from "../../server/fake_context.ts";
 import { fileOf, templateSource, tinySource, turns } from "../sources.ts";

@@ -1,8 +1,8 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
 /**
- * From messages or text to token ids: roles, content parts, the continued final message, and lengths.
- * Trap: a long text must not be encoded, or rendered, on the event loop. What cannot fit is refused by
- * its length alone, and what is long goes to the checkpoint's own thread.
+ * What a request's fields ask for, as the engine takes it: messages or text as token ids, and sampling
+ * parameters. Trap: a long text must not be encoded, or rendered, on the event loop. What cannot fit is
+ * refused by its length alone, and what is long goes to the checkpoint's own thread.
  */
 import {
   type Conversation,
@@ -18,10 +18,17 @@ import {
   textTokens,
 } from "../../src/checkpoint/text/prompt.ts";
 import { templateRole } from "../../src/checkpoint/text/roles.ts";
+import type { SamplingParams } from "../../src/engine/request/request.ts";
+import { DEFAULT_SAMPLING, validateSampling } from "../../src/engine/request/sampling.ts";
+import type { Grammar } from "../../src/grammar/pool.ts";
 import type { ServedModel } from "../context.ts";
-import type { TextCaller } from "./text_turns.ts";
 import { ApiError, contextLengthExceeded, invalid } from "../http/errors.ts";
+import type { SamplingDefaultsBody } from "../http/schema/admin.ts";
 import type { MessageBody } from "../http/schema/chat.ts";
+import type { GenerationFields } from "../http/schema/common.ts";
+import type { TextCaller } from "./text_turns.ts";
+
+// ---- prompts ----
 
 /** The template's part of a chat or tokenise request. */
 export interface TemplateFields {
@@ -180,4 +187,84 @@ function refused({ fault, reason }: PromptRefusal): ApiError {
   return fault === "messages"
     ? invalid("messages", `The chat template refuses these messages: ${reason}`)
     : invalid("continue_final_message", `Cannot continue the final message: ${reason}.`);
+}
+
+// ---- sampling ----
+
+/** What the two endpoints call by different names. */
+export interface SamplingLimits {
+  readonly maxTokens: number | undefined;
+  /** How many alternatives to report; undefined = no log probabilities. */
+  readonly logprobs: number | undefined;
+  /** What holds where the request says nothing, and the model's vocabulary. */
+  readonly model: Pick<ServedModel, "sampling" | "vocabSize">;
+}
+
+/**
+ * The sampling parameters of a request; where it says nothing, the model's defaults hold. The schema
+ * checks ranges that need no model, the engine those that need the vocabulary.
+ * @throws {FieldError | FieldRangeError} of a field that cannot be as it is.
+ */
+export function toSampling(body: GenerationFields, limits: SamplingLimits): SamplingParams {
+  const { sampling, vocabSize } = limits.model;
+  const defaults = { ...DEFAULT_SAMPLING, ...sampling };
+  const params: SamplingParams = {
+    temperature: body.temperature ?? defaults.temperature,
+    topP: body.top_p ?? defaults.topP,
+    topK: body.top_k ?? defaults.topK,
+    minP: body.min_p ?? defaults.minP,
+    presencePenalty: body.presence_penalty ?? DEFAULT_SAMPLING.presencePenalty,
+    frequencyPenalty: body.frequency_penalty ?? DEFAULT_SAMPLING.frequencyPenalty,
+    repetitionPenalty: body.repetition_penalty ?? defaults.repetitionPenalty,
+    logitBias: toBias(body.logit_bias),
+    seed: body.seed ?? undefined,
+    maxTokens: limits.maxTokens,
+    minTokens: body.min_tokens ?? DEFAULT_SAMPLING.minTokens,
+    stop: typeof body.stop === "string" ? [body.stop] : body.stop ?? [],
+    stopTokenIds: body.stop_token_ids ?? [],
+    includeStopInOutput: body.include_stop_str_in_output ?? false,
+    ignoreEos: body.ignore_eos ?? false,
+    skipSpecialTokens: body.skip_special_tokens ?? true,
+    logprobs: limits.logprobs,
+    grammar: toGrammar(body.response_format),
+  };
+  validateSampling(params, vocabSize);
+  return params;
+}
+
+function toBias(bias: GenerationFields["logit_bias"]): ReadonlyMap<number, number> {
+  if (!bias) return DEFAULT_SAMPLING.logitBias;
+  return new Map(Object.entries(bias).map(([id, value]) => [Number(id), value]));
+}
+
+function toGrammar(format: GenerationFields["response_format"]): Grammar | undefined {
+  switch (format?.type) {
+    case "json_object":
+      return { type: "json" };
+    case "json_schema": {
+      const { schema, strict } = format.json_schema;
+      return { type: "json_schema", schema, strict: strict ?? false };
+    }
+    default:
+      return undefined;
+  }
+}
+
+/** The defaults as the API spells them: every field that has one, the neutral ones too. */
+export function samplingBody(sampling: ServedModel["sampling"]): SamplingDefaultsBody {
+  const { temperature, topP, topK, minP, repetitionPenalty } = { ...DEFAULT_SAMPLING, ...sampling };
+  return {
+    temperature,
+    top_p: topP,
+    top_k: topK,
+    min_p: minP,
+    repetition_penalty: repetitionPenalty,
+    max_tokens: sampling.maxTokens ?? null,
+  };
+}
+
+/** For the log: `temperature 0.2, top_p 0.9, top_k 0, …`. */
+export function describeSampling(sampling: ServedModel["sampling"]): string {
+  return Object.entries(samplingBody(sampling))
+    .map(([name, value]) => `${name} ${value ?? "unbounded"}`).join(", ");
 }
