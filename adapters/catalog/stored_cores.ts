@@ -5,7 +5,7 @@
 import type { ServedCore } from "../../src/engine/request/request.ts";
 import type { Core } from "../lotr/core.ts";
 import { readField } from "../../src/util/errors.ts";
-import { ScopedAnswers } from "../../src/util/lru.ts";
+import { ScopedAnswers } from "../../src/util/memo.ts";
 import { unixSeconds } from "../../src/util/time.ts";
 import { UnservableError } from "./factor_sets.ts";
 import { readCore } from "../lotr/format.ts";

@@ -3,7 +3,7 @@
  * checkpoints. Every process on a store serves them.
  */
 import type { ServedCore } from "../../src/engine/request/request.ts";
-import { ScopedAnswers } from "../../src/util/lru.ts";
+import { ScopedAnswers } from "../../src/util/memo.ts";
 import { unixSeconds } from "../../src/util/time.ts";
 import type { Core } from "../lotr/core.ts";
 import type { FactorSet } from "../lotr/factors.ts";

@@ -2,7 +2,7 @@
  * Training over a loaded base: the models that compute gradients share its weights with serving,
  * and take its device turn by turn. Close it before the base.
  */
-import { Once } from "../../src/util/once.ts";
+import { Once } from "../../src/util/memo.ts";
 import type { SharedBase } from "../../src/executor/base.ts";
 import { DecoderParameters } from "../../src/models/parameters.ts";
 import type { Turn } from "../../src/runtime/device_lock.ts";

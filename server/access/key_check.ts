@@ -4,7 +4,7 @@
  * holds everywhere within a second, also where the news is lost.
  */
 import type { Changes, KeyRecord, KeyStore } from "../../adapters/store/store.ts";
-import { Answers } from "../../src/util/lru.ts";
+import { Answers } from "../../src/util/memo.ts";
 import { isKeyText, type KeyHash } from "./keys.ts";
 
 /** Milliseconds for which an answer of the store is used. */

@@ -8,7 +8,7 @@ import {
   type TenantLimits,
   type TenantStore,
 } from "../../adapters/store/store.ts";
-import { Answers } from "../../src/util/lru.ts";
+import { Answers } from "../../src/util/memo.ts";
 import { ApiError } from "../http/errors.ts";
 
 /** Milliseconds for which a copy of the store's is used if the store tells of no change. */

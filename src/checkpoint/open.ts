@@ -29,7 +29,7 @@ import {
 import { GgufWeights } from "./formats/gguf_weights.ts";
 import { optionalJson, readJson } from "./json_file.ts";
 import { configSampling, ggufSampling } from "./sampling_defaults.ts";
-import { Once } from "../util/once.ts";
+import { Once } from "../util/memo.ts";
 import { SafetensorsWeights, shardNames } from "./formats/safetensors_weights.ts";
 import { readSidecars } from "./text/sidecars.ts";
 import { JsonTokenizer, readTokenizerJson } from "./text/tokenizer.ts";

@@ -6,11 +6,10 @@
 import { inputs } from "../models/decoder.ts";
 import type { LinearHook } from "../models/hook.ts";
 import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
-import { Lru } from "../util/lru.ts";
+import { Lru } from "../util/memo.ts";
 import type { BlockPool } from "./block_pool.ts";
 import { CoreSlots } from "./core_slots.ts";
-import { KvCache, type KvShape } from "./kv_cache.ts";
-import { kvBytes } from "./kv_cache.ts";
+import { kvBytes, KvCache, type KvShape } from "./kv_cache.ts";
 import type { BatchModel, KvBlock, PrefillRow, ResidentCore, Sampled, SampleRow } from "./model.ts";
 import type { Sampler } from "./sampler.ts";
 

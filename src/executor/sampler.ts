@@ -4,7 +4,7 @@
  * row back.
  */
 import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
-import { Once } from "../util/once.ts";
+import { Once } from "../util/memo.ts";
 import type { Sampled, SampleRow } from "./model.ts";
 import { buildSampler, type SamplerFeatures } from "./sampler_graph.ts";
 

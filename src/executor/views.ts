@@ -4,7 +4,7 @@
  * keeps the native tensors that it was made with.
  */
 
-import { Lru } from "../util/lru.ts";
+import { Lru } from "../util/memo.ts";
 
 /** Ranges of slots whose views are kept: enough for every decode batch and as many prefills. */
 const KEPT_RANGES = 64;

@@ -4,7 +4,7 @@
  * thread that breaks or hangs is replaced; its matchers go on elsewhere, as each knows the tokens
  * it took.
  */
-import { Once } from "../util/once.ts";
+import { Once } from "../util/memo.ts";
 import type { Tokenizer } from "../checkpoint/checkpoint.ts";
 import { FieldError, OverloadedError } from "../util/errors.ts";
 

@@ -3,7 +3,7 @@
  * up the event loop. It opens the checkpoint for the first of them (the weights stay on disk), and
  * keeps its tables for a while.
  */
-import { Once } from "../../util/once.ts";
+import { Once } from "../../util/memo.ts";
 import { Moved, serve } from "../../util/worker_serve.ts";
 import type { Checkpoint } from "../checkpoint.ts";
 import { openCheckpoint } from "../open.ts";

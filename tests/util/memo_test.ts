@@ -1,6 +1,6 @@
 /** Remembered answers: shared, bounded, forgotten when told so, asked for again when they are old. */
 import { assertEquals, assertRejects } from "@std/assert";
-import { Answers, Lru, ScopedAnswers } from "../../src/util/lru.ts";
+import { Answers, Lru, ScopedAnswers } from "../../src/util/memo.ts";
 
 function counted(cache: ScopedAnswers<number>) {
   let asked = 0;

@@ -1,4 +1,36 @@
-/** What was used lately: a map with a bound, and answers that are believed for a while. */
+/**
+ * What is kept to be had again: a value made once, a map of what was used lately, and answers that are
+ * believed for a while.
+ */
+
+/**
+ * A value that is made at the first asking, once for all who ask until it is there. Trap that it is
+ * for: a promise kept with `??=` keeps its failure, too.
+ */
+export class Once<T> {
+  readonly #make: () => Promise<T>;
+  #value: Promise<T> | undefined;
+
+  constructor(make: () => Promise<T>) {
+    this.#make = make;
+  }
+
+  /** The value, or what its making was refused with; the next one to ask makes it anew then. */
+  get(): Promise<T> {
+    if (this.#value !== undefined) return this.#value;
+    const made = this.#make();
+    this.#value = made;
+    made.catch(() => {
+      if (this.#value === made) this.#value = undefined;
+    });
+    return made;
+  }
+
+  /** What was made, or is being made; undefined where nobody asked, or it failed. */
+  get known(): Promise<T> | undefined {
+    return this.#value;
+  }
+}
 
 /** A map of at most so many entries; the one that was not used for longest goes first. */
 export class Lru<K, V> {
