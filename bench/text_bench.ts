@@ -6,7 +6,7 @@
  */
 import { chunkEvents } from "../server/generate/answer.ts";
 import { openCheckpoint } from "../src/checkpoint/open.ts";
-import { Detokenizer, StopStrings, TokenTexts } from "../src/engine/request/output_text.ts";
+import { Detokenizer, StopStrings, TokenTexts } from "../src/engine/request/output.ts";
 import type { GenerationDelta } from "../src/engine/request/request.ts";
 import { DEFAULT_SAMPLING, SampleState } from "../src/engine/request/sampling.ts";
 

@@ -15,11 +15,11 @@ import type { Account } from "./policy/accounts.ts";
 import type { CoreLease, GenerationRequest } from "./request/request.ts";
 import {
   type Ending,
+  type GenerationStream,
   OutputText,
   type TokenOutcome,
   type TokenTexts,
-} from "./request/output_text.ts";
-import type { GenerationStream } from "./request/generation.ts";
+} from "./request/output.ts";
 import { SampleState } from "./request/sampling.ts";
 
 export type SequenceState = "loading" | "waiting" | "prefill" | "running" | "finished";

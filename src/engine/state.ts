@@ -15,7 +15,7 @@ import type { EngineListener } from "./metrics.ts";
 import { Ledger } from "./policy/accounts.ts";
 import { WaitingQueue } from "./policy/queue.ts";
 import type { AdapterSource, FinishReason } from "./request/request.ts";
-import { TokenTexts } from "./request/output_text.ts";
+import { TokenTexts } from "./request/output.ts";
 import { Lane, type Sequence } from "./sequence.ts";
 
 /** One loaded model: the base joined with one factor set, or the base alone. */

@@ -17,8 +17,7 @@
 import { GRANULE_TOKENS, kvBytes } from "../../executor/kv_cache.ts";
 import type { Lane, Sequence } from "../sequence.ts";
 import type { Account } from "./accounts.ts";
-import type { WaitingQueue } from "./queue.ts";
-import { Shares } from "./victims.ts";
+import { Shares, type WaitingQueue } from "./queue.ts";
 
 /** In a batch of first prompts, padded to the longest, at least this part is not padding. */
 const LEAST_FILL = 0.75;

@@ -7,7 +7,7 @@ import {
   type PrefillPlan,
 } from "../../../src/engine/policy/scheduler.ts";
 import type { Sequence } from "../../../src/engine/sequence.ts";
-import { Shares } from "../../../src/engine/policy/victims.ts";
+import { Shares } from "../../../src/engine/policy/queue.ts";
 import { seeded } from "../harness.ts";
 import { Line, newLane } from "./waiting_line.ts";
 

@@ -2,8 +2,7 @@
 import { type Account, EQUAL_STANDING, Ledger } from "../../../src/engine/policy/accounts.ts";
 import { WaitingQueue } from "../../../src/engine/policy/queue.ts";
 import type { PrefillView } from "../../../src/engine/policy/scheduler.ts";
-import { TokenTexts } from "../../../src/engine/request/output_text.ts";
-import { GenerationStream } from "../../../src/engine/request/generation.ts";
+import { GenerationStream, TokenTexts } from "../../../src/engine/request/output.ts";
 import { kvBytes } from "../../../src/executor/kv_cache.ts";
 import type { TenantStanding } from "../../../src/engine/request/request.ts";
 import { Lane, Sequence } from "../../../src/engine/sequence.ts";

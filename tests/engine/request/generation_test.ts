@@ -1,6 +1,6 @@
 /** The stream between engine and caller. */
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { GenerationStream } from "../../../src/engine/request/generation.ts";
+import { GenerationStream } from "../../../src/engine/request/output.ts";
 import type { GenerationDelta } from "../../../src/engine/request/request.ts";
 
 function delta(text: string): GenerationDelta {

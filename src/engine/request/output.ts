@@ -1,18 +1,24 @@
 /**
- * What the tokens of a sample become as text, and where that text ends: at a stop token, a stop
- * string or the end of the model's turn. Two things are held back: bytes until they make whole
- * characters, and text that may be the start of a stop string until the next tokens decide.
+ * What a request gives back: what the tokens of each sample become as text, where that text ends (at
+ * a stop token, a stop string or the end of the model's turn), and the stream to the caller. Two
+ * things are held back: bytes until they make whole characters, and text that may be the start of a
+ * stop string until the next tokens decide.
  */
 import type { Tokenizer } from "../../checkpoint/checkpoint.ts";
-import { joinBytes } from "../../util/bytes.ts";
-import type { FinishReason, SamplingParams } from "./request.ts";
-
-const NO_BYTES = new Uint8Array(0);
+import type {
+  FinishReason,
+  Generation,
+  GenerationDelta,
+  SamplingParams,
+  Usage,
+} from "./request.ts";
 
 /** What each token adds to a text; shared by all sequences of an engine. */
 export class TokenTexts {
   readonly #tokenizer: Tokenizer;
   readonly #whole: (string | undefined)[] = [];
+  /** Tokens that end or begin within a character. */
+  readonly #parts = new Set<number>();
   readonly #fatal = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
   constructor(tokenizer: Tokenizer) {
@@ -31,12 +37,13 @@ export class TokenTexts {
   /** The token's text where its bytes are whole characters, undefined where they are not. */
   whole(token: number): string | undefined {
     const known = this.#whole[token];
-    if (known !== undefined) return known;
+    if (known !== undefined || this.#parts.has(token)) return known;
     try {
       return this.#whole[token] = this.#fatal.decode(this.bytes(token));
     } catch (error) {
-      if (error instanceof TypeError) return undefined;
-      throw error;
+      if (!(error instanceof TypeError)) throw error;
+      this.#parts.add(token);
+      return undefined;
     }
   }
 }
@@ -46,7 +53,8 @@ export class Detokenizer {
   readonly #texts: TokenTexts;
   readonly #skipSpecial: boolean;
   readonly #decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-  #pending = NO_BYTES;
+  /** The decoder may hold the bytes of an unfinished character. */
+  #split = false;
 
   constructor(texts: TokenTexts, options: { readonly skipSpecialTokens: boolean }) {
     this.#texts = texts;
@@ -57,38 +65,18 @@ export class Detokenizer {
   push(token: number): string {
     const special = this.#texts.special(token);
     if (special !== undefined) return this.#skipSpecial ? "" : this.finish() + special;
-    if (this.#pending.length === 0) {
-      const whole = this.#texts.whole(token);
-      if (whole !== undefined) return whole;
-    }
-    const bytes = joinBytes([this.#pending, this.#texts.bytes(token)]);
-    const end = bytes.length - unfinished(bytes);
-    this.#pending = bytes.slice(end);
-    return this.#decoder.decode(bytes.subarray(0, end));
+    const whole = this.#texts.whole(token);
+    if (whole !== undefined && !this.#split) return whole;
+    this.#split = whole === undefined;
+    return this.#decoder.decode(this.#texts.bytes(token), { stream: true });
   }
 
   /** What is left: an unfinished character as U+FFFD. */
   finish(): string {
-    const rest = this.#decoder.decode(this.#pending);
-    this.#pending = NO_BYTES;
-    return rest;
+    if (!this.#split) return "";
+    this.#split = false;
+    return this.#decoder.decode();
   }
-}
-
-/** Bytes at the end that begin a UTF-8 character without finishing it: 0 to 3. */
-function unfinished(bytes: Uint8Array): number {
-  for (let back = 1; back <= Math.min(3, bytes.length); back++) {
-    const byte = bytes[bytes.length - back] ?? 0;
-    if ((byte & 0xC0) === 0x80) continue;
-    return characterLength(byte) > back ? back : 0;
-  }
-  return 0;
-}
-
-function characterLength(lead: number): number {
-  if (lead >= 0xF0 && lead <= 0xF4) return 4;
-  if (lead >= 0xE0 && lead < 0xF0) return 3;
-  return lead >= 0xC2 && lead < 0xE0 ? 2 : 1;
 }
 
 /** A stop string that was found. */
@@ -218,5 +206,113 @@ export class OutputText {
     const text = this.#stops.finish() + shown + this.#detokenizer.finish();
     if (stopReason === "eos") return { text, ending: { reason: "stop" } };
     return { text, ending: { reason: "stop", stopReason } };
+  }
+}
+
+type Step = IteratorResult<GenerationDelta, undefined>;
+
+const DONE: IteratorReturnResult<undefined> = { done: true, value: undefined };
+
+export interface StreamOptions {
+  readonly promptTokens: number;
+  /** The caller's; it is no longer listened to once the stream has ended. */
+  readonly signal?: AbortSignal | undefined;
+  /** Called when the signal fires or the reader leaves before the end. */
+  readonly onLeave: () => void;
+}
+
+/**
+ * The stream from the engine to one caller: the deltas of a request's samples, in order, then its
+ * end or an error. Deltas that nobody has asked for yet are kept. Iterable once. Leaving the iteration
+ * early cancels the request.
+ */
+export class GenerationStream implements Generation, AsyncIterator<GenerationDelta, undefined> {
+  readonly #options: StreamOptions;
+  readonly #deltas: GenerationDelta[] = [];
+  #reader: PromiseWithResolvers<Step> | undefined;
+  #ended = false;
+  #failure: { readonly error: unknown } | undefined;
+  #iterated = false;
+  #completionTokens = 0;
+  #cachedTokens = 0;
+
+  constructor(options: StreamOptions) {
+    this.#options = options;
+    options.signal?.addEventListener("abort", options.onLeave, { once: true });
+  }
+
+  get usage(): Usage {
+    return {
+      promptTokens: this.#options.promptTokens,
+      completionTokens: this.#completionTokens,
+      cachedTokens: this.#cachedTokens,
+    };
+  }
+
+  /** Hands one delta to the reader, or keeps it until asked for. */
+  push(delta: GenerationDelta): void {
+    if (this.#ended) return;
+    this.#completionTokens += delta.tokens.length;
+    const reader = this.#reader;
+    this.#reader = undefined;
+    if (reader === undefined) this.#deltas.push(delta);
+    else reader.resolve({ done: false, value: delta });
+  }
+
+  /** Prompt tokens that a sample found in the prefix cache; of several samples the most counts. */
+  cached(tokens: number): void {
+    this.#cachedTokens = Math.max(this.#cachedTokens, tokens);
+  }
+
+  /** No more deltas come. */
+  end(): void {
+    if (this.#ended) return;
+    this.#close();
+    this.#reader?.resolve(DONE);
+    this.#reader = undefined;
+  }
+
+  /** No more deltas come, and the reader gets the error after those that did. */
+  fail(error: unknown): void {
+    if (this.#ended) return;
+    this.#close();
+    if (this.#reader === undefined) this.#failure = { error };
+    else this.#reader.reject(error);
+    this.#reader = undefined;
+  }
+
+  [Symbol.asyncIterator](): this {
+    if (this.#iterated) {
+      throw new TypeError("Cannot iterate a generation twice: its deltas were handed out");
+    }
+    this.#iterated = true;
+    return this;
+  }
+
+  next(): Promise<Step> {
+    const delta = this.#deltas.shift();
+    if (delta !== undefined) return Promise.resolve({ done: false, value: delta });
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure !== undefined) return Promise.reject(failure.error);
+    if (this.#ended) return Promise.resolve(DONE);
+    if (this.#reader !== undefined) {
+      return Promise.reject(new TypeError("Cannot read a generation twice at once"));
+    }
+    this.#reader = Promise.withResolvers();
+    return this.#reader.promise;
+  }
+
+  /** The reader leaves: nothing more is wanted. */
+  return(): Promise<IteratorReturnResult<undefined>> {
+    this.#deltas.length = 0;
+    if (!this.#ended) this.#options.onLeave();
+    this.end();
+    return Promise.resolve(DONE);
+  }
+
+  #close(): void {
+    this.#ended = true;
+    this.#options.signal?.removeEventListener("abort", this.#options.onLeave);
   }
 }

@@ -1,6 +1,6 @@
 /** Tokens to text piece by piece, and stop strings in it. */
 import { assert, assertEquals } from "@std/assert";
-import { Detokenizer, StopStrings, TokenTexts } from "../../../src/engine/request/output_text.ts";
+import { Detokenizer, StopStrings, TokenTexts } from "../../../src/engine/request/output.ts";
 import { EOS, SPECIAL } from "../../fakes/tokenizer.ts";
 import { seeded, tokenizer } from "../harness.ts";
 
