@@ -2,10 +2,16 @@
  * The whole of lembas without HTTP: a base model opened and loaded, its factor sets, cores and
  * engine put together, and text or tokens generated from it. It owns what it opens until closed.
  */
-import type { ChatMessage, Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
+import type {
+  ChatMessage,
+  Checkpoint,
+  SamplingDefaults,
+  WeightType,
+} from "../src/checkpoint/checkpoint.ts";
 import { DEFAULT_SPEC } from "../src/checkpoint/fetch/resolve.ts";
 import { outputLimit } from "../src/checkpoint/sampling_defaults.ts";
 import type { ServingDtype } from "../src/executor/base.ts";
+import { linearTypes } from "../src/executor/precision.ts";
 import { Engine } from "../src/engine/engine.ts";
 import type {
   FinishReason,
@@ -97,7 +103,10 @@ export class Lembas implements AsyncDisposable {
   /** The spec that the model was loaded from. */
   readonly source: string;
   readonly device: Device["name"];
+  /** What is served: what "auto" was taken for, or what was asked for. */
   readonly dtype: ServingDtype;
+  /** Of the file's linears, those with most numbers first. */
+  readonly weightTypes: readonly WeightType[];
   readonly maxBatch: number;
   /** What holds where a request says nothing. */
   readonly sampling: SamplingDefaults;
@@ -125,7 +134,8 @@ export class Lembas implements AsyncDisposable {
     this.directory = parts.directory;
     this.source = options.model ?? DEFAULT_SPEC;
     this.device = parts.device.name;
-    this.dtype = parts.dtype;
+    this.dtype = parts.base.dtype;
+    this.weightTypes = linearTypes(parts.checkpoint.weights);
     this.maxBatch = options.maxBatch ?? DEFAULT_BATCH;
     this.sampling = parts.sampling;
   }

@@ -6,7 +6,8 @@ import { cacheDirectory, writeAtomically } from "../src/checkpoint/fetch/cache.t
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../src/checkpoint/open.ts";
 import { resolveModel, type ResolveOptions } from "../src/checkpoint/fetch/resolve.ts";
-import { Base, type ServingDtype } from "../src/executor/base.ts";
+import { Base } from "../src/executor/base.ts";
+import { chooseDtype, type DtypeChoice } from "../src/executor/precision.ts";
 import { calibrationText } from "../src/models/calibration.ts";
 import type { Smoothing } from "../src/models/parameters.ts";
 import { WeightFiles } from "../src/models/weight_files.ts";
@@ -19,7 +20,7 @@ export interface BaseSpec {
   /** Default: SmolLM2-135M-Instruct. */
   readonly model?: string | undefined;
   readonly device?: DeviceKind | undefined;
-  readonly dtype: ServingDtype;
+  readonly dtype: DtypeChoice;
   readonly maxBatch: number;
   /** Default: the model's own limit. */
   readonly maxContext?: number | undefined;
@@ -60,7 +61,7 @@ export async function loadWeights(
     ? (scales: Smoothing | undefined) => weightFiles(device, checkpoint, scales, progress)
     : undefined;
   const base = await Base.load(device, checkpoint, {
-    dtype,
+    dtype: chooseDtype(dtype, checkpoint, maxBatch),
     maxBatch,
     maxContext: Math.min(maxContext ?? Infinity, checkpoint.config.maxPositions),
     calibration: checkpoint.tokenizer.encode(calibration),

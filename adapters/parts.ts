@@ -5,7 +5,8 @@
 import type { Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
 import type { ResolveOptions } from "../src/checkpoint/fetch/resolve.ts";
 import { type GenerationConfig, samplingDefaults } from "../src/checkpoint/sampling_defaults.ts";
-import type { Base, ServingDtype } from "../src/executor/base.ts";
+import type { Base } from "../src/executor/base.ts";
+import type { DtypeChoice } from "../src/executor/precision.ts";
 import { checkLane } from "../src/engine/lane_pool.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
 import { DEFAULT_SAMPLING, validateSampling } from "../src/engine/request/sampling.ts";
@@ -31,8 +32,8 @@ export interface LembasOptions {
   /** A directory of adapters, scanned now. */
   readonly adapters?: string;
   readonly device?: DeviceKind;
-  /** Default "int8". */
-  readonly dtype?: ServingDtype;
+  /** Default "auto": by the file's weight types and `maxBatch`. */
+  readonly dtype?: DtypeChoice;
   /** Rows of a batch. Default 32; 1 chooses kernels for one row at a time. */
   readonly maxBatch?: number;
   /** Tokens of prompt and completion. Default: the model's own limit. */
@@ -70,7 +71,6 @@ export const DEFAULT_BATCH = 32;
 export interface Parts {
   readonly checkpoint: Checkpoint;
   readonly device: Device;
-  readonly dtype: ServingDtype;
   readonly base: Base;
   readonly registry: AdapterRegistry;
   readonly directory: AdapterDirectory | undefined;
@@ -79,7 +79,7 @@ export interface Parts {
 }
 
 export async function openParts(options: LembasOptions): Promise<Parts> {
-  const { dtype = "int8", maxBatch = DEFAULT_BATCH, progress } = options;
+  const { dtype = "auto", maxBatch = DEFAULT_BATCH, progress } = options;
   const { model, maxContext, device: kind } = options;
   const loaded = await loadBase({ model, device: kind, dtype, maxBatch, maxContext, progress });
   using opened = new DisposableStack();
@@ -92,7 +92,9 @@ export async function openParts(options: LembasOptions): Promise<Parts> {
   for (const message of checkpoint.warnings) {
     options.onWarning?.({ path: checkpoint.id, message });
   }
-  if (base.fallback !== undefined) options.onWarning?.({ path: dtype, message: base.fallback });
+  if (base.fallback !== undefined) {
+    options.onWarning?.({ path: base.dtype, message: base.fallback });
+  }
   const { tokenizer, config } = checkpoint;
   const grammars = new GrammarPool({
     tokenizer,
@@ -100,7 +102,7 @@ export async function openParts(options: LembasOptions): Promise<Parts> {
     stopTokens: config.eosTokenIds,
   });
   opened.move();
-  return { ...loaded, dtype, registry, directory, grammars, deviceLock: new DeviceLock() };
+  return { ...loaded, registry, directory, grammars, deviceLock: new DeviceLock() };
 }
 
 /** @throws {TypeError} where they are not there, or not ones that a request could have */

@@ -112,6 +112,7 @@ function contextOf(
       root: "bench",
       created: 0,
       digest: "0".repeat(64),
+      weightTypes: [],
       dtype: "none",
       device: "none",
       vocabSize: tokenizer.vocabSize,

@@ -30,7 +30,10 @@ export interface ServedModel {
   readonly created: number;
   /** SHA-256, hex. */
   readonly digest: string;
+  /** What is served. */
   readonly dtype: string;
+  /** Of the file's linears, those with most numbers first. */
+  readonly weightTypes: readonly string[];
   readonly device: string;
   readonly vocabSize: number;
   readonly tokenizer: Tokenizer;

@@ -41,7 +41,10 @@ export interface Loaded {
   /** Where the checkpoint came from, for `/v1/models`. */
   readonly source: string;
   readonly device: string;
+  /** What is served. */
   readonly dtype: string;
+  /** Of the file's linears, those with most numbers first. */
+  readonly weightTypes: readonly string[];
   readonly maxBatch: number;
   readonly sampling: SamplingDefaults;
   /** Trains over this base; undefined = the server only serves. */
@@ -108,6 +111,7 @@ export async function toContext(
       created: unixSeconds(),
       digest: await checkpoint.digest(),
       dtype: loaded.dtype,
+      weightTypes: loaded.weightTypes,
       device: loaded.device,
       // a model's padding beyond its tokenizer's vocabulary spells nothing
       vocabSize: Math.min(checkpoint.config.vocabSize, checkpoint.tokenizer.vocabSize),

@@ -179,7 +179,8 @@ function startLines(flags: ServeFlags, loaded: Loaded, context: ServerContext): 
   const adapters = loaded.registry.list().length;
   return [
     `lembas ${context.options.version}`,
-    `model ${model.id} ${model.digest.slice(0, 12)}, ${model.dtype} on ${model.device}`,
+    `model ${model.id} ${model.digest.slice(0, 12)}, ${model.dtype} on ${model.device} ` +
+    `(--dtype ${flags.dtype}, of a file in ${model.weightTypes.join(", ")})`,
     `sampling where a request says nothing: ${describeSampling(model.sampling)} ` +
     `(--generation-config ${flags.generationConfig})`,
     `slots ${loaded.maxBatch}, context ${loaded.engine.maxContext} tokens`,

@@ -19,13 +19,14 @@ import {
 } from "./flags.ts";
 
 export const DEVICES = ["auto", "cpu", "webgpu", "cuda"] as const;
-export const DTYPES = ["int8", "int4", "fp32", "fp16"] as const;
+export const DTYPES = ["auto", "int8", "int4", "file", "fp32", "fp16"] as const;
 /** Who may read `/metrics`: administrators, or anyone who reaches it. */
 export const METRICS_ACCESS = ["key", "open"] as const;
 
-/** What int4 costs in quality, as measured; shown in the help. */
-const INT4_COST = "int4 serves a Q4_1 or Q4_0 file's own weights: perplexity +0.5% over fp32 " +
-  "on SmolLM2 (int8: +1.0%); weights of other files are rounded to 4 bits and lose far more";
+const DTYPE_HELP = "how weights are served: auto (a 4-bit file's own blocks at --max-batch 1, " +
+  "else int8); int8 (W8A8, in batches the fastest); file (the file's own " +
+  "blocks, exactly); int4 (4-bit weights as they are, all others rounded to 4 bits, which loses " +
+  "much); fp32";
 
 const generationConfig: FlagType<GenerationConfig> = { read: (text) => text, right: "a source" };
 
@@ -107,8 +108,8 @@ const FLAGS = {
   dtype: {
     value: DTYPES.join("|"),
     type: oneOf(DTYPES),
-    help: `weights in memory; ${INT4_COST}`,
-    fallback: "int8",
+    help: DTYPE_HELP,
+    fallback: "auto",
   },
   "max-batch": {
     value: "N",

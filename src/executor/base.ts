@@ -139,6 +139,10 @@ export class Base {
     return executor;
   }
 
+  get dtype(): ServingDtype {
+    return this.#options.dtype;
+  }
+
   /** Bytes of a lane over these factors (or none), without the base and without keys and values. */
   laneBytes(hook?: Pick<LinearHook, "rank" | "modules">): number {
     return laneBytes(this.config, this.#options.maxBatch, hook);

@@ -97,6 +97,7 @@ export async function fakeLoad(options: FakeLoadOptions = {}): Promise<FakeLoade
     source: "nowhere",
     device: "cpu",
     dtype: "int8",
+    weightTypes: ["Q4_K", "Q6_K"],
     sampling: options.sampling ?? {},
     maxBatch: options.maxBatch ?? 4,
     training: options.training,

@@ -214,6 +214,7 @@ export function fakeContext(
       created: 1_700_000_000,
       digest: "ab".repeat(32),
       dtype: "int8",
+      weightTypes: ["Q4_K", "Q6_K"],
       device: "cpu",
       vocabSize: byteTokenizer.vocabSize,
       tokenizer: byteTokenizer,

@@ -81,6 +81,7 @@ function baseBody({ model, engine }: ServerContext): ModelBody {
     root: model.root,
     parent: null,
     max_model_len: engine.maxContext,
+    precision: { dtype: model.dtype, weight_types: [...model.weightTypes] },
     sampling_defaults: samplingBody(model.sampling),
   };
 }
@@ -94,6 +95,7 @@ function coreBody({ model, engine }: ServerContext, core: ServedCore): ModelBody
     root: core.source,
     parent: model.id,
     max_model_len: engine.maxContext,
+    precision: { dtype: model.dtype, weight_types: [...model.weightTypes] },
     sampling_defaults: samplingBody(model.sampling),
   };
 }

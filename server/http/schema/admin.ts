@@ -21,6 +21,15 @@ export const samplingDefaultsSchema = z.object({
 });
 export type SamplingDefaultsBody = z.output<typeof samplingDefaultsSchema>;
 
+const precisionSchema = z.object({
+  dtype: z.string().openapi({
+    description: "What is served: what `--dtype auto` was taken for, or what was asked for.",
+  }),
+  weight_types: z.array(z.string()).openapi({
+    description: "Types of the file's linears, those with most numbers first.",
+  }),
+}).openapi("Precision");
+
 export const modelSchema = z.object({
   id: z.string(),
   object: z.literal("model"),
@@ -31,6 +40,7 @@ export const modelSchema = z.object({
     description: "The base of an adapter; null for a base.",
   }),
   max_model_len: z.int(),
+  precision: precisionSchema,
   sampling_defaults: samplingDefaultsSchema,
 }).openapi("Model");
 export type ModelBody = z.output<typeof modelSchema>;

@@ -19,7 +19,7 @@ Deno.test("without flags there are the documented defaults", () => {
     factors: [],
     adapters: undefined,
     device: "auto",
-    dtype: "int8",
+    dtype: "auto",
     maxBatch: 32,
     maxContext: undefined,
     kvMemory: undefined,
@@ -62,7 +62,7 @@ Deno.test("a bad value is one line with the flag, the value and what would be ri
   const cases: readonly [string[], RegExp][] = [
     [["--port", "70000"], /--port .*current value is '70000', .*0 to 65535/],
     [["--port", "x"], /--port/],
-    [["--dtype", "int2"], /--dtype .*'int2'.*int8, int4, fp32, fp16/],
+    [["--dtype", "int2"], /--dtype .*'int2'.*auto, int8, int4, file, fp32, fp16/],
     [["--kv-memory", "lots"], /--kv-memory .*'lots'.*512MiB/],
     [["--max-batch", "0"], /--max-batch .*'0'/],
     [["--api-key"], /--api-key: it needs a value/],

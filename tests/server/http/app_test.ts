@@ -87,6 +87,8 @@ Deno.test("models are the base and its adapters, by name with a plain or an esca
   context.adapters.add("ada/haiku");
   const app = createApp(context);
   const list = modelListSchema.parse(await (await app.request("/v1/models")).json());
+  const precision = { dtype: "int8", weight_types: ["Q4_K", "Q6_K"] };
+  assertEquals(list.data.map((model) => model.precision), list.data.map(() => precision));
   assertEquals(list.data.map(({ id, parent }) => [id, parent]), [
     ["tiny", null],
     ["ada/haiku@1", "tiny"],

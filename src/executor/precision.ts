@@ -1,0 +1,35 @@
+/**
+ * What `--dtype auto` stands for: a choice by the file's own weight types and by how many rows run
+ * at once. Blocks of 4 bits are fewer bytes to read, which decides while one row runs; W8A8 computes
+ * faster, which decides from two rows on.
+ */
+import type { Checkpoint, WeightType } from "../checkpoint/checkpoint.ts";
+import type { ServingDtype } from "./base.ts";
+
+/** What people ask for. */
+export type DtypeChoice = ServingDtype | "auto";
+
+/** The dtype to serve; what is not `auto` stays. */
+export function chooseDtype(
+  choice: DtypeChoice,
+  { weights }: Pick<Checkpoint, "weights">,
+  maxBatch: number,
+): ServingDtype {
+  if (choice !== "auto") return choice;
+  const [most] = linearTypes(weights);
+  return maxBatch === 1 && most !== undefined && FOUR_BITS.has(most) ? "file" : "int8";
+}
+
+/** Kernels hold 5 bits in 8, which int8's larger blocks do in fewer bytes. */
+const FOUR_BITS: ReadonlySet<WeightType> = new Set(["Q4_0", "Q4_1", "Q4_K"]);
+
+/** The types of all matrices but the embedding, those with most numbers first. */
+export function linearTypes(weights: Checkpoint["weights"]): WeightType[] {
+  const counts = new Map<WeightType, number>();
+  for (const name of weights.names()) {
+    const { shape: [rows = 0, columns = 0], type } = weights.info(name);
+    if (name === "model.embed_tokens.weight" || columns === 0) continue;
+    counts.set(type, (counts.get(type) ?? 0) + rows * columns);
+  }
+  return [...counts].sort(([, a], [, b]) => b - a).map(([type]) => type);
+}
