@@ -1,18 +1,21 @@
 /**
  * What the routes work with: engine, model, catalogue, limits, log, and what a server may or may
- * not have. Tests hand in their own.
+ * not have, and what belongs to one request. Tests hand in their own.
  */
+import type { OpenAPIHono } from "@hono/zod-openapi";
+import type { Context } from "hono";
 import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../src/checkpoint/checkpoint.ts";
 import type { Catalog } from "../adapters/catalog/catalog.ts";
 import type { Engine } from "../src/engine/engine.ts";
-import type { Access } from "./access/access.ts";
+import type { Access, Principal } from "./access/access.ts";
 import type { FineTuning } from "./jobs/fine_tuning.ts";
+import type { JsonBodies } from "./http/json_body.ts";
 import type { JsonThread } from "./http/json_thread.ts";
 import type { Lifecycle } from "./serve.ts";
 import type { Log } from "./telemetry/log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { TextTurns } from "./generate/text_turns.ts";
-import type { Tracing } from "./telemetry/tracing.ts";
+import type { RequestTrace, Tracing } from "./telemetry/tracing.ts";
 import type { Traffic } from "./console/traffic.ts";
 import type { AdminServices } from "./http/routes/admin_context.ts";
 import type { Metering } from "./usage/metering.ts";
@@ -95,3 +98,33 @@ export interface ServerContext {
   /** Files, jobs and what they made; undefined = the server has no such endpoints. */
   readonly tuning?: FineTuning | undefined;
 }
+
+// ---- of one request ----
+
+/** How a streamed answer ended. */
+export type StreamEnd = "done" | "cancelled" | "failed";
+
+/** What a handler adds to the request's line in the access log. */
+export interface RequestNotes {
+  model?: string;
+  promptTokens?: number;
+  completionTokens?: number;
+  /** Headers of the answer, also of an error. */
+  headers?: Readonly<Record<string, string>> | undefined;
+  /** Set by a streamed answer: the line is written when the stream has ended. */
+  ended?: Promise<StreamEnd>;
+}
+
+/** Hono's environment of this app. */
+export interface AppEnv {
+  Variables: {
+    requestId: string;
+    notes: RequestNotes;
+    bodies: JsonBodies;
+    trace: RequestTrace | undefined;
+    /** Unset on open paths only. */
+    principal: Principal;
+  };
+}
+export type App = OpenAPIHono<AppEnv>;
+export type AppContext = Context<AppEnv>;

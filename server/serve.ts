@@ -7,7 +7,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Readable } from "node:stream";
 import { fulfilledWithin } from "../src/util/time.ts";
-import { ApiError } from "./http/errors.ts";
+import { ApiError } from "./errors.ts";
 import type { Log } from "./telemetry/log.ts";
 
 /** Milliseconds that the last bytes of answers get to reach their clients. */

@@ -12,7 +12,7 @@ import {
   type TenantStore,
 } from "../../adapters/store/store.ts";
 import type { KeyCheck } from "./key_check.ts";
-import { ApiError, invalid } from "../http/errors.ts";
+import { ApiError, invalid } from "../errors.ts";
 
 /** The header by which an administrator, or a client in open mode, acts for a tenant. */
 export const TENANT_HEADER = "lembas-tenant";

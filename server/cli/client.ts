@@ -2,7 +2,7 @@
  * The HTTP client of the commands: JSON both ways, pages of lists, and the server's own words where it
  * refuses. What answers is a server, or an application in this process (`admin/store_fetch.ts`).
  */
-import { statedReason } from "../http/errors.ts";
+import { statedReason } from "../errors.ts";
 import { TENANT_HEADER } from "../access/access.ts";
 
 /** What answers: a server's address, or an application in this process. */

@@ -4,7 +4,7 @@
  */
 import { createHash } from "node:crypto";
 import type { Hono } from "hono";
-import type { AppEnv } from "../http/endpoint.ts";
+import type { AppEnv } from "../context.ts";
 
 /** Where pages find them. */
 export interface AssetPaths {

@@ -5,9 +5,8 @@
 import { Hono, type Next } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { accessOf } from "../access/access.ts";
-import type { ServerContext } from "../context.ts";
-import type { App, AppContext, AppEnv } from "../http/endpoint.ts";
-import { toApiError } from "../http/errors.ts";
+import type { App, AppContext, AppEnv, ServerContext } from "../context.ts";
+import { toApiError } from "../errors.ts";
 import { logFailure } from "../telemetry/log.ts";
 import type { AdminServices } from "../http/routes/admin_context.ts";
 import { registerAssets } from "./assets.ts";

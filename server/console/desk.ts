@@ -4,9 +4,8 @@
  */
 import type { Hono } from "hono";
 import { PAGE_ITEMS } from "./listing.ts";
-import type { ServerContext } from "../context.ts";
-import type { AppContext, AppEnv } from "../http/endpoint.ts";
-import { ApiError } from "../http/errors.ts";
+import type { AppContext, AppEnv, ServerContext } from "../context.ts";
+import { ApiError } from "../errors.ts";
 import { isAdministrator, sees } from "../access/access.ts";
 import type { AdminServices } from "../http/routes/admin_context.ts";
 import type { AssetPaths } from "./assets.ts";

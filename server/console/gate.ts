@@ -4,8 +4,8 @@
  */
 import type { Next } from "hono";
 import { deleteCookie, getCookie, setCookie } from "hono/cookie";
-import type { AppContext } from "../http/endpoint.ts";
-import { ApiError } from "../http/errors.ts";
+import type { AppContext } from "../context.ts";
+import { ApiError } from "../errors.ts";
 import { administrator, type Principal } from "../access/access.ts";
 import { SESSION_SECONDS, type Sessions } from "./session.ts";
 

@@ -1,8 +1,8 @@
 /** Lists that are longer than a page: which part an address asks for. */
 import { FieldRangeError } from "../../src/util/errors.ts";
 import type { Page, PageQuery } from "../../adapters/store/store.ts";
-import type { AppContext } from "../http/endpoint.ts";
-import { ApiError } from "../http/errors.ts";
+import type { AppContext } from "../context.ts";
+import { ApiError } from "../errors.ts";
 
 /** Items on a page of the console. */
 export const PAGE_ITEMS = 50;

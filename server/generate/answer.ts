@@ -9,10 +9,9 @@ import type {
   GenerationDelta,
   TokenLogprob,
 } from "../../src/engine/request/request.ts";
-import type { ServerContext } from "../context.ts";
+import type { AppContext, ServerContext, StreamEnd } from "../context.ts";
 import type { Run } from "./run.ts";
-import type { AppContext, StreamEnd } from "../http/endpoint.ts";
-import { invalid, toApiError } from "../http/errors.ts";
+import { invalid, toApiError } from "../errors.ts";
 import type { GenerationFields, UsageBody } from "../http/schema/common.ts";
 import { logFailure } from "../telemetry/log.ts";
 

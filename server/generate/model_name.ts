@@ -6,7 +6,7 @@ import { parseTunedName, TUNED_PREFIX } from "../../adapters/catalog/name.ts";
 import type { ServedCore } from "../../src/engine/request/request.ts";
 import { FieldRangeError, isFieldError } from "../../src/util/errors.ts";
 import type { CoreCatalog, ServerContext } from "../context.ts";
-import { invalid, modelNotFound } from "../http/errors.ts";
+import { invalid, modelNotFound } from "../errors.ts";
 import { isAdministrator, type Principal, sees } from "../access/access.ts";
 import type { InlineAdapterField } from "../http/schema/common.ts";
 

@@ -22,7 +22,7 @@ import type { SamplingParams } from "../../src/engine/request/request.ts";
 import { DEFAULT_SAMPLING, validateSampling } from "../../src/engine/request/sampling.ts";
 import type { Grammar } from "../../src/grammar/pool.ts";
 import type { ServedModel } from "../context.ts";
-import { ApiError, contextLengthExceeded, invalid } from "../http/errors.ts";
+import { ApiError, contextLengthExceeded, invalid } from "../errors.ts";
 import type { SamplingDefaultsBody } from "../http/schema/admin.ts";
 import type { MessageBody } from "../http/schema/chat.ts";
 import type { GenerationFields } from "../http/schema/common.ts";

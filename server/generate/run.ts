@@ -9,9 +9,8 @@ import type {
   SamplingParams,
 } from "../../src/engine/request/request.ts";
 import { type FieldError, type FieldRangeError, isFieldError } from "../../src/util/errors.ts";
-import type { ServerContext } from "../context.ts";
-import type { AppContext } from "../http/endpoint.ts";
-import { type ApiError, invalid, shuttingDown } from "../http/errors.ts";
+import type { AppContext, ServerContext } from "../context.ts";
+import { type ApiError, invalid, shuttingDown } from "../errors.ts";
 import type { Target } from "./model_name.ts";
 import type { UsageBody } from "../http/schema/common.ts";
 import type { RequestTrace } from "../telemetry/tracing.ts";

@@ -3,42 +3,12 @@
  * in `/openapi.json`. `createRoute` of zod-openapi would read bodies by itself, without our limits
  * and thread, and its issues do not carry the wrong value, which our messages show.
  */
-import type { OpenAPIHono, z } from "@hono/zod-openapi";
-import type { Context } from "hono";
+import type { z } from "@hono/zod-openapi";
 import type { Scope } from "../../adapters/store/store.ts";
-import { validationError } from "./errors.ts";
-import type { JsonBodies } from "./json_body.ts";
-import { checkScope, type Principal } from "../access/access.ts";
+import { validationError } from "../errors.ts";
+import { checkScope } from "../access/access.ts";
+import type { App, AppContext } from "../context.ts";
 import { errorSchema } from "./schema/common.ts";
-import type { RequestTrace } from "../telemetry/tracing.ts";
-
-/** How a streamed answer ended. */
-export type StreamEnd = "done" | "cancelled" | "failed";
-
-/** What a handler adds to the request's line in the access log. */
-export interface RequestNotes {
-  model?: string;
-  promptTokens?: number;
-  completionTokens?: number;
-  /** Headers of the answer, also of an error. */
-  headers?: Readonly<Record<string, string>> | undefined;
-  /** Set by a streamed answer: the line is written when the stream has ended. */
-  ended?: Promise<StreamEnd>;
-}
-
-/** Hono's environment of this app. */
-export interface AppEnv {
-  Variables: {
-    requestId: string;
-    notes: RequestNotes;
-    bodies: JsonBodies;
-    trace: RequestTrace | undefined;
-    /** Unset on open paths only. */
-    principal: Principal;
-  };
-}
-export type App = OpenAPIHono<AppEnv>;
-export type AppContext = Context<AppEnv>;
 
 /** A success answer: JSON by schema, or another media type. */
 export interface Answer {

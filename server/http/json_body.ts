@@ -8,7 +8,7 @@
 import { joinBytes } from "../../src/util/bytes.ts";
 import { OverloadedError } from "../../src/util/errors.ts";
 import { halfCharacter } from "../../src/util/surrogates.ts";
-import { ApiError, formatPath, invalid } from "./errors.ts";
+import { ApiError, formatPath, invalid } from "../errors.ts";
 import type { JsonReply, JsonThread } from "./json_thread.ts";
 
 /** Bytes of a body that is parsed on the event loop: about a millisecond's worth. */

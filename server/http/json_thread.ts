@@ -2,7 +2,7 @@
 import { OverloadedError } from "../../src/util/errors.ts";
 import type { Moved } from "../../src/util/worker_serve.ts";
 import { WorkerThread } from "../../src/util/worker_thread.ts";
-import type { ErrorDetails, ErrorStatus } from "./errors.ts";
+import type { ErrorDetails, ErrorStatus } from "../errors.ts";
 
 /** Bodies that wait: each may be of megabytes. */
 const MOST = 128;

@@ -4,7 +4,7 @@
  * over than to parse.
  */
 import { Moved, serve } from "../../src/util/worker_serve.ts";
-import { ApiError } from "./errors.ts";
+import { ApiError } from "../errors.ts";
 import { parseBody } from "./json_body.ts";
 import type { JsonWork } from "./json_thread.ts";
 import { packTexts } from "./long_texts.ts";

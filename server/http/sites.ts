@@ -8,8 +8,8 @@
 import type { MiddlewareHandler } from "hono";
 import { cors } from "hono/cors";
 import { secureHeaders } from "hono/secure-headers";
-import type { AppContext, AppEnv } from "./endpoint.ts";
-import { ApiError } from "./errors.ts";
+import type { AppContext, AppEnv } from "../context.ts";
+import { ApiError } from "../errors.ts";
 
 export interface SiteOptions {
   /**

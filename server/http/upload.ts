@@ -4,7 +4,7 @@
  */
 import { Busboy, type BusboyFileStream, type BusboyInstance } from "@fastify/busboy";
 import { tooLarge } from "./json_body.ts";
-import { ApiError, invalid } from "./errors.ts";
+import { ApiError, invalid } from "../errors.ts";
 
 /** Bytes around the file itself: boundaries, headers, small fields. */
 const SLACK = 1 << 16;

@@ -9,7 +9,7 @@ import {
   type TenantStore,
 } from "../../adapters/store/store.ts";
 import { Answers } from "../../src/util/memo.ts";
-import { ApiError } from "../http/errors.ts";
+import { ApiError } from "../errors.ts";
 
 /** Milliseconds for which a copy of the store's is used if the store tells of no change. */
 const KEEP_MILLISECONDS = 30_000;

@@ -3,7 +3,7 @@
  * The server's log: one line an event, to stderr, from a chosen level up. Never pass a prompt or a
  * key: whoever may read logs may read all of it.
  */
-import type { ApiError } from "../http/errors.ts";
+import type { ApiError } from "../errors.ts";
 
 export const LOG_LEVELS = ["debug", "info", "warning", "error", "silent"] as const;
 export type LogLevel = typeof LOG_LEVELS[number];

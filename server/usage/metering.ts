@@ -13,7 +13,7 @@ import {
   type UsageStore,
 } from "../../adapters/store/store.ts";
 import type { Access, Principal } from "../access/access.ts";
-import { ApiError } from "../http/errors.ts";
+import { ApiError } from "../errors.ts";
 import type { UsageBody } from "../http/schema/common.ts";
 import { RateLimits, type RateTicket, TenantLimitsReader } from "../limits/tenant_limits.ts";
 import type { Log } from "../telemetry/log.ts";

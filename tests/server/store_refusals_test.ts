@@ -1,7 +1,7 @@
 /** What a store throws: a refusal is the caller's mistake, anything else is ours. */
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { ConflictError, FieldError, FieldRangeError } from "../../src/util/errors.ts";
-import { ApiError, refusing, toApiError } from "../../server/http/errors.ts";
+import { ApiError, refusing, toApiError } from "../../server/errors.ts";
 
 function answerTo(thrown: Error) {
   const { status, message, details } = toApiError(thrown, "req_1");

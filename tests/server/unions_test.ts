@@ -1,6 +1,6 @@
 /** What is said of a value that no branch of a union takes: the fault of the branch it was meant for. */
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import { validationError } from "../../server/http/errors.ts";
+import { validationError } from "../../server/errors.ts";
 import { chatRequestSchema } from "../../server/http/schema/chat.ts";
 import { completionRequestSchema } from "../../server/http/schema/completions.ts";
 import { createJobSchema } from "../../server/http/schema/fine_tuning.ts";

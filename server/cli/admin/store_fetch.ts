@@ -3,8 +3,8 @@
  * store what it does on a server, by the same code.
  */
 import { OpenAPIHono } from "@hono/zod-openapi";
-import type { AppEnv } from "../../http/endpoint.ts";
-import { toApiError } from "../../http/errors.ts";
+import type { AppEnv } from "../../context.ts";
+import { toApiError } from "../../errors.ts";
 import { JsonBodies } from "../../http/json_body.ts";
 import { actingFor, administrator, TENANT_HEADER } from "../../access/access.ts";
 import { registerAdmin } from "../../http/routes/admin.ts";

@@ -1,6 +1,6 @@
 /** Cores and their versions: which one a name stands for, publishing another one, rolling back. */
 import type { CoreVersion } from "../../../adapters/store/store.ts";
-import type { AppContext } from "../../http/endpoint.ts";
+import type { AppContext } from "../../context.ts";
 import { checkScope } from "../../access/access.ts";
 import { type ConsoleApp, type Desk, missing } from "../desk.ts";
 import { formatBytes, formatTime, shortDigest } from "../format.ts";

@@ -1,7 +1,7 @@
 /** One training job: its loss curve as a picture of its own, its settings, events, and its buttons. */
 import type { JobEvent, JobRecord, JobStatus } from "../../../adapters/store/store.ts";
-import type { AppContext } from "../../http/endpoint.ts";
-import { ApiError } from "../../http/errors.ts";
+import type { AppContext } from "../../context.ts";
+import { ApiError } from "../../errors.ts";
 import type { FineTuning } from "../../jobs/fine_tuning.ts";
 import { JobStateError } from "../../jobs/job_status.ts";
 import { checkScope } from "../../access/access.ts";

@@ -3,7 +3,7 @@
  * tenant they ask for.
  */
 import type { JobRecord, Page as Listed } from "../../../adapters/store/store.ts";
-import type { AppContext } from "../../http/endpoint.ts";
+import type { AppContext } from "../../context.ts";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { formatNumber, formatTime } from "../format.ts";
 import { readPage } from "../listing.ts";

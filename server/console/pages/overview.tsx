@@ -3,7 +3,7 @@
  * for everyone what its tenant has used.
  */
 import type { UsageTotal } from "../../../adapters/store/store.ts";
-import type { AppContext } from "../../http/endpoint.ts";
+import type { AppContext } from "../../context.ts";
 import { isAdministrator } from "../../access/access.ts";
 import { eventStream } from "../../generate/answer.ts";
 import { BarChart, LineChart } from "../charts.tsx";

@@ -2,7 +2,8 @@
  * One prompt, answered by two models side by side. The answers come from the chat endpoint as
  * requests of the visitor, so they are limited and counted.
  */
-import { type AppContext, validated } from "../../http/endpoint.ts";
+import type { AppContext } from "../../context.ts";
+import { validated } from "../../http/endpoint.ts";
 import { checkScope } from "../../access/access.ts";
 import { answerChat } from "../../http/routes/chat.ts";
 import { samplingBody } from "../../generate/plan.ts";

@@ -1,7 +1,7 @@
 /** The sign-in page: a key opens a session, signing out ends it. */
 import type { JSX } from "hono/jsx/jsx-runtime";
-import type { AppContext } from "../../http/endpoint.ts";
-import { ApiError } from "../../http/errors.ts";
+import type { AppContext } from "../../context.ts";
+import { ApiError } from "../../errors.ts";
 import type { Principal } from "../../access/access.ts";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { Page } from "../parts.tsx";

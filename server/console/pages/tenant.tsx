@@ -5,8 +5,9 @@
 import { DEFAULT_TENANT } from "../../../adapters/catalog/name.ts";
 import { type KeyRecord, SCOPES, type TenantRecord } from "../../../adapters/store/store.ts";
 import { parseBytes } from "../../../src/util/bytes.ts";
-import { type AppContext, validated } from "../../http/endpoint.ts";
-import { invalid } from "../../http/errors.ts";
+import type { AppContext } from "../../context.ts";
+import { validated } from "../../http/endpoint.ts";
+import { invalid } from "../../errors.ts";
 import { issueKey } from "../../access/keys.ts";
 import { isAdministrator } from "../../access/access.ts";
 import { keyOrder } from "../../http/routes/admin_keys.ts";

@@ -1,7 +1,8 @@
 /** The list of tenants, and adding one; for administrators. */
 import type { JSX } from "hono/jsx/jsx-runtime";
 import type { TenantLimits, TenantRecord } from "../../../adapters/store/store.ts";
-import { type AppContext, validated } from "../../http/endpoint.ts";
+import type { AppContext } from "../../context.ts";
+import { validated } from "../../http/endpoint.ts";
 import { createTenantSchema } from "../../http/schema/admin_tenants.ts";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { formatBytes, formatNumber, formatTime } from "../format.ts";

@@ -4,8 +4,9 @@
  */
 import { unixSeconds } from "../../../src/util/time.ts";
 import type { CoreVersion, UsageQuery, UsageTotal } from "../../../adapters/store/store.ts";
-import { type App, type AppContext, get, list } from "../endpoint.ts";
-import { ApiError } from "../errors.ts";
+import type { App, AppContext } from "../../context.ts";
+import { get, list } from "../endpoint.ts";
+import { ApiError } from "../../errors.ts";
 import {
   adminUsageQuerySchema,
   factorSetListSchema,

@@ -1,7 +1,7 @@
 /** What the administrator's routes and the console work with, and their 404. */
 import type { Store } from "../../../adapters/store/store.ts";
 import type { Access } from "../../access/access.ts";
-import { ApiError } from "../errors.ts";
+import { ApiError } from "../../errors.ts";
 import type { KeyHash } from "../../access/keys.ts";
 
 export interface AdminServices {

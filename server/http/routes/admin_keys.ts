@@ -2,8 +2,9 @@
 import { unixSeconds } from "../../../src/util/time.ts";
 import { z } from "@hono/zod-openapi";
 import type { KeyRecord } from "../../../adapters/store/store.ts";
-import { type App, type AppContext, get, list, post } from "../endpoint.ts";
-import { invalid, refusing } from "../errors.ts";
+import type { App, AppContext } from "../../context.ts";
+import { get, list, post } from "../endpoint.ts";
+import { invalid, refusing } from "../../errors.ts";
 import { issueKey } from "../../access/keys.ts";
 import {
   adminPageSchema,

@@ -3,8 +3,9 @@ import { unixSeconds } from "../../../src/util/time.ts";
 import { z } from "@hono/zod-openapi";
 import { DEFAULT_TENANT } from "../../../adapters/catalog/name.ts";
 import type { TenantLimits, TenantRecord } from "../../../adapters/store/store.ts";
-import { type App, type AppContext, get, list, post } from "../endpoint.ts";
-import { ApiError, refusing } from "../errors.ts";
+import type { App, AppContext } from "../../context.ts";
+import { get, list, post } from "../endpoint.ts";
+import { ApiError, refusing } from "../../errors.ts";
 import {
   adminPageSchema,
   type ChangedLimits,

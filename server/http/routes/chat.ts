@@ -13,9 +13,9 @@ import {
   streamAnswer,
   usageWanted,
 } from "../../generate/answer.ts";
-import type { ServerContext } from "../../context.ts";
-import { type App, type AppContext, post } from "../endpoint.ts";
-import { invalid } from "../errors.ts";
+import type { App, AppContext, ServerContext } from "../../context.ts";
+import { post } from "../endpoint.ts";
+import { invalid } from "../../errors.ts";
 import { chatLogprobs } from "../../generate/logprobs.ts";
 import { resolveTarget, type Target } from "../../generate/model_name.ts";
 import { checkLength, encodeChat, toSampling } from "../../generate/plan.ts";

@@ -14,9 +14,9 @@ import {
   streamAnswer,
   usageWanted,
 } from "../../generate/answer.ts";
-import type { ServedModel, ServerContext } from "../../context.ts";
-import { type App, type AppContext, post } from "../endpoint.ts";
-import { invalid } from "../errors.ts";
+import type { App, AppContext, ServedModel, ServerContext } from "../../context.ts";
+import { post } from "../endpoint.ts";
+import { invalid } from "../../errors.ts";
 import { completionLogprobs, visibleLength } from "../../generate/logprobs.ts";
 import { resolveTarget } from "../../generate/model_name.ts";
 import {

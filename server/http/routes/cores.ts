@@ -7,8 +7,9 @@ import { z } from "@hono/zod-openapi";
 import { readCore } from "../../../adapters/lotr/format.ts";
 import { formatAdapterName } from "../../../adapters/catalog/name.ts";
 import type { CoreStore, CoreVersion, FactorStore } from "../../../adapters/store/store.ts";
-import { type App, type AppContext, get, list, post } from "../endpoint.ts";
-import { ApiError, invalid } from "../errors.ts";
+import type { App, AppContext } from "../../context.ts";
+import { get, list, post } from "../endpoint.ts";
+import { ApiError, invalid } from "../../errors.ts";
 import {
   coreDeletedSchema,
   coreListSchema,

@@ -1,9 +1,9 @@
 /** OpenAI's `/v1/files`: training data up, results down. */
 import { z } from "@hono/zod-openapi";
 import type { Access } from "../../access/access.ts";
-import type { ServerContext } from "../../context.ts";
-import { type App, type AppContext, get, list, validated } from "../endpoint.ts";
-import { ApiError, invalid, shuttingDown } from "../errors.ts";
+import type { App, AppContext, ServerContext } from "../../context.ts";
+import { get, list, validated } from "../endpoint.ts";
+import { ApiError, invalid, shuttingDown } from "../../errors.ts";
 import {
   fileBody,
   fileDeletedSchema,

@@ -1,8 +1,8 @@
 /** OpenAI's `/v1/fine_tuning/jobs`: jobs, their events and checkpoints. */
 import { z } from "@hono/zod-openapi";
-import type { ServerContext } from "../../context.ts";
-import { type App, type AppContext, get, list, post } from "../endpoint.ts";
-import { ApiError, invalid, modelNotFound, refusing, shuttingDown } from "../errors.ts";
+import type { App, AppContext, ServerContext } from "../../context.ts";
+import { get, list, post } from "../endpoint.ts";
+import { ApiError, invalid, modelNotFound, refusing, shuttingDown } from "../../errors.ts";
 import {
   checkpointBody,
   checkpointListSchema,

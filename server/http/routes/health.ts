@@ -3,9 +3,9 @@
  * waits for the model.
  */
 import { fulfilledWithin } from "../../../src/util/time.ts";
-import type { ReadinessCheck, ServerContext } from "../../context.ts";
-import { ANY_SCOPE, type App, get } from "../endpoint.ts";
-import { ApiError, shuttingDown } from "../errors.ts";
+import type { App, ReadinessCheck, ServerContext } from "../../context.ts";
+import { ANY_SCOPE, get } from "../endpoint.ts";
+import { ApiError, shuttingDown } from "../../errors.ts";
 import { readySchema, versionSchema } from "../schema/admin.ts";
 
 /** Milliseconds in which a check must answer: less than probes wait. */

@@ -1,9 +1,9 @@
 /** `GET /v1/models` and `/v1/models/{model}`: the base and its adapters, as vLLM lists them. */
 import { z } from "@hono/zod-openapi";
 import type { ServedCore } from "../../../src/engine/request/request.ts";
-import type { ServerContext } from "../../context.ts";
-import { ANY_SCOPE, type App, type AppContext, get } from "../endpoint.ts";
-import { invalid, modelNotFound } from "../errors.ts";
+import type { App, AppContext, ServerContext } from "../../context.ts";
+import { ANY_SCOPE, get } from "../endpoint.ts";
+import { invalid, modelNotFound } from "../../errors.ts";
 import type { FineTuning } from "../../jobs/fine_tuning.ts";
 import { findCore } from "../../generate/model_name.ts";
 import { checkScope, isAdministrator } from "../../access/access.ts";

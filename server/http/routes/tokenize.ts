@@ -1,7 +1,7 @@
 /** `POST /tokenize` and `/detokenize`, in vLLM's shapes. */
-import type { ServerContext } from "../../context.ts";
-import { type App, type AppContext, post } from "../endpoint.ts";
-import { invalid, modelNotFound } from "../errors.ts";
+import type { App, AppContext, ServerContext } from "../../context.ts";
+import { post } from "../endpoint.ts";
+import { invalid, modelNotFound } from "../../errors.ts";
 import { findCore } from "../../generate/model_name.ts";
 import { checkTokenIds, encodeChat, encodePrompt } from "../../generate/plan.ts";
 import type { Principal } from "../../access/access.ts";

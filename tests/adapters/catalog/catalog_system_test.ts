@@ -7,7 +7,7 @@ import { randomFactors } from "../../../adapters/lotr/make/makers.ts";
 import { StoredCores } from "../../../adapters/catalog/stored_cores.ts";
 import type { Store } from "../../../adapters/store/store.ts";
 import { Catalog } from "../../../adapters/catalog/catalog.ts";
-import { toApiError } from "../../../server/http/errors.ts";
+import { toApiError } from "../../../server/errors.ts";
 import { checkpointName, parseTunedName } from "../../../adapters/catalog/name.ts";
 import { TunedModels } from "../../../adapters/catalog/tuned_models.ts";
 import { jobOf } from "../store/jobs_suite.ts";

@@ -2,7 +2,7 @@
  * Someone at the console without a browser: keeps its cookie, reads forms off pages and sends them as
  * a browser would. It draws and runs nothing.
  */
-import type { App } from "../../../server/http/endpoint.ts";
+import type { App } from "../../../server/context.ts";
 
 const HOST = "localhost:8000";
 

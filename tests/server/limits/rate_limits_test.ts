@@ -1,7 +1,7 @@
 /** Requests and tokens a minute, on a clock of the test's own. */
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { NO_LIMITS, type TenantLimits } from "../../../adapters/store/store.ts";
-import { ApiError } from "../../../server/http/errors.ts";
+import { ApiError } from "../../../server/errors.ts";
 import { durationText, RateLimits, TokenBucket } from "../../../server/limits/tenant_limits.ts";
 
 function limits(more: Partial<TenantLimits>): TenantLimits {

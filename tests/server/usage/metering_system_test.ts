@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { NO_LIMITS, type Store, type TenantLimits } from "../../../adapters/store/store.ts";
 import { createApp } from "../../../server/http/app.ts";
-import type { App } from "../../../server/http/endpoint.ts";
+import type { App } from "../../../server/context.ts";
 import { createLog } from "../../../server/telemetry/log.ts";
 import { StoreMetering } from "../../../server/usage/metering.ts";
 import { OverloadedError } from "../../../src/util/errors.ts";

@@ -3,15 +3,15 @@
  * right status, made of whatever was thrown: by the engine, the store, a reader, or the validator.
  */
 import type { z } from "@hono/zod-openapi";
-import { failureOf } from "../../adapters/store/database/sql_error.ts";
-import { GoneError, QuotaError } from "../../adapters/store/errors.ts";
-import { UnservableError } from "../../adapters/catalog/factor_sets.ts";
+import { failureOf } from "../adapters/store/database/sql_error.ts";
+import { GoneError, QuotaError } from "../adapters/store/errors.ts";
+import { UnservableError } from "../adapters/catalog/factor_sets.ts";
 import {
   ConflictError,
   ContextLengthError,
   isFieldError,
   OverloadedError,
-} from "../../src/util/errors.ts";
+} from "../src/util/errors.ts";
 
 export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 503;
 
