@@ -112,7 +112,7 @@ export interface ReadOptions {
   /** Default: all. */
   readonly rows?: Rows;
   /** Written and returned instead of new memory, of just the length of what is read. */
-  readonly into?: Float32Array<ArrayBuffer>;
+  readonly into?: Float32Array;
 }
 
 /** Text to ids and back. Incremental decoding is the caller's (`src/engine`). */

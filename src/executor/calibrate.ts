@@ -1,88 +1,113 @@
 /**
- * Channel scales for int8, from the largest activations that the float32 model has on some text.
+ * Channel scales for int8, from the largest activations that the float32 model has on some text and
+ * the largest weights that meet them. Each tensor is read once; two layers are in memory at most.
  */
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { lower, type LoweringPlan } from "../graph/lowering/lowering.ts";
-import { buildCalibration, inputs } from "../models/decoder.ts";
-import { DeviceWeights } from "../models/device_weights.ts";
-import { DecoderParameters, type Smoothing } from "../models/parameters.ts";
+import { GraphBuilder } from "../graph/graph.ts";
+import { lower } from "../graph/lowering/lowering.ts";
+import { MODULES, SITE_OF } from "../models/hook.ts";
+import { names, type Smoothing } from "../models/parameters.ts";
 import { smoothing } from "../models/smooth.ts";
 import type { Device, Session, Tensor } from "../runtime/device.ts";
-import { KvCache } from "./kv_cache.ts";
+import { FLOAT32, floats, runLayers } from "./layerwise.ts";
 
-/** Tokens of one calibration run. */
-const CALIBRATION_CHUNK = 512;
+/** Tokens that are calibrated on together, from position 0. */
+const WINDOW = 512;
+/** Bytes of the head's rows that are looked at together. */
+const HEAD_BYTES = 32 * 2 ** 20;
 
-const FLOAT32: LoweringPlan = {
-  linear: () => "float32",
-  gradient: () => "float32",
-  embedding: "float32",
-};
-
-/** Makes channel scales from the largest activations that the float32 model has on some text. */
+/** Makes channel scales from the text that int8 is to be best on. */
 export async function calibrate(
   device: Device,
   checkpoint: Checkpoint,
   tokens: readonly number[],
 ): Promise<Smoothing> {
   const { config } = checkpoint;
-  const capacity = Math.min(CALIBRATION_CHUNK, config.maxPositions);
-  const parameters = new DecoderParameters(checkpoint, capacity);
-  const graph = buildCalibration(config, capacity);
-  const lowered = lower(graph, parameters, FLOAT32);
-  const { numLayers: layers, numKvHeads: kvHeads, headDim } = config;
-  using made = new DisposableStack();
-  const weights = made.adopt(new DeviceWeights(device), (all) => all.release());
-  const session = made.use(await weights.session(lowered, {}));
-  const shape = { layers, slots: 1, kvHeads, capacity, headDim };
-  const kv = made.adopt(new KvCache(device, shape), (cache) => cache.release());
-  const maxima = new Map<string, Float32Array>();
-  for (let start = 0; start < tokens.length; start += capacity) {
-    const chunk = tokens.slice(start, start + capacity);
-    await runCalibration(device, session, kv, chunk, maxima);
-  }
-  return smoothing(checkpoint, (name) => maximaOf(maxima, name));
-}
-
-async function runCalibration(
-  device: Device,
-  session: Session,
-  kv: KvCache,
-  tokens: readonly number[],
-  maxima: Map<string, Float32Array>,
-): Promise<void> {
-  const count = tokens.length;
-  using tensors = new DisposableStack();
-  const tensor: Device["tensor"] = (...args) => tensors.use(device.tensor(...args));
-  const int32 = (values: readonly number[]) =>
-    tensor("int32", [values.length], Int32Array.from(values));
-  const given: Record<string, Tensor> = {
-    [inputs.ids]: int32(tokens),
-    [inputs.grid]: tensor("int64", [2], BigInt64Array.of(1n, BigInt(count))),
-    [inputs.lengths]: int32([count - 1]),
-    [inputs.total]: int32([count]),
-    [inputs.rows]: int32([count - 1]),
-  };
-  const made: Record<string, Tensor> = {};
-  kv.views(0, 1).forEach(({ keys, values }, layer) => {
-    given[inputs.keys(layer)] = made[`${inputs.keys(layer)}.out`] = keys;
-    given[inputs.values(layer)] = made[`${inputs.values(layer)}.out`] = values;
+  using columns = new ColumnMaxima(device);
+  const inputs = new Map<string, Float32Array>();
+  const weights = new Map<string, Float32Array>();
+  const window = Math.min(WINDOW, config.maxPositions);
+  const hidden = await runLayers(device, checkpoint, split(tokens, window), async (visited) => {
+    const { layer } = visited;
+    for (const module of MODULES) {
+      const name = `${layer}.${SITE_OF[module]}`;
+      inputs.set(name, visited.maxima(SITE_OF[module]));
+      join(weights, name, await columns.of(visited.weight(module)));
+    }
   });
-  for (const { name, dtype, shape } of session.outputs) {
-    if (name.startsWith("max.")) made[name] = tensor(dtype, shape);
+  for (const rows of hidden) {
+    // What the head reads in a prompt: the last token's state.
+    join(inputs, "head", rows.subarray(-config.hiddenSize).map(Math.abs));
   }
-  using binding = session.bind(given, made);
-  await binding.run();
-  for (const { name } of session.outputs) {
-    const seen = made[name]?.data;
-    if (!name.startsWith("max.") || !(seen instanceof Float32Array)) continue;
-    const before = maxima.get(name);
-    maxima.set(name, before === undefined ? seen : seen.map((x, i) => Math.max(x, before[i])));
+  for await (const seen of headMaxima(device, checkpoint, columns)) join(weights, "head", seen);
+  return smoothing(config, (name) => found(inputs, name), (name) => found(weights, name));
+}
+
+function split(tokens: readonly number[], size: number): readonly (readonly number[])[] {
+  const count = Math.ceil(tokens.length / size);
+  return Array.from({ length: count }, (_, i) => tokens.slice(i * size, (i + 1) * size));
+}
+
+/** Maxima of the head's columns, some rows at a time. */
+async function* headMaxima(
+  device: Device,
+  { config, weights }: Checkpoint,
+  columns: ColumnMaxima,
+): AsyncGenerator<Float32Array> {
+  const { hiddenSize, tieEmbeddings, vocabSize } = config;
+  const name = tieEmbeddings ? names.embedding : names.head;
+  const step = Math.ceil(HEAD_BYTES / hiddenSize / 4);
+  for (let first = 0; first < vocabSize; first += step) {
+    const count = Math.min(step, vocabSize - first);
+    using rows = device.tensor("float32", [count, hiddenSize]);
+    weights.read(name, { rows: { first, count }, into: floats(rows) });
+    yield await columns.of(rows);
+    device.discard(rows, 0, count * hiddenSize);
   }
 }
 
-function maximaOf(maxima: ReadonlyMap<string, Float32Array>, name: string): Float32Array {
-  const found = maxima.get(`max.${name}`);
-  if (found === undefined) throw new TypeError(`internal: no maxima of ${name}`);
-  return found;
+/** The largest |weight| of each input channel, as graphs of one operation. */
+class ColumnMaxima implements Disposable {
+  readonly #device: Device;
+  /** By the number of channels. */
+  readonly #sessions = new Map<number, Session>();
+
+  constructor(device: Device) {
+    this.#device = device;
+  }
+
+  async of(x: Tensor): Promise<Float32Array> {
+    const width = x.shape[1] ?? 1;
+    const session = this.#sessions.get(width) ?? await this.#compile(width);
+    this.#sessions.set(width, session);
+    using max = this.#device.tensor("float32", [width]);
+    using binding = session.bind({ x }, { max });
+    await binding.run();
+    return floats(max);
+  }
+
+  [Symbol.dispose](): void {
+    for (const session of this.#sessions.values()) session.release();
+  }
+
+  #compile(width: number): Promise<Session> {
+    const graph = new GraphBuilder();
+    const x = graph.input("x", "float32", ["rows", width]);
+    const finished = graph.finish([graph.add("channelMax", { x }, "max")]);
+    const read = () => {
+      throw new TypeError("internal: maxima have no parameters");
+    };
+    return this.#device.session(lower(finished, { read }, FLOAT32).model());
+  }
+}
+
+function join(all: Map<string, Float32Array>, name: string, seen: Float32Array): void {
+  const before = all.get(name);
+  all.set(name, before === undefined ? seen : seen.map((x, i) => Math.max(x, before[i])));
+}
+
+function found(maxima: ReadonlyMap<string, Float32Array>, name: string): Float32Array {
+  const values = maxima.get(name);
+  if (values === undefined) throw new TypeError(`internal: no maxima of ${name}`);
+  return values;
 }

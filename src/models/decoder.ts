@@ -8,7 +8,7 @@ import { type Graph, GraphBuilder } from "../graph/graph.ts";
 import type { AttentionForm, Layout, Value } from "../graph/ops.ts";
 import { addHeadLayout } from "../graph/lowering/head_layout.ts";
 import { type LinearHook, type ModuleName, SITE_OF, type SiteName, SITES } from "./hook.ts";
-import { names } from "./parameters.ts";
+import { names, queryScale } from "./parameters.ts";
 
 /** Names of a decoder graph's inputs that the engine's executor binds. */
 export const inputs = {
@@ -21,6 +21,10 @@ export const inputs = {
   values: (layer: number) => `values.${layer}`,
   cores: (layer: number, site: SiteName) => `cores.${layer}.${site}`,
   logits: "logits",
+  /** Of one layer alone: what it reads, what it puts out, and the maxima of its sites. */
+  hidden: "hidden",
+  hiddenOut: "0.out",
+  maxima: (site: SiteName) => `max.${site}`,
   /** Of training: prefixes that rows share (`SharedContext` in `graph/ops.ts`). */
   context: "context",
   offsets: "offsets",
@@ -51,11 +55,13 @@ export function buildDecoder(config: DecoderConfig, positions: number, hook?: Ho
 }
 
 /**
- * The same step, putting out the largest |activation| of each channel of each site (`max.L.SITE`) and of
- * the head (`max.head`).
+ * One layer alone, with its weights as inputs of the graph, as the checkpoint has them and under the
+ * names of layer 0, so that one compiled graph computes every layer: `hidden` [tokens, d] →
+ * `0.out` [tokens, d], and the largest |activation| of each channel of each site (`max.SITE`).
+ * Its grid, lengths, total and caches are those of a decoder of one layer.
  */
-export function buildCalibration(config: DecoderConfig, positions: number): Graph {
-  return new DecoderBuilder(config, positions, undefined).buildCalibration();
+export function buildLayer(config: DecoderConfig, positions: number): Graph {
+  return new DecoderBuilder(config, positions, undefined).buildLayer();
 }
 
 /** A decoder with its loss, not yet differentiated: values to differentiate by and to cut at. */
@@ -122,19 +128,19 @@ export function inputsOf(config: DecoderConfig, site: SiteName): number {
 /** How a layer's queries attend to what came before, given the packed projections. */
 type Attend = (layer: number, qkv: Value) => Value;
 
-/** What an adapted linear adds: parameters, or inputs of the graph where factors are trained. */
-type Factors = "parameters" | "inputs";
+/** Weights and factors are parameters, or inputs of the graph where they change from run to run. */
+type Origin = "parameters" | "inputs";
 
 class DecoderBuilder {
   readonly #graph = new GraphBuilder();
   readonly #config: DecoderConfig;
   readonly #hook: HookShape | undefined;
-  readonly #ids: Value;
   readonly #grid: Value;
   readonly #cos: Value;
   readonly #sin: Value;
   #attend: Attend;
-  #factors: Factors = "parameters";
+  #factors: Origin = "parameters";
+  #weights: Origin = "parameters";
   #training = false;
   #layout: Partial<Layout> = {};
   /** What each site of each layer reads, by `LAYER.SITE`, and the head, by `head`. */
@@ -144,7 +150,6 @@ class DecoderBuilder {
     const graph = this.#graph;
     this.#config = config;
     this.#hook = hook;
-    this.#ids = graph.input(inputs.ids, "int32", ["tokens"]);
     this.#grid = graph.input(inputs.grid, "int64", [2]);
     this.#cos = graph.parameter(names.cos, [positions, config.headDim / 2]);
     this.#sin = graph.parameter(names.sin, [positions, config.headDim / 2]);
@@ -155,15 +160,18 @@ class DecoderBuilder {
     return this.#graph.finish([this.#logits()]);
   }
 
-  buildCalibration(): Graph {
-    const logits = this.#logits();
-    const maxima = [...this.#sites].map(([name, x]) =>
-      this.#graph.add("channelMax", { x }, `max.${name}`)
+  buildLayer(): Graph {
+    this.#weights = "inputs";
+    const shape = ["tokens", this.#config.hiddenSize];
+    const x = this.#graph.input(inputs.hidden, "float32", shape);
+    const out = this.#layer(0, x);
+    const maxima = SITES.map((site) =>
+      this.#graph.add("channelMax", { x: this.#site(`0.${site}`) }, inputs.maxima(site))
     );
-    return this.#graph.finish([...maxima, logits]);
+    return this.#graph.finish([out, ...maxima]);
   }
 
-  buildTraining(factors: Factors): TrainingDecoder {
+  buildTraining(factors: Origin): TrainingDecoder {
     const graph = this.#graph;
     this.#factors = factors;
     this.#training = true;
@@ -197,9 +205,10 @@ class DecoderBuilder {
 
   #logits(): Value {
     const { vocabSize, hiddenSize, numLayers } = this.#config;
+    const ids = this.#graph.input(inputs.ids, "int32", ["tokens"]);
     const rows = this.#graph.input(inputs.rows, "int32", ["rows"]);
     const table = this.#graph.parameter(names.embedding, [vocabSize, hiddenSize]);
-    let x = this.#graph.add("embed", { ids: this.#ids, table }, "embedded");
+    let x = this.#graph.add("embed", { ids, table }, "embedded");
     for (let layer = 0; layer < numLayers - 1; layer++) x = this.#layer(layer, x);
     const normed = this.#norm(this.#lastLayer(numLayers - 1, x, rows), names.norm, "normed");
     this.#sites.set("head", normed);
@@ -228,7 +237,8 @@ class DecoderBuilder {
       heads: numHeads,
       kvHeads: numKvHeads,
       headDim,
-      scale: 1,
+      // As parameters, queries have it folded into their weights.
+      scale: this.#weights === "parameters" ? 1 : queryScale(this.#config),
       window: slidingWindow,
     };
   }
@@ -282,10 +292,11 @@ class DecoderBuilder {
     return this.#graph.add("add", { a: middle, b: down }, `${layer}.out`);
   }
 
-  /** Gate and up in one product where nodes count, apart where bytes do: in training. */
+  /** Gate and up in one product where nodes count, apart where bytes do. */
   #mixed(layer: number, x: Value): Value {
     const name = `${layer}.mlp_mid`;
-    if (!this.#training || this.#adapts("mlp_in")) {
+    const apart = this.#training || this.#weights === "inputs";
+    if (!apart || this.#adapts("mlp_in")) {
       const both = this.#linear(layer, ["gate_proj", "up_proj"], x, false);
       return this.#graph.add("swiglu", { x: both }, name);
     }
@@ -322,26 +333,38 @@ class DecoderBuilder {
 
   #norm(x: Value, name: string, out: string, groups = 1): Value {
     const width = Number(x.shape[1]) / groups;
-    const gamma = this.#graph.parameter(name, [width]);
+    const gamma = this.#weight(name, [width]);
     return this.#graph.add("rmsNorm", { x, gamma, eps: this.#config.rmsNormEps, groups }, out);
   }
 
   /** Linears that share an input, side by side, with the branch of those that are adapted. */
   #linear(layer: number, modules: readonly ModuleName[], x: Value, bias: boolean): Value {
-    const shape = (module: ModuleName) => outputsOf(this.#config, module);
-    const width = Number(x.shape[1]);
     const [first] = modules;
     if (first !== undefined) this.#sites.set(`${layer}.${SITE_OF[first]}`, x);
+    return this.#branch(layer, modules, x, this.#products(layer, modules, x, bias));
+  }
+
+  #products(layer: number, modules: readonly ModuleName[], x: Value, bias: boolean): Value {
+    const name = `${layer}.${modules.join("+")}`;
+    if (this.#weights === "inputs" && modules.length > 1) {
+      const parts = modules.map((module) => this.#products(layer, [module], x, bias));
+      return this.#graph.add("concat", { parts }, name);
+    }
+    const [width, outputs] = [
+      Number(x.shape[1]),
+      (one: ModuleName) => outputsOf(this.#config, one),
+    ];
     const weights = modules.map((module) =>
-      this.#graph.parameter(names.linear(layer, module), [shape(module), width])
+      this.#weight(names.linear(layer, module), [outputs(module), width])
     );
-    const biases = bias
-      ? modules.map((module) =>
-        this.#graph.parameter(names.linear(layer, module, "bias"), [shape(module)])
-      )
-      : [];
-    const y = this.#graph.add("linear", { x, weights, biases }, `${layer}.${modules.join("+")}`);
-    return this.#branch(layer, modules, x, y);
+    const biases = modules.map((module) =>
+      bias ? [this.#weight(names.linear(layer, module, "bias"), [outputs(module)])] : []
+    );
+    return this.#graph.add("linear", { x, weights, biases: biases.flat() }, name);
+  }
+
+  #weight(name: string, shape: readonly number[]): Value {
+    return this.#from(this.#weights, name, shape);
   }
 
   #branch(layer: number, modules: readonly ModuleName[], x: Value, y: Value): Value {
@@ -373,7 +396,11 @@ class DecoderBuilder {
   }
 
   #factor(name: string, shape: readonly number[]): Value {
-    return this.#factors === "parameters"
+    return this.#from(this.#factors, name, shape);
+  }
+
+  #from(origin: Origin, name: string, shape: readonly number[]): Value {
+    return origin === "parameters"
       ? this.#graph.parameter(name, shape)
       : this.#graph.input(name, "float32", shape);
   }

@@ -3,47 +3,36 @@
  * before both are rounded to int8. For channel j of a site, c_j = max|x_j|^α / max|w_j|^(1-α), over
  * calibration text and over all linears that read the site.
  */
-import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
+import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { inputsOf } from "./decoder.ts";
-import { MODULES, SITE_OF, type SiteName, SITES } from "./hook.ts";
-import { names, type Smoothing } from "./parameters.ts";
+import { SITES } from "./hook.ts";
+import type { Smoothing } from "./parameters.ts";
 
 /** How much of the spread moves (0 = none, 1 = all): best for SmolLM2 among 0.3 to 0.6. */
 const ALPHA = 0.4;
 
-/** The largest |activation| of each channel, by `LAYER.SITE`, and of the head's input, by `head`. */
+/** The largest size of each channel, by `LAYER.SITE`, and of the head's input, by `head`. */
 export type Maxima = (name: string) => Float32Array;
 
-export function smoothing(checkpoint: Checkpoint, maxima: Maxima): Smoothing {
-  const { config } = checkpoint;
+/**
+ * Channel scales from the maxima of what each site reads, and of the columns of all weights that
+ * read it.
+ */
+export function smoothing(config: DecoderConfig, inputs: Maxima, weights: Maxima): Smoothing {
   const layers = Array.from({ length: config.numLayers }, (_, layer) => {
-    const entries = SITES.map((site) => [site, siteScales(checkpoint, layer, site, maxima)]);
+    const entries = SITES.map((site) => {
+      const of = (maxima: Maxima) => {
+        const values = maxima(`${layer}.${site}`);
+        return site === "attn_out" ? sharedByHeads(values, config) : values;
+      };
+      return [site, scales(of(inputs), of(weights))];
+    });
     return Object.fromEntries(entries) as Smoothing["layers"][number];
   });
-  return { layers, head: headScales(checkpoint, maxima("head")) };
+  return { layers, head: scales(inputs("head"), weights("head")) };
 }
 
-function headScales({ config, weights }: Checkpoint, inputs: Float32Array): Float32Array {
-  const columns = new Float32Array(config.hiddenSize);
-  columnMaxima(weights.read(config.tieEmbeddings ? names.embedding : names.head), columns);
-  return inputs.map((x, j) => scaleOf(x, columns[j]));
-}
-
-function siteScales(
-  checkpoint: Checkpoint,
-  layer: number,
-  site: SiteName,
-  maxima: Maxima,
-): Float32Array {
-  const { config } = checkpoint;
-  const width = inputsOf(config, site);
-  const weights = new Float32Array(width);
-  for (const module of MODULES) {
-    if (SITE_OF[module] !== site) continue;
-    columnMaxima(checkpoint.weights.read(names.linear(layer, module)), weights);
-  }
-  const inputs = Float32Array.from(maxima(`${layer}.${site}`));
-  if (site === "attn_out") { for (const values of [inputs, weights]) shareHeads(values, config); }
+function scales(inputs: Float32Array, weights: Float32Array): Float32Array {
   return inputs.map((x, j) => scaleOf(x, weights[j]));
 }
 
@@ -53,16 +42,12 @@ function scaleOf(x: number, weight: number): number {
   return x ** ALPHA / weight ** (1 - ALPHA);
 }
 
-function columnMaxima(data: Float32Array, maxima: Float32Array): void {
-  const width = maxima.length;
-  for (let i = 0; i < data.length; i++) {
-    const size = Math.abs(data[i]);
-    if (size > maxima[i % width]) maxima[i % width] = size;
-  }
-}
-
 /** Query heads of one key-value head share their channels' maxima: v has one output for all of them. */
-function shareHeads(values: Float32Array, { headDim, numHeads, numKvHeads }: DecoderConfig): void {
+function sharedByHeads(
+  maxima: Float32Array,
+  { headDim, numHeads, numKvHeads }: DecoderConfig,
+): Float32Array {
+  const values = maxima.slice();
   const group = numHeads / numKvHeads * headDim;
   for (let start = 0; start < values.length; start += group) {
     for (let d = 0; d < headDim; d++) {
@@ -73,6 +58,7 @@ function shareHeads(values: Float32Array, { headDim, numHeads, numKvHeads }: Dec
       for (let i = start + d; i < start + group; i += headDim) values[i] = largest;
     }
   }
+  return values;
 }
 
 /** Channel scales as JSON-ready arrays, to be kept beside the model's digest. */

@@ -64,14 +64,14 @@ function evaluated({ config }: Checkpoint, parameters: DecoderParameters, ids: r
 }
 
 /** Channel scales far from 1, as calibration on random activations would give. */
-function scales(checkpoint: Checkpoint): Smoothing {
+function scales({ config }: Checkpoint): Smoothing {
   let seed = 0;
-  const maxima = (width: number) => randomArray(width, ++seed).map((x) => 0.1 + x * x);
-  return smoothing(checkpoint, (name) => {
+  const maxima = (name: string) => {
     const site = name === "head" ? undefined : name.split(".")[1] as SiteName;
-    const { config } = checkpoint;
-    return maxima(site === undefined ? config.hiddenSize : inputsOf(config, site));
-  });
+    const width = site === undefined ? config.hiddenSize : inputsOf(config, site);
+    return randomArray(width, ++seed).map((x) => 0.1 + x * x);
+  };
+  return smoothing(config, maxima, maxima);
 }
 
 for (const name of NAMES) {

@@ -32,13 +32,13 @@ function rowOf(length: number, seed: number, trainable: number): BatchRow {
 }
 
 /** Scales as calibration would give them. */
-function madeUp(checkpoint: Checkpoint): Smoothing {
-  const { config } = checkpoint;
+function madeUp({ config }: Checkpoint): Smoothing {
   const widths = widthsOf(config);
-  return smoothing(checkpoint, (name) => {
+  const maxima = (seed: number) => (name: string) => {
     const width = widths.get(name.split(".").at(-1) ?? "") ?? config.hiddenSize;
-    return randomArray(width, name.length + 3).map((x) => 0.5 + Math.abs(x));
-  });
+    return randomArray(width, name.length + seed).map((x) => 0.5 + Math.abs(x));
+  };
+  return smoothing(config, maxima(3), maxima(4));
 }
 
 function widthsOf(config: DecoderConfig): ReadonlyMap<string, number> {

@@ -102,14 +102,14 @@ function assertGradient(
 }
 
 /** Channel scales far from 1. */
-function scalesOf(checkpoint: Checkpoint): Smoothing {
-  const { config } = checkpoint;
+function scalesOf({ config }: Checkpoint): Smoothing {
   let seed = 0;
-  return smoothing(checkpoint, (name) => {
+  const maxima = (name: string) => {
     const site = name === "head" ? undefined : name.split(".")[1] as SiteName;
     const width = site === undefined ? config.hiddenSize : inputsOf(config, site);
     return randomArray(width, ++seed).map((x) => 0.1 + x * x);
-  });
+  };
+  return smoothing(config, maxima, maxima);
 }
 
 for (const name of NAMES) {

@@ -68,8 +68,8 @@ export function storedBytes(type: WeightType, elements: number): number {
 export function dequantise(
   type: WeightType,
   bytes: Uint8Array,
-  into?: Float32Array<ArrayBuffer>,
-): Float32Array<ArrayBuffer> {
+  into?: Float32Array,
+): Float32Array {
   const layout = BLOCK_LAYOUTS[type];
   if (bytes.length % layout.bytes !== 0) {
     throw new RangeError(

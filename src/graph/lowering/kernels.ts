@@ -38,13 +38,22 @@ export function emitLinear(context: LoweringContext, args: Ops["linear"], out: s
   const emit = KERNELS[context.plan.linear(weights[0]?.name ?? "")];
   if (biases.length === 0) return emit(context, linear, out);
   emit(context, linear, `${out}.product`);
-  const bias = context.weight(
+  context.writer.node("Add", [`${out}.product`, joinedBiases(context, biases, outputs)], out);
+}
+
+function joinedBiases(
+  context: LoweringContext,
+  biases: readonly Value[],
+  outputs: number,
+): string {
+  const [first] = biases;
+  if (first !== undefined && first.kind !== "parameter") return context.name(first);
+  return context.weight(
     biases.map((value) => value.name).join("|"),
     "float32",
     [outputs],
     () => joined(context, biases),
   );
-  context.writer.node("Add", [`${out}.product`, bias], out);
 }
 
 const KERNELS: { readonly [K in LinearKernel]: Emit } = {
@@ -78,11 +87,13 @@ const KERNELS: { readonly [K in LinearKernel]: Emit } = {
   stored: (context, linear, out) => emitBlocks(context, linear, out, ownBlocks),
 };
 
-/** Weights one below the other, [Σ d_out_i, d_in], as they are. */
+/** Weights one below the other, [Σ d_out_i, d_in], as they are; an input of the graph alone. */
 export function float32Weight(
   context: LoweringContext,
   { name, weights, inputs, outputs }: Omit<Linear, "x">,
 ): string {
+  const [first] = weights;
+  if (first !== undefined && first.kind !== "parameter") return context.name(first);
   const made = () => joined(context, weights);
   return context.weight(`${name}:f32t`, "float32", [outputs, inputs], made);
 }

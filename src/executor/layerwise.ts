@@ -1,0 +1,219 @@
+/**
+ * The float32 model one layer at a time, over hidden states that are kept between layers: for bases
+ * that do not fit into memory in float32. Two layers' weights are there at once, the one that
+ * computes and the one that is read meanwhile.
+ */
+import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import { lower, type LoweringPlan } from "../graph/lowering/lowering.ts";
+import { buildLayer, inputs, inputsOf } from "../models/decoder.ts";
+import { DeviceWeights } from "../models/device_weights.ts";
+import { type ModuleName, type SiteName, SITES } from "../models/hook.ts";
+import { DecoderParameters, names } from "../models/parameters.ts";
+import type { Device, Session, Tensor } from "../runtime/device.ts";
+
+/** A layer that has just been computed; its weights are there until the visit ends. */
+export interface VisitedLayer {
+  readonly layer: number;
+  /** A linear's weight, float32 [out, in]. */
+  weight(module: ModuleName): Tensor;
+  /** The largest |activation| of each channel of a site, over all tokens. */
+  maxima(site: SiteName): Float32Array;
+}
+
+/** Tokens whose hidden states are kept, [tokens, d]. */
+interface Window {
+  readonly count: number;
+  readonly hidden: Tensor;
+}
+
+/** The start of the weights' names in the layer's graph. */
+const LAYER_0 = "model.layers.0.";
+
+/** Weights as the checkpoint has them, [out, in]. */
+export const FLOAT32: LoweringPlan = {
+  linear: () => "float32-shared",
+  gradient: () => "float32",
+  embedding: "float32",
+};
+
+/** Weights by the names that the layer's graph has for them, those of layer 0. */
+type LayerWeights = ReadonlyMap<string, Tensor>;
+
+/**
+ * Runs every layer over windows of tokens, each from position 0. `visit` sees each layer after it
+ * was computed.
+ * @returns what the head reads, [tokens, d] for each window: the last hidden states, normed
+ */
+export async function runLayers(
+  device: Device,
+  checkpoint: Checkpoint,
+  windows: readonly (readonly number[])[],
+  visit: (layer: VisitedLayer) => Promise<void> | void = () => {},
+): Promise<readonly Float32Array[]> {
+  using made = new DisposableStack();
+  const positions = Math.max(...windows.map(({ length }) => length));
+  const pass = made.use(await LayerPass.open(device, checkpoint, positions));
+  const kept = windows.map((tokens) => embedded(device, checkpoint, tokens));
+  for (const { hidden } of kept) made.use(hidden);
+  const { numLayers } = checkpoint.config;
+  pass.read(0);
+  for (let layer = 0; layer < numLayers; layer++) {
+    await pass.run(layer, kept, () => layer + 1 < numLayers && pass.read(layer + 1));
+    await visit(pass.visited(layer));
+  }
+  return kept.map(({ hidden }) => normed(checkpoint, floats(hidden)));
+}
+
+/** The compiled layer and two sets of its weights. */
+class LayerPass implements Disposable {
+  readonly #device: Device;
+  readonly #checkpoint: Checkpoint;
+  readonly #session: Session;
+  readonly #sets: readonly LayerWeights[];
+  readonly #made: DisposableStack;
+  readonly #caches: Readonly<Record<string, Tensor>>;
+  readonly #maxima = new Map<SiteName, Float32Array>();
+
+  private constructor(
+    device: Device,
+    checkpoint: Checkpoint,
+    session: Session,
+    positions: number,
+    made: DisposableStack,
+  ) {
+    this.#device = device;
+    this.#checkpoint = checkpoint;
+    this.#session = session;
+    this.#made = made;
+    const { numKvHeads, headDim } = checkpoint.config;
+    const shape = [1, numKvHeads, positions, headDim];
+    const weights = session.inputs.filter(({ name }) => name.startsWith(LAYER_0));
+    const set = () =>
+      new Map(
+        weights.map(({ name, shape }) => [name, made.use(device.tensor("float32", shape))]),
+      );
+    this.#sets = [set(), set()];
+    this.#caches = {
+      [inputs.keys(0)]: made.use(device.tensor("float32", shape)),
+      [inputs.values(0)]: made.use(device.tensor("float32", shape)),
+    };
+  }
+
+  static async open(
+    device: Device,
+    checkpoint: Checkpoint,
+    positions: number,
+  ): Promise<LayerPass> {
+    using made = new DisposableStack();
+    const graph = buildLayer(checkpoint.config, positions);
+    const lowered = lower(graph, new DecoderParameters(checkpoint, positions), FLOAT32);
+    const weights = made.adopt(new DeviceWeights(device), (all) => all.release());
+    const session = made.use(await weights.session(lowered));
+    return new LayerPass(device, checkpoint, session, positions, made.move());
+  }
+
+  /** Reads a layer's weights into the set that the layer before it does not use. */
+  read(layer: number): void {
+    for (const [name, tensor] of this.#set(layer)) {
+      const own = name.replace(LAYER_0, `model.layers.${layer}.`);
+      this.#checkpoint.weights.read(own, { into: floats(tensor) });
+    }
+  }
+
+  /** Computes a layer over all windows in place; `meanwhile` runs beside the first. */
+  async run(layer: number, windows: readonly Window[], meanwhile: () => void): Promise<void> {
+    this.#maxima.clear();
+    for (const [i, window] of windows.entries()) {
+      const run = this.#runWindow(this.#set(layer), window);
+      if (i === 0) meanwhile();
+      await run;
+    }
+  }
+
+  visited(layer: number): VisitedLayer {
+    const set = this.#set(layer);
+    return {
+      layer,
+      weight: (module) => known(set.get(names.linear(0, module)), module),
+      maxima: (site) => known(this.#maxima.get(site), site),
+    };
+  }
+
+  [Symbol.dispose](): void {
+    // Their garbage may be collected much later: the pages go now.
+    for (const set of this.#sets) {
+      for (const tensor of set.values()) this.#device.discard(tensor, 0, floats(tensor).length);
+    }
+    this.#made.dispose();
+  }
+
+  #set(layer: number): LayerWeights {
+    return known(this.#sets[layer % 2], `layer ${layer}`);
+  }
+
+  async #runWindow(weights: LayerWeights, { count, hidden }: Window): Promise<void> {
+    using tensors = new DisposableStack();
+    const tensor: Device["tensor"] = (...args) => tensors.use(this.#device.tensor(...args));
+    const given: Record<string, Tensor> = {
+      ...Object.fromEntries(weights),
+      ...this.#caches,
+      [inputs.hidden]: hidden,
+      [inputs.grid]: tensor("int64", [2], BigInt64Array.of(1n, BigInt(count))),
+      [inputs.lengths]: tensor("int32", [1], Int32Array.of(count - 1)),
+      [inputs.total]: tensor("int32", [1], Int32Array.of(count)),
+    };
+    const out = tensor("float32", hidden.shape);
+    const results: Record<string, Tensor> = { [inputs.hiddenOut]: out };
+    for (const [name, cache] of Object.entries(this.#caches)) results[`${name}.out`] = cache;
+    for (const site of SITES) {
+      const width = inputsOf(this.#checkpoint.config, site);
+      results[inputs.maxima(site)] = tensor("float32", [width]);
+    }
+    using binding = this.#session.bind(given, results);
+    await binding.run();
+    floats(hidden).set(floats(out));
+    for (const site of SITES) this.#join(site, floats(results[inputs.maxima(site)]));
+  }
+
+  #join(site: SiteName, seen: Float32Array): void {
+    const before = this.#maxima.get(site);
+    const most = before === undefined ? seen.slice() : before.map((x, i) => Math.max(x, seen[i]));
+    this.#maxima.set(site, most);
+  }
+}
+
+/** Tokens as the first layer reads them. */
+function embedded(device: Device, checkpoint: Checkpoint, tokens: readonly number[]): Window {
+  const { config: { hiddenSize }, weights } = checkpoint;
+  const hidden = device.tensor("float32", [tokens.length, hiddenSize]);
+  tokens.forEach((id, i) => {
+    const into = floats(hidden).subarray(i * hiddenSize, (i + 1) * hiddenSize);
+    weights.read(names.embedding, { rows: { first: id, count: 1 }, into });
+  });
+  return { count: tokens.length, hidden };
+}
+
+/** The final RMSNorm. */
+function normed({ config, weights }: Checkpoint, hidden: Float32Array): Float32Array {
+  const { hiddenSize, rmsNormEps } = config;
+  const gamma = weights.read(names.norm);
+  const out = new Float32Array(hidden.length);
+  for (let start = 0; start < hidden.length; start += hiddenSize) {
+    let squares = 0;
+    for (let i = start; i < start + hiddenSize; i++) squares += hidden[i] ** 2;
+    const scale = 1 / Math.sqrt(squares / hiddenSize + rmsNormEps);
+    for (let i = 0; i < hiddenSize; i++) out[start + i] = hidden[start + i] * scale * gamma[i];
+  }
+  return out;
+}
+
+/** A tensor's memory. */
+export function floats(tensor: Tensor | undefined): Float32Array {
+  if (tensor?.data instanceof Float32Array) return tensor.data;
+  throw new TypeError("internal: a layer's tensor is not in host memory");
+}
+
+function known<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new TypeError(`internal: no ${what}`);
+  return value;
+}
