@@ -23,6 +23,7 @@ modes
   train     training: \`deno task bench train --help\`
   cores     very many registered cores beside few: \`deno task bench cores --help\`
   flood     first tokens beside one tenant's flood: \`deno task bench flood --help\`
+  quality-base  what serving costs in perplexity: \`deno task bench quality-base --help\`
   soak      thousands of mixed requests, memory and soundness: \`deno task bench soak --help\`
 
 model

@@ -16,6 +16,7 @@ import { benchFlood } from "./flood/main.ts";
 import { describeMachine } from "./machine.ts";
 import { openOverhead } from "./overhead.ts";
 import { ADDON_VERSION, Llama, peerCache, requantised } from "./peers/llama.ts";
+import { benchQuality } from "./quality/main.ts";
 import { benchRegistered } from "./registered/main.ts";
 import { baseModelOf, benchServe, loadAdapters, type ServeFigure, ServerProcess } from "./serve.ts";
 import { benchSoak } from "./soak/main.ts";
@@ -177,6 +178,7 @@ async function main(): Promise<void> {
   if (Deno.args[0] === "train") return await benchTrain(Deno.args.slice(1));
   if (Deno.args[0] === "cores") return await benchRegistered(Deno.args.slice(1));
   if (Deno.args[0] === "flood") return await benchFlood(Deno.args.slice(1));
+  if (Deno.args[0] === "quality-base") return await benchQuality(Deno.args.slice(1));
   if (Deno.args[0] === "soak") return await benchSoak(Deno.args.slice(1));
   const flags = parseFlags(Deno.args);
   if (flags === undefined) return console.log(HELP);

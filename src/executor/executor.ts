@@ -105,6 +105,22 @@ export class Executor implements BatchModel {
     await step.binding.run();
   }
 
+  /**
+   * Logits of every token of a part of slot 0's row, into `logits` [tokens, V]: a base is measured by
+   * them.
+   */
+  async score(tokens: readonly number[], past: number, logits: Tensor): Promise<void> {
+    const time = tokens.length;
+    const step = this.#makeStep({ first: 0, batch: 1, time, logits: 0 }, logits, time);
+    using _made = step.made;
+    step.ids.set(tokens);
+    step.lengths[0] = past + time - 1;
+    step.total[0] = past + time;
+    for (let i = 0; i < time; i++) step.rows[i] = i;
+    this.#kv.touch(0, past + time);
+    await step.binding.run();
+  }
+
   sample(rows: readonly SampleRow[]): Promise<readonly Sampled[]> {
     return this.#options.sampler.sample(this.#logits, rows);
   }
@@ -188,13 +204,18 @@ export class Executor implements BatchModel {
     return step;
   }
 
-  #makeStep({ first, batch, time, logits }: StepShape): Step {
+  /** `rows`: how many tokens' logits are wanted, from row `logits` of `buffer` on. */
+  #makeStep(
+    { first, batch, time, logits }: StepShape,
+    buffer: Tensor = this.#logits,
+    rows = batch,
+  ): Step {
     const { device, session } = this.#options;
     const arrays = {
       ids: new Int32Array(batch * time),
       lengths: new Int32Array(batch),
       total: new Int32Array(1),
-      rows: new Int32Array(batch),
+      rows: new Int32Array(rows),
     };
     using made = new DisposableStack();
     const tensor: Device["tensor"] = (...args) => made.use(device.tensor(...args));
@@ -203,11 +224,11 @@ export class Executor implements BatchModel {
       [inputs.grid]: tensor("int64", [2], BigInt64Array.of(BigInt(batch), BigInt(time))),
       [inputs.lengths]: tensor("int32", [batch], arrays.lengths),
       [inputs.total]: tensor("int32", [1], arrays.total),
-      [inputs.rows]: tensor("int32", [batch], arrays.rows),
+      [inputs.rows]: tensor("int32", [rows], arrays.rows),
     };
     const offset = logits * this.vocabSize;
     const out: Record<string, Tensor> = {
-      [inputs.logits]: made.use(device.view(this.#logits, offset, [batch, this.vocabSize])),
+      [inputs.logits]: made.use(device.view(buffer, offset, [rows, this.vocabSize])),
     };
     this.#kv.views(first, batch).forEach(({ keys, values }, layer) => {
       given[inputs.keys(layer)] = out[`${inputs.keys(layer)}.out`] = keys;

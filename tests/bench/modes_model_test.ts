@@ -15,6 +15,7 @@ const ROOT = new URL("../../", import.meta.url);
 const SHORT: Readonly<Record<string, string>> = {
   "decode": "--model MODEL --rounds 1 --steps 2 --batches 1,2 --ranks 4",
   "overhead": "--model MODEL --rounds 1 --batches 1,2",
+  "quality-base": "--model MODEL --dtype int8,fp32 --window 32 --windows 2",
   "train speed": "--model MODEL --rounds 1 --steps 1 --ranks 4 --data DATA",
   "train jobs": "--model MODEL --data DATA --jobs 2 --rows 4 --batch 2 --alone 1",
   "train quality": "--model MODEL --data DATA --methods core4 --seeds 0 --rates 1 --rows 4 " +
@@ -32,7 +33,14 @@ const WITH_SERVER: Readonly<Record<string, string>> = {
 };
 
 Deno.test("every mode of the bench is run by these tests", () => {
-  const modes = [...MODES, ...BENCHES.map((one) => `train ${one}`), "cores", "flood", "soak"];
+  const modes = [
+    ...MODES,
+    ...BENCHES.map((one) => `train ${one}`),
+    "cores",
+    "flood",
+    "quality-base",
+    "soak",
+  ];
   const run = [...Object.keys(SHORT), ...Object.keys(WITH_SERVER), "peers"];
   assertEquals(run.toSorted(), modes.toSorted());
 });

@@ -49,6 +49,25 @@ async function inChunks(
   return found;
 }
 
+Deno.test("a text is scored in parts of any size as transformers does, each token", async () => {
+  using tiny = await Tiny.open("qwen2");
+  const model = await tiny.base.lane();
+  const expected = new Expected(`${folderOf("qwen2")}expected.safetensors`);
+  const [ids, wanted] = [expected.integers("ids"), expected.floats("logits")];
+  for (const size of [1, 5, ids.length]) {
+    for (let past = 0; past < ids.length; past += size) {
+      const part = ids.slice(past, past + size);
+      using logits = tiny.device.tensor("float32", [part.length, model.vocabSize]);
+      await model.score(part, past, logits);
+      const rows = wanted.subarray(
+        past * model.vocabSize,
+        (past + part.length) * model.vocabSize,
+      );
+      assertLess(distance(logits.data as Float32Array, rows), TOLERANCE);
+    }
+  }
+});
+
 for (const name of ARCHITECTURES) {
   Deno.test(`${name}: a prompt at once, in chunks, and token by token are transformers' logits`, async () => {
     using tiny = await Tiny.open(name);
