@@ -61,8 +61,11 @@ export interface DecoderConfig {
   readonly eosTokenIds: readonly number[];
 }
 
+/** How a tensor is stored. */
+export type WeightType = GgmlType | "AWQ" | "GPTQ" | "F8_E4M3";
+
 /** A quantised GGUF block format, or a plain one. */
-export type WeightType =
+export type GgmlType =
   | "F32"
   | "F16"
   | "BF16"

@@ -5,6 +5,7 @@
 
 import type { DecoderConfig } from "./checkpoint.ts";
 import { Fields } from "./fields.ts";
+import { quantisationOf } from "./quantisation.ts";
 import { ropeOf } from "./rope_config.ts";
 
 /** The architectures a decoder can be built for, by Hugging Face's `model_type`. */
@@ -118,11 +119,7 @@ function refuseVariants(fields: Fields): void {
   if (fields.optionalFlag("mlp_bias") ?? false) {
     throw new TypeError("Cannot load the model: mlp_bias must be false, current value is true");
   }
-  if (fields.optionalObject("quantization_config") !== undefined) {
-    throw new TypeError(
-      "Cannot load the model: it has a quantization_config; pass full-precision safetensors or a GGUF",
-    );
-  }
+  quantisationOf(fields);
 }
 
 /** One window for all layers, or none; a model that mixes both is refused. */

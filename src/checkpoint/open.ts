@@ -27,9 +27,12 @@ import {
   ggufTokenizerWarnings,
 } from "./formats/gguf_tokenizer.ts";
 import { GgufWeights } from "./formats/gguf_weights.ts";
+import { Fields } from "./fields.ts";
 import { optionalJson, readJson } from "./json_file.ts";
+import { quantisationOf } from "./quantisation.ts";
 import { configSampling, ggufSampling } from "./sampling_defaults.ts";
 import { Once } from "../util/memo.ts";
+import { QuantisedWeights } from "./formats/quantised_weights.ts";
 import { SafetensorsWeights, shardNames } from "./formats/safetensors_weights.ts";
 import { readSidecars } from "./text/sidecars.ts";
 import { JsonTokenizer, readTokenizerJson } from "./text/tokenizer.ts";
@@ -243,7 +246,9 @@ function ggufChatTemplate(header: GgufHeader): ChatTemplate | undefined {
 
 async function openDirectory(directory: string): Promise<Parts> {
   const generation = await optionalJson(`${directory}/generation_config.json`);
-  const config = decoderConfig(await readJson(`${directory}/config.json`), generation);
+  const json = await readJson(`${directory}/config.json`);
+  const config = decoderConfig(json, generation);
+  const packing = quantisationOf(new Fields("config.json", json));
   const tokenizerJson = await readJson(`${directory}/tokenizer.json`);
   const tokenizer = new JsonTokenizer(readTokenizerJson(tokenizerJson));
   const { chatTemplate, specialTokens } = await readSidecars(directory);
@@ -259,8 +264,9 @@ async function openDirectory(directory: string): Promise<Parts> {
     warnings: [],
   };
   // last: from here on files are open
-  const weights = SafetensorsWeights.open(paths);
-  return { ...parts, weights, close: () => weights.close() };
+  const stored = SafetensorsWeights.open(paths);
+  const weights = packing === undefined ? stored : new QuantisedWeights(stored, packing);
+  return { ...parts, weights, close: () => stored.close() };
 }
 
 async function safetensorsPaths(directory: string): Promise<readonly string[]> {

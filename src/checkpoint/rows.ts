@@ -8,7 +8,11 @@ import type { ReadOptions, Rows, WeightInfo } from "./checkpoint.ts";
  * The rows that are asked for, or all.
  * @throws {RangeError} where the tensor does not have them
  */
-export function rowsWithin(name: string, { shape }: WeightInfo, rows: Rows | undefined): Rows {
+export function rowsWithin(
+  name: string,
+  { shape }: Pick<WeightInfo, "shape">,
+  rows: Rows | undefined,
+): Rows {
   const count = shape[0] ?? 1;
   if (rows === undefined) return { first: 0, count };
   const { first } = rows;
@@ -21,7 +25,7 @@ export function rowsWithin(name: string, { shape }: WeightInfo, rows: Rows | und
 /** What `options` ask for, of a tensor that was read whole. */
 export function partOf(
   name: string,
-  info: WeightInfo,
+  info: Pick<WeightInfo, "shape">,
   values: Float32Array,
   { rows, into }: ReadOptions,
 ): Float32Array {

@@ -21,7 +21,7 @@ export function chooseDtype(
 }
 
 /** Kernels hold 5 bits in 8, which int8's larger blocks do in fewer bytes. */
-const FOUR_BITS: ReadonlySet<WeightType> = new Set(["Q4_0", "Q4_1", "Q4_K"]);
+const FOUR_BITS: ReadonlySet<WeightType> = new Set(["Q4_0", "Q4_1", "Q4_K", "AWQ", "GPTQ"]);
 
 /** The types of all matrices but the embedding, those with most numbers first. */
 export function linearTypes(weights: Checkpoint["weights"]): WeightType[] {

@@ -4,7 +4,7 @@
  * no shape.
  */
 
-import type { WeightType } from "../checkpoint.ts";
+import type { GgmlType } from "../checkpoint.ts";
 
 /** Elements and bytes of one block of a type; plain types have blocks of one element. */
 export interface BlockLayout {
@@ -12,7 +12,7 @@ export interface BlockLayout {
   readonly bytes: number;
 }
 
-export const BLOCK_LAYOUTS: Readonly<Record<WeightType, BlockLayout>> = {
+export const BLOCK_LAYOUTS: Readonly<Record<GgmlType, BlockLayout>> = {
   F32: { elements: 1, bytes: 4 },
   F16: { elements: 1, bytes: 2 },
   BF16: { elements: 1, bytes: 2 },
@@ -34,7 +34,7 @@ const HALF = new Float32Array(
   new Float16Array(Uint16Array.from({ length: 65536 }, (_, i) => i).buffer),
 );
 
-const READERS: Readonly<Record<WeightType, BlocksReader>> = {
+const READERS: Readonly<Record<GgmlType, BlocksReader>> = {
   F32: copyFloats,
   F16: widenHalf,
   BF16: widenBfloat,
@@ -49,7 +49,7 @@ const READERS: Readonly<Record<WeightType, BlocksReader>> = {
 };
 
 /** The bytes that `elements` of `type` take. The last block must be full. */
-export function storedBytes(type: WeightType, elements: number): number {
+export function storedBytes(type: GgmlType, elements: number): number {
   const layout = BLOCK_LAYOUTS[type];
   if (elements % layout.elements !== 0) {
     throw new RangeError(
@@ -66,7 +66,7 @@ export function storedBytes(type: WeightType, elements: number): number {
  * @throws {RangeError} where `bytes` is no whole number of blocks, or `into` has not their length
  */
 export function dequantise(
-  type: WeightType,
+  type: GgmlType,
   bytes: Uint8Array,
   into?: Float32Array,
 ): Float32Array {

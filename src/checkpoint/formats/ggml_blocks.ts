@@ -4,7 +4,7 @@
  * and scales (and minimums) of groups of 16 or 32 of them.
  */
 import { type Blocks, middleOf, type StoredBlocks } from "../../util/blocks.ts";
-import type { WeightType } from "../checkpoint.ts";
+import type { GgmlType } from "../checkpoint.ts";
 import { BLOCK_LAYOUTS, half } from "./dequantise.ts";
 
 /** A block taken apart; written again for each block. */
@@ -27,7 +27,7 @@ interface BlockType {
   readonly take: (bytes: Uint8Array, from: number, into: Apart) => void;
 }
 
-const BLOCK_TYPES: Readonly<Record<Exclude<WeightType, "F32" | "F16" | "BF16">, BlockType>> = {
+const BLOCK_TYPES: Readonly<Record<Exclude<GgmlType, "F32" | "F16" | "BF16">, BlockType>> = {
   Q4_0: { group: 32, bits: 4, centre: 8, affine: false, take: takeQ40 },
   Q4_1: { group: 32, bits: 4, centre: 8, affine: true, take: takeQ41 },
   Q5_0: { group: 32, bits: 8, centre: 16, affine: false, take: takeQ50 },
@@ -39,7 +39,7 @@ const BLOCK_TYPES: Readonly<Record<Exclude<WeightType, "F32" | "F16" | "BF16">, 
 };
 
 /** The blocks of a tensor whose bytes `read` gives; undefined for a plain type. */
-export function storedBlocks(type: WeightType, read: () => Uint8Array): StoredBlocks | undefined {
+export function storedBlocks(type: GgmlType, read: () => Uint8Array): StoredBlocks | undefined {
   if (type === "F32" || type === "F16" || type === "BF16") return undefined;
   const { bits, group: size, affine: offsets } = BLOCK_TYPES[type];
   return { bits, size, offsets, read: () => packBlocks(type, read()) };

@@ -4,7 +4,7 @@
  * anything is allocated for it.
  */
 
-import type { WeightType } from "../checkpoint.ts";
+import type { GgmlType } from "../checkpoint.ts";
 import { storedBytes } from "./dequantise.ts";
 import type { RandomAccessFile } from "./file.ts";
 import { GgufReader, SCALAR_BYTES } from "./gguf_reader.ts";
@@ -21,7 +21,7 @@ export type GgufValue =
 
 export interface GgufTensor {
   readonly name: string;
-  readonly type: WeightType;
+  readonly type: GgmlType;
   /** Row-major: GGUF's own order of dimensions, reversed. */
   readonly shape: readonly number[];
   /** From the start of the file. */
@@ -44,7 +44,7 @@ const MIN_PAIR_BYTES = 13;
 const MIN_TENSOR_BYTES = 24;
 
 /** ggml's type numbers; those without blocks here are named for the error's sake. */
-const TYPES: ReadonlyMap<number, WeightType> = new Map([
+const TYPES: ReadonlyMap<number, GgmlType> = new Map([
   [0, "F32"],
   [1, "F16"],
   [2, "Q4_0"],

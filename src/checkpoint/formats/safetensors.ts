@@ -18,6 +18,8 @@ export const DTYPE_BYTES = {
   U16: 2,
   I8: 1,
   U8: 1,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
   BOOL: 1,
 } as const;
 

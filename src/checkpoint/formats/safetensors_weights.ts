@@ -3,7 +3,7 @@
  * knows Hugging Face's index file; no config and no model.
  */
 
-import type { ReadOptions, Rows, WeightInfo, WeightSource, WeightType } from "../checkpoint.ts";
+import type { GgmlType, ReadOptions, Rows, WeightInfo, WeightSource } from "../checkpoint.ts";
 import { rowsWithin } from "../rows.ts";
 import { dequantise } from "./dequantise.ts";
 import { Fields } from "../fields.ts";
@@ -14,6 +14,7 @@ import {
   type SafetensorsDtype,
   type SafetensorsEntry,
   safetensorsHeaderLength,
+  type SafetensorsTensor,
 } from "./safetensors.ts";
 
 interface Placed {
@@ -21,7 +22,7 @@ interface Placed {
   readonly entry: SafetensorsEntry;
 }
 
-const WEIGHT_TYPES: ReadonlyMap<SafetensorsDtype, WeightType> = new Map([
+const WEIGHT_TYPES: ReadonlyMap<SafetensorsDtype, GgmlType> = new Map([
   ["F32", "F32"],
   ["F16", "F16"],
   ["BF16", "BF16"],
@@ -66,7 +67,7 @@ export class SafetensorsWeights implements WeightSource, Disposable {
     return this.#tensors.has(name);
   }
 
-  info(name: string): WeightInfo {
+  info(name: string): WeightInfo & { readonly type: GgmlType } {
     const { entry } = this.#placed(name);
     return { shape: entry.shape, type: weightType(name, entry.dtype) };
   }
@@ -77,9 +78,20 @@ export class SafetensorsWeights implements WeightSource, Disposable {
 
   readRaw(name: string, rows?: Rows): Uint8Array {
     const { file, entry } = this.#placed(name);
-    const { first, count } = rowsWithin(name, this.info(name), rows);
+    const { first, count } = rowsWithin(name, entry, rows);
     const rowBytes = (entry.end - entry.begin) / (entry.shape[0] ?? 1);
     return file.read(entry.begin + first * rowBytes, count * rowBytes);
+  }
+
+  /** The dtype and shape of a tensor, whatever they are. */
+  entry(name: string): SafetensorsEntry {
+    return this.#placed(name).entry;
+  }
+
+  /** A tensor of any dtype as it lies in the file. */
+  tensor(name: string): SafetensorsTensor {
+    const { dtype, shape } = this.entry(name);
+    return { dtype, shape, data: this.readRaw(name) };
   }
 
   blocks(): undefined {
@@ -141,7 +153,7 @@ function headerEntries(file: RandomAccessFile): ReadonlyMap<string, SafetensorsE
   }
 }
 
-function weightType(name: string, dtype: SafetensorsDtype): WeightType {
+function weightType(name: string, dtype: SafetensorsDtype): GgmlType {
   const type = WEIGHT_TYPES.get(dtype);
   if (type === undefined) {
     throw new TypeError(

@@ -1,7 +1,7 @@
 /** Every stored weight type, bit for bit beside the gguf package. */
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import type { WeightType } from "../../../src/checkpoint/checkpoint.ts";
+import type { GgmlType } from "../../../src/checkpoint/checkpoint.ts";
 import {
   BLOCK_LAYOUTS,
   dequantise,
@@ -10,7 +10,7 @@ import {
 import { parseSafetensors } from "../../../src/checkpoint/formats/safetensors.ts";
 import { fixture } from "../fixtures.ts";
 
-const TYPES = Object.keys(BLOCK_LAYOUTS) as WeightType[];
+const TYPES = Object.keys(BLOCK_LAYOUTS) as GgmlType[];
 
 Deno.test("every type gives bit for bit what the gguf package gives", () => {
   const { tensors } = parseSafetensors(Deno.readFileSync(fixture("quants.safetensors")));

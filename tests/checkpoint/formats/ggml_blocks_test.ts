@@ -1,6 +1,6 @@
 /** Every block type as kernels read it, beside what the gguf package makes of the same bytes. */
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
-import type { WeightType } from "../../../src/checkpoint/checkpoint.ts";
+import type { GgmlType } from "../../../src/checkpoint/checkpoint.ts";
 import { BLOCK_LAYOUTS } from "../../../src/checkpoint/formats/dequantise.ts";
 import { storedBlocks } from "../../../src/checkpoint/formats/ggml_blocks.ts";
 import { parseSafetensors } from "../../../src/checkpoint/formats/safetensors.ts";
@@ -8,7 +8,7 @@ import { unpack } from "../../unpack.ts";
 import { fixture } from "../fixtures.ts";
 
 const PLAIN = ["F32", "F16", "BF16"];
-const TYPES = (Object.keys(BLOCK_LAYOUTS) as WeightType[]).filter((type) => !PLAIN.includes(type));
+const TYPES = (Object.keys(BLOCK_LAYOUTS) as GgmlType[]).filter((type) => !PLAIN.includes(type));
 
 /** What float32 rounds away of a number: of a scale, and of the offset or the product beside it. */
 const ULP = 2 ** -23;
@@ -40,7 +40,7 @@ for (const type of TYPES) {
 }
 
 Deno.test("plain types have no blocks", () => {
-  for (const type of PLAIN as WeightType[]) {
+  for (const type of PLAIN as GgmlType[]) {
     assertEquals(storedBlocks(type, () => new Uint8Array()), undefined);
   }
 });
