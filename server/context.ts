@@ -16,7 +16,7 @@ import type { Log } from "./telemetry/log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 import type { TextTurns } from "./generate/text_turns.ts";
 import type { RequestTrace, Tracing } from "./telemetry/tracing.ts";
-import type { Traffic } from "./console/traffic.ts";
+import type { Traffic } from "./telemetry/traffic.ts";
 import type { AdminServices } from "./http/routes/admin_context.ts";
 import type { Metering } from "./usage/metering.ts";
 

@@ -9,7 +9,7 @@ import type { Store } from "../adapters/store/store.ts";
 import { fulfilledWithin } from "../src/util/time.ts";
 import { createApp } from "./http/app.ts";
 import { Books } from "./books.ts";
-import { Traffic } from "./console/traffic.ts";
+import { Traffic } from "./telemetry/traffic.ts";
 import type { ServerContext } from "./context.ts";
 import { helpText, parseFlags, type ServeFlags } from "./cli/serve_flags.ts";
 import { FlagError } from "./cli/flags.ts";
@@ -102,7 +102,10 @@ async function serveFrom(
     });
     traffic.attach(loaded.engine);
     await using tuning = await startTuning(loaded, store, flags, { log, metrics });
-    await using replicas = await Replicas.join(store.database, log);
+    // an embedded database has no other server
+    await using replicas = store.kind === "sqlite"
+      ? undefined
+      : await Replicas.join(store.database, log);
     using door = await openStoreAccess({ store, flags, env, log, print: console.log });
     const { admit } = door.access;
     if (flags.open) { for (const { tenant } of loaded.registry.list()) await admit(tenant); }

@@ -20,7 +20,7 @@ import { Problem, registerSignIn, registerSignOut } from "./pages/sign_in.tsx";
 import { registerTenant } from "./pages/tenant.tsx";
 import { registerTenants } from "./pages/tenants.tsx";
 import { Sessions } from "./session.ts";
-import { Traffic } from "./traffic.ts";
+import { Traffic } from "../telemetry/traffic.ts";
 
 /** Bytes of a form at most; prompts are the longest. */
 const MOST_FORM_BYTES = 1 << 20;

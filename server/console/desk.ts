@@ -11,7 +11,7 @@ import type { AdminServices } from "../http/routes/admin_context.ts";
 import type { AssetPaths } from "./assets.ts";
 import type { Gate } from "./gate.ts";
 import type { Frame } from "./parts.tsx";
-import type { Traffic } from "./traffic.ts";
+import type { Traffic } from "../telemetry/traffic.ts";
 
 export type ConsoleApp = Hono<AppEnv>;
 

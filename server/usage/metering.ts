@@ -164,7 +164,7 @@ export class MeteredRequest {
 
 export interface StoreMeteringOptions {
   /** How many processes share the limits; default: this one alone. */
-  readonly replicas?: { readonly count: number };
+  readonly replicas?: { readonly count: number } | undefined;
   /** The tenant that a request is counted under (`Access.admit`); default: where it is there. */
   readonly admit?: Access["admit"];
 }

@@ -6,7 +6,7 @@
 import { writeCore } from "../../adapters/lotr/format.ts";
 import type { Scope, Store } from "../../adapters/store/store.ts";
 import { createApp } from "../../server/http/app.ts";
-import { Traffic } from "../../server/console/traffic.ts";
+import { Traffic } from "../../server/telemetry/traffic.ts";
 import type { App, ServerContext } from "../../server/context.ts";
 import { issueKey } from "../../server/access/keys.ts";
 import { createMetrics, joinListeners } from "../../server/telemetry/metrics.ts";

@@ -10,7 +10,7 @@ import { BarChart, LineChart } from "../charts.tsx";
 import type { ConsoleApp, Desk } from "../desk.ts";
 import { formatNumber, formatShare, shortDigest } from "../format.ts";
 import { Card, Facts, Page, Table } from "../parts.tsx";
-import { type Second, type Traffic, WINDOW } from "../traffic.ts";
+import { type Second, type Traffic, WINDOW } from "../../telemetry/traffic.ts";
 
 /** A rate is the mean of so many seconds. */
 const RATE_SECONDS = 5;
