@@ -22,9 +22,16 @@ export interface Graph {
   readonly updated: readonly Value[];
 }
 
+/** Rows of a parameter's first dimension. */
+export interface Rows {
+  readonly first: number;
+  readonly count: number;
+}
+
 /** Where the numbers of parameters come from, by name, in the parameter's own shape. */
 export interface ParameterSource {
-  read(name: string): Float32Array;
+  /** A parameter, or some of its rows. */
+  read(name: string, options?: { readonly rows?: Rows }): Float32Array;
 }
 
 /** Builds a graph, node by node. */

@@ -8,7 +8,7 @@
  */
 import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { ropeTables } from "../checkpoint/rope.ts";
-import type { ParameterSource } from "../graph/graph.ts";
+import type { ParameterSource, Rows } from "../graph/graph.ts";
 import type { BlockSource } from "../graph/quantise.ts";
 import type { StoredBlocks } from "../util/blocks.ts";
 import { type LinearHook, type ModuleName, SITE_OF, type SiteName } from "./hook.ts";
@@ -68,17 +68,25 @@ export class DecoderParameters implements ParameterSource, BlockSource {
     this.#rope = ropeTables(checkpoint.config, positions);
   }
 
-  read(name: string): Float32Array {
-    if (name === names.cos) return this.#rope.cos;
-    if (name === names.sin) return this.#rope.sin;
-    const factor = /^lotr\.(\d+)\.([ab])\.(.+)$/.exec(name);
-    if (factor !== null) return this.#factor(Number(factor[1]), factor[2] === "a", factor[3]);
+  read(name: string, options: { readonly rows?: Rows } = {}): Float32Array {
+    const table = this.#table(name);
+    if (table !== undefined) return table;
     const { rows, columns } = this.#scales(name);
     const { weights } = this.#checkpoint;
     const stored = this.#stored(name);
-    const data = weights.read(stored);
-    const width = weights.info(stored).shape.at(-1) ?? 1;
-    return scaled(data, data.length === width ? 1 : width, rows, columns);
+    const { shape } = weights.info(stored);
+    const data = weights.read(stored, options);
+    return scaled(data, shape.length === 1 ? 1 : shape[1] ?? 1, part(rows, options.rows), columns);
+  }
+
+  /** What is no weight of the checkpoint: RoPE's tables and factors. */
+  #table(name: string): Float32Array | undefined {
+    if (name === names.cos) return this.#rope.cos;
+    if (name === names.sin) return this.#rope.sin;
+    const factor = /^lotr\.(\d+)\.([ab])\.(.+)$/.exec(name);
+    return factor === null
+      ? undefined
+      : this.#factor(Number(factor[1]), factor[2] === "a", factor[3]);
   }
 
   /** Blocks as the checkpoint stores them, where folding changes whole rows at most. */
@@ -199,9 +207,22 @@ function scaled(
   for (let r = 0; r * width < data.length; r++) {
     const start = r * width;
     const row = rows?.[r] ?? 1;
-    for (let c = 0; c < width; c++) out[start + c] = data[start + c] * row * (columns?.[c] ?? 1);
+    if (columns === undefined) {
+      for (let i = start; i < start + width; i++) out[i] = data[i] * row;
+    } else {
+      for (let c = 0; c < width; c++) out[start + c] = data[start + c] * row * columns[c];
+    }
   }
   return out;
+}
+
+/** The multipliers of some rows. */
+function part(
+  all: ArrayLike<number> | undefined,
+  rows: Rows | undefined,
+): ArrayLike<number> | undefined {
+  if (all === undefined || rows === undefined) return all;
+  return Array.prototype.slice.call(all, rows.first, rows.first + rows.count);
 }
 
 function inverse(scales: Float32Array | undefined): Float32Array | undefined {

@@ -6,6 +6,7 @@ import {
   quantiseRows,
   roundTo4Bits,
   roundTo8Bits,
+  rowsOfArray,
   transpose,
 } from "../../src/graph/quantise.ts";
 import { unpack } from "../unpack.ts";
@@ -33,7 +34,7 @@ Deno.test("int8 columns are the weight within half a step of each output", () =>
   const [outs, ins] = [70, 130];
   const data = randomArray(outs * ins, 1);
   data.fill(0, 3 * ins, 4 * ins);
-  const { q, scales } = quantiseColumns(data, outs, ins);
+  const { q, scales } = quantiseColumns(rowsOfArray(data, ins));
   for (let o = 0; o < outs; o++) {
     const row = data.subarray(o * ins, (o + 1) * ins);
     const back = Float32Array.from(row, (_, i) => q[i * outs + o] * scales[o]);
@@ -46,7 +47,7 @@ Deno.test("int8 rows and 8-bit blocks are the weight within half a step of each 
   const [outs, ins, block] = [6, 128, 64];
   const data = randomArray(outs * ins, 2);
   data.fill(0, 64, 128);
-  const rows = quantiseRows(data, block);
+  const rows = quantiseRows(rowsOfArray(data, ins), block);
   const packed = roundTo8Bits(data, block);
   assertEquals(packed.scales, rows.scales);
   for (let b = 0; b < rows.scales.length; b++) {
@@ -63,7 +64,7 @@ Deno.test("int8 rows are exact for numbers that were int8 before", () => {
   const steps = Int8Array.from({ length: 96 }, (_, i) => i % 32 === 5 ? 127 : (i * 37) % 255 - 127);
   const scales = Float32Array.of(0.5, 2 ** -9, 3);
   const data = Float32Array.from(steps, (q, i) => q * scales[Math.floor(i / 32)]);
-  const made = quantiseRows(data, 32);
+  const made = quantiseRows(rowsOfArray(data, 32), 32);
   assertEquals([made.q, made.scales], [steps, scales]);
 });
 

@@ -1,6 +1,6 @@
 /** Runs a small graph twice: by the naive evaluator, and lowered on the CPU. */
 import { evaluate, type Evaluated } from "../../src/graph/reference/evaluate.ts";
-import type { Graph, ParameterSource } from "../../src/graph/graph.ts";
+import type { Graph, ParameterSource, Rows } from "../../src/graph/graph.ts";
 import type { Value } from "../../src/graph/ops.ts";
 import { lower, type LoweringPlan } from "../../src/graph/lowering/lowering.ts";
 import type { BlockSource } from "../../src/graph/quantise.ts";
@@ -33,20 +33,25 @@ export function randomArray(count: number, seed: number, scale = 1): Float32Arra
 export class RandomParameters implements ParameterSource, BlockSource {
   readonly #made = new Map<string, Float32Array>();
   readonly #sizes: ReadonlyMap<string, number>;
+  readonly #widths: ReadonlyMap<string, number>;
 
   constructor(graph: Graph) {
+    this.#widths = new Map(graph.parameters.map(({ name, shape }) => [name, Number(shape[1])]));
     this.#sizes = new Map(
       graph.parameters.map(({ name, shape }) => [name, size(shape.map(Number))]),
     );
   }
 
-  read(name: string): Float32Array {
+  read(name: string, { rows }: { readonly rows?: Rows } = {}): Float32Array {
     let data = this.#made.get(name);
     if (data === undefined) {
       data = randomArray(this.#sizes.get(name) ?? 0, this.#made.size + 17, 0.3);
       this.#made.set(name, data);
     }
-    return data;
+    const width = this.#widths.get(name) ?? 1;
+    return rows === undefined
+      ? data
+      : data.subarray(rows.first * width, (rows.first + rows.count) * width);
   }
 
   blocks(): undefined {

@@ -6,7 +6,7 @@ import type { Ops, Value } from "../ops.ts";
 import {
   float32Weight,
   integerProductOf,
-  joined,
+  joinedRows,
   largestOfEnds,
   type Linear,
   type Quantised,
@@ -79,7 +79,7 @@ function inputScaled(
   context: LoweringContext,
   { name, weights, inputs, outputs }: Omit<Linear, "x">,
 ): { readonly q: string; readonly scales: string } {
-  const made = lazy(() => quantiseByColumn(joined(context, weights), outputs, inputs));
+  const made = lazy(() => quantiseByColumn(joinedRows(context, weights, inputs)));
   return {
     q: context.weight(`${name}:w8t`, "int8", [outputs, inputs], () => made().q),
     scales: context.weight(`${name}:w8t.scales`, "float32", [inputs], () => made().scales),

@@ -13,7 +13,7 @@
 import type { Ops, Value } from "../ops.ts";
 import type { LinearKernel, LoweringContext } from "./lowering_context.ts";
 import { MICROSOFT, type NodeOptions } from "./onnx.ts";
-import { quantiseColumns, transpose } from "../quantise.ts";
+import { quantiseColumns, type RowSource, transpose } from "../quantise.ts";
 import { eightBits, emitBlocks, fourBits, ownBlocks } from "./block_kernels.ts";
 import { lazy } from "./lazy.ts";
 
@@ -76,7 +76,7 @@ const KERNELS: { readonly [K in LinearKernel]: Emit } = {
   },
 
   w8a8(context, { x, name, weights, inputs, outputs }, out) {
-    const made = lazy(() => quantiseColumns(joined(context, weights), outputs, inputs));
+    const made = lazy(() => quantiseColumns(joinedRows(context, weights, inputs)));
     const q = context.weight(`${name}:w8`, "int8", [inputs, outputs], () => made().q);
     const scales = context.weight(`${name}:w8.scales`, "float32", [outputs], () => made().scales);
     integerProduct(context, x, q, scales, out);
@@ -191,7 +191,10 @@ export function zeroPoints(context: LoweringContext, x: Value): string {
 
 /** Parameters one after the other: weights [d_out_i, d_in] become [Σ d_out_i, d_in]. */
 export function joined(context: LoweringContext, values: readonly Value[]): Float32Array {
-  const parts = values.map((value) => context.parameters.read(value.name));
+  return joinedArrays(values.map((value) => context.parameters.read(value.name)));
+}
+
+function joinedArrays(parts: readonly Float32Array[]): Float32Array {
   const [first] = parts;
   if (parts.length === 1 && first !== undefined) return first;
   const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
@@ -201,4 +204,29 @@ export function joined(context: LoweringContext, values: readonly Value[]): Floa
     offset += part.length;
   }
   return all;
+}
+
+/** The same, read some rows at a time. */
+export function joinedRows(
+  context: LoweringContext,
+  values: readonly Value[],
+  columns: number,
+): RowSource {
+  const { parameters } = context;
+  const counts = values.map(({ shape }) => Number(shape[0]));
+  const rows = counts.reduce((sum, count) => sum + count, 0);
+  const read = (first: number, count: number) => {
+    let start = first;
+    const parts: Float32Array[] = [];
+    values.forEach(({ name }, i) => {
+      const from = Math.max(0, start);
+      const end = Math.min(counts[i], start + count);
+      if (from < end) {
+        parts.push(parameters.read(name, { rows: { first: from, count: end - from } }));
+      }
+      start -= counts[i];
+    });
+    return joinedArrays(parts);
+  };
+  return { rows, columns, read };
 }

@@ -5,7 +5,7 @@
  */
 import type { Graph, Node, ParameterSource } from "../graph.ts";
 import type { OpName, Value } from "../ops.ts";
-import { emitLinear } from "./kernels.ts";
+import { emitLinear, joinedRows } from "./kernels.ts";
 import { lazy } from "./lazy.ts";
 import { ATTENTION_RULES } from "./lowering_attention.ts";
 import {
@@ -159,7 +159,7 @@ function embedInt8(context: LoweringContext, table: Value, ids: string, out: str
   const { writer } = context;
   const [rows, width] = table.shape.map(Number);
   const block = 32;
-  const quantised = lazy(() => quantiseRows(context.parameters.read(table.name), block));
+  const quantised = lazy(() => quantiseRows(joinedRows(context, [table], width), block));
   const q = context.weight(`${table.name}:q8`, "int8", [rows, width], () => quantised().q);
   const scales = context.weight(
     `${table.name}:q8.scales`,
