@@ -6,7 +6,7 @@
 import type { BatchModel, ResidentCore, SampleRow } from "../src/executor/model.ts";
 import { median, round, type Spread, spread } from "./stats.ts";
 
-/** Tokens of each prompt before decoding. */
+/** Tokens of each prompt before decoding, where nothing else is said. */
 export const PROMPT = 64;
 
 /** Something that decodes and prefills batches of sequences. */
@@ -14,8 +14,8 @@ export interface Contestant {
   readonly label: string;
   /** Most sequences it takes at once; undefined = any number. */
   readonly maxBatch?: number;
-  /** Milliseconds of each of `steps` steps over `batch` sequences, after 64-token prompts. */
-  decode(batch: number, steps: number): Promise<readonly number[]>;
+  /** Milliseconds of each of `steps` steps over `batch` sequences, after prompts of `behind` tokens. */
+  decode(batch: number, steps: number, behind?: number): Promise<readonly number[]>;
   /** Milliseconds of filling `batch` empty sequences with prompts of `length` tokens. */
   prefill(batch: number, length: number): Promise<number>;
 }
@@ -58,20 +58,20 @@ export class LaneContestant implements Contestant {
     this.maxBatch = model.maxBatch;
   }
 
-  async decode(batch: number, steps: number): Promise<readonly number[]> {
-    using decoding = await this.begin(batch);
+  async decode(batch: number, steps: number, behind = PROMPT): Promise<readonly number[]> {
+    using decoding = await this.begin(batch, behind);
     const times: number[] = [];
     for (let step = 0; step < steps; step++) {
       const start = performance.now();
-      await decoding.step(PROMPT + step);
+      await decoding.step(behind + step);
       times.push(performance.now() - start);
     }
     return times;
   }
 
-  /** Sequences of 64-token prompts, one step at a time; dispose to free their slots. */
-  async begin(batch: number): Promise<Decoding> {
-    let { tokens } = await this.#fill(batch, PROMPT);
+  /** Sequences with prompts of so many tokens, one step at a time; dispose to free their slots. */
+  async begin(batch: number, behind = PROMPT): Promise<Decoding> {
+    let { tokens } = await this.#fill(batch, behind);
     const rows = greedyRows(batch);
     return {
       step: async (length) => {
@@ -101,12 +101,15 @@ export class LaneContestant implements Contestant {
         { length: count },
         (_, i) => promptTokens(first + i, length, model),
       );
-      await model.prefill(prompts.map((prompt, i) => ({
-        slot: first + i,
-        tokens: prompt,
-        past: 0,
-        last: true,
-      })));
+      for (let past = 0; past < length; past += model.prefillTokens) {
+        const end = Math.min(length, past + model.prefillTokens);
+        await model.prefill(prompts.map((prompt, i) => ({
+          slot: first + i,
+          tokens: prompt.subarray(past, end),
+          past,
+          last: end === length,
+        })));
+      }
       for (const { token } of await model.sample(greedyRows(count))) tokens.push(token);
     }
     return { ms: performance.now() - start, tokens };
@@ -144,11 +147,13 @@ export async function compareDecode(
   batch: number,
   steps: number,
   options: TurnOptions,
+  behind = PROMPT,
 ): Promise<Phase> {
   const contestants = fitting(all, batch);
-  const measure = async (one: Contestant) => median(await one.decode(batch, steps));
+  const measure = async (one: Contestant) => median(await one.decode(batch, steps, behind));
   const times = await takeTurns(contestants, options.rounds, measure);
-  return phaseOf(`decode, batch ${batch}`, contestants, times, batch, options.references);
+  const name = `decode, batch ${batch}${behind === PROMPT ? "" : ` behind ${behind} tokens`}`;
+  return phaseOf(name, contestants, times, batch, options.references);
 }
 
 /** Prefills with every contestant in turn; a round's figure is the median of `repeats` runs. */

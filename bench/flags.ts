@@ -36,6 +36,7 @@ decode, peers
   --batches LIST         default 1,4,16,32
   --ranks LIST           cores' ranks (default 16,32; peers: 32)
   --steps N              decoded tokens a turn (default 64)
+  --behind LIST          tokens of each row's prompt before them (default 64)
   --only LIST            decode, prefill, room (default all; peers: decode, prefill)
   --types LIST           peers: Q4_0, Q8_0, Q4_1, shipped (default Q4_0,Q8_0)
   --python PATH          peers: a Python with gguf (default python3)
@@ -65,6 +66,7 @@ export interface BenchFlags {
   readonly batches: readonly number[];
   readonly ranks: readonly number[];
   readonly steps: number;
+  readonly behind: readonly number[];
   readonly only: readonly string[];
   readonly types: readonly string[];
   readonly python: string;
@@ -89,6 +91,7 @@ const NAMES = [
   "batches",
   "ranks",
   "steps",
+  "behind",
   "only",
   "types",
   "python",
@@ -139,6 +142,7 @@ export function parseFlags(args: readonly string[]): BenchFlags | undefined {
     ranks: text("ranks", peers ? "32" : "16,32").split(",").filter((part) => part !== "")
       .map((part) => whole("ranks", part)),
     steps: count("steps", "64"),
+    behind: counts("behind", "64"),
     only: text("only", peers ? "decode,prefill" : "decode,prefill,room").split(","),
     types: text("types", "Q4_0,Q8_0").split(","),
     python: text("python", "python3"),

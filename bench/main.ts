@@ -25,7 +25,7 @@ import { Target } from "./target.ts";
 import { benchTrain } from "./train/main.ts";
 import { adapterCount } from "./workload.ts";
 
-/** Tokens a row has room for, where it is not the question. */
+/** Tokens a row has room for at least, where it is not the question. */
 const ROOM = 256;
 const WIDE_ROOM = 2048;
 /** Prefills of one turn. */
@@ -55,7 +55,8 @@ async function peersMode(flags: BenchFlags): Promise<readonly Phase[]> {
     const model = await requantised(target.path, type, peerCache(), flags.python);
     const label = `llama.cpp ${type}`;
     const threads = flags.threads ?? navigator.hardwareConcurrency;
-    contestants.push(stack.use(await Llama.start(label, { model, threads })));
+    const room = roomOf(flags);
+    contestants.push(stack.use(await Llama.start(label, { model, threads, room })));
     references.push(label);
   }
   const phases: Phase[] = [];
@@ -66,14 +67,20 @@ async function peersMode(flags: BenchFlags): Promise<readonly Phase[]> {
   return phases;
 }
 
+/** Tokens of a row that has its prompt and its steps. */
+function roomOf({ behind, steps }: BenchFlags): number {
+  return Math.max(ROOM, Math.max(...behind) + steps + 1);
+}
+
 /** The base and a lane for each rank; with batch 1, also the base as `--max-batch 1` has it. */
 async function lembasLanes(target: Target, flags: BenchFlags): Promise<Contestant[]> {
   console.log(`loading ${target.checkpoint.id} as ${flags.dtype}`);
-  const base = await target.base({ maxBatch: Math.max(16, ...flags.batches), maxContext: ROOM });
+  const maxContext = roomOf(flags);
+  const base = await target.base({ maxBatch: Math.max(16, ...flags.batches), maxContext });
   const lanes: Contestant[] = [await target.bare(base)];
   for (const rank of flags.ranks) lanes.push(await target.adapted(base, rank));
   if (flags.batches.includes(1)) {
-    const single = await target.base({ maxBatch: 1, maxContext: ROOM });
+    const single = await target.base({ maxBatch: 1, maxContext });
     lanes.push(await target.bare(single, `lembas ${flags.dtype}, --max-batch 1`));
   }
   return lanes;
@@ -92,8 +99,10 @@ async function runPhases(
     }
   }
   if (flags.only.includes("decode")) {
-    for (const batch of flags.batches) {
-      tell(await compareDecode(contestants, batch, flags.steps, turns));
+    for (const behind of flags.behind) {
+      for (const batch of flags.batches) {
+        tell(await compareDecode(contestants, batch, flags.steps, turns, behind));
+      }
     }
   }
   if (flags.only.includes("prefill")) {

@@ -9,6 +9,7 @@
  *     deno run -A bench/peers/llama.ts --gguf model.gguf --types Q4_0,Q8_0,shipped
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { PROMPT } from "../decode.ts";
 import { linesOf } from "../lines.ts";
 import { median, round } from "../stats.ts";
 
@@ -111,14 +112,14 @@ export class Llama implements AsyncDisposable {
     return await this.#reply() as unknown as Timing;
   }
 
-  /** Milliseconds of each decode step over `batch` sequences, after 64-token prompts. */
-  async decode(batch: number, steps: number): Promise<readonly number[]> {
-    return (await this.#ask(`decode ${batch} ${steps}`)).ms;
+  /** Milliseconds of each decode step over `batch` sequences, after prompts of `behind` tokens. */
+  async decode(batch: number, steps: number, behind = PROMPT): Promise<readonly number[]> {
+    return (await this.#ask(`decode ${batch} ${steps} ${behind}`)).ms;
   }
 
   /** As `decode`, with a greedy token drawn for every row. */
-  async sample(batch: number, steps: number): Promise<readonly number[]> {
-    return (await this.#ask(`sample ${batch} ${steps}`)).ms;
+  async sample(batch: number, steps: number, behind = PROMPT): Promise<readonly number[]> {
+    return (await this.#ask(`sample ${batch} ${steps} ${behind}`)).ms;
   }
 
   /** Milliseconds of filling `batch` empty sequences with prompts of `length` tokens. */

@@ -5,10 +5,10 @@
  * `llama.ts` sets: with more threads calling, each step starts on another one, llama.cpp's two
  * workers meet on one core for a scheduler's tick and a step of 5 ms takes 16. It knows no lembas.
  *
- * Argument: a JSON object of settings. Commands, a line each on stdin: `decode BATCH TOKENS`
- * (64-token prompts, filled outside the clock; no token is drawn from the logits: the kernels' time
- * alone), `sample BATCH TOKENS` (the same with a greedy token drawn for each row), `prefill BATCH
- * LENGTH`, `quit`. Answers: a JSON line each on stdout.
+ * Argument: a JSON object of settings. Commands, a line each on stdin: `decode BATCH TOKENS BEHIND`
+ * (prompts of BEHIND tokens, filled outside the clock; no token is drawn from the logits: the
+ * kernels' time alone), `sample BATCH TOKENS BEHIND` (the same with a greedy token drawn for each
+ * row), `prefill BATCH LENGTH`, `quit`. Answers: a JSON line each on stdout.
  */
 import { createRequire } from "node:module";
 import process from "node:process";
@@ -25,7 +25,6 @@ import { createInterface } from "node:readline";
  * @property {number} microBatch most tokens of one run
  */
 
-const PROMPT = 64;
 /** @type {Settings} */
 const settings = JSON.parse(process.argv[2] ?? "{}");
 
@@ -67,6 +66,7 @@ function fakeTokens(seed, length) {
 async function prefill(batch, length) {
   const context = await contextOf(batch);
   for (let s = 0; s < batch; s++) context.disposeSequence(s);
+  if (length > settings.microBatch) return await prefillLong(context, batch, length);
   const rowsPerRun = Math.max(1, Math.floor(settings.microBatch / length));
   const last = Uint32Array.of(length - 1);
   const start = performance.now();
@@ -81,12 +81,27 @@ async function prefill(batch, length) {
   return performance.now() - start;
 }
 
+/** The same where a prompt is longer than a run: one after the other, a run of each at a time. */
+async function prefillLong(context, batch, length) {
+  const start = performance.now();
+  for (let s = 0; s < batch; s++) {
+    const prompt = fakeTokens(s, length);
+    for (let past = 0; past < length; past += settings.microBatch) {
+      const chunk = prompt.slice(past, past + settings.microBatch);
+      context.initBatch(chunk.length);
+      context.addToBatch(s, past, chunk, Uint32Array.of(chunk.length - 1));
+      await context.decodeBatch();
+    }
+  }
+  return performance.now() - start;
+}
+
 /** Milliseconds of each of `steps` decode steps over `batch` sequences. */
-async function decode(batch, steps, sampled) {
-  if (PROMPT + steps > settings.room) {
+async function decode(batch, steps, behind, sampled) {
+  if (behind + steps > settings.room) {
     throw new RangeError(`Cannot decode ${steps} tokens: a row has room for ${settings.room}`);
   }
-  await prefill(batch, PROMPT);
+  await prefill(batch, behind);
   const context = await contextOf(batch);
   const tokens = fakeTokens(batch, batch);
   const only = Uint32Array.of(0);
@@ -96,7 +111,7 @@ async function decode(batch, steps, sampled) {
     context.initBatch(batch);
     const rows = Array.from(
       tokens,
-      (token, s) => context.addToBatch(s, PROMPT + step, Uint32Array.of(token), only)[0],
+      (token, s) => context.addToBatch(s, behind + step, Uint32Array.of(token), only)[0],
     );
     await context.decodeBatch();
     for (let s = 0; sampled && s < batch; s++) {
@@ -108,13 +123,14 @@ async function decode(batch, steps, sampled) {
 }
 
 async function answer(command) {
-  const [op, first, second] = command.split(/\s+/);
+  const [op, first, second, third] = command.split(/\s+/);
   const batch = Number(first);
   const count = Number(second);
   if (!(batch >= 1 && count >= 1)) throw new RangeError(`Cannot read command: ${command}`);
   if (op === "prefill") return { op, batch, tokens: count, ms: [await prefill(batch, count)] };
   if (op === "decode" || op === "sample") {
-    return { op, batch, tokens: count, ms: await decode(batch, count, op === "sample") };
+    const ms = await decode(batch, count, Number(third), op === "sample");
+    return { op, batch, tokens: count, ms };
   }
   throw new RangeError(`Cannot run ${op}: the commands are decode, sample, prefill and quit`);
 }
