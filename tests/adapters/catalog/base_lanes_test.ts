@@ -118,8 +118,8 @@ Deno.test("a lane that cannot be made fails its requests; memory and the next re
   const { session } = device;
   let made = 0;
   device.session = (model, options) => {
-    const second = ++made === 2;
-    return second ? Promise.reject(new Error("no memory")) : session.call(device, model, options);
+    const first = ++made === 1;
+    return first ? Promise.reject(new Error("no memory")) : session.call(device, model, options);
   };
   const before = device.liveObjects;
   await Promise.all([
