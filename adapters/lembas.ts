@@ -33,6 +33,7 @@ import type { Core } from "./lotr/core.ts";
 import type { AdapterDirectory } from "./catalog/directory.ts";
 import type { FactorSet } from "./lotr/factors.ts";
 import { readCore } from "./lotr/format.ts";
+import type { MeasuredQuality } from "./quality.ts";
 import { BaseLanes } from "./catalog/factor_sets.ts";
 import type { AdapterRegistry } from "./catalog/registry.ts";
 import {
@@ -107,6 +108,8 @@ export class Lembas implements AsyncDisposable {
   readonly dtype: ServingDtype;
   /** Of the file's linears, those with most numbers first. */
   readonly weightTypes: readonly WeightType[];
+  /** What serving costs, where `bench quality-base` has measured it. */
+  readonly quality: MeasuredQuality | undefined;
   readonly maxBatch: number;
   /** What holds where a request says nothing. */
   readonly sampling: SamplingDefaults;
@@ -135,6 +138,7 @@ export class Lembas implements AsyncDisposable {
     this.source = options.model ?? DEFAULT_SPEC;
     this.device = parts.device.name;
     this.dtype = parts.base.dtype;
+    this.quality = parts.quality;
     this.weightTypes = linearTypes(parts.checkpoint.weights);
     this.maxBatch = options.maxBatch ?? DEFAULT_BATCH;
     this.sampling = parts.sampling;

@@ -20,6 +20,7 @@ import type { FactorSet } from "./lotr/factors.ts";
 import { readFactors } from "./lotr/format.ts";
 import type { MakerProgress } from "./lotr/make/gradient_factors.ts";
 import { loadBase, type LoadedBase } from "./loaded_base.ts";
+import { keptQuality, type MeasuredQuality, qualityWarning } from "./quality.ts";
 import { AdapterRegistry } from "./catalog/registry.ts";
 import { stackOf } from "./lotr/stack.ts";
 
@@ -72,6 +73,8 @@ export interface Parts {
   readonly checkpoint: Checkpoint;
   readonly device: Device;
   readonly base: Base;
+  /** What serving costs it; undefined where nobody measured. */
+  readonly quality: MeasuredQuality | undefined;
   readonly registry: AdapterRegistry;
   readonly directory: AdapterDirectory | undefined;
   readonly grammars: GrammarPool;
@@ -95,6 +98,9 @@ export async function openParts(options: LembasOptions): Promise<Parts> {
   if (base.fallback !== undefined) {
     options.onWarning?.({ path: base.dtype, message: base.fallback });
   }
+  const quality = await keptQuality(checkpoint, base);
+  const loss = quality && qualityWarning(quality);
+  if (loss !== undefined) options.onWarning?.({ path: base.dtype, message: loss });
   const { tokenizer, config } = checkpoint;
   const grammars = new GrammarPool({
     tokenizer,
@@ -102,7 +108,7 @@ export async function openParts(options: LembasOptions): Promise<Parts> {
     stopTokens: config.eosTokenIds,
   });
   opened.move();
-  return { ...loaded, registry, directory, grammars, deviceLock: new DeviceLock() };
+  return { ...loaded, quality, registry, directory, grammars, deviceLock: new DeviceLock() };
 }
 
 /** @throws {TypeError} where they are not there, or not ones that a request could have */

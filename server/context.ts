@@ -2,6 +2,7 @@
  * What the routes work with: engine, model, catalogue, limits, log, and what a server may or may
  * not have, and what belongs to one request. Tests hand in their own.
  */
+import type { MeasuredQuality } from "../adapters/quality.ts";
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../src/checkpoint/checkpoint.ts";
@@ -37,6 +38,8 @@ export interface ServedModel {
   readonly dtype: string;
   /** Of the file's linears, those with most numbers first. */
   readonly weightTypes: readonly string[];
+  /** What serving costs, where it was measured. */
+  readonly quality?: MeasuredQuality | undefined;
   readonly device: string;
   readonly vocabSize: number;
   readonly tokenizer: Tokenizer;

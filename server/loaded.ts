@@ -3,6 +3,7 @@
  * loaded, and from what, makes no difference here; tests load models without weights.
  */
 import type { AdapterDirectory } from "../adapters/catalog/directory.ts";
+import type { MeasuredQuality } from "../adapters/quality.ts";
 import type { FactorSet } from "../adapters/lotr/factors.ts";
 import type { AdapterRegistry } from "../adapters/catalog/registry.ts";
 import type { Store } from "../adapters/store/store.ts";
@@ -45,6 +46,8 @@ export interface Loaded {
   readonly dtype: string;
   /** Of the file's linears, those with most numbers first. */
   readonly weightTypes: readonly string[];
+  /** What serving costs, where it was measured. */
+  readonly quality?: MeasuredQuality | undefined;
   readonly maxBatch: number;
   readonly sampling: SamplingDefaults;
   /** Trains over this base; undefined = the server only serves. */
@@ -112,6 +115,7 @@ export async function toContext(
       digest: await checkpoint.digest(),
       dtype: loaded.dtype,
       weightTypes: loaded.weightTypes,
+      quality: loaded.quality,
       device: loaded.device,
       // a model's padding beyond its tokenizer's vocabulary spells nothing
       vocabSize: Math.min(checkpoint.config.vocabSize, checkpoint.tokenizer.vocabSize),

@@ -4,16 +4,17 @@
  * goes, and ends in one line of JSON.
  */
 import { loadWeights } from "../../adapters/loaded_base.ts";
+import { keepQuality } from "../../adapters/quality.ts";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
-import type { ServingDtype } from "../../src/executor/base.ts";
+import type { DtypeChoice } from "../../src/executor/precision.ts";
 import { floats } from "../../src/executor/layerwise.ts";
 import type { Device } from "../../src/runtime/device.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { describeMachine } from "../machine.ts";
 import { round } from "../stats.ts";
-import { type Comparison, figureOf, NOTHING, type QualityFigure, withRow } from "./compare.ts";
+import { figureOf, NOTHING, type QualityFigure, withRow } from "./compare.ts";
 import { HELP, parseQualityFlags, type QualityFlags } from "./flags.ts";
 import { Reference } from "./reference.ts";
 
@@ -36,8 +37,7 @@ export async function benchQuality(args: readonly string[]): Promise<void> {
   const figures: QualityFigure[] = [];
   for (const dtype of flags.dtypes) {
     const start = performance.now();
-    const sums = await compared(device, checkpoint, { ...flags, dtype }, windows, reference);
-    const figure = figureOf(dtype, sums);
+    const figure = await compared(device, checkpoint, { ...flags, dtype }, windows, reference);
     figures.push(figure);
     console.log(`${describe(figure)} (${seconds(start)} s)`);
   }
@@ -59,14 +59,14 @@ function windowsOf(
   return Array.from({ length: count }, (_, i) => tokens.slice(i * size, (i + 1) * size));
 }
 
-/** Serves a base as the server does, and compares it row by row. */
+/** Serves a base as the server does, compares it row by row, and keeps the figure for servers. */
 async function compared(
   device: Device,
   checkpoint: Checkpoint,
-  { dtype, maxBatch }: { readonly dtype: ServingDtype; readonly maxBatch: number },
+  { dtype, maxBatch }: { readonly dtype: DtypeChoice; readonly maxBatch: number },
   windows: readonly (readonly number[])[],
   reference: Reference,
-): Promise<Comparison> {
+): Promise<QualityFigure> {
   const size = windows[0].length;
   const { vocabSize } = checkpoint.config;
   const base = await loadWeights(device, checkpoint, { dtype, maxBatch, maxContext: size });
@@ -90,7 +90,9 @@ async function compared(
       }
     }
   }
-  return sums;
+  const figure = figureOf(base.dtype, sums);
+  await keepQuality(checkpoint, base, { ...figure, tokens: sums.rows });
+  return figure;
 }
 
 function describe(figure: QualityFigure): string {

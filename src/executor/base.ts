@@ -4,7 +4,7 @@
  * first.
  */
 import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
-import type { GradientKernel } from "../graph/lowering/lowering_context.ts";
+import type { GradientKernel, LinearKernel } from "../graph/lowering/lowering_context.ts";
 import { lower, type LoweringPlan } from "../graph/lowering/lowering.ts";
 import { buildDecoder } from "../models/decoder.ts";
 import { DeviceWeights } from "../models/device_weights.ts";
@@ -141,6 +141,11 @@ export class Base {
 
   get dtype(): ServingDtype {
     return this.#options.dtype;
+  }
+
+  /** What computes the linears of its layers. */
+  get kernel(): LinearKernel {
+    return this.#plan.linear("model.layers.0.");
   }
 
   /** Bytes of a lane over these factors (or none), without the base and without keys and values. */

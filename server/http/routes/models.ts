@@ -1,7 +1,7 @@
 /** `GET /v1/models` and `/v1/models/{model}`: the base and its adapters, as vLLM lists them. */
 import { z } from "@hono/zod-openapi";
 import type { ServedCore } from "../../../src/engine/request/request.ts";
-import type { App, AppContext, ServerContext } from "../../context.ts";
+import type { App, AppContext, ServedModel, ServerContext } from "../../context.ts";
 import { ANY_SCOPE, get } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../../errors.ts";
 import type { FineTuning } from "../../jobs/fine_tuning.ts";
@@ -81,7 +81,7 @@ function baseBody({ model, engine }: ServerContext): ModelBody {
     root: model.root,
     parent: null,
     max_model_len: engine.maxContext,
-    precision: { dtype: model.dtype, weight_types: [...model.weightTypes] },
+    precision: precisionOf(model),
     sampling_defaults: samplingBody(model.sampling),
   };
 }
@@ -95,7 +95,15 @@ function coreBody({ model, engine }: ServerContext, core: ServedCore): ModelBody
     root: core.source,
     parent: model.id,
     max_model_len: engine.maxContext,
-    precision: { dtype: model.dtype, weight_types: [...model.weightTypes] },
+    precision: precisionOf(model),
     sampling_defaults: samplingBody(model.sampling),
+  };
+}
+
+function precisionOf({ dtype, weightTypes, quality }: ServedModel): ModelBody["precision"] {
+  return {
+    dtype,
+    weight_types: [...weightTypes],
+    ...(quality === undefined ? {} : { perplexity_percent: quality.percent }),
   };
 }

@@ -28,6 +28,10 @@ const precisionSchema = z.object({
   weight_types: z.array(z.string()).openapi({
     description: "Types of the file's linears, those with most numbers first.",
   }),
+  perplexity_percent: z.number().optional().openapi({
+    description: "Perplexity over the file's own in float32, in percent, as `deno task bench " +
+      "quality-base` measured it on this machine; absent where it has not.",
+  }),
 }).openapi("Precision");
 
 export const modelSchema = z.object({

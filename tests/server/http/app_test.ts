@@ -89,6 +89,10 @@ Deno.test("models are the base and its adapters, by name with a plain or an esca
   const list = modelListSchema.parse(await (await app.request("/v1/models")).json());
   const precision = { dtype: "int8", weight_types: ["Q4_K", "Q6_K"] };
   assertEquals(list.data.map((model) => model.precision), list.data.map(() => precision));
+  const quality = { percent: 0.4, error: 0.2, divergence: 0.01, agreement: 95, tokens: 3000 };
+  const measured = { ...context, model: { ...context.model, quality } };
+  const one = await (await createApp(measured).request("/v1/models/tiny")).json();
+  assertEquals(one.precision, { ...precision, perplexity_percent: 0.4 });
   assertEquals(list.data.map(({ id, parent }) => [id, parent]), [
     ["tiny", null],
     ["ada/haiku@1", "tiny"],
