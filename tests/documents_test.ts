@@ -5,6 +5,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { HELP as BENCH_HELP, MODES, parseFlags as parseBench } from "../bench/flags.ts";
 import { HELP as FLOOD_HELP, parseFloodFlags } from "../bench/flood/flags.ts";
+import { HELP as QUALITY_HELP, parseQualityFlags } from "../bench/quality/flags.ts";
 import { HELP as CORES_HELP, parseRegisteredFlags } from "../bench/registered/flags.ts";
 import { HELP as SOAK_HELP, parseSoakFlags } from "../bench/soak/flags.ts";
 import { BENCHES, HELP as TRAIN_BENCH_HELP, parseTrainFlags } from "../bench/train/flags.ts";
@@ -34,6 +35,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   "bench train": { help: TRAIN_BENCH_HELP, parse: parseTrainFlags },
   "bench cores": { help: CORES_HELP, parse: parseRegisteredFlags },
   "bench flood": { help: FLOOD_HELP, parse: parseFloodFlags },
+  "bench quality-base": { help: QUALITY_HELP, parse: parseQualityFlags },
   "bench soak": { help: SOAK_HELP, parse: parseSoakFlags },
   bench: { help: BENCH_HELP, parse: parseBench },
 };
@@ -84,7 +86,7 @@ Deno.test("each flag that a command's help names is one that it takes", () => {
 });
 
 Deno.test("the bench's help names each of its modes, and each has a help that says so", () => {
-  for (const mode of [...MODES, "train", "cores", "flood", "soak"]) {
+  for (const mode of [...MODES, "train", "cores", "flood", "soak", "quality-base"]) {
     assert(new RegExp(`^  ${mode} `, "m").test(BENCH_HELP), mode);
   }
   for (const bench of BENCHES) assert(TRAIN_BENCH_HELP.includes(`\n  ${bench} `), bench);
