@@ -25,10 +25,14 @@ const CHUNK = 4 * 2 ** 20;
 /** A file holds its weights as they are and as they are packed, which is up to half larger. */
 const DISK_FACTOR = 2.5;
 
+const SECOND = 1000;
+/** A part of this size is stamped a second later, so that the next start need not check it all. */
+const PATIENT_BYTES = 2 ** 25;
+
 /** A part as `part.json` has it. */
 export interface Part {
   readonly format: string;
-  readonly weights: Readonly<Record<string, Place & { readonly location: string }>>;
+  readonly weights: Readonly<Record<string, Place>>;
   /** Digests of its files. */
   readonly files: Readonly<Record<string, { readonly bytes: number; readonly sha256: string }>>;
 }
@@ -133,8 +137,8 @@ class PartWriter {
     const files: Record<string, { bytes: number; sha256: string }> = {};
     for (const name of this.#files) files[name] = await sealed(`${folder}/${name}`);
     const weights = Object.fromEntries(this.#places);
-    const part = { format: FORMAT, weights, files };
-    await writeAtomically(`${folder}/part.json`, JSON.stringify(part));
+    await writeAtomically(`${folder}/part.json`, signed({ format: FORMAT, weights, files }));
+    if (this.#total > PATIENT_BYTES) await new Promise((resolve) => setTimeout(resolve, SECOND));
     await writeStamps(folder, Object.keys(files));
     await syncDirectory(folder);
   }
@@ -155,9 +159,11 @@ class PartWriter {
 /** The part in a folder, or why it is none. */
 export async function openPart(folder: string): Promise<Part | Error> {
   try {
-    const part = JSON.parse(await Deno.readTextFile(`${folder}/part.json`)) as Part;
+    const text = await Deno.readTextFile(`${folder}/part.json`);
+    const { digest: _, ...part } = JSON.parse(text) as Part & { readonly digest?: string };
     if (part.format !== FORMAT) return new Error(`it is no ${FORMAT}`);
-    if (await stampsOf(folder, Object.keys(part.files)) === await readStamps(folder)) return part;
+    if (signed(part) !== text) return new Error("part.json is not what was written");
+    if (await isAsStamped(folder, Object.keys(part.files))) return part;
     for (const [name, { bytes, sha256 }] of Object.entries(part.files)) {
       const found = await digestOf(`${folder}/${name}`);
       if (found.bytes === bytes && found.sha256 === sha256) continue;
@@ -170,25 +176,50 @@ export async function openPart(folder: string): Promise<Part | Error> {
   }
 }
 
-async function readStamps(folder: string): Promise<string | undefined> {
+/** A part as text that holds its own digest. */
+function signed(part: Part): string {
+  const digest = createHash("sha256").update(JSON.stringify(part)).digest("hex");
+  return JSON.stringify({ ...part, digest });
+}
+
+/** What the system says of files: what no writer leaves as it was. */
+interface Stamps {
+  /** Name, size, inode, and milliseconds of the last write and of the last change of any kind. */
+  readonly files: readonly (readonly [string, number, number | null, number, number])[];
+  /** When this was, in milliseconds. */
+  readonly at: number;
+}
+
+/**
+ * Whether nothing has touched the files since their digests were right. The time of the last change
+ * comes in whole seconds, so stamps of the same second prove nothing.
+ */
+async function isAsStamped(folder: string, files: readonly string[]): Promise<boolean> {
+  const before = await readStamps(folder);
+  const now = await stampsOf(folder, files);
+  return before !== undefined && JSON.stringify(before.files) === JSON.stringify(now.files) &&
+    before.files.every(([, , , , changed]) => before.at >= changed + SECOND);
+}
+
+async function readStamps(folder: string): Promise<Stamps | undefined> {
   try {
-    return await Deno.readTextFile(`${folder}/stamps.json`);
+    return JSON.parse(await Deno.readTextFile(`${folder}/stamps.json`));
   } catch {
     return undefined;
   }
 }
 
 async function writeStamps(folder: string, files: readonly string[]): Promise<void> {
-  await writeAtomically(`${folder}/stamps.json`, await stampsOf(folder, files));
+  const stamps = await stampsOf(folder, files);
+  await writeAtomically(`${folder}/stamps.json`, JSON.stringify(stamps));
 }
 
-/** Sizes, inodes and times of the last change: what no writer leaves as it was. */
-async function stampsOf(folder: string, files: readonly string[]): Promise<string> {
+async function stampsOf(folder: string, files: readonly string[]): Promise<Stamps> {
   const stamps = await Promise.all(["part.json", ...files].map(async (name) => {
     const { size, mtime, ctime, ino } = await Deno.stat(`${folder}/${name}`);
-    return [name, size, Number(mtime), Number(ctime), ino];
+    return [name, size, ino, Number(mtime), Number(ctime)] as const;
   }));
-  return JSON.stringify(stamps);
+  return { files: stamps, at: Date.now() };
 }
 
 /** Makes a file durable; its size and digest. */
