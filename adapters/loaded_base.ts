@@ -10,11 +10,10 @@ import { Base } from "../src/executor/base.ts";
 import { chooseDtype, type DtypeChoice } from "../src/executor/precision.ts";
 import { calibrationText } from "../src/models/calibration.ts";
 import type { Smoothing } from "../src/models/parameters.ts";
-import { WeightFiles } from "../src/models/weight_files.ts";
-import { processor } from "../src/runtime/cpu.ts";
 import { readSmoothing, writeSmoothing } from "../src/models/smooth.ts";
 import type { Device } from "../src/runtime/device.ts";
 import { type DeviceKind, openDevice } from "../src/runtime/open.ts";
+import { isLarge, openPrepared } from "./prepared_weights.ts";
 
 export interface BaseSpec {
   /** Default: SmolLM2-135M-Instruct. */
@@ -58,7 +57,7 @@ export async function loadWeights(
   const calibration = calibrationText();
   const kept = await KeptSmoothing.open(checkpoint, calibration);
   const files = isLarge(checkpoint)
-    ? (scales: Smoothing | undefined) => weightFiles(device, checkpoint, scales, progress)
+    ? (scales: Smoothing | undefined) => openPrepared(device, checkpoint, scales, progress)
     : undefined;
   const base = await Base.load(device, checkpoint, {
     dtype: chooseDtype(dtype, checkpoint, maxBatch),
@@ -75,31 +74,6 @@ export async function loadWeights(
     base.release();
     throw error;
   }
-}
-
-/** From this size on (numbers), weights are kept on disk as kernels read them. */
-const LARGE = 2 ** 24;
-
-function isLarge({ weights }: Checkpoint): boolean {
-  const counts = weights.names().map((name) => weights.info(name).shape.reduce((a, b) => a * b, 1));
-  return counts.reduce((sum, count) => sum + count, 0) >= LARGE;
-}
-
-/**
- * Prepared weights in the cache directory. What decides their bytes is in the folder's name: the base,
- * its channel scales, ONNX Runtime's version and the processor.
- */
-async function weightFiles(
-  device: Device,
-  checkpoint: Checkpoint,
-  scales: Smoothing | undefined,
-  progress: BaseSpec["progress"],
-): Promise<WeightFiles> {
-  const digest = await checkpoint.digest();
-  const folded = scales === undefined ? "" : writeSmoothing(scales);
-  const key = await sha256(`${device.runtimeVersion}\n${processor()}\n${folded}`);
-  const folder = `${cacheDirectory()}/weights/${digest}/${key.slice(0, 16)}`;
-  return await WeightFiles.open({ device, folder, progress });
 }
 
 async function sha256(text: string): Promise<string> {

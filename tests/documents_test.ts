@@ -11,6 +11,7 @@ import { HELP as SOAK_HELP, parseSoakFlags } from "../bench/soak/flags.ts";
 import { BENCHES, HELP as TRAIN_BENCH_HELP, parseTrainFlags } from "../bench/train/flags.ts";
 import { adminHelp, parseAdmin } from "../server/cli/admin/flags.ts";
 import { FACTORS_HELP, parseFactorsCommand } from "../server/cli/factors/flags.ts";
+import { MODELS_HELP, parseModels } from "../server/cli/models.ts";
 import { helpText, parseFlags } from "../server/cli/serve_flags.ts";
 import { parseTrainCommand, trainHelp } from "../server/cli/train/flags.ts";
 import { openKeyedApp } from "./server/keyed_app.ts";
@@ -32,6 +33,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   train: { help: trainHelp(), parse: (args) => parseTrainCommand(args, noEnv) },
   factors: { help: FACTORS_HELP, parse: parseFactorsCommand },
   admin: { help: adminHelp(), parse: (args) => parseAdmin(args, noEnv) },
+  models: { help: MODELS_HELP, parse: parseModels },
   "bench train": { help: TRAIN_BENCH_HELP, parse: parseTrainFlags },
   "bench cores": { help: CORES_HELP, parse: parseRegisteredFlags },
   "bench flood": { help: FLOOD_HELP, parse: parseFloodFlags },

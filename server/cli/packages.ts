@@ -6,6 +6,7 @@ import "./serve.ts";
 import "./train.ts";
 import "./admin.ts";
 import "./factors.ts";
+import "./models.ts";
 import "../http/json_worker.ts";
 import "../../adapters/store/database/sqlite_worker.ts";
 import "../../adapters/lotr/make/factors_worker.ts";

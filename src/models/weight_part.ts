@@ -17,6 +17,7 @@ import { type PackingNode, type Place, placesOf, type Weight } from "../graph/lo
 import type { Device } from "../runtime/device.ts";
 import { formatBytes } from "../util/bytes.ts";
 
+/** Changes whenever other bytes are made of the same parameters, or kept in another way. */
 const FORMAT = "lembas.weights/1";
 const PLAIN = "plain.bin";
 /** Bytes: the page of a file's mapping, and of the widest kernels' loads. */

@@ -33,23 +33,40 @@ export function standardErrorNotice(text: string): void {
 /** Progress as text on any output. */
 export function textProgress(output: ProgressOutput): Progress {
   const shown = new Map<string, number>();
+  const began = new Map<string, Beginning>();
   return (label, done, total) => {
+    const beginning = began.get(label) ?? { at: performance.now(), done };
+    began.set(label, beginning);
+    const amount = amountOf(done, total) + leftOf(beginning, done, total);
     if (output.isTerminal) {
       const end = total !== undefined && done >= total ? "\n" : "";
-      output.write(`\r\x1b[K${barOf(label, done, total)}${end}`);
+      output.write(`\r\x1b[K${barOf(label, done, total)}${amount}${end}`);
       return;
     }
     const step = total === undefined ? 0 : Math.floor(done / Math.max(total, 1) * STEPS);
     if (shown.get(label) === step) return;
     shown.set(label, step);
-    output.write(`${label}: ${amountOf(done, total)}\n`);
+    output.write(`${label}: ${amount}\n`);
   };
 }
 
+/** When a work's first report came, and what was done by then. */
+interface Beginning {
+  readonly at: number;
+  readonly done: number;
+}
+
+/** Seconds that the rest will take at the pace so far; nothing in the first second. */
+function leftOf({ at, done: before }: Beginning, done: number, total: number | undefined): string {
+  const passed = (performance.now() - at) / 1000;
+  if (total === undefined || passed < 1 || done <= before || done >= total) return "";
+  return `, ${Math.ceil((total - done) / (done - before) * passed)} s left`;
+}
+
 function barOf(label: string, done: number, total: number | undefined): string {
-  if (total === undefined) return `${label} ${amountOf(done, total)}`;
+  if (total === undefined) return `${label} `;
   const filled = Math.round(Math.min(1, done / Math.max(total, 1)) * BAR_WIDTH);
-  return `${label} [${"#".repeat(filled).padEnd(BAR_WIDTH, ".")}] ${amountOf(done, total)}`;
+  return `${label} [${"#".repeat(filled).padEnd(BAR_WIDTH, ".")}] `;
 }
 
 function amountOf(done: number, total: number | undefined): string {
