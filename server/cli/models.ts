@@ -12,7 +12,7 @@ import { cacheDirectory } from "../../src/checkpoint/fetch/cache.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { formatBytes } from "../../src/util/bytes.ts";
 import { table } from "./admin/output.ts";
-import { FlagError, flagsHelp, readCommandLine, type ToldTable } from "./flags.ts";
+import { type Asked, FlagError, flagsHelp, readCommandLine, type ToldTable } from "./flags.ts";
 
 const FLAGS = {
   stale: { help: "remove: those that this version, on this processor, cannot use" },
@@ -37,7 +37,7 @@ ${flagsHelp(FLAGS)}
 `;
 
 /** @throws {FlagError} for a command line that cannot be followed */
-export function parseModels(args: readonly string[]) {
+export function parseModels(args: readonly string[]): Asked<typeof FLAGS> {
   const line = {
     command: "deno task models",
     flags: FLAGS,
