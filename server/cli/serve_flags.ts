@@ -24,7 +24,7 @@ export const DTYPES = ["auto", "int8", "int4", "file", "fp32", "fp16"] as const;
 export const METRICS_ACCESS = ["key", "open"] as const;
 
 const DTYPE_HELP = "how weights are served: auto (a 4-bit file's own blocks at --max-batch 1, " +
-  "else int8); int8 (W8A8, in batches the fastest); file (the file's own " +
+  "or where int8 would take a quarter of the memory; else int8); int8 (W8A8, in batches the fastest); file (the file's own " +
   "blocks, exactly); int4 (4-bit weights as they are, all others rounded to 4 bits, which loses " +
   "much); fp32";
 

@@ -1,7 +1,7 @@
 /**
  * What `--dtype auto` stands for: a choice by the file's own weight types and by how many rows run
  * at once. Blocks of 4 bits are fewer bytes to read, which decides while one row runs; W8A8 computes
- * faster, which decides from two rows on.
+ * faster, which decides from two rows on, unless its bytes would crowd the memory.
  */
 import type { Checkpoint, WeightType } from "../checkpoint/checkpoint.ts";
 import type { ServingDtype } from "./base.ts";
@@ -9,15 +9,29 @@ import type { ServingDtype } from "./base.ts";
 /** What people ask for. */
 export type DtypeChoice = ServingDtype | "auto";
 
-/** The dtype to serve; what is not `auto` stays. */
+/** The share of the machine's memory that int8 weights may take where the file has 4 bits. */
+const MOST_MEMORY = 1 / 4;
+
+/**
+ * The dtype to serve; what is not `auto` stays.
+ * @param memory the machine's, in bytes
+ */
 export function chooseDtype(
   choice: DtypeChoice,
   { weights }: Pick<Checkpoint, "weights">,
   maxBatch: number,
+  memory = Deno.systemMemoryInfo().total,
 ): ServingDtype {
   if (choice !== "auto") return choice;
   const [most] = linearTypes(weights);
-  return maxBatch === 1 && most !== undefined && FOUR_BITS.has(most) ? "file" : "int8";
+  if (most === undefined || !FOUR_BITS.has(most)) return "int8";
+  return maxBatch === 1 || countOf(weights) > MOST_MEMORY * memory ? "file" : "int8";
+}
+
+/** Numbers of all weights, which are int8's bytes. */
+function countOf(weights: Checkpoint["weights"]): number {
+  const counts = weights.names().map((name) => weights.info(name).shape.reduce((a, b) => a * b, 1));
+  return counts.reduce((sum, count) => sum + count, 0);
 }
 
 /** Kernels hold 5 bits in 8, which int8's larger blocks do in fewer bytes. */

@@ -35,6 +35,12 @@ Deno.test("auto serves a 4-bit file's own blocks where one row runs, else int8",
   assertEquals(chooseDtype("auto", { weights }, 2), "int8");
 });
 
+Deno.test("auto serves a 4-bit file's own blocks where int8 would crowd the memory", () => {
+  const weights = file({ Q4_K: 30 });
+  assertEquals(chooseDtype("auto", { weights }, 16, 4 * countOf(weights)), "int8");
+  assertEquals(chooseDtype("auto", { weights }, 16, 4 * countOf(weights) - 1), "file");
+});
+
 Deno.test("auto serves any other file in int8, whatever runs", () => {
   for (const type of ["BF16", "F16", "F32", "Q8_0", "Q5_0"] as const) {
     const weights = file({ [type]: 30, Q4_0: 10 });
@@ -48,3 +54,7 @@ Deno.test("what is asked for by name is served", () => {
     assertEquals(chooseDtype(dtype, { weights }, 1), dtype);
   }
 });
+
+function countOf({ names, info }: Pick<WeightSource, "names" | "info">): number {
+  return names().reduce((sum, name) => sum + info(name).shape.reduce((a, b) => a * b, 1), 0);
+}
