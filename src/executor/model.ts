@@ -1,6 +1,6 @@
 /**
- * What the engine needs of a loaded model: rows of a KV cache, a step over them, and tokens sampled
- * in the graph. `executor.ts` implements it on the runtime, `tests/fakes/model.ts` without weights.
+ * What the engine needs of a loaded model: rows of a KV cache, a step over them, and tokens drawn
+ * from its logits. `executor.ts` implements it on the runtime, `tests/fakes/model.ts` without weights.
  *
  * A **slot** is a row of the KV cache. The slots in use are always 0 … count-1: a decode step is
  * one run over all of them. When a sequence leaves, the engine moves the last slot into the hole.

@@ -1,41 +1,51 @@
 /**
- * Draws tokens from logits that stay on the device: picks the smallest graph (`sampler_graph.ts`)
- * that does what the rows ask for, binds it to the logits buffer and reads a few numbers of each
- * row back.
+ * Draws tokens from logits in host memory. Of most rows only the blocks with the largest logits are
+ * looked at; with whole rows the device computes where top-p needs their mass, or any token may come.
+ *
+ * One call at a time: while it lasts, penalties and biases stand in the logits themselves.
  */
-import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
-import { Once } from "../util/memo.ts";
+import type { Device, Tensor } from "../runtime/device.ts";
+import { WorkerThread } from "../util/worker_thread.ts";
 import type { Sampled, SampleRow } from "./model.ts";
-import { buildSampler, type SamplerFeatures } from "./sampler_graph.ts";
+import { applied, inTurns } from "./sampler/adjust.ts";
+import { type Choice, choose, inverseOf, isWhole, type Shares } from "./sampler/choice.ts";
+import { DeviceRuns } from "./sampler/device_runs.ts";
+import { SUM_BLOCK } from "./sampler/graphs.ts";
+import { type Logprobs, logprobsOf } from "./sampler/logprobs.ts";
+import type { ManyWork } from "./sampler/many_worker.ts";
+import { copyAllowed, mostLikely, type RowLogits } from "./sampler/row_logits.ts";
 
-/** Most likely tokens that top-k and top-p look at first; more where their mass is below top-p. */
-const FIRST_CANDIDATES = 256;
-/** A uniform number is kept below 1 after rounding to float32. */
-const BELOW_ONE = 1 - 2 ** -24;
-/** Up to so many rows a greedy pick is cheaper on the calling thread. */
-const SYNCHRONOUS_ROWS = 8;
+/** Numbers of a run over whole rows: what it makes of them then stays in the cores' caches. */
+const RUN_NUMBERS = 2 ** 20;
+/** Rows of so many tokens are drawn in one run: the longest sets the width of all. */
+const ALIKE = 64;
 
-interface GreedyPick {
-  readonly binding: Binding;
-  readonly tokens: Tensor;
+/** A row of a call. */
+interface Asked {
+  readonly index: number;
+  readonly wanted: SampleRow;
+  readonly row: RowLogits;
 }
 
-/** Tensors of one sampler run, by name. */
-type Bound = Record<string, Tensor>;
+type Chosen<K extends Choice["kind"]> = Asked & { readonly choice: Extract<Choice, { kind: K }> };
 
-/** Makes a tensor that is released after the run. */
-type Make = Device["tensor"];
+/** Rows that are neighbours in memory: the buffer's own, or copies. */
+interface Source {
+  readonly tensor: Tensor;
+  readonly rows: readonly Float32Array[];
+}
 
 export class Sampler {
   readonly #device: Device;
   readonly #vocabSize: number;
-  readonly #sessions = new Map<string, Once<Session>>();
-  /** By logits buffer, then by number of rows. */
-  readonly #greedy = new Map<Tensor, GreedyPick[]>();
+  readonly #runs: DeviceRuns;
+  readonly #memory = new Map<string, Float32Array>();
+  #threads: readonly WorkerThread<ManyWork>[] = [];
 
   constructor(device: Device, vocabSize: number) {
     this.#device = device;
     this.#vocabSize = vocabSize;
+    this.#runs = new DeviceRuns(device, vocabSize);
   }
 
   /**
@@ -44,228 +54,245 @@ export class Sampler {
    */
   async sample(logits: Tensor, rows: readonly SampleRow[]): Promise<readonly Sampled[]> {
     if (rows.length === 0) return [];
-    if (rows.every(isPlainGreedy)) return await this.#pickGreedy(logits, rows);
-    const features = featuresOf(rows);
-    let candidates = Math.min(this.#vocabSize, candidatesOf(rows, features));
-    let pending = rows.map((row, index) => ({ row, index }));
-    const sampled = new Array<Sampled>(rows.length);
-    // A row whose candidates do not hold enough mass for its top-p is drawn again from more.
-    while (pending.length > 0) {
-      const drawn = await this.#draw(logits, pending.map(({ row }) => row), features, candidates);
-      drawn.forEach(({ value }, i) => sampled[pending[i].index] = value);
-      pending = candidates === this.#vocabSize ? [] : pending.filter((_, i) => !drawn[i].covered);
-      candidates = Math.min(this.#vocabSize, candidates * 16);
+    const { data } = logits;
+    if (!(data instanceof Float32Array)) throw new TypeError("internal: logits are not float32");
+    const bounds = await this.#bounds(logits, rows);
+    const vocabSize = this.#vocabSize;
+    const asked = rows.map((wanted, index) => {
+      const { row, mask } = wanted;
+      return { index, wanted, row: { data, start: row * vocabSize, vocabSize, bounds, mask } };
+    });
+    const logprobs = await this.#logprobs(logits, asked);
+    const tokens = new Array<number>(rows.length);
+    for (const turn of inTurns(asked)) {
+      using _changes = applied(turn);
+      await this.#draw(logits, turn, tokens);
     }
-    return sampled;
+    return asked.map(({ row, index }) => {
+      const token = tokens[index];
+      const known = logprobs.get(index);
+      if (known === undefined) return { token };
+      return { token, logprob: Math.fround(data[row.start + token] - known.norm), top: known.top };
+    });
   }
 
   /** Drops what is bound to a logits buffer, before the buffer is released. */
   forget(logits: Tensor): void {
-    for (const { binding, tokens } of Object.values(this.#greedy.get(logits) ?? [])) {
-      binding.release();
-      tokens.release();
-    }
-    this.#greedy.delete(logits);
+    this.#runs.forget(logits);
   }
 
   release(): void {
-    for (const buffer of this.#greedy.keys()) this.forget(buffer);
-    for (const session of this.#sessions.values()) {
-      session.known?.then((made) => made.release(), () => {});
+    this.#runs.release();
+    for (const thread of this.#threads) thread[Symbol.dispose]();
+  }
+
+  #bounds(logits: Tensor, rows: readonly SampleRow[]): Promise<Float32Array> | Float32Array {
+    const unneeded = rows.every((row) => isWhole(row) && row.logprobs === undefined);
+    if (unneeded) return new Float32Array();
+    return this.#runs.bounds(logits, 1 + Math.max(...rows.map(({ row }) => row)));
+  }
+
+  async #draw(logits: Tensor, asked: readonly Asked[], tokens: number[]): Promise<void> {
+    const few: Chosen<"few">[] = [];
+    const many: Chosen<"many">[] = [];
+    const mass: Chosen<"mass">[] = [];
+    const whole: Chosen<"whole">[] = [];
+    const file = (one: Asked, choice: Choice) => {
+      if (choice.kind === "token") tokens[one.index] = choice.token;
+      else if (choice.kind === "few") few.push({ ...one, choice });
+      else if (choice.kind === "many") many.push({ ...one, choice });
+      else if (choice.kind === "mass") mass.push({ ...one, choice });
+      else whole.push({ ...one, choice });
+    };
+    for (const one of asked) file(one, choose(one.row, one.wanted));
+    for (const group of this.#groups(mass)) await this.#drawByMass(logits, group, file, tokens);
+    for (const group of this.#groups(many)) {
+      using room = new DisposableStack();
+      const { rows } = this.#source(room, logits, group);
+      await this.#drawMany(group, rows, [], tokens);
+    }
+    for (const group of this.#groups(whole)) await this.#drawWhole(logits, group, tokens);
+    const short = few.filter(({ choice }) => choice.ids.length <= ALIKE);
+    const long = few.filter(({ choice }) => choice.ids.length > ALIKE);
+    for (const group of [...split(short, inRuns(1024)), ...split(long, inRuns(32))]) {
+      await this.#drawFew(group, tokens);
     }
   }
 
-  /** The most likely token of each row: the fast path where all rows are plain greedy. */
-  async #pickGreedy(logits: Tensor, rows: readonly SampleRow[]): Promise<readonly Sampled[]> {
-    const count = Math.max(...rows.map(({ row }) => row)) + 1;
-    const { binding, tokens } = await this.#greedyBinding(logits, count);
-    if (count <= SYNCHRONOUS_ROWS) binding.runSync();
-    else await binding.run();
-    const picked = int64(tokens);
-    return rows.map(({ row }) => ({ token: Number(picked[row]) }));
+  async #drawFew(rows: readonly Chosen<"few">[], tokens: number[]): Promise<void> {
+    const drawn = await this.#runs.drawFew(
+      rows.map(({ choice, wanted }) => ({ ...choice, uniform: wanted.uniform })),
+    );
+    rows.forEach(({ index }, i) => tokens[index] = drawn[i]);
   }
 
-  async #greedyBinding(logits: Tensor, count: number): Promise<GreedyPick> {
-    const session = await this.#session({ kind: "greedy" });
-    const picks = this.#greedy.get(logits) ?? [];
-    this.#greedy.set(logits, picks);
-    const known = picks[count];
-    if (known !== undefined) return known;
-    // the binding holds it
-    using view = this.#device.view(logits, 0, [count, this.#vocabSize]);
-    using made = new DisposableStack();
-    const tokens = made.use(this.#device.tensor("int64", [count]));
-    const binding = session.bind({ logits: view }, { token: tokens });
-    made.move();
-    return picks[count] = { binding, tokens };
-  }
-
-  async #draw(
+  async #drawWhole(
     logits: Tensor,
-    rows: readonly SampleRow[],
-    features: SamplerFeatures & { readonly kind: "general" },
-    candidates: number,
-  ): Promise<readonly { readonly value: Sampled; readonly covered: boolean }[]> {
-    const session = await this.#session(features);
+    group: readonly Chosen<"whole">[],
+    tokens: number[],
+  ): Promise<void> {
     using room = new DisposableStack();
-    const tensor: Make = (...args) => room.use(this.#device.tensor(...args));
-    const given = this.#inputs(tensor, rows, features, candidates);
-    const made = outputs(tensor, rows, features);
-    const binding = room.use(session.bind({ logits, ...given }, made));
-    await binding.run();
-    return rows.map((row, i) => readRow(made, row, i));
+    const { tensor } = this.#source(room, logits, group);
+    const drawn = await this.#runs.drawWhole(tensor, group.map(drawOf));
+    group.forEach(({ index }, i) => tokens[index] = drawn[i]);
   }
 
-  #session(features: SamplerFeatures): Promise<Session> {
-    const key = JSON.stringify(features);
-    let session = this.#sessions.get(key);
-    if (session === undefined) {
-      session = new Once(() => this.#device.session(buildSampler(this.#vocabSize, features)));
-      this.#sessions.set(key, session);
-    }
-    return session.get();
-  }
-
-  #inputs(
-    tensor: Make,
-    rows: readonly SampleRow[],
-    features: SamplerFeatures & { readonly kind: "general" },
-    candidates: number,
-  ): Bound {
-    const given: Bound = {
-      rows: tensor("int32", [rows.length], Int32Array.from(rows, ({ row }) => row)),
-      inverse: column(tensor, rows, ({ temperature }) => temperature > 0 ? 1 / temperature : 1),
-      uniform: column(tensor, rows, ({ uniform }) => Math.min(uniform, BELOW_ONE)),
-    };
-    if (features.filter) Object.assign(given, this.#filters(tensor, rows, candidates));
-    if (features.adjust) Object.assign(given, adjustments(tensor, rows));
-    if (features.mask) given.mask = this.#masks(tensor, rows);
-    if (features.logprobs) {
-      const most = Math.max(1, ...rows.map(({ logprobs }) => logprobs ?? 0));
-      given.top = tensor("int64", [1], BigInt64Array.of(BigInt(most)));
-    }
-    return given;
-  }
-
-  #filters(tensor: Make, rows: readonly SampleRow[], candidates: number): Bound {
-    const last = ({ topK }: SampleRow) =>
-      BigInt(topK === undefined ? -1 : Math.min(topK, this.#vocabSize) - 1);
-    return {
-      candidates: tensor("int64", [1], BigInt64Array.of(BigInt(candidates))),
-      last: tensor("int64", [rows.length, 1], BigInt64Array.from(rows, last)),
-      topP: column(tensor, rows, ({ topP }) => topP ?? 2),
-      logMinP: column(tensor, rows, ({ minP }) => minP === undefined ? -Infinity : Math.log(minP)),
-    };
-  }
-
-  #masks(tensor: Make, rows: readonly SampleRow[]): Tensor {
-    const words = Math.ceil(this.#vocabSize / 32);
-    const all = new Int32Array(rows.length * words).fill(-1);
-    rows.forEach(({ mask }, i) => {
-      if (mask !== undefined) all.set(mask.subarray(0, words), i * words);
+  /** Computes rows' masses; `file` takes those that turn out to have few tokens. */
+  async #drawByMass(
+    logits: Tensor,
+    group: readonly Chosen<"mass">[],
+    file: (one: Asked, choice: Choice) => void,
+    tokens: number[],
+  ): Promise<void> {
+    using room = new DisposableStack();
+    const { tensor, rows } = this.#source(room, logits, group);
+    const shares = await this.#shares(
+      tensor,
+      group.map(({ wanted, choice }) => ({ inverse: inverseOf(wanted), most: choice.most })),
+    );
+    const many: { one: Chosen<"many">; logits: Float32Array; shares: Shares }[] = [];
+    group.forEach((one, i) => {
+      const choice = choose(one.row, one.wanted, shares[i]);
+      if (choice.kind !== "many") file(one, choice);
+      else many.push({ one: { ...one, choice }, logits: rows[i], shares: shares[i] });
     });
-    return tensor("int32", [rows.length, words], all);
+    await this.#drawMany(
+      many.map(({ one }) => one),
+      many.map(({ logits }) => logits),
+      many.map(({ shares }) => shares),
+      tokens,
+    );
+  }
+
+  async #drawMany(
+    group: readonly Chosen<"many">[],
+    rows: readonly Float32Array[],
+    shares: readonly Shares[],
+    tokens: number[],
+  ): Promise<void> {
+    if (group.length === 0) return;
+    const width = Math.ceil(this.#vocabSize / SUM_BLOCK) * SUM_BLOCK;
+    const kept = this.#room("kept", group.length * width);
+    const threads = this.#manyThreads();
+    await Promise.all(group.map(({ wanted, choice }, i) => {
+      const { temperature, topK, topP, minP } = wanted;
+      return threads[i % threads.length].call("keep", {
+        logits: rows[i],
+        wanted: {
+          temperature,
+          ...(topK !== undefined && { topK }),
+          ...(topP !== undefined && { topP }),
+          ...(minP !== undefined && { minP }),
+        },
+        most: choice.most,
+        shares: shares[i],
+        out: kept.subarray(i * width, (i + 1) * width),
+      });
+    }));
+    using tensor = this.#device.tensor("float32", [group.length, width], kept);
+    const drawn = await this.#runs.drawWhole(tensor, group.map(drawOf));
+    group.forEach(({ index }, i) => tokens[index] = drawn[i]);
+  }
+
+  /** The log probabilities that are asked for, by index, of logits as the model gave them. */
+  async #logprobs(logits: Tensor, asked: readonly Asked[]): Promise<Map<number, Logprobs>> {
+    const found = new Map<number, Logprobs>();
+    const wanting = asked.filter(({ wanted }) => wanted.logprobs !== undefined).map((one) => {
+      const row = { ...one.row, mask: undefined };
+      return { ...one, row, most: mostLikely(row)?.logit ?? 0 };
+    });
+    for (const group of this.#groups(wanting)) {
+      using room = new DisposableStack();
+      const { tensor } = this.#source(room, logits, group);
+      const shares = await this.#shares(tensor, group.map(({ most }) => ({ inverse: 1, most })));
+      group.forEach(({ row, index, wanted, most }, i) =>
+        found.set(index, logprobsOf(row, wanted.logprobs ?? 0, most, shares[i].total))
+      );
+    }
+    return found;
+  }
+
+  async #shares(
+    tensor: Tensor,
+    rows: readonly { readonly inverse: number; readonly most: number }[],
+  ): Promise<Shares[]> {
+    const exps = this.#room("exps", rows.length * this.#vocabSize);
+    const sums = await this.#runs.mass(tensor, rows, exps);
+    return rows.map((_, i) => ({
+      exps: exps.subarray(i * this.#vocabSize, (i + 1) * this.#vocabSize),
+      total: sums[i],
+    }));
+  }
+
+  /** Rows as runs take them: neighbours, or any rows where that makes far fewer runs. */
+  #groups<T extends Asked>(rows: readonly T[]): readonly (readonly T[])[] {
+    const most = Math.max(1, Math.floor(RUN_NUMBERS / this.#vocabSize));
+    const neighbours = split(rows, (last, next, size) => size < most && areNeighbours(last, next));
+    const any = split(rows, inRuns(most));
+    return neighbours.length <= 2 * any.length ? neighbours : any;
+  }
+
+  /** The rows of a group, one after the other; copied where they are not, or a mask forbids some. */
+  #source(room: DisposableStack, logits: Tensor, group: readonly Asked[]): Source {
+    const size = this.#vocabSize;
+    const shape = [group.length, size];
+    if (group.every((next, i) => i === 0 ? !next.row.mask : areNeighbours(group[i - 1], next))) {
+      const rows = group.map(({ row }) => row.data.subarray(row.start, row.start + size));
+      return { tensor: room.use(this.#device.view(logits, group[0].row.start, shape)), rows };
+    }
+    const copy = this.#room("copy", group.length * size);
+    const rows = group.map((_, i) => copy.subarray(i * size, (i + 1) * size));
+    group.forEach(({ row }, i) => copyAllowed(row, rows[i]));
+    return { tensor: room.use(this.#device.tensor("float32", shape, copy)), rows };
+  }
+
+  /** Memory that is used again, and shared with threads. */
+  #room(name: string, length: number): Float32Array {
+    let memory = this.#memory.get(name);
+    if (memory === undefined || memory.length < length) {
+      memory = new Float32Array(new SharedArrayBuffer(4 * length));
+      this.#memory.set(name, memory);
+    }
+    return memory.subarray(0, length);
+  }
+
+  #manyThreads(): readonly WorkerThread<ManyWork>[] {
+    if (this.#threads.length > 0) return this.#threads;
+    const module = new URL("./sampler/many_worker.ts", import.meta.url);
+    const failure = "Cannot draw a token";
+    const count = Math.min(4, navigator.hardwareConcurrency);
+    return this.#threads = Array.from(
+      { length: count },
+      () => new WorkerThread<ManyWork>({ module, failure }),
+    );
   }
 }
 
-/** A column of one number for each row. */
-function column(tensor: Make, rows: readonly SampleRow[], value: (row: SampleRow) => number) {
-  return tensor("float32", [rows.length, 1], Float32Array.from(rows, value));
+function drawOf({ wanted }: Asked): { readonly uniform: number; readonly inverse: number } {
+  return { uniform: wanted.uniform, inverse: inverseOf(wanted) };
 }
 
-/** Sparse changes; shorter rows are padded with changes that change nothing. */
-function adjustments(tensor: Make, rows: readonly SampleRow[]): Bound {
-  const width = Math.max(1, ...rows.map(({ adjust }) => adjust?.ids.length ?? 0));
-  const ids = new BigInt64Array(rows.length * width);
-  const delta = new Float32Array(rows.length * width);
-  const repetition = new Float32Array(rows.length * width).fill(1);
-  rows.forEach(({ adjust }, i) => {
-    if (adjust === undefined) return;
-    adjust.ids.forEach((id, j) => ids[i * width + j] = BigInt(id));
-    delta.set(adjust.delta, i * width);
-    repetition.set(adjust.repetition, i * width);
-  });
-  const shape = [rows.length, width];
-  return {
-    ids: tensor("int64", shape, ids),
-    delta: tensor("float32", shape, delta),
-    repetition: tensor("float32", shape, repetition),
-  };
+function areNeighbours(last: Asked, next: Asked): boolean {
+  const masked = last.row.mask !== undefined || next.row.mask !== undefined;
+  return !masked && next.row.start === last.row.start + last.row.vocabSize;
 }
 
-function outputs(
-  tensor: Make,
-  rows: readonly SampleRow[],
-  features: SamplerFeatures & { readonly kind: "general" },
-): Bound {
-  const count = rows.length;
-  const made: Bound = {
-    greedy: tensor("int64", [count]),
-    drawn: tensor("int64", [count]),
-  };
-  if (features.filter) made.covered = tensor("bool", [count, 1]);
-  if (features.logprobs) {
-    const most = Math.max(1, ...rows.map(({ logprobs }) => logprobs ?? 0));
-    made.greedyLogprob = tensor("float32", [count]);
-    made.drawnLogprob = tensor("float32", [count]);
-    made.topTokens = tensor("int64", [count, most]);
-    made.topLogprobs = tensor("float32", [count, most]);
+function inRuns(most: number): (last: unknown, next: unknown, size: number) => boolean {
+  return (_last, _next, size) => size < most;
+}
+
+/** Splits a list wherever one may not follow the last of `size`. */
+function split<T>(
+  list: readonly T[],
+  follows: (last: T, next: T, size: number) => boolean,
+): readonly (readonly T[])[] {
+  const parts: T[][] = [];
+  for (const next of list) {
+    const part = parts.at(-1);
+    const last = part?.at(-1);
+    if (part !== undefined && last !== undefined && follows(last, next, part.length)) {
+      part.push(next);
+    } else parts.push([next]);
   }
-  return made;
-}
-
-function isPlainGreedy(row: SampleRow): boolean {
-  return row.temperature === 0 && row.adjust === undefined && row.mask === undefined &&
-    row.logprobs === undefined;
-}
-
-function featuresOf(rows: readonly SampleRow[]): SamplerFeatures & { readonly kind: "general" } {
-  const filters = ({ temperature, topK, topP, minP }: SampleRow) =>
-    temperature > 0 && (topK !== undefined || topP !== undefined || minP !== undefined);
-  return {
-    kind: "general",
-    filter: rows.some(filters),
-    adjust: rows.some(({ adjust }) => adjust !== undefined),
-    mask: rows.some(({ mask }) => mask !== undefined),
-    logprobs: rows.some(({ logprobs }) => logprobs !== undefined),
-  };
-}
-
-function candidatesOf(
-  rows: readonly SampleRow[],
-  { filter }: { readonly filter: boolean },
-): number {
-  if (!filter) return 1;
-  const wanted = rows.map(({ topK, topP }) =>
-    Math.max(topK ?? 1, topP === undefined ? 1 : FIRST_CANDIDATES)
-  );
-  return Math.max(...wanted);
-}
-
-function readRow(
-  made: Bound,
-  { temperature, logprobs, topP }: SampleRow,
-  i: number,
-): { readonly value: Sampled; readonly covered: boolean } {
-  const greedy = temperature === 0;
-  const token = Number(int64(greedy ? made.greedy : made.drawn)[i]);
-  const covered = greedy || topP === undefined || made.covered?.data?.[i] !== 0;
-  if (logprobs === undefined) return { value: { token }, covered };
-  const logprob = float32(greedy ? made.greedyLogprob : made.drawnLogprob)[i];
-  const width = made.topTokens.shape[1];
-  const top = Array.from({ length: logprobs }, (_, j) => ({
-    token: Number(int64(made.topTokens)[i * width + j]),
-    logprob: float32(made.topLogprobs)[i * width + j],
-  }));
-  return { value: { token, logprob, top }, covered };
-}
-
-function int64({ data }: Tensor): BigInt64Array {
-  if (data instanceof BigInt64Array) return data;
-  throw new TypeError("internal: a sampler output is not int64");
-}
-
-function float32({ data }: Tensor): Float32Array {
-  if (data instanceof Float32Array) return data;
-  throw new TypeError("internal: a sampler output is not float32");
+  return parts;
 }

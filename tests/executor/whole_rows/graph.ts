@@ -1,14 +1,9 @@
 /**
- * The sampler as ONNX graphs over a logits buffer `[N, V]`: nothing of vocabulary size leaves the
- * device.
- *
- * A token is drawn by inverting the cumulative distribution at one uniform number, over the whole
- * vocabulary: sums of blocks first, then the sums within one block, so that rounding to float32
- * does not shift the draw. Top-k, top-p (arXiv 1904.09751) and min-p (arXiv 2407.01082) are
- * thresholds on the logit, in vLLM's order: top-k, then top-p of what top-k leaves; min-p is
- * relative to the most likely token.
+ * Graphs of the sampler that drew from whole rows. A token is drawn by inverting the cumulative
+ * distribution at one uniform number: sums of blocks first, then the sums within one block. Top-k,
+ * top-p and min-p are thresholds on the logit.
  */
-import { onnxType, OnnxWriter } from "../graph/lowering/onnx.ts";
+import { onnxType, OnnxWriter } from "../../../src/graph/lowering/onnx.ts";
 
 /** What a sampler graph can do; a row that does not want some of it passes neutral numbers. */
 export type SamplerFeatures =

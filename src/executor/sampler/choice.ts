@@ -1,0 +1,191 @@
+/**
+ * Which tokens a row may draw. Top-k, top-p (arXiv 1904.09751) and min-p (arXiv 2407.01082) are
+ * thresholds on the logit over the temperature, in vLLM's order: top-k, then top-p of what top-k
+ * leaves; min-p is relative to the most likely token. All numbers are float32, as a graph has them.
+ */
+import type { SampleRow } from "../model.ts";
+import { type Candidates, largest, mostLikely, type RowLogits } from "./row_logits.ts";
+
+export type Choice =
+  /** One token; the first where none may be drawn. */
+  | { readonly kind: "token"; readonly token: number }
+  /** These tokens, by rising id, with their logits over the temperature. */
+  | { readonly kind: "few"; readonly ids: Int32Array; readonly logits: Float32Array }
+  /** To be decided with the whole row's mass: exponentials relative to the logit `most`. */
+  | { readonly kind: "mass"; readonly most: number }
+  /** More than a list should hold. */
+  | { readonly kind: "many"; readonly most: number }
+  /** Whatever the mask allows. */
+  | { readonly kind: "whole" };
+
+/** A row's probabilities: `exps[token] / total`. */
+export interface Shares {
+  readonly exps: Float32Array;
+  readonly total: number;
+}
+
+/** Candidates by falling logit over the temperature. */
+interface Ordered {
+  readonly candidates: Candidates;
+  readonly scaled: Float32Array;
+  readonly order: Int32Array;
+  readonly most: number;
+  /** No token that is missing has a larger logit. */
+  readonly limit: number;
+}
+
+/** Candidates that are looked at first, and at most; 8 times more at each further look. */
+const [FIRST, MOST] = [48, 1024];
+
+/** A temperature as the graphs multiply by it. */
+export function inverseOf({ temperature }: Pick<SampleRow, "temperature">): number {
+  return temperature > 0 ? Math.fround(1 / temperature) : 1;
+}
+
+/** What is known without the mass of the whole row, or with it. */
+export function choose(row: RowLogits, wanted: SampleRow, shares?: Shares): Choice {
+  const filters = filtersOf(wanted, row.vocabSize);
+  if (isWhole(wanted)) return { kind: "whole" };
+  const best = mostLikely(row);
+  if (best === undefined) return { kind: "token", token: 0 };
+  if (wanted.temperature === 0) return { kind: "token", token: best.token };
+  const inverse = inverseOf(wanted);
+  const most = Math.fround(best.logit * inverse);
+  if (filters === undefined) return everything(row, inverse);
+  const { topK, topP } = filters;
+  if (topP !== undefined && topK === undefined && shares === undefined) {
+    return { kind: "mass", most };
+  }
+  for (let count = topK === undefined ? FIRST : topK + 4; count <= MOST; count *= 8) {
+    const candidates = largest(row, count);
+    if (candidates === undefined) break;
+    const found = threshold(ordered(candidates, inverse, most), filters, shares);
+    if (found === "mass") return { kind: "mass", most };
+    if (found === "more") continue;
+    const few = fewOf(candidates, inverse, found);
+    if (few !== undefined) return few;
+    break;
+  }
+  const massless = topP === undefined || shares !== undefined;
+  return massless ? { kind: "many", most } : { kind: "mass", most };
+}
+
+/** What a row filters by; undefined where nothing. */
+export function filtersOf(
+  { topK, topP, minP }: Pick<SampleRow, "topK" | "topP" | "minP">,
+  vocabSize: number,
+): Pick<SampleRow, "topK" | "topP" | "minP"> | undefined {
+  const nucleus = topP !== undefined && topP < 1;
+  const filters = {
+    ...(topK !== undefined && (topK < vocabSize || nucleus) && { topK: Math.min(topK, vocabSize) }),
+    ...(nucleus && { topP: Math.fround(topP) }),
+    ...(minP !== undefined && { minP }),
+  };
+  return Object.keys(filters).length === 0 ? undefined : filters;
+}
+
+/** The least logit that min-p lets through. */
+export function minPThreshold(most: number, minP: number): number {
+  return Math.fround(most + Math.fround(Math.log(minP)));
+}
+
+/** Whether any token may come, so that nothing needs to be known of a row. */
+export function isWhole(wanted: SampleRow): boolean {
+  const { temperature, topK, topP, minP, mask } = wanted;
+  return temperature > 0 && mask === undefined && topK === undefined && topP === undefined &&
+    minP === undefined;
+}
+
+function everything(row: RowLogits, inverse: number): Choice {
+  if (row.mask === undefined) return { kind: "whole" };
+  const listed = largest(row, 1);
+  const all = listed?.complete === -Infinity;
+  return all ? fewOf(listed, inverse, -Infinity) ?? { kind: "whole" } : { kind: "whole" };
+}
+
+function fewOf({ ids, logits }: Candidates, inverse: number, least: number): Choice | undefined {
+  const [few, scaled] = [new Int32Array(ids.length), new Float32Array(ids.length)];
+  let count = 0;
+  for (let i = 0; i < ids.length; i++) {
+    scaled[count] = logits[i] * inverse;
+    if (scaled[count] >= least) few[count++] = ids[i];
+  }
+  if (count > MOST) return undefined;
+  return { kind: "few", ids: few.subarray(0, count), logits: scaled.subarray(0, count) };
+}
+
+function ordered(candidates: Candidates, inverse: number, most: number): Ordered {
+  const scaled = new Float32Array(candidates.logits);
+  for (let i = 0; i < scaled.length; i++) scaled[i] *= inverse;
+  const limit = Math.fround(candidates.complete * inverse);
+  return { candidates, scaled, order: fallingOrder(scaled), most, limit };
+}
+
+/** Indices by falling value, of equal ones by rising index. */
+export function fallingOrder(values: Float32Array): Int32Array {
+  const bits = new Int32Array(values.buffer, values.byteOffset, values.length);
+  const keys = new Float64Array(values.length);
+  for (let i = 0; i < keys.length; i++) {
+    const rank = bits[i] < 0 ? bits[i] ^ 0x7fffffff : bits[i];
+    keys[i] = i - rank * 2 ** 21;
+  }
+  keys.sort();
+  return Int32Array.from(keys, (key) => key - Math.floor(key / 2 ** 21) * 2 ** 21);
+}
+
+/** The least logit that may be drawn, or what is needed to know it. */
+function threshold(
+  ordered: Ordered,
+  { topK, topP, minP }: Pick<SampleRow, "topK" | "topP" | "minP">,
+  shares: Shares | undefined,
+): number | "mass" | "more" {
+  const { scaled, order, most, limit } = ordered;
+  const enough = limit === -Infinity || topK === undefined || order.length >= topK;
+  if (!enough) return "more";
+  let least = topK === undefined ? -Infinity : scaled[order[topK - 1]] ?? -Infinity;
+  if (topP !== undefined) {
+    const nucleus = shares === undefined
+      ? nucleusByRatio(ordered, topP, topK ?? order.length)
+      : nucleusByShares(ordered, topP, topK, shares);
+    if (nucleus === "mass") return "mass";
+    if (nucleus === undefined && limit > -Infinity) return "more";
+    least = Math.max(least, nucleus ?? -Infinity);
+  }
+  if (minP !== undefined) least = Math.max(least, minPThreshold(most, minP));
+  return least > limit || limit === -Infinity ? least : "more";
+}
+
+/** Where the running sum of shares reaches top-p, added up as the definition's float32 has it. */
+function nucleusByShares(
+  { candidates, scaled, order }: Ordered,
+  topP: number,
+  topK: number | undefined,
+  { exps, total }: Shares,
+): number | undefined {
+  let sum = 0;
+  const sums = Float32Array.from(order, (index) => {
+    sum = Math.fround(sum + Math.fround(exps[candidates.ids[index]] / total));
+    return sum;
+  });
+  const mass = topK === undefined ? 1 : sums[Math.min(topK, sums.length) - 1];
+  const target = Math.fround(topP * mass);
+  return scaled[order[sums.findIndex((sum) => sum >= target)]];
+}
+
+/**
+ * The same under top-k, where the row's mass cancels out. "mass" where rounding might decide: each
+ * addition in float32 rounds once, and the exponentials, the division and the target a few times.
+ */
+function nucleusByRatio(
+  { scaled, order, most }: Ordered,
+  topP: number,
+  topK: number,
+): number | "mass" {
+  const count = Math.min(topK, order.length);
+  const sums = new Float64Array(count);
+  let sum = 0;
+  for (let i = 0; i < count; i++) sums[i] = sum += Math.exp(scaled[order[i]] - most);
+  const [target, error] = [topP * sum, (2 * count + 64) * 2 ** -24];
+  const last = sums.findIndex((sum) => sum >= target * (1 - error));
+  return last >= 0 && sums[last] > target * (1 + error) ? scaled[order[last]] : "mass";
+}
