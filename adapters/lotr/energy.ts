@@ -27,21 +27,22 @@ export interface CapturedEnergy {
   readonly core: number;
 }
 
-/**
- * The energy of each matrix within the factors' spans; A and B need not be orthonormal.
- *
- * @param rank the first directions only; default: all
- * @throws {RangeError} where a matrix is of a linear that the set does not adapt, or has another shape
- */
-export function capturedEnergy(
-  factors: FactorSet,
-  matrices: readonly LinearMatrix[],
-  rank: number = factors.rank,
-): CapturedEnergy[] {
-  const bases = basesOf(factors, rank);
-  return matrices.map(({ layer, module, values }) => {
-    const a = bases.input(SITE_OF[module]);
-    const b = bases.output(module);
+/** What a factor set's bases span; A and B need not be orthonormal. */
+export class FactorSpans {
+  readonly #bases: Bases;
+
+  /** @param rank the first directions only; default: all */
+  constructor(factors: FactorSet, rank: number = factors.rank) {
+    this.#bases = basesOf(factors, rank);
+  }
+
+  /**
+   * The energy of a matrix within the spans.
+   * @throws {RangeError} where it is of a linear that the set does not adapt, or has another shape
+   */
+  captured({ layer, module, values }: LinearMatrix): CapturedEnergy {
+    const a = this.#bases.input(SITE_OF[module]);
+    const b = this.#bases.output(module);
     const w = dense(a.rows, b.rows, values);
     const left = multiply(transpose(a), w);
     const total = energy(w);
@@ -52,7 +53,7 @@ export function capturedEnergy(
       output: energy(multiply(w, b)) / total,
       core: energy(multiply(left, b)) / total,
     };
-  });
+  }
 }
 
 /** The mean over the linears given, each of the same weight; NaN for none. */
@@ -123,7 +124,12 @@ function overlapOf(name: string, one: Dense, other: Dense): BasisOverlap {
 }
 
 /** Orthonormal columns with the spans of A [d_in, rank] and of Bᵀ [d_out, rank]. */
-function basesOf(factors: FactorSet, rank: number) {
+interface Bases {
+  input(site: SiteName): Dense;
+  output(module: ModuleName): Dense;
+}
+
+function basesOf(factors: FactorSet, rank: number): Bases {
   const basis = (data: Dense) => orthonormal(firstColumns(data, rank));
   const inputs = new Map(factors.sites.map((site) => {
     const a = dense(factors.inputSize(site), factors.rank, factors.a(site));

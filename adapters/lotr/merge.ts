@@ -1,6 +1,7 @@
 /**
  * A core merged into dense weights, `W' = W + s·A·G·B`, in Hugging Face's layout [d_out, d_in]: as
- * a view over another weight source, or as a safetensors file of the merged tensors.
+ * a view over another weight source, or as a safetensors file of the merged tensors. Both work on the
+ * rows that are asked for and no others.
  */
 import type {
   ReadOptions,
@@ -8,12 +9,12 @@ import type {
   WeightInfo,
   WeightSource,
 } from "../../src/checkpoint/checkpoint.ts";
-import { partOf } from "../../src/checkpoint/rows.ts";
-import { float32Tensor, writeSafetensors } from "../../src/checkpoint/formats/safetensors.ts";
+import { rowsWithin } from "../../src/checkpoint/rows.ts";
+import { safetensorsStart } from "../../src/checkpoint/formats/safetensors.ts";
 import type { StoredBlocks } from "../../src/util/blocks.ts";
 import type { Core } from "./core.ts";
 import type { FactorSet } from "./factors.ts";
-import { dense, multiply, scaled, transpose } from "./linalg.ts";
+import { type Dense, dense, multiply, scaled, transpose } from "./linalg.ts";
 import { truncated } from "./peft/peft_export.ts";
 import { weightName } from "./stack.ts";
 
@@ -50,11 +51,13 @@ export class MergedWeights implements WeightSource {
   }
 
   read(name: string, options: ReadOptions = {}): Float32Array {
+    const weight = this.#source.read(name, options);
     const place = this.#adapted.get(name);
-    if (place === undefined) return this.#source.read(name, options);
-    const weight = this.#source.read(name);
-    addDelta(weight, this.#core, this.#factors, place);
-    return partOf(name, this.info(name), weight, options);
+    if (place === undefined) return weight;
+    const rows = rowsWithin(name, this.info(name), options.rows);
+    const delta = new DeltaRows(this.#core, this.#factors, place);
+    delta.addTo(weight, rows);
+    return weight;
   }
 
   readRaw(name: string, rows?: Rows): Uint8Array {
@@ -73,8 +76,12 @@ export class MergedWeights implements WeightSource {
   }
 }
 
+/** Rows of a merged tensor that are made together. */
+const ROWS = 256;
+
 /**
- * A safetensors file with the merged tensors only, in float32, under Hugging Face's names.
+ * A safetensors file with the merged tensors only, in float32, under Hugging Face's names: in pieces,
+ * made as they are read, since the whole is as large as the adapted linears in float32.
  * @throws {TypeError | RangeError} where core, factors and weights do not fit each other
  *
  * @example
@@ -84,8 +91,8 @@ export class MergedWeights implements WeightSource {
  * const checkpoint = await openCheckpoint("tests/fixtures/models/llama");
  * const stack = stackOf(await checkpoint.digest(), checkpoint.config);
  * const factors = randomFactors({ stack, rank: 4 });
- * const bytes = mergedSafetensors(checkpoint.weights, zeroCore(factors), factors);
- * console.assert(bytes.length > 0);
+ * const file = mergedSafetensors(checkpoint.weights, zeroCore(factors), factors);
+ * await Deno.writeFile(await Deno.makeTempFile(), file);
  * checkpoint.close();
  * ```
  */
@@ -93,43 +100,70 @@ export function mergedSafetensors(
   source: WeightSource,
   core: Core,
   factors: FactorSet,
-): Uint8Array<ArrayBuffer> {
+): ReadableStream<Uint8Array<ArrayBuffer>> {
   const merged = new MergedWeights(source, core, factors);
-  return writeSafetensors(
-    merged.merged().map((name) =>
-      [name, float32Tensor(merged.info(name).shape, merged.read(name))] as const
-    ),
-    [["format", "pt"], ["base", core.base], ["core", core.digest]],
-  );
+  return ReadableStream.from(piecesOf(merged, [["base", core.base], ["core", core.digest]]));
 }
 
-/**
- * s·A·G·B of one linear as Hugging Face lays weights out.
- * @returns [d_out, d_in], row major
- */
-export function deltaWeight(core: Core, factors: FactorSet, place: Place): Float64Array {
-  const module = core.modules[place.module];
-  if (module === undefined) throw new RangeError(`Cannot merge module ${place.module} of a core`);
-  const { a, b } = truncated(factors, module, core.rank);
-  const g = dense(core.rank, core.rank, core.matrix(place.layer, place.module));
-  return transpose(multiply(multiply(a, scaled(g, core.scale)), b)).data;
+function* piecesOf(merged: MergedWeights, names: readonly (readonly [string, string])[]) {
+  const tensors = merged.merged().map((name) =>
+    [name, { dtype: "F32", shape: merged.info(name).shape }] as const
+  );
+  const { start, order } = safetensorsStart(tensors, [["format", "pt"], ...names]);
+  yield start;
+  for (const name of order) {
+    const [rows = 0] = merged.info(name).shape;
+    for (let first = 0; first < rows; first += ROWS) {
+      const part = merged.read(name, { rows: { first, count: Math.min(ROWS, rows - first) } });
+      yield new Uint8Array(part.buffer as ArrayBuffer, part.byteOffset, part.byteLength);
+    }
+  }
 }
 
 /** A linear by layer and by its place in the core's `modules`. */
-export interface Place {
+interface Place {
   readonly layer: number;
   readonly module: number;
 }
 
-function addDelta(weight: Float32Array, core: Core, factors: FactorSet, place: Place): void {
-  const delta = deltaWeight(core, factors, place);
-  if (delta.length !== weight.length) {
-    throw new RangeError(
-      `Cannot merge ${core.modules[place.module]}: the weight has ${weight.length} elements, ` +
-        `the factors make ${delta.length}`,
-    );
+/** Rows of s·(A·G·B)ᵀ of one linear, [d_out, d_in] as Hugging Face lays weights out. */
+class DeltaRows {
+  readonly #name: string;
+  /** s·(A·G)ᵀ, [k, d_in]. */
+  readonly #left: Dense;
+  /** B, [k, d_out]. */
+  readonly #b: Dense;
+
+  constructor(core: Core, factors: FactorSet, place: Place) {
+    const module = core.modules[place.module];
+    if (module === undefined) throw new RangeError(`Cannot merge module ${place.module} of a core`);
+    const { a, b } = truncated(factors, module, core.rank);
+    const g = dense(core.rank, core.rank, core.matrix(place.layer, place.module));
+    this.#name = module;
+    this.#left = transpose(multiply(a, scaled(g, core.scale)));
+    this.#b = b;
   }
-  delta.forEach((value, i) => weight[i] += value);
+
+  /** @throws {RangeError} where `weight` is not as many rows of this linear */
+  addTo(weight: Float32Array, { first, count }: Rows): void {
+    const [left, b] = [this.#left, this.#b];
+    const width = left.columns;
+    if (weight.length !== count * width || first + count > b.columns) {
+      throw new RangeError(
+        `Cannot merge ${this.#name}: rows ${first} to ${first + count - 1} of the weight have ` +
+          `${weight.length} elements, the factors make [${b.columns}, ${width}]`,
+      );
+    }
+    const sum = new Float64Array(width);
+    for (let row = 0; row < count; row++) {
+      sum.fill(0);
+      for (let k = 0; k < left.rows; k++) {
+        const by = b.data[k * b.columns + first + row];
+        for (let i = 0; i < width; i++) sum[i] += left.data[k * width + i] * by;
+      }
+      for (let i = 0; i < width; i++) weight[row * width + i] += sum[i];
+    }
+  }
 }
 
 function placesOf(core: Core): ReadonlyMap<string, Place> {

@@ -9,7 +9,7 @@ import type { Turn } from "../../src/runtime/device_lock.ts";
 import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
 import type { Pieces } from "../../src/train/gradients/loss_program.ts";
 import { LotrGradients, type LotrGradientsOptions } from "../../src/train/gradients/lotr_model.ts";
-import { openBaseGradients } from "../lotr/make/base_gradients.ts";
+import { fitsInFloat32, float32Gradients, servedGradients } from "../lotr/make/base_gradients.ts";
 import { CoreTrainer } from "./core_trainer.ts";
 import { defaultFactors } from "../lotr/make/default_factors.ts";
 import type { FactorSet } from "../lotr/factors.ts";
@@ -67,7 +67,10 @@ export class BaseTrainer implements AsyncDisposable {
     const { turn, onFactors } = this.#options;
     return defaultFactors({
       checkpoint,
-      openSource: () => openBaseGradients(checkpoint, { device, turn }),
+      openSource: () =>
+        fitsInFloat32(checkpoint)
+          ? float32Gradients(checkpoint, { device, turn })
+          : servedGradients(this.#base, { turn }),
       progress: onFactors,
     });
   }

@@ -3,9 +3,18 @@
  * compares sets, and exports cores.
  */
 // deno-lint-ignore-file no-console -- an entry point: its output is the console
-import { openBaseGradients } from "../../adapters/lotr/make/base_gradients.ts";
+import { loadWeights } from "../../adapters/loaded_base.ts";
+import {
+  fitsInFloat32,
+  float32Gradients,
+  servedGradients,
+} from "../../adapters/lotr/make/base_gradients.ts";
+import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
+import { standardErrorProgress } from "../../src/checkpoint/fetch/progress.ts";
 import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
+import { openDevice } from "../../src/runtime/open.ts";
+import type { GradientSource } from "../../src/train/gradients/gradient_source.ts";
 import { runFactors } from "./factors/command.ts";
 import { parseFactorsCommand } from "./factors/flags.ts";
 import type { FactorsBase } from "./factors/matrices.ts";
@@ -16,9 +25,27 @@ async function load(spec: string | undefined): Promise<FactorsBase> {
   const checkpoint = await openCheckpoint(await resolveModel(spec));
   return {
     checkpoint,
-    openSource: () => openBaseGradients(checkpoint),
+    openSource: () => openSource(checkpoint),
     [Symbol.dispose]: () => checkpoint.close(),
   };
+}
+
+/** Chooses kernels for batches: what the server chooses by default. */
+const MAX_BATCH = 32;
+
+/** Gradients of a large base are computed over the weights that serve. */
+async function openSource(checkpoint: Checkpoint): Promise<GradientSource> {
+  if (fitsInFloat32(checkpoint)) return float32Gradients(checkpoint);
+  using opened = new DisposableStack();
+  const device = opened.use(openDevice("auto"));
+  const spec = { dtype: "auto", maxBatch: MAX_BATCH, progress: standardErrorProgress() } as const;
+  const base = await loadWeights(device, checkpoint, spec);
+  opened.move();
+  const onRelease = () => {
+    base.release();
+    device.release();
+  };
+  return servedGradients(base.shared, { onRelease });
 }
 
 if (import.meta.main) {

@@ -5,15 +5,15 @@
 
 import { createHash } from "node:crypto";
 import { writeAtomically } from "./fetch/cache.ts";
-import type { DecoderConfig, WeightSource } from "./checkpoint.ts";
+import type { DecoderConfig, Rows, WeightInfo, WeightSource } from "./checkpoint.ts";
 import { expectedWeights } from "./expected_weights.ts";
 
 /** Changes whenever what is hashed changes. */
 const SCHEME = "lembas.base/1";
 
 /**
- * Hashes the config and every weight of the decoder, in the model's order, one at a time. The
- * event loop gets a turn between tensors.
+ * Hashes the config and every weight of the decoder, in the model's order, 64 MB at a time at most.
+ * The event loop gets a turn in between.
  */
 export async function modelDigest(config: DecoderConfig, weights: WeightSource): Promise<string> {
   const hash = createHash("sha256");
@@ -21,10 +21,26 @@ export async function modelDigest(config: DecoderConfig, weights: WeightSource):
   for (const name of expectedWeights(config).keys()) {
     const { type, shape } = weights.info(name);
     hash.update(`${name} ${type} [${shape}]\n`);
-    hash.update(weights.readRaw(name));
-    await new Promise((resolve) => setTimeout(resolve, 0));
+    for (const rows of piecesOf(weights.info(name))) {
+      hash.update(weights.readRaw(name, rows));
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
   }
   return hash.digest("hex");
+}
+
+/** Bytes that are read together, of a tensor in float32. */
+const PIECE = 2 ** 26;
+
+/** Rows to read together; undefined for all of them, as in checkpoints whose tensors are packed. */
+function piecesOf({ shape, type }: WeightInfo): readonly (Rows | undefined)[] {
+  const [rows = 1, width = 1] = shape;
+  const most = Math.max(1, Math.floor(PIECE / 4 / width));
+  if (type === "AWQ" || type === "GPTQ" || rows <= most) return [undefined];
+  return Array.from({ length: Math.ceil(rows / most) }, (_, i) => {
+    const first = i * most;
+    return { first, count: Math.min(most, rows - first) };
+  });
 }
 
 /**

@@ -48,6 +48,8 @@ export interface SharedBase {
   readonly device: Device;
   readonly checkpoint: Checkpoint;
   readonly weights: DeviceWeights;
+  /** Where the weights are mapped from; undefined where they are made in memory. */
+  readonly files: WeightFiles | undefined;
   readonly plan: LoweringPlan;
   readonly smoothing: Smoothing | undefined;
   /** Rows of the RoPE tables; every graph over the same weights must have as many. */
@@ -67,6 +69,7 @@ export class Base {
   readonly #checkpoint: Checkpoint;
   readonly #options: BaseOptions;
   readonly #weights: DeviceWeights;
+  readonly #files: WeightFiles | undefined;
   readonly #sampler: Sampler;
   readonly #blocks: BlockPool;
   readonly #lanes = new Set<Executor>();
@@ -88,6 +91,7 @@ export class Base {
     this.config = checkpoint.config;
     this.smoothing = scales;
     this.#weights = new DeviceWeights(device, files);
+    this.#files = files;
     this.#sampler = new Sampler(device, checkpoint.config.vocabSize);
     this.#blocks = new BlockPool(device);
   }
@@ -159,6 +163,7 @@ export class Base {
       device: this.#device,
       checkpoint: this.#checkpoint,
       weights: this.#weights,
+      files: this.#files,
       plan: this.#plan,
       smoothing: this.smoothing,
       positions: this.#options.maxContext,

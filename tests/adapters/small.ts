@@ -5,10 +5,11 @@
 import { Core, coreFrom } from "../../adapters/lotr/core.ts";
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { dense, multiply } from "../../adapters/lotr/linalg.ts";
+import { partOf } from "../../src/checkpoint/rows.ts";
 import { randomFactors } from "../../adapters/lotr/make/makers.ts";
 import { gaussian } from "../../src/util/random.ts";
 import { type Stack, weightName } from "../../adapters/lotr/stack.ts";
-import type { WeightInfo, WeightSource } from "../../src/checkpoint/checkpoint.ts";
+import type { ReadOptions, WeightInfo, WeightSource } from "../../src/checkpoint/checkpoint.ts";
 import { type ModuleName, MODULES, SITE_OF } from "../../src/models/hook.ts";
 import type {
   GradientSource,
@@ -85,14 +86,12 @@ export class SmallWeights implements WeightSource {
     return { shape, type: "F32" };
   }
 
-  read(name: string): Float32Array {
+  read(name: string, options: ReadOptions = {}): Float32Array {
     const [rows = 0, columns = 0] = this.info(name).shape;
     const stream = this.names().indexOf(name);
     const noise = gaussian(5, stream, rows * columns);
-    return noise.reduce((out, value, i) => {
-      out[i] = value / (1 + i % columns);
-      return out;
-    }, new Float32Array(rows * columns));
+    const all = Float32Array.from(noise, (value, i) => value / (1 + i % columns));
+    return partOf(name, this.info(name), all, options);
   }
 
   readRaw(name: string): Uint8Array {
@@ -118,15 +117,14 @@ export const EXAMPLES: readonly Example[] = [3, 4].map((length) => ({
 /** For each linear of the set a matrix A · M · B of the stack's shape, M Gaussian and full. */
 export function gradientsWithin(factors: FactorSet, seed = 0): LinearMatrix[] {
   const { rank, layers, modules } = factors;
-  return modules.flatMap((module, place) =>
-    Array.from({ length: layers }, (_, layer) => {
+  return Array.from({ length: layers }, (_, layer) =>
+    modules.map((module, place) => {
       const middle = gaussian(seed, 1000 + place * layers + layer, rank * rank);
       const a = dense(factors.inputSize(SITE_OF[module]), rank, factors.a(SITE_OF[module]));
       const b = dense(rank, factors.outputSize(module), factors.b(module));
       const { data } = multiply(multiply(a, dense(rank, rank, middle)), b);
       return { layer, module, values: Float32Array.from(data) };
-    })
-  );
+    })).flat();
 }
 
 /** Hands out gradients made before and remembers what it was asked for. */
@@ -136,11 +134,15 @@ export class Gradients implements GradientSource {
 
   constructor(readonly gradients: readonly LinearMatrix[]) {}
 
-  weightGradients(request: WeightGradientRequest): Promise<readonly LinearMatrix[]> {
+  async *weightGradients(request: WeightGradientRequest): AsyncGenerator<LinearMatrix> {
     this.requests.push(request);
     const tokens = request.examples.reduce((sum, { tokens }) => sum + tokens.length, 0);
+    await Promise.resolve();
     request.onProgress?.(tokens, tokens);
-    return Promise.resolve(this.gradients);
+    const asked = this.gradients.filter(({ module }) => request.modules.includes(module));
+    for (const gradient of asked) {
+      yield { ...gradient, values: gradient.values.slice() };
+    }
   }
 
   release(): void {

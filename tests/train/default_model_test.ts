@@ -4,7 +4,7 @@
  * The default model's losses and core gradients: in float32 against PyTorch's on real text, with
  * linears of 8 bits forth and back against float32 on training rows.
  */
-import { assertGreater, assertLess } from "@std/assert";
+import { assertEquals, assertGreater, assertLess } from "@std/assert";
 import { readCore, readFactors } from "../../adapters/lotr/format.ts";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
@@ -99,6 +99,7 @@ Deno.test("the default model is differentiated as PyTorch does, and int8 keeps t
   const task = taskBatch(checkpoint);
   const weights = new DeviceWeights(device);
   let exact: Gradients | undefined;
+  const unrounded = new Map<string, Float32Array>();
 
   await t.step("float32 losses are within 1e-5, gradients by cores within 1e-4", async () => {
     const model = await compile(device, weights, checkpoint, "fp32");
@@ -117,8 +118,9 @@ Deno.test("the default model is differentiated as PyTorch does, and int8 keeps t
   await t.step("float32 gradients by the frozen q and v are within 1e-4", async () => {
     const source = new WeightGradients(optionsOf(device, weights, checkpoint, "fp32"));
     const modules = ["q_proj", "v_proj"] as const;
-    const found = await source.weightGradients({ examples: oracle.examples, modules });
-    for (const { layer, module, values } of found) {
+    const found = source.weightGradients({ examples: oracle.examples, modules });
+    for await (const { layer, module, values } of found) {
+      unrounded.set(`${layer} ${module}`, values);
       if (!KEPT_LAYERS.includes(layer)) continue;
       const name = `W.${layer}.${module}`;
       const error = relativeError(thinned(values, STRIDE), oracle.floats(name));
@@ -150,6 +152,20 @@ Deno.test("the default model is differentiated as PyTorch does, and int8 keeps t
     assertGreater(angle, 0.95);
     assertLess(Math.abs(size - 1), 0.15);
     model.release();
+    const source = new WeightGradients(
+      optionsOf(device, rounded, checkpoint, "int8", { smoothing }),
+    );
+    const modules = ["q_proj", "v_proj"] as const;
+    const found = source.weightGradients({ examples: oracle.examples, modules });
+    const angles: number[] = [];
+    for await (const { layer, module, values } of found) {
+      angles.push(cosine(values, unrounded.get(`${layer} ${module}`) ?? []));
+    }
+    const mean = angles.reduce((sum, angle) => sum + angle, 0) / angles.length;
+    console.log(`int8: dW cosine ${mean.toFixed(4)}, least ${Math.min(...angles).toFixed(4)}`);
+    // Measured: MEAN and LEAST.
+    assertEquals(angles.length, unrounded.size);
+    assertGreater(mean, 0.9);
     rounded.release();
   });
 });

@@ -1,5 +1,10 @@
-/** A checkpoint's weight gradients on a device, in float32: what the `gradient` maker reads. */
+/**
+ * A base's weight gradients on a device: what the `gradient` maker reads. Those of a small base are
+ * computed in float32, those of any other over the weights that serve, straight-through: the
+ * difference is in `bench/LOG.md`.
+ */
 import type { Checkpoint } from "../../../src/checkpoint/checkpoint.ts";
+import type { SharedBase } from "../../../src/executor/base.ts";
 import type { LoweringPlan } from "../../../src/graph/lowering/lowering.ts";
 import { DeviceWeights } from "../../../src/models/device_weights.ts";
 import { DecoderParameters } from "../../../src/models/parameters.ts";
@@ -11,6 +16,21 @@ import { WeightGradients } from "../../../src/train/gradients/weight_gradients.t
 
 /** Most tokens of a row of calibration text, where the model allows as many. */
 const MAX_POSITIONS = 2048;
+
+/** Most bytes of a base's weights in float32 that are made for gradients. */
+const MOST = 2 ** 30;
+/** Of the memory that is free, the float32 weights may be a fourth: gradients take as much again. */
+const SHARE = 1 / 4;
+
+/** Whether gradients are computed in float32; `available` is the memory that is free, in bytes. */
+export function fitsInFloat32(
+  { weights }: Pick<Checkpoint, "weights">,
+  available: number = Deno.systemMemoryInfo().available,
+): boolean {
+  const counts = weights.names().map((name) => weights.info(name).shape.reduce((a, b) => a * b, 1));
+  const bytes = 4 * counts.reduce((sum, count) => sum + count, 0);
+  return bytes <= Math.min(MOST, available * SHARE);
+}
 
 /** One copy of each weight: speed counts less here than a server's memory. */
 const PLAN: LoweringPlan = {
@@ -26,15 +46,14 @@ export interface BaseGradientsOptions {
   readonly turn?: () => Turn | Promise<Turn>;
 }
 
-/** Opens the gradients of a checkpoint, which must stay open as long; release them. */
-export function openBaseGradients(
+/** Opens a checkpoint's gradients in float32. It must stay open as long; release them. */
+export function float32Gradients(
   checkpoint: Checkpoint,
   options: BaseGradientsOptions = {},
 ): GradientSource {
   const device = options.device ?? openDevice("cpu");
   const weights = new DeviceWeights(device);
-  const positions = Math.min(MAX_POSITIONS, checkpoint.config.maxPositions);
-  const lock = new DeviceLock();
+  const positions = positionsOf(checkpoint);
   return new WeightGradients({
     device,
     weights,
@@ -42,7 +61,7 @@ export function openBaseGradients(
     plan: PLAN,
     // packed for speed, each weight would be in memory three times
     sessionConfig: { "session.disable_prepacking": "1" },
-    turn: options.turn ?? (() => lock.take(0)),
+    turn: options.turn ?? alone(),
     config: checkpoint.config,
     positions,
     onRelease: () => {
@@ -50,4 +69,44 @@ export function openBaseGradients(
       if (options.device === undefined) device.release();
     },
   });
+}
+
+/**
+ * Opens the gradients of a base as it is served, over its own prepared weights. It must stay open as
+ * long; release them.
+ *
+ * @param onRelease called when they are released
+ */
+export function servedGradients(
+  { device, checkpoint, files, plan, smoothing }: SharedBase,
+  { turn, onRelease }: Pick<BaseGradientsOptions, "turn"> & { readonly onRelease?: () => void } =
+    {},
+): GradientSource {
+  const positions = positionsOf(checkpoint);
+  // its own: RoPE's tables have another length than those of serving
+  const weights = new DeviceWeights(device, files);
+  const scales = smoothing === undefined ? {} : { smoothing };
+  return new WeightGradients({
+    device,
+    weights,
+    parameters: new DecoderParameters(checkpoint, positions, scales),
+    plan,
+    turn: turn ?? alone(),
+    config: checkpoint.config,
+    positions,
+    onRelease: () => {
+      weights.release();
+      onRelease?.();
+    },
+  });
+}
+
+function positionsOf({ config }: Checkpoint): number {
+  return Math.min(MAX_POSITIONS, config.maxPositions);
+}
+
+/** Turns where nobody else uses the device. */
+function alone(): () => Promise<Turn> {
+  const lock = new DeviceLock();
+  return async () => await lock.take(0);
 }

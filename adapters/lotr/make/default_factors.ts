@@ -23,7 +23,7 @@ const FILE = "factors.safetensors";
 export interface DefaultFactorsOptions {
   readonly checkpoint: Pick<Checkpoint, "config" | "digest" | "tokenizer">;
   /** Opens what computes gradients; not called where the set is in the cache. Released after use. */
-  readonly openSource: () => GradientSource;
+  readonly openSource: () => GradientSource | Promise<GradientSource>;
   /** Default 32. */
   readonly rank?: number | undefined;
   /** Default q_proj and v_proj. */
@@ -58,7 +58,7 @@ export async function defaultFactors(options: DefaultFactorsOptions): Promise<Fa
   const name = createHash("sha256").update(JSON.stringify(key)).digest("hex");
   const path = `${options.directory ?? `${cacheDirectory()}/factors`}/${name}`;
   await createOnce(path, async (partial) => {
-    const source = openSource();
+    const source = await openSource();
     try {
       const making = { stack, rank, modules, source, examples, progress, signal };
       const { factors } = await gradientFactors(making);

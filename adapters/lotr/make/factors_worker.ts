@@ -6,21 +6,30 @@ import type { LinearMatrix } from "../../../src/train/gradients/gradient_source.
 import { serve, type ServedCall } from "../../../src/util/worker_serve.ts";
 import { writeFactors } from "../format.ts";
 import type { Settled } from "./assemble.ts";
-import { factorsOfGradients, type MakerProgress } from "./gradient_factors.ts";
+import { GradientSums, type MakerProgress } from "./gradient_factors.ts";
 
-interface Asked {
-  readonly settled: Settled;
-  readonly gradients: readonly LinearMatrix[];
+/** One set is made in a thread's life: begun, then each gradient added, then made. */
+function makeWork() {
+  let sums: GradientSums | undefined;
+  const begun = () => {
+    if (sums === undefined) throw new TypeError("internal: no factor set was begun");
+    return sums;
+  };
+  return {
+    begin(settled: Settled) {
+      sums = new GradientSums(settled);
+    },
+    add(gradient: LinearMatrix, { progress }: ServedCall<MakerProgress>) {
+      begun().add(gradient, progress);
+    },
+    /** `factors` is a factor file. */
+    make(_: undefined, { progress }: ServedCall<MakerProgress>) {
+      const { factors, shares } = begun().factors(progress);
+      return { factors: writeFactors(factors), shares };
+    },
+  };
 }
 
-const work = {
-  /** `factors` is a factor file. */
-  make({ settled, gradients }: Asked, { progress }: ServedCall<MakerProgress>) {
-    const { factors, shares } = factorsOfGradients(settled, gradients, progress);
-    return { factors: writeFactors(factors), shares };
-  },
-};
+export type FactorsWork = ReturnType<typeof makeWork>;
 
-export type FactorsWork = typeof work;
-
-serve(work);
+serve(makeWork());

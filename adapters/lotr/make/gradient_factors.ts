@@ -27,47 +27,53 @@ export interface GradientFactors {
 
 /**
  * Tucker-2 of the stacked gradients, each layer's and module's brought to norm 1 first, so that
- * every layer has the same say.
- *
- * @throws {TypeError} where a gradient is missing, zero or not finite
+ * every layer has the same say. Of a gradient no more is kept than its share of the sums.
  */
-export function factorsOfGradients(
-  options: MakerOptions,
-  gradients: readonly LinearMatrix[],
-  progress: (progress: MakerProgress) => void = () => {},
-): GradientFactors {
-  const settled = settle(options);
-  const sums = new TuckerSums(settled.stack, settled.modules);
-  const shares = new Map<string, number>();
-  const wanted = checkComplete(settled, gradients);
-  const total = wanted.length + sums.count;
-  let done = 0;
-  const tell = (what: string) => progress({ phase: "factors", done: ++done, total, what });
-  for (const gradient of wanted) {
-    sums.add(gradient.module, normalised(settled, gradient));
-    tell(nameOf(gradient));
-  }
-  const factors = tuckerFactors(settled, sums, (name, share) => {
-    shares.set(name, share);
-    tell(name);
-  });
-  return { factors, shares };
-}
+export class GradientSums {
+  readonly #settled: Settled;
+  readonly #sums: TuckerSums;
+  /** Linears whose gradient is still to come. */
+  readonly #missing: Set<string>;
+  readonly #total: number;
+  #done = 0;
 
-/** The gradients of the adapted linears, layer by layer. */
-function checkComplete(
-  { stack, modules }: Settled,
-  gradients: readonly LinearMatrix[],
-): LinearMatrix[] {
-  const known = new Map(gradients.map((gradient) => [nameOf(gradient), gradient]));
-  return Array.from({ length: stack.layers }, (_, layer) =>
-    modules.map((module) => {
-      const gradient = known.get(nameOf({ layer, module }));
-      if (gradient === undefined) {
-        throw new TypeError(`Cannot make factors: no gradient of ${nameOf({ layer, module })}`);
-      }
-      return gradient;
-    })).flat();
+  /** @throws {RangeError | TypeError} for a rank or modules that are not possible */
+  constructor(options: MakerOptions) {
+    const settled = settle(options);
+    const { stack, modules } = settled;
+    const layers = Array.from({ length: stack.layers }, (_, layer) => layer);
+    this.#settled = settled;
+    this.#sums = new TuckerSums(stack, modules);
+    this.#missing = new Set(
+      layers.flatMap((layer) => modules.map((module) => nameOf({ layer, module }))),
+    );
+    this.#total = this.#missing.size + this.#sums.count;
+  }
+
+  /** @throws {TypeError} where the gradient is zero or not finite */
+  add(gradient: LinearMatrix, progress?: (progress: MakerProgress) => void): void {
+    this.#sums.add(gradient.module, normalised(this.#settled, gradient));
+    this.#missing.delete(nameOf(gradient));
+    this.#tell(nameOf(gradient), progress);
+  }
+
+  /** @throws {TypeError} where a gradient is missing */
+  factors(progress?: (progress: MakerProgress) => void): GradientFactors {
+    const [missing] = this.#missing;
+    if (missing !== undefined) {
+      throw new TypeError(`Cannot make factors: no gradient of ${missing}`);
+    }
+    const shares = new Map<string, number>();
+    const factors = tuckerFactors(this.#settled, this.#sums, (name, share) => {
+      shares.set(name, share);
+      this.#tell(name, progress);
+    });
+    return { factors, shares };
+  }
+
+  #tell(what: string, progress?: (progress: MakerProgress) => void): void {
+    progress?.({ phase: "factors", done: ++this.#done, total: this.#total, what });
+  }
 }
 
 function normalised({ stack }: Settled, { layer, module, values }: LinearMatrix): Dense {

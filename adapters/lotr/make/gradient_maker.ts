@@ -31,16 +31,21 @@ export async function gradientFactors(options: GradientOptions): Promise<Gradien
   if (examples.length === 0) {
     throw new TypeError("Cannot make factors: the calibration text is empty");
   }
-  const gradients = await source.weightGradients({
+  using thread = new WorkerThread<FactorsWork>({
+    module: new URL("./factors_worker.ts", import.meta.url),
+    failure: "Cannot make factors",
+  });
+  await thread.call("begin", settled, { signal });
+  const gradients = source.weightGradients({
     examples,
     modules: settled.modules,
     onProgress: (done, total) => progress({ phase: "gradients", done, total, what: "tokens" }),
     signal,
   });
-  using thread = new WorkerThread<FactorsWork>({
-    module: new URL("./factors_worker.ts", import.meta.url),
-    failure: "Cannot make factors",
-  });
-  const made = await thread.call("make", { settled, gradients }, { progress, signal });
+  for await (const gradient of gradients) {
+    const transfer = [gradient.values.buffer as ArrayBuffer];
+    await thread.call("add", gradient, { transfer, progress, signal });
+  }
+  const made = await thread.call("make", undefined, { progress, signal });
   return { factors: readFactors(made.factors), shares: made.shares };
 }

@@ -1,6 +1,6 @@
 /** What `deno task factors` does: makes, shows, compares and exports. */
 import { writePeftDirectory } from "../../../adapters/catalog/directory.ts";
-import { capturedEnergy, compareFactors } from "../../../adapters/lotr/energy.ts";
+import { type CapturedEnergy, compareFactors, FactorSpans } from "../../../adapters/lotr/energy.ts";
 import { FactorSet } from "../../../adapters/lotr/factors.ts";
 import { fileKind, readCore, readFactors, writeFactors } from "../../../adapters/lotr/format.ts";
 import { defaultFactors } from "../../../adapters/lotr/make/default_factors.ts";
@@ -162,7 +162,7 @@ async function readSets(files: readonly string[]): Promise<NamedSet[]> {
   );
 }
 
-/** What each set holds of the matrices, which are computed once for all sets. */
+/** What each set holds of the matrices, each of which is computed once for all sets. */
 async function measure(
   sets: readonly NamedSet[],
   energy: EnergyOf,
@@ -173,14 +173,19 @@ async function measure(
   const stack = stackOf(await base.checkpoint.digest(), base.checkpoint.config);
   for (const { factors } of sets) factors.checkStack(stack);
   const modules = [...new Set(sets.flatMap(({ factors }) => factors.modules))];
-  const matrices: readonly LinearMatrix[] = energy === "weights"
-    ? await weightMatrices(base, modules)
-    : await gradientMatrices(base, modules, calibration, workDisplay(screen));
-  return sets.map(({ name, factors }) => {
-    const own = matrices.filter(({ module }) => factors.modules.includes(module));
-    const first = Math.min(rank ?? factors.rank, factors.rank);
-    return { name, factors, energies: capturedEnergy(factors, own, first) };
+  const matrices: AsyncIterable<LinearMatrix> = energy === "weights"
+    ? weightMatrices(base, modules)
+    : gradientMatrices(base, modules, calibration, workDisplay(screen));
+  const named = sets.map(({ name, factors }) => {
+    const spans = new FactorSpans(factors, Math.min(rank ?? factors.rank, factors.rank));
+    return { name, factors, spans, energies: [] as CapturedEnergy[] };
   });
+  for await (const matrix of matrices) {
+    for (const { factors, spans, energies } of named) {
+      if (factors.modules.includes(matrix.module)) energies.push(spans.captured(matrix));
+    }
+  }
+  return named;
 }
 
 async function exportCore(

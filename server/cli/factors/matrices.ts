@@ -7,9 +7,9 @@ import {
   generalText,
   textExamples,
 } from "../../../adapters/lotr/make/corpus.ts";
-import { dense, transpose } from "../../../adapters/lotr/linalg.ts";
 import { stackOf, weightName } from "../../../adapters/lotr/stack.ts";
 import type { Checkpoint } from "../../../src/checkpoint/checkpoint.ts";
+import { transpose } from "../../../src/graph/quantise.ts";
 import { type ModuleName, SITE_OF } from "../../../src/models/hook.ts";
 import type { GradientSource, LinearMatrix } from "../../../src/train/gradients/gradient_source.ts";
 import type { Example } from "../../../src/train/gradients/model.ts";
@@ -19,7 +19,7 @@ import type { WorkProgress } from "./display.ts";
 export interface FactorsBase extends Disposable {
   readonly checkpoint: Checkpoint;
   /** Opens what computes gradients: seconds. Released by whoever opened it. */
-  readonly openSource: () => GradientSource;
+  readonly openSource: () => GradientSource | Promise<GradientSource>;
   /** Where made sets are kept; undefined = the cache directory's own place. */
   readonly cache?: string;
 }
@@ -42,32 +42,33 @@ export async function readCalibration(
   }
 }
 
-export async function gradientMatrices(
+export async function* gradientMatrices(
   base: FactorsBase,
   modules: readonly ModuleName[],
   calibration: string | undefined,
   progress: WorkProgress,
-): Promise<readonly LinearMatrix[]> {
+): AsyncGenerator<LinearMatrix> {
   const examples = await readCalibration(calibration, base.checkpoint);
-  const source = base.openSource();
+  const source = await base.openSource();
   try {
     const onProgress = (done: number, total: number) => progress(done, total, "tokens");
-    return await source.weightGradients({ examples, modules, onProgress });
+    yield* source.weightGradients({ examples, modules, onProgress });
   } finally {
     source.release();
   }
 }
 
-/** The weights as `x · W` reads them. */
-export async function weightMatrices(
+/** The weights as `x · W` reads them, one after the other. */
+export async function* weightMatrices(
   { checkpoint }: FactorsBase,
   modules: readonly ModuleName[],
-): Promise<readonly LinearMatrix[]> {
+): AsyncGenerator<LinearMatrix> {
   const stack = stackOf(await checkpoint.digest(), checkpoint.config);
-  return Array.from({ length: stack.layers }, (_, layer) =>
-    modules.map((module) => {
-      const values = checkpoint.weights.read(weightName(layer, module));
-      const w = dense(stack.outputs[module], stack.inputs[SITE_OF[module]], values);
-      return { layer, module, values: Float32Array.from(transpose(w).data) };
-    })).flat();
+  for (let layer = 0; layer < stack.layers; layer++) {
+    for (const module of modules) {
+      const weight = checkpoint.weights.read(weightName(layer, module));
+      const [rows, columns] = [stack.outputs[module], stack.inputs[SITE_OF[module]]];
+      yield { layer, module, values: transpose(weight, rows, columns) };
+    }
+  }
 }

@@ -124,6 +124,27 @@ export function writeSafetensors(
   tensors: Iterable<readonly [string, SafetensorsTensor]>,
   metadata: Iterable<readonly [string, string]> = [],
 ): Uint8Array<ArrayBuffer> {
+  const known = new Map(tensors);
+  for (const [name, tensor] of known) checkTensor(name, tensor);
+  const { start, order } = safetensorsStart(known, metadata);
+  const parts = order.map((name) => known.get(name)?.data ?? new Uint8Array());
+  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, start.length));
+  let position = 0;
+  for (const part of [start, ...parts]) {
+    bytes.set(part, position);
+    position += part.length;
+  }
+  return bytes;
+}
+
+/**
+ * What a file of these tensors begins with, and the order in which their data follow: for files that
+ * are written as their tensors are made.
+ */
+export function safetensorsStart(
+  tensors: Iterable<readonly [string, Omit<SafetensorsTensor, "data">]>,
+  metadata: Iterable<readonly [string, string]> = [],
+): { readonly start: Uint8Array<ArrayBuffer>; readonly order: readonly string[] } {
   const sorted = [...tensors].sort(([a, x], [b, y]) =>
     DTYPE_BYTES[y.dtype] - DTYPE_BYTES[x.dtype] || compareText(a, b)
   );
@@ -131,24 +152,17 @@ export function writeSafetensors(
   const pairs = [...metadata].sort(([a], [b]) => compareText(a, b));
   if (pairs.length > 0) fields.push(["__metadata__", Object.fromEntries(pairs)]);
   let offset = 0;
-  for (const [name, tensor] of sorted) {
-    checkTensor(name, tensor);
-    const { dtype, shape, data } = tensor;
-    fields.push([name, { dtype, shape, data_offsets: [offset, offset + data.length] }]);
-    offset += data.length;
+  for (const [name, { dtype, shape }] of sorted) {
+    const end = offset + elementCount(shape) * DTYPE_BYTES[dtype];
+    fields.push([name, { dtype, shape, data_offsets: [offset, end] }]);
+    offset = end;
   }
   const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(fields)));
   const headerLength = Math.ceil(json.length / 8) * 8;
-  const bytes = new Uint8Array(PREFIX_BYTES + headerLength + offset);
-  new DataView(bytes.buffer).setBigUint64(0, BigInt(headerLength), true);
-  bytes.set(json, PREFIX_BYTES);
-  bytes.fill(0x20, PREFIX_BYTES + json.length, PREFIX_BYTES + headerLength);
-  let position = PREFIX_BYTES + headerLength;
-  for (const [, { data }] of sorted) {
-    bytes.set(data, position);
-    position += data.length;
-  }
-  return bytes;
+  const start = new Uint8Array(PREFIX_BYTES + headerLength).fill(0x20);
+  new DataView(start.buffer).setBigUint64(0, BigInt(headerLength), true);
+  start.set(json, PREFIX_BYTES);
+  return { start, order: sorted.map(([name]) => name) };
 }
 
 /** A float32 tensor over the same memory as `values`. */

@@ -1,7 +1,7 @@
 /**
  * What making factors asks of a model: the gradient of the language-model loss for each frozen
- * weight, summed over a calibration corpus. What becomes of them is in
- * `adapters/lotr/make/gradient_factors.ts`.
+ * weight, summed over a calibration corpus, one after the other: all of them are as large as the
+ * weights in float32. What becomes of them is in `adapters/lotr/make/gradient_factors.ts`.
  */
 import type { ModuleName } from "../../models/hook.ts";
 import type { Example } from "./model.ts";
@@ -18,7 +18,7 @@ export interface WeightGradientRequest {
   /** Each counts by the weights of its tokens. */
   readonly examples: readonly Example[];
   readonly modules: readonly ModuleName[];
-  /** Hears of tokens done, of all. */
+  /** Hears of tokens done, of all; a token counts as often as it is passed. */
   readonly onProgress?: ((done: number, total: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -27,10 +27,10 @@ export interface WeightGradientRequest {
 export interface GradientSource {
   /**
    * d (Σ over examples and tokens of weight · -log p(token)) / dW of each layer and module asked
-   * for, at the base as it is: no adapter.
+   * for, at the base as it is: no adapter. Layer by layer, in the order of `modules`.
    *
    * @throws {DOMException} AbortError where `signal` fires
    */
-  weightGradients(request: WeightGradientRequest): Promise<readonly LinearMatrix[]>;
+  weightGradients(request: WeightGradientRequest): AsyncIterable<LinearMatrix>;
   release(): void;
 }

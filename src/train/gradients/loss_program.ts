@@ -27,9 +27,14 @@ export type Pass = "losses" | "gradients";
  */
 export type Pieces = "layers" | "half layers";
 
-export interface LossProgramOptions extends Omit<ProgramOptions, "chunk"> {
+export interface LossProgramOptions extends Omit<ProgramOptions, "chunk" | "passing"> {
   /** Default "half layers". */
   readonly pieces?: Pieces;
+  /**
+   * Hears of the gradient by each wanted value as soon as a run has it. Without, all of them are
+   * there when the run has ended.
+   */
+  readonly onGradient?: (wanted: Value, gradient: Float32Array) => void;
 }
 
 export class LossProgram {
@@ -52,7 +57,17 @@ export class LossProgram {
     options: LossProgramOptions,
   ): Promise<LossProgram> {
     const derived = derive(decoder, wanted, options.pieces ?? "half layers");
-    const program = await Program.compile(derived.graphs, { ...options, chunk: LOSS_CHUNK });
+    const { onGradient } = options;
+    const passing = onGradient && new Map(
+      [...derived.gradients].map(([wanted, { name }]) =>
+        [name, (data: Float32Array) => onGradient(wanted, data)] as const
+      ),
+    );
+    const program = await Program.compile(derived.graphs, {
+      ...options,
+      chunk: LOSS_CHUNK,
+      ...(passing === undefined ? {} : { passing }),
+    });
     return new LossProgram(program, derived, lossValues(decoder));
   }
 

@@ -38,6 +38,11 @@ export interface ProgramOptions {
   readonly sessionConfig?: SessionOptions["config"];
   /** Rows of the loss that are computed at once. */
   readonly chunk: number;
+  /**
+   * Values by name that somebody reads as soon as a piece has made them: those of one piece share
+   * their memory with those of the next.
+   */
+  readonly passing?: ReadonlyMap<string, (data: Float32Array) => void>;
   readonly progress?: (done: number, total: number) => void;
 }
 
@@ -66,11 +71,14 @@ export class Program {
   readonly #options: ProgramOptions;
   readonly #buffers = new Map<string, Tensor>();
   readonly #chunkLocal: ReadonlySet<string>;
+  /** Whose memory a value has, where it has none of its own. */
+  readonly #lodgings: ReadonlyMap<string, string>;
 
   private constructor(pieces: readonly Piece[], options: ProgramOptions) {
     this.#pieces = pieces;
     this.#options = options;
     this.#chunkLocal = localTo(pieces);
+    this.#lodgings = lodgingsOf(pieces, options.passing);
   }
 
   static async compile(graphs: readonly Graph[], options: ProgramOptions): Promise<Program> {
@@ -136,8 +144,15 @@ export class Program {
 
   async #runPiece(index: number, sizes: Sizes, part: RowPart): Promise<void> {
     const binding = this.#binding(index, sizes, part);
-    using _turn = await this.#options.turn();
-    await binding.run();
+    {
+      using _turn = await this.#options.turn();
+      await binding.run();
+    }
+    const { passing } = this.#options;
+    if (passing === undefined) return;
+    for (const value of this.#pieces[index].graph.outputs) {
+      passing.get(value.name)?.(this.data<Float32Array>(value, sizes));
+    }
   }
 
   #binding(index: number, sizes: Sizes, part: RowPart): Binding {
@@ -178,14 +193,15 @@ export class Program {
 
   /** A value's memory, of at least `count` elements; what it held is lost where it grows. */
   #buffer(value: Value, count: number): Tensor {
-    const known = this.#buffers.get(value.name);
+    const name = this.#lodgings.get(value.name) ?? value.name;
+    const known = this.#buffers.get(name);
     if (known !== undefined && Number(known.data?.length) >= count) return known;
     if (known !== undefined) {
       known.release();
       for (const piece of this.#pieces) dropBindings(piece);
     }
     const buffer = this.#options.device.tensor(value.dtype, [Math.ceil(GROWTH * count)]);
-    this.#buffers.set(value.name, buffer);
+    this.#buffers.set(name, buffer);
     return buffer;
   }
 
@@ -211,6 +227,17 @@ function localTo(pieces: readonly Piece[]): ReadonlySet<string> {
   const read = new Set(chunked.flatMap(({ graph }) => graph.inputs).map(({ name }) => name));
   const made = chunked.flatMap(({ graph }) => graph.outputs).map(({ name }) => name);
   return new Set(made.filter((name) => read.has(name) && !outside.has(name)));
+}
+
+/** The n-th value that a piece passes on lies where that of any other piece does. */
+function lodgingsOf(
+  pieces: readonly Piece[],
+  passing: ProgramOptions["passing"] = new Map(),
+): ReadonlyMap<string, string> {
+  return new Map(pieces.flatMap(({ graph }) =>
+    graph.outputs.filter(({ name }) => passing.has(name))
+      .map(({ name }, i) => [name, `passing.${i}`] as const)
+  ));
 }
 
 function countOf(value: Value, sizes: Sizes): number {

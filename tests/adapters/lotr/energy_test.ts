@@ -1,10 +1,16 @@
 /** Captured energy and overlap against cases whose answer is known. */
 import { assert, assertAlmostEquals, assertEquals, assertLess, assertThrows } from "@std/assert";
-import { capturedEnergy, compareFactors, meanEnergy } from "../../../adapters/lotr/energy.ts";
+import {
+  type CapturedEnergy,
+  compareFactors,
+  FactorSpans,
+  meanEnergy,
+} from "../../../adapters/lotr/energy.ts";
 import { FactorSet } from "../../../adapters/lotr/factors.ts";
 import { gaussianFactors, randomFactors } from "../../../adapters/lotr/make/makers.ts";
 import { gaussian } from "../../../src/util/random.ts";
 import { MODULES, SITE_OF } from "../../../src/models/hook.ts";
+import type { LinearMatrix } from "../../../src/train/gradients/gradient_source.ts";
 import { digestOf, gradientsWithin, STACK } from "../small.ts";
 
 /** A and B whose columns and rows are unit vectors: the first at `from`, the next beside it. */
@@ -22,6 +28,15 @@ function unitFactors(from: number, rank: number): FactorSet {
     a: new Map([["attn_in", basis(16, (i, k) => i * rank + k)]]),
     b: new Map([["v_proj", basis(8, (i, k) => k * 8 + i)]]),
   });
+}
+
+function capturedEnergy(
+  factors: FactorSet,
+  matrices: readonly LinearMatrix[],
+  rank?: number,
+): CapturedEnergy[] {
+  const spans = new FactorSpans(factors, rank);
+  return matrices.map((matrix) => spans.captured(matrix));
 }
 
 Deno.test("a matrix's energy is split by the coordinates that the bases hold", () => {

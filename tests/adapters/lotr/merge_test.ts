@@ -59,11 +59,13 @@ Deno.test("a zero core merges to the base exactly", () => {
   for (const name of weights.names()) assertEquals(merged.read(name), weights.read(name));
 });
 
-Deno.test("the file of merged tensors holds the adapted linears and names base and core", () => {
+Deno.test("the file of merged tensors holds the adapted linears and names base and core", async () => {
   const factors = smallFactors();
   const core = smallCore(factors, 1);
   const weights = new SmallWeights();
-  const { tensors, metadata } = parseSafetensors(mergedSafetensors(weights, core, factors));
+  const { tensors, metadata } = parseSafetensors(
+    await new Response(mergedSafetensors(weights, core, factors)).bytes(),
+  );
   assertEquals(tensors.size, 4);
   assertEquals([metadata.get("base"), metadata.get("core")], [core.base, core.digest]);
   const merged = new MergedWeights(weights, core, factors);

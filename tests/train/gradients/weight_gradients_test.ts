@@ -9,9 +9,10 @@ import { stackOf } from "../../../adapters/lotr/stack.ts";
 import { openCheckpoint } from "../../../src/checkpoint/open.ts";
 import type { Checkpoint } from "../../../src/checkpoint/checkpoint.ts";
 import { planOf } from "../../../src/executor/base.ts";
+import { calibrate } from "../../../src/executor/calibrate.ts";
 import { DeviceWeights } from "../../../src/models/device_weights.ts";
 import { type LinearHook, MODULES, SITE_OF } from "../../../src/models/hook.ts";
-import { DecoderParameters } from "../../../src/models/parameters.ts";
+import { DecoderParameters, type Smoothing } from "../../../src/models/parameters.ts";
 import { DeviceLock } from "../../../src/runtime/device_lock.ts";
 import { openDevice } from "../../../src/runtime/open.ts";
 import { DecoderGradients } from "../../../src/train/gradients/gradient_model.ts";
@@ -36,6 +37,7 @@ function examples(vocab: number, lengths: readonly number[]): Example[] {
 class Bench implements Disposable {
   readonly #device = openDevice("cpu");
   readonly #weights = new DeviceWeights(this.#device);
+  readonly #folded = new DeviceWeights(this.#device);
   readonly #lock = new DeviceLock();
 
   constructor(readonly checkpoint: Checkpoint) {}
@@ -52,7 +54,20 @@ class Bench implements Disposable {
     };
   }
 
+  smoothing(): Promise<Smoothing> {
+    const { vocabSize } = this.checkpoint.config;
+    const tokens = Array.from({ length: 48 }, (_, i) => (i * 7) % vocabSize);
+    return calibrate(this.#device, this.checkpoint, tokens);
+  }
+
+  /** In float32, with channel scales folded into the weights. */
+  folded(smoothing: Smoothing) {
+    const parameters = new DecoderParameters(this.checkpoint, POSITIONS, { smoothing });
+    return { ...this.options(), weights: this.#folded, parameters };
+  }
+
   [Symbol.dispose](): void {
+    this.#folded.release();
     this.#weights.release();
     this.#device.release();
     this.checkpoint.close();
@@ -73,7 +88,8 @@ for (const name of ["llama", "qwen3", "qwen2"]) {
       const factors = randomFactors({ stack, rank: 4, modules: MODULES });
       const rows = examples(config.vocabSize, [17, 5, 40, 23]);
       const source = new WeightGradients(bench.options());
-      const matrices = await source.weightGradients({ examples: rows, modules: MODULES });
+      const asked = { examples: rows, modules: MODULES };
+      const matrices = await Array.fromAsync(source.weightGradients(asked));
       const model = await DecoderGradients.compile({
         ...bench.options(factors),
         hook: factors,
@@ -101,19 +117,44 @@ for (const name of ["llama", "qwen3", "qwen2"]) {
   });
 }
 
+for (const name of ["llama", "qwen3", "qwen2"]) {
+  Deno.test(`channel scales folded into the weights of ${name} leave its gradients as they are`, async () => {
+    await withModel(name, async (bench) => {
+      const rows = examples(bench.checkpoint.config.vocabSize, [17, 5, 40, 23]);
+      const request = { examples: rows, modules: MODULES };
+      const plain = new WeightGradients(bench.options());
+      const expected = await Array.fromAsync(plain.weightGradients(request));
+      const smoothing = await bench.smoothing();
+      // as few gradients at once as can be: a pass for each layer
+      const folded = new WeightGradients({ ...bench.folded(smoothing), most: 1 });
+      const found = await Array.fromAsync(folded.weightGradients(request));
+      assertEquals(found.length, expected.length);
+      found.forEach(({ layer, module, values }, i) => {
+        assertEquals([layer, module], [expected[i].layer, expected[i].module]);
+        const largest = expected[i].values.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+        values.forEach((value, at) => {
+          const gap = Math.abs(value - expected[i].values[at]);
+          assertLess(gap, 1e-4 * largest, `${layer} ${module}`);
+        });
+      });
+    });
+  });
+}
+
 Deno.test("weight gradients are sums over rows, however they are batched", async () => {
   await withModel("llama", async (bench) => {
     const source = new WeightGradients(bench.options());
     const rows = examples(bench.checkpoint.config.vocabSize, Array(24).fill(50));
     const seen: number[] = [];
-    const all = await source.weightGradients({
+    const all = await Array.fromAsync(source.weightGradients({
       examples: rows,
       modules: ["v_proj"],
       onProgress: (done, total) => seen.push(done / total),
-    });
+    }));
     const parts: (readonly LinearMatrix[])[] = [];
     for (const part of [rows.slice(0, 5), rows.slice(5)]) {
-      parts.push(await source.weightGradients({ examples: part, modules: ["v_proj"] }));
+      const asked = { examples: part, modules: ["v_proj"] as const };
+      parts.push(await Array.fromAsync(source.weightGradients(asked)));
     }
     assertEquals(all.map(({ module }) => module), ["v_proj", "v_proj"]);
     assertEquals([seen.length > 1, seen.at(-1)], [true, 1]);
@@ -130,13 +171,14 @@ Deno.test("a row that is too long and an aborted signal stop the gradients", asy
     const rows = examples(bench.checkpoint.config.vocabSize, [5, POSITIONS + 1]);
     const modules = ["q_proj"] as const;
     await assertRejects(
-      () => source.weightGradients({ examples: rows, modules }),
+      () => Array.fromAsync(source.weightGradients({ examples: rows, modules })),
       RangeError,
       "the row of line 2 has 65 tokens, at most 64 fit",
     );
     const signal = AbortSignal.abort();
     await assertRejects(
-      () => source.weightGradients({ examples: rows.slice(0, 1), modules, signal }),
+      () =>
+        Array.fromAsync(source.weightGradients({ examples: rows.slice(0, 1), modules, signal })),
       DOMException,
       "aborted",
     );

@@ -1,14 +1,26 @@
 /** The gradient maker: known directions recovered, every layer's say, what it refuses and reports. */
 import { assert, assertEquals, assertLess, assertRejects, assertThrows } from "@std/assert";
 import { compareFactors } from "../../../../adapters/lotr/energy.ts";
+import type { MakerOptions } from "../../../../adapters/lotr/make/assemble.ts";
 import {
-  factorsOfGradients,
+  type GradientFactors,
+  GradientSums,
   type MakerProgress,
 } from "../../../../adapters/lotr/make/gradient_factors.ts";
 import { gradientFactors } from "../../../../adapters/lotr/make/gradient_maker.ts";
 import { randomFactors } from "../../../../adapters/lotr/make/makers.ts";
 import { MODULES } from "../../../../src/models/hook.ts";
+import type { LinearMatrix } from "../../../../src/train/gradients/gradient_source.ts";
 import { EXAMPLES, Gradients, gradientsWithin, STACK } from "../../small.ts";
+
+function factorsOfGradients(
+  options: MakerOptions,
+  gradients: readonly LinearMatrix[],
+): GradientFactors {
+  const sums = new GradientSums(options);
+  for (const gradient of gradients) sums.add(gradient);
+  return sums.factors();
+}
 
 Deno.test("gradients that lie within a factor set's spans give the set's spans back", () => {
   const truth = randomFactors({ stack: STACK, rank: 3, modules: MODULES, seed: 4 });
