@@ -14,7 +14,7 @@ import { syncDirectory, writeAtomically } from "../checkpoint/fetch/cache.ts";
 import type { Progress } from "../checkpoint/fetch/progress.ts";
 import type { Lowered } from "../graph/lowering/lowering.ts";
 import { type PackingNode, type Place, placesOf, type Weight } from "../graph/lowering/onnx.ts";
-import type { Device } from "../runtime/device.ts";
+import type { Device, Tensor } from "../runtime/device.ts";
 import { formatBytes } from "../util/bytes.ts";
 
 /** Changes whenever other bytes are made of the same parameters, or kept in another way. */
@@ -87,6 +87,7 @@ class PartWriter {
   readonly #options: PartOptions;
   readonly #places = new Map<string, Place>();
   readonly #files = new Set<string>();
+  #writing = Promise.resolve();
   #done = 0;
 
   constructor(weights: ReadonlyMap<string, Weight>, total: number, options: PartOptions) {
@@ -95,16 +96,26 @@ class PartWriter {
     this.#options = options;
   }
 
-  /** Has ONNX Runtime write a node's weights and what its kernel packs of them. */
-  async pack({ weights, model }: PackingNode): Promise<void> {
-    const { device, folder } = this.#options;
-    const name = String(this.#files.size);
+  /** Makes a node's weights while those of the node before are written; resolves when these are. */
+  async pack(node: PackingNode): Promise<void> {
+    const { device } = this.#options;
     using tensors = new DisposableStack();
-    const made = weights.map((weight) => {
+    const made = node.weights.map((weight) => {
       const { dtype, shape, make } = this.#weight(weight);
       return [weight, tensors.use(device.tensor(dtype, shape, make()))] as const;
     });
-    const initializers = Object.fromEntries(made);
+    await this.#writing;
+    const own = tensors.move();
+    this.#writing = this.#write(node, Object.fromEntries(made)).finally(() => own.dispose());
+  }
+
+  /** Has ONNX Runtime write a node's weights and what its kernel packs of them. */
+  async #write(
+    { weights, model }: PackingNode,
+    initializers: Readonly<Record<string, Tensor>>,
+  ): Promise<void> {
+    const { device, folder } = this.#options;
+    const name = String(this.#files.size);
     (await device.session(model, { initializers, save: { folder, name } })).release();
     const places = placesOf(await Deno.readFile(`${folder}/${name}.onnx`));
     await Deno.remove(`${folder}/${name}.onnx`);
@@ -117,6 +128,7 @@ class PartWriter {
 
   /** Writes the weights that have no place yet as they are. */
   async plain(): Promise<void> {
+    await this.#writing;
     const names = [...this.#weights.keys()].filter((name) => !this.#places.has(name));
     if (names.length === 0) return;
     using file = await Deno.open(`${this.#options.folder}/${PLAIN}`, { write: true, create: true });
