@@ -101,14 +101,17 @@ export class LaneContestant implements Contestant {
         { length: count },
         (_, i) => promptTokens(first + i, length, model),
       );
-      for (let past = 0; past < length; past += model.prefillTokens) {
-        const end = Math.min(length, past + model.prefillTokens);
+      let past = 0;
+      while (past < length) {
+        const start = past;
+        const end = Math.min(length, start + model.chunkTokens(start));
         await model.prefill(prompts.map((prompt, i) => ({
           slot: first + i,
-          tokens: prompt.subarray(past, end),
-          past,
+          tokens: prompt.subarray(start, end),
+          past: start,
           last: end === length,
         })));
+        past = end;
       }
       for (const { token } of await model.sample(greedyRows(count))) tokens.push(token);
     }

@@ -19,6 +19,10 @@ export class InstantModel implements BatchModel {
     readonly tokens: readonly number[],
   ) {}
 
+  chunkTokens(): number {
+    return this.prefillTokens;
+  }
+
   setCore(): void {}
 
   prefill(_rows: readonly PrefillRow[]): Promise<void> {

@@ -51,10 +51,10 @@ async function prefills(state: EngineState, lane: Lane): Promise<boolean> {
     const plan = nextPrefill(state, lane);
     if (plan.kind === "none") return run > 0;
     if (!again && !isUrgent(plan)) return true;
-    again = plan.kind === "single";
     lane.continued = plan.kind === "chunk";
     const sequences = admit(state, lane, plan);
     if (sequences.length > 0) tokens += await prefill(state, lane, sequences, plan.tokens);
+    again = plan.kind === "single" && plan.sequence.state !== "prefill";
     // first tokens go out, and arrivals come in, before the next run
     await nextTurn();
   }
@@ -93,8 +93,9 @@ async function prefill(
 }
 
 /** The next chunk of at most so many tokens; chunks of one prompt are about equally long. */
-function chunkOf(sequence: Sequence, most: number): PrefillRow {
+function chunkOf(sequence: Sequence, planned: number): PrefillRow {
   const past = sequence.computed;
+  const most = Math.min(planned, sequence.lane.model.chunkTokens(past));
   const chunks = Math.ceil(sequence.uncomputed / most);
   const end = past + Math.ceil(sequence.uncomputed / chunks);
   if (sequence.slot === undefined) throw new Error(`internal: ${sequence.label} has no slot`);

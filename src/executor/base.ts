@@ -117,7 +117,7 @@ export class Base {
       ...(this.smoothing === undefined ? {} : { smoothing: this.smoothing }),
     });
     const lowered = lower(graph, parameters, this.#plan);
-    const { numLayers, numKvHeads, headDim } = this.config;
+    const { numLayers, numHeads, numKvHeads, headDim } = this.config;
     using made = new DisposableStack();
     const session = made.use(
       await this.#weights.session(lowered, { ...this.#options, attention: "direct" }),
@@ -135,6 +135,7 @@ export class Base {
         capacity: maxContext,
         headDim,
       },
+      heads: numHeads,
       vocabSize: this.config.vocabSize,
       hook,
     });

@@ -15,6 +15,10 @@ import type { Sampler } from "./sampler.ts";
 
 /** Most tokens of a prefill run: larger runs are no faster per token. */
 const PREFILL_TOKENS = 512;
+/** Most bytes of a chunk's scores: attention holds one of each head, token and key at once. */
+const SCORE_BYTES = 64 * 2 ** 20;
+/** Fewest tokens of a chunk, however many are before it. */
+const LEAST_CHUNK = 16;
 /** Prefill bindings that are kept, in case their shape comes again. */
 export const KEPT_PREFILLS = 32;
 /** Tokens of a freed slot whose pages stay for its next row. */
@@ -26,6 +30,8 @@ export interface ExecutorOptions {
   readonly session: Session;
   readonly sampler: Sampler;
   readonly kv: KvShape;
+  /** Query heads. */
+  readonly heads: number;
   /** Memory for saved blocks; lanes share it. */
   readonly blocks: BlockPool;
   readonly vocabSize: number;
@@ -78,6 +84,13 @@ export class Executor implements BatchModel {
     this.#cores = made.adopt(cores, () => cores.release());
     this.#logits = made.use(device.tensor("float32", [kv.slots, vocabSize]));
     made.move();
+  }
+
+  chunkTokens(past: number): number {
+    const { heads } = this.#options;
+    const bytesPerToken = heads * (past + PREFILL_TOKENS) * Float32Array.BYTES_PER_ELEMENT;
+    const most = Math.max(LEAST_CHUNK, Math.floor(SCORE_BYTES / bytesPerToken));
+    return Math.min(PREFILL_TOKENS, most);
   }
 
   setCore(slot: number, core: ResidentCore | undefined): void {

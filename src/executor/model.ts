@@ -78,6 +78,8 @@ export interface BatchModel {
   readonly kvBytesPerToken: number;
   /** Most tokens that a prefill run should have. */
   readonly prefillTokens: number;
+  /** Most tokens of a row's chunk behind `past` others, so that its memory stays bounded. */
+  chunkTokens(past: number): number;
 
   /** Gives a slot its core (undefined = base) before its first prefill. */
   setCore(slot: number, core: ResidentCore | undefined): void;

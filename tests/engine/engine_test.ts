@@ -68,6 +68,43 @@ Deno.test("decoding rows move on while a long prompt is prefilled, and short pro
   }
 });
 
+Deno.test("beside a row that decodes, a long prompt is one short chunk between two steps", async () => {
+  const chunks: number[] = [];
+  await using own = harness({
+    model: {
+      maxContext: 2048,
+      prefillTokens: 512,
+      onRun: (run) => void chunks.push(run.kind === "decode" ? 0 : run.rows[0].tokens.length),
+    },
+  });
+  const short = read(own.engine.generate(request({ maxTokens: 60 })));
+  const long = read(own.engine.generate(request({ prompt: "abcdefgh".repeat(150) })));
+  await Promise.all([short, long]);
+  const steps = chunks.slice(chunks.indexOf(0));
+  const beside = steps.slice(0, steps.lastIndexOf(0)).filter((tokens) => tokens > 0);
+  assert(beside.length > 10 && beside.every((tokens) => tokens <= 64), `${steps}`);
+  assert(steps.every((tokens, i) => tokens === 0 || steps[i + 1] === 0), `${steps}`);
+});
+
+Deno.test("a chunk is as long as the model takes behind what is there", async () => {
+  const chunks: [past: number, tokens: number][] = [];
+  const chunkTokens = (past: number) => Math.max(4, 64 - Math.floor(past / 4));
+  const asked = request({ prompt: "a long road ".repeat(60) });
+  const whole = await alone(asked, { model: { maxContext: 1024 } });
+  await using own = harness({
+    model: {
+      maxContext: 1024,
+      chunkTokens,
+      onRun: (run) => {
+        if (run.kind === "prefill") chunks.push([run.rows[0].past, run.rows[0].tokens.length]);
+      },
+    },
+  });
+  assertEquals(await read(own.engine.generate(asked)), whole);
+  const longest = chunks.every(([past, tokens]) => tokens <= chunkTokens(past));
+  assert(longest && chunks.length > 12, `${chunks}`);
+});
+
 Deno.test("n samples differ, and each depends on seed and index only", async () => {
   const asked = request({ temperature: 1, n: 3, seed: 11, maxTokens: 15 });
   const first = await alone(asked);

@@ -5,7 +5,14 @@
  * Tolerance of log-probabilities: float32 sums in another order (other batch sizes take other matrix
  * kernels), amplified by two layers; logits are of size 1 to 5.
  */
-import { assertEquals, assertGreater, assertLess, assertRejects, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertRejects,
+  assertThrows,
+} from "@std/assert";
 import { toResident } from "../../adapters/lotr/core.ts";
 import { MergedWeights } from "../../adapters/lotr/merge.ts";
 import type { Executor } from "../../src/executor/executor.ts";
@@ -48,6 +55,19 @@ async function inChunks(
   assertEquals(past, tokens.length);
   return found;
 }
+
+Deno.test("a chunk's scores fit into 64 MiB, however many tokens are before it", async () => {
+  using tiny = await Tiny.open("qwen2");
+  const model = await tiny.base.lane();
+  assertEquals(model.chunkTokens(0), 512);
+  const { numHeads } = tiny.base.config;
+  for (let past = 0; past < 2 ** 18; past += 4097) {
+    const tokens = model.chunkTokens(past);
+    assert(tokens === 512 || numHeads * tokens * (past + tokens) * 4 <= 2 ** 26, `${past}`);
+    assert(tokens >= 16, `${tokens}`);
+  }
+  assert(model.chunkTokens(2 ** 17) < 512);
+});
 
 Deno.test("a text is scored in parts of any size as transformers does, each token", async () => {
   using tiny = await Tiny.open("qwen2");

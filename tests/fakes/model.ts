@@ -21,6 +21,7 @@ export interface FakeModelOptions {
   readonly maxBatch?: number;
   readonly maxContext?: number;
   readonly prefillTokens?: number;
+  readonly chunkTokens?: (past: number) => number;
   readonly kvBytesPerToken?: number;
   /** Told of each run before it happens; may throw or wait. */
   readonly onRun?: (run: FakeRun) => void | Promise<void>;
@@ -48,6 +49,7 @@ export class FakeModel implements BatchModel {
   readonly maxBatch: number;
   readonly maxContext: number;
   readonly prefillTokens: number;
+  readonly chunkTokens: (past: number) => number;
   readonly kvBytesPerToken: number;
   /** Blocks saved and not released. */
   blocks = 0;
@@ -61,6 +63,7 @@ export class FakeModel implements BatchModel {
     this.maxBatch = options.maxBatch ?? 4;
     this.maxContext = options.maxContext ?? 256;
     this.prefillTokens = options.prefillTokens ?? 64;
+    this.chunkTokens = options.chunkTokens ?? (() => this.prefillTokens);
     this.kvBytesPerToken = options.kvBytesPerToken ?? 10;
     this.#onRun = options.onRun ?? (() => {});
     this.#slots = Array.from({ length: this.maxBatch }, () => ({
@@ -178,7 +181,8 @@ export class FakeModel implements BatchModel {
   }
 
   #prefillRow({ slot, tokens, past }: PrefillRow): Float64Array {
-    demand(tokens.length > 0 && tokens.length <= this.prefillTokens, "a chunk of a fitting length");
+    const most = Math.min(this.prefillTokens, this.chunkTokens(past));
+    demand(tokens.length > 0 && tokens.length <= most, "a chunk of a fitting length");
     return this.#append(slot, past, tokens);
   }
 

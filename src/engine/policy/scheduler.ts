@@ -24,9 +24,10 @@ const LEAST_FILL = 0.75;
 /** For one batch, up to so many times its maximum of rows are looked at in the queue. */
 const WINDOW = 4;
 /**
- * Most tokens of a heavy tenant's prefill run: it takes about as long as a decode run of many rows.
+ * Most tokens of a heavy tenant's prefill run, and of a long prompt's chunk while other rows decode:
+ * it takes about as long as a decode run of many rows.
  */
-const HEAVY_TOKENS = 64;
+const SHORT_TOKENS = 64;
 /** Most of a lane's slots that one heavy tenant may have. */
 const HEAVY_SLOTS = 3 / 8;
 
@@ -72,7 +73,7 @@ export function planPrefill(view: PrefillView): PrefillPlan {
   const partials = lane.rows.filter((row) => row.state === "prefill");
   const partial = partials.find(({ account }) => !heavy.has(account)) ?? partials[0];
   if (partial === undefined) return new Draft(view, partials).plan();
-  const chunk: PrefillPlan = { kind: "chunk", sequence: partial, tokens: tokensOf(view, partial) };
+  const chunk: PrefillPlan = { kind: "chunk", sequence: partial, tokens: chunkOf(view, partial) };
   if (!lane.continued && !heavy.has(partial.account)) return chunk;
   const plan = new Draft(view, partials).plan();
   if (plan.kind === "none") return chunk;
@@ -90,7 +91,14 @@ function goesBefore(plan: PrefillPlan, partial: Sequence): boolean {
 
 function tokensOf({ lane, heavy }: PrefillView, { account }: Sequence): number {
   const { prefillTokens } = lane.model;
-  return heavy.has(account) ? Math.min(HEAVY_TOKENS, prefillTokens) : prefillTokens;
+  return heavy.has(account) ? Math.min(SHORT_TOKENS, prefillTokens) : prefillTokens;
+}
+
+/** Most tokens of a long prompt's chunk. */
+function chunkOf(view: PrefillView, sequence: Sequence): number {
+  const most = tokensOf(view, sequence);
+  const wait = view.lane.rows.some(({ state }) => state === "running");
+  return wait ? Math.min(SHORT_TOKENS, most) : most;
 }
 
 /**
@@ -140,7 +148,11 @@ class Draft {
       }
       const verdict = this.#consider(sequence);
       if (verdict === "stop") break;
-      if (verdict === "alone") return { kind: "single", sequence, ...this.#admission(sequence) };
+      if (verdict === "cached") return { kind: "single", sequence, ...this.#admission(sequence) };
+      if (verdict === "long") {
+        const tokens = chunkOf(this.#view, sequence);
+        return { kind: "single", sequence, ...this.#admission(sequence), tokens };
+      }
     }
     const [first] = this.#batch;
     if (first === undefined) return { kind: "none" };
@@ -148,7 +160,7 @@ class Draft {
     return { kind: "batch", sequences: this.#batch, padded, ...this.#admission(first) };
   }
 
-  #consider(sequence: Sequence): "joined" | "passed" | "alone" | "stop" {
+  #consider(sequence: Sequence): "joined" | "passed" | "cached" | "long" | "stop" {
     const { account } = sequence;
     if (!this.#mayHaveRow(account)) {
       this.#closed.add(account);
@@ -164,7 +176,7 @@ class Draft {
     if (!this.#takeMemory(sequence, fits)) return "stop";
     if (!fits) return "passed";
     this.#takeSlot(sequence);
-    return alone ? "alone" : "joined";
+    return long ? "long" : alone ? "cached" : "joined";
   }
 
   /** Whether a tenant may have one more row, in a free slot or in that of another tenant's row. */

@@ -83,6 +83,29 @@ Deno.test("a cached prefix is taken alone, at once even beside a long prompt in 
   assert(next.kind === "chunk" && next.sequence === partial);
 });
 
+Deno.test("a long prompt's chunks are short while other rows decode, and only then", () => {
+  const lane = newLane(4, 512);
+  const line = new Line();
+  const long = line.waiting(lane, 2000);
+  const first = planPrefill(line.view(lane));
+  assert(first.kind === "single" && first.sequence === long && first.tokens === 512);
+  line.running(lane, 20);
+  const beside = planPrefill(line.view(lane));
+  assert(beside.kind === "single" && beside.sequence === long && beside.tokens === 64);
+  line.partial(lane, 1000);
+  const next = planPrefill(line.view(lane));
+  assert(next.kind === "chunk" && next.tokens === 64);
+});
+
+Deno.test("what a cached prefix leaves is computed at once, beside rows that decode too", () => {
+  const lane = newLane(4, 512);
+  const line = new Line();
+  line.running(lane, 20);
+  line.waiting(lane, 2000);
+  const plan = planPrefill(line.view(lane, { hit: () => 1700 }));
+  assert(plan.kind === "single" && plan.tokens === 512);
+});
+
 Deno.test("the newest of the lowest priority gives way, and no more than needed", () => {
   const lane = newLane(8);
   const line = new Line();

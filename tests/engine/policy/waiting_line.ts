@@ -17,8 +17,8 @@ export interface Wanted {
   readonly standing?: Partial<TenantStanding>;
 }
 
-export function newLane(maxBatch = 4): Lane {
-  const model = { maxBatch, prefillTokens: 64, kvBytesPerToken: BYTES_PER_TOKEN };
+export function newLane(maxBatch = 4, prefillTokens = 64): Lane {
+  const model = { maxBatch, prefillTokens, kvBytesPerToken: BYTES_PER_TOKEN };
   return new Lane(undefined, { slots: maxBatch, bytes: 0 }).open(fakeModel(model));
 }
 
