@@ -20,7 +20,7 @@ import type { FactorSet } from "./lotr/factors.ts";
 import { readFactors } from "./lotr/format.ts";
 import type { MakerProgress } from "./lotr/make/gradient_factors.ts";
 import { loadBase, type LoadedBase } from "./loaded_base.ts";
-import { keptQuality, type MeasuredQuality, qualityWarning } from "./quality.ts";
+import { KeptQuality, type MeasuredQuality, qualityWarning } from "./quality.ts";
 import { AdapterRegistry } from "./catalog/registry.ts";
 import { stackOf } from "./lotr/stack.ts";
 
@@ -98,7 +98,7 @@ export async function openParts(options: LembasOptions): Promise<Parts> {
   if (base.fallback !== undefined) {
     options.onWarning?.({ path: base.dtype, message: base.fallback });
   }
-  const quality = await keptQuality(checkpoint, base);
+  const { measured: quality } = await KeptQuality.open(checkpoint, base);
   const loss = quality && qualityWarning(quality);
   if (loss !== undefined) options.onWarning?.({ path: base.dtype, message: loss });
   const { tokenizer, config } = checkpoint;

@@ -26,27 +26,37 @@ const MOST_LOSS = 1;
 /** What a base is served with, as far as its quality depends on it. */
 type Served = Pick<Base, "kernel" | "smoothing">;
 
-/** Keeps what was measured, unless more tokens were compared before. */
-export async function keepQuality(
-  checkpoint: Checkpoint,
-  base: Served,
-  { percent, error, divergence, agreement, tokens }: MeasuredQuality,
-  cache = cacheDirectory(),
-): Promise<void> {
-  const known = await keptQuality(checkpoint, base, cache);
-  if (known !== undefined && known.tokens > tokens) return;
-  const text = JSON.stringify({ percent, error, divergence, agreement, tokens });
-  await writeAtomically(await pathOf(checkpoint, base, cache), text);
+/** What was measured of a base as it is served now, if anything. */
+export class KeptQuality {
+  readonly #path: string;
+
+  private constructor(path: string, readonly measured: MeasuredQuality | undefined) {
+    this.#path = path;
+  }
+
+  static async open(
+    checkpoint: Pick<Checkpoint, "digest">,
+    base: Served,
+    cache = cacheDirectory(),
+  ): Promise<KeptQuality> {
+    const path = await pathOf(checkpoint, base, cache);
+    return new KeptQuality(path, await readKept(path));
+  }
+
+  /** Keeps what was measured, unless more tokens were compared before. */
+  async keep(
+    { percent, error, divergence, agreement, tokens }: MeasuredQuality,
+  ): Promise<void> {
+    if (this.measured !== undefined && this.measured.tokens > tokens) return;
+    const text = JSON.stringify({ percent, error, divergence, agreement, tokens });
+    await writeAtomically(this.#path, text);
+  }
 }
 
 /** Undefined where nothing was measured, or what was kept is damaged. */
-export async function keptQuality(
-  checkpoint: Checkpoint,
-  base: Served,
-  cache = cacheDirectory(),
-): Promise<MeasuredQuality | undefined> {
+async function readKept(path: string): Promise<MeasuredQuality | undefined> {
   try {
-    const kept = JSON.parse(await Deno.readTextFile(await pathOf(checkpoint, base, cache)));
+    const kept = JSON.parse(await Deno.readTextFile(path));
     return NAMES.every((name) => Number.isFinite(kept[name])) ? kept : undefined;
   } catch {
     return undefined;
@@ -67,7 +77,7 @@ export function qualityWarning(
 }
 
 async function pathOf(
-  checkpoint: Checkpoint,
+  checkpoint: Pick<Checkpoint, "digest">,
   { kernel, smoothing }: Served,
   cache: string,
 ): Promise<string> {

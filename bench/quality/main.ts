@@ -4,7 +4,7 @@
  * goes, and ends in one line of JSON.
  */
 import { loadWeights } from "../../adapters/loaded_base.ts";
-import { keepQuality } from "../../adapters/quality.ts";
+import { KeptQuality } from "../../adapters/quality.ts";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
@@ -91,7 +91,8 @@ async function compared(
     }
   }
   const figure = figureOf(base.dtype, sums);
-  await keepQuality(checkpoint, base, { ...figure, tokens: sums.rows });
+  const kept = await KeptQuality.open(checkpoint, base);
+  await kept.keep({ ...figure, tokens: sums.rows });
   return figure;
 }
 

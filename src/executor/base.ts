@@ -7,6 +7,7 @@ import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
 import type { GradientKernel, LinearKernel } from "../graph/lowering/lowering_context.ts";
 import { lower, type LoweringPlan } from "../graph/lowering/lowering.ts";
 import { buildDecoder } from "../models/decoder.ts";
+import { packedSumsHold } from "../models/packed_sums.ts";
 import { DeviceWeights } from "../models/device_weights.ts";
 import type { WeightFiles } from "../models/weight_files.ts";
 import type { LinearHook } from "../models/hook.ts";
@@ -105,7 +106,11 @@ export class Base {
       ? options.smoothing ?? await calibrate(device, checkpoint, options.calibration)
       : undefined;
     const files = await options.files?.(scales);
-    return new Base(device, checkpoint, options, scales, plan, exact ? undefined : INEXACT, files);
+    const within = files !== undefined && inBlocks(plan) &&
+      await packedSumsHold(device, files, { ...plan, offsets: "with blocks" });
+    const placed = within ? { ...plan, offsets: "with blocks" } as const : plan;
+    const fallback = exact ? undefined : INEXACT;
+    return new Base(device, checkpoint, options, scales, placed, fallback, files);
   }
 
   /** The base joined with a factor set (or none), with slots of its own. */
@@ -185,6 +190,11 @@ export class Base {
     this.#blocks.release();
     this.#weights.release();
   }
+}
+
+/** Whether a plan's linears may have blocks with offsets. */
+function inBlocks({ linear }: LoweringPlan): boolean {
+  return ["stored", "nbits4"].includes(linear("model.layers.0."));
 }
 
 /**

@@ -16,6 +16,7 @@ import type { Lowered } from "../graph/lowering/lowering.ts";
 import { type PackingNode, type Place, placesOf, type Weight } from "../graph/lowering/onnx.ts";
 import type { Device, Tensor } from "../runtime/device.ts";
 import { formatBytes } from "../util/bytes.ts";
+import { type MadeSums, replaceSumsIn } from "./block_sums.ts";
 
 /** Changes whenever other bytes are made of the same parameters, or kept in another way. */
 const FORMAT = "lembas.weights/1";
@@ -99,6 +100,7 @@ class PartWriter {
   /** Makes a node's weights while those of the node before are written; resolves when these are. */
   async pack(node: PackingNode): Promise<void> {
     const { device } = this.#options;
+    const sums = node.sums && { ...node.sums, ...node.sums.make() };
     using tensors = new DisposableStack();
     const made = node.weights.map((weight) => {
       const { dtype, shape, make } = this.#weight(weight);
@@ -106,19 +108,24 @@ class PartWriter {
     });
     await this.#writing;
     const own = tensors.move();
-    this.#writing = this.#write(node, Object.fromEntries(made)).finally(() => own.dispose());
+    this.#writing = this.#write(node, Object.fromEntries(made), sums)
+      .finally(() => own.dispose());
   }
 
   /** Has ONNX Runtime write a node's weights and what its kernel packs of them. */
   async #write(
     { weights, model }: PackingNode,
     initializers: Readonly<Record<string, Tensor>>,
+    sums: MadeSums | undefined,
   ): Promise<void> {
     const { device, folder } = this.#options;
     const name = String(this.#files.size);
     (await device.session(model, { initializers, save: { folder, name } })).release();
     const places = placesOf(await Deno.readFile(`${folder}/${name}.onnx`));
     await Deno.remove(`${folder}/${name}.onnx`);
+    if (sums !== undefined) {
+      await replaceSumsIn(`${folder}/${name}.bin`, places.get(weights[0]), sums);
+    }
     for (const weight of weights) {
       const place = places.get(weight);
       if (place !== undefined) this.#place(weight, place);

@@ -1,7 +1,6 @@
 /** What serving costs a base, kept where servers find it. */
 import { assertEquals, assertMatch } from "@std/assert";
-import { keepQuality, keptQuality, qualityWarning } from "../../adapters/quality.ts";
-import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
+import { KeptQuality, qualityWarning } from "../../adapters/quality.ts";
 import { SITES } from "../../src/models/hook.ts";
 import type { Smoothing } from "../../src/models/parameters.ts";
 
@@ -14,8 +13,9 @@ function smoothing(c: number): Smoothing {
   return { layers: [Object.fromEntries(sites)], head: scales };
 }
 
-function checkpointOf(digest: string): Checkpoint {
-  return { digest: () => Promise.resolve(digest) } as unknown as Checkpoint;
+/** What is kept for a base, opened anew. */
+function open(cache: string, base: Parameters<typeof KeptQuality.open>[1], digest = "a") {
+  return KeptQuality.open({ digest: () => Promise.resolve(digest) }, base, cache);
 }
 
 async function withCache(run: (cache: string) => Promise<void>): Promise<void> {
@@ -29,44 +29,41 @@ async function withCache(run: (cache: string) => Promise<void>): Promise<void> {
 
 Deno.test("what was measured is found for the same base, kernels and scales alone", async () => {
   await withCache(async (cache) => {
-    const [checkpoint, other] = [checkpointOf("a"), checkpointOf("b")];
     const base = { kernel: "w8a8", smoothing: smoothing(1) } as const;
-    const kept = (of: Parameters<typeof keptQuality>[1], where = checkpoint) =>
-      keptQuality(where, of, cache);
-    assertEquals(await kept(base), undefined);
-    await keepQuality(checkpoint, base, MEASURED, cache);
-    assertEquals(await kept(base), MEASURED);
-    assertEquals(await kept(base, other), undefined);
-    assertEquals(await kept({ ...base, kernel: "stored" }), undefined);
-    assertEquals(await kept({ ...base, smoothing: smoothing(2) }), undefined);
-    assertEquals(await kept({ ...base, smoothing: undefined }), undefined);
+    const kept = await open(cache, base);
+    assertEquals(kept.measured, undefined);
+    await kept.keep(MEASURED);
+    assertEquals((await open(cache, base)).measured, MEASURED);
+    assertEquals((await open(cache, base, "b")).measured, undefined);
+    const others = [{ kernel: "stored" }, { smoothing: smoothing(2) }, { smoothing: undefined }];
+    for (const other of others as Partial<typeof base>[]) {
+      assertEquals((await open(cache, { ...base, ...other })).measured, undefined);
+    }
   });
 });
 
 Deno.test("a figure of fewer tokens does not take the place of one of more", async () => {
   await withCache(async (cache) => {
-    const checkpoint = checkpointOf("a");
     const base = { kernel: "nbits8", smoothing: undefined } as const;
-    const keep = (percent: number, tokens: number) =>
-      keepQuality(checkpoint, base, { ...MEASURED, percent, tokens }, cache);
-    await keep(1.3, 1000);
-    await keep(9, 999);
-    assertEquals((await keptQuality(checkpoint, base, cache))?.percent, 1.3);
-    await keep(0.4, 1000);
-    assertEquals((await keptQuality(checkpoint, base, cache))?.percent, 0.4);
+    const keep = async (percent: number, tokens: number) => {
+      await (await open(cache, base)).keep({ ...MEASURED, percent, tokens });
+      return (await open(cache, base)).measured?.percent;
+    };
+    assertEquals(await keep(1.3, 1000), 1.3);
+    assertEquals(await keep(9, 999), 1.3);
+    assertEquals(await keep(0.4, 1000), 0.4);
   });
 });
 
 Deno.test("a damaged figure is none", async () => {
   await withCache(async (cache) => {
-    const checkpoint = checkpointOf("a");
     const base = { kernel: "nbits8", smoothing: undefined } as const;
-    await keepQuality(checkpoint, base, MEASURED, cache);
+    await (await open(cache, base)).keep(MEASURED);
     const folder = `${cache}/quality/a`;
     const [{ name }] = [...Deno.readDirSync(folder)];
     for (const text of ["{", "{}", '{"percent":"1"}']) {
       await Deno.writeTextFile(`${folder}/${name}`, text);
-      assertEquals(await keptQuality(checkpoint, base, cache), undefined);
+      assertEquals((await open(cache, base)).measured, undefined);
     }
   });
 });

@@ -1,7 +1,7 @@
 /**
- * Linears over weights in blocks of integers, by MatMulNBits. Where blocks have offsets, a small
- * product of the inputs' block sums with them follows: exact, where the kernel's own zero points are
- * whole steps. Trap: weights side by side may lie in blocks of different forms; each run of one form is a
+ * Linears over weights in blocks of integers, by MatMulNBits. Offsets of blocks, which the kernel's
+ * own zero points, whole steps, cannot hold, lie in its packed form or in a small product with the
+ * inputs' block sums. Trap: weights side by side may lie in blocks of different forms; each run of one form is a
  * product of its own.
  */
 import type { BlockForm, StoredBlocks } from "../../util/blocks.ts";
@@ -79,14 +79,17 @@ function emitRun(context: LoweringContext, x: Value, run: readonly Part[], out: 
   const inputs = Number(x.shape[1]);
   const outputs = run.reduce((sum, { weight }) => sum + Number(weight.shape[0]), 0);
   const perRow = inputs / size;
-  const name = `${run.map(({ weight }) => weight.name).join("|")}:b${bits}.${size}`;
+  const within = offsets && context.plan.offsets === "with blocks";
+  const names = run.map(({ weight }) => weight.name).join("|");
+  const name = `${names}:b${bits}.${size}${within ? ".sums" : ""}`;
   const made = lazy(() => joinBlocks(run.map(({ blocks }) => blocks.read()), perRow));
   const packed = [outputs, perRow, size * bits / 8];
   const q = context.weight(name, "uint8", packed, () => made().q);
   const scales = [outputs * perRow];
   const s = context.weight(`${name}.scales`, "float32", scales, () => made().scales);
   const source = context.name(x);
-  const product = offsets ? `${out}.centred` : out;
+  const apart = offsets && !within;
+  const product = apart ? `${out}.centred` : out;
   context.writer.node("MatMulNBits", [source, q, s], product, {
     domain: MICROSOFT,
     attributes: {
@@ -97,14 +100,11 @@ function emitRun(context: LoweringContext, x: Value, run: readonly Part[], out: 
       // int8 activations: without it the kernel is 2 to 20 times slower.
       "accuracy_level": 4,
     },
+    ...(within ? { sums: { bits, size, outputs, perRow, make: made } } : {}),
   });
-  if (!offsets) return;
-  const m = context.weight(
-    `${name}.offsets`,
-    "float32",
-    [perRow, outputs],
-    () => made().offsets,
-  );
+  if (!apart) return;
+  const shape = [perRow, outputs];
+  const m = context.weight(`${name}.offsets`, "float32", shape, () => made().offsets);
   context.writer.node("Gemm", [blockSums(context, source, inputs, size), m, product], out);
 }
 

@@ -23,6 +23,11 @@ export interface LoweringPlan {
   readonly linear: (weight: string) => LinearKernel;
   /** The kernel of each linear's pullback, likewise. */
   readonly gradient: (weight: string) => GradientKernel;
+  /**
+   * Where the offsets of blocks are: with the blocks, which takes weights that are mapped from files
+   * (`models/block_sums.ts`), or in a product of their own.
+   */
+  readonly offsets?: "with blocks" | "apart";
   /** float32 rows, or int8 in blocks of 32 with a scale each. */
   readonly embedding: "float32" | "int8";
 }

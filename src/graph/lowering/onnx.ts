@@ -55,11 +55,24 @@ export type Attribute = number | readonly number[] | string | { readonly float: 
 export interface NodeOptions {
   readonly domain?: string;
   readonly attributes?: Readonly<Record<string, Attribute>>;
+  /** Of a MatMulNBits whose packed form is to have the blocks' offsets. */
+  readonly sums?: BlockSums;
+}
+
+/** What stands in a MatMulNBits' packed form in place of `-middle · scale` of each block. */
+export interface BlockSums {
+  readonly bits: 4 | 8;
+  readonly size: number;
+  readonly outputs: number;
+  readonly perRow: number;
+  /** Scales [out, in/size] and offsets [in/size, out]: w = scale · (q - middle) + offset. */
+  readonly make: () => { readonly scales: Float32Array; readonly offsets: Float32Array };
 }
 
 /** A model under construction. Names are the caller's; "" leaves an optional input or output out. */
 export class OnnxWriter {
   readonly #nodes: NodeProto[] = [];
+  readonly #sums = new Map<NodeProto, BlockSums>();
   readonly #constants = new Map<string, TensorProto>();
   readonly #external = new Map<string, Pick<Weight, "dtype" | "shape">>();
   readonly #inputs: ValueInfoProto[] = [];
@@ -86,16 +99,18 @@ export class OnnxWriter {
     op: string,
     inputs: readonly string[],
     outputs: readonly string[],
-    { domain = "", attributes = {} }: NodeOptions = {},
+    { domain = "", attributes = {}, sums }: NodeOptions = {},
   ): void {
-    this.#nodes.push(create(NodeProtoSchema, {
+    const node = create(NodeProtoSchema, {
       name: outputs.find((name) => name !== "") ?? op,
       opType: op,
       domain,
       input: [...inputs],
       output: [...outputs],
       attribute: Object.entries(attributes).map(([name, value]) => attribute(name, value)),
-    }));
+    });
+    this.#nodes.push(node);
+    if (sums !== undefined) this.#sums.set(node, sums);
   }
 
   /** A constant inside the model; the same name is written once. */
@@ -141,7 +156,8 @@ export class OnnxWriter {
       const first = PACKING_OPERATORS.get(node.opType);
       const weights = node.input.filter((input) => this.#external.has(input));
       if (first === undefined || weights.length === 0) return [];
-      return [{ operator: operatorOf(node), weights, model: this.#alone(node, first) }];
+      const model = this.#alone(node, first);
+      return [{ operator: operatorOf(node), weights, model, sums: this.#sums.get(node) }];
     });
   }
 
@@ -201,8 +217,10 @@ const PACKING_OPERATORS: ReadonlyMap<string, DType> = new Map([
 export interface PackingNode {
   /** What decides the packed form beside the weights. */
   readonly operator: string;
+  /** Its constants, the one that it packs first. */
   readonly weights: readonly string[];
   readonly model: Uint8Array;
+  readonly sums: BlockSums | undefined;
 }
 
 /** A weight that stands outside the model. */
