@@ -23,6 +23,8 @@ export interface BaseSpec {
   readonly maxBatch: number;
   /** Default: the model's own limit. */
   readonly maxContext?: number | undefined;
+  /** Default: the physical cores. */
+  readonly threads?: number | undefined;
   readonly progress?: NonNullable<ResolveOptions["progress"]> | undefined;
 }
 
@@ -49,10 +51,7 @@ export async function loadBase(spec: BaseSpec): Promise<LoadedBase> {
 export async function loadWeights(
   device: Device,
   checkpoint: Checkpoint,
-  { dtype, maxBatch, maxContext, progress }: Pick<
-    BaseSpec,
-    "dtype" | "maxBatch" | "maxContext" | "progress"
-  >,
+  { dtype, maxBatch, maxContext, progress, threads }: Omit<BaseSpec, "model" | "device">,
 ): Promise<Base> {
   const calibration = calibrationText();
   const kept = await KeptSmoothing.open(checkpoint, calibration);
@@ -66,6 +65,7 @@ export async function loadWeights(
     calibration: checkpoint.tokenizer.encode(calibration),
     ...(kept.smoothing === undefined ? {} : { smoothing: kept.smoothing }),
     ...(files === undefined ? {} : { files }),
+    ...(threads === undefined ? {} : { threads }),
   });
   try {
     await kept.keep(base.smoothing);

@@ -4,20 +4,20 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { oneOf, whole } from "./values.ts";
-import type { ServingDtype } from "../src/executor/base.ts";
+import type { DtypeChoice } from "../src/executor/precision.ts";
 import type { Arrivals, Lengths, Popularity } from "./workload.ts";
 import { parseLengths, parsePopularity } from "./workload_spec.ts";
 
 export const MODES = ["decode", "peers", "serve", "overhead"] as const;
 export type Mode = typeof MODES[number];
 
-const DTYPES: readonly ServingDtype[] = ["int8", "int4", "file", "fp32"];
+const DTYPES: readonly DtypeChoice[] = ["auto", "int8", "int4", "file", "fp32"];
 
 export const HELP = `deno task bench MODE [flags]
 
 modes
   decode    tokens a second in process: base and different cores in every row; prefill; room
-  peers     the same beside llama.cpp, in turns (needs Node, and Python's gguf to requantise)
+  peers     the same beside llama.cpp and OpenVINO, in turns (needs Node, and Python's gguf)
   serve     the same model over HTTP under a load: first token, between tokens, throughput
   overhead  a step of everything but the model
   train     training: \`deno task bench train --help\`
@@ -40,6 +40,7 @@ decode, peers
   --only LIST            decode, prefill, room (default all; peers: decode, prefill)
   --types LIST           peers: Q4_0, Q8_0, Q4_1, shipped (default Q4_0,Q8_0)
   --python PATH          peers: a Python with gguf (default python3)
+  --openvino PATH        peers: a Python with openvino-genai, to take turns, too
 
 serve
   --url URL              a server that runs already (default: starts one)
@@ -60,7 +61,7 @@ Everything but the last line is for people; the last line is JSON.`;
 export interface BenchFlags {
   readonly mode: Mode;
   readonly model: string | undefined;
-  readonly dtype: ServingDtype;
+  readonly dtype: DtypeChoice;
   readonly threads: number | undefined;
   readonly rounds: number;
   readonly batches: readonly number[];
@@ -70,6 +71,7 @@ export interface BenchFlags {
   readonly only: readonly string[];
   readonly types: readonly string[];
   readonly python: string;
+  readonly openvino: string | undefined;
   readonly url: string | undefined;
   readonly base: string | undefined;
   readonly adapterName: string;
@@ -95,6 +97,7 @@ const NAMES = [
   "only",
   "types",
   "python",
+  "openvino",
   "url",
   "base",
   "adapter-name",
@@ -146,6 +149,7 @@ export function parseFlags(args: readonly string[]): BenchFlags | undefined {
     only: text("only", peers ? "decode,prefill" : "decode,prefill,room").split(","),
     types: text("types", "Q4_0,Q8_0").split(","),
     python: text("python", "python3"),
+    openvino: optional("openvino"),
     url: optional("url"),
     base: optional("base"),
     adapterName: text("adapter-name", "bench/a{}"),

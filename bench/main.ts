@@ -16,6 +16,7 @@ import { benchFlood } from "./flood/main.ts";
 import { describeMachine } from "./machine.ts";
 import { openOverhead } from "./overhead.ts";
 import { ADDON_VERSION, Llama, peerCache, requantised } from "./peers/llama.ts";
+import { OpenVino } from "./peers/openvino.ts";
 import { benchQuality } from "./quality/main.ts";
 import { benchRegistered } from "./registered/main.ts";
 import { baseModelOf, benchServe, loadAdapters, type ServeFigure, ServerProcess } from "./serve.ts";
@@ -58,6 +59,13 @@ async function peersMode(flags: BenchFlags): Promise<readonly Phase[]> {
     const room = roomOf(flags);
     contestants.push(stack.use(await Llama.start(label, { model, threads, room })));
     references.push(label);
+  }
+  if (flags.openvino !== undefined) {
+    const threads = flags.threads ?? navigator.hardwareConcurrency;
+    const options = { python: flags.openvino, model: target.path, threads };
+    const peer = stack.use(await OpenVino.start(options));
+    contestants.push(peer);
+    references.push(peer.label);
   }
   const phases: Phase[] = [];
   await runPhases(contestants, flags, references, (phase) => {

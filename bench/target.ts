@@ -3,11 +3,13 @@
  * factor sets whose cores are different in every row. It owns what it opens until disposed.
  */
 import type { FactorSet } from "../adapters/lotr/factors.ts";
+import { loadWeights } from "../adapters/loaded_base.ts";
 import { type Stack, stackOf } from "../adapters/lotr/stack.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../src/checkpoint/open.ts";
 import { resolveModel } from "../src/checkpoint/fetch/resolve.ts";
-import { Base, type ServingDtype } from "../src/executor/base.ts";
+import type { Base } from "../src/executor/base.ts";
+import type { DtypeChoice } from "../src/executor/precision.ts";
 import type { Device } from "../src/runtime/device.ts";
 import { openDevice } from "../src/runtime/open.ts";
 import { benchFactors, residentCores } from "./cores.ts";
@@ -16,7 +18,7 @@ import { LaneContestant } from "./decode.ts";
 export interface TargetOptions {
   /** A spec as `--model` takes it; undefined = the default model. */
   readonly model: string | undefined;
-  readonly dtype: ServingDtype;
+  readonly dtype: DtypeChoice;
   readonly threads: number | undefined;
 }
 
@@ -24,8 +26,6 @@ export interface LaneRoom {
   readonly maxBatch: number;
   readonly maxContext: number;
 }
-
-const CALIBRATION = new URL("../src/models/calibration.txt", import.meta.url);
 
 /** An open model, of which bases of any room are made. */
 export class Target implements Disposable {
@@ -54,19 +54,11 @@ export class Target implements Disposable {
     return new Target(path, checkpoint, stack, openDevice("cpu"), options);
   }
 
-  /** A base with so many rows of so many tokens; the first one calibrates for all. */
+  /** A base with so many rows of so many tokens, as the server has it. */
   async base({ maxBatch, maxContext }: LaneRoom): Promise<Base> {
     const { dtype, threads } = this.#options;
-    const smoothing = this.#bases.find((base) => base.smoothing !== undefined)?.smoothing;
-    const text = await Deno.readTextFile(CALIBRATION);
-    const base = await Base.load(this.#device, this.checkpoint, {
-      dtype,
-      maxBatch,
-      maxContext,
-      calibration: this.checkpoint.tokenizer.encode(text),
-      ...(smoothing !== undefined && { smoothing }),
-      ...(threads !== undefined && { threads }),
-    });
+    const room = { dtype, threads, maxBatch, maxContext };
+    const base = await loadWeights(this.#device, this.checkpoint, room);
     this.#bases.push(base);
     return base;
   }
