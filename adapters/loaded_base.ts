@@ -3,10 +3,11 @@
  * scales calibrated once and kept in the cache directory.
  */
 import { cacheDirectory, writeAtomically } from "../src/checkpoint/fetch/cache.ts";
-import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
+import type { Checkpoint, DecoderConfig } from "../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../src/checkpoint/open.ts";
 import { resolveModel, type ResolveOptions } from "../src/checkpoint/fetch/resolve.ts";
 import { Base } from "../src/executor/base.ts";
+import { GRANULE_TOKENS, KvCache, tokensWithin } from "../src/executor/kv_cache.ts";
 import { chooseDtype, type DtypeChoice } from "../src/executor/precision.ts";
 import { calibrationText } from "../src/models/calibration.ts";
 import type { Smoothing } from "../src/models/parameters.ts";
@@ -21,10 +22,12 @@ export interface BaseSpec {
   readonly device?: DeviceKind | undefined;
   readonly dtype: DtypeChoice;
   readonly maxBatch: number;
-  /** Default: the model's own limit. */
+  /** Default, and at most: the model's own limit, or what memory for keys and values holds. */
   readonly maxContext?: number | undefined;
   /** Default: the physical cores. */
   readonly threads?: number | undefined;
+  /** Bytes of keys and values; default: a third of the machine's memory. */
+  readonly kvMemory?: number | undefined;
   readonly progress?: NonNullable<ResolveOptions["progress"]> | undefined;
 }
 
@@ -51,8 +54,9 @@ export async function loadBase(spec: BaseSpec): Promise<LoadedBase> {
 export async function loadWeights(
   device: Device,
   checkpoint: Checkpoint,
-  { dtype, maxBatch, maxContext, progress, threads }: Omit<BaseSpec, "model" | "device">,
+  spec: Omit<BaseSpec, "model" | "device">,
 ): Promise<Base> {
+  const { dtype, maxBatch, progress, threads } = spec;
   const calibration = calibrationText();
   const kept = await KeptSmoothing.open(checkpoint, calibration);
   const files = isLarge(checkpoint)
@@ -61,7 +65,7 @@ export async function loadWeights(
   const base = await Base.load(device, checkpoint, {
     dtype: chooseDtype(dtype, checkpoint, maxBatch),
     maxBatch,
-    maxContext: Math.min(maxContext ?? Infinity, checkpoint.config.maxPositions),
+    maxContext: contextOf(checkpoint.config, spec),
     calibration: checkpoint.tokenizer.encode(calibration),
     ...(kept.smoothing === undefined ? {} : { smoothing: kept.smoothing }),
     ...(files === undefined ? {} : { files }),
@@ -74,6 +78,23 @@ export async function loadWeights(
     base.release();
     throw error;
   }
+}
+
+/**
+ * Tokens that a row may have. A model's limit can be far beyond what memory holds, and every slot
+ * and table is reserved for a row of that length.
+ */
+function contextOf(
+  { maxPositions, numLayers, numKvHeads, headDim }: DecoderConfig,
+  { maxContext = Infinity, kvMemory = Deno.systemMemoryInfo().total / 3 }: Pick<
+    BaseSpec,
+    "maxContext" | "kvMemory"
+  >,
+): number {
+  const token = KvCache.bytesPerToken({ layers: numLayers, kvHeads: numKvHeads, headDim });
+  // a row of a few tokens always has a place: the engine says that so little memory will not do
+  const held = Math.max(GRANULE_TOKENS, tokensWithin(kvMemory, token));
+  return Math.min(maxContext, maxPositions, held);
 }
 
 async function sha256(text: string): Promise<string> {

@@ -37,7 +37,10 @@ export interface LembasOptions {
   readonly dtype?: DtypeChoice;
   /** Rows of a batch. Default 32; 1 chooses kernels for one row at a time. */
   readonly maxBatch?: number;
-  /** Tokens of prompt and completion. Default: the model's own limit. */
+  /**
+   * Tokens of prompt and completion. Default, and at most: the model's own limit, or fewer where memory
+   * for keys and values does not hold as many.
+   */
   readonly maxContext?: number;
   /** Where the sampling of requests that say nothing of it comes from. Default "auto". */
   readonly generationConfig?: GenerationConfig;
@@ -83,8 +86,9 @@ export interface Parts {
 
 export async function openParts(options: LembasOptions): Promise<Parts> {
   const { dtype = "auto", maxBatch = DEFAULT_BATCH, progress } = options;
-  const { model, maxContext, device: kind } = options;
-  const loaded = await loadBase({ model, device: kind, dtype, maxBatch, maxContext, progress });
+  const { model, maxContext, kvMemory, device } = options;
+  const spec = { model, device, dtype, maxBatch, maxContext, kvMemory, progress };
+  const loaded = await loadBase(spec);
   using opened = new DisposableStack();
   opened.defer(() => releaseBase(loaded));
   const { checkpoint, base } = loaded;

@@ -103,12 +103,12 @@ export class LaneContestant implements Contestant {
       );
       let past = 0;
       while (past < length) {
-        const start = past;
-        const end = Math.min(length, start + model.chunkTokens(start));
+        const behind = past;
+        const end = Math.min(length, behind + model.chunkTokens(behind));
         await model.prefill(prompts.map((prompt, i) => ({
           slot: first + i,
-          tokens: prompt.subarray(start, end),
-          past: start,
+          tokens: prompt.subarray(behind, end),
+          past: behind,
           last: end === length,
         })));
         past = end;

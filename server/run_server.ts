@@ -17,6 +17,7 @@ import { Replicas } from "./limits/replicas.ts";
 import { JsonThread } from "./http/json_thread.ts";
 import { textOf, watchUncaught } from "./last_resort.ts";
 import { awaitSignal, checkAddress, listen } from "./serve.ts";
+import { formatBytes } from "../src/util/bytes.ts";
 import { createMetrics, joinListeners } from "./telemetry/metrics.ts";
 import { createLog, linesOf, type Log } from "./telemetry/log.ts";
 import { openStoreAccess } from "./access/open_access.ts";
@@ -186,10 +187,23 @@ function startLines(flags: ServeFlags, loaded: Loaded, context: ServerContext): 
     `(--dtype ${flags.dtype}, of a file in ${model.weightTypes.join(", ")})`,
     `sampling where a request says nothing: ${describeSampling(model.sampling)} ` +
     `(--generation-config ${flags.generationConfig})`,
-    `slots ${loaded.maxBatch}, context ${loaded.engine.maxContext} tokens`,
+    `slots ${loaded.maxBatch}, ${describeContext(flags, loaded)}`,
     `factors ${sets.length === 0 ? "none" : sets.join(", ")}`,
     `adapters ${adapters} ${flags.adapters === undefined ? "" : `in ${flags.adapters}`}`.trimEnd(),
   ];
+}
+
+/** How long a row may be, why, and what all rows together have. */
+function describeContext(flags: ServeFlags, { checkpoint, engine }: Loaded): string {
+  const { maxContext } = engine;
+  const { maxPositions } = checkpoint.config;
+  const why = maxContext === flags.maxContext
+    ? "--max-context"
+    : maxContext === maxPositions
+    ? "the model's limit"
+    : `what --kv-memory holds; the model's limit is ${maxPositions}`;
+  const memory = formatBytes(engine.stats().kvBudget);
+  return `context ${maxContext} tokens (${why}), ${memory} for all keys and values`;
 }
 
 /** A sentence where the user can mend it; with the stack where the fault is ours. */

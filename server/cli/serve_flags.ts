@@ -120,7 +120,8 @@ const FLAGS = {
   "max-context": {
     value: "N",
     type: integer(16, 1 << 20),
-    help: "most tokens of prompt and completion (default: the model's)",
+    help: "most tokens of prompt and completion (default: the model's limit, or fewer where " +
+      "--kv-memory does not hold as many)",
   },
   "kv-memory": { value: "BYTES", type: byteCount, help: "memory for keys and values, e.g. 1GiB" },
   "core-memory": {

@@ -9,6 +9,7 @@
 import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { ropeTables } from "../checkpoint/rope.ts";
 import type { ParameterSource, Rows } from "../graph/graph.ts";
+import { lazy } from "../graph/lowering/lazy.ts";
 import type { BlockSource } from "../graph/quantise.ts";
 import type { StoredBlocks } from "../util/blocks.ts";
 import { type LinearHook, type ModuleName, SITE_OF, type SiteName } from "./hook.ts";
@@ -54,7 +55,8 @@ export class DecoderParameters implements ParameterSource, BlockSource {
   readonly #checkpoint: Checkpoint;
   readonly #hook: LinearHook | undefined;
   readonly #smoothing: Smoothing | undefined;
-  readonly #rope: { readonly cos: Float32Array; readonly sin: Float32Array };
+  /** Made when a graph asks: they are megabytes, and the graphs of a base share one tensor of each. */
+  readonly #rope: () => { readonly cos: Float32Array; readonly sin: Float32Array };
 
   /** `positions`: rows of the RoPE tables. */
   constructor(
@@ -65,7 +67,7 @@ export class DecoderParameters implements ParameterSource, BlockSource {
     this.#checkpoint = checkpoint;
     this.#hook = options.hook;
     this.#smoothing = options.smoothing;
-    this.#rope = ropeTables(checkpoint.config, positions);
+    this.#rope = lazy(() => ropeTables(checkpoint.config, positions));
   }
 
   read(name: string, options: { readonly rows?: Rows } = {}): Float32Array {
@@ -81,8 +83,8 @@ export class DecoderParameters implements ParameterSource, BlockSource {
 
   /** What is no weight of the checkpoint: RoPE's tables and factors. */
   #table(name: string): Float32Array | undefined {
-    if (name === names.cos) return this.#rope.cos;
-    if (name === names.sin) return this.#rope.sin;
+    if (name === names.cos) return this.#rope().cos;
+    if (name === names.sin) return this.#rope().sin;
     const factor = /^lotr\.(\d+)\.([ab])\.(.+)$/.exec(name);
     return factor === null
       ? undefined

@@ -72,7 +72,10 @@ Deno.test("it says what it serves, and logs a line a request", async () => {
   const { lines } = await child.ended();
   const text = lines.join("\n");
   assertMatch(text, /model tiny abababababab, int8 on cpu/);
-  assertMatch(text, /slots 4, context 256 tokens/);
+  assertMatch(
+    text,
+    /slots 4, context 256 tokens \(the model's limit\), 1 MiB for all keys and values/,
+  );
   assertMatch(text, /factors [0-9a-f]{12} \(rank 4, q_proj v_proj\)/);
 });
 
