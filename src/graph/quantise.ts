@@ -1,7 +1,9 @@
 /**
  * Weights in the layouts and precisions that kernels read: transposed float32, int8 per output
- * column, MatMulNBits' 8- and 4-bit blocks, int8 rows for embeddings. Pure functions over arrays.
+ * column, MatMulNBits' 8- and 4-bit blocks, int8 rows for embeddings. Pure functions over arrays; what
+ * training makes while a server serves gives the event loop its turns.
  */
+import { turnEvery } from "../util/time.ts";
 import type { Blocks, StoredBlocks } from "../util/blocks.ts";
 
 /** A parameter source that can hand out blocks of integers as they are stored. */
@@ -18,6 +20,8 @@ export interface QuantisedColumns {
 }
 
 const TILE = 64;
+/** Milliseconds after which others get the event loop: jobs start, and weights are made, while it serves. */
+const PATIENCE = 5;
 
 /** [rows, columns] → [columns, rows], in tiles that stay in the cache. */
 export function transpose(data: Float32Array, rows: number, columns: number): Float32Array {
@@ -44,7 +48,8 @@ export function rowsOfArray(data: Float32Array, columns: number): RowSource {
 }
 
 /** Weights [out, in] → int8 [in, out] with scale = max|w| / 127 for each output. */
-export function quantiseColumns(source: RowSource): QuantisedColumns {
+export async function quantiseColumns(source: RowSource): Promise<QuantisedColumns> {
+  const turn = turnEvery(PATIENCE);
   const { rows: outs, columns: ins } = source;
   const scales = new Float32Array(outs);
   const q = new Int8Array(outs * ins);
@@ -57,6 +62,7 @@ export function quantiseColumns(source: RowSource): QuantisedColumns {
     for (let start = 0; start < count; start += TILE) {
       roundColumns(data, ins, inverse, q, outs, first, start, Math.min(count, start + TILE));
     }
+    await turn();
   }
   return { q, scales };
 }
@@ -79,10 +85,14 @@ function roundColumns(
 }
 
 /** Weights [rows, columns] → int8 of the same layout with scale = max|w| / 127 for each column. */
-export function quantiseByColumn(source: RowSource): QuantisedColumns {
+export async function quantiseByColumn(source: RowSource): Promise<QuantisedColumns> {
   const { rows, columns } = source;
+  const turn = turnEvery(PATIENCE);
   const scales = new Float32Array(columns);
-  for (const { count, data } of bands(source)) raiseToLargest(scales, data, count);
+  for (const { count, data } of bands(source)) {
+    raiseToLargest(scales, data, count);
+    await turn();
+  }
   for (let c = 0; c < columns; c++) scales[c] /= 127;
   const inverse = Float64Array.from(scales, (scale) => scale === 0 ? 0 : 1 / scale);
   const q = new Int8Array(rows * columns);
@@ -93,6 +103,7 @@ export function quantiseByColumn(source: RowSource): QuantisedColumns {
         q[to + c] = round(data[from + c] * inverse[c]);
       }
     }
+    await turn();
   }
   return { q, scales };
 }

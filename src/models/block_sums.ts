@@ -20,7 +20,7 @@ const PANEL = 16;
 export class ForeignPacking extends Error {}
 
 /** Offsets of blocks, made. */
-export type MadeSums = Omit<BlockSums, "make"> & ReturnType<BlockSums["make"]>;
+export type MadeSums = Omit<BlockSums, "make"> & Awaited<ReturnType<BlockSums["make"]>>;
 
 /**
  * Puts offsets into the packed form that a file has of a weight.

@@ -11,7 +11,8 @@ import type { WeightFiles } from "./weight_files.ts";
 export class DeviceWeights {
   readonly #device: Device;
   readonly #files: WeightFiles | undefined;
-  readonly #tensors = new Map<string, Tensor>();
+  readonly #tensors = new Map<string, Promise<Tensor>>();
+  readonly #made: Tensor[] = [];
 
   /** `files`: where the base's own weights are mapped from; without, they are made in memory. */
   constructor(device: Device, files?: WeightFiles) {
@@ -35,8 +36,8 @@ export class DeviceWeights {
     try {
       for (const [name, weight] of lowered.weights) {
         if (places.has(name)) continue;
-        if (isFactor(name)) copies[name] = this.#make(weight);
-        else initializers[name] = this.#shared(name, weight);
+        if (isFactor(name)) copies[name] = await this.#make(weight);
+        else initializers[name] = await this.#shared(name, weight);
       }
       const { threads, profile, attention, config } = options;
       return await this.#device.session(lowered.model(places), {
@@ -54,19 +55,23 @@ export class DeviceWeights {
   }
 
   release(): void {
-    for (const tensor of this.#tensors.values()) tensor.release();
+    for (const tensor of this.#made) tensor.release();
   }
 
-  #shared(name: string, weight: Weight): Tensor {
+  #shared(name: string, weight: Weight): Promise<Tensor> {
     const known = this.#tensors.get(name);
     if (known !== undefined) return known;
-    const tensor = this.#make(weight);
-    this.#tensors.set(name, tensor);
-    return tensor;
+    const making = this.#make(weight).then((tensor) => {
+      this.#made.push(tensor);
+      return tensor;
+    });
+    this.#tensors.set(name, making);
+    making.catch(() => this.#tensors.delete(name));
+    return making;
   }
 
-  #make({ dtype, shape, make }: Weight): Tensor {
-    return this.#device.tensor(dtype, shape, make());
+  async #make({ dtype, shape, make }: Weight): Promise<Tensor> {
+    return this.#device.tensor(dtype, shape, await make());
   }
 }
 

@@ -100,16 +100,23 @@ class PartWriter {
   /** Makes a node's weights while those of the node before are written; resolves when these are. */
   async pack(node: PackingNode): Promise<void> {
     const { device } = this.#options;
-    const sums = node.sums && { ...node.sums, ...node.sums.make() };
     using tensors = new DisposableStack();
-    const made = node.weights.map((weight) => {
-      const { dtype, shape, make } = this.#weight(weight);
-      return [weight, tensors.use(device.tensor(dtype, shape, make()))] as const;
-    });
+    // side by side: what is made together is made once
+    const [made, packed] = await Promise.all([
+      Promise.all(node.weights.map(async (weight) => {
+        const { dtype, shape, make } = this.#weight(weight);
+        return [weight, device.tensor(dtype, shape, await make())] as const;
+      })),
+      node.sums?.make(),
+    ]);
+    for (const [, tensor] of made) tensors.use(tensor);
+    const sums = node.sums && packed && { ...node.sums, ...packed };
     await this.#writing;
     const own = tensors.move();
     this.#writing = this.#write(node, Object.fromEntries(made), sums)
       .finally(() => own.dispose());
+    // whoever waits for it hears of a failure, maybe turns of the event loop later
+    this.#writing.catch(() => {});
   }
 
   /** Has ONNX Runtime write a node's weights and what its kernel packs of them. */
@@ -142,7 +149,7 @@ class PartWriter {
     let end = 0;
     for (const name of names) {
       const offset = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
-      const data = this.#weight(name).make();
+      const data = await this.#weight(name).make();
       const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
       await file.seek(offset, Deno.SeekMode.Start);
       for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at, at + CHUNK));

@@ -40,3 +40,13 @@ export async function fulfilledWithin(
 export function nextTurn(): Promise<void> {
   return new Promise((resolve) => void setImmediate(resolve));
 }
+
+/** For long work in short pieces: a turn for the event loop where it had none for so long. */
+export function turnEvery(milliseconds: number): () => Promise<void> {
+  let last = performance.now();
+  return async () => {
+    if (performance.now() - last < milliseconds) return;
+    await nextTurn();
+    last = performance.now();
+  };
+}

@@ -2,6 +2,7 @@
 import { assertEquals, assertLess, assertLessOrEqual } from "@std/assert";
 import {
   joinBlocks,
+  quantiseByColumn,
   quantiseColumns,
   quantiseRows,
   roundTo4Bits,
@@ -9,6 +10,7 @@ import {
   rowsOfArray,
   transpose,
 } from "../../src/graph/quantise.ts";
+import { nextTurn } from "../../src/util/time.ts";
 import { unpack } from "../unpack.ts";
 import { distance, randomArray } from "./run.ts";
 
@@ -30,11 +32,11 @@ Deno.test("transpose swaps rows and columns, also where tiles do not fit", () =>
   }
 });
 
-Deno.test("int8 columns are the weight within half a step of each output", () => {
+Deno.test("int8 columns are the weight within half a step of each output", async () => {
   const [outs, ins] = [70, 130];
   const data = randomArray(outs * ins, 1);
   data.fill(0, 3 * ins, 4 * ins);
-  const { q, scales } = quantiseColumns(rowsOfArray(data, ins));
+  const { q, scales } = await quantiseColumns(rowsOfArray(data, ins));
   for (let o = 0; o < outs; o++) {
     const row = data.subarray(o * ins, (o + 1) * ins);
     const back = Float32Array.from(row, (_, i) => q[i * outs + o] * scales[o]);
@@ -42,6 +44,27 @@ Deno.test("int8 columns are the weight within half a step of each output", () =>
     if (o !== 3) assertEquals(Math.max(...row.map((_, i) => Math.abs(q[i * outs + o]))), 127);
   }
 });
+
+for (const [name, make] of [["output", quantiseColumns], ["input", quantiseByColumn]] as const) {
+  Deno.test(`the event loop has its turns while int8 weights are made by ${name}`, async () => {
+    const [columns, reads] = [2 ** 12, 4];
+    let [asked, turns, done] = [0, 0, false];
+    const read = (_: number, count: number) => {
+      const until = performance.now() + 8;
+      while (performance.now() < until);
+      asked++;
+      return new Float32Array(count * columns);
+    };
+    const making = make({ rows: reads * 64, columns, read }).then(() => done = true);
+    while (!done) {
+      turns++;
+      await nextTurn();
+    }
+    await making;
+    assertLessOrEqual(reads, asked);
+    assertLessOrEqual(asked, turns);
+  });
+}
 
 Deno.test("int8 rows and 8-bit blocks are the weight within half a step of each block", () => {
   const [outs, ins, block] = [6, 128, 64];

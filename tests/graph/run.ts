@@ -70,9 +70,9 @@ export async function runLowered(
 ): Promise<Float32Array[]> {
   const lowered = lower(graph, parameters, plan);
   const initializers = Object.fromEntries(
-    Array.from(
+    await Array.fromAsync(
       lowered.weights,
-      ([name, { dtype, shape, make }]) => [name, device.tensor(dtype, shape, make())],
+      async ([name, { dtype, shape, make }]) => [name, device.tensor(dtype, shape, await make())],
     ),
   );
   using session = await device.session(lowered.model(), { initializers });

@@ -38,9 +38,10 @@ export class WindowModel {
     const parameters = new DecoderParameters(checkpoint, positions, smoothing && { smoothing });
     const graph = buildDecoder(checkpoint.config, positions);
     const lowered = lower(graph, parameters, plan);
-    const entries = Array.from(
+    const entries = await Array.fromAsync(
       lowered.weights,
-      ([name, { dtype, shape, make }]) => [name, device.tensor(dtype, shape, make())] as const,
+      async ([name, { dtype, shape, make }]) =>
+        [name, device.tensor(dtype, shape, await make())] as const,
     );
     const session = await device.session(lowered.model(), {
       initializers: Object.fromEntries(entries),

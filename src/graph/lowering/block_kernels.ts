@@ -7,7 +7,7 @@
 import type { BlockForm, StoredBlocks } from "../../util/blocks.ts";
 import type { Value } from "../ops.ts";
 import { joinBlocks, roundTo4Bits, roundTo8Bits } from "../quantise.ts";
-import { lazy } from "./lazy.ts";
+import { together } from "./lazy.ts";
 import type { LoweringContext } from "./lowering_context.ts";
 import { MICROSOFT } from "./onnx.ts";
 
@@ -82,11 +82,11 @@ function emitRun(context: LoweringContext, x: Value, run: readonly Part[], out: 
   const within = offsets && context.plan.offsets === "with blocks";
   const names = run.map(({ weight }) => weight.name).join("|");
   const name = `${names}:b${bits}.${size}${within ? ".sums" : ""}`;
-  const made = lazy(() => joinBlocks(run.map(({ blocks }) => blocks.read()), perRow));
+  const made = together(() => joinBlocks(run.map(({ blocks }) => blocks.read()), perRow));
   const packed = [outputs, perRow, size * bits / 8];
-  const q = context.weight(name, "uint8", packed, () => made().q);
+  const q = context.weight(name, "uint8", packed, async () => (await made()).q);
   const scales = [outputs * perRow];
-  const s = context.weight(`${name}.scales`, "float32", scales, () => made().scales);
+  const s = context.weight(`${name}.scales`, "float32", scales, async () => (await made()).scales);
   const source = context.name(x);
   const apart = offsets && !within;
   const product = apart ? `${out}.centred` : out;
@@ -104,7 +104,8 @@ function emitRun(context: LoweringContext, x: Value, run: readonly Part[], out: 
   });
   if (!apart) return;
   const shape = [perRow, outputs];
-  const m = context.weight(`${name}.offsets`, "float32", shape, () => made().offsets);
+  const offsetsOf = async () => (await made()).offsets;
+  const m = context.weight(`${name}.offsets`, "float32", shape, offsetsOf);
   context.writer.node("Gemm", [blockSums(context, source, inputs, size), m, product], out);
 }
 

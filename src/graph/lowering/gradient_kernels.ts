@@ -14,7 +14,7 @@ import {
   rowBlocks,
   zeroPoints,
 } from "./kernels.ts";
-import { lazy } from "./lazy.ts";
+import { together } from "./lazy.ts";
 import type { LoweringContext } from "./lowering_context.ts";
 import { MICROSOFT, onnxType } from "./onnx.ts";
 import { quantiseByColumn } from "../quantise.ts";
@@ -79,10 +79,15 @@ function inputScaled(
   context: LoweringContext,
   { name, weights, inputs, outputs }: Omit<Linear, "x">,
 ): { readonly q: string; readonly scales: string } {
-  const made = lazy(() => quantiseByColumn(joinedRows(context, weights, inputs)));
+  const made = together(() => quantiseByColumn(joinedRows(context, weights, inputs)));
   return {
-    q: context.weight(`${name}:w8t`, "int8", [outputs, inputs], () => made().q),
-    scales: context.weight(`${name}:w8t.scales`, "float32", [inputs], () => made().scales),
+    q: context.weight(`${name}:w8t`, "int8", [outputs, inputs], async () => (await made()).q),
+    scales: context.weight(
+      `${name}:w8t.scales`,
+      "float32",
+      [inputs],
+      async () => (await made()).scales,
+    ),
   };
 }
 

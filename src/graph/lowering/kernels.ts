@@ -15,7 +15,7 @@ import type { LinearKernel, LoweringContext } from "./lowering_context.ts";
 import { MICROSOFT, type NodeOptions } from "./onnx.ts";
 import { quantiseColumns, type RowSource, transpose } from "../quantise.ts";
 import { eightBits, emitBlocks, fourBits, ownBlocks } from "./block_kernels.ts";
-import { lazy } from "./lazy.ts";
+import { together } from "./lazy.ts";
 
 type Emit = (context: LoweringContext, linear: Linear, out: string) => void;
 
@@ -76,9 +76,14 @@ const KERNELS: { readonly [K in LinearKernel]: Emit } = {
   },
 
   w8a8(context, { x, name, weights, inputs, outputs }, out) {
-    const made = lazy(() => quantiseColumns(joinedRows(context, weights, inputs)));
-    const q = context.weight(`${name}:w8`, "int8", [inputs, outputs], () => made().q);
-    const scales = context.weight(`${name}:w8.scales`, "float32", [outputs], () => made().scales);
+    const made = together(() => quantiseColumns(joinedRows(context, weights, inputs)));
+    const q = context.weight(`${name}:w8`, "int8", [inputs, outputs], async () => (await made()).q);
+    const scales = context.weight(
+      `${name}:w8.scales`,
+      "float32",
+      [outputs],
+      async () => (await made()).scales,
+    );
     integerProduct(context, x, q, scales, out);
   },
 

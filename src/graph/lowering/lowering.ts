@@ -6,7 +6,7 @@
 import type { Graph, Node, ParameterSource } from "../graph.ts";
 import type { OpName, Value } from "../ops.ts";
 import { emitLinear, joinedRows } from "./kernels.ts";
-import { lazy } from "./lazy.ts";
+import { together } from "./lazy.ts";
 import { ATTENTION_RULES } from "./lowering_attention.ts";
 import {
   blockDiagonal,
@@ -153,13 +153,18 @@ function embedInt8(context: LoweringContext, table: Value, ids: string, out: str
   const { writer } = context;
   const [rows, width] = table.shape.map(Number);
   const block = 32;
-  const quantised = lazy(() => quantiseRows(joinedRows(context, [table], width), block));
-  const q = context.weight(`${table.name}:q8`, "int8", [rows, width], () => quantised().q);
+  const quantised = together(() => quantiseRows(joinedRows(context, [table], width), block));
+  const q = context.weight(
+    `${table.name}:q8`,
+    "int8",
+    [rows, width],
+    async () => (await quantised()).q,
+  );
   const scales = context.weight(
     `${table.name}:q8.scales`,
     "float32",
     [rows, width / block],
-    () => quantised().scales,
+    async () => (await quantised()).scales,
   );
   writer.node("Gather", [q, ids], `${out}.q`);
   writer.node("Gather", [scales, ids], `${out}.scales`);

@@ -66,7 +66,7 @@ export interface BlockSums {
   readonly outputs: number;
   readonly perRow: number;
   /** Scales [out, in/size] and offsets [in/size, out]: w = scale · (q - middle) + offset. */
-  readonly make: () => { readonly scales: Float32Array; readonly offsets: Float32Array };
+  readonly make: () => Promise<{ readonly scales: Float32Array; readonly offsets: Float32Array }>;
 }
 
 /** A model under construction. Names are the caller's; "" leaves an optional input or output out. */
@@ -228,7 +228,7 @@ export interface Weight {
   readonly dtype: DType;
   readonly shape: readonly number[];
   /** Makes its data, newly allocated; may be called again. */
-  readonly make: () => TypedArray;
+  readonly make: () => TypedArray | Promise<TypedArray>;
 }
 
 /** A weight's `external_data` (onnx.proto): location, offset, length, and ONNX Runtime's packed forms. */
