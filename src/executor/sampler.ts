@@ -39,7 +39,6 @@ export class Sampler {
   readonly #device: Device;
   readonly #vocabSize: number;
   readonly #runs: DeviceRuns;
-  readonly #memory = new Map<string, Float32Array>();
   #threads: readonly WorkerThread<ManyWork>[] = [];
 
   constructor(device: Device, vocabSize: number) {
@@ -172,7 +171,7 @@ export class Sampler {
   ): Promise<void> {
     if (group.length === 0) return;
     const width = Math.ceil(this.#vocabSize / SUM_BLOCK) * SUM_BLOCK;
-    const kept = this.#room("kept", group.length * width);
+    const kept = this.#runs.room("kept", group.length * width);
     const threads = this.#manyThreads();
     await Promise.all(group.map(({ wanted, choice }, i) => {
       const { temperature, topK, topP, minP } = wanted;
@@ -216,7 +215,7 @@ export class Sampler {
     tensor: Tensor,
     rows: readonly { readonly inverse: number; readonly most: number }[],
   ): Promise<Shares[]> {
-    const exps = this.#room("exps", rows.length * this.#vocabSize);
+    const exps = this.#runs.room("numbers", rows.length * this.#vocabSize);
     const sums = await this.#runs.mass(tensor, rows, exps);
     return rows.map((_, i) => ({
       exps: exps.subarray(i * this.#vocabSize, (i + 1) * this.#vocabSize),
@@ -240,20 +239,10 @@ export class Sampler {
       const rows = group.map(({ row }) => row.data.subarray(row.start, row.start + size));
       return { tensor: room.use(this.#device.view(logits, group[0].row.start, shape)), rows };
     }
-    const copy = this.#room("copy", group.length * size);
+    const copy = this.#runs.room("copy", group.length * size);
     const rows = group.map((_, i) => copy.subarray(i * size, (i + 1) * size));
     group.forEach(({ row }, i) => copyAllowed(row, rows[i]));
     return { tensor: room.use(this.#device.tensor("float32", shape, copy)), rows };
-  }
-
-  /** Memory that is used again, and shared with threads. */
-  #room(name: string, length: number): Float32Array {
-    let memory = this.#memory.get(name);
-    if (memory === undefined || memory.length < length) {
-      memory = new Float32Array(new SharedArrayBuffer(4 * length));
-      this.#memory.set(name, memory);
-    }
-    return memory.subarray(0, length);
   }
 
   #manyThreads(): readonly WorkerThread<ManyWork>[] {

@@ -4,7 +4,7 @@
  * leaves; min-p is relative to the most likely token. All numbers are float32, as a graph has them.
  */
 import type { SampleRow } from "../model.ts";
-import { type Candidates, largest, mostLikely, type RowLogits } from "./row_logits.ts";
+import { type Candidates, largest, mostBlocks, mostLikely, type RowLogits } from "./row_logits.ts";
 
 export type Choice =
   /** One token; the first where none may be drawn. */
@@ -24,6 +24,11 @@ export interface Shares {
   readonly total: number;
 }
 
+/** At least so many candidates are needed. */
+interface More {
+  readonly more: number;
+}
+
 /** Candidates by falling logit over the temperature. */
 interface Ordered {
   readonly candidates: Candidates;
@@ -34,8 +39,10 @@ interface Ordered {
   readonly limit: number;
 }
 
-/** Candidates that are looked at first, and at most; 8 times more at each further look. */
-const [FIRST, MOST] = [48, 1024];
+/** Candidates that are looked at first for top-p; 4 times more at each further look. */
+const FIRST = 48;
+/** Tokens that are listed at most. */
+const MOST = 2048;
 
 /** A temperature as the graphs multiply by it. */
 export function inverseOf({ temperature }: Pick<SampleRow, "temperature">): number {
@@ -56,15 +63,20 @@ export function choose(row: RowLogits, wanted: SampleRow, shares?: Shares): Choi
   if (topP !== undefined && topK === undefined && shares === undefined) {
     return { kind: "mass", most };
   }
-  for (let count = topK === undefined ? FIRST : topK + 4; count <= MOST; count *= 8) {
+  const last = mostBlocks(row);
+  let count = Math.min(topK === undefined ? FIRST : topK + 4, last);
+  while (true) {
     const candidates = largest(row, count);
     if (candidates === undefined) break;
     const found = threshold(ordered(candidates, inverse, most), filters, shares);
     if (found === "mass") return { kind: "mass", most };
-    if (found === "more") continue;
-    const few = fewOf(candidates, inverse, found);
-    if (few !== undefined) return few;
-    break;
+    if (typeof found === "number") {
+      const few = fewOf(candidates, inverse, found);
+      if (few !== undefined) return few;
+      break;
+    }
+    if (count === last || found.more > MOST) break;
+    count = Math.min(last, Math.max(4 * count, found.more));
   }
   const massless = topP === undefined || shares !== undefined;
   return massless ? { kind: "many", most } : { kind: "mass", most };
@@ -138,21 +150,21 @@ function threshold(
   ordered: Ordered,
   { topK, topP, minP }: Pick<SampleRow, "topK" | "topP" | "minP">,
   shares: Shares | undefined,
-): number | "mass" | "more" {
+): number | "mass" | More {
   const { scaled, order, most, limit } = ordered;
   const enough = limit === -Infinity || topK === undefined || order.length >= topK;
-  if (!enough) return "more";
+  if (!enough) return { more: topK };
   let least = topK === undefined ? -Infinity : scaled[order[topK - 1]] ?? -Infinity;
   if (topP !== undefined) {
     const nucleus = shares === undefined
       ? nucleusByRatio(ordered, topP, topK ?? order.length)
       : nucleusByShares(ordered, topP, topK, shares);
     if (nucleus === "mass") return "mass";
-    if (nucleus === undefined && limit > -Infinity) return "more";
-    least = Math.max(least, nucleus ?? -Infinity);
+    if (typeof nucleus === "number") least = Math.max(least, nucleus);
+    else if (limit > -Infinity) return nucleus;
   }
   if (minP !== undefined) least = Math.max(least, minPThreshold(most, minP));
-  return least > limit || limit === -Infinity ? least : "more";
+  return least > limit || limit === -Infinity ? least : { more: 1 };
 }
 
 /** Where the running sum of shares reaches top-p, added up as the definition's float32 has it. */
@@ -161,15 +173,18 @@ function nucleusByShares(
   topP: number,
   topK: number | undefined,
   { exps, total }: Shares,
-): number | undefined {
-  let sum = 0;
-  const sums = Float32Array.from(order, (index) => {
-    sum = Math.fround(sum + Math.fround(exps[candidates.ids[index]] / total));
-    return sum;
-  });
+): number | More {
+  const sums = new Float32Array(order.length);
+  let [sum, share] = [0, 0];
+  for (let i = 0; i < sums.length; i++) {
+    share = Math.fround(exps[candidates.ids[order[i]]] / total);
+    sums[i] = sum = Math.fround(sum + share);
+  }
   const mass = topK === undefined ? 1 : sums[Math.min(topK, sums.length) - 1];
   const target = Math.fround(topP * mass);
-  return scaled[order[sums.findIndex((sum) => sum >= target)]];
+  const at = sums.findIndex((sum) => sum >= target);
+  // Tokens that are missing are at most as likely as the last.
+  return at < 0 ? { more: sums.length + (target - sum) / share } : scaled[order[at]];
 }
 
 /**

@@ -3,7 +3,8 @@
  */
 import type { Binding, Device, Session, Tensor } from "../../runtime/device.ts";
 import { Once } from "../../util/memo.ts";
-import { type FewTokens, pack } from "./few.ts";
+import { passedBlock, passedIndex } from "./draw.ts";
+import { type FewTokens, PackedTokens } from "./few.ts";
 import {
   BOUND_BLOCK,
   buildSampler,
@@ -12,8 +13,6 @@ import {
   type Temperature,
 } from "./graphs.ts";
 
-/** A uniform number is kept below 1 after rounding to float32. */
-const BELOW_ONE = 1 - 2 ** -24;
 /** Up to so many logits their bounds are found on the calling thread, in some 10 µs. */
 const SYNCHRONOUS_LOGITS = 2 ** 19;
 
@@ -33,6 +32,7 @@ export class DeviceRuns {
   readonly #device: Device;
   readonly #vocabSize: number;
   readonly #sessions = new Map<string, Once<Session>>();
+  readonly #memory = new Map<string, Float32Array>();
   /** By logits buffer, then by number of rows. */
   readonly #bounds = new Map<Tensor, Bounds[]>();
 
@@ -78,25 +78,56 @@ export class DeviceRuns {
 
   /** A token of each whole row [n, width]. */
   async drawWhole(logits: Tensor, rows: readonly Draw[]): Promise<number[]> {
-    using room = new DisposableStack();
-    const { temperature, inputs } = this.#inverses(room, rows);
-    const graph = { kind: "whole", width: logits.shape[1], temperature } as const;
-    const places = await this.#draw(graph, rows, { logits, ...inputs });
-    return places.map(({ block, offset }) => block * SUM_BLOCK + offset);
+    using made = new DisposableStack();
+    const { temperature, inputs } = this.#inverses(made, rows);
+    const width = logits.shape[1];
+    const blocks = Math.ceil(width / SUM_BLOCK);
+    const probabilities = this.room("numbers", rows.length * width);
+    const sums = new Float32Array(rows.length * blocks);
+    await this.#run({ kind: "whole", width, temperature }, { logits, ...inputs }, {
+      probabilities: made.use(
+        this.#device.tensor("float32", [rows.length, width], probabilities),
+      ),
+      sums: made.use(this.#device.tensor("float32", [rows.length, blocks], sums)),
+    });
+    return rows.map(({ uniform }, i) => {
+      const own = sums.subarray(i * blocks, (i + 1) * blocks);
+      const { block, past } = passedBlock(own, uniform);
+      const [start, end] = [block * SUM_BLOCK, Math.min(width, (block + 1) * SUM_BLOCK)];
+      const inside = probabilities.subarray(i * width + start, i * width + end);
+      return start + passedIndex(inside, past);
+    });
   }
 
   /** A token of each row of few, whose logits are over the temperature. */
   async drawFew(rows: readonly (FewTokens & Pick<Draw, "uniform">)[]): Promise<number[]> {
-    const { logits, places, width, room, blocks } = pack(rows);
+    const packed = new PackedTokens(rows);
+    const { width, room } = packed;
     const shape = [rows.length, width];
-    using made = new DisposableStack();
+    const blocks = room / SUM_BLOCK;
+    const probabilities = new Float32Array(rows.length * width);
+    const sums = new Float32Array(rows.length * blocks);
     const size = BigInt64Array.of(BigInt(rows.length), BigInt(room));
-    const drawn = await this.#draw({ kind: "few" }, rows, {
-      logits: made.use(this.#device.tensor("float32", shape, logits)),
-      places: made.use(this.#device.tensor("int32", shape, places)),
+    using made = new DisposableStack();
+    await this.#run({ kind: "few" }, {
+      logits: made.use(this.#device.tensor("float32", shape, packed.logits)),
+      places: made.use(this.#device.tensor("int32", shape, packed.places)),
       shape: made.use(this.#device.tensor("int64", [2], size)),
+    }, {
+      probabilities: made.use(this.#device.tensor("float32", shape, probabilities)),
+      sums: made.use(this.#device.tensor("float32", [rows.length, blocks], sums)),
     });
-    return drawn.map(({ block, offset }, i) => blocks[i][block] * SUM_BLOCK + offset);
+    return rows.map(({ uniform }, i) => packed.draw(i, uniform, probabilities, sums));
+  }
+
+  /** Memory that is used again, by this name and by threads. */
+  room(name: string, length: number): Float32Array {
+    let memory = this.#memory.get(name);
+    if (memory === undefined || memory.length < length) {
+      memory = new Float32Array(new SharedArrayBuffer(4 * length));
+      this.#memory.set(name, memory);
+    }
+    return memory.subarray(0, length);
   }
 
   /** Drops what is bound to a logits buffer, before the buffer is released. */
@@ -141,23 +172,6 @@ export class DeviceRuns {
 
   #column(room: DisposableStack, values: Float32Array): Tensor {
     return room.use(this.#device.tensor("float32", [values.length, 1], values));
-  }
-
-  async #draw(
-    graph: SamplerGraph,
-    rows: readonly Pick<Draw, "uniform">[],
-    inputs: Readonly<Record<string, Tensor>>,
-  ): Promise<{ readonly block: number; readonly offset: number }[]> {
-    using room = new DisposableStack();
-    const shape = [rows.length, 1];
-    const uniforms = Float32Array.from(rows, ({ uniform }) => Math.min(uniform, BELOW_ONE));
-    const uniform = this.#column(room, uniforms);
-    const [blocks, offsets] = [new BigInt64Array(rows.length), new BigInt64Array(rows.length)];
-    await this.#run(graph, { ...inputs, uniform }, {
-      block: room.use(this.#device.tensor("int64", shape, blocks)),
-      offset: room.use(this.#device.tensor("int64", shape, offsets)),
-    });
-    return rows.map((_, i) => ({ block: Number(blocks[i]), offset: Number(offsets[i]) }));
   }
 
   async #run(

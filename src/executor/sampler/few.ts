@@ -1,8 +1,9 @@
 /**
  * Rows of few tokens, packed for the graph `few`. The softmax adds up lane by lane, position modulo
- * at most 16, and the draw block by block of 256: tokens keep their lanes and their places in blocks,
- * and what lies between, probability 0, goes. So sums have the bits of those over the whole row.
+ * at most 16, and a block's sum goes by places in the block: tokens keep their lanes and places, and
+ * what lies between, probability 0, goes. So sums have the bits of those over the whole row.
  */
+import { passedBlock, passedIndex } from "./draw.ts";
 import { SUM_BLOCK } from "./graphs.ts";
 
 export interface FewTokens {
@@ -11,48 +12,97 @@ export interface FewTokens {
   readonly logits: Float32Array;
 }
 
-export interface Packed {
+/** A row's tokens in packed memory. */
+interface PackedRow {
+  readonly ids: Int32Array;
+  /** Where each token's logit is. */
+  readonly at: Int32Array;
+  /** The tokens of each block begin at these indices. */
+  readonly blocks: readonly number[];
+}
+
+/** Lanes of the widest softmax. */
+const LANES = 16;
+/** The sum of two numbers has one order; of more, the operator's. */
+const CROWD = 3;
+
+export class PackedTokens {
   /** [n, width] */
   readonly logits: Float32Array;
   /** [n, width], each in 0 … room - 1. */
   readonly places: Int32Array;
   readonly width: number;
-  /** Whole blocks, one of them for what is no token. */
+  /** Whole blocks: the crowded ones, and one for all other numbers. */
   readonly room: number;
-  /** Of each row, the ids of its blocks. */
-  readonly blocks: readonly Int32Array[];
-}
+  readonly #rows: readonly PackedRow[];
 
-/** Tokens that share a row of the softmax's lanes. */
-const LANES = 16;
-
-export function pack(rows: readonly FewTokens[]): Packed {
-  const blocks = rows.map(({ ids }) => unique(ids, SUM_BLOCK));
-  const chunks = rows.map(({ ids }) => unique(ids, LANES));
-  const width = LANES * Math.max(...chunks.map(({ length }) => length));
-  const room = SUM_BLOCK * (1 + Math.max(...blocks.map(({ length }) => length)));
-  const logits = new Float32Array(rows.length * width).fill(-Infinity);
-  const places = new Int32Array(rows.length * width).fill(room - 1);
-  rows.forEach((row, r) => {
-    let [chunk, block] = [0, 0];
-    for (let i = 0; i < row.ids.length; i++) {
-      const id = row.ids[i];
-      while (chunks[r][chunk] < Math.floor(id / LANES)) chunk++;
-      while (blocks[r][block] < Math.floor(id / SUM_BLOCK)) block++;
-      const at = r * width + chunk * LANES + id % LANES;
-      logits[at] = row.logits[i];
-      places[at] = block * SUM_BLOCK + id % SUM_BLOCK;
-    }
-  });
-  return { logits, places, width, room, blocks };
-}
-
-/** Which groups of `size` neighbours rising ids are in. */
-function unique(ids: Int32Array, size: number): Int32Array {
-  const found: number[] = [];
-  for (const id of ids) {
-    const group = Math.floor(id / size);
-    if (group !== found.at(-1)) found.push(group);
+  constructor(rows: readonly FewTokens[]) {
+    const chunks = rows.map(({ ids }) => startsOf(ids, LANES).length);
+    this.width = LANES * Math.max(...chunks);
+    this.#rows = rows.map(({ ids }, r) => packedRow(ids, r * this.width));
+    const crowds = this.#rows.map((row) => row.blocks.filter((_, b) => isCrowded(row, b)).length);
+    this.room = SUM_BLOCK * (1 + Math.max(...crowds));
+    this.logits = new Float32Array(rows.length * this.width).fill(-Infinity);
+    this.places = new Int32Array(this.logits.length).fill(this.room - 1);
+    this.#rows.forEach((row, r) => this.#fill(row, rows[r].logits));
   }
-  return Int32Array.from(found);
+
+  /** The token that row `r` draws, with the graph's numbers for all rows. */
+  draw(r: number, uniform: number, probabilities: Float32Array, sums: Float32Array): number {
+    const row = this.#rows[r];
+    const { ids, at, blocks } = row;
+    let crowd = r * this.room / SUM_BLOCK;
+    const own = Float32Array.from(blocks, (first, b) => {
+      if (isCrowded(row, b)) return sums[crowd++];
+      const second = first + 1 < endOf(row, b) ? probabilities[at[first + 1]] : 0;
+      return probabilities[at[first]] + second;
+    });
+    const { block, past } = passedBlock(own, uniform);
+    const inside = at.subarray(blocks[block], endOf(row, block));
+    const index = passedIndex(Float32Array.from(inside, (where) => probabilities[where]), past);
+    return ids[blocks[block] + index];
+  }
+
+  #fill(row: PackedRow, logits: Float32Array): void {
+    const { ids, at, blocks } = row;
+    for (let i = 0; i < ids.length; i++) this.logits[at[i]] = logits[i];
+    let crowd = 0;
+    blocks.forEach((first, b) => {
+      if (!isCrowded(row, b)) return;
+      for (let i = first; i < endOf(row, b); i++) {
+        this.places[at[i]] = crowd * SUM_BLOCK + ids[i] % SUM_BLOCK;
+      }
+      crowd++;
+    });
+  }
+}
+
+function packedRow(ids: Int32Array, start: number): PackedRow {
+  const at = new Int32Array(ids.length);
+  let chunk = -1;
+  for (let i = 0; i < ids.length; i++) {
+    if (i === 0 || Math.floor(ids[i] / LANES) > Math.floor(ids[i - 1] / LANES)) chunk++;
+    at[i] = start + chunk * LANES + ids[i] % LANES;
+  }
+  return { ids, at, blocks: startsOf(ids, SUM_BLOCK) };
+}
+
+function endOf({ ids, blocks }: PackedRow, block: number): number {
+  return blocks[block + 1] ?? ids.length;
+}
+
+function isCrowded(row: PackedRow, block: number): boolean {
+  return endOf(row, block) - row.blocks[block] >= CROWD;
+}
+
+/** Where groups of `size` neighbours begin among rising ids. */
+function startsOf(ids: Int32Array, size: number): number[] {
+  const starts: number[] = [];
+  let last = -1;
+  for (let i = 0; i < ids.length; i++) {
+    const group = Math.floor(ids[i] / size);
+    if (group !== last) starts.push(i);
+    last = group;
+  }
+  return starts;
 }

@@ -30,7 +30,7 @@ export interface Candidates {
 const LISTED = 1024;
 /** Vocabularies up to this size are looked at whole. */
 const SCANNED = 1024;
-const MOST_FOUND = 8192;
+const MOST_FOUND = 4096;
 
 /** The most likely token, of equal ones the first; undefined where none may be drawn. */
 export function mostLikely(row: RowLogits): { token: number; logit: number } | undefined {
@@ -73,6 +73,14 @@ export function largest(row: RowLogits, wanted: number): Candidates | undefined 
   }
   const ids = Int32Array.from(found);
   return { ids, logits: valuesAt(data, start, ids), complete: cut };
+}
+
+/**
+ * How many candidates it makes sense to look for by blocks: with all but the few whose bounds are the
+ * least there are some hundredths of the vocabulary.
+ */
+export function mostBlocks({ vocabSize }: RowLogits): number {
+  return Math.max(1, Math.floor(0.96 * vocabSize / BOUND_BLOCK));
 }
 
 /** Copies a row to `out`, with `-Infinity` for what its mask forbids. */
