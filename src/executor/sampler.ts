@@ -13,12 +13,14 @@ import { DeviceRuns } from "./sampler/device_runs.ts";
 import { SUM_BLOCK } from "./sampler/graphs.ts";
 import { type Logprobs, logprobsOf } from "./sampler/logprobs.ts";
 import type { ManyWork } from "./sampler/many_worker.ts";
-import { copyAllowed, mostLikely, type RowLogits } from "./sampler/row_logits.ts";
+import { mostLikely, type RowLogits } from "./sampler/row_logits.ts";
 
 /** Numbers of a run over whole rows: what it makes of them then stays in the cores' caches. */
 const RUN_NUMBERS = 2 ** 20;
 /** Rows of so many tokens are drawn in one run: the longest sets the width of all. */
 const ALIKE = 64;
+
+const MOST_THREADS = 4;
 
 /** A row of a call. */
 interface Asked {
@@ -39,7 +41,7 @@ export class Sampler {
   readonly #device: Device;
   readonly #vocabSize: number;
   readonly #runs: DeviceRuns;
-  #threads: readonly WorkerThread<ManyWork>[] = [];
+  readonly #threads: WorkerThread<ManyWork>[] = [];
 
   constructor(device: Device, vocabSize: number) {
     this.#device = device;
@@ -107,7 +109,7 @@ export class Sampler {
     for (const group of this.#groups(mass)) await this.#drawByMass(logits, group, file, tokens);
     for (const group of this.#groups(many)) {
       using room = new DisposableStack();
-      const { rows } = this.#source(room, logits, group);
+      const { rows } = await this.#source(room, logits, group);
       await this.#drawMany(group, rows, [], tokens);
     }
     for (const group of this.#groups(whole)) await this.#drawWhole(logits, group, tokens);
@@ -131,7 +133,7 @@ export class Sampler {
     tokens: number[],
   ): Promise<void> {
     using room = new DisposableStack();
-    const { tensor } = this.#source(room, logits, group);
+    const { tensor } = await this.#source(room, logits, group);
     const drawn = await this.#runs.drawWhole(tensor, group.map(drawOf));
     group.forEach(({ index }, i) => tokens[index] = drawn[i]);
   }
@@ -144,7 +146,7 @@ export class Sampler {
     tokens: number[],
   ): Promise<void> {
     using room = new DisposableStack();
-    const { tensor, rows } = this.#source(room, logits, group);
+    const { tensor, rows } = await this.#source(room, logits, group);
     const shares = await this.#shares(
       tensor,
       group.map(({ wanted, choice }) => ({ inverse: inverseOf(wanted), most: choice.most })),
@@ -172,10 +174,9 @@ export class Sampler {
     if (group.length === 0) return;
     const width = Math.ceil(this.#vocabSize / SUM_BLOCK) * SUM_BLOCK;
     const kept = this.#runs.room("kept", group.length * width);
-    const threads = this.#manyThreads();
     await Promise.all(group.map(({ wanted, choice }, i) => {
       const { temperature, topK, topP, minP } = wanted;
-      return threads[i % threads.length].call("keep", {
+      return this.#thread(i).call("keep", {
         logits: rows[i],
         wanted: {
           temperature,
@@ -202,7 +203,7 @@ export class Sampler {
     });
     for (const group of this.#groups(wanting)) {
       using room = new DisposableStack();
-      const { tensor } = this.#source(room, logits, group);
+      const { tensor } = await this.#source(room, logits, group);
       const shares = await this.#shares(tensor, group.map(({ most }) => ({ inverse: 1, most })));
       group.forEach(({ row, index, wanted, most }, i) =>
         found.set(index, logprobsOf(row, wanted.logprobs ?? 0, most, shares[i].total))
@@ -232,28 +233,31 @@ export class Sampler {
   }
 
   /** The rows of a group, one after the other; copied where they are not, or a mask forbids some. */
-  #source(room: DisposableStack, logits: Tensor, group: readonly Asked[]): Source {
+  async #source(
+    room: DisposableStack,
+    logits: Tensor,
+    group: readonly Asked[],
+  ): Promise<Source> {
     const size = this.#vocabSize;
     const shape = [group.length, size];
+    const own = group.map(({ row }) => row.data.subarray(row.start, row.start + size));
     if (group.every((next, i) => i === 0 ? !next.row.mask : areNeighbours(group[i - 1], next))) {
-      const rows = group.map(({ row }) => row.data.subarray(row.start, row.start + size));
-      return { tensor: room.use(this.#device.view(logits, group[0].row.start, shape)), rows };
+      return { tensor: room.use(this.#device.view(logits, group[0].row.start, shape)), rows: own };
     }
     const copy = this.#runs.room("copy", group.length * size);
     const rows = group.map((_, i) => copy.subarray(i * size, (i + 1) * size));
-    group.forEach(({ row }, i) => copyAllowed(row, rows[i]));
+    await Promise.all(group.map(async ({ row: { mask } }, i) => {
+      if (mask === undefined) rows[i].set(own[i]);
+      else await this.#thread(i).call("allow", { logits: own[i], mask, out: rows[i] });
+    }));
     return { tensor: room.use(this.#device.tensor("float32", shape, copy)), rows };
   }
 
-  #manyThreads(): readonly WorkerThread<ManyWork>[] {
-    if (this.#threads.length > 0) return this.#threads;
+  /** One of as many threads as there are cores, but not more than a few. */
+  #thread(i: number): WorkerThread<ManyWork> {
     const module = new URL("./sampler/many_worker.ts", import.meta.url);
-    const failure = "Cannot draw a token";
-    const count = Math.min(4, navigator.hardwareConcurrency);
-    return this.#threads = Array.from(
-      { length: count },
-      () => new WorkerThread<ManyWork>({ module, failure }),
-    );
+    const at = i % Math.min(MOST_THREADS, navigator.hardwareConcurrency);
+    return this.#threads[at] ??= new WorkerThread({ module, failure: "Cannot draw a token" });
   }
 }
 

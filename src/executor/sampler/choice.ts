@@ -4,7 +4,15 @@
  * leaves; min-p is relative to the most likely token. All numbers are float32, as a graph has them.
  */
 import type { SampleRow } from "../model.ts";
-import { type Candidates, largest, mostBlocks, mostLikely, type RowLogits } from "./row_logits.ts";
+import {
+  type Candidates,
+  kthLargest,
+  largest,
+  mostBlocks,
+  mostLikely,
+  type RowLogits,
+} from "./row_logits.ts";
+import { RunningSum } from "./running_sum.ts";
 
 export type Choice =
   /** One token; the first where none may be drawn. */
@@ -29,15 +37,16 @@ interface More {
   readonly more: number;
 }
 
-/** Candidates by falling logit over the temperature. */
-interface Ordered {
+interface Look {
   readonly candidates: Candidates;
-  readonly scaled: Float32Array;
-  readonly order: Int32Array;
+  readonly inverse: number;
+  /** The largest logit over the temperature. */
   readonly most: number;
-  /** No token that is missing has a larger logit. */
-  readonly limit: number;
+  readonly filters: Filters;
+  readonly shares: Shares | undefined;
 }
+
+type Filters = Pick<SampleRow, "topK" | "topP" | "minP">;
 
 /** Candidates that are looked at first for top-p; 4 times more at each further look. */
 const FIRST = 48;
@@ -68,7 +77,7 @@ export function choose(row: RowLogits, wanted: SampleRow, shares?: Shares): Choi
   while (true) {
     const candidates = largest(row, count);
     if (candidates === undefined) break;
-    const found = threshold(ordered(candidates, inverse, most), filters, shares);
+    const found = threshold(row, { candidates, inverse, most, filters, shares });
     if (found === "mass") return { kind: "mass", most };
     if (typeof found === "number") {
       const few = fewOf(candidates, inverse, found);
@@ -84,9 +93,9 @@ export function choose(row: RowLogits, wanted: SampleRow, shares?: Shares): Choi
 
 /** What a row filters by; undefined where nothing. */
 export function filtersOf(
-  { topK, topP, minP }: Pick<SampleRow, "topK" | "topP" | "minP">,
+  { topK, topP, minP }: Filters,
   vocabSize: number,
-): Pick<SampleRow, "topK" | "topP" | "minP"> | undefined {
+): Filters | undefined {
   const nucleus = topP !== undefined && topP < 1;
   const filters = {
     ...(topK !== undefined && (topK < vocabSize || nucleus) && { topK: Math.min(topK, vocabSize) }),
@@ -126,13 +135,6 @@ function fewOf({ ids, logits }: Candidates, inverse: number, least: number): Cho
   return { kind: "few", ids: few.subarray(0, count), logits: scaled.subarray(0, count) };
 }
 
-function ordered(candidates: Candidates, inverse: number, most: number): Ordered {
-  const scaled = new Float32Array(candidates.logits);
-  for (let i = 0; i < scaled.length; i++) scaled[i] *= inverse;
-  const limit = Math.fround(candidates.complete * inverse);
-  return { candidates, scaled, order: fallingOrder(scaled), most, limit };
-}
-
 /** Indices by falling value, of equal ones by rising index. */
 export function fallingOrder(values: Float32Array): Int32Array {
   const bits = new Int32Array(values.buffer, values.byteOffset, values.length);
@@ -145,20 +147,19 @@ export function fallingOrder(values: Float32Array): Int32Array {
   return Int32Array.from(keys, (key) => key - Math.floor(key / 2 ** 21) * 2 ** 21);
 }
 
-/** The least logit that may be drawn, or what is needed to know it. */
-function threshold(
-  ordered: Ordered,
-  { topK, topP, minP }: Pick<SampleRow, "topK" | "topP" | "minP">,
-  shares: Shares | undefined,
-): number | "mass" | More {
-  const { scaled, order, most, limit } = ordered;
-  const enough = limit === -Infinity || topK === undefined || order.length >= topK;
-  if (!enough) return { more: topK };
-  let least = topK === undefined ? -Infinity : scaled[order[topK - 1]] ?? -Infinity;
+/** The least logit over the temperature that may be drawn, or what is needed to know it. */
+function threshold(row: RowLogits, look: Look): number | "mass" | More {
+  const { candidates: { logits, complete }, inverse, most, filters: { topK, topP, minP } } = look;
+  // No candidate that is missing has a larger logit.
+  const limit = Math.fround(complete * inverse);
+  if (topK !== undefined && logits.length < topK && limit > -Infinity) return { more: topK };
+  let least = topK === undefined
+    ? -Infinity
+    : Math.fround(kthLargest(logits.slice(), topK) * inverse);
   if (topP !== undefined) {
-    const nucleus = shares === undefined
-      ? nucleusByRatio(ordered, topP, topK ?? order.length)
-      : nucleusByShares(ordered, topP, topK, shares);
+    const nucleus = look.shares === undefined
+      ? nucleusByRatio(look, topP, topK ?? logits.length)
+      : nucleusByShares(row, look, topP, look.shares);
     if (nucleus === "mass") return "mass";
     if (typeof nucleus === "number") least = Math.max(least, nucleus);
     else if (limit > -Infinity) return nucleus;
@@ -167,24 +168,26 @@ function threshold(
   return least > limit || limit === -Infinity ? least : { more: 1 };
 }
 
-/** Where the running sum of shares reaches top-p, added up as the definition's float32 has it. */
+/** Where the running sum of shares reaches top-p of what top-k leaves. */
 function nucleusByShares(
-  { candidates, scaled, order }: Ordered,
+  { data, start, vocabSize }: RowLogits,
+  { candidates: { ids }, inverse, filters: { topK } }: Look,
   topP: number,
-  topK: number | undefined,
   { exps, total }: Shares,
 ): number | More {
-  const sums = new Float32Array(order.length);
-  let [sum, share] = [0, 0];
-  for (let i = 0; i < sums.length; i++) {
-    share = Math.fround(exps[candidates.ids[order[i]]] / total);
-    sums[i] = sum = Math.fround(sum + share);
-  }
-  const mass = topK === undefined ? 1 : sums[Math.min(topK, sums.length) - 1];
+  const shares = { logits: data.subarray(start, start + vocabSize), exps, total };
+  const sumTo = (goal: ConstructorParameters<typeof RunningSum>[1]) => {
+    const sum = new RunningSum(shares, goal);
+    sum.add(ids.slice());
+    return sum;
+  };
+  const mass = topK === undefined ? 1 : sumTo({ count: topK }).sum;
   const target = Math.fround(topP * mass);
-  const at = sums.findIndex((sum) => sum >= target);
+  const { sum, reached } = sumTo({ mass: target });
+  if (reached !== undefined) return Math.fround(reached * inverse);
   // Tokens that are missing are at most as likely as the last.
-  return at < 0 ? { more: sums.length + (target - sum) / share } : scaled[order[at]];
+  const last = ids.reduce((last, id) => Math.min(last, exps[id]), Infinity) / total;
+  return { more: ids.length + (target - sum) / last };
 }
 
 /**
@@ -192,15 +195,16 @@ function nucleusByShares(
  * addition in float32 rounds once, and the exponentials, the division and the target a few times.
  */
 function nucleusByRatio(
-  { scaled, order, most }: Ordered,
+  { candidates: { logits }, inverse, most }: Look,
   topP: number,
   topK: number,
 ): number | "mass" {
-  const count = Math.min(topK, order.length);
-  const sums = new Float64Array(count);
+  const order = fallingOrder(logits);
+  const scaled = (i: number) => Math.fround(logits[order[i]] * inverse);
+  const sums = new Float64Array(Math.min(topK, order.length));
   let sum = 0;
-  for (let i = 0; i < count; i++) sums[i] = sum += Math.exp(scaled[order[i]] - most);
-  const [target, error] = [topP * sum, (2 * count + 64) * 2 ** -24];
+  for (let i = 0; i < sums.length; i++) sums[i] = sum += Math.exp(scaled(i) - most);
+  const [target, error] = [topP * sum, (2 * sums.length + 64) * 2 ** -24];
   const last = sums.findIndex((sum) => sum >= target * (1 - error));
-  return last >= 0 && sums[last] > target * (1 + error) ? scaled[order[last]] : "mass";
+  return last >= 0 && sums[last] > target * (1 + error) ? scaled(last) : "mass";
 }

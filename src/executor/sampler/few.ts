@@ -1,7 +1,7 @@
 /**
  * Rows of few tokens, packed for the graph `few`. The softmax adds up lane by lane, position modulo
  * at most 16, and a block's sum goes by places in the block: tokens keep their lanes and places, and
- * what lies between, probability 0, goes. So sums have the bits of those over the whole row.
+ * most of what lies between, probability 0, goes. So sums have the bits of those over the whole row.
  */
 import { passedBlock, passedIndex } from "./draw.ts";
 import { SUM_BLOCK } from "./graphs.ts";
@@ -14,6 +14,7 @@ export interface FewTokens {
 
 /** A row's tokens in packed memory. */
 interface PackedRow {
+  readonly start: number;
   readonly ids: Int32Array;
   /** Where each token's logit is. */
   readonly at: Int32Array;
@@ -23,6 +24,13 @@ interface PackedRow {
 
 /** Lanes of the widest softmax. */
 const LANES = 16;
+/**
+ * What lies between tokens is e^-70 as likely as the first of them: too little to show in a sum of
+ * float32 that has the first in it, and no subnormal number, which take a processor long.
+ */
+const BELOW = 70;
+/** Logits up to this size are exact enough for that. */
+const EXACT = 2 ** 20;
 /** The sum of two numbers has one order; of more, the operator's. */
 const CROWD = 3;
 
@@ -42,7 +50,7 @@ export class PackedTokens {
     this.#rows = rows.map(({ ids }, r) => packedRow(ids, r * this.width));
     const crowds = this.#rows.map((row) => row.blocks.filter((_, b) => isCrowded(row, b)).length);
     this.room = SUM_BLOCK * (1 + Math.max(...crowds));
-    this.logits = new Float32Array(rows.length * this.width).fill(-Infinity);
+    this.logits = new Float32Array(rows.length * this.width);
     this.places = new Int32Array(this.logits.length).fill(this.room - 1);
     this.#rows.forEach((row, r) => this.#fill(row, rows[r].logits));
   }
@@ -65,6 +73,9 @@ export class PackedTokens {
 
   #fill(row: PackedRow, logits: Float32Array): void {
     const { ids, at, blocks } = row;
+    const most = logits.reduce((most, logit) => Math.max(most, logit), -Infinity);
+    const between = Math.abs(most) < EXACT ? most - BELOW : -Infinity;
+    this.logits.fill(between, row.start, row.start + this.width);
     for (let i = 0; i < ids.length; i++) this.logits[at[i]] = logits[i];
     let crowd = 0;
     blocks.forEach((first, b) => {
@@ -84,7 +95,7 @@ function packedRow(ids: Int32Array, start: number): PackedRow {
     if (i === 0 || Math.floor(ids[i] / LANES) > Math.floor(ids[i - 1] / LANES)) chunk++;
     at[i] = start + chunk * LANES + ids[i] % LANES;
   }
-  return { ids, at, blocks: startsOf(ids, SUM_BLOCK) };
+  return { start, ids, at, blocks: startsOf(ids, SUM_BLOCK) };
 }
 
 function endOf({ ids, blocks }: PackedRow, block: number): number {

@@ -1,6 +1,6 @@
 /**
- * A thread for rows that may draw a large part of the vocabulary under top-k, top-p or min-p: a
- * millisecond and more a row, which the event loop need not wait for.
+ * A thread for what takes the better part of a millisecond a row: rows that may draw a large part of
+ * the vocabulary under top-k, top-p or min-p, and masks that allow as much.
  */
 import type { SampleRow } from "../model.ts";
 import { serve } from "../../util/worker_serve.ts";
@@ -20,7 +20,14 @@ export interface ManyTokens {
   readonly out: Float32Array;
 }
 
-const work = { keep };
+export interface MaskedLogits {
+  readonly logits: Float32Array;
+  readonly mask: Int32Array;
+  /** Gets the logits that are allowed and `-Infinity` elsewhere. */
+  readonly out: Float32Array;
+}
+
+const work = { keep, allow };
 export type ManyWork = typeof work;
 
 /** Writes what a row may draw. */
@@ -56,6 +63,12 @@ function nucleus(
   const sum = new RunningSum(row, { mass: Math.fround(topP * mass) });
   sum.addAll();
   return sum.reached ?? -Infinity;
+}
+
+function allow({ logits, mask, out }: MaskedLogits): void {
+  for (let i = 0; i < logits.length; i++) {
+    out[i] = (mask[i >> 5] >>> (i & 31) & 1) === 1 ? logits[i] : -Infinity;
+  }
 }
 
 serve(work);

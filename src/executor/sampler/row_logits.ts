@@ -83,19 +83,6 @@ export function mostBlocks({ vocabSize }: RowLogits): number {
   return Math.max(1, Math.floor(0.96 * vocabSize / BOUND_BLOCK));
 }
 
-/** Copies a row to `out`, with `-Infinity` for what its mask forbids. */
-export function copyAllowed({ data, start, vocabSize, mask }: RowLogits, out: Float32Array): void {
-  out.set(data.subarray(start, start + vocabSize));
-  if (mask === undefined) return;
-  for (let word = 0; word * 32 < vocabSize; word++) {
-    const bits = mask[word];
-    if (bits === -1) continue;
-    const first = word * 32;
-    if (bits === 0) out.fill(-Infinity, first, Math.min(first + 32, vocabSize));
-    else for (let i = 0; i < 32; i++) if ((bits >>> i & 1) === 0) out[first + i] = -Infinity;
-  }
-}
-
 /**
  * The `k`th largest number, `-Infinity` where there are fewer; reorders `values` (quickselect, Hoare
  * 1961).
