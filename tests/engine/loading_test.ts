@@ -110,13 +110,18 @@ Deno.test("a step for which memory ends leaves nothing behind, and comes out rig
 
 Deno.test("a draw for which memory ends leaves nothing behind", async () => {
   using device = openDevice("cpu");
-  const sampler = new Sampler(device, 8);
-  using logits = device.tensor("float32", [1, 8], Float32Array.of(0, 1, 2, 9, 4, 5, 6, 7));
+  const sampler = new Sampler(device, 256);
+  using logits = device.tensor("float32", [1, 256], new Float32Array(256).with(3, 9));
   const delta = Float32Array.of(1);
   const repetition = Float32Array.of(1);
   const adjust = { ids: Int32Array.of(1), delta, repetition };
-  const row = { row: 0, temperature: 1, uniform: 0.5, topP: 0.5, adjust, logprobs: 2 };
-  const rows = [{ ...row, mask: Int32Array.of(-1) }];
+  const row = { row: 0, temperature: 0.7, uniform: 0.5, topP: 0.5, adjust, logprobs: 2 };
+  // a nucleus with a mask, and every token
+  const rows = [{ ...row, mask: new Int32Array(8).fill(-1) }, {
+    row: 0,
+    temperature: 0.7,
+    uniform: 0,
+  }];
   const expected = await sampler.sample(logits, rows);
   const before = device.liveObjects;
   const counted = scarce(device, Infinity);
@@ -166,8 +171,8 @@ Deno.test("a training pass for which memory ends leaves nothing behind", async (
 
 Deno.test("a sampler whose session failed once makes it at the next token", async () => {
   using device = openDevice("cpu");
-  const sampler = new Sampler(device, 8);
-  using logits = device.tensor("float32", [1, 8], Float32Array.of(0, 1, 2, 9, 4, 5, 6, 7));
+  const sampler = new Sampler(device, 256);
+  using logits = device.tensor("float32", [1, 256], new Float32Array(256).with(3, 9));
   const { session } = device;
   device.session = () => Promise.reject(new Error("no threads"));
   const rows = [{ row: 0, temperature: 0, uniform: 0 }];
