@@ -90,7 +90,7 @@ const FORMS: Readonly<Record<string, Readonly<Record<string, BlockForm>>>> = {
     w0: { bits: 4, size: 32, offsets: true },
     w1: { bits: 4, size: 32, offsets: true },
   },
-  "4 bits beside 8 in small blocks": {
+  "4 bits beside 8 in blocks of 16, which are rounded": {
     w0: { bits: 4, size: 32, offsets: true },
     w1: { bits: 8, size: 16, offsets: false },
   },
