@@ -11,7 +11,7 @@ import { parseLengths, parsePopularity } from "./workload_spec.ts";
 export const MODES = ["decode", "peers", "serve", "overhead"] as const;
 export type Mode = typeof MODES[number];
 
-const DTYPES: readonly DtypeChoice[] = ["auto", "int8", "int4", "file", "fp32"];
+const DTYPES: readonly DtypeChoice[] = ["int8", "int4", "file", "fp32", "auto"];
 
 export const HELP = `deno task bench MODE [flags]
 
