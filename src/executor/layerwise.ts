@@ -55,8 +55,11 @@ export async function runLayers(
   using made = new DisposableStack();
   const positions = Math.max(...windows.map(({ length }) => length));
   const pass = made.use(await LayerPass.open(device, checkpoint, positions));
-  const kept = windows.map((tokens) => embedded(device, checkpoint, tokens));
-  for (const { hidden } of kept) made.use(hidden);
+  const kept = windows.map((tokens) => {
+    const window = embedded(device, checkpoint, tokens);
+    made.use(window.hidden);
+    return window;
+  });
   const { numLayers } = checkpoint.config;
   pass.read(0);
   for (let layer = 0; layer < numLayers; layer++) {
@@ -117,7 +120,13 @@ class LayerPass implements Disposable {
     const lowered = lower(graph, new DecoderParameters(checkpoint, positions), FLOAT32);
     const weights = made.adopt(new DeviceWeights(device), (all) => all.release());
     const session = made.use(await weights.session(lowered));
-    return new LayerPass(device, checkpoint, session, positions, made.move());
+    const owned = made.move();
+    try {
+      return new LayerPass(device, checkpoint, session, positions, owned);
+    } catch (error) {
+      owned.dispose();
+      throw error;
+    }
   }
 
   /** Reads a layer's weights into the set that the layer before it does not use. */
