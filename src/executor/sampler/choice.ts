@@ -175,7 +175,7 @@ function nucleusByShares(
   topP: number,
   { exps, total }: Shares,
 ): number | More {
-  const shares = { logits: data.subarray(start, start + vocabSize), exps, total };
+  const shares = { logits: data.subarray(start, start + vocabSize), exps, total, inverse };
   const sumTo = (goal: ConstructorParameters<typeof RunningSum>[1]) => {
     const sum = new RunningSum(shares, goal);
     sum.add(ids.slice());

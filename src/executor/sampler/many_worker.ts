@@ -6,7 +6,7 @@ import type { SampleRow } from "../model.ts";
 import { serve } from "../../util/worker_serve.ts";
 import { filtersOf, inverseOf, minPThreshold, type Shares } from "./choice.ts";
 import { kthLargest } from "./row_logits.ts";
-import { RunningSum } from "./running_sum.ts";
+import { type DealRoom, dealRoom, type RowShares, RunningSum } from "./running_sum.ts";
 
 export interface ManyTokens {
   /** The row's logits, `-Infinity` where a mask forbids. */
@@ -27,16 +27,26 @@ export interface MaskedLogits {
   readonly out: Float32Array;
 }
 
-const work = { keep, allow };
-export type ManyWork = typeof work;
+export type ManyWork = ReturnType<typeof work>;
+
+function work() {
+  let room = dealRoom(0);
+  return {
+    keep: (many: ManyTokens) => {
+      if (room.dealt.length < many.logits.length) room = dealRoom(many.logits.length);
+      keep(many, room);
+    },
+    allow,
+  };
+}
 
 /** Writes what a row may draw. */
-function keep({ logits, wanted, most, shares, out }: ManyTokens): void {
+function keep({ logits, wanted, most, shares, out }: ManyTokens, room: DealRoom): void {
   const inverse = inverseOf(wanted);
   const { topK, topP, minP } = filtersOf(wanted, logits.length) ?? {};
   let least = topK === undefined ? -Infinity : kthLargest(logits.slice(), topK) * inverse;
   if (topP !== undefined && shares !== undefined) {
-    least = Math.max(least, nucleus(logits, topP, topK, shares) * inverse);
+    least = Math.max(least, nucleus({ logits, ...shares, inverse }, topP, topK, room) * inverse);
   }
   least = Math.fround(least);
   if (minP !== undefined) least = Math.max(least, minPThreshold(most, minP));
@@ -48,20 +58,19 @@ function keep({ logits, wanted, most, shares, out }: ManyTokens): void {
 
 /** The logit at which the running sum of shares reaches top-p of what top-k leaves. */
 function nucleus(
-  logits: Float32Array,
+  row: RowShares,
   topP: number,
   topK: number | undefined,
-  { exps, total }: Shares,
+  room: DealRoom,
 ): number {
-  const row = { logits, exps, total };
   let mass = 1;
   if (topK !== undefined) {
     const kept = new RunningSum(row, { count: topK });
-    kept.addAll();
+    kept.addAll(room);
     mass = kept.sum;
   }
   const sum = new RunningSum(row, { mass: Math.fround(topP * mass) });
-  sum.addAll();
+  sum.addAll(room);
   return sum.reached ?? -Infinity;
 }
 
@@ -71,4 +80,4 @@ function allow({ logits, mask, out }: MaskedLogits): void {
   }
 }
 
-serve(work);
+serve(work());

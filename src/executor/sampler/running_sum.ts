@@ -11,10 +11,15 @@
 /** One row's shares: token i has `exps[i] / total`. */
 export interface RowShares {
   readonly logits: Float32Array;
+  /** Of each logit times `inverse`, relative to some largest one. */
   readonly exps: Float32Array;
   readonly total: number;
+  /** 1 over the temperature. */
+  readonly inverse: number;
 }
 
+/** More than an exponential's relative error. */
+const EXP_ERROR = 2 ** -20;
 /** Up to so many tokens are sorted by insertion. */
 const SORTED = 32;
 const MOST_BUCKETS = 2048;
@@ -44,24 +49,25 @@ export class RunningSum {
     const range = rangeOf(tokens, logits);
     if (range.low === -Infinity) return this.add(tokens.filter((at) => logits[at] > -Infinity));
     if (range.low === range.high) return this.#addInOrder(tokens);
-    this.#addDealt(tokens, range);
+    this.#addDealt(deal(tokens, logits, range, dealRoom(tokens.length)));
   }
 
-  /** Adds all tokens, as `add` does. */
-  addAll(): void {
+  /** Adds all tokens, as `add` does; in memory for as many, which may be used again. */
+  addAll(room: DealRoom = dealRoom(this.#shares.logits.length)): void {
     const { logits } = this.#shares;
-    const all = new Int32Array(logits.length);
-    for (let token = 0; token < all.length; token++) all[token] = token;
     const range = likelyRange(logits);
-    if (range === undefined) this.add(all);
-    else this.#addDealt(all, range);
+    if (range === undefined) this.add(Int32Array.from(logits.keys()));
+    else this.#addDealt(deal(undefined, logits, range, room));
   }
 
-  #addDealt(tokens: Int32Array, range: Range): void {
-    const { dealt, ends } = deal(tokens, this.#shares.logits, range);
+  #addDealt({ dealt, ends, width, farthest }: Dealt): void {
+    const { inverse } = this.#shares;
+    const error = EXP_ERROR + farthest * inverse * 2 ** -21;
+    const spread = 1.01 * (Math.expm1(width * inverse) + error);
     let start = 0;
-    for (const end of ends) {
-      if (end > start && !this.#addInAnyOrder(dealt, start, end)) {
+    for (let b = 0; b < ends.length; b++) {
+      const [end, inner] = [ends[b], b > 0 && b < ends.length - 1];
+      if (end > start && !this.#addInAnyOrder(dealt, start, end, inner ? spread : Infinity)) {
         this.add(dealt.subarray(start, end));
         if (this.reached !== undefined) return;
       }
@@ -81,12 +87,34 @@ export class RunningSum {
     }
   }
 
-  /** Adds tokens where their order does not matter, and tells whether it did not. */
-  #addInAnyOrder(tokens: Int32Array, start: number, end: number): boolean {
-    const { exps, total } = this.#shares;
+  /**
+   * Adds tokens where their order does not matter, and tells whether it did not. Their shares differ
+   * by `spread` times the first's, at most.
+   */
+  #addInAnyOrder(tokens: Int32Array, start: number, end: number, spread: number): boolean {
     if (this.sum === 0 || this.#left <= end - start) return false;
     const power = 2 ** Math.floor(Math.log2(this.sum));
     const step = power * 2 ** -23;
+    const added = this.#alike(tokens[start], spread, step) * (end - start) ||
+      this.#rounded(tokens, start, end, step);
+    const sum = this.sum + added;
+    // also where some share is halfway, and nothing was added up
+    if (!(sum < 2 * power && sum < this.#goal)) return false;
+    this.sum = sum;
+    this.#left -= end - start;
+    return true;
+  }
+
+  /** What each share is rounded to, where that is the same for all like this one; 0 where not. */
+  #alike(token: number, spread: number, step: number): number {
+    const share = this.#shares.exps[token] / this.#shares.total;
+    const rounded = Math.round(share * (1 - spread) / step);
+    return rounded === Math.round(share * (1 + spread) / step) ? rounded * step : 0;
+  }
+
+  /** The sum of shares rounded to multiples of `step`; NaN where one lies halfway. */
+  #rounded(tokens: Int32Array, start: number, end: number, step: number): number {
+    const { exps, total } = this.#shares;
     // Adding and taking away this much rounds a number to a multiple of the step.
     const rounder = 1.5 * 2 ** 52 * step;
     let [added, halves] = [0, 0];
@@ -96,11 +124,7 @@ export class RunningSum {
       added += rounded;
       if (Math.abs(rounded - share) === step / 2) halves++;
     }
-    const sum = this.sum + added;
-    if (halves > 0 || sum >= 2 * power || sum >= this.#goal) return false;
-    this.sum = sum;
-    this.#left -= end - start;
-    return true;
+    return halves > 0 ? NaN : added;
   }
 }
 
@@ -109,26 +133,49 @@ interface Range {
   readonly high: number;
 }
 
-/** Tokens dealt into buckets by falling logit, and where each bucket ends. */
+/** Tokens in buckets by falling logit, and where each bucket ends. */
+interface Dealt {
+  readonly dealt: Int32Array;
+  readonly ends: Int32Array;
+  /** The most by which two logits of a bucket differ, but for those of the first and the last. */
+  readonly width: number;
+  /** The largest logit of the range, without its sign. */
+  readonly farthest: number;
+}
+
+/** Memory to deal tokens in. */
+export interface DealRoom {
+  readonly bucketOf: Uint16Array;
+  readonly dealt: Int32Array;
+}
+
+export function dealRoom(count: number): DealRoom {
+  return { bucketOf: new Uint16Array(count), dealt: new Int32Array(count) };
+}
+
+/** Deals tokens, or all that there are logits of, into buckets. */
 function deal(
-  tokens: Int32Array,
+  tokens: Int32Array | undefined,
   logits: Float32Array,
   { low, high }: Range,
-): { readonly dealt: Int32Array; readonly ends: Int32Array } {
-  const count = tokens.length;
+  { bucketOf, dealt }: DealRoom,
+): Dealt {
+  const count = tokens === undefined ? logits.length : tokens.length;
   const buckets = Math.min(MOST_BUCKETS, Math.max(2, count >> 5));
   const [scale, last] = [buckets / (high - low), buckets - 1];
-  const bucketOf = new Uint16Array(count);
   const next = new Int32Array(buckets + 1);
   for (let i = 0; i < count; i++) {
-    const bucket = Math.max(0, Math.min((high - logits[tokens[i]]) * scale, last)) | 0;
+    const logit = logits[tokens === undefined ? i : tokens[i]];
+    const bucket = Math.max(0, Math.min((high - logit) * scale, last)) | 0;
     bucketOf[i] = bucket;
     next[bucket + 1]++;
   }
   for (let b = 0; b < buckets; b++) next[b + 1] += next[b];
-  const dealt = new Int32Array(count);
-  for (let i = 0; i < count; i++) dealt[next[bucketOf[i]]++] = tokens[i];
-  return { dealt, ends: next.subarray(0, buckets) };
+  for (let i = 0; i < count; i++) {
+    dealt[next[bucketOf[i]]++] = tokens === undefined ? i : tokens[i];
+  }
+  const farthest = Math.max(Math.abs(low), Math.abs(high));
+  return { dealt, ends: next.subarray(0, buckets), width: (high - low) / buckets, farthest };
 }
 
 function rangeOf(tokens: Int32Array, logits: Float32Array): Range {
