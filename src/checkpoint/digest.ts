@@ -32,11 +32,14 @@ export async function modelDigest(config: DecoderConfig, weights: WeightSource):
 /** Bytes that are read together, of a tensor in float32. */
 const PIECE = 2 ** 26;
 
+/** Types of which rows have no bytes of their own. */
+const PACKED: ReadonlySet<WeightInfo["type"]> = new Set(["AWQ", "GPTQ", "F8_E4M3"]);
+
 /** Rows to read together; undefined for all of them, as in checkpoints whose tensors are packed. */
 function piecesOf({ shape, type }: WeightInfo): readonly (Rows | undefined)[] {
   const [rows = 1, width = 1] = shape;
   const most = Math.max(1, Math.floor(PIECE / 4 / width));
-  if (type === "AWQ" || type === "GPTQ" || rows <= most) return [undefined];
+  if (PACKED.has(type) || rows <= most) return [undefined];
   return Array.from({ length: Math.ceil(rows / most) }, (_, i) => {
     const first = i * most;
     return { first, count: Math.min(most, rows - first) };

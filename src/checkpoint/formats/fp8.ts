@@ -14,11 +14,14 @@ const E4M3 = Float32Array.from({ length: 256 }, (_, bits) => {
 });
 
 /**
- * float32 [out, in] of a tensor and its scales: one, [out, 1], or one for each block [rows, columns].
+ * float32 [count, in] of the bytes of a tensor's rows from `first` on, and the tensor's scales: one,
+ * [out, 1], or one for each block [rows, columns].
  * @throws {TypeError} where the scales fit none of these
  */
 export function readFp8(
-  { shape: [outputs = 0, inputs = 0], data }: SafetensorsTensor,
+  data: Uint8Array,
+  first: number,
+  [outputs = 0, inputs = 0]: readonly number[],
   { dtype, shape, data: scaleBytes }: SafetensorsTensor,
   block: readonly [number, number],
 ): Float32Array {
@@ -28,11 +31,11 @@ export function readFp8(
   const scales = dequantise(dtype, scaleBytes);
   const [rows, columns] = blockOf(shape, [outputs, inputs], block);
   const across = Math.ceil(inputs / columns);
-  const values = new Float32Array(outputs * inputs);
-  for (let o = 0; o < outputs; o++) {
-    const first = Math.floor(o / rows) * across;
+  const values = new Float32Array(data.length);
+  for (let at = 0; at < data.length; at += inputs) {
+    const scale = Math.floor((first + at / inputs) / rows) * across;
     for (let i = 0; i < inputs; i++) {
-      values[o * inputs + i] = E4M3[data[o * inputs + i]] * scales[first + Math.floor(i / columns)];
+      values[at + i] = E4M3[data[at + i]] * scales[scale + Math.floor(i / columns)];
     }
   }
   return values;

@@ -1,9 +1,11 @@
 /**
  * A linear that AWQ or GPTQ packs eight 4-bit steps to a word: w = scale · (step - zero), scale and
  * zero by group of inputs (AutoAWQ's `WQLinear_GEMM`, AutoGPTQ's `QuantLinear`). Trap: both pack
- * weights [in, out], AWQ along the outputs and in an order of its own, GPTQ along the inputs.
+ * weights [in, out], AWQ along the outputs and in an order of its own, GPTQ along the inputs. What was
+ * read of the file stays while the linear does: it is asked for some rows at a time.
  */
 import type { Blocks, StoredBlocks } from "../../util/blocks.ts";
+import type { Rows } from "../checkpoint.ts";
 import type { Quantisation } from "../quantisation.ts";
 import { dequantise } from "./dequantise.ts";
 import type { SafetensorsTensor } from "./safetensors.ts";
@@ -23,6 +25,8 @@ const PLAIN_ORDER = [0, 1, 2, 3, 4, 5, 6, 7];
 export class PackedLinear {
   readonly #packing: Packing;
   readonly #part: ReadPart;
+  readonly #qweight = once(() => this.#words("qweight", this.shape[0] * this.shape[1] / 8));
+  readonly #groups = once(() => this.#readGroups());
   /** [out, in]. */
   readonly shape: readonly [number, number];
 
@@ -33,17 +37,18 @@ export class PackedLinear {
     this.shape = packing.method === "awq" ? [columns * 8, rows] : [columns, rows * 8];
   }
 
-  /** float32 [out, in]. */
-  read(): Float32Array {
+  /** float32 [count, in] of the outputs from `first` on. */
+  read({ first, count }: Rows): Float32Array {
     const [outputs, inputs] = this.shape;
     const { scales, zeros, groupOf } = this.#groups();
     const groups = scales.length / outputs;
-    const steps = this.#steps();
+    const steps = this.#steps(first, count);
     const values = new Float32Array(steps.length);
-    for (let o = 0; o < outputs; o++) {
+    for (let o = 0; o < count; o++) {
+      const at = o * inputs;
       for (let i = 0; i < inputs; i++) {
-        const group = o * groups + groupOf[i];
-        values[o * inputs + i] = scales[group] * (steps[o * inputs + i] - zeros[group]);
+        const group = (first + o) * groups + groupOf[i];
+        values[at + i] = scales[group] * (steps[at + i] - zeros[group]);
       }
     }
     return values;
@@ -63,7 +68,7 @@ export class PackedLinear {
 
   #blocks(size: number, offsets: boolean): Blocks {
     const { scales, zeros } = this.#groups();
-    const steps = this.#steps();
+    const steps = this.#steps(0, this.shape[0]);
     const q = new Uint8Array(steps.length / 2);
     for (let i = 0; i < q.length; i++) q[i] = steps[2 * i] | steps[2 * i + 1] << 4;
     const times = steps.length / scales.length / size;
@@ -76,26 +81,36 @@ export class PackedLinear {
     };
   }
 
-  /** Steps [out, in]. */
-  #steps(): Uint8Array {
-    const [outputs, inputs] = this.shape;
-    const words = this.#words("qweight", outputs * inputs / 8);
-    const steps = new Uint8Array(outputs * inputs);
-    const awq = this.#packing.method === "awq";
-    const width = awq ? outputs / 8 : outputs;
-    for (let w = 0; w < words.length; w++) {
-      const [row, column] = [Math.floor(w / width), w % width];
-      for (let n = 0; n < 8; n++) {
-        const step = words[w] >>> 4 * n & 15;
-        if (awq) steps[(column * 8 + AWQ_ORDER[n]) * inputs + row] = step;
-        else steps[column * inputs + row * 8 + n] = step;
-      }
+  /** Steps [count, in] of the outputs from `first` on. */
+  #steps(first: number, count: number): Uint8Array {
+    const inputs = this.shape[1];
+    const words = this.#qweight();
+    const steps = new Uint8Array(count * inputs);
+    for (let o = 0; o < count; o++) {
+      if (this.#packing.method === "awq") this.#takeAcross(words, first + o, steps, o * inputs);
+      else this.#takeDown(words, first + o, steps, o * inputs);
     }
     return steps;
   }
 
+  /** AWQ: an output's steps lie in one column of words, at one place in each. */
+  #takeAcross(words: Int32Array, output: number, steps: Uint8Array, at: number): void {
+    const [outputs, inputs] = this.shape;
+    const shift = 4 * AWQ_ORDER.indexOf(output % 8);
+    const [column, width] = [output >> 3, outputs / 8];
+    for (let i = 0; i < inputs; i++) steps[at + i] = words[i * width + column] >>> shift & 15;
+  }
+
+  /** GPTQ: an output's steps lie in one column of words, eight in each. */
+  #takeDown(words: Int32Array, output: number, steps: Uint8Array, at: number): void {
+    const [outputs, inputs] = this.shape;
+    for (let i = 0; i < inputs; i++) {
+      steps[at + i] = words[(i >> 3) * outputs + output] >>> 4 * (i & 7) & 15;
+    }
+  }
+
   /** Scales and zero points [out, groups], and the group of each input. */
-  #groups() {
+  #readGroups() {
     const [outputs, inputs] = this.shape;
     const { dtype, data, shape: [groups = 0, width] } = this.#present("scales");
     const plain = dtype === "F16" || dtype === "BF16" || dtype === "F32";
@@ -155,4 +170,9 @@ function turned<T extends Float32Array | Uint8Array>(data: T, rows: number, colu
     for (let c = 0; c < columns; c++) out[c * rows + r] = data[r * columns + c];
   }
   return out;
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => (made ??= { value: make() }).value;
 }

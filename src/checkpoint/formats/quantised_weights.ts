@@ -5,7 +5,7 @@
 import type { StoredBlocks } from "../../util/blocks.ts";
 import type { ReadOptions, Rows, WeightInfo, WeightSource } from "../checkpoint.ts";
 import type { Quantisation } from "../quantisation.ts";
-import { partOf } from "../rows.ts";
+import { rowsWithin } from "../rows.ts";
 import { readFp8 } from "./fp8.ts";
 import { PackedLinear, PARTS } from "./packed_linear.ts";
 import type { SafetensorsWeights } from "./safetensors_weights.ts";
@@ -18,6 +18,8 @@ export class QuantisedWeights implements WeightSource {
   readonly #source: SafetensorsWeights;
   readonly #method: Quantisation;
   readonly #names: readonly string[];
+  /** The packed linear that was asked for last: rows of it are read one after the other. */
+  #last: { readonly name: string; readonly linear: PackedLinear } | undefined;
 
   constructor(source: SafetensorsWeights, method: Quantisation) {
     this.#source = source;
@@ -44,15 +46,19 @@ export class QuantisedWeights implements WeightSource {
   }
 
   read(name: string, options: ReadOptions = {}): Float32Array {
-    const packed = this.#packed(name);
-    if (packed !== undefined) return partOf(name, packed, packed.read(), options);
-    const scale = this.#scale(name);
-    if (scale === undefined || this.#method.method !== "fp8") {
-      return this.#source.read(name, options);
-    }
-    const tensor = this.#source.tensor(name);
-    const values = readFp8(tensor, this.#source.tensor(scale), this.#method.block);
-    return partOf(name, tensor, values, options);
+    const [packed, scale] = [this.#packed(name), this.#scale(name)];
+    if (packed === undefined && scale === undefined) return this.#source.read(name, options);
+    const rows = rowsWithin(name, this.info(name), options.rows);
+    const values = packed?.read(rows) ?? this.#readFp8(name, scale ?? "", rows);
+    options.into?.set(values);
+    return options.into ?? values;
+  }
+
+  #readFp8(name: string, scale: string, rows: Rows): Float32Array {
+    const { shape } = this.#source.entry(name);
+    const block = this.#method.method === "fp8" ? this.#method.block : NO_BLOCK;
+    const bytes = this.#source.readRaw(name, rows);
+    return readFp8(bytes, rows.first, shape, this.#source.tensor(scale), block);
   }
 
   /** The bytes of all tensors that stand for it, one after the other. */
@@ -85,6 +91,13 @@ export class QuantisedWeights implements WeightSource {
   }
 
   #packed(name: string): PackedLinear | undefined {
+    if (this.#last?.name === name) return this.#last.linear;
+    const linear = this.#open(name);
+    if (linear !== undefined) this.#last = { name, linear };
+    return linear;
+  }
+
+  #open(name: string): PackedLinear | undefined {
     const qweight = beside(name, "qweight");
     const method = this.#method;
     if (method.method === "fp8" || !name.endsWith(WEIGHT)) return undefined;
@@ -106,6 +119,8 @@ export class QuantisedWeights implements WeightSource {
 }
 
 const WEIGHT = ".weight";
+/** An FP8 weight of a file that is none: whole, or by rows. */
+const NO_BLOCK = [1, 1] as const;
 
 function beside(name: string, part: string): string {
   return `${name.slice(0, -WEIGHT.length)}.${part}`;
