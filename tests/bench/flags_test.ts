@@ -32,7 +32,7 @@ Deno.test("what cannot be is refused by name, with what would be right", () => {
   refused(["dekode"], "mode is dekode, must be one of decode, peers");
   refused(["--batch", "4"], "there is no flag --batch");
   refused(["--rounds", "0"], "--rounds is 0, must be a whole number of at least 1");
-  refused(["--dtype", "int3"], "--dtype is int3, must be one of auto, int8");
+  refused(["--dtype", "int3"], "--dtype is int3, must be one of int8");
   refused(["--rate=-1"], "--rate is -1");
   refused(["--popularity", "all"], `Cannot read popularity "all"`);
 });
