@@ -8,7 +8,14 @@ import type { Device, Tensor } from "../runtime/device.ts";
 import { WorkerThread } from "../util/worker_thread.ts";
 import type { Sampled, SampleRow } from "./model.ts";
 import { applied, inTurns } from "./sampler/adjust.ts";
-import { type Choice, choose, inverseOf, isWhole, type Shares } from "./sampler/choice.ts";
+import {
+  type Choice,
+  choose,
+  farBelow,
+  inverseOf,
+  isWhole,
+  type Shares,
+} from "./sampler/choice.ts";
 import { DeviceRuns } from "./sampler/device_runs.ts";
 import { SUM_BLOCK } from "./sampler/graphs.ts";
 import { type Logprobs, logprobsOf } from "./sampler/logprobs.ts";
@@ -34,7 +41,8 @@ type Chosen<K extends Choice["kind"]> = Asked & { readonly choice: Extract<Choic
 /** Rows that are neighbours in memory: the buffer's own, or copies. */
 interface Source {
   readonly tensor: Tensor;
-  readonly rows: readonly Float32Array[];
+  /** 1 where a token is allowed and 0 elsewhere, where masks forbid some. */
+  readonly allowed: Float32Array | undefined;
 }
 
 export class Sampler {
@@ -107,11 +115,7 @@ export class Sampler {
     };
     for (const one of asked) file(one, choose(one.row, one.wanted));
     for (const group of this.#groups(mass)) await this.#drawByMass(logits, group, file, tokens);
-    for (const group of this.#groups(many)) {
-      using room = new DisposableStack();
-      const { rows } = await this.#source(room, logits, group);
-      await this.#drawMany(group, rows, [], tokens);
-    }
+    for (const group of this.#groups(many)) await this.#drawMany(group, [], tokens);
     for (const group of this.#groups(whole)) await this.#drawWhole(logits, group, tokens);
     const short = few.filter(({ choice }) => choice.ids.length <= ALIKE);
     const long = few.filter(({ choice }) => choice.ids.length > ALIKE);
@@ -133,8 +137,8 @@ export class Sampler {
     tokens: number[],
   ): Promise<void> {
     using room = new DisposableStack();
-    const { tensor } = await this.#source(room, logits, group);
-    const drawn = await this.#runs.drawWhole(tensor, group.map(drawOf));
+    const { tensor, allowed } = await this.#source(room, logits, group);
+    const drawn = await this.#runs.drawWhole(tensor, group.map(drawOf), allowed);
     group.forEach(({ index }, i) => tokens[index] = drawn[i]);
   }
 
@@ -146,38 +150,33 @@ export class Sampler {
     tokens: number[],
   ): Promise<void> {
     using room = new DisposableStack();
-    const { tensor, rows } = await this.#source(room, logits, group);
+    const { tensor } = await this.#source(room, logits, group);
     const shares = await this.#shares(
       tensor,
       group.map(({ wanted, choice }) => ({ inverse: inverseOf(wanted), most: choice.most })),
     );
-    const many: { one: Chosen<"many">; logits: Float32Array; shares: Shares }[] = [];
+    const many: { one: Chosen<"many">; shares: Shares }[] = [];
     group.forEach((one, i) => {
       const choice = choose(one.row, one.wanted, shares[i]);
       if (choice.kind !== "many") file(one, choice);
-      else many.push({ one: { ...one, choice }, logits: rows[i], shares: shares[i] });
+      else many.push({ one: { ...one, choice }, shares: shares[i] });
     });
-    await this.#drawMany(
-      many.map(({ one }) => one),
-      many.map(({ logits }) => logits),
-      many.map(({ shares }) => shares),
-      tokens,
-    );
+    await this.#drawMany(many.map(({ one }) => one), many.map(({ shares }) => shares), tokens);
   }
 
   async #drawMany(
     group: readonly Chosen<"many">[],
-    rows: readonly Float32Array[],
     shares: readonly Shares[],
     tokens: number[],
   ): Promise<void> {
     if (group.length === 0) return;
     const width = Math.ceil(this.#vocabSize / SUM_BLOCK) * SUM_BLOCK;
     const kept = this.#runs.room("kept", group.length * width);
-    await Promise.all(group.map(({ wanted, choice }, i) => {
+    await Promise.all(group.map(({ wanted, row, choice }, i) => {
       const { temperature, topK, topP, minP } = wanted;
       return this.#thread(i).call("keep", {
-        logits: rows[i],
+        logits: logitsOf(row),
+        mask: row.mask,
         wanted: {
           temperature,
           ...(topK !== undefined && { topK }),
@@ -236,21 +235,32 @@ export class Sampler {
   async #source(
     room: DisposableStack,
     logits: Tensor,
-    group: readonly Asked[],
+    group: readonly (Asked & { readonly choice?: { readonly most: number | undefined } })[],
   ): Promise<Source> {
     const size = this.#vocabSize;
     const shape = [group.length, size];
-    const own = group.map(({ row }) => row.data.subarray(row.start, row.start + size));
     if (group.every((next, i) => i === 0 ? !next.row.mask : areNeighbours(group[i - 1], next))) {
-      return { tensor: room.use(this.#device.view(logits, group[0].row.start, shape)), rows: own };
+      const tensor = room.use(this.#device.view(logits, group[0].row.start, shape));
+      return { tensor, allowed: undefined };
     }
     const copy = this.#runs.room("copy", group.length * size);
-    const rows = group.map((_, i) => copy.subarray(i * size, (i + 1) * size));
-    await Promise.all(group.map(async ({ row: { mask } }, i) => {
-      if (mask === undefined) rows[i].set(own[i]);
-      else await this.#thread(i).call("allow", { logits: own[i], mask, out: rows[i] });
+    const allowed = group.some(({ row }) => row.mask !== undefined)
+      ? this.#runs.room("allowed", group.length * size)
+      : undefined;
+    await Promise.all(group.map(async ({ row, wanted, choice }, i) => {
+      const { mask } = row;
+      const own = (all: Float32Array) => all.subarray(i * size, (i + 1) * size);
+      if (mask === undefined) {
+        own(copy).set(logitsOf(row));
+        allowed?.fill(1, i * size, (i + 1) * size);
+        return;
+      }
+      await this.#thread(i).call("allow", {
+        ...{ logits: logitsOf(row), mask, out: own(copy), allowed: allowed && own(allowed) },
+        filler: farBelow(choice?.most ?? Infinity) / inverseOf(wanted),
+      });
     }));
-    return { tensor: room.use(this.#device.tensor("float32", shape, copy)), rows };
+    return { tensor: room.use(this.#device.tensor("float32", shape, copy)), allowed };
   }
 
   /** One of as many threads as there are cores, but not more than a few. */
@@ -263,6 +273,10 @@ export class Sampler {
 
 function drawOf({ wanted }: Asked): { readonly uniform: number; readonly inverse: number } {
   return { uniform: wanted.uniform, inverse: inverseOf(wanted) };
+}
+
+function logitsOf({ data, start, vocabSize }: RowLogits): Float32Array {
+  return data.subarray(start, start + vocabSize);
 }
 
 function areNeighbours(last: Asked, next: Asked): boolean {

@@ -187,7 +187,9 @@ Deno.test("the draw passes from one token to the next at the same float32 number
       { temperature: 1, minP: 0.003 },
       { temperature: 0.9, topK: 50, topP: 0.98 },
     ];
-    const rows = some.flatMap((params) =>
+    const { "all but some": mask } = masks(seeded(1), vocab);
+    const masked: Params[] = [{ temperature: 0.9, mask }, { temperature: 1.1, topP: 0.9, mask }];
+    const rows = [...some, ...masked].flatMap((params) =>
       Array.from({ length: ROWS }, (_, row) => ({ ...params, row, uniform: 0 }))
     );
     for (const [i, pairOfEdges] of (await edges(pair, rows)).entries()) {

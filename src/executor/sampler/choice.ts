@@ -23,8 +23,8 @@ export type Choice =
   | { readonly kind: "mass"; readonly most: number }
   /** More than a list should hold. */
   | { readonly kind: "many"; readonly most: number }
-  /** Whatever the mask allows. */
-  | { readonly kind: "whole" };
+  /** Whatever the mask allows; `most` where there is one. */
+  | { readonly kind: "whole"; readonly most: number | undefined };
 
 /** A row's probabilities: `exps[token] / total`. */
 export interface Shares {
@@ -52,6 +52,9 @@ type Filters = Pick<SampleRow, "topK" | "topP" | "minP">;
 const FIRST = 48;
 /** Tokens that are listed at most. */
 const MOST = 2048;
+const BELOW = 70;
+/** Logits up to this size are exact enough to take that away. */
+const EXACT = 2 ** 20;
 
 /** A temperature as the graphs multiply by it. */
 export function inverseOf({ temperature }: Pick<SampleRow, "temperature">): number {
@@ -61,13 +64,13 @@ export function inverseOf({ temperature }: Pick<SampleRow, "temperature">): numb
 /** What is known without the mass of the whole row, or with it. */
 export function choose(row: RowLogits, wanted: SampleRow, shares?: Shares): Choice {
   const filters = filtersOf(wanted, row.vocabSize);
-  if (isWhole(wanted)) return { kind: "whole" };
+  if (isWhole(wanted)) return { kind: "whole", most: undefined };
   const best = mostLikely(row);
   if (best === undefined) return { kind: "token", token: 0 };
   if (wanted.temperature === 0) return { kind: "token", token: best.token };
   const inverse = inverseOf(wanted);
   const most = Math.fround(best.logit * inverse);
-  if (filters === undefined) return everything(row, inverse);
+  if (filters === undefined) return everything(row, inverse, most);
   const { topK, topP } = filters;
   if (topP !== undefined && topK === undefined && shares === undefined) {
     return { kind: "mass", most };
@@ -117,11 +120,21 @@ export function isWhole(wanted: SampleRow): boolean {
     minP === undefined;
 }
 
-function everything(row: RowLogits, inverse: number): Choice {
-  if (row.mask === undefined) return { kind: "whole" };
+function everything(row: RowLogits, inverse: number, most: number): Choice {
+  const whole = { kind: "whole", most: row.mask && most } as const;
+  if (row.mask === undefined) return whole;
   const listed = largest(row, 1);
   const all = listed?.complete === -Infinity;
-  return all ? fewOf(listed, inverse, -Infinity) ?? { kind: "whole" } : { kind: "whole" };
+  return all ? fewOf(listed, inverse, -Infinity) ?? whole : whole;
+}
+
+/**
+ * A logit over the temperature that stands for none: e^-70 as likely as the largest, `most`. That is too
+ * little to show in a float32 sum that has the largest in it, and no subnormal number, as come of
+ * `-Infinity` on the way to 0: a processor may take fifty times as long for such.
+ */
+export function farBelow(most: number): number {
+  return Math.abs(most) < EXACT ? most - BELOW : -Infinity;
 }
 
 function fewOf({ ids, logits }: Candidates, inverse: number, least: number): Choice | undefined {

@@ -76,18 +76,26 @@ export class DeviceRuns {
     return sums;
   }
 
-  /** A token of each whole row [n, width]. */
-  async drawWhole(logits: Tensor, rows: readonly Draw[]): Promise<number[]> {
+  /** A token of each whole row [n, width], of those that are 1 in `allowed`. */
+  async drawWhole(
+    logits: Tensor,
+    rows: readonly Draw[],
+    allowed?: Float32Array,
+  ): Promise<number[]> {
     using made = new DisposableStack();
     const { temperature, inputs } = this.#inverses(made, rows);
     const width = logits.shape[1];
     const blocks = Math.ceil(width / SUM_BLOCK);
     const probabilities = this.room("numbers", rows.length * width);
     const sums = new Float32Array(rows.length * blocks);
-    await this.#run({ kind: "whole", width, temperature }, { logits, ...inputs }, {
-      probabilities: made.use(
-        this.#device.tensor("float32", [rows.length, width], probabilities),
-      ),
+    const shape = [rows.length, width];
+    const graph = { kind: "whole", width, temperature, mask: allowed ? "some" : "none" } as const;
+    await this.#run(graph, {
+      logits,
+      ...inputs,
+      ...(allowed && { allowed: made.use(this.#device.tensor("float32", shape, allowed)) }),
+    }, {
+      probabilities: made.use(this.#device.tensor("float32", shape, probabilities)),
       sums: made.use(this.#device.tensor("float32", [rows.length, blocks], sums)),
     });
     return rows.map(({ uniform }, i) => {

@@ -3,6 +3,7 @@
  * at most 16, and a block's sum goes by places in the block: tokens keep their lanes and places, and
  * most of what lies between, probability 0, goes. So sums have the bits of those over the whole row.
  */
+import { farBelow } from "./choice.ts";
 import { passedBlock, passedIndex } from "./draw.ts";
 import { SUM_BLOCK } from "./graphs.ts";
 
@@ -24,13 +25,6 @@ interface PackedRow {
 
 /** Lanes of the widest softmax. */
 const LANES = 16;
-/**
- * What lies between tokens is e^-70 as likely as the first of them: too little to show in a sum of
- * float32 that has the first in it, and no subnormal number, which take a processor long.
- */
-const BELOW = 70;
-/** Logits up to this size are exact enough for that. */
-const EXACT = 2 ** 20;
 /** The sum of two numbers has one order; of more, the operator's. */
 const CROWD = 3;
 
@@ -74,8 +68,7 @@ export class PackedTokens {
   #fill(row: PackedRow, logits: Float32Array): void {
     const { ids, at, blocks } = row;
     const most = logits.reduce((most, logit) => Math.max(most, logit), -Infinity);
-    const between = Math.abs(most) < EXACT ? most - BELOW : -Infinity;
-    this.logits.fill(between, row.start, row.start + this.width);
+    this.logits.fill(farBelow(most), row.start, row.start + this.width);
     for (let i = 0; i < ids.length; i++) this.logits[at[i]] = logits[i];
     let crowd = 0;
     blocks.forEach((first, b) => {

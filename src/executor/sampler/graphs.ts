@@ -13,15 +13,20 @@ export const SUM_BLOCK = 256;
  * - `bounds`: `blocks` [b, 128] → `bounds` [b], the largest of each block.
  * - `mass`: `logits` [n, V], `inverse` temperature [n, 1] (left out where `temperature` is "one"),
  *   `most` [n, 1], the largest logit times that → `exps` [n, V], `sum` [n, 1].
- * - `whole`: `logits` [n, width], `inverse` as before → `probabilities` [n, width] and their `sums`
- *   by blocks of 256 [n, blocks].
+ * - `whole`: `logits` [n, width], `inverse` as before, `allowed` [n, width], 0 or 1 (where `mask` is
+ *   "some") → `probabilities` [n, width] and their `sums` by blocks of 256 [n, blocks].
  * - `few`: `logits` [n, w], scaled, `-Infinity` where none is; `places` [n, w] of each in rows of
  *   `shape` = [n, m], whole blocks → `probabilities` [n, w], and `sums` of these blocks [n, m / 256].
  */
 export type SamplerGraph =
   | { readonly kind: "bounds" }
   | { readonly kind: "mass"; readonly width: number; readonly temperature: Temperature }
-  | { readonly kind: "whole"; readonly width: number; readonly temperature: Temperature }
+  | {
+    readonly kind: "whole";
+    readonly width: number;
+    readonly temperature: Temperature;
+    readonly mask: "none" | "some";
+  }
   | { readonly kind: "few" };
 
 /** "one": no row needs its logits divided. */
@@ -36,7 +41,7 @@ export function buildSampler(graph: SamplerGraph): Uint8Array {
     case "mass":
       return builder.mass(graph.width, graph.temperature);
     case "whole":
-      return builder.whole(graph.width, graph.temperature);
+      return builder.whole(graph);
     case "few":
       return builder.few();
   }
@@ -68,11 +73,17 @@ class SamplerBuilder {
     return writer.finish("mass");
   }
 
-  whole(width: number, temperature: Temperature): Uint8Array {
+  whole({ width, temperature, mask }: SamplerGraph & { readonly kind: "whole" }): Uint8Array {
     const writer = this.#writer;
     writer.input("logits", "float32", ["n", width]);
     const scaled = this.#scaled(temperature);
-    writer.node("Softmax", [scaled], "probabilities", { attributes: { axis: 1 } });
+    const softmax = { attributes: { axis: 1 } };
+    if (mask === "none") writer.node("Softmax", [scaled], "probabilities", softmax);
+    else {
+      const allowed = writer.input("allowed", "float32", ["n", width]);
+      const all = writer.node("Softmax", [scaled], "all", softmax);
+      writer.node("Mul", [all, allowed], "probabilities");
+    }
     const missing = (SUM_BLOCK - width % SUM_BLOCK) % SUM_BLOCK;
     const padded = missing === 0
       ? "probabilities"

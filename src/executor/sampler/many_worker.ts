@@ -9,8 +9,8 @@ import { kthLargest } from "./row_logits.ts";
 import { type DealRoom, dealRoom, type RowShares, RunningSum } from "./running_sum.ts";
 
 export interface ManyTokens {
-  /** The row's logits, `-Infinity` where a mask forbids. */
   readonly logits: Float32Array;
+  readonly mask: Int32Array | undefined;
   readonly wanted: Pick<SampleRow, "temperature" | "topK" | "topP" | "minP">;
   /** The largest logit over the temperature. */
   readonly most: number;
@@ -23,8 +23,11 @@ export interface ManyTokens {
 export interface MaskedLogits {
   readonly logits: Float32Array;
   readonly mask: Int32Array;
-  /** Gets the logits that are allowed and `-Infinity` elsewhere. */
+  /** Stands for a logit that is not allowed. */
+  readonly filler: number;
   readonly out: Float32Array;
+  /** Gets 1 where a token is allowed and 0 elsewhere. */
+  readonly allowed: Float32Array | undefined;
 }
 
 export type ManyWork = ReturnType<typeof work>;
@@ -33,8 +36,12 @@ function work() {
   let room = dealRoom(0);
   return {
     keep: (many: ManyTokens) => {
-      if (room.dealt.length < many.logits.length) room = dealRoom(many.logits.length);
-      keep(many, room);
+      const { logits, mask } = many;
+      if (room.dealt.length < logits.length) room = dealRoom(logits.length);
+      if (mask === undefined) return keep(many, room);
+      const out = new Float32Array(logits.length);
+      allow({ logits, mask, filler: -Infinity, out, allowed: undefined });
+      keep({ ...many, logits: out }, room);
     },
     allow,
   };
@@ -74,9 +81,11 @@ function nucleus(
   return sum.reached ?? -Infinity;
 }
 
-function allow({ logits, mask, out }: MaskedLogits): void {
+function allow({ logits, mask, filler, out, allowed }: MaskedLogits): void {
   for (let i = 0; i < logits.length; i++) {
-    out[i] = (mask[i >> 5] >>> (i & 31) & 1) === 1 ? logits[i] : -Infinity;
+    const bit = mask[i >> 5] >>> (i & 31) & 1;
+    out[i] = bit === 1 ? logits[i] : filler;
+    if (allowed !== undefined) allowed[i] = bit;
   }
 }
 
