@@ -7,7 +7,7 @@ import { assert, assertLess } from "@std/assert";
 import { LONG } from "../long.ts";
 
 Deno.test({
-  name: "6,000 tokens take bounded memory beside their keys, and others decode after each 64",
+  name: "6,000 tokens take bounded memory beside their keys, and others decode after each 32",
   ignore: Deno.build.os !== "linux" || !LONG,
   fn: async () => {
     const worker = new URL("./long_prompt_worker.ts", import.meta.url).pathname;
@@ -18,9 +18,9 @@ Deno.test({
       new TextDecoder().decode(stdout),
     );
     assertLess(most, 256 * 2 ** 20);
-    assert(runs.filter((tokens) => tokens > 0).length >= 6000 / 64, `${runs.length} runs`);
+    assert(runs.filter((tokens) => tokens > 0).length >= 6000 / 32, `${runs.length} runs`);
     for (const [i, tokens] of runs.entries()) {
-      assert(tokens <= 64 && (tokens === 0 || i === 0 || runs[i - 1] === 0), `${runs}`);
+      assert(tokens <= 32 && (tokens === 0 || i === 0 || runs[i - 1] === 0), `${runs}`);
     }
   },
 });

@@ -24,10 +24,14 @@ const LEAST_FILL = 0.75;
 /** For one batch, up to so many times its maximum of rows are looked at in the queue. */
 const WINDOW = 4;
 /**
- * Most tokens of a heavy tenant's prefill run, and of a long prompt's chunk while other rows decode:
- * it takes about as long as a decode run of many rows.
+ * Most tokens of a heavy tenant's prefill run: it takes about as long as a decode run of many rows.
  */
-const SHORT_TOKENS = 64;
+const HEAVY_TOKENS = 64;
+/**
+ * Most tokens of a long prompt's chunk while other rows decode: with as many rows, they wait for two
+ * of their steps between two tokens.
+ */
+const BESIDE_TOKENS = 32;
 /** Most of a lane's slots that one heavy tenant may have. */
 const HEAVY_SLOTS = 3 / 8;
 
@@ -91,14 +95,14 @@ function goesBefore(plan: PrefillPlan, partial: Sequence): boolean {
 
 function tokensOf({ lane, heavy }: PrefillView, { account }: Sequence): number {
   const { prefillTokens } = lane.model;
-  return heavy.has(account) ? Math.min(SHORT_TOKENS, prefillTokens) : prefillTokens;
+  return heavy.has(account) ? Math.min(HEAVY_TOKENS, prefillTokens) : prefillTokens;
 }
 
 /** Most tokens of a long prompt's chunk. */
 function chunkOf(view: PrefillView, sequence: Sequence): number {
   const most = tokensOf(view, sequence);
   const wait = view.lane.rows.some(({ state }) => state === "running");
-  return wait ? Math.min(SHORT_TOKENS, most) : most;
+  return wait ? Math.min(BESIDE_TOKENS, most) : most;
 }
 
 /**

@@ -91,10 +91,10 @@ Deno.test("a long prompt's chunks are short while other rows decode, and only th
   assert(first.kind === "single" && first.sequence === long && first.tokens === 512);
   line.running(lane, 20);
   const beside = planPrefill(line.view(lane));
-  assert(beside.kind === "single" && beside.sequence === long && beside.tokens === 64);
+  assert(beside.kind === "single" && beside.sequence === long && beside.tokens === 32);
   line.partial(lane, 1000);
   const next = planPrefill(line.view(lane));
-  assert(next.kind === "chunk" && next.tokens === 64);
+  assert(next.kind === "chunk" && next.tokens === 32);
 });
 
 Deno.test("what a cached prefix leaves is computed at once, beside rows that decode too", () => {
