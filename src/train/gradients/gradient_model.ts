@@ -8,7 +8,7 @@ import type { Value } from "../../graph/ops.ts";
 import { buildTraining, inputs, type TrainingDecoder } from "../../models/decoder.ts";
 import { type LinearHook, SITE_OF, type SiteName } from "../../models/hook.ts";
 import { CoreLayout } from "./core_layout.ts";
-import { inputOf, LossProgram, type LossProgramOptions, MAX_TOKENS } from "./loss_program.ts";
+import { inputOf, LossProgram, type LossProgramOptions, tokensAtOnce } from "./loss_program.ts";
 import type { GradientModel, Gradients, MicroBatch, RowLoss, TrainableState } from "./model.ts";
 import { pack, type Packed } from "./packed.ts";
 
@@ -19,7 +19,7 @@ export interface DecoderGradientsOptions extends LossProgramOptions {
   readonly scale: number;
   /** Rows of the RoPE tables that `parameters` were made with. */
   readonly positions: number;
-  /** Tokens of a micro-batch; default: what is fastest. */
+  /** Tokens of a micro-batch; default: what is fastest within bounded memory. */
   readonly maxTokens?: number;
 }
 
@@ -31,7 +31,7 @@ export class DecoderGradients implements GradientModel {
   readonly #cores: CoreInputs;
 
   private constructor(options: DecoderGradientsOptions, program: LossProgram, cores: CoreInputs) {
-    this.maxTokens = options.maxTokens ?? MAX_TOKENS;
+    this.maxTokens = options.maxTokens ?? tokensAtOnce(options.config);
     this.maxContext = options.positions;
     this.#program = program;
     this.#cores = cores;

@@ -4,6 +4,7 @@
  * gradients out; what the wanted values stand for its users know (`gradient_model.ts`,
  * `lotr_model.ts`, `weight_gradients.ts`).
  */
+import type { DecoderConfig } from "../../checkpoint/checkpoint.ts";
 import { differentiate } from "../../graph/autodiff.ts";
 import type { Graph } from "../../graph/graph.ts";
 import type { Value } from "../../graph/ops.ts";
@@ -13,8 +14,24 @@ import type { RowLoss } from "./model.ts";
 import { lossesOf, type Packed } from "./packed.ts";
 import { Program, type ProgramOptions, type Sizes } from "./program.ts";
 
-/** Tokens of a micro-batch: more are no faster, and hold the device longer. */
-export const MAX_TOKENS = 1024;
+/** Tokens of a micro-batch at most: more are no faster, and hold the device longer. */
+const MOST_TOKENS = 1024;
+/** And at least: fewer are slower. */
+const LEAST_TOKENS = 256;
+/** Bytes of what a micro-batch keeps for its pullbacks. */
+const KEPT_BYTES = 1.5 * 2 ** 30;
+
+/**
+ * Tokens of a micro-batch: as many as are fastest, fewer where a base is so wide and deep that what its
+ * layers keep for the way back would take more than 1.5 GiB.
+ */
+export function tokensAtOnce(config: DecoderConfig): number {
+  const { hiddenSize, intermediateSize, numLayers, numHeads, numKvHeads, headDim } = config;
+  const qkv = (numHeads + 2 * numKvHeads) * headDim;
+  const kept = 4 * numLayers * (3 * intermediateSize + 6 * hiddenSize + qkv);
+  const fitting = Math.floor(KEPT_BYTES / kept / LEAST_TOKENS) * LEAST_TOKENS;
+  return Math.min(MOST_TOKENS, Math.max(LEAST_TOKENS, fitting));
+}
 /** Rows of logits at once: the vocabulary is wide. */
 const LOSS_CHUNK = 32;
 

@@ -8,7 +8,7 @@ import type { ModuleName, SiteName } from "../../models/hook.ts";
 import { type DecoderParameters, names } from "../../models/parameters.ts";
 import { CoreLayout } from "./core_layout.ts";
 import { CoreInputs, type DecoderGradientsOptions } from "./gradient_model.ts";
-import { inputOf, LossProgram, MAX_TOKENS, type Pass } from "./loss_program.ts";
+import { inputOf, LossProgram, type Pass, tokensAtOnce } from "./loss_program.ts";
 import type {
   BatchRow,
   GradientModel,
@@ -48,7 +48,7 @@ export class LotrGradients implements GradientModel {
   readonly #cores: CoreInputs;
 
   private constructor(
-    { positions, hook, maxTokens = MAX_TOKENS }: LotrGradientsOptions,
+    { config, positions, hook, maxTokens = tokensAtOnce(config) }: LotrGradientsOptions,
     program: LossProgram,
     factors: readonly Factor[],
     cores: CoreInputs,

@@ -15,7 +15,7 @@ import { type DecoderParameters, names } from "../../models/parameters.ts";
 import type { GradientSource, LinearMatrix, WeightGradientRequest } from "./gradient_source.ts";
 import { microBatches } from "../micro_batches.ts";
 import { computedLength, type Example } from "./model.ts";
-import { LossProgram, type LossProgramOptions, MAX_TOKENS } from "./loss_program.ts";
+import { LossProgram, type LossProgramOptions, tokensAtOnce } from "./loss_program.ts";
 import { pack } from "./packed.ts";
 
 export interface WeightGradientsOptions extends Omit<LossProgramOptions, "onGradient"> {
@@ -87,7 +87,7 @@ export class WeightGradients implements GradientSource {
     const program = await LossProgram.compile(decoder, [...sums.keys()], options);
     let done = 0;
     try {
-      for (const indices of batchesOf(examples)) {
+      for (const indices of batchesOf(config, examples)) {
         const batch = indices.map((index) => examples[index]);
         const packed = pack(batch.map((example) => ({ example, trainable: 0 })));
         program.load(packed);
@@ -135,8 +135,11 @@ function wantedOf(
   );
 }
 
-function batchesOf(examples: readonly Example[]): readonly (readonly number[])[] {
-  return microBatches(examples.map(computedLength), { budget: MAX_TOKENS });
+function batchesOf(
+  config: DecoderConfig,
+  examples: readonly Example[],
+): readonly (readonly number[])[] {
+  return microBatches(examples.map(computedLength), { budget: tokensAtOnce(config) });
 }
 
 function checkLengths(examples: readonly Example[], positions: number): void {
