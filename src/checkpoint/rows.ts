@@ -2,7 +2,7 @@
  * Some rows of a tensor: so that a table of 150,000 rows need not be in memory in float32 at once.
  * Rows are those of the first axis; a vector's are its elements.
  */
-import type { ReadOptions, Rows, WeightInfo } from "./checkpoint.ts";
+import type { Rows, WeightInfo } from "./checkpoint.ts";
 
 /**
  * The rows that are asked for, or all.
@@ -20,19 +20,4 @@ export function rowsWithin(
   throw new RangeError(
     `Cannot read rows ${first} to ${first + rows.count - 1} of '${name}': it has ${count}`,
   );
-}
-
-/** What `options` ask for, of a tensor that was read whole. */
-export function partOf(
-  name: string,
-  info: Pick<WeightInfo, "shape">,
-  values: Float32Array,
-  { rows, into }: ReadOptions,
-): Float32Array {
-  const { first, count } = rowsWithin(name, info, rows);
-  const width = values.length / (info.shape[0] ?? 1);
-  const part = values.subarray(first * width, (first + count) * width);
-  if (into === undefined) return part;
-  into.set(part);
-  return into;
 }

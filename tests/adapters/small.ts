@@ -5,7 +5,7 @@
 import { Core, coreFrom } from "../../adapters/lotr/core.ts";
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { dense, multiply } from "../../adapters/lotr/linalg.ts";
-import { partOf } from "../../src/checkpoint/rows.ts";
+import { rowsWithin } from "../../src/checkpoint/rows.ts";
 import { randomFactors } from "../../adapters/lotr/make/makers.ts";
 import { gaussian } from "../../src/util/random.ts";
 import { type Stack, weightName } from "../../adapters/lotr/stack.ts";
@@ -101,6 +101,21 @@ export class SmallWeights implements WeightSource {
   blocks(): undefined {
     return undefined;
   }
+}
+
+/** What `options` ask for, of a tensor that was read whole. */
+function partOf(
+  name: string,
+  info: Pick<WeightInfo, "shape">,
+  values: Float32Array,
+  { rows, into }: ReadOptions,
+): Float32Array {
+  const { first, count } = rowsWithin(name, info, rows);
+  const width = values.length / (info.shape[0] ?? 1);
+  const part = values.subarray(first * width, (first + count) * width);
+  if (into === undefined) return part;
+  into.set(part);
+  return into;
 }
 
 export function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
