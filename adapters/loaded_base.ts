@@ -8,6 +8,7 @@ import { openCheckpoint } from "../src/checkpoint/open.ts";
 import { resolveModel, type ResolveOptions } from "../src/checkpoint/fetch/resolve.ts";
 import { Base } from "../src/executor/base.ts";
 import { GRANULE_TOKENS, KvCache, tokensWithin } from "../src/executor/kv_cache.ts";
+import { CALIBRATION_METHOD } from "../src/executor/calibrate.ts";
 import { chooseDtype, type DtypeChoice } from "../src/executor/precision.ts";
 import { calibrationText } from "../src/models/calibration.ts";
 import type { Smoothing } from "../src/models/parameters.ts";
@@ -107,7 +108,7 @@ class KeptSmoothing {
   private constructor(readonly path: string, readonly smoothing: Smoothing | undefined) {}
 
   static async open(checkpoint: Checkpoint, text: string): Promise<KeptSmoothing> {
-    const hash = await sha256(`${await checkpoint.digest()}\n${text}`);
+    const hash = await sha256(`${await checkpoint.digest()}\n${CALIBRATION_METHOD}\n${text}`);
     const path = `${cacheDirectory()}/smoothing/${hash}.json`;
     return new KeptSmoothing(path, await readKept(path, checkpoint));
   }

@@ -1,20 +1,25 @@
 /**
- * Channel scales for int8, from the largest activations that the float32 model has on some text and
- * the largest weights that meet them. Each tensor is read once; two layers are in memory at most.
+ * Channel scales for int8, from what the float32 model reads and multiplies on some text, one layer
+ * at a time: two layers' weights are in memory at most, and each tensor is read once.
  */
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
-import { GraphBuilder } from "../graph/graph.ts";
-import { lower } from "../graph/lowering/lowering.ts";
-import { MODULES, SITE_OF } from "../models/hook.ts";
+import { MODULES, SITE_OF, type SiteName, SITES } from "../models/hook.ts";
+import { inputsOf } from "../models/decoder.ts";
 import { names, type Smoothing } from "../models/parameters.ts";
-import { smoothing } from "../models/smooth.ts";
-import type { Device, Session, Tensor } from "../runtime/device.ts";
-import { FLOAT32, floats, runLayers } from "./layerwise.ts";
+import { sharedByHeads, siteScales } from "../models/smooth.ts";
+import type { Device } from "../runtime/device.ts";
+import { floats, joinFloats, runLayers, sampled, type VisitedLayer } from "./layerwise.ts";
 
-/** Tokens that are calibrated on together, from position 0. */
+/** Names how scales are found: those that were found otherwise are not the same. */
+export const CALIBRATION_METHOD = "4-norms over tokens, 1024 of them";
+
+/** Tokens of the text that are looked at: more do not change perplexity. */
+const TOKENS = 1024;
+/** Tokens that are computed together, from position 0. */
 const WINDOW = 512;
-/** Bytes of the head's rows that are looked at together. */
-const HEAD_BYTES = 32 * 2 ** 20;
+/** Rows of all weights of a site that are looked at, and of the head. */
+const ROWS = 256;
+const HEAD_ROWS = 2048;
 
 /** Makes channel scales from the text that int8 is to be best on. */
 export async function calibrate(
@@ -23,24 +28,19 @@ export async function calibrate(
   tokens: readonly number[],
 ): Promise<Smoothing> {
   const { config } = checkpoint;
-  using columns = new ColumnMaxima(device);
-  const inputs = new Map<string, Float32Array>();
-  const weights = new Map<string, Float32Array>();
-  const window = Math.min(WINDOW, config.maxPositions);
-  const hidden = await runLayers(device, checkpoint, split(tokens, window), async (visited) => {
-    const { layer } = visited;
-    for (const module of MODULES) {
-      const name = `${layer}.${SITE_OF[module]}`;
-      inputs.set(name, visited.maxima(SITE_OF[module]));
-      join(weights, name, await columns.of(visited.weight(module)));
-    }
+  const layers: Smoothing["layers"][number][] = [];
+  const windows = split(tokens.slice(0, TOKENS), Math.min(WINDOW, config.maxPositions));
+  const hidden = await runLayers(device, checkpoint, windows, (visited) => {
+    const scales = SITES.map((site) => [site, scalesOf(checkpoint, visited, site)]);
+    layers.push(Object.fromEntries(scales));
   });
-  for (const rows of hidden) {
-    // What the head reads in a prompt: the last token's state.
-    join(inputs, "head", rows.subarray(-config.hiddenSize).map(Math.abs));
-  }
-  for await (const seen of headMaxima(device, checkpoint, columns)) join(weights, "head", seen);
-  return smoothing(config, (name) => found(inputs, name), (name) => found(weights, name));
+  const inputs = hidden.map((rows) => sampled(rows, rows.length / config.hiddenSize));
+  const head = {
+    width: config.hiddenSize,
+    inputs: joinFloats(inputs),
+    weights: headRows(checkpoint),
+  };
+  return { layers, head: siteScales(head) };
 }
 
 function split(tokens: readonly number[], size: number): readonly (readonly number[])[] {
@@ -48,66 +48,33 @@ function split(tokens: readonly number[], size: number): readonly (readonly numb
   return Array.from({ length: count }, (_, i) => tokens.slice(i * size, (i + 1) * size));
 }
 
-/** Maxima of the head's columns, some rows at a time. */
-async function* headMaxima(
-  device: Device,
-  { config, weights }: Checkpoint,
-  columns: ColumnMaxima,
-): AsyncGenerator<Float32Array> {
-  const { hiddenSize, tieEmbeddings, vocabSize } = config;
+function scalesOf({ config }: Checkpoint, visited: VisitedLayer, site: SiteName): Float32Array {
+  const width = inputsOf(config, site);
+  const readers = MODULES.filter((module) => SITE_OF[module] === site)
+    .map((module) => floats(visited.weight(module)));
+  const count = readers.reduce((sum, { length }) => sum + length / width, 0);
+  const step = Math.max(1, count / ROWS);
+  const weights = joinFloats(readers.flatMap((weight) => everyRow(weight, width, step)));
+  const sample = { width, inputs: visited.activations(site), weights };
+  if (site !== "attn_out") return siteScales(sample);
+  return siteScales(sample, (norms) => sharedByHeads(norms, config));
+}
+
+/** Rows of a weight, `step` apart. */
+function everyRow(weight: Float32Array, width: number, step: number): Float32Array[] {
+  return Array.from({ length: Math.ceil(weight.length / width / step) }, (_, i) => {
+    const row = Math.floor(i * step);
+    return weight.subarray(row * width, (row + 1) * width);
+  });
+}
+
+function headRows({ config, weights }: Checkpoint): Float32Array {
+  const { tieEmbeddings, vocabSize } = config;
   const name = tieEmbeddings ? names.embedding : names.head;
-  const step = Math.ceil(HEAD_BYTES / hiddenSize / 4);
-  for (let first = 0; first < vocabSize; first += step) {
-    const count = Math.min(step, vocabSize - first);
-    using rows = device.tensor("float32", [count, hiddenSize]);
-    weights.read(name, { rows: { first, count }, into: floats(rows) });
-    yield await columns.of(rows);
-    device.discard(rows, 0, count * hiddenSize);
-  }
-}
-
-/** The largest |weight| of each input channel, as graphs of one operation. */
-class ColumnMaxima implements Disposable {
-  readonly #device: Device;
-  /** By the number of channels. */
-  readonly #sessions = new Map<number, Session>();
-
-  constructor(device: Device) {
-    this.#device = device;
-  }
-
-  async of(x: Tensor): Promise<Float32Array> {
-    const width = x.shape[1] ?? 1;
-    const session = this.#sessions.get(width) ?? await this.#compile(width);
-    this.#sessions.set(width, session);
-    using max = this.#device.tensor("float32", [width]);
-    using binding = session.bind({ x }, { max });
-    await binding.run();
-    return floats(max);
-  }
-
-  [Symbol.dispose](): void {
-    for (const session of this.#sessions.values()) session.release();
-  }
-
-  #compile(width: number): Promise<Session> {
-    const graph = new GraphBuilder();
-    const x = graph.input("x", "float32", ["rows", width]);
-    const finished = graph.finish([graph.add("channelMax", { x }, "max")]);
-    const read = () => {
-      throw new TypeError("internal: maxima have no parameters");
-    };
-    return this.#device.session(lower(finished, { read }, FLOAT32).model());
-  }
-}
-
-function join(all: Map<string, Float32Array>, name: string, seen: Float32Array): void {
-  const before = all.get(name);
-  all.set(name, before === undefined ? seen : seen.map((x, i) => Math.max(x, before[i])));
-}
-
-function found(maxima: ReadonlyMap<string, Float32Array>, name: string): Float32Array {
-  const values = maxima.get(name);
-  if (values === undefined) throw new TypeError(`internal: no maxima of ${name}`);
-  return values;
+  const count = Math.min(vocabSize, HEAD_ROWS);
+  const rows = Array.from({ length: count }, (_, i) => {
+    const first = Math.floor(i * vocabSize / count);
+    return weights.read(name, { rows: { first, count: 1 } });
+  });
+  return joinFloats(rows);
 }

@@ -16,8 +16,8 @@ export interface VisitedLayer {
   readonly layer: number;
   /** A linear's weight, float32 [out, in]. */
   weight(module: ModuleName): Tensor;
-  /** The largest |activation| of each channel of a site, over all tokens. */
-  maxima(site: SiteName): Float32Array;
+  /** What a site reads, [tokens, d]: some tokens of each window, those of `sampled`. */
+  activations(site: SiteName): Float32Array;
 }
 
 /** Tokens whose hidden states are kept, [tokens, d]. */
@@ -25,6 +25,8 @@ interface Window {
   readonly count: number;
   readonly hidden: Tensor;
 }
+
+const STRIDE = 8;
 
 /** The start of the weights' names in the layer's graph. */
 const LAYER_0 = "model.layers.0.";
@@ -75,7 +77,9 @@ class LayerPass implements Disposable {
   readonly #sets: readonly LayerWeights[];
   readonly #made: DisposableStack;
   readonly #caches: Readonly<Record<string, Tensor>>;
-  readonly #maxima = new Map<SiteName, Float32Array>();
+  /** What each site reads in the window that runs. */
+  readonly #sites: ReadonlyMap<SiteName, Tensor>;
+  readonly #seen = new Map<SiteName, Float32Array[]>();
 
   private constructor(
     device: Device,
@@ -100,6 +104,10 @@ class LayerPass implements Disposable {
       [inputs.keys(0)]: made.use(device.tensor("float32", shape)),
       [inputs.values(0)]: made.use(device.tensor("float32", shape)),
     };
+    this.#sites = new Map(SITES.map((site) => {
+      const width = inputsOf(checkpoint.config, site);
+      return [site, made.use(device.tensor("float32", [positions, width]))];
+    }));
   }
 
   static async open(
@@ -131,7 +139,7 @@ class LayerPass implements Disposable {
 
   /** Computes a layer over all windows in place; `meanwhile` runs beside the first. */
   async run(layer: number, windows: readonly Window[], meanwhile: () => void): Promise<void> {
-    this.#maxima.clear();
+    this.#seen.clear();
     for (const [i, window] of windows.entries()) {
       const run = this.#runWindow(this.#set(layer), window);
       if (i === 0) meanwhile();
@@ -144,7 +152,7 @@ class LayerPass implements Disposable {
     return {
       layer,
       weight: (module) => known(set.get(names.linear(0, module)), module),
-      maxima: (site) => known(this.#maxima.get(site), site),
+      activations: (site) => joinFloats(known(this.#seen.get(site), site)),
     };
   }
 
@@ -174,21 +182,37 @@ class LayerPass implements Disposable {
     const out = tensor("float32", hidden.shape);
     const results: Record<string, Tensor> = { [inputs.hiddenOut]: out };
     for (const [name, cache] of Object.entries(this.#caches)) results[`${name}.out`] = cache;
-    for (const site of SITES) {
-      const width = inputsOf(this.#checkpoint.config, site);
-      results[inputs.maxima(site)] = tensor("float32", [width]);
+    for (const [site, read] of this.#sites) {
+      const view = this.#device.view(read, 0, [count, read.shape[1] ?? 1]);
+      results[inputs.site(site)] = tensors.use(view);
     }
     using binding = this.#session.bind(given, results);
     await binding.run();
     floats(hidden).set(floats(out));
-    for (const site of SITES) this.#join(site, floats(results[inputs.maxima(site)]));
+    for (const [site, read] of this.#sites) {
+      const all = floats(read).subarray(0, count * (read.shape[1] ?? 1));
+      this.#seen.set(site, [...this.#seen.get(site) ?? [], sampled(all, count)]);
+    }
   }
+}
 
-  #join(site: SiteName, seen: Float32Array): void {
-    const before = this.#maxima.get(site);
-    const most = before === undefined ? seen.slice() : before.map((x, i) => Math.max(x, seen[i]));
-    this.#maxima.set(site, most);
+/** The first token of a window, which is like no other, and every eighth: [count, d] → [some, d]. */
+export function sampled(rows: Float32Array, count: number): Float32Array {
+  const width = rows.length / count;
+  const tokens = Array.from({ length: count }, (_, i) => i)
+    .filter((i) => i === 0 || i % STRIDE === STRIDE - 1);
+  return joinFloats(tokens.map((i) => rows.subarray(i * width, (i + 1) * width)));
+}
+
+/** Arrays end to end. */
+export function joinFloats(parts: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    all.set(part, offset);
+    offset += part.length;
   }
+  return all;
 }
 
 /** Tokens as the first layer reads them. */

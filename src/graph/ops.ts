@@ -166,8 +166,6 @@ export interface Ops {
    * gradient must be 0.
    */
   readonly regroup: { readonly x: Value; readonly index: Value; readonly inverse: Value };
-  /** The largest |x| of each feature over all tokens, for calibration: x [T, d] → [d]. */
-  readonly channelMax: { readonly x: Value };
   /**
    * 0 where a token sees a key, -inf where not, for rows that share: context [N, C], offsets [N] →
    * [N, 1, time, keys], keys = C·time and then the row's own `time`.

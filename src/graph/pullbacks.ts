@@ -148,7 +148,6 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
     }
   },
 
-  channelMax: none("channelMax is for calibration only"),
   attentionMask: none("attentionMask is made of counts"),
   positions: none("positions are counts"),
   headCells: none("headCells are places"),

@@ -101,9 +101,6 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
     }
     return float([index.shape[0], matrix("regroup", x)]);
   },
-  channelMax({ x }) {
-    return float([matrix("channelMax", x)]);
-  },
   causalAttention({ qkv, heads, kvHeads, headDim }) {
     const width = (heads + 2 * kvHeads) * headDim;
     expect("causalAttention", matrix("causalAttention", qkv) === width, `qkv [T, ${width}]`, qkv);

@@ -21,10 +21,10 @@ export const inputs = {
   values: (layer: number) => `values.${layer}`,
   cores: (layer: number, site: SiteName) => `cores.${layer}.${site}`,
   logits: "logits",
-  /** Of one layer alone: what it reads, what it puts out, and the maxima of its sites. */
+  /** Of one layer alone: what it reads, what it puts out, and what its sites read. */
   hidden: "hidden",
   hiddenOut: "0.out",
-  maxima: (site: SiteName) => `max.${site}`,
+  site: (site: SiteName) => `0.${site}`,
   /** Of training: prefixes that rows share (`SharedContext` in `graph/ops.ts`). */
   context: "context",
   offsets: "offsets",
@@ -57,8 +57,7 @@ export function buildDecoder(config: DecoderConfig, positions: number, hook?: Ho
 /**
  * One layer alone, with its weights as inputs of the graph, as the checkpoint has them and under the
  * names of layer 0, so that one compiled graph computes every layer: `hidden` [tokens, d] →
- * `0.out` [tokens, d], and the largest |activation| of each channel of each site (`max.SITE`).
- * Its grid, lengths, total and caches are those of a decoder of one layer.
+ * `0.out` [tokens, d], and what each site reads, `0.SITE` [tokens, d_in]. Its grid, lengths, total and caches are those of a decoder of one layer.
  */
 export function buildLayer(config: DecoderConfig, positions: number): Graph {
   return new DecoderBuilder(config, positions, undefined).buildLayer();
@@ -165,10 +164,7 @@ class DecoderBuilder {
     const shape = ["tokens", this.#config.hiddenSize];
     const x = this.#graph.input(inputs.hidden, "float32", shape);
     const out = this.#layer(0, x);
-    const maxima = SITES.map((site) =>
-      this.#graph.add("channelMax", { x: this.#site(`0.${site}`) }, inputs.maxima(site))
-    );
-    return this.#graph.finish([out, ...maxima]);
+    return this.#graph.finish([out, ...SITES.map((site) => this.#site(`0.${site}`))]);
   }
 
   buildTraining(factors: Origin): TrainingDecoder {

@@ -1,53 +1,66 @@
 /**
  * SmoothQuant (arXiv 2211.10438): channel scales that move the spread of activations into weights
- * before both are rounded to int8. For channel j of a site, c_j = max|x_j|^α / max|w_j|^(1-α), over
- * calibration text and over all linears that read the site.
+ * before both are rounded to int8. For channel j of a site, c_j = √(x_j / w_j), over calibration
+ * text and over all linears that read the site: x_j is the channel's 4-norm over tokens, each
+ * divided by the size of its outputs, and w_j the norm of its column of weights.
+ *
+ * Trap: maxima instead of norms, as in the paper, are those of a prompt's first token, whose
+ * activations are hundreds where others have one; the KL divergence from float32 is twice as large.
  */
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { inputsOf } from "./decoder.ts";
 import { SITES } from "./hook.ts";
 import type { Smoothing } from "./parameters.ts";
 
-/** How much of the spread moves (0 = none, 1 = all): best for SmolLM2 among 0.3 to 0.6. */
-const ALPHA = 0.4;
-
-/** The largest size of each channel, by `LAYER.SITE`, and of the head's input, by `head`. */
-export type Maxima = (name: string) => Float32Array;
-
-/**
- * Channel scales from the maxima of what each site reads, and of the columns of all weights that
- * read it.
- */
-export function smoothing(config: DecoderConfig, inputs: Maxima, weights: Maxima): Smoothing {
-  const layers = Array.from({ length: config.numLayers }, (_, layer) => {
-    const entries = SITES.map((site) => {
-      const of = (maxima: Maxima) => {
-        const values = maxima(`${layer}.${site}`);
-        return site === "attn_out" ? sharedByHeads(values, config) : values;
-      };
-      return [site, scales(of(inputs), of(weights))];
-    });
-    return Object.fromEntries(entries) as Smoothing["layers"][number];
-  });
-  return { layers, head: scales(inputs("head"), weights("head")) };
+/** What calibration saw of a site, or of the head's input. */
+export interface SiteSample {
+  /** Channels. */
+  readonly width: number;
+  /** Some tokens' activations, [tokens, width]. */
+  readonly inputs: Float32Array;
+  /** Some rows of the weights that read them, [rows, width]. */
+  readonly weights: Float32Array;
 }
 
-function scales(inputs: Float32Array, weights: Float32Array): Float32Array {
-  return inputs.map((x, j) => scaleOf(x, weights[j]));
-}
-
-function scaleOf(x: number, weight: number): number {
+/** The channel scales of a site; `shared` makes norms equal where channels must have one scale. */
+export function siteScales(
+  sample: SiteSample,
+  shared: (norms: Float32Array) => Float32Array = (norms) => norms,
+): Float32Array {
+  const energies = columnEnergies(sample);
+  const weights = shared(Float32Array.from(energies, Math.sqrt));
+  const inputs = shared(inputNorms(sample, energies));
   // A channel that is never active, or that nobody reads, stays as it is.
-  if (x === 0 || weight === 0) return 1;
-  return x ** ALPHA / weight ** (1 - ALPHA);
+  return inputs.map((x, j) => x === 0 || weights[j] === 0 ? 1 : Math.sqrt(x / weights[j]));
 }
 
-/** Query heads of one key-value head share their channels' maxima: v has one output for all of them. */
-function sharedByHeads(
-  maxima: Float32Array,
+/** Σ w² of each column. */
+function columnEnergies({ weights, width }: SiteSample): Float64Array {
+  const energies = new Float64Array(width);
+  for (let start = 0; start < weights.length; start += width) {
+    for (let j = 0; j < width; j++) energies[j] += weights[start + j] ** 2;
+  }
+  return energies;
+}
+
+/** The 4-norm of each channel over tokens whose outputs have energy 1, were channels independent. */
+function inputNorms({ inputs, width }: SiteSample, energies: Float64Array): Float32Array {
+  const sums = new Float64Array(width);
+  for (let start = 0; start < inputs.length; start += width) {
+    let outputs = 0;
+    for (let j = 0; j < width; j++) outputs += inputs[start + j] ** 2 * energies[j];
+    if (outputs === 0) continue;
+    for (let j = 0; j < width; j++) sums[j] += (inputs[start + j] ** 2 / outputs) ** 2;
+  }
+  return Float32Array.from(sums, (sum) => sum ** 0.25);
+}
+
+/** Query heads of one key-value head share their channels' norms: v has one output for all of them. */
+export function sharedByHeads(
+  norms: Float32Array,
   { headDim, numHeads, numKvHeads }: DecoderConfig,
 ): Float32Array {
-  const values = maxima.slice();
+  const values = norms.slice();
   const group = numHeads / numKvHeads * headDim;
   for (let start = 0; start < values.length; start += group) {
     for (let d = 0; d < headDim; d++) {

@@ -1,6 +1,6 @@
 /**
- * Calibration, one layer at a time, against maxima that the naive evaluator finds in the whole
- * decoder: every architecture, windows of odd lengths, tied heads and untied ones.
+ * Calibration, one layer at a time, against scales by definition, of what the naive evaluator finds
+ * in the whole decoder: every architecture, windows of odd lengths, tied heads and untied ones.
  */
 import { assertEquals, assertLess } from "@std/assert";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
@@ -11,8 +11,7 @@ import type { Graph } from "../../src/graph/graph.ts";
 import { evaluate } from "../../src/graph/reference/evaluate.ts";
 import { buildDecoder, inputs } from "../../src/models/decoder.ts";
 import { MODULES, SITE_OF } from "../../src/models/hook.ts";
-import { DecoderParameters, names, type Smoothing } from "../../src/models/parameters.ts";
-import { smoothing } from "../../src/models/smooth.ts";
+import { DecoderParameters, names } from "../../src/models/parameters.ts";
 import { DEVICE } from "../graph/device.ts";
 import { distance } from "../graph/run.ts";
 
@@ -51,41 +50,60 @@ function sitesOf(checkpoint: Checkpoint, ids: readonly number[]): Map<string, Ar
   return new Map(sites.map(({ name }, i) => [name, found[i].data]));
 }
 
-function largest(
-  data: ArrayLike<number>,
-  width: number,
-  maxima: Float32Array = new Float32Array(width),
-): Float32Array {
-  for (let i = 0; i < data.length; i++) {
-    maxima[i % width] = Math.max(maxima[i % width], Math.abs(data[i]));
-  }
-  return maxima;
+/**
+ * √(x / w) by definition: w is the norm of a column, x the 4-norm of a channel over sampled tokens,
+ * each of outputs of energy 1.
+ */
+function scaleOf(tokens: readonly number[][], weights: readonly number[][]): [number, number][] {
+  const channels = tokens[0].map((_, j) => j);
+  const energies = channels.map((j) => weights.reduce((sum, row) => sum + row[j] ** 2, 0));
+  const normed = tokens.map((token) => {
+    const outputs = token.reduce((sum, x, j) => sum + x ** 2 * energies[j], 0);
+    return token.map((x) => x / Math.sqrt(outputs));
+  });
+  return channels.map((j) => [
+    normed.reduce((sum, token) => sum + token[j] ** 4, 0) ** 0.25,
+    Math.sqrt(energies[j]),
+  ]);
 }
 
-/** Scales of the whole model at once, as SmoothQuant defines them. */
-function expected(checkpoint: Checkpoint, windows: readonly (readonly number[])[]): Smoothing {
+function rowsOf(data: ArrayLike<number>, width: number): number[][] {
+  const all = Array.from(data);
+  return Array.from(
+    { length: all.length / width },
+    (_, i) => all.slice(i * width, (i + 1) * width),
+  );
+}
+
+/** Scales of the whole model at once, by name of the site. */
+function expected(checkpoint: Checkpoint, windows: readonly (readonly number[])[]) {
   const { config, weights } = checkpoint;
-  const all = new Map<string, Float32Array>();
+  const tokens = new Map<string, number[][]>();
   for (const window of windows) {
     for (const [name, data] of sitesOf(checkpoint, window)) {
-      const width = data.length / window.length;
-      // The head reads the last token of a prompt.
-      const read = name === "head" ? Array.from(data).slice(-width) : data;
-      all.set(name, largest(read, width, all.get(name)));
+      const rows = rowsOf(data, data.length / window.length);
+      const some = rows.filter((_, i) => i === 0 || i % 8 === 7);
+      tokens.set(name, [...tokens.get(name) ?? [], ...some]);
     }
   }
-  const columns = (name: string) => {
-    const maxima = new Float32Array(all.get(name)?.length ?? 0);
+  return new Map([...tokens].map(([name, some]) => {
     const [layer, site] = name.split(".");
-    const readers = MODULES.filter((module) => SITE_OF[module] === site)
-      .map((module) => names.linear(Number(layer), module));
-    const head = config.tieEmbeddings ? names.embedding : names.head;
-    for (const reader of name === "head" ? [head] : readers) {
-      largest(weights.read(reader), maxima.length, maxima);
-    }
-    return maxima;
-  };
-  return smoothing(config, (name) => all.get(name) ?? new Float32Array(), columns);
+    const readers = name === "head"
+      ? [config.tieEmbeddings ? names.embedding : names.head]
+      : MODULES.filter((module) => SITE_OF[module] === site)
+        .map((module) => names.linear(Number(layer), module));
+    const rows = readers.flatMap((reader) => rowsOf(weights.read(reader), some[0].length));
+    const pairs = scaleOf(some, rows);
+    const { headDim, numHeads, numKvHeads } = config;
+    const group = numHeads / numKvHeads;
+    const shared = pairs.map((pair, i) => {
+      if (site !== "attn_out") return pair;
+      const [d, first] = [i % headDim, Math.floor(i / headDim / group) * group];
+      const heads = Array.from({ length: group }, (_, h) => pairs[(first + h) * headDim + d]);
+      return [0, 1].map((part) => Math.max(...heads.map((one) => one[part])));
+    });
+    return [name, Float32Array.from(shared, ([x, w]) => Math.sqrt(x / w))];
+  }));
 }
 
 for (const name of NAMES) {
@@ -96,14 +114,13 @@ for (const name of NAMES) {
     const tokens = Array.from({ length: window + 5 }, (_, i) => (i * i * 7 + 3 * i) % vocabSize);
     const found = await calibrate(DEVICE, checkpoint, tokens);
     const wanted = expected(checkpoint, [tokens.slice(0, window), tokens.slice(window)]);
-    assertLess(distance(found.head, wanted.head), 1e-3, "head");
-    assertEquals(found.layers.length, wanted.layers.length);
-    found.layers.forEach((sites, layer) => {
-      for (const [site, scales] of Object.entries(sites)) {
-        const other = wanted.layers[layer][site as keyof typeof sites];
-        assertLess(distance(scales, other), 1e-3, `${layer}.${site}`);
-      }
-    });
+    const seen = found.layers.flatMap((sites, layer) =>
+      Object.entries(sites).map(([site, scales]) => [`${layer}.${site}`, scales] as const)
+    );
+    assertEquals(seen.length + 1, wanted.size);
+    for (const [name, scales] of [...seen, ["head", found.head] as const]) {
+      assertLess(distance(scales, wanted.get(name) ?? new Float32Array()), 1e-3, name);
+    }
   });
 }
 

@@ -173,17 +173,6 @@ Deno.test("columns, concat and rows move numbers and change none", async () => {
   }
 });
 
-Deno.test("channelMax is the largest size in each column", async () => {
-  const graph = new GraphBuilder();
-  const x = graph.input("x", "float32", ["tokens", 20]);
-  const finished = graph.finish([graph.add("channelMax", { x }, "out")]);
-  for (const tokens of [1, 40]) {
-    const [pair] = await both(finished, { x: floats([tokens, 20], tokens) });
-    assertExact(pair);
-    assertEquals(pair.naive.shape, [20]);
-  }
-});
-
 /** A random chain of operations over [tokens, width] values, each of which is an output. */
 class Chain {
   readonly #graph = new GraphBuilder();

@@ -253,10 +253,6 @@ const REFUSALS: readonly (readonly [string, (to: Sketch) => Case, string])[] = [
     const out = to.graph.add("attention", { ...args, ...to.rotation(4, 2) }, "y");
     return { out, wanted: [qkv] };
   }, "train with causalAttention"],
-  ["calibration's maxima", (to) => {
-    const x = to.tokens("x", 3, 2);
-    return { out: to.graph.add("channelMax", { x }, "y"), wanted: [x] };
-  }, "channelMax is for calibration only"],
   ["counted hits", (to) => {
     const logits = to.tokens("logits", 3, 2);
     const out = to.graph.add("hits", { logits, targets: to.ints("targets", [0, 1, 1]) }, "y");

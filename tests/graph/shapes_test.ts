@@ -110,7 +110,6 @@ const MISFITS: readonly (readonly [string, () => unknown, readonly string[]])[] 
   ],
   ["parts without columns", () => SHAPES.concat({ parts: [COUNTS] }), ["concat", "[N]"]],
   ["an index of floats", () => SHAPES.rows({ x: WIDE, index: WIDE }), ["rows", "int32"]],
-  ["maxima of a vector", () => SHAPES.channelMax({ x: COUNTS }), ["channelMax", "[N]"]],
 ];
 
 for (const [what, infer, named] of MISFITS) {

@@ -6,14 +6,15 @@ import { assertEquals, assertGreater, assertLess } from "@std/assert";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { evaluate } from "../../src/graph/reference/evaluate.ts";
-import { buildDecoder, inputs, inputsOf } from "../../src/models/decoder.ts";
-import { type SiteName, SITES } from "../../src/models/hook.ts";
+import { buildDecoder, inputs } from "../../src/models/decoder.ts";
+import { SITES } from "../../src/models/hook.ts";
 import { DecoderParameters, type Smoothing } from "../../src/models/parameters.ts";
-import { readSmoothing, smoothing, writeSmoothing } from "../../src/models/smooth.ts";
+import { readSmoothing, writeSmoothing } from "../../src/models/smooth.ts";
 import { DEVICE } from "../graph/device.ts";
 import { distance, FLOAT32, randomArray } from "../graph/run.ts";
 import { Expected } from "./expected.ts";
 import { WindowModel } from "./logits.ts";
+import { scalesOf } from "./scales.ts";
 
 const MODELS = new URL("../fixtures/models/", import.meta.url);
 
@@ -66,12 +67,7 @@ function evaluated({ config }: Checkpoint, parameters: DecoderParameters, ids: r
 /** Channel scales far from 1, as calibration on random activations would give. */
 function scales({ config }: Checkpoint): Smoothing {
   let seed = 0;
-  const maxima = (name: string) => {
-    const site = name === "head" ? undefined : name.split(".")[1] as SiteName;
-    const width = site === undefined ? config.hiddenSize : inputsOf(config, site);
-    return randomArray(width, ++seed).map((x) => 0.1 + x * x);
-  };
-  return smoothing(config, maxima, maxima);
+  return scalesOf(config, (width) => randomArray(width, ++seed).map((x) => 0.3 + Math.abs(x)));
 }
 
 for (const name of NAMES) {

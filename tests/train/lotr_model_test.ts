@@ -3,14 +3,13 @@
  * gradients by A and B that are the loss's slope, whatever is folded into the weights.
  */
 import { assertAlmostEquals, assertEquals, assertLess } from "@std/assert";
-import type { Checkpoint, DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
+import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { planOf } from "../../src/executor/base.ts";
-import { inputsOf } from "../../src/models/decoder.ts";
 import { DeviceWeights } from "../../src/models/device_weights.ts";
 import { SITES } from "../../src/models/hook.ts";
 import { DecoderParameters, type Smoothing } from "../../src/models/parameters.ts";
-import { smoothing } from "../../src/models/smooth.ts";
+import { scalesOf } from "../models/scales.ts";
 import { DeviceLock } from "../../src/runtime/device_lock.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
@@ -33,16 +32,8 @@ function rowOf(length: number, seed: number, trainable: number): BatchRow {
 
 /** Scales as calibration would give them. */
 function madeUp({ config }: Checkpoint): Smoothing {
-  const widths = widthsOf(config);
-  const maxima = (seed: number) => (name: string) => {
-    const width = widths.get(name.split(".").at(-1) ?? "") ?? config.hiddenSize;
-    return randomArray(width, name.length + seed).map((x) => 0.5 + Math.abs(x));
-  };
-  return smoothing(config, maxima(3), maxima(4));
-}
-
-function widthsOf(config: DecoderConfig): ReadonlyMap<string, number> {
-  return new Map(SITES.map((site) => [site, inputsOf(config, site)]));
+  let seed = 3;
+  return scalesOf(config, (width) => randomArray(width, ++seed).map((x) => 0.5 + Math.abs(x)));
 }
 
 /** Opens a tiny model twice, with A and B frozen and not. */

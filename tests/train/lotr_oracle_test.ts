@@ -9,9 +9,9 @@ import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { planOf } from "../../src/executor/base.ts";
 import { inputsOf, outputsOf } from "../../src/models/decoder.ts";
 import { DeviceWeights } from "../../src/models/device_weights.ts";
-import { type LinearHook, MODULES, type SiteName, SITES } from "../../src/models/hook.ts";
+import { scalesOf as madeUpScales } from "../models/scales.ts";
+import { type LinearHook, MODULES, SITES } from "../../src/models/hook.ts";
 import { DecoderParameters, type Smoothing } from "../../src/models/parameters.ts";
-import { smoothing } from "../../src/models/smooth.ts";
 import type { Device } from "../../src/runtime/device.ts";
 import { DeviceLock } from "../../src/runtime/device_lock.ts";
 import { DEVICE } from "../graph/device.ts";
@@ -104,12 +104,7 @@ function assertGradient(
 /** Channel scales far from 1. */
 function scalesOf({ config }: Checkpoint): Smoothing {
   let seed = 0;
-  const maxima = (name: string) => {
-    const site = name === "head" ? undefined : name.split(".")[1] as SiteName;
-    const width = site === undefined ? config.hiddenSize : inputsOf(config, site);
-    return randomArray(width, ++seed).map((x) => 0.1 + x * x);
-  };
-  return smoothing(config, maxima, maxima);
+  return madeUpScales(config, (width) => randomArray(width, ++seed).map((x) => 0.3 + Math.abs(x)));
 }
 
 for (const name of NAMES) {

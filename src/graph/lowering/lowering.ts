@@ -146,12 +146,6 @@ const RULES: { readonly [K in OpName]: Rule<K> } = {
   regroup(context, { x, index }, out) {
     context.writer.node("Gather", [context.name(x), context.name(index)], out);
   },
-  channelMax(context, { x }, out) {
-    const axis = context.int64("int64.0", [0]);
-    const attributes = { keepdims: 0 };
-    context.writer.node("Abs", [context.name(x)], `${out}.abs`);
-    context.writer.node("ReduceMax", [`${out}.abs`, axis], out, { attributes });
-  },
 };
 
 /** Rows of an int8 table with a scale for every 32 numbers: exact for a Q8_0 checkpoint. */

@@ -134,13 +134,4 @@ const RULES: Rules<OpName> = {
   regroup({ x, index }, at) {
     return takeRows(at(x), at(index));
   },
-  channelMax({ x }, at) {
-    const input = at(x);
-    const width = columnsOf(input);
-    const out = zeros([width]);
-    input.data.forEach((value, i) => {
-      out.data[i % width] = Math.max(out.data[i % width], Math.abs(value));
-    });
-    return out;
-  },
 };
