@@ -30,8 +30,18 @@ export function siteScales(
   const energies = columnEnergies(sample);
   const weights = shared(Float32Array.from(energies, Math.sqrt));
   const inputs = shared(inputNorms(sample, energies));
+  return centred(inputs.map((x, j) => Math.sqrt(x / weights[j])));
+}
+
+/**
+ * Scales with a geometric mean of 1. Products do not ask for it, but gradients do: those of v, scaled,
+ * are rounded side by side with those of q and k, which are not.
+ */
+function centred(scales: Float32Array): Float32Array {
   // A channel that is never active, or that nobody reads, stays as it is.
-  return inputs.map((x, j) => x === 0 || weights[j] === 0 ? 1 : Math.sqrt(x / weights[j]));
+  const used = scales.filter((scale) => scale > 0 && scale < Infinity);
+  const mean = Math.exp(used.reduce((sum, scale) => sum + Math.log(scale), 0) / used.length);
+  return scales.map((scale) => scale > 0 && scale < Infinity ? scale / mean : 1);
 }
 
 /** Σ w² of each column. */

@@ -51,7 +51,7 @@ function sitesOf(checkpoint: Checkpoint, ids: readonly number[]): Map<string, Ar
 }
 
 /**
- * √(x / w) by definition: w is the norm of a column, x the 4-norm of a channel over sampled tokens,
+ * √(x / w) by definition, before their geometric mean is made 1: w is the norm of a column, x the 4-norm of a channel over sampled tokens,
  * each of outputs of energy 1.
  */
 function scaleOf(tokens: readonly number[][], weights: readonly number[][]): [number, number][] {
@@ -102,7 +102,9 @@ function expected(checkpoint: Checkpoint, windows: readonly (readonly number[])[
       const heads = Array.from({ length: group }, (_, h) => pairs[(first + h) * headDim + d]);
       return [0, 1].map((part) => Math.max(...heads.map((one) => one[part])));
     });
-    return [name, Float32Array.from(shared, ([x, w]) => Math.sqrt(x / w))];
+    const scales = shared.map(([x, w]) => Math.sqrt(x / w));
+    const mean = scales.reduce((product, scale) => product * scale ** (1 / scales.length), 1);
+    return [name, Float32Array.from(scales, (scale) => scale / mean)];
   }));
 }
 
