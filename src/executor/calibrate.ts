@@ -11,7 +11,7 @@ import type { Device } from "../runtime/device.ts";
 import { floats, joinFloats, runLayers, sampled, type VisitedLayer } from "./layerwise.ts";
 
 /** Names how scales are found: those that were found otherwise are not the same. */
-export const CALIBRATION_METHOD = "4-norms over tokens, 1024 of them";
+export const CALIBRATION_METHOD = "centred 4-norms over 1024 tokens";
 
 /** Tokens of the text that are looked at: more do not change perplexity. */
 const TOKENS = 1024;
