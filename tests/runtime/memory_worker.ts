@@ -4,11 +4,6 @@
  * knows what they should cost.
  */
 
-import { planOf } from "../../src/executor/base.ts";
-import { GraphBuilder } from "../../src/graph/graph.ts";
-import { lower } from "../../src/graph/lowering/lowering.ts";
-import { DeviceWeights } from "../../src/models/device_weights.ts";
-import { WeightFiles } from "../../src/models/weight_files.ts";
 import type { Device } from "../../src/runtime/device.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { countingModel, doublingModel, linearModel } from "./models.ts";
@@ -139,6 +134,12 @@ async function sharing(device: Device): Promise<Record<string, number>> {
 
 /** A linear of 64 MB by prepared files: made, mapped by two sessions; and a lane's factors. */
 async function lanes(device: Device): Promise<Record<string, number>> {
+  // Late, so that the scenarios before have as little code as they need to be compiled meanwhile.
+  const { planOf } = await import("../../src/executor/base.ts");
+  const { GraphBuilder } = await import("../../src/graph/graph.ts");
+  const { lower } = await import("../../src/graph/lowering/lowering.ts");
+  const { DeviceWeights } = await import("../../src/models/device_weights.ts");
+  const { WeightFiles } = await import("../../src/models/weight_files.ts");
   const size = 4096;
   const folder = await Deno.makeTempDir();
   const lowered = (name: string, value: number) => {
