@@ -47,6 +47,8 @@ interface Source {
 
 export class Sampler {
   readonly #device: Device;
+  /** Settles when the calls so far are done. */
+  #before: Promise<void> = Promise.resolve();
   readonly #vocabSize: number;
   readonly #runs: DeviceRuns;
   readonly #threads: WorkerThread<ManyWork>[] = [];
@@ -58,10 +60,17 @@ export class Sampler {
   }
 
   /**
-   * Draws one token for each row from `logits` [N, V].
+   * Draws one token for each row from `logits` [N, V]; after the calls before it, whose scratch
+   * memory it uses again.
    * @returns in the order of `rows`
    */
-  async sample(logits: Tensor, rows: readonly SampleRow[]): Promise<readonly Sampled[]> {
+  sample(logits: Tensor, rows: readonly SampleRow[]): Promise<readonly Sampled[]> {
+    const sampled = this.#before.then(() => this.#sample(logits, rows));
+    this.#before = sampled.then(() => {}, () => {});
+    return sampled;
+  }
+
+  async #sample(logits: Tensor, rows: readonly SampleRow[]): Promise<readonly Sampled[]> {
     if (rows.length === 0) return [];
     const { data } = logits;
     if (!(data instanceof Float32Array)) throw new TypeError("internal: logits are not float32");
