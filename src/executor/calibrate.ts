@@ -4,7 +4,7 @@
  */
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { MODULES, SITE_OF, type SiteName, SITES } from "../models/hook.ts";
-import { inputsOf } from "../models/decoder.ts";
+import { inputsOf } from "../models/widths.ts";
 import { names, type Smoothing } from "../models/parameters.ts";
 import { sharedByHeads, siteScales } from "../models/smooth.ts";
 import type { Device } from "../runtime/device.ts";

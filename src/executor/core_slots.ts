@@ -3,7 +3,7 @@
  * `[slots, r, m·r]`, rewritten only when a slot gets another core.
  */
 import type { Device, Tensor } from "../runtime/device.ts";
-import { modulesOf } from "../models/decoder.ts";
+import { modulesOf } from "../models/widths.ts";
 import { type LinearHook, type SiteName, SITES } from "../models/hook.ts";
 import type { ResidentCore } from "./model.ts";
 import { SlotViews } from "./views.ts";

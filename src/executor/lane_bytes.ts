@@ -3,7 +3,7 @@
  * cores and logits, its two sessions, and the bindings that it keeps (about a fifth of all).
  */
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
-import { type HookShape, modulesOf } from "../models/decoder.ts";
+import { type HookShape, modulesOf } from "../models/widths.ts";
 import { type SiteName, SITES } from "../models/hook.ts";
 import { KEPT_PREFILLS } from "./executor.ts";
 

@@ -5,7 +5,8 @@
  */
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { lower, type LoweringPlan } from "../graph/lowering/lowering.ts";
-import { buildLayer, inputs, inputsOf } from "../models/decoder.ts";
+import { buildLayer, inputs } from "../models/decoder.ts";
+import { inputsOf } from "../models/widths.ts";
 import { DeviceWeights } from "../models/device_weights.ts";
 import { type ModuleName, type SiteName, SITES } from "../models/hook.ts";
 import { DecoderParameters, names } from "../models/parameters.ts";

@@ -7,8 +7,9 @@ import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { type Graph, GraphBuilder } from "../graph/graph.ts";
 import type { AttentionForm, Layout, Value } from "../graph/ops.ts";
 import { addHeadLayout } from "../graph/lowering/head_layout.ts";
-import { type LinearHook, type ModuleName, SITE_OF, type SiteName, SITES } from "./hook.ts";
+import { type ModuleName, SITE_OF, type SiteName, SITES } from "./hook.ts";
 import { names, queryScale } from "./parameters.ts";
+import { type HookShape, modulesOf, outputsOf } from "./widths.ts";
 
 /** Names of a decoder graph's inputs that the engine's executor binds. */
 export const inputs = {
@@ -35,14 +36,6 @@ export const inputs = {
   targets: "targets",
   seeds: "seeds",
 } as const;
-
-/** What a hook means for the shapes of a graph. */
-export type HookShape = Pick<LinearHook, "rank" | "modules">;
-
-/** The adapted modules of a site, in the order in which a core holds them. */
-export function modulesOf(hook: HookShape, site: SiteName): ModuleName[] {
-  return hook.modules.filter((module) => SITE_OF[module] === site);
-}
 
 /**
  * A step of the decoder over a batch of rows: ids [tokens] (batch × time, flattened), grid [2],
@@ -92,36 +85,6 @@ export function buildTraining(
   factors: "parameters" | "inputs" = "parameters",
 ): TrainingDecoder {
   return new DecoderBuilder(config, positions, hook).buildTraining(factors);
-}
-
-/** Outputs of a module. */
-export function outputsOf(config: DecoderConfig, module: ModuleName): number {
-  switch (module) {
-    case "q_proj":
-      return config.numHeads * config.headDim;
-    case "k_proj":
-    case "v_proj":
-      return config.numKvHeads * config.headDim;
-    case "gate_proj":
-    case "up_proj":
-      return config.intermediateSize;
-    case "o_proj":
-    case "down_proj":
-      return config.hiddenSize;
-  }
-}
-
-/** Inputs of a site. */
-export function inputsOf(config: DecoderConfig, site: SiteName): number {
-  switch (site) {
-    case "attn_in":
-    case "mlp_in":
-      return config.hiddenSize;
-    case "attn_out":
-      return config.numHeads * config.headDim;
-    case "mlp_mid":
-      return config.intermediateSize;
-  }
 }
 
 /** How a layer's queries attend to what came before, given the packed projections. */

@@ -8,7 +8,7 @@
  * activations are hundreds where others have one; the KL divergence from float32 is twice as large.
  */
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
-import { inputsOf } from "./decoder.ts";
+import { inputsOf } from "./widths.ts";
 import { SITES } from "./hook.ts";
 import type { Smoothing } from "./parameters.ts";
 

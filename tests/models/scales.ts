@@ -1,6 +1,6 @@
 /** Channel scales as calibration might give them, without any: random, and shared where they must be. */
 import type { DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
-import { inputsOf } from "../../src/models/decoder.ts";
+import { inputsOf } from "../../src/models/widths.ts";
 import { type SiteName, SITES } from "../../src/models/hook.ts";
 import type { Smoothing } from "../../src/models/parameters.ts";
 import { sharedByHeads } from "../../src/models/smooth.ts";

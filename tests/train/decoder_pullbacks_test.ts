@@ -8,13 +8,8 @@ import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { differentiate } from "../../src/graph/autodiff.ts";
 import { evaluate, type Evaluated } from "../../src/graph/reference/evaluate.ts";
 import type { Value } from "../../src/graph/ops.ts";
-import {
-  buildTraining,
-  inputs,
-  inputsOf,
-  outputsOf,
-  type TrainingDecoder,
-} from "../../src/models/decoder.ts";
+import { buildTraining, inputs, type TrainingDecoder } from "../../src/models/decoder.ts";
+import { inputsOf, outputsOf } from "../../src/models/widths.ts";
 import { MODULES, SITE_OF, SITES } from "../../src/models/hook.ts";
 import { DecoderParameters, names, queryScale } from "../../src/models/parameters.ts";
 import { CoreLayout } from "../../src/train/gradients/core_layout.ts";

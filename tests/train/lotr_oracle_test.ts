@@ -7,7 +7,7 @@ import { assertEquals, assertLess } from "@std/assert";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { planOf } from "../../src/executor/base.ts";
-import { inputsOf, outputsOf } from "../../src/models/decoder.ts";
+import { inputsOf, outputsOf } from "../../src/models/widths.ts";
 import { DeviceWeights } from "../../src/models/device_weights.ts";
 import { scalesOf as madeUpScales } from "../models/scales.ts";
 import { type LinearHook, MODULES, SITES } from "../../src/models/hook.ts";

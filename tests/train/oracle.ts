@@ -3,7 +3,7 @@
  * the rows, the trainables and the gradients of a fixture.
  */
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
-import { inputsOf, outputsOf } from "../../src/models/decoder.ts";
+import { inputsOf, outputsOf } from "../../src/models/widths.ts";
 import {
   type LinearHook,
   type ModuleName,

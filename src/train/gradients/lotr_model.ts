@@ -3,7 +3,8 @@
  * 2402.01376), one trainable at a time since its factors are shared by all rows.
  */
 import type { Value } from "../../graph/ops.ts";
-import { buildTraining, inputsOf, outputsOf } from "../../models/decoder.ts";
+import { buildTraining } from "../../models/decoder.ts";
+import { inputsOf, outputsOf } from "../../models/widths.ts";
 import type { ModuleName, SiteName } from "../../models/hook.ts";
 import { type DecoderParameters, names } from "../../models/parameters.ts";
 import { CoreLayout } from "./core_layout.ts";

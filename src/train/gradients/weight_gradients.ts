@@ -9,7 +9,8 @@
  */
 import type { DecoderConfig } from "../../checkpoint/checkpoint.ts";
 import type { Value } from "../../graph/ops.ts";
-import { buildTraining, inputsOf, outputsOf } from "../../models/decoder.ts";
+import { buildTraining } from "../../models/decoder.ts";
+import { inputsOf, outputsOf } from "../../models/widths.ts";
 import { type ModuleName, MODULES, SITE_OF } from "../../models/hook.ts";
 import { type DecoderParameters, names } from "../../models/parameters.ts";
 import type { GradientSource, LinearMatrix, WeightGradientRequest } from "./gradient_source.ts";
