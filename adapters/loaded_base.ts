@@ -15,6 +15,7 @@ import type { Smoothing } from "../src/models/parameters.ts";
 import { readSmoothing, writeSmoothing } from "../src/models/smooth.ts";
 import type { Device } from "../src/runtime/device.ts";
 import { type DeviceKind, openDevice } from "../src/runtime/open.ts";
+import { textDigest } from "../src/util/ids.ts";
 import { isLarge, openPrepared } from "./prepared_weights.ts";
 
 export interface BaseSpec {
@@ -98,17 +99,12 @@ function contextOf(
   return Math.min(maxContext, maxPositions, held);
 }
 
-async function sha256(text: string): Promise<string> {
-  const bytes = new TextEncoder().encode(text);
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
-}
-
 /** Channel scales in the cache directory, by the digests of the base and of the text. */
 class KeptSmoothing {
   private constructor(readonly path: string, readonly smoothing: Smoothing | undefined) {}
 
   static async open(checkpoint: Checkpoint, text: string): Promise<KeptSmoothing> {
-    const hash = await sha256(`${await checkpoint.digest()}\n${CALIBRATION_METHOD}\n${text}`);
+    const hash = textDigest(`${await checkpoint.digest()}\n${CALIBRATION_METHOD}\n${text}`);
     const path = `${cacheDirectory()}/smoothing/${hash}.json`;
     return new KeptSmoothing(path, await readKept(path, checkpoint));
   }

@@ -11,6 +11,8 @@ import {
 } from "../src/checkpoint/fetch/cache.ts";
 import type { Progress } from "../src/checkpoint/fetch/progress.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
+import { numbersOf } from "../src/checkpoint/expected_weights.ts";
+import { textDigest } from "../src/util/ids.ts";
 import type { Smoothing } from "../src/models/parameters.ts";
 import { writeSmoothing } from "../src/models/smooth.ts";
 import { WeightFiles } from "../src/models/weight_files.ts";
@@ -45,8 +47,7 @@ const LARGE = 2 ** 24;
 
 /** Whether a base's weights are worth keeping: small ones are made as fast as they are read. */
 export function isLarge({ weights }: Checkpoint): boolean {
-  const counts = weights.names().map((name) => weights.info(name).shape.reduce((a, b) => a * b, 1));
-  return counts.reduce((sum, count) => sum + count, 0) > LARGE;
+  return numbersOf(weights) > LARGE;
 }
 
 /** Opens a base's prepared weights, and clears away those of the same base that are stale. */
@@ -57,9 +58,9 @@ export async function openPrepared(
   progress: Progress | undefined,
 ): Promise<WeightFiles> {
   const base = await checkpoint.digest();
-  const kernels = await kernelsOf(device);
+  const kernels = kernelsOf(device);
   const folded = scales === undefined ? "" : writeSmoothing(scales);
-  const key = (await sha256(`${kernels}\n${folded}`)).slice(0, 16);
+  const key = textDigest(`${kernels}\n${folded}`).slice(0, 16);
   const folder = `${cacheDirectory()}/weights/${base}/${key}`;
   const about: About = { model: checkpoint.id, made: new Date().toISOString(), kernels };
   if (await readAbout(folder) === undefined) {
@@ -71,7 +72,7 @@ export async function openPrepared(
 
 /** All prepared weights of the cache, by model and age. */
 export async function listPrepared(device: Device): Promise<readonly PreparedWeights[]> {
-  const kernels = await kernelsOf(device);
+  const kernels = kernelsOf(device);
   const root = `${cacheDirectory()}/weights`;
   const found: PreparedWeights[] = [];
   for (const base of folders(root)) {
@@ -112,13 +113,8 @@ async function readAbout(folder: string): Promise<About | undefined> {
   }
 }
 
-function kernelsOf(device: Device): Promise<string> {
-  return sha256(`${device.runtimeVersion}\n${processor()}`);
-}
-
-async function sha256(text: string): Promise<string> {
-  const bytes = new TextEncoder().encode(text);
-  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+function kernelsOf(device: Device): string {
+  return textDigest(`${device.runtimeVersion}\n${processor()}`);
 }
 
 function folders(path: string): string[] {

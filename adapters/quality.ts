@@ -2,6 +2,7 @@
  * What serving costs a base in quality, as `bench quality-base` measured it on this machine: kept in
  * the cache directory by what decides it, the base, its kernels and its channel scales.
  */
+import { textDigest } from "../src/util/ids.ts";
 import { cacheDirectory, writeAtomically } from "../src/checkpoint/fetch/cache.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import type { Base } from "../src/executor/base.ts";
@@ -82,8 +83,6 @@ async function pathOf(
   cache: string,
 ): Promise<string> {
   const scales = smoothing === undefined ? "" : writeSmoothing(smoothing);
-  const bytes = new TextEncoder().encode(scales);
-  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
-  const name = `${kernel}-${hash.slice(0, 16)}.json`;
+  const name = `${kernel}-${textDigest(scales).slice(0, 16)}.json`;
   return `${cache}/quality/${await checkpoint.digest()}/${name}`;
 }

@@ -80,3 +80,9 @@ function layerWeights(config: DecoderConfig): readonly (readonly [string, readon
     ["mlp.down_proj.weight", [hiddenSize, intermediateSize]],
   ];
 }
+
+/** Numbers of all weights together. */
+export function numbersOf(weights: WeightSource): number {
+  const counts = weights.names().map((name) => weights.info(name).shape.reduce((a, b) => a * b, 1));
+  return counts.reduce((sum, count) => sum + count, 0);
+}

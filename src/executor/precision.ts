@@ -4,6 +4,7 @@
  * faster, which decides from two rows on, unless its bytes would crowd the memory.
  */
 import type { Checkpoint, WeightType } from "../checkpoint/checkpoint.ts";
+import { numbersOf } from "../checkpoint/expected_weights.ts";
 import type { ServingDtype } from "./base.ts";
 
 /** What people ask for. */
@@ -25,13 +26,8 @@ export function chooseDtype(
   if (choice !== "auto") return choice;
   const [most] = linearTypes(weights);
   if (most === undefined || !FOUR_BITS.has(most)) return "int8";
-  return maxBatch === 1 || countOf(weights) > MOST_MEMORY * memory ? "file" : "int8";
-}
-
-/** Numbers of all weights, which are int8's bytes. */
-function countOf(weights: Checkpoint["weights"]): number {
-  const counts = weights.names().map((name) => weights.info(name).shape.reduce((a, b) => a * b, 1));
-  return counts.reduce((sum, count) => sum + count, 0);
+  // A number is a byte in int8.
+  return maxBatch === 1 || numbersOf(weights) > MOST_MEMORY * memory ? "file" : "int8";
 }
 
 /** Kernels hold 5 bits in 8, which int8's larger blocks do in fewer bytes. */

@@ -11,6 +11,7 @@ import { type Progress, standardErrorNotice } from "../checkpoint/fetch/progress
 import type { Lowered } from "../graph/lowering/lowering.ts";
 import type { Place, Places } from "../graph/lowering/onnx.ts";
 import type { Device } from "../runtime/device.ts";
+import { textDigest } from "../util/ids.ts";
 import { openPart, type Part, writePart } from "./weight_part.ts";
 
 export interface WeightFilesOptions {
@@ -55,7 +56,7 @@ export class WeightFiles {
   }
 
   async #make(graphs: readonly Lowered[], missing: ReadonlySet<string>): Promise<void> {
-    const part = await nameOf(missing);
+    const part = nameOf(missing);
     await createOnce(`${this.folder}/${part}`, async (partial) => {
       await removeIfThere(partial);
       await writePart(graphs, missing, { ...this.#options, folder: partial });
@@ -95,8 +96,6 @@ function isPart(name: string): boolean {
   return PART_NAME.test(name);
 }
 
-async function nameOf(weights: ReadonlySet<string>): Promise<string> {
-  const text = new TextEncoder().encode([...weights].sort().join("\n"));
-  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", text)).toHex();
-  return `part-${hash.slice(0, 16)}`;
+function nameOf(weights: ReadonlySet<string>): string {
+  return `part-${textDigest([...weights].sort().join("\n")).slice(0, 16)}`;
 }

@@ -16,6 +16,7 @@ import type { Lowered } from "../graph/lowering/lowering.ts";
 import { type PackingNode, type Place, placesOf, type Weight } from "../graph/lowering/onnx.ts";
 import type { Device, Tensor } from "../runtime/device.ts";
 import { formatBytes } from "../util/bytes.ts";
+import { textDigest } from "../util/ids.ts";
 import { type MadeSums, replaceSumsIn } from "./block_sums.ts";
 
 /** Changes whenever other bytes are made of the same parameters, or kept in another way. */
@@ -62,8 +63,12 @@ export async function writePart(
   const total = [...weights.values()].reduce((sum, weight) => sum + bytesOf(weight), 0);
   await checkRoom(folder, total * DISK_FACTOR);
   const writer = new PartWriter(weights, total, options);
-  for (const node of packedOnce(graphs, names)) await writer.pack(node);
-  await writer.plain();
+  try {
+    for (const node of packedOnce(graphs, names)) await writer.pack(node);
+    await writer.plain();
+  } finally {
+    await writer.settle();
+  }
   await writer.finish();
 }
 
@@ -159,6 +164,11 @@ class PartWriter {
     this.#files.add(PLAIN);
   }
 
+  /** Resolves when nothing is being written any more, well or not. */
+  async settle(): Promise<void> {
+    await this.#writing.catch(() => {});
+  }
+
   async finish(): Promise<void> {
     const { folder } = this.#options;
     const files: Record<string, { bytes: number; sha256: string }> = {};
@@ -205,8 +215,7 @@ export async function openPart(folder: string): Promise<Part | Error> {
 
 /** A part as text that holds its own digest. */
 function signed(part: Part): string {
-  const digest = createHash("sha256").update(JSON.stringify(part)).digest("hex");
-  return JSON.stringify({ ...part, digest });
+  return JSON.stringify({ ...part, digest: textDigest(JSON.stringify(part)) });
 }
 
 /** What the system says of files: what no writer leaves as it was. */

@@ -1,4 +1,5 @@
-/** Ids as OpenAI's look: a prefix and random letters and digits. */
+/** Ids as OpenAI's look, a prefix and random letters and digits; and names that follow from a text. */
+import { createHash } from "node:crypto";
 
 const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 const LENGTH = 24;
@@ -8,4 +9,9 @@ export function newId(prefix: string): string {
   const bytes = crypto.getRandomValues(new Uint8Array(2 * LENGTH));
   const words = new Uint16Array(bytes.buffer);
   return `${prefix}-${Array.from(words, (word) => ALPHABET[word % ALPHABET.length]).join("")}`;
+}
+
+/** SHA-256 of a text, in hexadecimal digits. */
+export function textDigest(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
 }

@@ -3,6 +3,7 @@
  * computed in float32, those of any other over the weights that serve, straight-through: the
  * difference is in `bench/LOG.md`.
  */
+import { numbersOf } from "../../../src/checkpoint/expected_weights.ts";
 import type { Checkpoint } from "../../../src/checkpoint/checkpoint.ts";
 import type { SharedBase } from "../../../src/executor/base.ts";
 import type { LoweringPlan } from "../../../src/graph/lowering/lowering.ts";
@@ -27,9 +28,7 @@ export function fitsInFloat32(
   { weights }: Pick<Checkpoint, "weights">,
   available: number = Deno.systemMemoryInfo().available,
 ): boolean {
-  const counts = weights.names().map((name) => weights.info(name).shape.reduce((a, b) => a * b, 1));
-  const bytes = 4 * counts.reduce((sum, count) => sum + count, 0);
-  return bytes <= Math.min(MOST, available * SHARE);
+  return 4 * numbersOf(weights) <= Math.min(MOST, available * SHARE);
 }
 
 /** One copy of each weight: speed counts less here than a server's memory. */
