@@ -99,9 +99,6 @@ export async function openParts(options: LembasOptions): Promise<Parts> {
   for (const message of checkpoint.warnings) {
     options.onWarning?.({ path: checkpoint.id, message });
   }
-  if (base.fallback !== undefined) {
-    options.onWarning?.({ path: base.dtype, message: base.fallback });
-  }
   const { measured: quality } = await KeptQuality.open(checkpoint, base);
   const loss = quality && qualityWarning(quality);
   if (loss !== undefined) options.onWarning?.({ path: base.dtype, message: loss });

@@ -72,7 +72,6 @@ async function compared(
   const base = await loadWeights(device, checkpoint, { dtype, maxBatch, maxContext: size });
   using made = new DisposableStack();
   made.defer(() => base.release());
-  if (base.fallback !== undefined) console.log(base.fallback);
   const lane = await base.lane();
   const logits = made.use(device.tensor("float32", [ROWS, vocabSize]));
   const wanted = made.use(device.tensor("float32", [ROWS, vocabSize]));

@@ -4,7 +4,11 @@
  * first.
  */
 import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
-import type { GradientKernel, LinearKernel } from "../graph/lowering/lowering_context.ts";
+import type {
+  GradientKernel,
+  IntegerType,
+  LinearKernel,
+} from "../graph/lowering/lowering_context.ts";
 import { lower, type LoweringPlan } from "../graph/lowering/lowering.ts";
 import { buildDecoder } from "../models/decoder.ts";
 import { packedSumsHold } from "../models/packed_sums.ts";
@@ -16,7 +20,7 @@ import type { Device } from "../runtime/device.ts";
 import { BlockPool } from "./block_pool.ts";
 import { calibrate } from "./calibrate.ts";
 import { Executor } from "./executor.ts";
-import { integerProductsAreExact } from "./integer_check.ts";
+import { integersOf } from "./integer_check.ts";
 import { laneBytes } from "./lane_bytes.ts";
 import { Sampler } from "./sampler.ts";
 
@@ -57,14 +61,9 @@ export interface SharedBase {
   readonly positions: number;
 }
 
-const INEXACT = "this processor's 8-bit products saturate (it has no VNNI): " +
-  "int8 runs in blocks, slower in batches";
-
 export class Base {
   readonly config: DecoderConfig;
   readonly smoothing: Smoothing | undefined;
-  /** Why kernels other than the dtype's own are used; undefined where its own are. */
-  readonly fallback: string | undefined;
   readonly #plan: LoweringPlan;
   readonly #device: Device;
   readonly #checkpoint: Checkpoint;
@@ -81,11 +80,9 @@ export class Base {
     options: BaseOptions,
     scales: Smoothing | undefined,
     plan: LoweringPlan,
-    fallback: string | undefined,
     files: WeightFiles | undefined,
   ) {
     this.#plan = plan;
-    this.fallback = fallback;
     this.#device = device;
     this.#checkpoint = checkpoint;
     this.#options = options;
@@ -99,9 +96,7 @@ export class Base {
 
   /** Calibrates if the dtype needs it. The weights are opened later, with the first lane. */
   static async load(device: Device, checkpoint: Checkpoint, options: BaseOptions): Promise<Base> {
-    const wanted = planOf(options);
-    const exact = wanted.linear("") !== "w8a8" || await integerProductsAreExact(device);
-    const plan = exact ? wanted : planOf({ ...options, maxBatch: 1 });
+    const plan = planOf(options, await integersOf(device));
     const scales = plan.linear("") === "w8a8"
       ? options.smoothing ?? await calibrate(device, checkpoint, options.calibration)
       : undefined;
@@ -109,8 +104,7 @@ export class Base {
     const within = files !== undefined && inBlocks(plan) &&
       await packedSumsHold(device, files, { ...plan, offsets: "with blocks" });
     const placed = within ? { ...plan, offsets: "with blocks" } as const : plan;
-    const fallback = exact ? undefined : INEXACT;
-    return new Base(device, checkpoint, options, scales, placed, fallback, files);
+    return new Base(device, checkpoint, options, scales, placed, files);
   }
 
   /** The base joined with a factor set (or none), with slots of its own. */
@@ -199,23 +193,27 @@ function inBlocks({ linear }: LoweringPlan): boolean {
 
 /**
  * Kernels by dtype. For int8, block-wise kernels are fastest for a single row and W8A8 for batches.
+ * `integers`: how W8A8 keeps its weights on this processor (`integer_check.ts`).
  */
-export function planOf({ dtype, maxBatch }: Pick<BaseOptions, "dtype" | "maxBatch">): LoweringPlan {
+export function planOf(
+  { dtype, maxBatch }: Pick<BaseOptions, "dtype" | "maxBatch">,
+  integers: IntegerType = "int8",
+): LoweringPlan {
+  if (dtype === "fp32") {
+    return { linear: () => "float32", gradient: () => "float32", embedding: "float32" };
+  }
+  const linear = linearOf(dtype, maxBatch);
+  return { linear, gradient: eightBitsBack, embedding: "int8", integers };
+}
+
+function linearOf(dtype: Exclude<ServingDtype, "fp32">, maxBatch: number): LoweringPlan["linear"] {
   switch (dtype) {
-    case "fp32":
-      return { linear: () => "float32", gradient: () => "float32", embedding: "float32" };
-    case "int8": {
-      const kernel = maxBatch === 1 ? "nbits8" : "w8a8";
-      return { linear: () => kernel, gradient: eightBitsBack, embedding: "int8" };
-    }
+    case "int8":
+      return () => maxBatch === 1 ? "nbits8" : "w8a8";
     case "file":
-      return { linear: () => "stored", gradient: eightBitsBack, embedding: "int8" };
+      return () => "stored";
     case "int4":
-      return {
-        linear: (weight) => weight.startsWith("model.layers.") ? "nbits4" : "nbits8",
-        gradient: eightBitsBack,
-        embedding: "int8",
-      };
+      return (weight) => weight.startsWith("model.layers.") ? "nbits4" : "nbits8";
   }
 }
 

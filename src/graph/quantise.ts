@@ -84,6 +84,13 @@ function roundColumns(
   }
 }
 
+/** int8 as uint8 around 128, in the same memory. */
+export function around128(q: Int8Array): Uint8Array {
+  const raised = new Uint8Array(q.buffer, q.byteOffset, q.length);
+  for (let i = 0; i < raised.length; i++) raised[i] ^= 128;
+  return raised;
+}
+
 /** Weights [rows, columns] → int8 of the same layout with scale = max|w| / 127 for each column. */
 export async function quantiseByColumn(source: RowSource): Promise<QuantisedColumns> {
   const { rows, columns } = source;

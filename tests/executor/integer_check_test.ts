@@ -1,14 +1,19 @@
 /** The check of 8-bit products, on this processor and on what one that saturates would give. */
 import { assertEquals } from "@std/assert";
-import { areExact, integerProductsAreExact } from "../../src/executor/integer_check.ts";
+import { areExact, productsAreExact } from "../../src/executor/integer_check.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 
 Deno.test("a processor with VNNI multiplies the extremes of u8 and s8 exactly", async () => {
   using device = openDevice("cpu");
   const { stdout } = await new Deno.Command("cat", { args: ["/proc/cpuinfo"] }).output();
   const vnni = new TextDecoder().decode(stdout).includes("vnni");
-  const exact = await integerProductsAreExact(device);
+  const exact = await productsAreExact(device, "int8");
   if (vnni) assertEquals(exact, true);
+});
+
+Deno.test("every processor multiplies the extremes of u8 and u8 exactly", async () => {
+  using device = openDevice("cpu");
+  assertEquals(await productsAreExact(device, "uint8"), true);
 });
 
 Deno.test("sums of pairs that stopped at 16 bits are told from exact ones", () => {

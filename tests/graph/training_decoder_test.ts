@@ -12,7 +12,13 @@ import { gradientsOf } from "./differences.ts";
 import { both, cosine, floats, type Inputs, ints, relative } from "./pairs.ts";
 import { FLOAT32 } from "./run.ts";
 
-const W8A8: LoweringPlan = { ...FLOAT32, linear: () => "w8a8", gradient: () => "w8a8" };
+/** In uint8: exact on every processor. */
+const W8A8: LoweringPlan = {
+  ...FLOAT32,
+  linear: () => "w8a8",
+  gradient: () => "w8a8",
+  integers: "uint8",
+};
 
 const [HEAD_COUNT, KV_HEADS, HEAD_DIM, WIDTH, HIDDEN, RANK, VOCAB] = [4, 2, 16, 64, 96, 8, 50];
 

@@ -8,9 +8,11 @@
  */
 import { assertEquals, assertGreater, assertLess } from "@std/assert";
 import type { Evaluated } from "../../src/graph/reference/evaluate.ts";
+import { integersOf } from "../../src/executor/integer_check.ts";
 import { GraphBuilder } from "../../src/graph/graph.ts";
 import type { LoweringPlan } from "../../src/graph/lowering/lowering.ts";
 import { gradientsOf, SHARING, type Sharing } from "./differences.ts";
+import { DEVICE } from "./device.ts";
 import { assertExact, both, cosine, floats, ints, relative } from "./pairs.ts";
 import { distance, FLOAT32, normal } from "./run.ts";
 
@@ -19,7 +21,10 @@ const ROUNDING = 1e-5;
 /** Attention's softmax: the kernels' exponential is a polynomial of about 1e-6. */
 const ATTENTION = 3e-5;
 
-const W8A8: LoweringPlan = { ...FLOAT32, linear: () => "w8a8", gradient: () => "w8a8" };
+/** In uint8, exact on every processor, and as this one's own. */
+const W8A8 = (["uint8", await integersOf(DEVICE)] as const).map((integers): LoweringPlan => (
+  { ...FLOAT32, linear: () => "w8a8", gradient: () => "w8a8", integers }
+));
 
 interface Heads {
   readonly batch: number;
@@ -184,17 +189,19 @@ Deno.test("linearGrad multiplies by weights one below the other", async () => {
 
 Deno.test("linearGrad in 8 bits both sides is within their steps, and zeros stay zero", async () => {
   for (const tokens of [1, 9, 33]) {
-    const pair = await linearGrad(tokens, [64, 32, 96], W8A8);
-    // As a linear's in `kernels_test.ts`: the worst of some thousand sums of 192 rounded products.
-    assertLess(relative(pair), 0.06);
-    assertGreater(cosine(pair), 0.9998);
+    for (const plan of W8A8) {
+      const pair = await linearGrad(tokens, [64, 32, 96], plan);
+      // As a linear's in `kernels_test.ts`: the worst of some thousand sums of 192 rounded products.
+      assertLess(relative(pair), 0.06);
+      assertGreater(cosine(pair), 0.9998);
+    }
   }
   const graph = new GraphBuilder();
   const dy = graph.input("dy", "float32", ["tokens", 64]);
   const weights = [graph.parameter("w", [64, 32])];
   const dx = graph.add("linearGrad", { dy, weights }, "dx");
   const given = { dy: { shape: [2, 64], data: new Float32Array(128) } };
-  const [{ lowered }] = await both(graph.finish([dx]), given, W8A8);
+  const [{ lowered }] = await both(graph.finish([dx]), given, W8A8[0]);
   assertEquals(lowered, new Float32Array(64));
 });
 
@@ -205,7 +212,11 @@ Deno.test("16 bits of dy in two products keep what one large element hides from 
   // As p - target: thousands of small ones of one sign, and one of -1; the last row is padding.
   const data = floats([4, 2048], 3).data.map((x, i) => i % 2048 === 7 ? -1 : Math.abs(x) / 1024);
   const given = { dy: { shape: [4, 2048], data: data.fill(0, 3 * 2048) } };
-  const plan = (kernel: "w8a8" | "w8a16") => ({ ...FLOAT32, gradient: () => kernel });
+  const plan = (kernel: "w8a8" | "w8a16") => ({
+    ...FLOAT32,
+    gradient: () => kernel,
+    integers: "uint8" as const,
+  });
   const [eight] = await both(graph.finish([dx]), given, plan("w8a8"));
   const [sixteen] = await both(graph.finish([dx]), given, plan("w8a16"));
   // The small ones are a tenth of the sum; the weights' own 8 bits cost a hundredth.

@@ -43,7 +43,6 @@ async function openTrainer(
   const base = await loadWeights(device, checkpoint, spec);
   opened.move();
   for (const warning of checkpoint.warnings) onNote(`warning: ${warning}`);
-  if (base.fallback !== undefined) onNote(`warning: ${base.fallback}`);
   const lock = new DeviceLock();
   const notes = factorsNotes(onNote);
   const training = new BaseTrainer(base.shared, { turn: () => lock.take(0), onFactors: notes });

@@ -5,7 +5,10 @@
 import type { Ops, Value } from "../ops.ts";
 import {
   float32Weight,
-  integerProductOf,
+  type IntegerMatrix,
+  integerMatrix,
+  integerProduct,
+  integerZero,
   joinedRows,
   largestOfEnds,
   type Linear,
@@ -14,9 +17,8 @@ import {
   rowBlocks,
   zeroPoints,
 } from "./kernels.ts";
-import { together } from "./lazy.ts";
 import type { LoweringContext } from "./lowering_context.ts";
-import { MICROSOFT, onnxType } from "./onnx.ts";
+import { onnxType } from "./onnx.ts";
 import { quantiseByColumn } from "../quantise.ts";
 
 /** Emits the pullback of a linear by its input, `dy · concat(weights)`. */
@@ -34,13 +36,13 @@ export function emitLinearGrad(
     context.writer.node("MatMul", [context.name(dy), weight], out);
     return;
   }
-  const { q, scales } = inputScaled(context, { name, weights, inputs, outputs });
+  const matrix = inputScaled(context, { name, weights, inputs, outputs });
   const high = quantised(context, context.name(dy), dy, largestOfEnds);
-  if (kernel === "w8a8") return integerProductOf(context, high, q, scales, out);
+  if (kernel === "w8a8") return integerProduct(context, high, matrix, out);
   const rest = remainder(context, context.name(dy), dy, high);
   const low = quantised(context, rest, dy, largestOfEnds);
-  integerProductOf(context, high, q, scales, `${out}.high`);
-  integerProductOf(context, low, q, scales, `${out}.low`);
+  integerProduct(context, high, matrix, `${out}.high`);
+  integerProduct(context, low, matrix, `${out}.low`);
   context.writer.node("Add", [`${out}.high`, `${out}.low`], out);
 }
 
@@ -62,12 +64,10 @@ export function emitHeadGrad(
     writer.node("MatMul", [context.name(p), rows], `${out}.all`);
     writer.node("Gather", [rows, context.name(targets)], target);
   } else {
-    const { q, scales } = inputScaled(context, linear);
-    probabilityProduct(context, p, q, scales, `${out}.all`);
-    const attributes = { to: onnxType("float32") };
-    writer.node("Gather", [q, context.name(targets)], `${target}.q`);
-    writer.node("Cast", [`${target}.q`], `${target}.f`, { attributes });
-    writer.node("Mul", [`${target}.f`, scales], target);
+    const matrix = inputScaled(context, linear);
+    probabilityProduct(context, p, matrix, `${out}.all`);
+    writer.node("Gather", [matrix.q, context.name(targets)], `${target}.q`);
+    writer.node("Mul", [asFloat(context, `${target}.q`), matrix.scales], target);
   }
   writer.node("Sub", [`${out}.all`, target], `${out}.less`);
   writer.node("Unsqueeze", [context.name(dy), context.int64("int64.1", [1])], `${out}.dy`);
@@ -78,17 +78,19 @@ export function emitHeadGrad(
 function inputScaled(
   context: LoweringContext,
   { name, weights, inputs, outputs }: Omit<Linear, "x">,
-): { readonly q: string; readonly scales: string } {
-  const made = together(() => quantiseByColumn(joinedRows(context, weights, inputs)));
-  return {
-    q: context.weight(`${name}:w8t`, "int8", [outputs, inputs], async () => (await made()).q),
-    scales: context.weight(
-      `${name}:w8t.scales`,
-      "float32",
-      [inputs],
-      async () => (await made()).scales,
-    ),
-  };
+): IntegerMatrix {
+  const make = () => quantiseByColumn(joinedRows(context, weights, inputs));
+  return integerMatrix(context, `${name}:w8t`, [outputs, inputs], make);
+}
+
+/** W8A8's weights, some of their rows, as float32 without their scales. */
+function asFloat(context: LoweringContext, q: string): string {
+  const { writer } = context;
+  const attributes = { to: onnxType("float32") };
+  const whole = writer.node("Cast", [q], `${q}.f`, { attributes });
+  if (integerZero(context) === undefined) return whole;
+  const zero = writer.constant("float.128", "float32", [], new Float32Array([128]));
+  return writer.node("Sub", [whole, zero], `${q}.centred`);
 }
 
 /**
@@ -98,8 +100,7 @@ function inputScaled(
 function probabilityProduct(
   context: LoweringContext,
   p: Value,
-  q: string,
-  scales: string,
+  matrix: IntegerMatrix,
   out: string,
 ): void {
   const { writer } = context;
@@ -121,11 +122,8 @@ function probabilityProduct(
   writer.node("Sub", [name, `${out}.rounded`], `${out}.rest`);
   const rest = [`${out}.rest`, fine, zeroPoints(context, p)];
   writer.node("QuantizeLinear", rest, `${out}.low.q`, rowBlocks(p));
-  const one = writer.constant("float.1", "float32", [], new Float32Array([1]));
-  const high = [`${out}.high.q`, q, one, scales];
-  writer.node("MatMulIntegerToFloat", high, `${out}.high.unscaled`, { domain: MICROSOFT });
-  writer.node("Mul", [`${out}.high.unscaled`, coarse], `${out}.high`);
-  integerProductOf(context, { q: `${out}.low.q`, scale: fine }, q, scales, `${out}.low`);
+  integerProduct(context, { q: `${out}.high.q`, scale: coarse, from: "0" }, matrix, `${out}.high`);
+  integerProduct(context, { q: `${out}.low.q`, scale: fine }, matrix, `${out}.low`);
   writer.node("Add", [`${out}.high`, `${out}.low`], out);
 }
 

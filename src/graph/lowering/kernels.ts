@@ -4,16 +4,22 @@
  * - `float32`: MatMul.
  * - `float32-shared`: the same over the weight as its pullback reads it: one copy for both.
  * - `w8a8`: int8 weights with a scale per output column, activations quantised per token inside the
- *   graph (symmetric, 127 steps, stored as u8 around 128), MLAS's u8 × s8 product. A token's result
- *   does not depend on its neighbours.
+ *   graph (symmetric, 127 steps, stored as u8 around 128), MLAS's u8 × s8 product, or u8 × u8 where
+ *   the processor's u8 × s8 is not exact. A token's result does not depend on its neighbours.
  * - `nbits8`: 8 bits in blocks, rounded from float32.
  * - `nbits4`: the file's own blocks of 4 bits; other weights are rounded to such.
  * - `stored`: the file's own blocks, of 4 or 8 bits; other weights are rounded to 8.
  */
 import type { Ops, Value } from "../ops.ts";
 import type { LinearKernel, LoweringContext } from "./lowering_context.ts";
-import { MICROSOFT, type NodeOptions } from "./onnx.ts";
-import { quantiseColumns, type RowSource, transpose } from "../quantise.ts";
+import { MICROSOFT, type NodeOptions, type OnnxWriter } from "./onnx.ts";
+import {
+  around128,
+  quantiseColumns,
+  type QuantisedColumns,
+  type RowSource,
+  transpose,
+} from "../quantise.ts";
 import { eightBits, emitBlocks, fourBits, ownBlocks } from "./block_kernels.ts";
 import { together } from "./lazy.ts";
 
@@ -76,15 +82,9 @@ const KERNELS: { readonly [K in LinearKernel]: Emit } = {
   },
 
   w8a8(context, { x, name, weights, inputs, outputs }, out) {
-    const made = together(() => quantiseColumns(joinedRows(context, weights, inputs)));
-    const q = context.weight(`${name}:w8`, "int8", [inputs, outputs], async () => (await made()).q);
-    const scales = context.weight(
-      `${name}:w8.scales`,
-      "float32",
-      [outputs],
-      async () => (await made()).scales,
-    );
-    integerProduct(context, x, q, scales, out);
+    const make = () => quantiseColumns(joinedRows(context, weights, inputs));
+    const matrix = integerMatrix(context, `${name}:w8`, [inputs, outputs], make);
+    integerProduct(context, quantised(context, context.name(x), x), matrix, out);
   },
 
   nbits8: (context, linear, out) => emitBlocks(context, linear, out, eightBits),
@@ -103,36 +103,69 @@ export function float32Weight(
   return context.weight(`${name}:f32t`, "float32", [outputs, inputs], made);
 }
 
-/** x, quantised by token, times int8 [in, out] with a scale per column. */
-export function integerProduct(
-  context: LoweringContext,
-  x: Value,
-  q: string,
-  scales: string,
-  out: string,
-): void {
-  integerProductOf(context, quantised(context, context.name(x), x), q, scales, out);
+/** Names of W8A8's weights and of their scales by column. */
+export interface IntegerMatrix {
+  readonly q: string;
+  readonly scales: string;
 }
 
-export function integerProductOf(
+/** W8A8's weights as the plan keeps them. */
+export function integerMatrix(
   context: LoweringContext,
-  activations: Quantised,
-  q: string,
-  scales: string,
+  name: string,
+  shape: readonly [number, number],
+  make: () => Promise<QuantisedColumns>,
+): IntegerMatrix {
+  const { integers = "int8" } = context.plan;
+  const made = together(async () => {
+    const { q, scales } = await make();
+    return { q: integers === "uint8" ? around128(q) : q, scales };
+  });
+  const q = context.weight(
+    integers === "uint8" ? `${name}u` : name,
+    integers,
+    shape,
+    async () => (await made()).q,
+  );
+  const scales = context.weight(
+    `${name}.scales`,
+    "float32",
+    [shape[1]],
+    async () => (await made()).scales,
+  );
+  return { q, scales };
+}
+
+/** What W8A8's weights have as their zero: an input of the product, none where they are int8. */
+export function integerZero({ plan, writer }: LoweringContext): string | undefined {
+  return plan.integers === "uint8" ? centre(writer) : undefined;
+}
+
+function centre(writer: OnnxWriter): string {
+  return writer.constant("uint8.128", "uint8", [], new Uint8Array([128]));
+}
+
+/** Names of numbers in u8, of their rows' scales, and whether they lie around 128 (or from 0 up). */
+export interface Quantised {
+  readonly q: string;
+  readonly scale: string;
+  readonly from?: "128" | "0";
+}
+
+/** Tokens in u8 times W8A8's weights. */
+export function integerProduct(
+  context: LoweringContext,
+  { q, scale, from = "128" }: Quantised,
+  matrix: IntegerMatrix,
   out: string,
 ): void {
   const { writer } = context;
   const one = writer.constant("float.1", "float32", [], new Float32Array([1]));
-  const zero = writer.constant("uint8.128", "uint8", [], new Uint8Array([128]));
-  const product = [activations.q, q, one, scales, zero];
+  const zeros = [from === "128" ? centre(writer) : "", integerZero(context) ?? ""];
+  while (zeros.at(-1) === "") zeros.pop();
+  const product = [q, matrix.q, one, matrix.scales, ...zeros];
   writer.node("MatMulIntegerToFloat", product, `${out}.unscaled`, { domain: MICROSOFT });
-  writer.node("Mul", [`${out}.unscaled`, activations.scale], out);
-}
-
-/** Names of numbers in u8 and of their rows' scales. */
-export interface Quantised {
-  readonly q: string;
-  readonly scale: string;
+  writer.node("Mul", [`${out}.unscaled`, scale], out);
 }
 
 /**
@@ -186,11 +219,10 @@ export function rowBlocks({ shape }: Value): NodeOptions {
 export function zeroPoints(context: LoweringContext, x: Value): string {
   return context.once(`zeroPoints.${x.shape[0]}`, (to) => {
     const { writer } = context;
-    const zero = writer.constant("uint8.128", "uint8", [], new Uint8Array([128]));
     writer.node("Shape", [context.name(x)], `${to}.rows`, { attributes: { start: 0, end: 1 } });
     const inputs = [`${to}.rows`, context.int64("int64.1", [1])];
     writer.node("Concat", inputs, `${to}.shape`, { attributes: { axis: 0 } });
-    writer.node("Expand", [zero, `${to}.shape`], to);
+    writer.node("Expand", [centre(writer), `${to}.shape`], to);
   });
 }
 

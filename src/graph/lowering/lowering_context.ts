@@ -17,6 +17,9 @@ export type LinearKernel = "float32" | "float32-shared" | "w8a8" | "nbits8" | "n
  */
 export type GradientKernel = "float32" | "w8a8" | "w8a16";
 
+/** Element types of W8A8's weights. */
+export type IntegerType = "int8" | "uint8";
+
 /** How a graph is to be computed. */
 export interface LoweringPlan {
   /** The kernel of each linear, by the name of its first weight. */
@@ -28,6 +31,12 @@ export interface LoweringPlan {
    * (`models/block_sums.ts`), or in a product of their own.
    */
   readonly offsets?: "with blocks" | "apart";
+  /**
+   * How W8A8 keeps its weights: int8 (the default), or as uint8 around 128, for processors whose
+   * u8 × s8 products saturate (`executor/integer_check.ts`). The integers, and so the results, are
+   * the same.
+   */
+  readonly integers?: IntegerType;
   /** float32 rows, or int8 in blocks of 32 with a scale each. */
   readonly embedding: "float32" | "int8";
 }

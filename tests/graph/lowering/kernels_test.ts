@@ -1,7 +1,9 @@
 /** Each kernel of a linear against the formula, and what it promises beyond that. */
 import { assertEquals, assertLess } from "@std/assert";
 import { type Graph, GraphBuilder, type ParameterSource } from "../../../src/graph/graph.ts";
-import type { LinearKernel } from "../../../src/graph/lowering/lowering_context.ts";
+import { integersOf } from "../../../src/executor/integer_check.ts";
+import { lower } from "../../../src/graph/lowering/lowering.ts";
+import type { IntegerType, LinearKernel } from "../../../src/graph/lowering/lowering_context.ts";
 import { type BlockSource, roundTo4Bits, roundTo8Bits } from "../../../src/graph/quantise.ts";
 import type { BlockForm, Blocks, StoredBlocks } from "../../../src/util/blocks.ts";
 import { unpack } from "../../unpack.ts";
@@ -11,6 +13,9 @@ import { distance, FLOAT32, randomArray, RandomParameters, runLowered, runNaive 
 const INPUTS = 192;
 const OUTPUTS = [128, 64];
 
+/** How this processor multiplies exactly. */
+const OWN_INTEGERS = await integersOf(DEVICE);
+
 function linearGraph(bias: boolean) {
   const graph = new GraphBuilder();
   const x = graph.input("x", "float32", ["tokens", INPUTS]);
@@ -19,11 +24,16 @@ function linearGraph(bias: boolean) {
   return graph.finish([graph.add("linear", { x, weights, biases }, "y")]);
 }
 
-async function errorOf(kernel: LinearKernel, tokens: number, bias: boolean): Promise<number> {
+async function errorOf(
+  kernel: LinearKernel,
+  tokens: number,
+  bias: boolean,
+  integers: IntegerType = OWN_INTEGERS,
+): Promise<number> {
   const graph = linearGraph(bias);
   const parameters = new RandomParameters(graph);
   const x = { shape: [tokens, INPUTS], data: randomArray(tokens * INPUTS, 3) };
-  const plan = { ...FLOAT32, linear: () => kernel };
+  const plan = { ...FLOAT32, linear: () => kernel, integers };
   const shape = [tokens, OUTPUTS[0] + OUTPUTS[1]];
   const [y] = await runLowered(DEVICE, graph, { x }, parameters, plan, [shape]);
   const [expected] = runNaive(graph, { x }, parameters);
@@ -53,6 +63,32 @@ for (const [kernel, tolerance] of Object.entries(TOLERANCES)) {
     }
   });
 }
+
+Deno.test("w8a8 over weights in uint8 follows the formula, and int8's result where that is exact", async () => {
+  for (const tokens of [1, 5, 33]) {
+    assertLess(await errorOf("w8a8", tokens, true, "uint8"), TOLERANCES.w8a8);
+  }
+  const graph = linearGraph(false);
+  const parameters = new RandomParameters(graph);
+  const x = { shape: [4, INPUTS], data: randomArray(4 * INPUTS, 5) };
+  const run = async (integers: IntegerType) => {
+    const plan = { ...FLOAT32, linear: () => "w8a8" as const, integers };
+    return await runLowered(DEVICE, graph, { x }, parameters, plan, [[4, 192]]);
+  };
+  if (OWN_INTEGERS === "int8") assertEquals(await run("uint8"), await run("int8"));
+});
+
+Deno.test("u8 weights of one making are raised once, however many ask for them", async () => {
+  const graph = linearGraph(false);
+  const plan = { ...FLOAT32, linear: () => "w8a8" as const, integers: "uint8" as const };
+  const { weights } = lower(graph, new RandomParameters(graph), plan);
+  const [[, { make }]] = [...weights].filter(([name]) => name.endsWith(":w8u"));
+  const [first, second] = await Promise.all([make(), make()]);
+  const kept = first.slice();
+  assertEquals(second, kept);
+  assertEquals(await make(), kept);
+  assertEquals(first, kept);
+});
 
 /** Parameters of which some are stored in blocks; `read` gives what the blocks stand for. */
 class StoredParameters implements ParameterSource, BlockSource {
