@@ -17,6 +17,7 @@ import type { Checkpoint, Tokenizer } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
 import { planOf } from "../../src/executor/base.ts";
+import { integersOf } from "../../src/executor/integer_check.ts";
 import { DeviceWeights } from "../../src/models/device_weights.ts";
 import { DecoderParameters } from "../../src/models/parameters.ts";
 import type { Device } from "../../src/runtime/device.ts";
@@ -65,9 +66,9 @@ function requestOf(rows: readonly Example[], rank: number): TrainRequest {
 }
 
 /** As it trains by default: 8 bits forth and back. */
-function openModel(device: Device, checkpoint: Checkpoint): Promise<DecoderGradients> {
+async function openModel(device: Device, checkpoint: Checkpoint): Promise<DecoderGradients> {
   const lock = new DeviceLock();
-  return DecoderGradients.compile({
+  return await DecoderGradients.compile({
     config: checkpoint.config,
     hook: FACTORS,
     scale: FACTORS.alpha / FACTORS.rank,
@@ -75,7 +76,7 @@ function openModel(device: Device, checkpoint: Checkpoint): Promise<DecoderGradi
     device,
     weights: new DeviceWeights(device),
     parameters: new DecoderParameters(checkpoint, POSITIONS, { hook: FACTORS }),
-    plan: planOf({ dtype: "int8", maxBatch: 32 }),
+    plan: planOf({ dtype: "int8", maxBatch: 32 }, await integersOf(device)),
     turn: () => lock.take(1),
   });
 }

@@ -6,6 +6,7 @@ import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
 import { planOf, type ServingDtype } from "../../src/executor/base.ts";
+import { integersOf } from "../../src/executor/integer_check.ts";
 import { calibrate } from "../../src/executor/calibrate.ts";
 import { calibrationText } from "../../src/models/calibration.ts";
 import type { Smoothing } from "../../src/models/parameters.ts";
@@ -58,7 +59,7 @@ async function lossesOf(
   tokens: readonly number[],
   smoothing?: Smoothing,
 ): Promise<number[]> {
-  const plan = planOf(serving);
+  const plan = planOf(serving, await integersOf(device));
   using model = await WindowModel.compile(device, checkpoint, plan, WINDOW, smoothing);
   return await windowLosses(model, tokens.slice(0, serving.windows * WINDOW), WINDOW);
 }

@@ -11,6 +11,7 @@ import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
 import { planOf, type ServingDtype } from "../../src/executor/base.ts";
 import { calibrate } from "../../src/executor/calibrate.ts";
+import { integersOf } from "../../src/executor/integer_check.ts";
 import { calibrationText } from "../../src/models/calibration.ts";
 import { DeviceWeights } from "../../src/models/device_weights.ts";
 import { DecoderParameters, type Smoothing } from "../../src/models/parameters.ts";
@@ -40,13 +41,13 @@ function adapter(name: string): Uint8Array {
 }
 
 /** What models of a dtype are compiled with. */
-function optionsOf(
+async function optionsOf(
   device: Device,
   weights: DeviceWeights,
   checkpoint: Checkpoint,
   dtype: ServingDtype,
   adapt: ConstructorParameters<typeof DecoderParameters>[2] = {},
-): WeightGradientsOptions {
+): Promise<WeightGradientsOptions> {
   const lock = new DeviceLock();
   return {
     config: checkpoint.config,
@@ -54,12 +55,12 @@ function optionsOf(
     device,
     weights,
     parameters: new DecoderParameters(checkpoint, POSITIONS, adapt),
-    plan: planOf({ dtype, maxBatch: 32 }),
+    plan: planOf({ dtype, maxBatch: 32 }, await integersOf(device)),
     turn: () => lock.take(1),
   };
 }
 
-function compile(
+async function compile(
   device: Device,
   weights: DeviceWeights,
   checkpoint: Checkpoint,
@@ -68,8 +69,8 @@ function compile(
 ): Promise<DecoderGradients> {
   const hook = readFactors(adapter("factors"));
   const adapt = { hook, ...(smoothing === undefined ? {} : { smoothing }) };
-  const options = optionsOf(device, weights, checkpoint, dtype, adapt);
-  return DecoderGradients.compile({ ...options, hook, scale: hook.alpha / hook.rank });
+  const options = await optionsOf(device, weights, checkpoint, dtype, adapt);
+  return await DecoderGradients.compile({ ...options, hook, scale: hook.alpha / hook.rank });
 }
 
 /** The fixture's rows of text, with the cores that they were differentiated at. */
@@ -115,8 +116,8 @@ Deno.test("the default model is differentiated as PyTorch does, and int8 keeps t
     model.release();
   });
 
-  await t.step("float32 gradients by the frozen q and v are within 1e-4", async () => {
-    const source = new WeightGradients(optionsOf(device, weights, checkpoint, "fp32"));
+  await t.step("float32 gradients by the frozen q and v are within 2e-4", async () => {
+    const source = new WeightGradients(await optionsOf(device, weights, checkpoint, "fp32"));
     const modules = ["q_proj", "v_proj"] as const;
     const found = source.weightGradients({ examples: oracle.examples, modules });
     for await (const { layer, module, values } of found) {
@@ -125,7 +126,8 @@ Deno.test("the default model is differentiated as PyTorch does, and int8 keeps t
       const name = `W.${layer}.${module}`;
       const error = relativeError(thinned(values, STRIDE), oracle.floats(name));
       console.log(`float32: ${name} off by ${error.toExponential(1)}`);
-      assertLess(error, 1e-4);
+      // 0.6e-4 with AVX-512's order of sums, 1.15e-4 with AVX2's, where attention saturates
+      assertLess(error, 2e-4);
       assertLess(Math.abs(norm(values) / oracle.floats(`${name}.norm`)[0] - 1), 1e-4);
     }
     source.release();
@@ -153,7 +155,7 @@ Deno.test("the default model is differentiated as PyTorch does, and int8 keeps t
     assertLess(Math.abs(size - 1), 0.15);
     model.release();
     const source = new WeightGradients(
-      optionsOf(device, rounded, checkpoint, "int8", { smoothing }),
+      await optionsOf(device, rounded, checkpoint, "int8", { smoothing }),
     );
     const modules = ["q_proj", "v_proj"] as const;
     const found = source.weightGradients({ examples: oracle.examples, modules });
