@@ -40,10 +40,18 @@ export interface LoadedBase {
   readonly base: Base;
 }
 
-/** @throws {TypeError | RangeError} saying which model or option does not fit, and why */
+const NO_ENGINE =
+  "Cannot serve on WebGPU: there is a device, but lembas does not generate or train " +
+  "on it yet: use --device cpu";
+
+/**
+ * @throws {TypeError | RangeError} saying which model or option does not fit, and why
+ * @throws {Deno.errors.NotSupported} saying what the device lacks
+ */
 export async function loadBase(spec: BaseSpec): Promise<LoadedBase> {
   using opened = new DisposableStack();
   const device = opened.use(openDevice(spec.device ?? "auto"));
+  if (device.name !== "cpu") throw new Deno.errors.NotSupported(NO_ENGINE);
   const { progress } = spec;
   const path = await resolveModel(spec.model, progress && { progress });
   const checkpoint = opened.use(await openCheckpoint(path));

@@ -1,10 +1,25 @@
 /** The CPU as a `Device`: tensors in host memory, ONNX Runtime's CPU kernels, a thread for each core. */
 
-import type { Device, DType, SessionOptions, Tensor, TypedArrayOf } from "./device.ts";
+import type {
+  Copy,
+  Device,
+  DType,
+  SessionOptions,
+  Tensor,
+  TypedArray,
+  TypedArrayOf,
+} from "./device.ts";
 import { openPageReleaser, type PageReleaser } from "./memory.ts";
 import type { Ort } from "./onnx/ort.ts";
 import { createSession, type OrtSession } from "./onnx/session.ts";
-import { bytesPerElement, checkRange, HostTensor, hostTensor, hostView } from "./onnx/tensor.ts";
+import {
+  bytesPerElement,
+  checkCopy,
+  checkRange,
+  HostTensor,
+  hostTensor,
+  hostView,
+} from "./onnx/tensor.ts";
 
 /** Host memory and CPU kernels. Make it with `openDevice("cpu")`. */
 export class CpuDevice implements Device {
@@ -24,6 +39,29 @@ export class CpuDevice implements Device {
     return hostTensor(this.#ort, dtype, shape, data);
   }
 
+  // deno-lint-ignore require-await -- what it throws is to reject
+  async allocate(dtype: DType, shape: readonly number[]): Promise<Tensor> {
+    return this.tensor(dtype, shape);
+  }
+
+  // deno-lint-ignore require-await -- what it throws is to reject
+  async copy(copies: readonly Copy[]): Promise<void> {
+    this.#checkOpen("copy");
+    copies.forEach(checkCopy);
+    for (const { from, to } of copies) bytesOf(to).set(bytesOf(from));
+  }
+
+  async upload(to: Tensor, data: TypedArray): Promise<void> {
+    using from = this.tensor(to.dtype, to.shape, data as never);
+    await this.copy([{ from, to }]);
+  }
+
+  // deno-lint-ignore require-await -- what it throws is to reject
+  async download(from: Tensor): Promise<TypedArray> {
+    this.#checkOpen("download");
+    return hostOnly(from).data.slice();
+  }
+
   view(source: Tensor, offset: number, shape: readonly number[]): Tensor {
     this.#checkOpen("make a view");
     return hostView(this.#ort, hostOnly(source), offset, shape);
@@ -31,11 +69,10 @@ export class CpuDevice implements Device {
 
   discard(tensor: Tensor, offset: number, count: number): void {
     this.#checkOpen("discard memory");
-    const { dtype, data } = hostOnly(tensor);
+    const all = bytesOf(tensor);
     checkRange("discard", tensor, offset, count);
-    const bytes = bytesPerElement(dtype);
-    const start = data.byteOffset + offset * bytes;
-    this.#pages.discard(new Uint8Array(data.buffer as ArrayBuffer, start, count * bytes));
+    const bytes = bytesPerElement(tensor.dtype);
+    this.#pages.discard(all.subarray(offset * bytes, (offset + count) * bytes));
   }
 
   async trim(): Promise<void> {
@@ -52,9 +89,7 @@ export class CpuDevice implements Device {
 
   touchSparsely(tensor: Tensor): void {
     this.#checkOpen("advise on memory");
-    const { data } = hostOnly(tensor);
-    const buffer = data.buffer as ArrayBuffer;
-    this.#pages.keepSmall(new Uint8Array(buffer, data.byteOffset, data.byteLength));
+    this.#pages.keepSmall(bytesOf(tensor));
   }
 
   session(model: Uint8Array, options: SessionOptions = {}): Promise<OrtSession> {
@@ -81,6 +116,11 @@ export class CpuDevice implements Device {
 function hostOnly(tensor: Tensor): HostTensor {
   if (tensor instanceof HostTensor) return tensor;
   throw new TypeError("Cannot use tensor: it was made by another device");
+}
+
+function bytesOf(tensor: Tensor): Uint8Array<ArrayBuffer> {
+  const { data } = hostOnly(tensor);
+  return new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
 }
 
 /** Physical cores that this process may use; at least 1. */

@@ -107,14 +107,41 @@ export interface Session extends Disposable {
   release(): void;
 }
 
+/** A tensor whose whole contents become another one's, of the same type and number of elements. */
+export interface Copy {
+  readonly from: Tensor;
+  readonly to: Tensor;
+}
+
 export interface Device extends Disposable {
   readonly name: "cpu" | "webgpu" | "cuda";
   /**
-   * A tensor over `data` (shared, not copied) or over new zeroed memory.
+   * A tensor in host memory, over `data` (shared, not copied) or over new zeroed memory. Every
+   * device's sessions take such; one with memory of its own moves them there and back at each run.
    * @throws {RangeError} where the element counts differ.
    */
   tensor<T extends DType>(dtype: T, shape: readonly number[], data?: TypedArrayOf<T>): Tensor;
-  /** A tensor over a part of another one's memory, from `offset` elements on. */
+  /**
+   * A tensor in the device's own memory, which is host memory on the CPU. It may hold anything:
+   * what a former tensor left.
+   * @throws {RuntimeError} where the device has no such memory left.
+   */
+  allocate(dtype: DType, shape: readonly number[]): Promise<Tensor>;
+  /**
+   * Copies between tensors of this device, in host memory or its own, in one go and in any order.
+   * @throws {TypeError} where the types differ
+   * @throws {RangeError} where the element counts differ
+   */
+  copy(copies: readonly Copy[]): Promise<void>;
+  /** Writes a whole tensor. @throws as `copy` */
+  upload(to: Tensor, data: TypedArray): Promise<void>;
+  /** A copy of what a tensor holds. */
+  download(from: Tensor): Promise<TypedArray>;
+  /**
+   * A tensor over a part of another one's memory, from `offset` elements on.
+   * @throws {RangeError} where device memory, which has no addresses, is viewed from another offset
+   * than 0, or to an end within what its kernels write at a time
+   */
   view(source: Tensor, offset: number, shape: readonly number[]): Tensor;
   /**
    * Gives the memory of `count` elements from `offset` on back to the system, as whole pages: what

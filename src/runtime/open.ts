@@ -2,8 +2,11 @@
 
 import { CpuDevice } from "./cpu.ts";
 import type { Device } from "./device.ts";
+import { CallQueue } from "./onnx/call_queue.ts";
 import { Ort } from "./onnx/ort.ts";
-import { cString, openLibrary, pointerArray } from "./onnx/ort_api.ts";
+import { openLibrary } from "./onnx/ort_api.ts";
+import { appendProvider } from "./onnx/session.ts";
+import { WEBGPU, WebGpuDevice } from "./webgpu/device.ts";
 
 /** A device's name, or "auto" for the best one that works here (the CPU for now). */
 export type DeviceKind = "auto" | Device["name"];
@@ -15,13 +18,25 @@ export type DeviceKind = "auto" | Device["name"];
  * @throws {Deno.errors.NotSupported} saying in one sentence what the device lacks.
  */
 export function openDevice(kind: DeviceKind): Device {
+  if (kind === "webgpu") return openWebGpu();
   const ort = new Ort(openLibrary());
-  if (kind === "auto" || kind === "cpu") return new CpuDevice(ort);
+  if (kind !== "cuda") return new CpuDevice(ort);
   try {
-    throw new Deno.errors.NotSupported(kind === "cuda" ? lackOfCuda(ort) : lackOfWebGpu(ort));
+    throw new Deno.errors.NotSupported(lackOfCuda(ort));
   } finally {
     ort.release();
   }
+}
+
+/** A process has one context for WebGPU, whoever uses it, and so one queue. */
+const WEBGPU_CALLS = new CallQueue();
+
+function openWebGpu(): Device {
+  const ort = new Ort(openLibrary(), WEBGPU_CALLS);
+  const lack = lackOfWebGpu(ort);
+  if (lack === undefined) return new WebGpuDevice(ort, WEBGPU_CALLS);
+  ort.release();
+  throw new Deno.errors.NotSupported(`Cannot use WebGPU: ${lack}`);
 }
 
 const NOT_YET = "lembas has no kernels for it yet: use --device cpu";
@@ -37,14 +52,12 @@ function lackOfCuda(ort: Ort): string {
     `(copy both to ${folder}, beside CUDA 13 and cuDNN 9)`;
 }
 
-function lackOfWebGpu(ort: Ort): string {
+function lackOfWebGpu(ort: Ort): string | undefined {
   if (Deno.build.os === "linux" && !loads("libvulkan.so.1")) {
-    return "Cannot use WebGPU: libvulkan.so.1 is not installed " +
+    return "libvulkan.so.1 is not installed " +
       "(Debian: apt install libvulkan1 and the graphics card's Vulkan driver)";
   }
-  const adapter = adapterError(ort);
-  if (adapter !== undefined) return `Cannot use WebGPU: ${adapter}`;
-  return `Cannot use WebGPU: an adapter was found, but ${NOT_YET}`;
+  return adapterError(ort);
 }
 
 /** Why ONNX Runtime's WebGPU provider does not start here; undefined where it does. */
@@ -55,14 +68,7 @@ function adapterError(ort: Ort): string | undefined {
     (out) => api.CreateSessionOptions(out),
     api.ReleaseSessionOptions,
   );
-  const none = pointerArray([]);
-  const status = api.SessionOptionsAppendExecutionProvider(
-    options.pointer,
-    cString("WebGPU"),
-    none,
-    none,
-    0n,
-  );
+  const status = appendProvider(ort, options.pointer, WEBGPU);
   options.release();
   return ort.error(status, "start the provider")?.message;
 }

@@ -8,11 +8,11 @@ import type { Binding } from "../device.ts";
 import { Counted, type Handle } from "./handle.ts";
 import { LOG_FATAL, type Ort } from "./ort.ts";
 import { type CStrings, cStrings, pointerArray, type Status } from "./ort_api.ts";
-import type { HostTensor } from "./tensor.ts";
+import type { OrtTensor } from "./tensor.ts";
 
 export interface NamedTensor {
   readonly name: string;
-  readonly tensor: HostTensor;
+  readonly tensor: OrtTensor;
 }
 
 /** Values as `Run` takes them: names and `OrtValue`s, in the same order. */
@@ -111,7 +111,10 @@ export class OrtBinding implements Binding {
   async run(): Promise<void> {
     const token = this.#begin();
     try {
-      const { thread } = this.#ort;
+      const { thread, queue } = this.#ort;
+      if (queue !== undefined) {
+        return this.#settle(await queue.run(() => this.#runOnThread(token)), token);
+      }
       // Two sessions that run at once: the second one takes a thread of Deno's pool.
       const status = thread.busy ? await this.#runOnPool(token) : await this.#runOnThread(token);
       this.#settle(status, token);
@@ -121,6 +124,9 @@ export class OrtBinding implements Binding {
   }
 
   runSync(): void {
+    if (this.#ort.queue !== undefined) {
+      throw new TypeError("Cannot run binding on the calling thread: this device has a queue");
+    }
     const token = this.#begin();
     try {
       const status = this.#ort.api.Run(...this.#callArguments(token));

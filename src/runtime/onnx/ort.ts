@@ -5,6 +5,7 @@
 
 import { RunThread } from "./run_thread.ts";
 import { RuntimeError } from "../device.ts";
+import { CallQueue } from "./call_queue.ts";
 import { type Counted, Handle } from "./handle.ts";
 import { type Buffer, cString, type OrtApi, type Pointer, readCString } from "./ort_api.ts";
 import type { OrtLibrary, Status } from "./ort_api.ts";
@@ -45,11 +46,19 @@ export class Ort {
   readonly cpuMemory: Handle;
   /** Where sessions run. */
   readonly thread = new RunThread();
+  /**
+   * Through which every call goes that reaches the device: to compile, run, copy, allocate, free.
+   * Undefined where such calls may overlap.
+   */
+  readonly queue: CallQueue | undefined;
+  readonly #compiles: CallQueue;
   readonly #allocator: Pointer;
   #live = 0;
 
-  constructor(library: OrtLibrary) {
+  constructor(library: OrtLibrary, queue?: CallQueue) {
     this.library = library;
+    this.queue = queue;
+    this.#compiles = queue ?? new CallQueue();
     this.api = library.api;
     const { api } = this;
     this.env = new Handle(
@@ -135,6 +144,27 @@ export class Ort {
     return new Handle(pointer, freed, [this.env, ...needs]);
   }
 
+  /**
+   * Like `own`, for what lies on the device: freed in the queue, and until then what it needs stays.
+   */
+  ownOnDevice(
+    pointer: Pointer,
+    free: (pointer: Pointer) => void | Promise<void>,
+    needs: readonly Counted[] = [],
+  ): Handle {
+    const { queue } = this;
+    if (queue === undefined) return this.own(pointer, (pointer) => void free(pointer), needs);
+    const held = [this.env, ...needs];
+    this.#live++;
+    const freeInTurn = async (pointer: Pointer) => {
+      for (const need of held) need.retain();
+      await queue.run(() => free(pointer));
+      this.#live--;
+      for (const need of held) need.drop();
+    };
+    return new Handle(pointer, (pointer) => void freeInTurn(pointer), held);
+  }
+
   /** Native objects that exist. */
   get live(): number {
     return this.#live;
@@ -155,13 +185,10 @@ export class Ort {
     return text;
   }
 
-  /** Runs tasks one after the other: for those that depend on the state of the process. */
+  /** Runs a task while no session is compiled: for those that depend on the state of the process. */
   exclusively<T>(task: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(task);
-    this.#turn = result.then(() => {}, () => {});
-    return result;
+    return this.#compiles.run(task);
   }
-  #turn: Promise<void> = Promise.resolve();
 
   /** Gives up the environment; it ends when the last object made in it does. */
   release(): void {

@@ -51,11 +51,14 @@ const TABLE = {
   CreateRunOptions: [39, [B], P],
   RunOptionsSetRunLogSeverityLevel: [41, [P, INT], P],
   RunOptionsSetTerminate: [46, [P], P],
+  CreateTensorAsOrtValue: [48, [P, B, SIZE, INT, B], P],
   CreateTensorWithDataAsOrtValue: [49, [P, B, SIZE, B, SIZE, INT, B], P],
+  GetTensorMutableData: [51, [P, B], P],
   CastTypeInfoToTensorInfo: [55, [P, B], P],
   GetTensorElementType: [60, [P, B], P],
   GetDimensionsCount: [61, [P, B], P],
   GetDimensions: [62, [P, B, SIZE], P],
+  CreateMemoryInfo: [68, [B, INT, INT, INT, B], P],
   CreateCpuMemoryInfo: [69, [INT, INT, B], P],
   AllocatorFree: [76, [P, P], P],
   GetAllocatorWithDefaultOptions: [78, [B], P],
@@ -71,6 +74,8 @@ const TABLE = {
   GetAvailableProviders: [125, [B, B], P],
   ReleaseAvailableProviders: [126, [P, INT], P],
   AddSessionConfigEntry: [130, [P, B, B], P],
+  CreateAllocator: [131, [P, P, B], P],
+  ReleaseAllocator: [132, [P], "void"],
   CreateAndRegisterAllocator: [144, [P, P, P], P],
   AddInitializer: [150, [P, B, P], P],
   CreateArenaCfg: [156, [SIZE, INT, INT, INT, B], P],
@@ -79,16 +84,20 @@ const TABLE = {
   SessionOptionsAppendExecutionProvider: [216, [P, B, B, B, SIZE], P],
 } as const;
 
-/** `Run` and session creation, blocking and off the event loop. */
+/** `Run`, blocking and off the event loop, and what is only called off it. */
 const RUN = [9, [P, P, B, B, SIZE, B, SIZE, B], P] as const;
 const CREATE_SESSION = [8, [P, B, SIZE, P, B], P] as const;
+const COPY_TENSORS = [386, [P, B, B, P, SIZE], P] as const;
+/** `CreateTensorWithDataAsOrtValue` over memory that is not JavaScript's. */
+const TENSOR_AT = [49, [P, P, SIZE, B, SIZE, INT, B], P] as const;
 
 type Table = typeof TABLE;
 type Call<Params extends readonly Deno.NativeType[], Result extends Deno.NativeResultType> =
   Deno.UnsafeFnPointer<{ parameters: Params; result: Result }>["call"];
-type AsyncCall<Params extends readonly Deno.NativeType[]> = Deno.UnsafeFnPointer<
-  { parameters: Params; result: "pointer"; nonblocking: true }
->["call"];
+type AsyncCall<
+  Params extends readonly Deno.NativeType[],
+  Result extends Deno.NativeResultType = "pointer",
+> = Deno.UnsafeFnPointer<{ parameters: Params; result: Result; nonblocking: true }>["call"];
 
 /** The functions of `OrtApi` that lembas calls, by their C names. */
 export type OrtApi =
@@ -97,6 +106,9 @@ export type OrtApi =
     readonly Run: Call<typeof RUN[1], "pointer">;
     readonly RunAsync: AsyncCall<typeof RUN[1]>;
     readonly CreateSessionAsync: AsyncCall<typeof CREATE_SESSION[1]>;
+    readonly CopyTensorsAsync: AsyncCall<typeof COPY_TENSORS[1]>;
+    readonly ReleaseSessionAsync: AsyncCall<Table["ReleaseSession"][1], "void">;
+    readonly CreateTensorAt: Call<typeof TENSOR_AT[1], "pointer">;
   };
 
 /** An opened library. `close` unloads it: only after everything made with it was released. */
@@ -215,12 +227,14 @@ function wrap(pointer: Pointer, definition: Deno.ForeignFunction): AnyCall {
 }
 
 function wrapTable(table: Pointer): OrtApi {
-  const blocking = Object.entries({ ...TABLE, Run: RUN }).map((
+  const blocking = Object.entries({ ...TABLE, Run: RUN, CreateTensorAt: TENSOR_AT }).map((
     [name, [index, parameters, result]],
   ) => [name, wrap(functionAt(table, index), { parameters, result })] as const);
   const nonblocking = Object.entries({
     RunAsync: RUN,
     CreateSessionAsync: CREATE_SESSION,
+    CopyTensorsAsync: COPY_TENSORS,
+    ReleaseSessionAsync: TABLE.ReleaseSession,
   }).map(([name, [index, parameters, result]]) =>
     [
       name,

@@ -9,7 +9,7 @@ import type { Handle } from "./handle.ts";
 import { LOG_FATAL, type Ort, pointerIn, pointerSlot } from "./ort.ts";
 import { cString, cStrings, pathString, type Pointer, pointerArray } from "./ort_api.ts";
 import type { Status } from "./ort_api.ts";
-import { dtypeOfCode, HostTensor } from "./tensor.ts";
+import { dtypeOfCode, HostTensor, OrtTensor } from "./tensor.ts";
 
 const NO_FLASH = "ORT_GQA_DISABLE_FLASH_ATTENTION";
 const LEVELS = { none: 0, basic: 1, extended: 2, all: 99 } as const;
@@ -28,13 +28,14 @@ export class OrtSession implements Session {
   readonly inputs: readonly ValueInfo[];
   readonly outputs: readonly ValueInfo[];
   readonly #ort: Ort;
-  readonly #handle: Handle;
+  /** The native session. */
+  readonly handle: Handle;
   readonly #control: RunControl;
   #profiling: boolean;
 
   constructor(ort: Ort, handle: Handle, profiling: boolean) {
     this.#ort = ort;
-    this.#handle = handle;
+    this.handle = handle;
     this.#profiling = profiling;
     this.inputs = readValues(ort, handle.pointer, "input");
     this.outputs = readValues(ort, handle.pointer, "output");
@@ -45,14 +46,14 @@ export class OrtSession implements Session {
     inputs: Readonly<Record<string, Tensor>>,
     outputs: Readonly<Record<string, Tensor>>,
   ): OrtBinding {
-    if (this.#handle.released) throw new TypeError("Cannot bind: the session was released");
+    if (this.handle.released) throw new TypeError("Cannot bind: the session was released");
     const ins = fitAll("input", this.inputs, inputs);
     const outs = fitAll("output", this.outputs, outputs);
     const missing = this.inputs.find(({ name }) => inputs[name] === undefined);
     if (missing !== undefined) {
       throw new TypeError(`Cannot bind: input "${missing.name}" is missing`);
     }
-    return new OrtBinding(this.#ort, this.#handle, this.#control, ins, outs);
+    return new OrtBinding(this.#ort, this.handle, this.#control, ins, outs);
   }
 
   cancel(): void {
@@ -64,12 +65,12 @@ export class OrtSession implements Session {
     this.#profiling = false;
     return this.#ort.text(
       "profile",
-      (allocator, out) => this.#ort.api.SessionEndProfiling(this.#handle.pointer, allocator, out),
+      (allocator, out) => this.#ort.api.SessionEndProfiling(this.handle.pointer, allocator, out),
     );
   }
 
   release(): void {
-    this.#handle.release();
+    this.handle.release();
     this.#control.release();
   }
 
@@ -78,18 +79,28 @@ export class OrtSession implements Session {
   }
 }
 
+/** What compiles and runs a session's nodes, before the CPU's kernels: a name, and its own options. */
+export interface Provider {
+  readonly name: string;
+  readonly options: Readonly<Record<string, string>>;
+}
+
+type CreateOptions = SessionOptions & { readonly threads: number; readonly provider?: Provider };
+
 /**
- * Compiles a model off the event loop.
+ * Compiles a model off the event loop. With a provider all weights are copied to its device, those
+ * in `initializers` too.
  * @throws {RuntimeError} where ONNX Runtime refuses the model or an option.
  * @throws {TypeError} where an input or output has an element type lembas does not use.
  */
 export async function createSession(
   ort: Ort,
   model: Uint8Array,
-  options: SessionOptions & { readonly threads: number },
+  options: CreateOptions,
 ): Promise<OrtSession> {
-  const shared = weightsOf(options.initializers);
-  const weights = [...shared, ...weightsOf(options.copies)];
+  const given = weightsOf(options.initializers);
+  const shared = options.provider === undefined ? given : [];
+  const weights = [...given, ...weightsOf(options.copies)];
   const handlesOf = (some: Weights) => some.map(([, tensor]) => tensor.handle);
   const { api } = ort;
   const native = ort.handle(
@@ -99,17 +110,16 @@ export async function createSession(
     handlesOf(weights),
   );
   try {
-    configure(ort, native.pointer, options);
-    replaceInitializers(ort, native.pointer, weights);
-    shareInitializers(ort, native.pointer, shared);
-    const { attention = "flash" } = options;
-    const pointer = await ort.exclusively(() =>
-      withAttention(
-        attention,
-        () => compile(ort, model, native.pointer),
-      )
-    );
-    return describe(ort, ort.own(pointer, api.ReleaseSession, handlesOf(shared)), options);
+    return await ort.exclusively(async () => {
+      configure(ort, native.pointer, options);
+      replaceInitializers(ort, native.pointer, weights);
+      shareInitializers(ort, native.pointer, shared);
+      const { attention = "flash" } = options;
+      const pointer = await withAttention(attention, () => compile(ort, model, native.pointer));
+      native.release();
+      const free = ort.queue === undefined ? api.ReleaseSession : api.ReleaseSessionAsync;
+      return describe(ort, ort.ownOnDevice(pointer, free, handlesOf(shared)), options);
+    });
   } finally {
     native.release();
   }
@@ -136,19 +146,21 @@ async function withAttention<T>(
 }
 
 /** The tensor as this runtime made it. */
-function hostTensorOf(tensor: Tensor, what: string): HostTensor {
-  if (!(tensor instanceof HostTensor)) {
+function ortTensorOf(tensor: Tensor, what: string): OrtTensor {
+  if (!(tensor instanceof OrtTensor)) {
     throw new TypeError(`Cannot use ${what}: its tensor was made by another device`);
   }
   if (tensor.handle.released) throw new TypeError(`Cannot use ${what}: its tensor was released`);
   return tensor;
 }
 
-function configure(
-  ort: Ort,
-  native: Pointer,
-  options: SessionOptions & { readonly threads: number },
-): void {
+function hostTensorOf(given: Tensor, what: string): HostTensor {
+  const tensor = ortTensorOf(given, what);
+  if (tensor instanceof HostTensor) return tensor;
+  throw new TypeError(`Cannot use ${what}: its tensor is not in host memory`);
+}
+
+function configure(ort: Ort, native: Pointer, options: CreateOptions): void {
   const { api } = ort;
   const check = (status: Status) => ort.check(status, "configure session");
   check(api.SetSessionLogSeverityLevel(native, LOG_FATAL));
@@ -168,6 +180,22 @@ function configure(
   for (const [key, value] of Object.entries(config)) {
     check(api.AddSessionConfigEntry(native, cString(key), cString(value)));
   }
+  if (options.provider !== undefined) {
+    ort.check(appendProvider(ort, native, options.provider), "start the provider");
+  }
+}
+
+/** Has sessions made with these options use a provider. Starts its device the first time. */
+export function appendProvider(ort: Ort, native: Pointer, { name, options }: Provider): Status {
+  const keys = cStrings(Object.keys(options));
+  const values = cStrings(Object.values(options));
+  return ort.api.SessionOptionsAppendExecutionProvider(
+    native,
+    cString(name),
+    keys.pointers,
+    values.pointers,
+    BigInt(keys.strings.length),
+  );
 }
 
 /** Smaller weights stay in the saved model. */
@@ -294,13 +322,13 @@ function fitAll(
       const known = values.map(({ name }) => name).join(", ");
       throw new TypeError(`Cannot bind ${kind} "${name}": the session's ${kind}s are ${known}`);
     }
-    const host = hostTensorOf(tensor, `${kind} "${name}"`);
-    checkFit(kind, value, host);
-    return { name, tensor: host };
+    const own = ortTensorOf(tensor, `${kind} "${name}"`);
+    checkFit(kind, value, own);
+    return { name, tensor: own };
   });
 }
 
-function checkFit(kind: Kind, { name, dtype, shape }: ValueInfo, tensor: HostTensor): void {
+function checkFit(kind: Kind, { name, dtype, shape }: ValueInfo, tensor: OrtTensor): void {
   if (tensor.dtype !== dtype) {
     throw new TypeError(
       `Cannot bind ${kind} "${name}": the tensor is ${tensor.dtype}, the model wants ${dtype}`,

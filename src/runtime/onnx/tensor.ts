@@ -1,9 +1,9 @@
 /**
- * Tensors in host memory: an `OrtValue` over a JavaScript buffer, without a copy. A tensor keeps
- * both alive.
+ * Tensors: an `OrtValue` with its type and shape. In host memory it lies over a JavaScript buffer,
+ * without a copy, and a tensor keeps both alive.
  */
 
-import type { DType, Tensor, TypedArray } from "../device.ts";
+import type { Copy, DType, Tensor, TypedArray } from "../device.ts";
 import type { Handle } from "./handle.ts";
 import type { Ort } from "./ort.ts";
 
@@ -44,6 +44,11 @@ export function dtypeOfCode(code: number): DType | undefined {
   return DTYPE_OF_CODE.get(code);
 }
 
+/** The `ONNXTensorElementDataType` of a dtype. */
+export function codeOfDtype(dtype: DType): number {
+  return ELEMENT_TYPES[dtype].code;
+}
+
 /** Bytes of one element. */
 export function bytesPerElement(dtype: DType): number {
   return ELEMENT_TYPES[dtype].bytes;
@@ -62,24 +67,42 @@ export function elementCount(shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, 1);
 }
 
-/** A tensor in host memory. Make it with `hostTensor`. */
-export class HostTensor implements Tensor {
+/** A tensor that sessions of ONNX Runtime take. */
+export abstract class OrtTensor implements Tensor {
   readonly dtype: DType;
   readonly shape: readonly number[];
   readonly byteLength: number;
-  readonly data: TypedArray;
+  abstract readonly data: TypedArray | undefined;
   /** The `OrtValue`. */
+  abstract readonly handle: Handle;
+
+  constructor(dtype: DType, shape: readonly number[]) {
+    this.dtype = dtype;
+    this.shape = Object.freeze([...shape]);
+    this.byteLength = elementCount(shape) * bytesPerElement(dtype);
+  }
+
+  release(): void {
+    this.handle.release();
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
+  }
+}
+
+/** A tensor in host memory. Make it with `hostTensor`. */
+export class HostTensor extends OrtTensor {
+  readonly data: TypedArray;
   readonly handle: Handle;
 
   constructor(ort: Ort, dtype: DType, shape: readonly number[], data: TypedArray) {
+    super(dtype, shape);
     const { api, cpuMemory } = ort;
     const type = ELEMENT_TYPES[dtype];
     // Touching `buffer` moves a small array's data off the JavaScript heap, where it cannot move.
     const bytes = new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
     const sizes = new BigUint64Array(shape.map(BigInt));
-    this.dtype = dtype;
-    this.shape = Object.freeze([...shape]);
-    this.byteLength = data.byteLength;
     this.data = data;
     // The handle outlives this object in a binding or a session, and holds the memory as long.
     const held = { bytes: bytes as Uint8Array | undefined };
@@ -100,14 +123,6 @@ export class HostTensor implements Tensor {
         held.bytes = undefined;
       },
     );
-  }
-
-  release(): void {
-    this.handle.release();
-  }
-
-  [Symbol.dispose](): void {
-    this.release();
   }
 }
 
@@ -158,6 +173,15 @@ export function checkRange(action: string, tensor: Tensor, offset: number, count
   throw new RangeError(
     `Cannot ${action} elements ${offset} to ${offset + count}: the tensor has ${length}`,
   );
+}
+
+/** @throws where one tensor's contents cannot be another's (`Device.copy`). */
+export function checkCopy({ from, to }: Copy): void {
+  if (from.dtype !== to.dtype) {
+    throw new TypeError(`Cannot copy: one tensor is ${from.dtype}, the other ${to.dtype}`);
+  }
+  if (from.byteLength === to.byteLength) return;
+  throw new RangeError(`Cannot copy a tensor of shape [${from.shape}] to one of [${to.shape}]`);
 }
 
 function zeroed(dtype: DType, count: number): TypedArray {

@@ -1,0 +1,171 @@
+/**
+ * A graphics device as a `Device`: ONNX Runtime's WebGPU provider. Trap: its native calls may not
+ * overlap, whatever they do, or the process ends, so all of them go through one queue, and freeing
+ * takes effect later. Tensors in host memory work as on the CPU and cross over at each run.
+ */
+import { create, toBinary } from "@bufbuild/protobuf";
+import {
+  GraphProtoSchema,
+  ModelProtoSchema,
+  NodeProtoSchema,
+  OperatorSetIdProtoSchema,
+  TypeProto_TensorSchema,
+  TypeProtoSchema,
+  ValueInfoProtoSchema,
+} from "onnx-buf";
+import { CpuDevice } from "../cpu.ts";
+import type {
+  Copy,
+  Device,
+  DType,
+  SessionOptions,
+  Tensor,
+  TypedArray,
+  TypedArrayOf,
+} from "../device.ts";
+import type { CallQueue } from "../onnx/call_queue.ts";
+import type { Ort } from "../onnx/ort.ts";
+import { createSession, type OrtSession, type Provider } from "../onnx/session.ts";
+import { codeOfDtype } from "../onnx/tensor.ts";
+import { DeviceMemory, heldBy, WebGpuTensor } from "./device_memory.ts";
+
+export const WEBGPU: Provider = { name: "WebGPU", options: {} };
+
+/** Threads for the few nodes that compute shapes, which stay on the CPU. */
+const THREADS = 1;
+
+/** Make it with `openDevice("webgpu")`. */
+export class WebGpuDevice implements Device {
+  readonly name = "webgpu";
+  readonly #ort: Ort;
+  readonly #queue: CallQueue;
+  /** What it does with host memory. */
+  readonly #host: CpuDevice;
+  #memory: Promise<DeviceMemory> | undefined;
+  #released = false;
+
+  /** Takes `ort` over, whose queue is `queue`. */
+  constructor(ort: Ort, queue: CallQueue) {
+    this.#ort = ort;
+    this.#queue = queue;
+    this.#host = new CpuDevice(ort);
+  }
+
+  tensor<T extends DType>(dtype: T, shape: readonly number[], data?: TypedArrayOf<T>): Tensor {
+    return this.#host.tensor(dtype, shape, data);
+  }
+
+  async allocate(dtype: DType, shape: readonly number[]): Promise<Tensor> {
+    const memory = await this.#open("allocate");
+    return await this.#queue.run(() => memory.allocate(dtype, shape));
+  }
+
+  async copy(copies: readonly Copy[]): Promise<void> {
+    const held = heldBy(copies);
+    for (const handle of held) handle.retain();
+    try {
+      const memory = await this.#open("copy");
+      await this.#queue.run(() => memory.copy(copies));
+    } finally {
+      for (const handle of held) handle.drop();
+    }
+  }
+
+  async upload(to: Tensor, data: TypedArray): Promise<void> {
+    using from = this.tensor(to.dtype, to.shape, data as never);
+    await this.copy([{ from, to }]);
+  }
+
+  async download(from: Tensor): Promise<TypedArray> {
+    using to = this.tensor(from.dtype, from.shape);
+    await this.copy([{ from, to }]);
+    return to.data as TypedArray;
+  }
+
+  view(source: Tensor, offset: number, shape: readonly number[]): Tensor {
+    if (!(source instanceof WebGpuTensor)) return this.#host.view(source, offset, shape);
+    if (offset === 0) return source.view(shape);
+    throw new RangeError(
+      `Cannot view device memory from element ${offset} on: a view begins where its tensor does`,
+    );
+  }
+
+  /** Of device memory nothing is given back but with the whole tensor. */
+  discard(tensor: Tensor, offset: number, count: number): void {
+    if (tensor.data !== undefined) this.#host.discard(tensor, offset, count);
+  }
+
+  /** What was freed before is free once this resolves. */
+  async trim(): Promise<void> {
+    await this.#queue.run(() => this.#host.trim());
+  }
+
+  touchSparsely(tensor: Tensor): void {
+    if (tensor.data !== undefined) this.#host.touchSparsely(tensor);
+  }
+
+  get runtimeVersion(): string {
+    return this.#host.runtimeVersion;
+  }
+
+  get liveObjects(): number {
+    return this.#host.liveObjects;
+  }
+
+  async session(model: Uint8Array, options: SessionOptions = {}): Promise<OrtSession> {
+    await this.#open("create a session");
+    return await createSession(this.#ort, model, {
+      threads: THREADS,
+      ...options,
+      provider: WEBGPU,
+    });
+  }
+
+  release(): void {
+    if (this.#released) return;
+    this.#released = true;
+    const end = (memory?: DeviceMemory) => {
+      memory?.release();
+      this.#host.release();
+    };
+    if (this.#memory === undefined) end();
+    else this.#memory.then(end, () => end());
+  }
+
+  [Symbol.dispose](): void {
+    this.release();
+  }
+
+  /**
+   * The allocator comes beside a session alone, and without any session the device would go: so a
+   * tiny one is the first and goes last.
+   */
+  #open(action: string): Promise<DeviceMemory> {
+    if (this.#released) throw new TypeError(`Cannot ${action}: the device was released`);
+    return this.#memory ??= this.#openMemory();
+  }
+
+  async #openMemory(): Promise<DeviceMemory> {
+    const options = { threads: THREADS, provider: WEBGPU };
+    using session = await createSession(this.#ort, smallestModel(), options);
+    return await this.#queue.run(() => new DeviceMemory(this.#ort, session));
+  }
+}
+
+/** y = x. */
+function smallestModel(): Uint8Array {
+  const tensor = create(TypeProto_TensorSchema, { elemType: codeOfDtype("float32") });
+  const type = create(TypeProtoSchema, { value: { case: "tensorType", value: tensor } });
+  const node = create(NodeProtoSchema, { opType: "Identity", input: ["x"], output: ["y"] });
+  const graph = create(GraphProtoSchema, {
+    name: "smallest",
+    node: [node],
+    input: [create(ValueInfoProtoSchema, { name: "x", type })],
+    output: [create(ValueInfoProtoSchema, { name: "y", type })],
+  });
+  const opset = create(OperatorSetIdProtoSchema, { domain: "", version: 21n });
+  return toBinary(
+    ModelProtoSchema,
+    create(ModelProtoSchema, { irVersion: 10n, graph, opsetImport: [opset] }),
+  );
+}
