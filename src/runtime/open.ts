@@ -57,11 +57,13 @@ function lackOfWebGpu(ort: Ort): string | undefined {
     return "libvulkan.so.1 is not installed " +
       "(Debian: apt install libvulkan1 and the graphics card's Vulkan driver)";
   }
-  return adapterError(ort);
+  const error = providerError(ort);
+  const adapter = /Failed to get a WebGPU adapter: (.*)$/.exec(error ?? "")?.[1];
+  return adapter === undefined ? error : `no graphics device with a driver was found (${adapter})`;
 }
 
 /** Why ONNX Runtime's WebGPU provider does not start here; undefined where it does. */
-function adapterError(ort: Ort): string | undefined {
+function providerError(ort: Ort): string | undefined {
   const { api } = ort;
   const options = ort.handle(
     "session options",

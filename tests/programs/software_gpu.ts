@@ -43,13 +43,18 @@ export class SoftwareGpu implements AsyncDisposable {
   }
 
   /** What a program prints as JSON on the device; fails with what it writes where it does not end well. */
-  async run(program: URL, ...args: readonly string[]): Promise<unknown> {
+  async run(
+    program: URL,
+    args: readonly string[] = [],
+    env: Readonly<Record<string, string>> = {},
+  ): Promise<unknown> {
     const { code, signal, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", "--no-check", program.pathname, ...args],
       env: {
         LD_LIBRARY_PATH: this.#folder,
         VK_ICD_FILENAMES: `${this.#folder}/vk_swiftshader_icd.json`,
         XDG_RUNTIME_DIR: this.#folder,
+        ...env,
       },
     }).output();
     const text = new TextDecoder();

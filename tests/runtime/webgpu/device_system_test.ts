@@ -56,19 +56,24 @@ Deno.test({
   fn: async () => {
     await using gpu = await SoftwareGpu.unpack();
     const program = new URL("./calls_worker.ts", import.meta.url);
-    assertEquals(await gpu.run(program, String(ROUNDS)), { wrong: [], left: 0 });
+    assertEquals(await gpu.run(program, [String(ROUNDS)]), { wrong: [], left: 0 });
   },
 });
 
 Deno.test({
-  ...onWebGpu("a server refuses the device in one sentence until it computes on it"),
+  ...onWebGpu("a server refuses the device in one sentence, with a driver or without one"),
   fn: async () => {
     await using gpu = await SoftwareGpu.unpack();
-    const found = await gpu.run(new URL("./serve_worker.ts", import.meta.url));
+    const program = new URL("./serve_worker.ts", import.meta.url);
     assertEquals(
-      found,
+      await gpu.run(program),
       "NotSupported: Cannot serve on WebGPU: there is a device, but lembas does not generate or " +
         "train on it yet: use --device cpu",
+    );
+    assertEquals(
+      await gpu.run(program, [], { VK_ICD_FILENAMES: "none" }),
+      "NotSupported: Cannot use WebGPU: no graphics device with a driver was found " +
+        "(No supported adapters)",
     );
   },
 });
