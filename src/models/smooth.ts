@@ -1,7 +1,7 @@
 /**
  * SmoothQuant (arXiv 2211.10438): channel scales that move the spread of activations into weights
- * before both are rounded to int8. For channel j of a site, c_j = √(x_j / w_j), over calibration
- * text and over all linears that read the site: x_j is the channel's 4-norm over tokens, each
+ * before both are rounded to int8. For channel j of a site, c_j = (x_j / w_j)^α, over calibration
+ * text and over all linears that read the site: x_j is the channel's 3-norm over tokens, each
  * divided by the size of its outputs, and w_j the norm of its column of weights.
  *
  * Trap: maxima instead of norms, as in the paper, are those of a prompt's first token, whose
@@ -9,8 +9,22 @@
  */
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { inputsOf } from "./widths.ts";
-import { SITES } from "./hook.ts";
+import { type SiteName, SITES } from "./hook.ts";
 import type { Smoothing } from "./parameters.ts";
+
+/** The norm over tokens: large inputs count more than often. */
+const NORM = 3;
+/**
+ * α by site. The inputs of `down_proj` are products of two, with rare large ones all over: channels
+ * that were large on some text are not those of another.
+ */
+const EXPONENTS: Readonly<Record<SiteName | "head", number>> = {
+  "attn_in": 0.5,
+  "attn_out": 0.5,
+  "mlp_in": 0.5,
+  "mlp_mid": 0.3,
+  head: 0.5,
+};
 
 /** What calibration saw of a site, or of the head's input. */
 export interface SiteSample {
@@ -24,13 +38,14 @@ export interface SiteSample {
 
 /** The channel scales of a site; `shared` makes norms equal where channels must have one scale. */
 export function siteScales(
+  site: SiteName | "head",
   sample: SiteSample,
   shared: (norms: Float32Array) => Float32Array = (norms) => norms,
 ): Float32Array {
   const energies = columnEnergies(sample);
   const weights = shared(Float32Array.from(energies, Math.sqrt));
   const inputs = shared(inputNorms(sample, energies));
-  return centred(inputs.map((x, j) => Math.sqrt(x / weights[j])));
+  return centred(inputs.map((x, j) => (x / weights[j]) ** EXPONENTS[site]));
 }
 
 /**
@@ -53,16 +68,16 @@ function columnEnergies({ weights, width }: SiteSample): Float64Array {
   return energies;
 }
 
-/** The 4-norm of each channel over tokens whose outputs have energy 1, were channels independent. */
+/** The norm of each channel over tokens whose outputs have energy 1, were channels independent. */
 function inputNorms({ inputs, width }: SiteSample, energies: Float64Array): Float32Array {
   const sums = new Float64Array(width);
   for (let start = 0; start < inputs.length; start += width) {
     let outputs = 0;
     for (let j = 0; j < width; j++) outputs += inputs[start + j] ** 2 * energies[j];
     if (outputs === 0) continue;
-    for (let j = 0; j < width; j++) sums[j] += (inputs[start + j] ** 2 / outputs) ** 2;
+    for (let j = 0; j < width; j++) sums[j] += (inputs[start + j] ** 2 / outputs) ** (NORM / 2);
   }
-  return Float32Array.from(sums, (sum) => sum ** 0.25);
+  return Float32Array.from(sums, (sum) => sum ** (1 / NORM));
 }
 
 /** Query heads of one key-value head share their channels' norms: v has one output for all of them. */

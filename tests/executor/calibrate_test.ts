@@ -51,8 +51,8 @@ function sitesOf(checkpoint: Checkpoint, ids: readonly number[]): Map<string, Ar
 }
 
 /**
- * √(x / w) by definition, before their geometric mean is made 1: w is the norm of a column, x the 4-norm of a channel over sampled tokens,
- * each of outputs of energy 1.
+ * x and w of (x / w)^α by definition: w is the norm of a column, x the 3-norm of a channel over sampled
+ * tokens, each of outputs of energy 1.
  */
 function scaleOf(tokens: readonly number[][], weights: readonly number[][]): [number, number][] {
   const channels = tokens[0].map((_, j) => j);
@@ -62,7 +62,7 @@ function scaleOf(tokens: readonly number[][], weights: readonly number[][]): [nu
     return token.map((x) => x / Math.sqrt(outputs));
   });
   return channels.map((j) => [
-    normed.reduce((sum, token) => sum + token[j] ** 4, 0) ** 0.25,
+    normed.reduce((sum, token) => sum + Math.abs(token[j]) ** 3, 0) ** (1 / 3),
     Math.sqrt(energies[j]),
   ]);
 }
@@ -102,7 +102,8 @@ function expected(checkpoint: Checkpoint, windows: readonly (readonly number[])[
       const heads = Array.from({ length: group }, (_, h) => pairs[(first + h) * headDim + d]);
       return [0, 1].map((part) => Math.max(...heads.map((one) => one[part])));
     });
-    const scales = shared.map(([x, w]) => Math.sqrt(x / w));
+    const alpha = site === "mlp_mid" ? 0.3 : 0.5;
+    const scales = shared.map(([x, w]) => (x / w) ** alpha);
     const mean = scales.reduce((product, scale) => product * scale ** (1 / scales.length), 1);
     return [name, Float32Array.from(scales, (scale) => scale / mean)];
   }));
