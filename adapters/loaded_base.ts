@@ -2,7 +2,8 @@
  * A base model opened from a spec: fetched where it is missing, its checkpoint read, its channel
  * scales calibrated once and kept in the cache directory.
  */
-import { cacheDirectory, writeAtomically } from "../src/checkpoint/fetch/cache.ts";
+import { writeAtomically } from "../src/checkpoint/fetch/cache.ts";
+import { cacheDirectory } from "../src/util/cache_directory.ts";
 import type { Checkpoint, DecoderConfig } from "../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../src/checkpoint/open.ts";
 import { resolveModel, type ResolveOptions } from "../src/checkpoint/fetch/resolve.ts";

@@ -3,12 +3,8 @@
  * decides their bytes beside the base's digest is in the key. `about.json` says it for people, and
  * for those that clear away what can be used no longer.
  */
-import {
-  cacheDirectory,
-  parentOf,
-  removeIfThere,
-  writeAtomically,
-} from "../src/checkpoint/fetch/cache.ts";
+import { parentOf, removeIfThere, writeAtomically } from "../src/checkpoint/fetch/cache.ts";
+import { cacheDirectory } from "../src/util/cache_directory.ts";
 import type { Progress } from "../src/checkpoint/fetch/progress.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { numbersOf } from "../src/checkpoint/expected_weights.ts";

@@ -3,7 +3,8 @@
  * the cache directory by what decides it, the base, its kernels and its channel scales.
  */
 import { textDigest } from "../src/util/ids.ts";
-import { cacheDirectory, writeAtomically } from "../src/checkpoint/fetch/cache.ts";
+import { writeAtomically } from "../src/checkpoint/fetch/cache.ts";
+import { cacheDirectory } from "../src/util/cache_directory.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import type { Base } from "../src/executor/base.ts";
 import { writeSmoothing } from "../src/models/smooth.ts";

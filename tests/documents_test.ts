@@ -13,6 +13,7 @@ import { adminHelp, parseAdmin } from "../server/cli/admin/flags.ts";
 import { FACTORS_HELP, parseFactorsCommand } from "../server/cli/factors/flags.ts";
 import { MODELS_HELP, parseModels } from "../server/cli/models.ts";
 import { helpText, parseFlags } from "../server/cli/serve_flags.ts";
+import { parseSetupCuda, SETUP_CUDA_HELP } from "../server/cli/setup_cuda.ts";
 import { parseTrainCommand, trainHelp } from "../server/cli/train/flags.ts";
 import { openKeyedApp } from "./server/keyed_app.ts";
 
@@ -34,6 +35,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   factors: { help: FACTORS_HELP, parse: parseFactorsCommand },
   admin: { help: adminHelp(), parse: (args) => parseAdmin(args, noEnv) },
   models: { help: MODELS_HELP, parse: parseModels },
+  "setup:cuda": { help: SETUP_CUDA_HELP, parse: parseSetupCuda },
   "bench train": { help: TRAIN_BENCH_HELP, parse: parseTrainFlags },
   "bench cores": { help: CORES_HELP, parse: parseRegisteredFlags },
   "bench flood": { help: FLOOD_HELP, parse: parseFloodFlags },

@@ -1,10 +1,6 @@
 /** The data directory: where it is, and that one process at a time has it, by a lock on a file. */
-import {
-  type Environment,
-  exists,
-  parentOf,
-  syncDirectory,
-} from "../../src/checkpoint/fetch/cache.ts";
+import { exists, parentOf, syncDirectory } from "../../src/checkpoint/fetch/cache.ts";
+import type { Environment } from "../../src/util/cache_directory.ts";
 
 const LOCK_FILE = "lock";
 const DATABASE = "lembas.db";

@@ -8,7 +8,7 @@ import {
   type PreparedWeights,
   removePrepared,
 } from "../../adapters/prepared_weights.ts";
-import { cacheDirectory } from "../../src/checkpoint/fetch/cache.ts";
+import { cacheDirectory } from "../../src/util/cache_directory.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import { formatBytes } from "../../src/util/bytes.ts";
 import { table } from "./admin/output.ts";

@@ -3,7 +3,7 @@
  * directory of safetensors as Hugging Face lays it out. It fetches nothing.
  */
 
-import { cacheDirectory } from "./fetch/cache.ts";
+import { cacheDirectory } from "../util/cache_directory.ts";
 import { chatTemplate } from "./text/chat_template.ts";
 import type {
   ChatTemplate,

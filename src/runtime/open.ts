@@ -1,6 +1,7 @@
 /** Opens devices by name, or says in one sentence why a device does not work here. */
 
 import { CpuDevice } from "./cpu.ts";
+import { openCuda } from "./cuda/open.ts";
 import type { Device } from "./device.ts";
 import { CallQueue } from "./onnx/call_queue.ts";
 import { Ort } from "./onnx/ort.ts";
@@ -42,14 +43,8 @@ function openWebGpu(): Device {
 const NOT_YET = "lembas has no kernels for it yet: use --device cpu";
 
 function lackOfCuda(ort: Ort): string {
-  const { folder, version } = ort.library;
-  const file = Deno.build.os === "windows"
-    ? "onnxruntime_providers_cuda.dll"
-    : "libonnxruntime_providers_cuda.so";
-  if (exists(`${folder}/${file}`)) return `Cannot use CUDA: ${file} is there, but ${NOT_YET}`;
-  return `Cannot use CUDA: ${file} is not in the npm package; the Python wheel ` +
-    `onnxruntime-gpu==${version} has it, with libonnxruntime_providers_shared.so ` +
-    `(copy both to ${folder}, beside CUDA 13 and cuDNN 9)`;
+  openCuda(ort.library).release();
+  return `Cannot use CUDA: its provider finds a GPU, but ${NOT_YET}`;
 }
 
 function lackOfWebGpu(ort: Ort): string | undefined {
@@ -73,14 +68,6 @@ function providerError(ort: Ort): string | undefined {
   const status = appendProvider(ort, options.pointer, WEBGPU);
   options.release();
   return ort.error(status, "start the provider")?.message;
-}
-
-function exists(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch {
-    return false;
-  }
 }
 
 function loads(library: string): boolean {

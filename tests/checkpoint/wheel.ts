@@ -7,32 +7,38 @@ import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { crc32, deflateRawSync } from "node:zlib";
 
-export interface WheelFaults {
+export interface WheelOptions {
+  /** Default: tiny_model. */
+  readonly name?: string;
+  /** Default: 1.0. */
+  readonly version?: string;
+  /** More lines of METADATA. */
+  readonly metadata?: string;
   /** RECORD tells the digest of these bytes instead of each file's own. */
   readonly recordOf?: Uint8Array;
 }
 
-/** Writes `tiny_model-1.0-py3-none-any.whl` into the directory. */
+/** Writes `NAME-VERSION-py3-none-any.whl` into the directory; its path. */
 export async function writeWheel(
   directory: string,
   files: Readonly<Record<string, Uint8Array>>,
-  { recordOf }: WheelFaults = {},
+  { recordOf, name = "tiny_model", version = "1.0", metadata = "" }: WheelOptions = {},
 ): Promise<string> {
-  const info = "tiny_model-1.0.dist-info";
-  const lines = Object.entries(files).map(([name, bytes]) => {
+  const info = `${name}-${version}.dist-info`;
+  const lines = Object.entries(files).map(([path, bytes]) => {
     const digest = createHash("sha256").update(recordOf ?? bytes).digest("base64url");
-    return `${name},sha256=${digest},${bytes.length}\n`;
+    return `${path},sha256=${digest},${bytes.length}\n`;
   });
   const encoder = new TextEncoder();
   const texts = {
-    [`${info}/METADATA`]: "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n",
+    [`${info}/METADATA`]: `Metadata-Version: 2.1\nName: ${name}\nVersion: ${version}\n${metadata}`,
     [`${info}/WHEEL`]:
       "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     [`${info}/RECORD`]: `${lines.join("")}${info}/RECORD,,\n`,
   };
   const extra = Object.entries(texts).map(([name, text]) => [name, encoder.encode(text)] as const);
   await Deno.mkdir(directory, { recursive: true });
-  const path = `${directory}/tiny_model-1.0-py3-none-any.whl`;
+  const path = `${directory}/${name}-${version}-py3-none-any.whl`;
   await Deno.writeFile(path, zip([...Object.entries(files), ...extra]));
   return path;
 }

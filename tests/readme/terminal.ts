@@ -8,7 +8,7 @@
  * which would run itself.
  */
 import { assert } from "@std/assert";
-import { cacheDirectory } from "../../src/checkpoint/fetch/cache.ts";
+import { cacheDirectory } from "../../src/util/cache_directory.ts";
 
 const ROOT = new URL("../../", import.meta.url).pathname;
 /** What is kept of a base, and is not to be made anew for each test. */

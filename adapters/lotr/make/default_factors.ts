@@ -3,7 +3,8 @@
  * text, made once and kept in the cache directory.
  */
 import { createHash } from "node:crypto";
-import { cacheDirectory, createOnce } from "../../../src/checkpoint/fetch/cache.ts";
+import { createOnce } from "../../../src/checkpoint/fetch/cache.ts";
+import { cacheDirectory } from "../../../src/util/cache_directory.ts";
 import type { Checkpoint } from "../../../src/checkpoint/checkpoint.ts";
 import type { ModuleName } from "../../../src/models/hook.ts";
 import type { GradientSource } from "../../../src/train/gradients/gradient_source.ts";

@@ -1,27 +1,7 @@
 /**
- * The cache directory: where it is, and how a file or directory comes into it whole or not at all,
- * whoever else writes at the same time.
+ * How a file or directory comes into the cache directory whole or not at all, whoever else writes at
+ * the same time.
  */
-
-/** Reads an environment variable; `Deno.env.get` or a stand-in. */
-export type Environment = (name: string) => string | undefined;
-
-/**
- * `LEMBAS_HOME`, or `lembas` under the user's cache directory (XDG's on Linux).
- *
- * @throws {TypeError} where the environment names none
- */
-export function cacheDirectory(env: Environment = (name) => Deno.env.get(name)): string {
-  const own = env("LEMBAS_HOME");
-  if (own) return own;
-  const home = env("HOME") ?? env("USERPROFILE");
-  const base = env("XDG_CACHE_HOME") || env("LOCALAPPDATA") ||
-    (home ? `${home}/.cache` : undefined);
-  if (base === undefined) {
-    throw new TypeError("Cannot find a cache directory: set LEMBAS_HOME to a directory");
-  }
-  return `${base}/lembas`;
-}
 
 /**
  * Writes a small file so that a reader sees all of it or none, and so that it is still there after

@@ -5,7 +5,8 @@
  */
 
 import { createHash } from "node:crypto";
-import { createOnce, type Environment, exists, writeAtomically } from "./cache.ts";
+import { createOnce, exists, writeAtomically } from "./cache.ts";
+import type { Environment } from "../../util/cache_directory.ts";
 import { baseName, chooseModelFiles } from "./model_files.ts";
 import type { Progress } from "./progress.ts";
 import { withoutSecrets } from "./secrets.ts";

@@ -3,7 +3,8 @@
  * path, `hf:owner/name`, `pypi:package==version`, or nothing for the default. It opens no model.
  */
 
-import { cacheDirectory, type Environment, exists } from "./cache.ts";
+import { exists } from "./cache.ts";
+import { cacheDirectory, type Environment } from "../../util/cache_directory.ts";
 import { parseHub, resolveHub } from "./hub.ts";
 import { type Progress, standardErrorNotice, standardErrorProgress } from "./progress.ts";
 import { parsePypi, resolvePypi } from "./pypi.ts";

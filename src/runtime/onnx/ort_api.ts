@@ -80,8 +80,12 @@ const TABLE = {
   AddInitializer: [150, [P, B, P], P],
   CreateArenaCfg: [156, [SIZE, INT, INT, INT, B], P],
   ReleaseArenaCfg: [157, [P], "void"],
+  CreateCUDAProviderOptions: [205, [B], P],
+  UpdateCUDAProviderOptions: [206, [P, B, B, SIZE], P],
+  ReleaseCUDAProviderOptions: [208, [P], "void"],
   AddExternalInitializers: [210, [P, B, B, SIZE], P],
   SessionOptionsAppendExecutionProvider: [216, [P, B, B, B, SIZE], P],
+  GetBuildInfoString: [254, [], P],
 } as const;
 
 /** `Run`, blocking and off the event loop, and what is only called off it. */
@@ -118,17 +122,18 @@ export interface OrtLibrary {
   readonly runAddress: bigint;
   /** ONNX Runtime's version, such as "1.30.0". */
   readonly version: string;
+  /** The commit that it was built from, such as "f2c39fe2f"; "" where it does not say. */
+  readonly commit: string;
   /** The folder of the shared library, where execution provider libraries are looked for. */
   readonly folder: string;
   close(): void;
 }
 
 /**
- * Opens ONNX Runtime's shared library from `npm:onnxruntime-node`.
+ * Opens ONNX Runtime's shared library, by default from `npm:onnxruntime-node`.
  * @throws {Deno.errors.NotSupported} where the package has no library for this platform.
  */
-export function openLibrary(): OrtLibrary {
-  const folder = libraryFolder();
+export function openLibrary(folder: string = libraryFolder()): OrtLibrary {
   const path = `${folder}/${libraryFile(folder)}`;
   const library = Deno.dlopen(path, {
     OrtGetApiBase: { parameters: [], result: "pointer" },
@@ -146,7 +151,14 @@ export function openLibrary(): OrtLibrary {
     );
   }
   const runAddress = Deno.UnsafePointer.value(functionAt(table, RUN[0]));
-  return { api: wrapTable(table), runAddress, version, folder, close: () => library.close() };
+  const api = wrapTable(table);
+  const commit = commitOf(readCString(api.GetBuildInfoString() as Deno.PointerValue));
+  return { api, runAddress, version, commit, folder, close: () => library.close() };
+}
+
+/** The commit in what ONNX Runtime says of its build; "" where it names none. */
+export function commitOf(build: string): string {
+  return /git-commit-id=([0-9a-f]+)/.exec(build)?.[1] ?? "";
 }
 
 /** Reads a NUL-terminated UTF-8 string; "" for null. */
