@@ -8,6 +8,7 @@ import { cacheDirectory } from "../src/util/cache_directory.ts";
 import type { Progress } from "../src/checkpoint/fetch/progress.ts";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.ts";
 import { numbersOf } from "../src/checkpoint/expected_weights.ts";
+import { bytesUnder } from "../src/util/disk.ts";
 import { textDigest } from "../src/util/ids.ts";
 import type { Smoothing } from "../src/models/parameters.ts";
 import { writeSmoothing } from "../src/models/smooth.ts";
@@ -76,7 +77,7 @@ export async function listPrepared(device: Device): Promise<readonly PreparedWei
       const folder = `${root}/${base}/${key}`;
       const about = await readAbout(folder);
       found.push({
-        ...{ base, key, folder, bytes: sizeOf(folder) },
+        ...{ base, key, folder, bytes: bytesUnder(folder) },
         model: about?.model ?? "unknown",
         made: about && new Date(about.made),
         stale: about?.kernels !== kernels,
@@ -120,11 +121,4 @@ function folders(path: string): string[] {
     if (error instanceof Deno.errors.NotFound) return [];
     throw error;
   }
-}
-
-function sizeOf(folder: string): number {
-  return [...Deno.readDirSync(folder)].reduce((sum, { name, isDirectory }) => {
-    const path = `${folder}/${name}`;
-    return sum + (isDirectory ? sizeOf(path) : Deno.statSync(path).size);
-  }, 0);
 }

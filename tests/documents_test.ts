@@ -10,6 +10,7 @@ import { HELP as CORES_HELP, parseRegisteredFlags } from "../bench/registered/fl
 import { HELP as SOAK_HELP, parseSoakFlags } from "../bench/soak/flags.ts";
 import { BENCHES, HELP as TRAIN_BENCH_HELP, parseTrainFlags } from "../bench/train/flags.ts";
 import { adminHelp, parseAdmin } from "../server/cli/admin/flags.ts";
+import { DOCTOR_HELP, parseDoctor } from "../server/cli/doctor.ts";
 import { FACTORS_HELP, parseFactorsCommand } from "../server/cli/factors/flags.ts";
 import { MODELS_HELP, parseModels } from "../server/cli/models.ts";
 import { helpText, parseFlags } from "../server/cli/serve_flags.ts";
@@ -35,6 +36,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   factors: { help: FACTORS_HELP, parse: parseFactorsCommand },
   admin: { help: adminHelp(), parse: (args) => parseAdmin(args, noEnv) },
   models: { help: MODELS_HELP, parse: parseModels },
+  doctor: { help: DOCTOR_HELP, parse: parseDoctor },
   "setup:cuda": { help: SETUP_CUDA_HELP, parse: parseSetupCuda },
   "bench train": { help: TRAIN_BENCH_HELP, parse: parseTrainFlags },
   "bench cores": { help: CORES_HELP, parse: parseRegisteredFlags },

@@ -7,6 +7,7 @@ import "./train.ts";
 import "./admin.ts";
 import "./factors.ts";
 import "./models.ts";
+import "./doctor.ts";
 import "./setup_cuda.ts";
 import "../http/json_worker.ts";
 import "../../adapters/store/database/sqlite_worker.ts";

@@ -7,6 +7,7 @@ import { Lembas } from "../../adapters/lembas.ts";
 import type { MakerProgress } from "../../adapters/lotr/make/gradient_factors.ts";
 import { standardErrorProgress } from "../../src/checkpoint/fetch/progress.ts";
 import type { EngineListener } from "../../src/engine/metrics.ts";
+import { chooseDevice } from "../../src/runtime/auto.ts";
 import { keepAllocatorSmall } from "../../src/runtime/memory.ts";
 import type { ServeFlags } from "./serve_flags.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -17,6 +18,10 @@ import { runServer } from "../run_server.ts";
 async function load(flags: ServeFlags, listener: EngineListener, log: Log): Promise<Loaded> {
   if (flags.dtype === "fp16") {
     throw new TypeError("Cannot serve in fp16: the CPU has no float16 kernels; pass --dtype int8");
+  }
+  if (flags.device === "auto") {
+    const { device, why } = chooseDevice();
+    log.info(`--device auto takes ${device}: ${why}`);
   }
   return await Lembas.load({
     ...(flags.model === undefined ? {} : { model: flags.model }),

@@ -10,8 +10,9 @@ import { cudaFolder } from "../../src/runtime/cuda/layout.ts";
 import { cudaCanBe } from "../../src/runtime/cuda/open.ts";
 import { openLibrary } from "../../src/runtime/onnx/ort_api.ts";
 import { formatBytes } from "../../src/util/bytes.ts";
+import { bytesUnder } from "../../src/util/disk.ts";
 import { table } from "./admin/output.ts";
-import { bytesUnder, type CudaSetup, missingWheels, removeCuda, setUpCuda } from "./cuda/setup.ts";
+import { type CudaSetup, missingWheels, removeCuda, setUpCuda } from "./cuda/setup.ts";
 import { CUDA_WHEELS, type CudaWheel } from "./cuda/wheels.ts";
 import { type Asked, FlagError, flagsHelp, readCommandLine, type ToldTable } from "./flags.ts";
 

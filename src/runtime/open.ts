@@ -1,8 +1,10 @@
 /** Opens devices by name, or says in one sentence why a device does not work here. */
 
+import { chooseDevice, VULKAN_LIBRARY } from "./auto.ts";
 import { CpuDevice } from "./cpu.ts";
 import { openCuda } from "./cuda/open.ts";
 import type { Device } from "./device.ts";
+import { libraryOpens } from "./libraries.ts";
 import { CallQueue } from "./onnx/call_queue.ts";
 import { Ort } from "./onnx/ort.ts";
 import { openLibrary } from "./onnx/ort_api.ts";
@@ -19,6 +21,7 @@ export type DeviceKind = "auto" | Device["name"];
  * @throws {Deno.errors.NotSupported} saying in one sentence what the device lacks.
  */
 export function openDevice(kind: DeviceKind): Device {
+  if (kind === "auto") return openDevice(chooseDevice().device);
   if (kind === "webgpu") return openWebGpu();
   const ort = new Ort(openLibrary());
   if (kind !== "cuda") return new CpuDevice(ort);
@@ -48,7 +51,7 @@ function lackOfCuda(ort: Ort): string {
 }
 
 function lackOfWebGpu(ort: Ort): string | undefined {
-  if (Deno.build.os === "linux" && !loads("libvulkan.so.1")) {
+  if (Deno.build.os === "linux" && !libraryOpens(VULKAN_LIBRARY)) {
     return "libvulkan.so.1 is not installed " +
       "(Debian: apt install libvulkan1 and the graphics card's Vulkan driver)";
   }
@@ -68,13 +71,4 @@ function providerError(ort: Ort): string | undefined {
   const status = appendProvider(ort, options.pointer, WEBGPU);
   options.release();
   return ort.error(status, "start the provider")?.message;
-}
-
-function loads(library: string): boolean {
-  try {
-    Deno.dlopen(library, {}).close();
-    return true;
-  } catch {
-    return false;
-  }
 }

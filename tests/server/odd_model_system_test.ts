@@ -1,9 +1,9 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
 /**
- * `deno task serve` over a tiny GGUF whose metadata is odd: what it does about it is in its log, and
- * a chat ends at the end of turn that the metadata does not name.
+ * `deno task serve` over a tiny GGUF whose metadata is odd: what it does about it is in its log, as is
+ * the device that it takes, and a chat ends at the end of turn that the metadata does not name.
  */
-import { assertEquals, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { patchedGguf } from "../checkpoint/gguf_patch.ts";
 import { ServerProcess } from "./server_process.ts";
 
@@ -41,7 +41,7 @@ async function chat(model: string): Promise<{ choice: Choice; lines: readonly st
   return { choice: answer.value.choices[0], lines };
 }
 
-Deno.test("serve says what an odd GGUF leaves out, and ends its chats at <|im_end|>", async () => {
+Deno.test("serve says which device it takes, and what an odd GGUF leaves out, and ends its chats at <|im_end|>", async () => {
   const directory = await Deno.makeTempDir();
   const patch = {
     set: { "tokenizer.ggml.eos_token_id": ENDOFTEXT },
@@ -52,6 +52,7 @@ Deno.test("serve says what an odd GGUF leaves out, and ends its chats at <|im_en
     const { choice, lines } = await chat(`${directory}/odd.gguf`);
     assertEquals([choice.finish_reason, choice.message.content], ["stop", ""]);
     const log = lines.join("\n");
+    assertMatch(log, /--device auto takes cpu: \w+/);
     assertStringIncludes(log, "odd: a turn ends at <|im_end|> (2)");
     assertStringIncludes(log, "odd: the GGUF has no tokenizer.ggml.token_type");
     assertStringIncludes(log, "odd: the GGUF has no tokenizer.ggml.pre");

