@@ -36,7 +36,9 @@ export function openDevice(kind: DeviceKind): Device {
 const WEBGPU_CALLS = new CallQueue();
 
 function openWebGpu(): Device {
-  const ort = new Ort(openLibrary(), WEBGPU_CALLS);
+  const library = openLibrary();
+  library.keep();
+  const ort = new Ort(library, WEBGPU_CALLS);
   const lack = lackOfWebGpu(ort);
   if (lack === undefined) return new WebGpuDevice(ort, WEBGPU_CALLS);
   ort.release();

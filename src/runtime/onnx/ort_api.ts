@@ -127,6 +127,11 @@ export interface OrtLibrary {
   /** The folder of the shared library, where execution provider libraries are looked for. */
   readonly folder: string;
   close(): void;
+  /**
+   * Keeps the library loaded until the process ends, for providers whose threads outlive what was
+   * made with them: Deno unloads it when it exits, with threads running in it, at the latest.
+   */
+  keep(): void;
 }
 
 /**
@@ -153,12 +158,30 @@ export function openLibrary(folder: string = libraryFolder()): OrtLibrary {
   const runAddress = Deno.UnsafePointer.value(functionAt(table, RUN[0]));
   const api = wrapTable(table);
   const commit = commitOf(readCString(api.GetBuildInfoString() as Deno.PointerValue));
-  return { api, runAddress, version, commit, folder, close: () => library.close() };
+  const [close, keep] = [() => library.close(), () => keepLoaded(path)];
+  return { api, runAddress, version, commit, folder, close, keep };
 }
 
 /** The commit in what ONNX Runtime says of its build; "" where it names none. */
 export function commitOf(build: string): string {
   return /git-commit-id=([0-9a-f]+)/.exec(build)?.[1] ?? "";
+}
+
+const C_LIBRARIES: Readonly<Partial<Record<typeof Deno.build.os, string>>> = {
+  linux: "libc.so.6",
+  darwin: "libSystem.dylib",
+};
+const RTLD_NOW = 2;
+
+/** Takes a hold on a library that nothing gives up. */
+function keepLoaded(path: string): void {
+  const name = C_LIBRARIES[Deno.build.os];
+  if (name === undefined) return;
+  const library = Deno.dlopen(name, {
+    dlopen: { parameters: [B, INT], result: P, optional: true },
+  });
+  library.symbols.dlopen?.(cString(path), RTLD_NOW);
+  library.close();
 }
 
 /** Reads a NUL-terminated UTF-8 string; "" for null. */

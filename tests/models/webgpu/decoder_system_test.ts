@@ -1,0 +1,50 @@
+/**
+ * The graph that serves on the CPU, on a graphics device in software: the same logits, in float32, of
+ * rows that each have a core of their own. At length all fixture models, otherwise one with a window and
+ * one that normalises its heads. A prompt's runs have 31 tokens of a row at most: with more, the provider's
+ * attention is wrong where subgroups have 4 lanes, as they do here.
+ */
+import { assertEquals, assertGreater, assertLess } from "@std/assert";
+import { LONG } from "../../long.ts";
+import { onWebGpu, SoftwareGpu } from "../../programs/software_gpu.ts";
+
+// float32 sums in another order; cores move these logits by 4 to 40
+const TOLERANCE = 1e-4;
+
+const SHORT = ["mistral", "qwen3"];
+const ALL = [
+  ...SHORT,
+  "llama",
+  "llama-bias",
+  "llama-linear",
+  "llama-llama3",
+  "llama-yarn",
+  "qwen2",
+  "qwen2-yarn",
+];
+
+interface Compared {
+  readonly worst: Readonly<Record<string, number>>;
+  readonly among: number;
+  readonly moved: readonly number[];
+}
+
+for (const name of LONG ? ALL : SHORT) {
+  Deno.test({
+    ...onWebGpu(
+      `${name}: prompts, a chunk and ragged decode with a core a row are the CPU's on WebGPU`,
+    ),
+    fn: async () => {
+      await using gpu = await SoftwareGpu.unpack();
+      const program = new URL("./decoder_worker.ts", import.meta.url);
+      const { worst, among, moved } = await gpu.run(program, [name]) as Compared;
+      const steps = ["prompts", "a chunk behind others", "decode", "decode of fewer rows"];
+      assertEquals(Object.keys(worst), steps);
+      for (const [step, off] of Object.entries(worst)) assertLess(off, TOLERANCE, step);
+      assertLess(among, TOLERANCE, "a row among others");
+      const [, , base, ...rest] = moved;
+      assertEquals(base, 0, "the row without a core");
+      for (const far of [...moved.slice(0, 2), ...rest]) assertGreater(far, 1);
+    },
+  });
+}
