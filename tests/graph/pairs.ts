@@ -6,6 +6,7 @@ import { assertEquals } from "@std/assert";
 import type { Evaluated } from "../../src/graph/reference/evaluate.ts";
 import type { Graph } from "../../src/graph/graph.ts";
 import type { LoweringPlan } from "../../src/graph/lowering/lowering.ts";
+import type { Device } from "../../src/runtime/device.ts";
 import { DEVICE } from "./device.ts";
 import { distance, FLOAT32, randomArray, RandomParameters, runLowered, runNaive } from "./run.ts";
 
@@ -22,11 +23,12 @@ export async function both(
   graph: Graph,
   given: Inputs,
   plan: LoweringPlan = FLOAT32,
+  device: Device = DEVICE,
 ): Promise<Pair[]> {
   const parameters = new RandomParameters(graph);
   const expected = runNaive(graph, given, parameters);
   const shapes = expected.map(({ shape }) => shape);
-  const lowered = await runLowered(DEVICE, graph, given, parameters, plan, shapes);
+  const lowered = await runLowered(device, graph, given, parameters, plan, shapes);
   return expected.map((naive, i) => ({ naive, lowered: lowered[i] }));
 }
 

@@ -13,6 +13,7 @@ import {
 } from "./attention_grid.ts";
 import type { LoweringContext } from "./lowering_context.ts";
 import { MICROSOFT, onnxType } from "./onnx.ts";
+import { emitProduct } from "./products.ts";
 import { type CellsName, cellsOf, headCount, type PlacesName, placesOf } from "./head_layout.ts";
 
 const FUSED = { domain: MICROSOFT };
@@ -122,8 +123,8 @@ export function probabilities(
   out: string,
 ): void {
   const { writer } = context;
-  const attributes = { transB: 1, alpha: { float: form.scale } };
-  writer.node("FusedMatMul", [q, k], `${out}.scores`, { attributes, ...FUSED });
+  const { scale } = form;
+  emitProduct(context, [q, k], { rank: 4, transposed: "second", scale }, `${out}.scores`);
   const softmax = { attributes: { axis: -1 } };
   if (form.context === undefined) {
     writer.node("Add", [`${out}.scores`, causalMask(context, form)], `${out}.masked`);

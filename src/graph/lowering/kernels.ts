@@ -20,6 +20,7 @@ import {
   type RowSource,
   transpose,
 } from "../quantise.ts";
+import { emitProduct } from "./products.ts";
 import { eightBits, emitBlocks, fourBits, ownBlocks } from "./block_kernels.ts";
 import { together } from "./lazy.ts";
 
@@ -75,10 +76,8 @@ const KERNELS: { readonly [K in LinearKernel]: Emit } = {
 
   "float32-shared"(context, { x, name, weights, inputs, outputs }, out) {
     const weight = float32Weight(context, { name, weights, inputs, outputs });
-    context.writer.node("FusedMatMul", [context.name(x), weight], out, {
-      domain: MICROSOFT,
-      attributes: { transB: 1 },
-    });
+    const form = { rank: 2, transposed: "second" } as const;
+    emitProduct(context, [context.name(x), weight], form, out);
   },
 
   w8a8(context, { x, name, weights, inputs, outputs }, out) {

@@ -14,9 +14,8 @@ import {
 } from "./attention_parts.ts";
 import { emitHeadCells, emitHeadPlaces } from "./head_layout.ts";
 import { gridShape, type LoweringContext, type Rule } from "./lowering_context.ts";
-import { MICROSOFT, type NodeOptions } from "./onnx.ts";
-
-const FUSED = { domain: MICROSOFT };
+import { MICROSOFT } from "./onnx.ts";
+import { emitProduct, type ProductForm } from "./products.ts";
 
 type AttentionOp =
   | "attention"
@@ -63,19 +62,19 @@ export const ATTENTION_RULES: { readonly [K in AttentionOp]: Rule<K> } = {
 
   causalAttentionGrad(context, args, out) {
     const { writer } = context;
-    const alpha = { alpha: { float: args.scale } };
+    const { scale } = args;
     const seen = seenHeads(context, args, context.name(args.qkv), out);
     const { q, k, v } = seen;
     probabilities(context, args, seen, out);
     const dy = headsOf(context, args, context.name(args.dy), `${out}.dy`);
-    const product = (inputs: readonly string[], to: string, attributes: Attributes) =>
-      writer.node("FusedMatMul", inputs, to, { ...FUSED, attributes });
-    product([dy, v], `${out}.dp`, { transB: 1 });
+    const product = (a: string, b: string, form: Omit<ProductForm, "rank">, to: string) =>
+      emitProduct(context, [a, b], { rank: 4, ...form }, to);
+    product(dy, v, { transposed: "second" }, `${out}.dp`);
     writer.node("Sub", [`${out}.dp`, dotsOf(context, args, `${out}.dot`)], `${out}.centred`);
     writer.node("Mul", [`${out}.p`, `${out}.centred`], `${out}.ds`);
-    product([`${out}.ds`, k], `${out}.dq`, alpha);
-    product([`${out}.ds`, q], `${out}.dk`, { transA: 1, ...alpha });
-    product([`${out}.p`, dy], `${out}.dv`, { transA: 1 });
+    product(`${out}.ds`, k, { transposed: "none", scale }, `${out}.dq`);
+    product(`${out}.ds`, q, { transposed: "first", scale }, `${out}.dk`);
+    product(`${out}.p`, dy, { transposed: "first" }, `${out}.dv`);
     const dq = byHead(context, args, `${out}.dq`, args.heads);
     const parts = [
       rotate(context, args, dq, "back", `${out}.dq.r`),
@@ -86,8 +85,6 @@ export const ATTENTION_RULES: { readonly [K in AttentionOp]: Rule<K> } = {
     tokensOf(context, args, `${out}.cells`, "packedPlaces", out);
   },
 };
-
-type Attributes = NonNullable<NodeOptions["attributes"]>;
 
 /** Rows that share nothing: the kernel of prompts, without a cache. */
 function promptAttention(context: LoweringContext, args: Packed, out: string): void {

@@ -22,6 +22,8 @@ export type IntegerType = "int8" | "uint8";
 
 /** How a graph is to be computed. */
 export interface LoweringPlan {
+  /** Whose kernels it is lowered to; default: the CPU's. WebGPU has those of float32 alone. */
+  readonly device?: "cpu" | "webgpu";
   /** The kernel of each linear, by the name of its first weight. */
   readonly linear: (weight: string) => LinearKernel;
   /** The kernel of each linear's pullback, likewise. */

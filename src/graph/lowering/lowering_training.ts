@@ -7,7 +7,8 @@
 import type { OpName, Value } from "../ops.ts";
 import { emitHeadGrad, emitLinearGrad } from "./gradient_kernels.ts";
 import { blockDiagonal, gridShape, type LoweringContext, type Rule } from "./lowering_context.ts";
-import { MICROSOFT, onnxType } from "./onnx.ts";
+import { onnxType } from "./onnx.ts";
+import { emitProduct } from "./products.ts";
 import { transpose } from "../quantise.ts";
 
 type TrainingOp = Extract<
@@ -23,8 +24,6 @@ type TrainingOp = Extract<
   | "coreProduct"
   | Exclude<Extract<OpName, `${string}Grad`>, "causalAttentionGrad">
 >;
-
-const FUSED = { domain: MICROSOFT };
 
 /** The rule of each operation that only training has. */
 export const TRAINING_RULES: { readonly [K in TrainingOp]: Rule<K> } = {
@@ -169,9 +168,8 @@ export const TRAINING_RULES: { readonly [K in TrainingOp]: Rule<K> } = {
   projectGrad(context, { dy, w }, out) {
     const { writer } = context;
     if (w.kind !== "parameter") {
-      const inputs = [context.name(dy), context.name(w)];
-      writer.node("FusedMatMul", inputs, out, { attributes: { transB: 1 }, ...FUSED });
-      return;
+      const form = { rank: 2, transposed: "second" } as const;
+      return emitProduct(context, [context.name(dy), context.name(w)], form, out);
     }
     const [k, n] = w.shape.map(Number);
     const transposed = () => transpose(context.parameters.read(w.name), k, n);
@@ -180,8 +178,8 @@ export const TRAINING_RULES: { readonly [K in TrainingOp]: Rule<K> } = {
   },
 
   outer(context, { a, b }, out) {
-    const inputs = [context.name(a), context.name(b)];
-    context.writer.node("FusedMatMul", inputs, out, { attributes: { transA: 1 }, ...FUSED });
+    const form = { rank: 2, transposed: "first" } as const;
+    emitProduct(context, [context.name(a), context.name(b)], form, out);
   },
 
   coreProduct(context, { u, cores, grid }, out) {
@@ -191,24 +189,24 @@ export const TRAINING_RULES: { readonly [K in TrainingOp]: Rule<K> } = {
   },
 
   coreProductGrad(context, { dv, cores, grid }, out) {
-    const inputs = [reshaped(context, dv, grid, `${out}.dv3`), context.name(cores)];
-    const options = { attributes: { transB: 1 }, ...FUSED };
-    context.writer.node("FusedMatMul", inputs, `${out}.3`, options);
+    const rows = reshaped(context, dv, grid, `${out}.dv3`);
+    const form = { rank: 3, transposed: "second" } as const;
+    emitProduct(context, [rows, context.name(cores)], form, `${out}.3`);
     flattened(context, `${out}.3`, Number(cores.shape[1]), out);
   },
 
   coreGrad(context, { u, dv, grid }, out) {
-    const inputs = [
+    const [rows, by] = [
       reshaped(context, u, grid, `${out}.u3`),
       reshaped(context, dv, grid, `${out}.dv3`),
     ];
-    context.writer.node("FusedMatMul", inputs, out, { attributes: { transA: 1 }, ...FUSED });
+    emitProduct(context, [rows, by], { rank: 3, transposed: "first" }, out);
   },
 
   lotrGrad(context, { dy, b, offsets }, out) {
     const block = blockDiagonal(context, b, offsets, Number(dy.shape[1]));
-    const inputs = [context.name(dy), block];
-    context.writer.node("FusedMatMul", inputs, out, { attributes: { transB: 1 }, ...FUSED });
+    const form = { rank: 2, transposed: "second" } as const;
+    emitProduct(context, [context.name(dy), block], form, out);
   },
 };
 

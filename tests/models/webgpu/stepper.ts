@@ -4,7 +4,7 @@
  */
 import type { Checkpoint } from "../../../src/checkpoint/checkpoint.ts";
 import { planOf } from "../../../src/executor/base.ts";
-import { lower } from "../../../src/graph/lowering/lowering.ts";
+import { lower, type LoweringPlan } from "../../../src/graph/lowering/lowering.ts";
 import { buildDecoder, inputs } from "../../../src/models/decoder.ts";
 import type { LinearHook } from "../../../src/models/hook.ts";
 import { DecoderParameters } from "../../../src/models/parameters.ts";
@@ -50,7 +50,10 @@ export class Stepper implements Disposable {
   ): Promise<Stepper> {
     const { config } = checkpoint;
     const parameters = new DecoderParameters(checkpoint, capacity, { hook });
-    const plan = planOf({ dtype: "fp32", maxBatch: slots });
+    const plan: LoweringPlan = {
+      ...planOf({ dtype: "fp32", maxBatch: slots }),
+      device: device.name === "webgpu" ? "webgpu" : "cpu",
+    };
     const lowered = lower(buildDecoder(config, capacity, hook), parameters, plan);
     const copies: Record<string, Tensor> = {};
     for (const [name, { dtype, shape, make }] of lowered.weights) {
