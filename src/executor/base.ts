@@ -17,12 +17,14 @@ import type { WeightFiles } from "../models/weight_files.ts";
 import type { LinearHook } from "../models/hook.ts";
 import { DecoderParameters, type Smoothing } from "../models/parameters.ts";
 import type { Device } from "../runtime/device.ts";
+import { openDevice } from "../runtime/open.ts";
 import { BlockPool } from "./block_pool.ts";
 import { calibrate } from "./calibrate.ts";
 import { Executor } from "./executor.ts";
 import { integersOf } from "./integer_check.ts";
 import { laneBytes } from "./lane_bytes.ts";
 import { Sampler } from "./sampler.ts";
+import { StagedKv } from "./staged_kv.ts";
 
 /**
  * Precision of the linears; activations, cores, keys and values are float32. `file`: the integers of
@@ -66,6 +68,8 @@ export class Base {
   readonly smoothing: Smoothing | undefined;
   readonly #plan: LoweringPlan;
   readonly #device: Device;
+  /** Where tokens are drawn: the CPU. */
+  readonly #host: Device;
   readonly #checkpoint: Checkpoint;
   readonly #options: BaseOptions;
   readonly #weights: DeviceWeights;
@@ -90,13 +94,16 @@ export class Base {
     this.smoothing = scales;
     this.#weights = new DeviceWeights(device, files);
     this.#files = files;
-    this.#sampler = new Sampler(device, checkpoint.config.vocabSize);
-    this.#blocks = new BlockPool(device);
+    this.#host = device.name === "cpu" ? device : openDevice("cpu");
+    this.#sampler = new Sampler(this.#host, checkpoint.config.vocabSize);
+    this.#blocks = new BlockPool(this.#host);
   }
 
   /** Calibrates if the dtype needs it. The weights are opened later, with the first lane. */
   static async load(device: Device, checkpoint: Checkpoint, options: BaseOptions): Promise<Base> {
-    const plan = planOf(options, await integersOf(device));
+    const plan = device.name === "cpu"
+      ? planOf(options, await integersOf(device))
+      : devicePlan(device, options);
     const scales = plan.linear("") === "w8a8"
       ? options.smoothing ?? await calibrate(device, checkpoint, options.calibration)
       : undefined;
@@ -122,18 +129,23 @@ export class Base {
       await this.#weights.session(lowered, { ...this.#options, attention: "direct" }),
     );
     await this.#device.trim();
+    const kv = {
+      layers: numLayers,
+      slots: maxBatch,
+      kvHeads: numKvHeads,
+      capacity: maxContext,
+      headDim,
+    };
+    const staged = this.#device.name === "cpu"
+      ? undefined
+      : await StagedKv.open(this.#device, kv, this.#blocks);
     const executor = new Executor({
       device: this.#device,
       session,
       sampler: this.#sampler,
       blocks: this.#blocks,
-      kv: {
-        layers: numLayers,
-        slots: maxBatch,
-        kvHeads: numKvHeads,
-        capacity: maxContext,
-        headDim,
-      },
+      kv,
+      staged,
       heads: numHeads,
       vocabSize: this.config.vocabSize,
       hook,
@@ -183,6 +195,7 @@ export class Base {
     this.#sampler.release();
     this.#blocks.release();
     this.#weights.release();
+    if (this.#host !== this.#device) this.#host.release();
   }
 }
 
@@ -204,6 +217,14 @@ export function planOf(
   }
   const linear = linearOf(dtype, maxBatch);
   return { linear, gradient: eightBitsBack, embedding: "int8", integers };
+}
+
+/** @throws {RangeError} for a precision that the device has no kernels for */
+function devicePlan({ name }: Device, options: Pick<BaseOptions, "dtype" | "maxBatch">) {
+  if (name === "webgpu" && options.dtype === "fp32") {
+    return { ...planOf(options), device: "webgpu" } as const;
+  }
+  throw new RangeError(`Cannot compute ${options.dtype} on ${name}: webgpu computes fp32`);
 }
 
 function linearOf(dtype: Exclude<ServingDtype, "fp32">, maxBatch: number): LoweringPlan["linear"] {

@@ -9,12 +9,18 @@ import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
 import { Lru } from "../util/memo.ts";
 import type { BlockPool } from "./block_pool.ts";
 import { CoreSlots } from "./core_slots.ts";
-import { kvBytes, KvCache, type KvShape } from "./kv_cache.ts";
+import { kvBytes, KvCache, type KvShape, type KvStore, type KvViews } from "./kv_cache.ts";
 import type { BatchModel, KvBlock, PrefillRow, ResidentCore, Sampled, SampleRow } from "./model.ts";
 import type { Sampler } from "./sampler.ts";
+import type { StagedKv } from "./staged_kv.ts";
 
 /** Most tokens of a prefill run: larger runs are no faster per token. */
 const PREFILL_TOKENS = 512;
+/**
+ * The same in device memory. From 32 tokens of a row on, ONNX Runtime's WebGPU provider takes an
+ * attention kernel that is wrong where subgroups have fewer than 8 lanes (seen with 4).
+ */
+const STAGED_TOKENS = 31;
 /** Most bytes of a chunk's scores: attention holds one of each head, token and key at once. */
 const SCORE_BYTES = 64 * 2 ** 20;
 /** Fewest tokens of a chunk, however many are before it. */
@@ -30,6 +36,8 @@ export interface ExecutorOptions {
   readonly session: Session;
   readonly sampler: Sampler;
   readonly kv: KvShape;
+  /** Keys and values of that shape in device memory; by default they are in host memory. */
+  readonly staged?: StagedKv | undefined;
   /** Query heads. */
   readonly heads: number;
   /** Memory for saved blocks; lanes share it. */
@@ -62,9 +70,9 @@ export class Executor implements BatchModel {
   readonly maxBatch: number;
   readonly maxContext: number;
   readonly kvBytesPerToken: number;
-  readonly prefillTokens = PREFILL_TOKENS;
+  readonly prefillTokens: number;
   readonly #options: ExecutorOptions;
-  readonly #kv: KvCache;
+  readonly #kv: KvStore;
   readonly #cores: CoreSlots;
   readonly #logits: Tensor;
   readonly #decodes: Step[] = [];
@@ -78,7 +86,8 @@ export class Executor implements BatchModel {
     this.maxContext = kv.capacity;
     this.kvBytesPerToken = KvCache.bytesPerToken(kv);
     using made = new DisposableStack();
-    const cache = new KvCache(device, kv, options.blocks);
+    this.prefillTokens = options.staged === undefined ? PREFILL_TOKENS : STAGED_TOKENS;
+    const cache = options.staged ?? new KvCache(device, kv, options.blocks);
     this.#kv = made.adopt(cache, () => cache.release());
     const cores = new CoreSlots(device, hook, kv.layers, kv.slots);
     this.#cores = made.adopt(cores, () => cores.release());
@@ -90,7 +99,7 @@ export class Executor implements BatchModel {
     const { heads } = this.#options;
     const bytesPerToken = heads * (past + PREFILL_TOKENS) * Float32Array.BYTES_PER_ELEMENT;
     const most = Math.max(LEAST_CHUNK, Math.floor(SCORE_BYTES / bytesPerToken));
-    return Math.min(PREFILL_TOKENS, most);
+    return Math.min(this.prefillTokens, most);
   }
 
   setCore(slot: number, core: ResidentCore | undefined): void {
@@ -98,6 +107,11 @@ export class Executor implements BatchModel {
   }
 
   async prefill(rows: readonly PrefillRow[]): Promise<void> {
+    const { staged } = this.#options;
+    if (staged !== undefined) {
+      for (const [i, row] of rows.entries()) await this.#prefillStaged(staged, row, i);
+      return;
+    }
     for (const { first, slots } of adjacent(rows)) {
       await this.#prefillGroup(rows.slice(first, first + slots), first);
     }
@@ -115,6 +129,8 @@ export class Executor implements BatchModel {
       this.#kv.touch(i, length + 1);
     }
     step.total[0] = longest + 1;
+    const { staged } = this.#options;
+    if (staged !== undefined) await staged.settled();
     await step.binding.run();
   }
 
@@ -185,6 +201,29 @@ export class Executor implements BatchModel {
     this.#logits.release();
   }
 
+  /** A row in the staging row, then in its slot; parts of it where it is longer than a run may be. */
+  async #prefillStaged(
+    staged: StagedKv,
+    { slot, tokens, past }: PrefillRow,
+    logits: number,
+  ): Promise<void> {
+    if (past > 0) staged.take(slot);
+    for (let from = 0; from < tokens.length; from += STAGED_TOKENS) {
+      const part = Array.from(tokens).slice(from, from + STAGED_TOKENS);
+      const before = past + from;
+      const shape = { first: slot, batch: 1, time: part.length, logits };
+      const step = this.#prefillStep(shape, staged.staging);
+      step.ids.set(part);
+      step.lengths[0] = before + part.length - 1;
+      step.rows[0] = part.length - 1;
+      step.total[0] = before + part.length;
+      await staged.settled();
+      await step.binding.run();
+    }
+    this.#kv.touch(slot, past + tokens.length);
+    staged.place(slot);
+  }
+
   /** One run over rows in neighbouring slots; their logits go to rows `logits` and following. */
   async #prefillGroup(rows: readonly PrefillRow[], logits: number): Promise<void> {
     const [{ slot: first, past }] = rows;
@@ -208,11 +247,11 @@ export class Executor implements BatchModel {
     return step;
   }
 
-  #prefillStep(shape: StepShape): Step {
+  #prefillStep(shape: StepShape, caches?: readonly KvViews[]): Step {
     const key = `${shape.first}+${shape.batch}x${shape.time}@${shape.logits}`;
     const known = this.#prefills.get(key);
     if (known !== undefined) return known;
-    const step = this.#makeStep(shape);
+    const step = this.#makeStep(shape, this.#logits, shape.batch, caches);
     this.#prefills.set(key, step);
     return step;
   }
@@ -222,6 +261,7 @@ export class Executor implements BatchModel {
     { first, batch, time, logits }: StepShape,
     buffer: Tensor = this.#logits,
     rows = batch,
+    caches: readonly KvViews[] = this.#kv.views(first, batch),
   ): Step {
     const { device, session } = this.#options;
     const arrays = {
@@ -243,7 +283,7 @@ export class Executor implements BatchModel {
     const out: Record<string, Tensor> = {
       [inputs.logits]: made.use(device.view(buffer, offset, [rows, this.vocabSize])),
     };
-    this.#kv.views(first, batch).forEach(({ keys, values }, layer) => {
+    caches.forEach(({ keys, values }, layer) => {
       given[inputs.keys(layer)] = out[`${inputs.keys(layer)}.out`] = keys;
       given[inputs.values(layer)] = out[`${inputs.values(layer)}.out`] = values;
     });

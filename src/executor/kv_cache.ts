@@ -35,6 +35,20 @@ export interface KvViews {
   readonly values: Tensor;
 }
 
+/** What holds the keys and values of a lane's slots, wherever they are. */
+export type KvStore = Pick<
+  KvCache,
+  | "views"
+  | "touched"
+  | "touch"
+  | "move"
+  | "trim"
+  | "save"
+  | "load"
+  | "checkIntegrity"
+  | "release"
+>;
+
 /** A saved part of a row: `[layers × 2, KV, length, D]`. */
 class HostBlock implements KvBlock {
   readonly length: number;

@@ -1,5 +1,5 @@
 /**
- * Tiny random checkpoints as bases on the CPU, and cores over them: the real executor without a real
+ * Tiny random checkpoints as bases, on the CPU unless told, and cores over them: the real executor without a real
  * model's weight. They know no engine.
  */
 import { type Core, coreFrom } from "../../adapters/lotr/core.ts";
@@ -32,20 +32,23 @@ export class Tiny implements Disposable {
 
   static async open(
     name: string,
-    options: Partial<BaseOptions> & { readonly weights?: (own: WeightSource) => WeightSource } = {},
+    { device = DEVICE, ...options }: Partial<BaseOptions> & {
+      readonly weights?: (own: WeightSource) => WeightSource;
+      readonly device?: Device;
+    } = {},
   ): Promise<Tiny> {
     const opened = await openCheckpoint(folderOf(name));
     const checkpoint = options.weights === undefined
       ? opened
       : withWeights(opened, options.weights(opened.weights));
-    const base = await Base.load(DEVICE, checkpoint, {
+    const base = await Base.load(device, checkpoint, {
       dtype: "fp32",
       maxBatch: 6,
       maxContext: 96,
       calibration: Array.from({ length: 64 }, (_, i) => (i * 37) % checkpoint.config.vocabSize),
       ...options,
     });
-    return new Tiny(checkpoint, DEVICE, base, await opened.digest());
+    return new Tiny(checkpoint, device, base, await opened.digest());
   }
 
   factors(rank: number, modules: readonly ModuleName[], seed = 0): FactorSet {

@@ -1,0 +1,72 @@
+// deno-lint-ignore-file no-console -- what a program prints is its result
+/**
+ * The executor on WebGPU beside the one on the CPU: greedy texts of ragged prompts, longer than a run
+ * too, each row with a core of its own; then a row that is moved, one that is saved, loaded elsewhere
+ * and goes on. Prints whether tokens agree, and the largest difference of log-probabilities.
+ */
+import { toResident } from "../../../adapters/lotr/core.ts";
+import type { Executor } from "../../../src/executor/executor.ts";
+import { MODULES } from "../../../src/models/hook.ts";
+import { openDevice } from "../../../src/runtime/open.ts";
+import { greedy, mostLikely } from "../../engine/greedy.ts";
+import { randomCore, randomPrompt, Tiny } from "../../engine/tiny.ts";
+import { distance } from "../../graph/run.ts";
+
+const LENGTHS = [3, 40, 1, 17, 70];
+const [name] = Deno.args;
+
+/** What a base says on a device. */
+async function speak(device: "cpu" | "webgpu") {
+  using opened = openDevice(device);
+  using tiny = await Tiny.open(name, { device: opened });
+  const factors = tiny.factors(8, MODULES);
+  const model = await tiny.base.lane(factors);
+  const before = opened.liveObjects;
+  const rows = LENGTHS.map((length, i) => ({
+    prompt: randomPrompt(length, i),
+    core: i === 2 ? undefined : toResident(randomCore(factors, i, 0.3), factors),
+  }));
+  const spoken = await greedy(model, rows, 8);
+  const tokens = spoken.map((row) => row.tokens);
+  const logprobs = spoken.flatMap((row) => row.logprobs);
+  const next = (slot: number, length: number) => oneMore(model, slot, length, logprobs, tokens);
+
+  // slot 4 leaves, as the engine has the last row move into a hole
+  model.move(4, 1, LENGTHS[4] + 7);
+  model.free(4);
+  await next(1, LENGTHS[4] + 7);
+
+  const blocks = [model.save(3, 0, 16), model.save(3, 16, 24)];
+  model.free(3);
+  await model.prefill([{ slot: 3, tokens: randomPrompt(50, 9), past: 0, last: true }]);
+  model.setCore(2, rows[3].core);
+  blocks.forEach((block, i) => model.load(2, i * 16, block));
+  for (const block of blocks) block.release();
+  await next(2, 24);
+  model.checkIntegrity();
+  await opened.trim();
+  return { tokens, logprobs, steady: opened.liveObjects - before };
+}
+
+/** One more step; what the row in a slot says. */
+async function oneMore(
+  model: Executor,
+  slot: number,
+  length: number,
+  logprobs: number[],
+  tokens: number[][],
+): Promise<void> {
+  const lengths = new Array<number>(slot + 1).fill(0);
+  lengths[slot] = length;
+  await model.decode(new Array<number>(slot + 1).fill(7), lengths);
+  const { token, logprob = NaN } = (await mostLikely(model, slot + 1))[slot];
+  logprobs.push(logprob);
+  tokens.push([token]);
+}
+
+const [wanted, found] = [await speak("cpu"), await speak("webgpu")];
+console.log(JSON.stringify({
+  alike: JSON.stringify(wanted.tokens) === JSON.stringify(found.tokens),
+  off: distance(found.logprobs, wanted.logprobs),
+  rows: wanted.tokens.length,
+}));
