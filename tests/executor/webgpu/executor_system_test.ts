@@ -1,0 +1,23 @@
+/** The executor on a graphics device in software. */
+import { assert, assertEquals, assertLess } from "@std/assert";
+import { LONG } from "../../long.ts";
+import { onWebGpu, SoftwareGpu } from "../../programs/software_gpu.ts";
+
+// as between runs of the CPU: float32 sums in another order
+const TOLERANCE = 1e-4;
+
+for (const name of LONG ? ["qwen3", "qwen2", "mistral"] : ["qwen3"]) {
+  Deno.test({
+    ...onWebGpu(
+      `${name}: rows with a core each, moved, saved and loaded say on WebGPU what they say here`,
+    ),
+    fn: async () => {
+      await using gpu = await SoftwareGpu.unpack();
+      const program = new URL("./executor_worker.ts", import.meta.url);
+      const found = await gpu.run(program, [name]) as Record<"alike" | "off" | "rows", number>;
+      assert(found.alike, `${found.off} off`);
+      assertEquals(found.rows, 7);
+      assertLess(found.off, TOLERANCE);
+    },
+  });
+}
