@@ -42,8 +42,8 @@ export interface LoadedBase {
 }
 
 const NO_ENGINE =
-  "Cannot serve on WebGPU: there is a device, but lembas does not generate or train " +
-  "on it yet: use --device cpu";
+  "Cannot serve on WebGPU: there is a device, but lembas cannot serve and train on it " +
+  "yet: use --device cpu";
 
 /**
  * @throws {TypeError | RangeError} saying which model or option does not fit, and why

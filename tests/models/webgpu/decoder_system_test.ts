@@ -1,7 +1,8 @@
 /**
  * The graph that serves on the CPU, on a graphics device in software: the same logits, in float32, of
- * rows that each have a core of their own. At length all fixture models, otherwise one with a window. A prompt's runs have 31 tokens of a row at most: with more, the provider's
- * attention is wrong where subgroups have 4 lanes, as they do here.
+ * rows that each have a core of their own. At length all fixture models, otherwise one with a window.
+ * Runs have 31 tokens of a row at most: with more, the provider's attention is wrong where subgroups
+ * have 4 lanes, as they do here.
  */
 import { assertEquals, assertGreater, assertLess } from "@std/assert";
 import { LONG } from "../../long.ts";

@@ -67,8 +67,8 @@ Deno.test({
     const program = new URL("./serve_worker.ts", import.meta.url);
     assertEquals(
       await gpu.run(program),
-      "NotSupported: Cannot serve on WebGPU: there is a device, but lembas does not generate or " +
-        "train on it yet: use --device cpu",
+      "NotSupported: Cannot serve on WebGPU: there is a device, but lembas cannot serve and train " +
+        "on it yet: use --device cpu",
     );
     assertEquals(
       await gpu.run(program, [], { VK_ICD_FILENAMES: "none" }),
