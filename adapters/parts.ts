@@ -63,7 +63,7 @@ export interface LembasOptions {
   readonly progress?: NonNullable<ResolveOptions["progress"]>;
   /**
    * Is told of what the model's files leave out, of each file under `adapters` that could not be
-   * used, and of slower kernels.
+   * used, and of a base that loses more than 1% by how it is served.
    */
   readonly onWarning?: (warning: ScanWarning) => void;
 }
