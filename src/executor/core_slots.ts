@@ -1,8 +1,9 @@
 /**
  * The cores of a lane's slots, laid out as the graph reads them: for each layer and site one tensor
- * `[slots, r, m·r]`, rewritten only when a slot gets another core.
+ * `[slots, r, m·r]`, rewritten only when a slot gets another core; and copies of these in a device's
+ * own memory.
  */
-import type { Device, Tensor } from "../runtime/device.ts";
+import type { Copy, Device, Tensor } from "../runtime/device.ts";
 import { modulesOf } from "../models/widths.ts";
 import { type LinearHook, type SiteName, SITES } from "../models/hook.ts";
 import type { ResidentCore } from "./model.ts";
@@ -30,6 +31,7 @@ export class CoreSlots {
   readonly #sites: readonly Site[];
   readonly #held: (ResidentCore | undefined)[];
   readonly #views: SlotViews<CoreView>;
+  #changes = 0;
 
   constructor(
     device: Device,
@@ -64,6 +66,7 @@ export class CoreSlots {
     if (this.#held[slot]?.digest === core?.digest) return;
     if (core !== undefined) this.#check(core);
     this.#held[slot] = core;
+    this.#changes++;
     for (const site of this.#sites) {
       site.tensors.forEach((tensor, layer) => this.#write(site, tensor, layer, slot, core));
     }
@@ -71,6 +74,18 @@ export class CoreSlots {
 
   move(from: number, to: number): void {
     this.set(to, this.#held[from]);
+  }
+
+  /** Of all slots; they stay until release. */
+  get whole(): readonly CoreView[] {
+    return this.#sites.flatMap(({ name, tensors }) =>
+      tensors.map((tensor, layer) => ({ layer, site: name, tensor }))
+    );
+  }
+
+  /** How often a slot got another core. */
+  get changes(): number {
+    return this.#changes;
   }
 
   /** Views over slots first … first + count - 1. */
@@ -132,5 +147,56 @@ export class CoreSlots {
         data.set(part, start + i * width + m * rank);
       });
     }
+  }
+}
+
+/** The same in a device's own memory, written where slots changed; views begin at the first slot. */
+export class CoreCopies {
+  readonly #device: Device;
+  readonly #cores: CoreSlots;
+  readonly #copies: readonly Copy[];
+  readonly #views: SlotViews<CoreView>;
+  #copied = -1;
+
+  private constructor(device: Device, cores: CoreSlots, to: readonly Tensor[]) {
+    const { whole } = cores;
+    this.#device = device;
+    this.#cores = cores;
+    this.#copies = whole.map(({ tensor }, i) => ({ from: tensor, to: to[i] }));
+    this.#views = new SlotViews((first, count, made) =>
+      whole.map(({ layer, site, tensor }, i) => {
+        const [, rank, width] = tensor.shape;
+        const view = device.view(to[i], first * rank * width, [count, rank, width]);
+        return { layer, site, tensor: made.use(view) };
+      })
+    );
+  }
+
+  static async open(device: Device, cores: CoreSlots): Promise<CoreCopies> {
+    using made = new DisposableStack();
+    const to: Tensor[] = [];
+    for (const { tensor: { dtype, shape } } of cores.whole) {
+      to.push(made.use(await device.allocate(dtype, shape)));
+    }
+    made.move();
+    return new CoreCopies(device, cores, to);
+  }
+
+  /** Brings the copies up to date. */
+  async refresh(): Promise<void> {
+    const { changes } = this.#cores;
+    if (this.#copied === changes) return;
+    await this.#device.copy(this.#copies);
+    this.#copied = changes;
+  }
+
+  /** Views over slots 0 … count - 1. */
+  views(count: number): readonly CoreView[] {
+    return this.#views.of(0, count);
+  }
+
+  release(): void {
+    this.#views.release();
+    for (const { to } of this.#copies) to.release();
   }
 }

@@ -8,7 +8,7 @@ import type { LinearHook } from "../models/hook.ts";
 import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
 import { Lru } from "../util/memo.ts";
 import type { BlockPool } from "./block_pool.ts";
-import { CoreSlots } from "./core_slots.ts";
+import { CoreCopies, CoreSlots, type CoreView } from "./core_slots.ts";
 import { kvBytes, KvCache, type KvShape, type KvStore, type KvViews } from "./kv_cache.ts";
 import type { BatchModel, KvBlock, PrefillRow, ResidentCore, Sampled, SampleRow } from "./model.ts";
 import type { Sampler } from "./sampler.ts";
@@ -65,6 +65,15 @@ interface StepShape {
   readonly logits: number;
 }
 
+/** What a step reads and writes besides its small arrays; by default what lies with its slots. */
+interface StepPlaces {
+  readonly logits: Tensor;
+  /** How many tokens' logits are wanted. */
+  readonly rows: number;
+  readonly caches: readonly KvViews[];
+  readonly cores: readonly CoreView[];
+}
+
 export class Executor implements BatchModel {
   readonly vocabSize: number;
   readonly maxBatch: number;
@@ -74,6 +83,8 @@ export class Executor implements BatchModel {
   readonly #options: ExecutorOptions;
   readonly #kv: KvStore;
   readonly #cores: CoreSlots;
+  /** Beside keys and values in device memory. */
+  #copies: Promise<CoreCopies> | undefined;
   readonly #logits: Tensor;
   readonly #decodes: Step[] = [];
   readonly #prefills = new Lru<string, Step>(KEPT_PREFILLS, ({ made }) => made.dispose());
@@ -119,7 +130,9 @@ export class Executor implements BatchModel {
 
   async decode(tokens: ArrayLike<number>, lengths: ArrayLike<number>): Promise<void> {
     const batch = tokens.length;
-    const step = this.#decodes[batch] ??= this.#makeDecode(batch);
+    const { staged } = this.#options;
+    const cores = staged === undefined ? undefined : await this.#coresOnDevice();
+    const step = this.#decodes[batch] ??= this.#makeDecode(batch, cores?.views(batch));
     let longest = 0;
     for (let i = 0; i < batch; i++) {
       const length = lengths[i];
@@ -129,9 +142,15 @@ export class Executor implements BatchModel {
       this.#kv.touch(i, length + 1);
     }
     step.total[0] = longest + 1;
-    const { staged } = this.#options;
-    if (staged !== undefined) await staged.settled();
+    if (staged !== undefined) await Promise.all([staged.settled(), cores?.refresh()]);
     await step.binding.run();
+  }
+
+  /** Copies of the cores, unless their views would end within what kernels write at a time. */
+  async #coresOnDevice(): Promise<CoreCopies | undefined> {
+    const { device, hook } = this.#options;
+    if (hook === undefined || hook.rank % 2 !== 0) return undefined;
+    return await (this.#copies ??= CoreCopies.open(device, this.#cores));
   }
 
   /**
@@ -140,7 +159,8 @@ export class Executor implements BatchModel {
    */
   async score(tokens: readonly number[], past: number, logits: Tensor): Promise<void> {
     const time = tokens.length;
-    const step = this.#makeStep({ first: 0, batch: 1, time, logits: 0 }, logits, time);
+    const places = { logits, rows: time };
+    const step = this.#makeStep({ first: 0, batch: 1, time, logits: 0 }, places);
     using _made = step.made;
     step.ids.set(tokens);
     step.lengths[0] = past + time - 1;
@@ -195,6 +215,7 @@ export class Executor implements BatchModel {
     this.#options.sampler.forget(this.#logits);
     this.#options.session.release();
     this.#kv.release();
+    this.#copies?.then((copies) => copies.release(), () => {});
     this.#cores.release();
     // its garbage may be collected much later: the pages go now
     device.discard(this.#logits, 0, this.maxBatch * this.vocabSize);
@@ -241,8 +262,9 @@ export class Executor implements BatchModel {
     await step.binding.run();
   }
 
-  #makeDecode(batch: number): Step {
-    const step = this.#makeStep({ first: 0, batch, time: 1, logits: 0 });
+  #makeDecode(batch: number, cores?: readonly CoreView[]): Step {
+    const places = cores === undefined ? {} : { cores };
+    const step = this.#makeStep({ first: 0, batch, time: 1, logits: 0 }, places);
     step.rows.forEach((_, i) => step.rows[i] = i);
     return step;
   }
@@ -251,17 +273,20 @@ export class Executor implements BatchModel {
     const key = `${shape.first}+${shape.batch}x${shape.time}@${shape.logits}`;
     const known = this.#prefills.get(key);
     if (known !== undefined) return known;
-    const step = this.#makeStep(shape, this.#logits, shape.batch, caches);
+    const step = this.#makeStep(shape, caches === undefined ? {} : { caches });
     this.#prefills.set(key, step);
     return step;
   }
 
-  /** `rows`: how many tokens' logits are wanted, from row `logits` of `buffer` on. */
+  /** Its logits go to row `logits` of the buffer and following. */
   #makeStep(
     { first, batch, time, logits }: StepShape,
-    buffer: Tensor = this.#logits,
-    rows = batch,
-    caches: readonly KvViews[] = this.#kv.views(first, batch),
+    {
+      logits: buffer = this.#logits,
+      rows = batch,
+      caches = this.#kv.views(first, batch),
+      cores = this.#cores.views(first, batch),
+    }: Partial<StepPlaces>,
   ): Step {
     const { device, session } = this.#options;
     const arrays = {
@@ -287,7 +312,7 @@ export class Executor implements BatchModel {
       given[inputs.keys(layer)] = out[`${inputs.keys(layer)}.out`] = keys;
       given[inputs.values(layer)] = out[`${inputs.values(layer)}.out`] = values;
     });
-    for (const { layer, site, tensor } of this.#cores.views(first, batch)) {
+    for (const { layer, site, tensor } of cores) {
       given[inputs.cores(layer, site)] = tensor;
     }
     const binding = made.use(session.bind(given, out));
