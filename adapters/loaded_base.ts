@@ -77,7 +77,8 @@ export async function loadWeights(
     dtype: chooseDtype(dtype, checkpoint, maxBatch),
     maxBatch,
     maxContext: contextOf(checkpoint.config, spec),
-    calibration: checkpoint.tokenizer.encode(calibration),
+    // encoding takes a tokenizer that is not made yet
+    calibration: kept.smoothing === undefined ? checkpoint.tokenizer.encode(calibration) : [],
     ...(kept.smoothing === undefined ? {} : { smoothing: kept.smoothing }),
     ...(files === undefined ? {} : { files }),
     ...(threads === undefined ? {} : { threads }),

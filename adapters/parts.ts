@@ -2,7 +2,7 @@
  * What a `Lembas` stands on: a base loaded, its factor sets and adapters, its grammars, opened in one
  * order and released in the other. Trap: a base is released before its device and checkpoint.
  */
-import type { Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
+import type { Checkpoint, SamplingDefaults, Tokenizer } from "../src/checkpoint/checkpoint.ts";
 import type { ResolveOptions } from "../src/checkpoint/fetch/resolve.ts";
 import { type GenerationConfig, samplingDefaults } from "../src/checkpoint/sampling_defaults.ts";
 import type { Base } from "../src/executor/base.ts";
@@ -151,10 +151,21 @@ async function openAdapters(
   return directory;
 }
 
-/** The lane that stays: of the first factor set, or of the base alone where there is none. */
-export async function firstLane({ base, registry }: Parts): Promise<LaneOptions> {
+/**
+ * The lane that stays: of the first factor set, or of the base alone where there is none. While it is
+ * compiled off the event loop, the tokenizer gets ready.
+ */
+export async function firstLane({ base, registry, checkpoint }: Parts): Promise<LaneOptions> {
   const [set] = registry.factors.inMemory();
-  return { factors: set?.digest, model: await base.lane(set), bytes: base.laneBytes(set) };
+  const [model] = await Promise.all([base.lane(set), readied(checkpoint.tokenizer)]);
+  return { factors: set?.digest, model, bytes: base.laneBytes(set) };
+}
+
+/** Makes what the first text would wait for, a turn of the event loop later. */
+async function readied(tokenizer: Tokenizer): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve));
+  tokenizer.leastTokens(" ");
+  tokenizer.encode(" ");
 }
 
 export function release({ grammars, ...loaded }: Parts): void {

@@ -127,15 +127,22 @@ function readValue(reader: GgufReader, type: number, key: string): GgufValue {
   const elementType = reader.u32();
   if (elementType === STRING) {
     const count = reader.count(`strings in '${key}'`, 8);
-    return Array.from({ length: count }, () => reader.text());
+    return times(count, () => reader.text());
   }
   const bytes = SCALAR_BYTES.get(elementType);
   if (bytes === undefined) {
     throw reader.fault(`'${key}' is an array of unknown type ${elementType}`);
   }
   const count = reader.count(`elements in '${key}'`, bytes);
-  const values = Array.from({ length: count }, () => reader.scalar(elementType, key));
+  const values = times(count, () => reader.scalar(elementType, key));
   return values as readonly number[] | readonly boolean[];
+}
+
+/** `Array.from` takes four times as long, which hundreds of thousands of tokens show. */
+function times<T>(count: number, next: () => T): T[] {
+  const all: T[] = [];
+  for (let i = 0; i < count; i++) all.push(next());
+  return all;
 }
 
 function readTensorEntry(reader: GgufReader): TensorEntry {

@@ -6,6 +6,8 @@
 import type { RandomAccessFile } from "./file.ts";
 
 const CHUNK_BYTES = 1 << 20;
+/** Bytes of a string for which a decoder's call costs more than the string. */
+const SHORT = 64;
 
 /** Bytes of a scalar, by GGUF's number of its type. */
 export const SCALAR_BYTES: ReadonlyMap<number, number> = new Map([
@@ -26,6 +28,7 @@ export const SCALAR_BYTES: ReadonlyMap<number, number> = new Map([
 export class GgufReader {
   readonly #file: RandomAccessFile;
   readonly #decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  readonly #units = new Uint16Array(SHORT);
   #chunk = new Uint8Array(0);
   #view = new DataView(this.#chunk.buffer);
   #chunkStart = 0;
@@ -50,36 +53,57 @@ export class GgufReader {
     return this.#view.getUint32(at, true);
   }
 
-  #u64(): bigint {
+  /** As a number where it is an exact one. */
+  #u64(): number | bigint {
     const at = this.#take(8);
-    return this.#view.getBigUint64(at, true);
+    const high = this.#view.getUint32(at + 4, true);
+    return high === 0 ? this.#view.getUint32(at, true) : exact(this.#view.getBigUint64(at, true));
   }
 
   /** A 64-bit number that is an exact one here: an offset or a dimension. */
   size(what: string): number {
     const value = this.#u64();
-    if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw this.fault(`${what} is ${value}`);
-    return Number(value);
+    if (typeof value === "bigint") throw this.fault(`${what} is ${value}`);
+    return value;
   }
 
   /** A 64-bit count of things of at least `minBytes` each, all still to come in the file. */
   count(what: string, minBytes: number): number {
     const value = this.#u64();
     const room = Math.floor((this.#file.size - this.position) / minBytes);
-    if (value > BigInt(room)) {
+    if (typeof value === "bigint" || value > room) {
       throw this.fault(`it claims ${value} ${what}, no more than ${room} fit`);
     }
-    return Number(value);
+    return value;
   }
 
   text(): string {
     const length = this.count("bytes of a string", 1);
     const from = this.#take(length);
+    const short = length > SHORT ? undefined : this.#short(from, from + length);
+    if (short !== undefined) return short;
     try {
       return this.#decoder.decode(this.#chunk.subarray(from, from + length));
     } catch (cause) {
       throw this.fault("a string is not UTF-8", cause);
     }
+  }
+
+  /** UTF-8 of one and two bytes a character, as nearly all tokens are; undefined for others. */
+  #short(from: number, to: number): string | undefined {
+    const [chunk, units] = [this.#chunk, this.#units];
+    let count = 0;
+    for (let at = from; at < to; at++) {
+      const byte = chunk[at];
+      if (byte < 0x80) {
+        units[count++] = byte;
+        continue;
+      }
+      const next = at + 1 < to ? chunk[++at] : 0;
+      if (byte < 0xc2 || byte > 0xdf || (next & 0xc0) !== 0x80) return undefined;
+      units[count++] = (byte & 0x1f) << 6 | next & 0x3f;
+    }
+    return String.fromCharCode.apply(null, units.subarray(0, count) as unknown as number[]);
   }
 
   scalar(type: number, key: string): number | bigint | boolean {

@@ -76,8 +76,9 @@ export function ggufTokenizerWarnings(
         `control tokens${shown && ` (${shown})`}`,
     );
   }
-  for (const [id, token] of types.length === 0 ? [] : tokens.entries()) {
-    if (END_OF_TURN.has(token) && types[id] !== CONTROL) {
+  for (const token of types.length === 0 ? [] : END_OF_TURN) {
+    const id = tokens.indexOf(token);
+    if (id >= 0 && types[id] !== CONTROL) {
       warnings.push(`'${token}' is no control token by ${TOKEN_TYPE}: it is taken as one`);
     }
   }

@@ -1,6 +1,7 @@
 /**
  * A Tokenizer over a `tokenizer.json`: decoding and token bytes by its own tables, as the Rust
- * library decodes byte-level and SentencePiece vocabularies.
+ * library decodes byte-level and SentencePiece vocabularies. What encoding needs of a large
+ * vocabulary takes half a second and is made when a text is first encoded.
  */
 
 import { joinBytes } from "../../util/bytes.ts";
@@ -31,10 +32,11 @@ const BYTE_OF: ReadonlyMap<string, number> = byteTable();
 export class JsonTokenizer implements Tokenizer {
   readonly vocabSize: number;
   /** UTF-8 bytes that one token stands for at most. */
-  readonly #longest: number;
+  readonly #longest: () => number;
   /** Characters of which one byte stands for nothing. */
   readonly #dropped: RegExp | undefined;
-  readonly #encoder: TokenEncoder;
+  readonly #encoder: () => TokenEncoder;
+  readonly #ids: TokenIds;
   readonly #spelling: Spelling;
   readonly #texts: readonly (string | undefined)[];
   readonly #added: ReadonlyMap<number, AddedTokenJson>;
@@ -44,22 +46,25 @@ export class JsonTokenizer implements Tokenizer {
   /** @throws {TypeError} for a tokenizer of a kind that no supported model has */
   constructor(json: TokenizerJson) {
     this.#spelling = spellingOf(json.decoder);
-    this.#encoder = new TokenEncoder(json);
+    checkSteps(json);
+    this.#encoder = once(() => new TokenEncoder(json));
+    this.#ids = new TokenIds(json);
     this.#texts = textsById(json);
     this.#added = new Map(json.added_tokens.map((token) => [token.id, token]));
     this.vocabSize = this.#texts.length;
     this.#dropped = this.#droppedCharacters(json);
-    this.#longest = longestToken(json, this.#lengths());
+    this.#longest = once(() => longestToken(json, this.#lengths()));
   }
 
   encode(text: string, options: { readonly addSpecialTokens?: boolean } = {}): number[] {
-    return this.#encoder.encode(text, options.addSpecialTokens ?? true);
+    return this.#encoder().encode(text, options.addSpecialTokens ?? true);
   }
 
   leastTokens(text: string): number {
-    if (this.#dropped === undefined || this.#longest === Infinity) return 0;
+    const longest = this.#longest();
+    if (this.#dropped === undefined || longest === Infinity) return 0;
     const dropped = text.match(this.#dropped)?.length ?? 0;
-    return Math.ceil((byteLength(text) - dropped) / this.#longest);
+    return Math.ceil((byteLength(text) - dropped) / longest);
   }
 
   decode(
@@ -84,7 +89,7 @@ export class JsonTokenizer implements Tokenizer {
   }
 
   tokenId(text: string): number | undefined {
-    return this.#encoder.tokenId(text);
+    return this.#ids.of(text);
   }
 
   isSpecial(id: number): boolean {
@@ -104,7 +109,7 @@ export class JsonTokenizer implements Tokenizer {
   *#lengths(): Generator<number> {
     for (const id of this.#texts.keys()) {
       const text = this.tokenText(id);
-      yield this.#spelling.type === "pieces" ? byteLength(text) : this.#spell(text).length;
+      yield this.#spelling.type === "pieces" ? byteLength(text) : spelledLength(text);
     }
   }
 
@@ -136,6 +141,46 @@ export class JsonTokenizer implements Tokenizer {
   }
 }
 
+/** Ids of token texts: added tokens before the vocabulary's. */
+class TokenIds {
+  readonly #vocab: Readonly<Record<string, number>>;
+  readonly #added: ReadonlyMap<string, number>;
+
+  constructor(json: TokenizerJson) {
+    this.#vocab = json.model["vocab"] as Readonly<Record<string, number>>;
+    this.#added = new Map(json.added_tokens.map(({ content, id }) => [content, id]));
+  }
+
+  of(text: string): number | undefined {
+    const own = Object.hasOwn(this.#vocab, text) ? this.#vocab[text] : undefined;
+    return this.#added.get(text) ?? own;
+  }
+}
+
+/**
+ * Refuses steps of a kind that is not supported, which an encoder of no tokens does just as well.
+ * @throws {TypeError}
+ */
+function checkSteps(json: TokenizerJson): void {
+  new TokenEncoder({ ...json, added_tokens: [], model: { ...json.model, vocab: {}, merges: [] } });
+}
+
+/** What `make` gives, made when it is first asked for. */
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => (made ??= { value: make() }).value;
+}
+
+/** Bytes of a byte-level token: one a character, or UTF-8 where one of them stands for no byte. */
+function spelledLength(text: string): number {
+  let count = 0;
+  for (const character of text) {
+    if (!BYTE_OF.has(character)) return byteLength(text);
+    count++;
+  }
+  return count;
+}
+
 /**
  * A parsed `tokenizer.json`, checked as far as it is used here.
  *
@@ -164,16 +209,14 @@ export function readTokenizerJson(value: unknown): TokenizerJson {
 function textsById(json: TokenizerJson): readonly (string | undefined)[] {
   const texts: (string | undefined)[] = [];
   const vocab = json.model["vocab"] as Readonly<Record<string, number>>;
-  const entries = [
-    ...Object.entries(vocab),
-    ...json.added_tokens.map(({ content, id }) => [content, id] as const),
-  ];
-  for (const [text, id] of entries) {
+  const put = (text: string, id: number): void => {
     if (!Number.isSafeInteger(id) || id < 0 || id > 1 << 24) {
       throw new TypeError(`Cannot load the tokenizer: '${text}' has the id ${id}`);
     }
     texts[id] = text;
-  }
+  };
+  for (const text of Object.keys(vocab)) put(text, vocab[text]);
+  for (const { content, id } of json.added_tokens) put(content, id);
   return texts;
 }
 

@@ -24,8 +24,12 @@ class GgufBytes {
   }
 
   text(value: string): this {
-    const bytes = new TextEncoder().encode(value);
-    return this.u64(bytes.length).#push(bytes);
+    return this.raw(new TextEncoder().encode(value));
+  }
+
+  /** A string that may be no text. */
+  raw(bytes: ArrayLike<number>): this {
+    return this.u64(bytes.length).#push(Uint8Array.from(bytes));
   }
 
   zeros(count: number): this {
@@ -97,6 +101,32 @@ Deno.test("every type of metadata is read", () => {
     ["list", [1, 2]],
     ["words", ["a", ""]],
   ]);
+});
+
+Deno.test("strings of any UTF-8 are read as TextDecoder does, short and long; others are refused", () => {
+  const words = [
+    "Ġthe",
+    "\u0080\u07ff",
+    "\u0800",
+    "日本",
+    "🙂 é",
+    "\ufeffx",
+    "\0",
+    "ÿ".repeat(300),
+  ];
+  const bytes = new GgufBytes().u32(MAGIC, 3).u64(0, 1)
+    .text("words").u32(ARRAY, STRING).u64(words.length);
+  for (const word of words) bytes.text(word);
+  assertEquals(read(bytes.done()).metadata.get("words"), words);
+  const broken = [[0x80], [0xc3], [0xc3, 0x41], [0xc0, 0x80], [0xc1, 0xbf], [0xff], [
+    0x41,
+    0xe2,
+    0x82,
+  ]];
+  for (const one of broken) {
+    const bytes = new GgufBytes().u32(MAGIC, 3).u64(0, 1).text("k").u32(STRING).raw(one).done();
+    assertThrows(() => read(bytes), TypeError, "not UTF-8");
+  }
 });
 
 Deno.test("counts and lengths that do not fit the file are refused, not allocated", () => {
