@@ -156,9 +156,14 @@ export class Executor implements BatchModel {
   /**
    * Logits of every token of a part of slot 0's row, into `logits` [tokens, V]: a base is measured by
    * them.
+   * @throws {RangeError} for more tokens than a run in device memory may have
    */
   async score(tokens: readonly number[], past: number, logits: Tensor): Promise<void> {
     const time = tokens.length;
+    const { staged } = this.#options;
+    if (staged !== undefined && time > STAGED_TOKENS) {
+      throw new RangeError(`Cannot score ${time} tokens at once here: at most ${STAGED_TOKENS}`);
+    }
     const places = { logits, rows: time };
     const step = this.#makeStep({ first: 0, batch: 1, time, logits: 0 }, places);
     using _made = step.made;
@@ -167,6 +172,7 @@ export class Executor implements BatchModel {
     step.total[0] = past + time;
     for (let i = 0; i < time; i++) step.rows[i] = i;
     this.#kv.touch(0, past + time);
+    if (staged !== undefined) await staged.settled();
     await step.binding.run();
   }
 

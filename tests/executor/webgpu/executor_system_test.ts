@@ -6,6 +6,14 @@ import { onWebGpu, SoftwareGpu } from "../../programs/software_gpu.ts";
 // as between runs of the CPU: float32 sums in another order
 const TOLERANCE = 1e-4;
 
+interface Found {
+  readonly alike: boolean;
+  readonly off: number;
+  readonly rows: number;
+  readonly scoresOff: number;
+  readonly whole: readonly string[];
+}
+
 for (const name of LONG ? ["qwen3", "qwen2", "mistral"] : ["qwen3"]) {
   Deno.test({
     ...onWebGpu(
@@ -14,10 +22,12 @@ for (const name of LONG ? ["qwen3", "qwen2", "mistral"] : ["qwen3"]) {
     fn: async () => {
       await using gpu = await SoftwareGpu.unpack();
       const program = new URL("./executor_worker.ts", import.meta.url);
-      const found = await gpu.run(program, [name]) as Record<"alike" | "off" | "rows", number>;
+      const found = await gpu.run(program, [name]) as Found;
       assert(found.alike, `${found.off} off`);
       assertEquals(found.rows, 7);
       assertLess(found.off, TOLERANCE);
+      assertLess(found.scoresOff, TOLERANCE);
+      assertEquals(found.whole, ["scored", "Cannot score 60 tokens at once here: at most 31"]);
     },
   });
 }

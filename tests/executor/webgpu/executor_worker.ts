@@ -2,11 +2,13 @@
 /**
  * The executor on WebGPU beside the one on the CPU: greedy texts of ragged prompts, longer than a run
  * too, each row with a core of its own; then a row that is moved, one that is saved, loaded elsewhere
- * and goes on. Prints whether tokens agree, and the largest difference of log-probabilities.
+ * and goes on. Prints whether tokens agree, and the largest difference of log-probabilities; and
+ * the same of a text that is scored.
  */
 import { toResident } from "../../../adapters/lotr/core.ts";
 import type { Executor } from "../../../src/executor/executor.ts";
 import { MODULES } from "../../../src/models/hook.ts";
+import type { Device } from "../../../src/runtime/device.ts";
 import { openDevice } from "../../../src/runtime/open.ts";
 import { greedy, mostLikely } from "../../engine/greedy.ts";
 import { randomCore, randomPrompt, Tiny } from "../../engine/tiny.ts";
@@ -44,7 +46,23 @@ async function speak(device: "cpu" | "webgpu") {
   for (const block of blocks) block.release();
   await next(2, 24);
   model.checkIntegrity();
-  return { tokens, logprobs };
+  const scored = await scores(model, opened);
+  return { tokens, logprobs, ...scored };
+}
+
+/** Logits of a text of 60 tokens in two parts, and whether a whole prompt's are refused. */
+async function scores(model: Executor, device: Device) {
+  model.setCore(0, undefined);
+  const text = randomPrompt(60, 5);
+  const logits: number[] = [];
+  for (const past of [0, 30]) {
+    using out = device.tensor("float32", [30, model.vocabSize]);
+    await model.score(text.slice(past, past + 30), past, out);
+    logits.push(...out.data as Float32Array);
+  }
+  using out = device.tensor("float32", [60, model.vocabSize]);
+  const whole = await model.score(text, 0, out).then(() => "scored", ({ message }) => message);
+  return { logits, whole };
 }
 
 /** One more step; what the row in a slot says. */
@@ -68,4 +86,6 @@ console.log(JSON.stringify({
   alike: JSON.stringify(wanted.tokens) === JSON.stringify(found.tokens),
   off: distance(found.logprobs, wanted.logprobs),
   rows: wanted.tokens.length,
+  scoresOff: distance(found.logits, wanted.logits),
+  whole: [wanted.whole, found.whole],
 }));
