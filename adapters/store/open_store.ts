@@ -1,7 +1,6 @@
 /** Opens the store where it lies: SQLite in a data directory, or a PostgreSQL server. */
 import { syncDirectory } from "../../src/checkpoint/fetch/cache.ts";
 import { DataDirectory } from "./data_directory.ts";
-import { PostgresDatabase } from "./database/postgres_database.ts";
 import { SqliteDatabase } from "./database/sqlite_database.ts";
 import type { StoreLog } from "./log.ts";
 import { Store } from "./store.ts";
@@ -24,6 +23,8 @@ export function openStore(location: StoreLocation, log: StoreLog): Promise<Store
 }
 
 async function openUrl(url: string, log: StoreLog): Promise<Store> {
+  // its client takes a tenth of a second to load, which a start on SQLite need not wait for
+  const { PostgresDatabase } = await import("./database/postgres_database.ts");
   const database = await PostgresDatabase.open(url, (error) => {
     log.warning(`lost a connection to the database: ${error.message}`);
   });
