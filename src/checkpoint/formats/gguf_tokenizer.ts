@@ -126,7 +126,8 @@ function byteLevel(metadata: GgufHeader["metadata"], vocabulary: Vocabulary): To
     model: {
       type: "BPE",
       vocab: vocabulary.ids,
-      merges: texts(metadata, "tokenizer.ggml.merges").map((merge) => splitMerge(merge)),
+      // each is two tokens with one space between; neither contains one
+      merges: texts(metadata, "tokenizer.ggml.merges"),
       ignore_merges: family.ignoreMerges,
       unk_token: null,
     },
@@ -268,12 +269,6 @@ function looksLikeControl(content: string): boolean {
 /** By the names of SentencePiece vocabularies; elsewhere `<s>` is HTML, and a word like others. */
 function isControlPiece(content: string): boolean {
   return CONTROL_TEXTS.has(content) || END_OF_TEXT.has(content);
-}
-
-/** A merge is two tokens with one space between; neither contains one. */
-function splitMerge(merge: string): readonly [string, string] {
-  const cut = merge.indexOf(" ", 1);
-  return [merge.slice(0, cut), merge.slice(cut + 1)];
 }
 
 function text(metadata: ReadonlyMap<string, GgufValue>, key: string): string | undefined {
