@@ -36,6 +36,7 @@ import { readCore } from "./lotr/format.ts";
 import type { MeasuredQuality } from "./quality.ts";
 import { BaseLanes } from "./catalog/factor_sets.ts";
 import type { AdapterRegistry } from "./catalog/registry.ts";
+import { DEVICE_KV_MEMORY } from "./loaded_base.ts";
 import {
   DEFAULT_BATCH,
   defaultsOf,
@@ -113,8 +114,11 @@ export class Lembas implements AsyncDisposable {
   readonly maxBatch: number;
   /** What holds where a request says nothing. */
   readonly sampling: SamplingDefaults;
-  /** Trains cores on the same weights and device, between the engine's steps. */
-  readonly training: BaseTrainer;
+  /**
+   * Trains cores on the same weights and device, between the engine's steps; undefined where the
+   * device is not the CPU, on which alone training runs for now.
+   */
+  readonly training: BaseTrainer | undefined;
   readonly #parts: Parts;
 
   private constructor(
@@ -123,12 +127,7 @@ export class Lembas implements AsyncDisposable {
     cores: CoreCache,
     options: LembasOptions,
   ) {
-    const share = options.trainShare ?? DEFAULT_TRAIN_SHARE;
-    const turns = new BackgroundTurns(parts.deviceLock, { share });
-    this.training = new BaseTrainer(parts.base.shared, {
-      turn: () => turns.take(),
-      ...(options.onFactors === undefined ? {} : { onFactors: options.onFactors }),
-    });
+    this.training = parts.device.name === "cpu" ? trainerOver(parts, options) : undefined;
     this.#parts = parts;
     this.engine = engine;
     this.cores = cores;
@@ -164,7 +163,7 @@ export class Lembas implements AsyncDisposable {
         adapters: cores,
         tokenizer: checkpoint.tokenizer,
         eosTokenIds: checkpoint.config.eosTokenIds,
-        kvMemory: options.kvMemory ?? defaultKvMemory(),
+        kvMemory: options.kvMemory ?? defaultKvMemory(parts.device),
         grammars: parts.grammars,
         deviceLock: parts.deviceLock,
         ...(options.maxQueue === undefined ? {} : { maxQueue: options.maxQueue }),
@@ -251,7 +250,7 @@ export class Lembas implements AsyncDisposable {
    * not served until it is added; `refused` says where it is no better than the base.
    *
    * @throws {DatasetError} naming broken lines; {DOMException} AbortError; {TypeError | RangeError}
-   *   naming what does not fit
+   *   naming what does not fit, a device other than the CPU for one
    *
    * @example
    * ```ts
@@ -265,14 +264,18 @@ export class Lembas implements AsyncDisposable {
    * lembas.addCore("acme/road", core);
    * ```
    */
-  train(rows: string, options: TrainOptions = {}): Promise<TrainResult> {
+  async train(rows: string, options: TrainOptions = {}): Promise<TrainResult> {
     const { valid, factors, signal, onProgress, ...hyperparameters } = options;
+    const { training } = this;
+    if (training === undefined) {
+      throw new TypeError(`Cannot train on ${this.device}: training runs on the CPU alone for now`);
+    }
     const read = (text: string) =>
       readDataset(new TextEncoder().encode(text), {
         source: this.checkpoint,
-        maxContext: this.training.maxContext,
+        maxContext: training.maxContext,
       }).examples;
-    return this.training.trainer.train({
+    return await training.trainer.train({
       train: read(rows),
       valid: valid === undefined ? [] : read(valid),
       hyperparameters: { ...DEFAULT_HYPERPARAMETERS, ...hyperparameters },
@@ -284,7 +287,7 @@ export class Lembas implements AsyncDisposable {
 
   /** Ends running requests and gives everything back. */
   async close(): Promise<void> {
-    await this.training.close();
+    await this.training?.close();
     await this.engine.close();
     release(this.#parts);
   }
@@ -317,6 +320,17 @@ export class Lembas implements AsyncDisposable {
   }
 }
 
-function defaultKvMemory(): number {
+function trainerOver({ base, deviceLock }: Parts, options: LembasOptions): BaseTrainer {
+  const turns = new BackgroundTurns(deviceLock, {
+    share: options.trainShare ?? DEFAULT_TRAIN_SHARE,
+  });
+  return new BaseTrainer(base.shared, {
+    turn: () => turns.take(),
+    ...(options.onFactors === undefined ? {} : { onFactors: options.onFactors }),
+  });
+}
+
+function defaultKvMemory({ name }: Device): number {
+  if (name !== "cpu") return DEVICE_KV_MEMORY;
   return Math.floor(Deno.systemMemoryInfo().available / 3);
 }

@@ -10,7 +10,7 @@ import { resolveModel, type ResolveOptions } from "../src/checkpoint/fetch/resol
 import { Base } from "../src/executor/base.ts";
 import { GRANULE_TOKENS, KvCache, tokensWithin } from "../src/executor/kv_cache.ts";
 import { CALIBRATION_METHOD } from "../src/executor/calibrate.ts";
-import { chooseDtype, type DtypeChoice } from "../src/executor/precision.ts";
+import { chooseDtype, deviceDtype, type DtypeChoice } from "../src/executor/precision.ts";
 import { calibrationText } from "../src/models/calibration.ts";
 import type { Smoothing } from "../src/models/parameters.ts";
 import { readSmoothing, writeSmoothing } from "../src/models/smooth.ts";
@@ -29,7 +29,7 @@ export interface BaseSpec {
   readonly maxContext?: number | undefined;
   /** Default: the physical cores. */
   readonly threads?: number | undefined;
-  /** Bytes of keys and values; default: a third of the machine's memory. */
+  /** Bytes of keys and values; default: a third of the machine's memory, `DEVICE_KV_MEMORY` elsewhere. */
   readonly kvMemory?: number | undefined;
   readonly progress?: NonNullable<ResolveOptions["progress"]> | undefined;
 }
@@ -41,9 +41,11 @@ export interface LoadedBase {
   readonly base: Base;
 }
 
-const NO_ENGINE =
-  "Cannot serve on WebGPU: there is a device, but lembas cannot serve and train on it " +
-  "yet: use --device cpu";
+/**
+ * Bytes of keys and values in a device's own memory where nobody says: unlike the CPU's they are
+ * reserved, each slot at full length.
+ */
+export const DEVICE_KV_MEMORY = 512 * 2 ** 20;
 
 /**
  * @throws {TypeError | RangeError} saying which model or option does not fit, and why
@@ -52,7 +54,7 @@ const NO_ENGINE =
 export async function loadBase(spec: BaseSpec): Promise<LoadedBase> {
   using opened = new DisposableStack();
   const device = opened.use(openDevice(spec.device ?? "auto"));
-  if (device.name !== "cpu") throw new Deno.errors.NotSupported(NO_ENGINE);
+  if (device.name !== "cpu") deviceDtype(device.name, spec.dtype);
   const { progress } = spec;
   const path = await resolveModel(spec.model, progress && { progress });
   const checkpoint = opened.use(await openCheckpoint(path));
@@ -68,15 +70,17 @@ export async function loadWeights(
   spec: Omit<BaseSpec, "model" | "device">,
 ): Promise<Base> {
   const { dtype, maxBatch, progress, threads } = spec;
+  const onCpu = device.name === "cpu";
   const calibration = calibrationText();
   const kept = await KeptSmoothing.open(checkpoint, calibration);
-  const files = isLarge(checkpoint)
+  // what is on disk is as the CPU's kernels read it
+  const files = onCpu && isLarge(checkpoint)
     ? (scales: Smoothing | undefined) => openPrepared(device, checkpoint, scales, progress)
     : undefined;
   const base = await Base.load(device, checkpoint, {
-    dtype: chooseDtype(dtype, checkpoint, maxBatch),
+    dtype: onCpu ? chooseDtype(dtype, checkpoint, maxBatch) : deviceDtype(device.name, dtype),
     maxBatch,
-    maxContext: contextOf(checkpoint.config, spec),
+    maxContext: onCpu ? contextOf(checkpoint.config, spec) : deviceContext(checkpoint.config, spec),
     // encoding takes a tokenizer that is not made yet
     calibration: kept.smoothing === undefined ? checkpoint.tokenizer.encode(calibration) : [],
     ...(kept.smoothing === undefined ? {} : { smoothing: kept.smoothing }),
@@ -107,6 +111,17 @@ function contextOf(
   // a row of a few tokens always has a place: the engine says that so little memory will not do
   const held = Math.max(GRANULE_TOKENS, tokensWithin(kvMemory, token));
   return Math.min(maxContext, maxPositions, held);
+}
+
+/** The same where all slots, and a row apart, are reserved at full length. */
+function deviceContext(
+  config: DecoderConfig,
+  { maxContext, maxBatch, kvMemory = DEVICE_KV_MEMORY }: Pick<
+    BaseSpec,
+    "maxContext" | "maxBatch" | "kvMemory"
+  >,
+): number {
+  return contextOf(config, { maxContext, kvMemory: kvMemory / (maxBatch + 1) });
 }
 
 /** Channel scales in the cache directory, by the digests of the base and of the text. */

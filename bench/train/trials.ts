@@ -4,6 +4,7 @@
  * factor set a method means; which trials are wanted is `quality.ts`'.
  */
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
+import type { BaseTrainer } from "../../adapters/training/base_trainer.ts";
 import type { Lembas } from "../../adapters/lembas.ts";
 import { randomFactors } from "../../adapters/lotr/make/makers.ts";
 import type { TrainProgress, TrainRequest, TrainResult } from "../../adapters/training/training.ts";
@@ -54,6 +55,12 @@ export class TrialBench {
     this.#ports = ports;
   }
 
+  get #training(): BaseTrainer {
+    const { training, device } = this.#lembas;
+    if (training !== undefined) return training;
+    throw new TypeError(`Cannot train on ${device}: training runs on the CPU alone`);
+  }
+
   /** The method's factor set, made where it is missing; the engine serves it from now on. */
   async factors({ factors, rank }: Method): Promise<FactorSet> {
     const key = factors === "default" ? factors : `random${rank}`;
@@ -61,7 +68,7 @@ export class TrialBench {
     if (known !== undefined) return known;
     const { stack } = this.#lembas.registry;
     const made = factors === "default"
-      ? await this.#lembas.training.defaultFactors()
+      ? await this.#training.defaultFactors()
       : randomFactors({ stack, rank, seed: SEED_OF_RANDOM });
     this.#lembas.addFactors(made);
     this.#sets.set(key, made);
@@ -97,7 +104,7 @@ export class TrialBench {
   /** Goes on from the trial's checkpoint; from the start where it is of another time's trainer. */
   async #trained(trial: Trial, method: Method, data: TaskData): Promise<TrainResult> {
     const request = await this.#request(trial, method, data);
-    const { trainer } = this.#lembas.training;
+    const { trainer } = this.#training;
     const resume = await this.#ports.states.read(trial);
     if (resume === undefined) return await trainer.train(request);
     try {

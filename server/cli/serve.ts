@@ -8,6 +8,8 @@ import type { MakerProgress } from "../../adapters/lotr/make/gradient_factors.ts
 import { standardErrorProgress } from "../../src/checkpoint/fetch/progress.ts";
 import type { EngineListener } from "../../src/engine/metrics.ts";
 import { chooseDevice } from "../../src/runtime/auto.ts";
+import { vulkanAdapters } from "../../src/runtime/vulkan.ts";
+import { deviceDtype } from "../../src/executor/precision.ts";
 import { keepAllocatorSmall } from "../../src/runtime/memory.ts";
 import type { ServeFlags } from "./serve_flags.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -16,13 +18,11 @@ import { runServer } from "../run_server.ts";
 
 /** Loads what the flags name. */
 async function load(flags: ServeFlags, listener: EngineListener, log: Log): Promise<Loaded> {
+  if (flags.device === "webgpu") deviceDtype(flags.device, flags.dtype);
   if (flags.dtype === "fp16") {
     throw new TypeError("Cannot serve in fp16: the CPU has no float16 kernels; pass --dtype int8");
   }
-  if (flags.device === "auto") {
-    const { device, why } = chooseDevice();
-    log.info(`--device auto takes ${device}: ${why}`);
-  }
+  logDevice(flags, log);
   return await Lembas.load({
     ...(flags.model === undefined ? {} : { model: flags.model }),
     ...(flags.adapters === undefined ? {} : { adapters: flags.adapters }),
@@ -42,6 +42,25 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
     progress: standardErrorProgress(),
     onWarning: ({ path, message }) => log.warning(`${path}: ${message}`),
   });
+}
+
+/** Says where the model runs and why, and what holds there. */
+function logDevice({ device, dtype }: ServeFlags, log: Log): void {
+  if (device === "auto") {
+    const { device, why } = chooseDevice();
+    log.info(`--device auto takes ${device}: ${why}`);
+  }
+  if (device !== "webgpu") return;
+  const adapters = Deno.build.os === "linux" ? vulkanAdapters() ?? [] : undefined;
+  // without any, loading says what is missing
+  if (adapters?.length === 0) return;
+  const names = adapters?.map(({ name, type }) => `${name} (${type})`).join(", ") ??
+    "the system's graphics device";
+  log.info(`--device webgpu finds ${names}: --dtype ${dtype} is fp32 there`);
+  log.warning(
+    "WebGPU is not yet run on a GPU: tested on a software device. Training runs on the CPU alone for " +
+      "now: new fine-tuning jobs are refused",
+  );
 }
 
 /** Says that the default factor set is being made, and when it is done. */

@@ -102,7 +102,9 @@ const FLAGS = {
   device: {
     value: DEVICES.join("|"),
     type: oneOf(DEVICES),
-    help: "where the model runs",
+    help:
+      "where the model runs: cpu, webgpu (a graphics device, in fp32; tested on a software device, " +
+      "not yet run on a GPU), or auto (the CPU for now); cuda says what it lacks",
     fallback: "auto",
   },
   dtype: {
@@ -123,7 +125,12 @@ const FLAGS = {
     help: "most tokens of prompt and completion (default: the model's limit, or fewer where " +
       "--kv-memory does not hold as many)",
   },
-  "kv-memory": { value: "BYTES", type: byteCount, help: "memory for keys and values, e.g. 1GiB" },
+  "kv-memory": {
+    value: "BYTES",
+    type: byteCount,
+    help: "memory for keys and values, e.g. 1GiB (default: a third of the free memory; on webgpu " +
+      "512MiB, reserved whole)",
+  },
   "core-memory": {
     value: "BYTES",
     type: byteCount,

@@ -22,6 +22,7 @@ import { BlockPool } from "./block_pool.ts";
 import { calibrate } from "./calibrate.ts";
 import { Executor } from "./executor.ts";
 import { integersOf } from "./integer_check.ts";
+import type { KvShape } from "./kv_cache.ts";
 import { laneBytes } from "./lane_bytes.ts";
 import { Sampler } from "./sampler.ts";
 import { StagedKv } from "./staged_kv.ts";
@@ -116,26 +117,19 @@ export class Base {
 
   /** The base joined with a factor set (or none), with slots of its own. */
   async lane(hook?: LinearHook): Promise<Executor> {
-    const { maxBatch, maxContext } = this.#options;
+    const { maxContext } = this.#options;
     const graph = buildDecoder(this.config, maxContext, hook);
     const parameters = new DecoderParameters(this.#checkpoint, maxContext, {
       ...(hook === undefined ? {} : { hook }),
       ...(this.smoothing === undefined ? {} : { smoothing: this.smoothing }),
     });
     const lowered = lower(graph, parameters, this.#plan);
-    const { numLayers, numHeads, numKvHeads, headDim } = this.config;
     using made = new DisposableStack();
     const session = made.use(
       await this.#weights.session(lowered, { ...this.#options, attention: "direct" }),
     );
     await this.#device.trim();
-    const kv = {
-      layers: numLayers,
-      slots: maxBatch,
-      kvHeads: numKvHeads,
-      capacity: maxContext,
-      headDim,
-    };
+    const kv = this.#kvShape;
     const staged = this.#device.name === "cpu"
       ? undefined
       : await StagedKv.open(this.#device, kv, this.#blocks);
@@ -146,13 +140,19 @@ export class Base {
       blocks: this.#blocks,
       kv,
       staged,
-      heads: numHeads,
+      heads: this.config.numHeads,
       vocabSize: this.config.vocabSize,
       hook,
     });
     made.move();
     this.#lanes.add(executor);
     return executor;
+  }
+
+  get #kvShape(): KvShape {
+    const { numLayers: layers, numKvHeads: kvHeads, headDim } = this.config;
+    const { maxBatch: slots, maxContext: capacity } = this.#options;
+    return { layers, slots, kvHeads, capacity, headDim };
   }
 
   get dtype(): ServingDtype {
@@ -164,9 +164,15 @@ export class Base {
     return this.#plan.linear("model.layers.0.");
   }
 
-  /** Bytes of a lane over these factors (or none), without the base and without keys and values. */
+  /**
+   * Bytes of a lane over these factors (or none), without the base and without keys and values, unless
+   * these are in a device's own memory: there a lane reserves them whole.
+   */
   laneBytes(hook?: Pick<LinearHook, "rank" | "modules">): number {
-    return laneBytes(this.config, this.#options.maxBatch, hook);
+    const { maxBatch } = this.#options;
+    const bytes = laneBytes(this.config, maxBatch, hook);
+    if (this.#device.name === "cpu") return bytes;
+    return bytes + StagedKv.bytesOf(this.#kvShape);
   }
 
   /** What a trainer shares with the lanes. */

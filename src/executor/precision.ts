@@ -30,6 +30,18 @@ export function chooseDtype(
   return maxBatch === 1 || numbersOf(weights) > MOST_MEMORY * memory ? "file" : "int8";
 }
 
+/**
+ * The same for a device that is not the CPU: its kernels are those of float32 so far.
+ * @throws {RangeError} naming what works
+ */
+export function deviceDtype(device: string, choice: string): "fp32" {
+  if (choice === "auto" || choice === "fp32") return "fp32";
+  throw new RangeError(
+    `Cannot serve ${choice} on ${device}: it computes in float32 alone so far, ` +
+      "pass --dtype fp32 (or auto)",
+  );
+}
+
 /** Kernels hold 5 bits in 8, which int8's larger blocks do in fewer bytes. */
 const FOUR_BITS: ReadonlySet<WeightType> = new Set(["Q4_0", "Q4_1", "Q4_K", "AWQ", "GPTQ"]);
 

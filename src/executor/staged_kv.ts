@@ -7,7 +7,7 @@
 import { OnnxWriter } from "../graph/lowering/onnx.ts";
 import type { Binding, Device, Tensor } from "../runtime/device.ts";
 import type { BlockPool, BlockRoom } from "./block_pool.ts";
-import type { KvShape, KvStore, KvViews } from "./kv_cache.ts";
+import { KvCache, type KvShape, type KvStore, type KvViews } from "./kv_cache.ts";
 import type { KvBlock } from "./model.ts";
 import { SlotViews } from "./views.ts";
 
@@ -71,6 +71,11 @@ export class StagedKv implements KvStore {
     this.#place = parts.place;
     this.#touched = new Array<number>(shape.slots).fill(0);
     this.#views = new SlotViews((first, count, made) => this.#viewsOver(first, count, made));
+  }
+
+  /** Bytes that it takes: those of all slots and of the staging row. */
+  static bytesOf(shape: KvShape): number {
+    return (shape.slots + 1) * shape.capacity * KvCache.bytesPerToken(shape);
   }
 
   static async open(device: Device, shape: KvShape, blocks: BlockPool): Promise<StagedKv> {

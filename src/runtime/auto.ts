@@ -29,7 +29,7 @@ export function chooseDevice(): Choice {
   return choiceOf({ cuda: cudaFiles(), graphics: graphicsFiles() });
 }
 
-/** The choice where these are there. Neither CUDA nor WebGPU can serve yet. */
+/** The choice where these are there. CUDA cannot serve yet, WebGPU serves where it is asked for. */
 export function choiceOf({ cuda, graphics }: DriverFiles): Choice {
   const why = [CUDA[cuda], GRAPHICS[graphics]].filter((text) => text !== "");
   return { device: "cpu", why: why.join(", ") };

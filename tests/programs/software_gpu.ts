@@ -42,6 +42,15 @@ export class SoftwareGpu implements AsyncDisposable {
     }
   }
 
+  /** What a process finds the device by. */
+  get env(): Readonly<Record<string, string>> {
+    return {
+      LD_LIBRARY_PATH: this.#folder,
+      VK_ICD_FILENAMES: `${this.#folder}/vk_swiftshader_icd.json`,
+      XDG_RUNTIME_DIR: this.#folder,
+    };
+  }
+
   /** What a program prints as JSON on the device; fails with what it writes where it does not end well. */
   async run(
     program: URL,
@@ -50,12 +59,7 @@ export class SoftwareGpu implements AsyncDisposable {
   ): Promise<unknown> {
     const { code, signal, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", "--no-check", program.pathname, ...args],
-      env: {
-        LD_LIBRARY_PATH: this.#folder,
-        VK_ICD_FILENAMES: `${this.#folder}/vk_swiftshader_icd.json`,
-        XDG_RUNTIME_DIR: this.#folder,
-        ...env,
-      },
+      env: { ...this.env, ...env },
     }).output();
     const text = new TextDecoder();
     assert(code === 0, `exit ${signal ?? code}: ${text.decode(stderr)}`);

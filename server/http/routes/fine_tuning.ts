@@ -257,7 +257,7 @@ async function find(c: AppContext, tuning: FineTuning): Promise<JobRecord> {
 
 function runnerOf({ runner }: FineTuning): JobRunner {
   if (runner !== undefined) return runner;
-  throw new ApiError(400, "This server cannot train: its base or device does not allow it.", {
+  throw new ApiError(400, "This server cannot train: training runs on the CPU alone for now.", {
     code: "training_unavailable",
   });
 }

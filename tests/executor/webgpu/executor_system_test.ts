@@ -1,5 +1,7 @@
 /** The executor on a graphics device in software. */
 import { assert, assertEquals, assertLess } from "@std/assert";
+import { openCheckpoint } from "../../../src/checkpoint/open.ts";
+import { folderOf } from "../../engine/tiny.ts";
 import { LONG } from "../../long.ts";
 import { onWebGpu, SoftwareGpu } from "../../programs/software_gpu.ts";
 
@@ -10,8 +12,16 @@ interface Found {
   readonly alike: boolean;
   readonly off: number;
   readonly rows: number;
+  readonly reserved: number;
   readonly scoresOff: number;
   readonly whole: readonly string[];
+}
+
+/** Of keys and values in float32: six slots and the staging row, each of 96 tokens. */
+async function reservedBytes(name: string): Promise<number> {
+  using checkpoint = await openCheckpoint(folderOf(name));
+  const { numLayers, numKvHeads, headDim } = checkpoint.config;
+  return 4 * 7 * 96 * 2 * numLayers * numKvHeads * headDim;
 }
 
 for (const name of LONG ? ["qwen3", "qwen2", "mistral"] : ["qwen3"]) {
@@ -25,6 +35,7 @@ for (const name of LONG ? ["qwen3", "qwen2", "mistral"] : ["qwen3"]) {
       const found = await gpu.run(program, [name]) as Found;
       assert(found.alike, `${found.off} off`);
       assertEquals(found.rows, 7);
+      assertEquals(found.reserved, await reservedBytes(name));
       assertLess(found.off, TOLERANCE);
       assertLess(found.scoresOff, TOLERANCE);
       assertEquals(found.whole, ["scored", "Cannot score 60 tokens at once here: at most 31"]);

@@ -3,7 +3,7 @@
  * The executor on WebGPU beside the one on the CPU: greedy texts of ragged prompts, longer than a run
  * too, each row with a core of its own; then a row that is moved, one that is saved, loaded elsewhere
  * and goes on. Prints whether tokens agree, and the largest difference of log-probabilities; and
- * the same of a text that is scored.
+ * the same of a text that is scored; and the bytes of keys and values that the lane reserves.
  */
 import { toResident } from "../../../adapters/lotr/core.ts";
 import type { Executor } from "../../../src/executor/executor.ts";
@@ -47,7 +47,7 @@ async function speak(device: "cpu" | "webgpu") {
   await next(2, 24);
   model.checkIntegrity();
   const scored = await scores(model, opened);
-  return { tokens, logprobs, ...scored };
+  return { tokens, logprobs, laneBytes: tiny.base.laneBytes(factors), ...scored };
 }
 
 /** Logits of a text of 60 tokens in two parts, and whether a whole prompt's are refused. */
@@ -86,6 +86,7 @@ console.log(JSON.stringify({
   alike: JSON.stringify(wanted.tokens) === JSON.stringify(found.tokens),
   off: distance(found.logprobs, wanted.logprobs),
   rows: wanted.tokens.length,
+  reserved: found.laneBytes - wanted.laneBytes,
   scoresOff: distance(found.logits, wanted.logits),
   whole: [wanted.whole, found.whole],
 }));

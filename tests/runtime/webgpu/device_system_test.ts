@@ -61,17 +61,19 @@ Deno.test({
 });
 
 Deno.test({
-  ...onWebGpu("a server refuses the device in one sentence, with a driver or without one"),
+  ...onWebGpu(
+    "a precision that it lacks, or a missing driver, is one sentence before the model is looked for",
+  ),
   fn: async () => {
     await using gpu = await SoftwareGpu.unpack();
     const program = new URL("./serve_worker.ts", import.meta.url);
     assertEquals(
-      await gpu.run(program),
-      "NotSupported: Cannot serve on WebGPU: there is a device, but lembas cannot serve and train " +
-        "on it yet: use --device cpu",
+      await gpu.run(program, ["int8"]),
+      "RangeError: Cannot serve int8 on webgpu: it computes in float32 alone so far, " +
+        "pass --dtype fp32 (or auto)",
     );
     assertEquals(
-      await gpu.run(program, [], { VK_ICD_FILENAMES: "none" }),
+      await gpu.run(program, ["fp32"], { VK_ICD_FILENAMES: "none" }),
       "NotSupported: Cannot use WebGPU: no graphics device with a driver was found " +
         "(No supported adapters)",
     );
