@@ -32,6 +32,7 @@ export interface LembasOptions {
   readonly factors?: readonly (FactorSet | string)[];
   /** A directory of adapters, scanned now. */
   readonly adapters?: string;
+  /** Default "auto", the CPU for now. "webgpu" serves in fp32 and does not train. */
   readonly device?: DeviceKind;
   /** Default "auto": by the file's weight types and `maxBatch`. */
   readonly dtype?: DtypeChoice;
@@ -44,7 +45,10 @@ export interface LembasOptions {
   readonly maxContext?: number;
   /** Where the sampling of requests that say nothing of it comes from. Default "auto". */
   readonly generationConfig?: GenerationConfig;
-  /** Bytes of keys and values. Default: a third of the memory that is free now. */
+  /**
+   * Bytes of keys and values. Default: a third of the memory that is free now; 512 MiB on a device with
+   * memory of its own, where each lane reserves them whole.
+   */
   readonly kvMemory?: number;
   /**
    * Bytes of lanes that come and go with their factor sets, none of which may take more by itself.

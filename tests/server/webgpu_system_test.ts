@@ -133,7 +133,7 @@ Deno.test(
     const text = await stop(there);
     assertMatch(
       text,
-      /--device webgpu finds SwiftShader.*\(software\): --dtype auto is fp32 there/,
+      /--device webgpu finds SwiftShader.*\(software\) and computes in fp32 \(--dtype auto\)/,
     );
     assertMatch(text, /not yet run on a GPU: tested on a software device/);
     assertMatch(text, /fp32 on webgpu/);
