@@ -22,8 +22,7 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
   if (flags.dtype === "fp16") {
     throw new TypeError("Cannot serve in fp16: the CPU has no float16 kernels; pass --dtype int8");
   }
-  logDevice(flags, log);
-  return await Lembas.load({
+  const lembas = await Lembas.load({
     ...(flags.model === undefined ? {} : { model: flags.model }),
     ...(flags.adapters === undefined ? {} : { adapters: flags.adapters }),
     ...(flags.maxContext === undefined ? {} : { maxContext: flags.maxContext }),
@@ -42,6 +41,9 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
     progress: standardErrorProgress(),
     onWarning: ({ path, message }) => log.warning(`${path}: ${message}`),
   });
+  // what cannot be loaded is told in one line
+  logDevice(flags, log);
+  return lembas;
 }
 
 /** Says where the model runs and why, and what holds there. */
