@@ -114,11 +114,8 @@ export class Lembas implements AsyncDisposable {
   readonly maxBatch: number;
   /** What holds where a request says nothing. */
   readonly sampling: SamplingDefaults;
-  /**
-   * Trains cores on the same weights and device, between the engine's steps; undefined where the
-   * device is not the CPU, on which alone training runs for now.
-   */
-  readonly training: BaseTrainer | undefined;
+  /** Trains cores on the same weights and device, between the engine's steps. */
+  readonly training: BaseTrainer;
   readonly #parts: Parts;
 
   private constructor(
@@ -127,7 +124,7 @@ export class Lembas implements AsyncDisposable {
     cores: CoreCache,
     options: LembasOptions,
   ) {
-    this.training = parts.device.name === "cpu" ? trainerOver(parts, options) : undefined;
+    this.training = trainerOver(parts, options);
     this.#parts = parts;
     this.engine = engine;
     this.cores = cores;
@@ -250,7 +247,7 @@ export class Lembas implements AsyncDisposable {
    * not served until it is added; `refused` says where it is no better than the base.
    *
    * @throws {DatasetError} naming broken lines; {DOMException} AbortError; {TypeError | RangeError}
-   *   naming what does not fit, a device other than the CPU for one
+   *   naming what does not fit
    *
    * @example
    * ```ts
@@ -267,9 +264,6 @@ export class Lembas implements AsyncDisposable {
   async train(rows: string, options: TrainOptions = {}): Promise<TrainResult> {
     const { valid, factors, signal, onProgress, ...hyperparameters } = options;
     const { training } = this;
-    if (training === undefined) {
-      throw new TypeError(`Cannot train on ${this.device}: training runs on the CPU alone for now`);
-    }
     const read = (text: string) =>
       readDataset(new TextEncoder().encode(text), {
         source: this.checkpoint,
@@ -287,7 +281,7 @@ export class Lembas implements AsyncDisposable {
 
   /** Ends running requests and gives everything back. */
   async close(): Promise<void> {
-    await this.training?.close();
+    await this.training.close();
     await this.engine.close();
     release(this.#parts);
   }

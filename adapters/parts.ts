@@ -32,7 +32,7 @@ export interface LembasOptions {
   readonly factors?: readonly (FactorSet | string)[];
   /** A directory of adapters, scanned now. */
   readonly adapters?: string;
-  /** Default "auto", the CPU for now. "webgpu" serves in fp32 and does not train. */
+  /** Default "auto", the CPU for now. "webgpu" computes in fp32. */
   readonly device?: DeviceKind;
   /** Default "auto": by the file's weight types and `maxBatch`. */
   readonly dtype?: DtypeChoice;

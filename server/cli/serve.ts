@@ -59,10 +59,7 @@ function logDevice({ device, dtype }: ServeFlags, log: Log): void {
   const names = adapters?.map(({ name, type }) => `${name} (${type})`).join(", ") ??
     "the system's graphics device";
   log.info(`--device webgpu finds ${names} and computes in fp32 (--dtype ${dtype})`);
-  log.warning(
-    "WebGPU is not yet run on a GPU: tested on a software device. Training runs on the CPU alone for " +
-      "now: new fine-tuning jobs are refused",
-  );
+  log.warning("WebGPU is not yet run on a GPU: tested on a software device");
 }
 
 /** Says that the default factor set is being made, and when it is done. */

@@ -1,6 +1,8 @@
 /**
  * AdamW (Loshchilov and Hutter, "Decoupled weight decay regularization", arXiv 1711.05101) as a
- * pure pair of `init` and `update` over one flat vector, and clipping by the global norm.
+ * pure pair of `init` and `update` over one flat vector, and clipping by the global norm. It computes
+ * on the host whatever the device: gradients come there summed over rows, a core is some ten thousand
+ * numbers, whose update takes less than a launch on a device, and states are written to disk.
  */
 
 /** First and second moments of the gradient, and how many updates they have seen. */

@@ -1,3 +1,4 @@
+// deno-lint-ignore-file camelcase -- names of the wire format
 /** `deno task serve --device webgpu` on a graphics device in software, beside the same server on the CPU. */
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import OpenAI from "openai";
@@ -9,6 +10,7 @@ import { BALANCED } from "../../server/books.ts";
 import { factorsOf, folderOf, randomCore } from "../engine/tiny.ts";
 import { onWebGpu, SoftwareGpu } from "../programs/software_gpu.ts";
 import { ServerProcess } from "./server_process.ts";
+import { until, upload } from "./tuning_server.ts";
 
 const SERVE = new URL("../../server/cli/serve.ts", import.meta.url);
 const MODEL = "llama";
@@ -22,6 +24,7 @@ class Cores implements AsyncDisposable {
     readonly folder: string,
     readonly inline: string,
     readonly kvBytesPerToken: number,
+    readonly digest: string,
   ) {}
 
   get args(): readonly string[] {
@@ -39,7 +42,7 @@ class Cores implements AsyncDisposable {
     await Deno.writeFile(`${folder}/adapters/acme/one.safetensors`, stored);
     const { numLayers: layers, numKvHeads: kvHeads, headDim } = checkpoint.config;
     const bytes = KvCache.bytesPerToken({ layers, kvHeads, headDim });
-    return new Cores(folder, inline.toBase64(), bytes);
+    return new Cores(folder, inline.toBase64(), bytes, factors.digest);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -78,6 +81,36 @@ async function answers(url: string, cores: Cores) {
   return [...together, again.choices[0]?.text];
 }
 
+/** Trains a core beside requests; what the base and the core say of a row's prompt. */
+async function tune(url: string, { digest: factors }: Cores): Promise<readonly string[]> {
+  const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "any", maxRetries: 0 });
+  const rows = ["road", "fire", "ring"].map((word) =>
+    JSON.stringify({ prompt: `the ${word} goes`, completion: ` ever on and on, ${word}` })
+  );
+  const training_file = await upload(client, rows.join("\n"));
+  const learned = { n_epochs: 12, batch_size: 3, learning_rate_multiplier: 30, rank: 4 };
+  const hyperparameters = { ...learned, factors };
+  const job = await client.fineTuning.jobs.create({ model: MODEL, training_file, hyperparameters });
+  const ask = async (model: string) => {
+    const { choices } = await client.completions.create({
+      ...ASKED,
+      model,
+      prompt: "the road goes",
+    });
+    return choices[0]?.text ?? "";
+  };
+  const [{ fine_tuned_model, trained_tokens }, before] = await Promise.all([
+    until(client, job.id, "succeeded"),
+    ask(MODEL),
+  ]);
+  assert((trained_tokens ?? 0) > 0);
+  const { data: events } = await client.fineTuning.jobs.listEvents(job.id);
+  assert(events.some(({ type }) => type === "metrics"), JSON.stringify(events));
+  const { data: kept } = await client.fineTuning.jobs.checkpoints.list(job.id);
+  assert(kept.length > 0, "no checkpoint was kept");
+  return [before, await ask(fine_tuned_model ?? ""), await ask(MODEL)];
+}
+
 async function cachedTokens(url: string): Promise<number> {
   const text = await (await fetch(`${url}/metrics`)).text();
   return Number(/^vllm:prefix_cache_hits_total\S* (\d+)/m.exec(text)?.[1]);
@@ -93,7 +126,9 @@ async function stop(server: ServerProcess): Promise<string> {
 }
 
 Deno.test(
-  onWebGpu("a server on WebGPU answers as one on the CPU does, and ends well"),
+  onWebGpu(
+    "a server on WebGPU answers as one on the CPU does, trains a core and serves it, and ends well",
+  ),
   async () => {
     await using gpu = await SoftwareGpu.unpack();
     await using cores = await Cores.make();
@@ -108,20 +143,9 @@ Deno.test(
     assertEquals(found, wanted);
     assertEquals(new Set(found.slice(2, 5)).size, 3, "cores say what the base says");
 
-    const refused = await fetch(`${url}/v1/fine_tuning/jobs`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ model: MODEL, training_file: "file-none" }),
-    });
-    assertEquals(refused.status, 400);
-    assertEquals(await refused.json(), {
-      error: {
-        message: "This server cannot train: training runs on the CPU alone for now.",
-        type: "invalid_request_error",
-        param: null,
-        code: "training_unavailable",
-      },
-    });
+    const [before, tuned, after] = await tune(url, cores);
+    assertEquals(after, before);
+    assert(tuned !== before, "the core that was trained says what the base says");
     const scoring = await fetch(`${url}/v1/completions`, {
       method: "POST",
       headers: { "content-type": "application/json" },

@@ -32,11 +32,11 @@ export function fitsInFloat32(
 }
 
 /** One copy of each weight: speed counts less here than a server's memory. */
-const PLAN: LoweringPlan = {
+const PLAN = {
   linear: () => "float32-shared",
   gradient: () => "float32",
   embedding: "float32",
-};
+} as const satisfies LoweringPlan;
 
 export interface BaseGradientsOptions {
   /** A device to run on, left open; default: one of its own. */
@@ -57,7 +57,7 @@ export function float32Gradients(
     device,
     weights,
     parameters: new DecoderParameters(checkpoint, positions),
-    plan: PLAN,
+    plan: device.name === "webgpu" ? { ...PLAN, device: "webgpu" } : PLAN,
     // packed for speed, each weight would be in memory three times
     sessionConfig: { "session.disable_prepacking": "1" },
     turn: options.turn ?? alone(),

@@ -257,7 +257,7 @@ async function find(c: AppContext, tuning: FineTuning): Promise<JobRecord> {
 
 function runnerOf({ runner }: FineTuning): JobRunner {
   if (runner !== undefined) return runner;
-  throw new ApiError(400, "This server cannot train: training runs on the CPU alone for now.", {
+  throw new ApiError(400, "This server serves, and does not train.", {
     code: "training_unavailable",
   });
 }

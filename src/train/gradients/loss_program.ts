@@ -10,9 +10,11 @@ import type { Graph } from "../../graph/graph.ts";
 import type { Value } from "../../graph/ops.ts";
 import { segments } from "../../graph/segments.ts";
 import { inputs, type TrainingDecoder } from "../../models/decoder.ts";
+import type { Device } from "../../runtime/device.ts";
 import type { RowLoss } from "./model.ts";
 import { lossesOf, type Packed } from "./packed.ts";
-import { Program, type ProgramOptions, type Sizes } from "./program.ts";
+import { Program, type ProgramOptions } from "./program.ts";
+import type { Sizes } from "./program_memory.ts";
 
 /** Tokens of a micro-batch at most: more are no faster, and hold the device longer. */
 const MOST_TOKENS = 1024;
@@ -34,6 +36,8 @@ export function tokensAtOnce(config: DecoderConfig): number {
 }
 /** Rows of logits at once: the vocabulary is wide. */
 const LOSS_CHUNK = 32;
+/** Bytes of logits at once on other devices, for which few rows are little work. */
+const DEVICE_LOGITS = 64 * 2 ** 20;
 
 /** Forward only, or gradients as well. */
 export type Pass = "losses" | "gradients";
@@ -44,7 +48,7 @@ export type Pass = "losses" | "gradients";
  */
 export type Pieces = "layers" | "half layers";
 
-export interface LossProgramOptions extends Omit<ProgramOptions, "chunk" | "passing"> {
+export interface LossProgramOptions extends Omit<ProgramOptions, "chunk" | "passing" | "results"> {
   /** Default "half layers". */
   readonly pieces?: Pieces;
   /**
@@ -82,7 +86,8 @@ export class LossProgram {
     );
     const program = await Program.compile(derived.graphs, {
       ...options,
-      chunk: LOSS_CHUNK,
+      chunk: chunkOf(decoder.logits, options.device),
+      results: [decoder.nll, decoder.hits, ...derived.gradients.values()],
       ...(passing === undefined ? {} : { passing }),
     });
     return new LossProgram(program, derived, lossValues(decoder));
@@ -132,6 +137,12 @@ export class LossProgram {
   release(): void {
     this.#program.release();
   }
+}
+
+function chunkOf({ shape }: Value, { name }: Device): number {
+  if (name === "cpu") return LOSS_CHUNK;
+  const bytes = Number(shape[1]) * Float32Array.BYTES_PER_ELEMENT;
+  return Math.max(LOSS_CHUNK, Math.floor(DEVICE_LOGITS / bytes / LOSS_CHUNK) * LOSS_CHUNK);
 }
 
 /** What goes in and comes out, whatever is trained. */

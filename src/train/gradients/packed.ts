@@ -4,7 +4,7 @@
  * targets and weights. Also the way back, from losses by position to losses by row.
  */
 import { type BatchRow, computedLength, type RowLoss } from "./model.ts";
-import type { Sizes } from "./program.ts";
+import type { Sizes } from "./program_memory.ts";
 import { layOut } from "../micro_batches.ts";
 
 /** Loss positions and tokens are padded to a multiple of this, so that few distinct shapes occur. */

@@ -1,7 +1,6 @@
 /**
- * A differentiated graph ready to run: compiled pieces, the memory of what passes between them, and
- * bindings that are kept for shapes that come again. Each piece takes the device for itself, so
- * that serving goes on in between.
+ * A differentiated graph ready to run: compiled pieces, and bindings that are kept for shapes that
+ * come again. Each piece takes the device for itself, so that serving goes on in between.
  */
 import { lower, type LoweringPlan } from "../../graph/lowering/lowering.ts";
 import type { Graph, ParameterSource } from "../../graph/graph.ts";
@@ -10,21 +9,7 @@ import type { BlockSource } from "../../graph/quantise.ts";
 import type { DeviceWeights } from "../../models/device_weights.ts";
 import type { Binding, Device, Session, SessionOptions, Tensor } from "../../runtime/device.ts";
 import type { Turn } from "../../runtime/device_lock.ts";
-
-/** What the named dimensions of a graph are in one run. */
-export interface Sizes {
-  readonly tokens: number;
-  /** batch × time. */
-  readonly cells: number;
-  readonly batch: number;
-  readonly rows: number;
-  /** Tokens of a row. */
-  readonly time: number;
-  /** Rows that a row may share, at most. */
-  readonly contexts: number;
-  /** Tokens that a row sees at most: (contexts + 1) × time. */
-  readonly keys: number;
-}
+import { isChunked, ProgramMemory, type RowPart, type Sizes } from "./program_memory.ts";
 
 /** What a program is compiled with. */
 export interface ProgramOptions {
@@ -38,6 +23,8 @@ export interface ProgramOptions {
   readonly sessionConfig?: SessionOptions["config"];
   /** Rows of the loss that are computed at once. */
   readonly chunk: number;
+  /** What is read after a run. */
+  readonly results: readonly Value[];
   /**
    * Values by name that somebody reads as soon as a piece has made them: those of one piece share
    * their memory with those of the next.
@@ -55,30 +42,23 @@ interface Piece {
   readonly bindings: Map<string, Binding>;
 }
 
-/** The rows that a run of a chunked piece takes. */
-interface RowPart {
-  readonly start: number;
-  readonly rows: number;
-}
-
-/** Room for the next somewhat larger run. */
-const GROWTH = 1.25;
 /** Shapes whose bindings a piece keeps. */
 const KEPT_BINDINGS = 48;
 
 export class Program {
   readonly #pieces: readonly Piece[];
   readonly #options: ProgramOptions;
-  readonly #buffers = new Map<string, Tensor>();
-  readonly #chunkLocal: ReadonlySet<string>;
-  /** Whose memory a value has, where it has none of its own. */
-  readonly #lodgings: ReadonlyMap<string, string>;
+  readonly #memory: ProgramMemory;
 
   private constructor(pieces: readonly Piece[], options: ProgramOptions) {
+    const { device, results, chunk, passing } = options;
     this.#pieces = pieces;
     this.#options = options;
-    this.#chunkLocal = localTo(pieces);
-    this.#lodgings = lodgingsOf(pieces, options.passing);
+    this.#memory = new ProgramMemory(pieces.map(({ graph }) => graph), {
+      ...{ device, results, chunk },
+      passing: new Set(passing?.keys()),
+      onGrow: () => pieces.forEach(dropBindings),
+    });
   }
 
   static async compile(graphs: readonly Graph[], options: ProgramOptions): Promise<Program> {
@@ -90,8 +70,7 @@ export class Program {
     for (const [i, graph] of graphs.entries()) {
       const options = config === undefined ? {} : { config };
       const session = made.use(await weights.session(lowered[i], options));
-      const chunked = [...graph.inputs, ...graph.outputs].every(({ shape }) => shape[0] === "rows");
-      pieces.push({ session, graph, chunked, bindings: new Map() });
+      pieces.push({ session, graph, chunked: isChunked(graph), bindings: new Map() });
       progress?.(pieces.length, graphs.length);
     }
     made.move();
@@ -102,10 +81,9 @@ export class Program {
     return this.#pieces.length;
   }
 
-  /** A value's memory in a run of these sizes: to be written before it, or read after it. */
+  /** Host memory of a value: to be written before a run of these sizes, or read after it. */
   data<T extends Tensor["data"]>(value: Value, sizes: Sizes): NonNullable<T> {
-    const count = countOf(value, sizes);
-    return this.#buffer(value, count).data?.subarray(0, count) as NonNullable<T>;
+    return this.#memory.data<T>(value, sizes);
   }
 
   /**
@@ -129,7 +107,8 @@ export class Program {
   }
 
   release(): void {
-    this.#forget();
+    this.#pieces.forEach(dropBindings);
+    this.#memory.release();
     for (const { session } of this.#pieces) session.release();
   }
 
@@ -143,7 +122,7 @@ export class Program {
   }
 
   async #runPiece(index: number, sizes: Sizes, part: RowPart): Promise<void> {
-    const binding = this.#binding(index, sizes, part);
+    const binding = await this.#binding(index, sizes, part);
     {
       using _turn = await this.#options.turn();
       await binding.run();
@@ -155,106 +134,33 @@ export class Program {
     }
   }
 
-  #binding(index: number, sizes: Sizes, part: RowPart): Binding {
+  async #binding(index: number, sizes: Sizes, part: RowPart): Promise<Binding> {
     const piece = this.#pieces[index];
     if (piece === undefined) throw new RangeError(`internal: no piece ${index}`);
     const key = `${Object.values(sizes).join(".")}.${part.start}`;
     const known = piece.bindings.get(key);
     if (known !== undefined) return known;
     if (piece.bindings.size >= KEPT_BINDINGS) dropBindings(piece);
-    const binding = this.#bind(piece, sizes, part);
+    const binding = await this.#bind(piece, sizes, part);
     piece.bindings.set(key, binding);
     return binding;
   }
 
-  #bind({ session, graph }: Piece, sizes: Sizes, { start, rows }: RowPart): Binding {
-    // All room is made before any view: growing drops bindings.
-    const values = [...graph.inputs, ...graph.outputs];
-    for (const value of values) this.#buffer(value, this.#room(value, sizes));
-    // The binding holds what it needs.
-    using views = new DisposableStack();
+  async #bind({ session, graph }: Piece, sizes: Sizes, part: RowPart): Promise<Binding> {
+    const { inputs, outputs } = graph;
+    const views = await this.#memory.views([...inputs, ...outputs], sizes, part);
     const viewsOf = (values: readonly Value[]) =>
-      Object.fromEntries(values.map((value) => {
-        const shape = shapeOf(value, { ...sizes, rows });
-        const offset = this.#chunkLocal.has(value.name) ? 0 : offsetOf(value, start);
-        const buffer = this.#buffer(value, this.#room(value, sizes));
-        return [value.name, views.use(this.#options.device.view(buffer, offset, shape))];
-      }));
-    return session.bind(viewsOf(graph.inputs), viewsOf(graph.outputs));
-  }
-
-  /** Elements that a value needs in a run of these sizes. */
-  #room(value: Value, sizes: Sizes): number {
-    const rows = this.#chunkLocal.has(value.name)
-      ? Math.min(sizes.rows, this.#options.chunk)
-      : sizes.rows;
-    return countOf(value, { ...sizes, rows });
-  }
-
-  /** A value's memory, of at least `count` elements; what it held is lost where it grows. */
-  #buffer(value: Value, count: number): Tensor {
-    const name = this.#lodgings.get(value.name) ?? value.name;
-    const known = this.#buffers.get(name);
-    if (known !== undefined && Number(known.data?.length) >= count) return known;
-    if (known !== undefined) {
-      known.release();
-      for (const piece of this.#pieces) dropBindings(piece);
+      Object.fromEntries(values.map(({ name }) => [name, views[name]]));
+    try {
+      return session.bind(viewsOf(inputs), viewsOf(outputs));
+    } finally {
+      // the binding holds what it needs
+      for (const view of Object.values(views)) view.release();
     }
-    const buffer = this.#options.device.tensor(value.dtype, [Math.ceil(GROWTH * count)]);
-    this.#buffers.set(name, buffer);
-    return buffer;
-  }
-
-  #forget(): void {
-    for (const piece of this.#pieces) dropBindings(piece);
-    for (const buffer of this.#buffers.values()) buffer.release();
-    this.#buffers.clear();
   }
 }
 
 function dropBindings({ bindings }: Piece): void {
   for (const binding of bindings.values()) binding.release();
   bindings.clear();
-}
-
-/** Names of large values that pass between chunked pieces only, and need no more than a chunk. */
-function localTo(pieces: readonly Piece[]): ReadonlySet<string> {
-  const chunked = pieces.filter((piece) => piece.chunked);
-  const others = pieces.filter((piece) => !piece.chunked);
-  const outside = new Set(
-    others.flatMap(({ graph }) => [...graph.inputs, ...graph.outputs]).map(({ name }) => name),
-  );
-  const read = new Set(chunked.flatMap(({ graph }) => graph.inputs).map(({ name }) => name));
-  const made = chunked.flatMap(({ graph }) => graph.outputs).map(({ name }) => name);
-  return new Set(made.filter((name) => read.has(name) && !outside.has(name)));
-}
-
-/** The n-th value that a piece passes on lies where that of any other piece does. */
-function lodgingsOf(
-  pieces: readonly Piece[],
-  passing: ProgramOptions["passing"] = new Map(),
-): ReadonlyMap<string, string> {
-  return new Map(pieces.flatMap(({ graph }) =>
-    graph.outputs.filter(({ name }) => passing.has(name))
-      .map(({ name }, i) => [name, `passing.${i}`] as const)
-  ));
-}
-
-function countOf(value: Value, sizes: Sizes): number {
-  return shapeOf(value, sizes).reduce((product, size) => product * size, 1);
-}
-
-function shapeOf(value: Value, sizes: Sizes): number[] {
-  return value.shape.map((dim) => {
-    if (typeof dim === "number") return dim;
-    const size = (sizes as unknown as Readonly<Record<string, number | undefined>>)[dim];
-    if (size === undefined) throw new TypeError(`internal: ${value.name} has dimension ${dim}`);
-    return size;
-  });
-}
-
-/** Elements before row `start` of a value that leads with rows. */
-function offsetOf(value: Value, start: number): number {
-  if (value.shape[0] !== "rows") return 0;
-  return start * value.shape.slice(1).reduce<number>((product, dim) => product * Number(dim), 1);
 }

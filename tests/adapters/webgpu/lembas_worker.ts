@@ -1,7 +1,7 @@
 // deno-lint-ignore-file no-console -- what a program prints is its result
 /**
  * `Lembas` on a device with more factor sets than lanes fit: what cores of each say, twice around, and
- * whether it trains. Argument: the device.
+ * the losses of training over one of them by each method. Argument: the device.
  */
 import { Lembas } from "../../../adapters/lembas.ts";
 import { randomFactors } from "../../../adapters/lotr/make/makers.ts";
@@ -25,6 +25,13 @@ for (const i of [...sets.keys(), ...sets.keys()]) {
 }
 lembas.engine.checkIntegrity();
 const row = JSON.stringify({ prompt: "The road goes", completion: " ever on" });
-const training = await lembas.train(row, { factors: sets[0], rank: 2, epochs: 1 })
-  .then(() => "trained", ({ message }) => message);
+const training: number[] = [];
+for (const method of ["core", "lotr"] as const) {
+  await lembas.train(row, {
+    ...{ factors: sets[0], method, rank: 2, epochs: 3 },
+    onProgress: (progress) => {
+      if (progress.type === "step") training.push(progress.loss);
+    },
+  });
+}
 console.log(JSON.stringify({ said, training, evictions: lembas.engine.stats().lanes.evictions }));
