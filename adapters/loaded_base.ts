@@ -10,6 +10,7 @@ import { resolveModel, type ResolveOptions } from "../src/checkpoint/fetch/resol
 import { Base } from "../src/executor/base.ts";
 import { GRANULE_TOKENS, KvCache, tokensWithin } from "../src/executor/kv_cache.ts";
 import { CALIBRATION_METHOD } from "../src/executor/calibrate.ts";
+import { SPARE_TOKENS } from "../src/executor/device/prompts.ts";
 import { chooseDtype, deviceDtype, type DtypeChoice } from "../src/executor/precision.ts";
 import { calibrationText } from "../src/models/calibration.ts";
 import type { Smoothing } from "../src/models/parameters.ts";
@@ -113,7 +114,7 @@ function contextOf(
   return Math.min(maxContext, maxPositions, held);
 }
 
-/** The same where all slots, and a row apart, are reserved at full length. */
+/** The same where all slots, and a row apart, are reserved at full length and a token more. */
 function deviceContext(
   config: DecoderConfig,
   { maxContext, maxBatch, kvMemory = DEVICE_KV_MEMORY }: Pick<
@@ -121,7 +122,9 @@ function deviceContext(
     "maxContext" | "maxBatch" | "kvMemory"
   >,
 ): number {
-  return contextOf(config, { maxContext, kvMemory: kvMemory / (maxBatch + 1) });
+  const { numLayers: layers, numKvHeads: kvHeads, headDim } = config;
+  const spare = SPARE_TOKENS * KvCache.bytesPerToken({ layers, kvHeads, headDim });
+  return contextOf(config, { maxContext, kvMemory: kvMemory / (maxBatch + 1) - spare });
 }
 
 /** Channel scales in the cache directory, by the digests of the base and of the text. */

@@ -67,7 +67,8 @@ export interface LembasOptions {
   readonly progress?: NonNullable<ResolveOptions["progress"]>;
   /**
    * Is told of what the model's files leave out, of each file under `adapters` that could not be
-   * used, and of a base that loses more than 1% by how it is served.
+   * used, of a base that loses more than 1% by how it is served, and of a graphics device that
+   * computes prompts in a slower way.
    */
   readonly onWarning?: (warning: ScanWarning) => void;
 }
@@ -102,6 +103,9 @@ export async function openParts(options: LembasOptions): Promise<Parts> {
   const directory = await openAdapters(options, registry, base);
   for (const message of checkpoint.warnings) {
     options.onWarning?.({ path: checkpoint.id, message });
+  }
+  if (base.warning !== undefined) {
+    options.onWarning?.({ path: loaded.device.name, message: base.warning });
   }
   const { measured: quality } = await KeptQuality.open(checkpoint, base);
   const loss = quality && qualityWarning(quality);

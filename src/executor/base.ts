@@ -24,8 +24,9 @@ import { Executor } from "./executor.ts";
 import { integersOf } from "./integer_check.ts";
 import type { KvShape } from "./kv_cache.ts";
 import { laneBytes } from "./lane_bytes.ts";
+import { type Prompts, promptsOf, SPARE_TOKENS } from "./device/prompts.ts";
 import { Sampler } from "./sampler.ts";
-import { StagedKv } from "./staged_kv.ts";
+import { StagedKv } from "./device/staged_kv.ts";
 
 /**
  * Precision of the linears; activations, cores, keys and values are float32. `file`: the integers of
@@ -71,6 +72,8 @@ export class Base {
   readonly #device: Device;
   /** Where tokens are drawn: the CPU. */
   readonly #host: Device;
+  /** How prompts are computed in a device's own memory. */
+  readonly #prompts: Prompts | undefined;
   readonly #checkpoint: Checkpoint;
   readonly #options: BaseOptions;
   readonly #weights: DeviceWeights;
@@ -80,7 +83,7 @@ export class Base {
   readonly #lanes = new Set<Executor>();
 
   private constructor(
-    device: Device,
+    { device, host, prompts }: Places,
     checkpoint: Checkpoint,
     options: BaseOptions,
     scales: Smoothing | undefined,
@@ -95,7 +98,8 @@ export class Base {
     this.smoothing = scales;
     this.#weights = new DeviceWeights(device, files);
     this.#files = files;
-    this.#host = device.name === "cpu" ? device : openDevice("cpu");
+    this.#host = host;
+    this.#prompts = prompts;
     this.#sampler = new Sampler(this.#host, checkpoint.config.vocabSize);
     this.#blocks = new BlockPool(this.#host);
   }
@@ -112,14 +116,16 @@ export class Base {
     const within = files !== undefined && inBlocks(plan) &&
       await packedSumsHold(device, files, { ...plan, offsets: "with blocks" });
     const placed = within ? { ...plan, offsets: "with blocks" } as const : plan;
-    return new Base(device, checkpoint, options, scales, placed, files);
+    const positions = positionsOn(device, options.maxContext);
+    const places = await placesOn(device, checkpoint.config, positions);
+    return new Base(places, checkpoint, options, scales, placed, files);
   }
 
   /** The base joined with a factor set (or none), with slots of its own. */
   async lane(hook?: LinearHook): Promise<Executor> {
-    const { maxContext } = this.#options;
-    const graph = buildDecoder(this.config, maxContext, hook);
-    const parameters = new DecoderParameters(this.#checkpoint, maxContext, {
+    const positions = this.#positions;
+    const graph = buildDecoder(this.config, positions, hook);
+    const parameters = new DecoderParameters(this.#checkpoint, positions, {
       ...(hook === undefined ? {} : { hook }),
       ...(this.smoothing === undefined ? {} : { smoothing: this.smoothing }),
     });
@@ -139,7 +145,9 @@ export class Base {
       sampler: this.#sampler,
       blocks: this.#blocks,
       kv,
+      maxContext: this.#options.maxContext,
       staged,
+      prompts: this.#prompts,
       heads: this.config.numHeads,
       vocabSize: this.config.vocabSize,
       hook,
@@ -149,10 +157,20 @@ export class Base {
     return executor;
   }
 
+  /** Rows of caches and of RoPE's tables. */
+  get #positions(): number {
+    return positionsOn(this.#device, this.#options.maxContext);
+  }
+
   get #kvShape(): KvShape {
     const { numLayers: layers, numKvHeads: kvHeads, headDim } = this.config;
-    const { maxBatch: slots, maxContext: capacity } = this.#options;
-    return { layers, slots, kvHeads, capacity, headDim };
+    const { maxBatch: slots } = this.#options;
+    return { layers, slots, kvHeads, capacity: this.#positions, headDim };
+  }
+
+  /** What to tell of how the device computes; undefined where nothing is out of the ordinary. */
+  get warning(): string | undefined {
+    return this.#prompts?.warning;
   }
 
   get dtype(): ServingDtype {
@@ -184,7 +202,7 @@ export class Base {
       files: this.#files,
       plan: this.#plan,
       smoothing: this.smoothing,
-      positions: this.#options.maxContext,
+      positions: this.#positions,
     };
   }
 
@@ -203,6 +221,30 @@ export class Base {
     this.#weights.release();
     if (this.#host !== this.#device) this.#host.release();
   }
+}
+
+/** Where a base is computed, and where its tokens are drawn. */
+interface Places {
+  readonly device: Device;
+  readonly host: Device;
+  readonly prompts: Prompts | undefined;
+}
+
+function positionsOn({ name }: Device, maxContext: number): number {
+  return name === "cpu" ? maxContext : maxContext + SPARE_TOKENS;
+}
+
+async function placesOn(
+  device: Device,
+  config: DecoderConfig,
+  positions: number,
+): Promise<Places> {
+  if (device.name === "cpu") return { device, host: device, prompts: undefined };
+  using opened = new DisposableStack();
+  const host = opened.use(openDevice("cpu"));
+  const prompts = await promptsOf(device, host, config, positions);
+  opened.move();
+  return { device, host, prompts };
 }
 
 /** Whether a plan's linears may have blocks with offsets. */

@@ -4,12 +4,12 @@
  * apart, the staging row, that small graphs copy in and out. What is asked for is done in its order;
  * a step waits for it (`settled`).
  */
-import { OnnxWriter } from "../graph/lowering/onnx.ts";
-import type { Binding, Device, Tensor } from "../runtime/device.ts";
-import type { BlockPool, BlockRoom } from "./block_pool.ts";
-import { KvCache, type KvShape, type KvStore, type KvViews } from "./kv_cache.ts";
-import type { KvBlock } from "./model.ts";
-import { SlotViews } from "./views.ts";
+import { OnnxWriter } from "../../graph/lowering/onnx.ts";
+import type { Binding, Device, Tensor } from "../../runtime/device.ts";
+import type { BlockPool, BlockRoom } from "../block_pool.ts";
+import { KvCache, type KvShape, type KvStore, type KvViews } from "../kv_cache.ts";
+import type { KvBlock } from "../model.ts";
+import { SlotViews } from "../views.ts";
 
 /** A saved part of a row in host memory, there once what was asked for before is done. */
 class StagedBlock implements KvBlock {
