@@ -52,6 +52,8 @@ export class LoweringContext {
   constructor(
     readonly plan: LoweringPlan,
     readonly parameters: ParameterSource & Partial<BlockSource>,
+    /** How often the graph's nodes and its caller read a value, by its id. */
+    readonly uses: ReadonlyMap<number, number>,
   ) {}
 
   /** The ONNX name of a value. */
@@ -103,50 +105,5 @@ export function gridShape(
   return context.once(`shape.grid.${rest.join(".")}`, (name) => {
     const inputs = [context.name(grid), context.int64(`int64.${rest.join(".")}`, rest)];
     context.writer.node("Concat", inputs, name, { attributes: { axis: 0 } });
-  });
-}
-
-/**
- * All B of a site as one matrix [m·r, d_out]: block m in rows m·r …, columns offset_m …. Made once
- * where B is frozen, at each run where it is an input.
- */
-export function blockDiagonal(
-  context: LoweringContext,
-  b: readonly Value[],
-  offsets: readonly number[],
-  width: number,
-): string {
-  const rank = Number(b[0]?.shape[0]);
-  const name = `${b.map((factor) => factor.name).join("|")}:block`;
-  if (b.some(({ kind }) => kind !== "parameter")) return joinedBlocks(context, b, offsets, width);
-  return context.weight(name, "float32", [b.length * rank, width], () => {
-    const block = new Float32Array(b.length * rank * width);
-    b.forEach((factor, m) => {
-      const data = context.parameters.read(factor.name);
-      const columns = Number(factor.shape[1]);
-      for (let i = 0; i < rank; i++) {
-        const row = data.subarray(i * columns, (i + 1) * columns);
-        block.set(row, (m * rank + i) * width + (offsets[m] ?? 0));
-      }
-    });
-    return block;
-  });
-}
-
-function joinedBlocks(
-  context: LoweringContext,
-  b: readonly Value[],
-  offsets: readonly number[],
-  width: number,
-): string {
-  const name = `${b.map((factor) => factor.name).join("|")}:block`;
-  return context.once(name, (to) => {
-    const parts = b.map((factor, m) => {
-      const start = offsets[m] ?? 0;
-      const after = width - start - Number(factor.shape[1]);
-      const pads = context.int64(`pads.${start}.${after}`, [0, start, 0, after]);
-      return context.writer.node("Pad", [context.name(factor), pads], `${to}.${m}`);
-    });
-    context.writer.node("Concat", parts, to, { attributes: { axis: 0 } });
   });
 }
