@@ -32,7 +32,7 @@ export interface LembasOptions {
   readonly factors?: readonly (FactorSet | string)[];
   /** A directory of adapters, scanned now. */
   readonly adapters?: string;
-  /** Default "auto", the CPU for now. "webgpu" computes in fp32. */
+  /** Default "auto", the CPU for now. "webgpu" computes in float16 where its shaders do. */
   readonly device?: DeviceKind;
   /** Default "auto": by the file's weight types and `maxBatch`. */
   readonly dtype?: DtypeChoice;
@@ -67,8 +67,7 @@ export interface LembasOptions {
   readonly progress?: NonNullable<ResolveOptions["progress"]>;
   /**
    * Is told of what the model's files leave out, of each file under `adapters` that could not be
-   * used, of a base that loses more than 1% by how it is served, and of a graphics device that
-   * computes prompts in a slower way.
+   * used, and of a base that loses more than 1% by how it is served.
    */
   readonly onWarning?: (warning: ScanWarning) => void;
 }
@@ -103,9 +102,6 @@ export async function openParts(options: LembasOptions): Promise<Parts> {
   const directory = await openAdapters(options, registry, base);
   for (const message of checkpoint.warnings) {
     options.onWarning?.({ path: checkpoint.id, message });
-  }
-  if (base.warning !== undefined) {
-    options.onWarning?.({ path: loaded.device.name, message: base.warning });
   }
   const { measured: quality } = await KeptQuality.open(checkpoint, base);
   const loss = quality && qualityWarning(quality);
