@@ -10,14 +10,13 @@ import { resolveModel, type ResolveOptions } from "../src/checkpoint/fetch/resol
 import { Base } from "../src/executor/base.ts";
 import { GRANULE_TOKENS, KvCache, tokensWithin } from "../src/executor/kv_cache.ts";
 import { CALIBRATION_METHOD } from "../src/executor/calibrate.ts";
-import { floatsOf } from "../src/executor/plan/device_floats.ts";
+import { SPARE_TOKENS } from "../src/executor/device/prompts.ts";
 import { chooseDtype, deviceDtype, type DtypeChoice } from "../src/executor/precision.ts";
 import { calibrationText } from "../src/models/calibration.ts";
 import type { Smoothing } from "../src/models/parameters.ts";
 import { readSmoothing, writeSmoothing } from "../src/models/smooth.ts";
 import type { Device } from "../src/runtime/device.ts";
 import { type DeviceKind, openDevice } from "../src/runtime/open.ts";
-import type { FloatType } from "../src/util/floats.ts";
 import { textDigest } from "../src/util/ids.ts";
 import { isLarge, openPrepared } from "./prepared_weights.ts";
 
@@ -56,8 +55,7 @@ export const DEVICE_KV_MEMORY = 512 * 2 ** 20;
 export async function loadBase(spec: BaseSpec): Promise<LoadedBase> {
   using opened = new DisposableStack();
   const device = opened.use(openDevice(spec.device ?? "auto"));
-  // what it cannot compute is refused before anything is fetched
-  if (spec.dtype !== "auto") await floatsOf(device, spec.dtype);
+  if (device.name !== "cpu") deviceDtype(device.name, spec.dtype);
   const { progress } = spec;
   const path = await resolveModel(spec.model, progress && { progress });
   const checkpoint = opened.use(await openCheckpoint(path));
@@ -76,19 +74,14 @@ export async function loadWeights(
   const onCpu = device.name === "cpu";
   const calibration = calibrationText();
   const kept = await KeptSmoothing.open(checkpoint, calibration);
-  const served = onCpu ? chooseDtype(dtype, checkpoint, maxBatch) : deviceDtype(dtype, checkpoint);
-  const activations = await floatsOf(device, served);
   // what is on disk is as the CPU's kernels read it
   const files = onCpu && isLarge(checkpoint)
     ? (scales: Smoothing | undefined) => openPrepared(device, checkpoint, scales, progress)
     : undefined;
   const base = await Base.load(device, checkpoint, {
-    dtype: served,
-    activations,
+    dtype: onCpu ? chooseDtype(dtype, checkpoint, maxBatch) : deviceDtype(device.name, dtype),
     maxBatch,
-    maxContext: onCpu
-      ? contextOf(checkpoint.config, spec)
-      : deviceContext(checkpoint.config, spec, activations),
+    maxContext: onCpu ? contextOf(checkpoint.config, spec) : deviceContext(checkpoint.config, spec),
     // encoding takes a tokenizer that is not made yet
     calibration: kept.smoothing === undefined ? checkpoint.tokenizer.encode(calibration) : [],
     ...(kept.smoothing === undefined ? {} : { smoothing: kept.smoothing }),
@@ -114,24 +107,24 @@ function contextOf(
     BaseSpec,
     "maxContext" | "kvMemory"
   >,
-  dtype: FloatType = "float32",
 ): number {
-  const token = KvCache.bytesPerToken({ layers: numLayers, kvHeads: numKvHeads, headDim, dtype });
+  const token = KvCache.bytesPerToken({ layers: numLayers, kvHeads: numKvHeads, headDim });
   // a row of a few tokens always has a place: the engine says that so little memory will not do
   const held = Math.max(GRANULE_TOKENS, tokensWithin(kvMemory, token));
   return Math.min(maxContext, maxPositions, held);
 }
 
-/** The same where all slots, and a row apart, are reserved at full length. */
+/** The same where all slots, and a row apart, are reserved at full length and a token more. */
 function deviceContext(
   config: DecoderConfig,
   { maxContext, maxBatch, kvMemory = DEVICE_KV_MEMORY }: Pick<
     BaseSpec,
     "maxContext" | "maxBatch" | "kvMemory"
   >,
-  activations: FloatType,
 ): number {
-  return contextOf(config, { maxContext, kvMemory: kvMemory / (maxBatch + 1) }, activations);
+  const { numLayers: layers, numKvHeads: kvHeads, headDim } = config;
+  const spare = SPARE_TOKENS * KvCache.bytesPerToken({ layers, kvHeads, headDim });
+  return contextOf(config, { maxContext, kvMemory: kvMemory / (maxBatch + 1) - spare });
 }
 
 /** Channel scales in the cache directory, by the digests of the base and of the text. */

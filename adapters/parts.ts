@@ -32,7 +32,7 @@ export interface LembasOptions {
   readonly factors?: readonly (FactorSet | string)[];
   /** A directory of adapters, scanned now. */
   readonly adapters?: string;
-  /** Default "auto", the CPU for now. "webgpu" computes in float16 where its shaders do. */
+  /** Default "auto", the CPU for now. "webgpu" computes in fp32. */
   readonly device?: DeviceKind;
   /** Default "auto": by the file's weight types and `maxBatch`. */
   readonly dtype?: DtypeChoice;
@@ -67,7 +67,8 @@ export interface LembasOptions {
   readonly progress?: NonNullable<ResolveOptions["progress"]>;
   /**
    * Is told of what the model's files leave out, of each file under `adapters` that could not be
-   * used, and of a base that loses more than 1% by how it is served.
+   * used, of a base that loses more than 1% by how it is served, and of a graphics device that
+   * computes prompts in a slower way.
    */
   readonly onWarning?: (warning: ScanWarning) => void;
 }
@@ -102,6 +103,9 @@ export async function openParts(options: LembasOptions): Promise<Parts> {
   const directory = await openAdapters(options, registry, base);
   for (const message of checkpoint.warnings) {
     options.onWarning?.({ path: checkpoint.id, message });
+  }
+  if (base.warning !== undefined) {
+    options.onWarning?.({ path: loaded.device.name, message: base.warning });
   }
   const { measured: quality } = await KeptQuality.open(checkpoint, base);
   const loss = quality && qualityWarning(quality);

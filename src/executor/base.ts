@@ -4,7 +4,11 @@
  * first.
  */
 import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
-import type { LinearKernel } from "../graph/lowering/lowering_context.ts";
+import type {
+  GradientKernel,
+  IntegerType,
+  LinearKernel,
+} from "../graph/lowering/lowering_context.ts";
 import { lower, type LoweringPlan } from "../graph/lowering/lowering.ts";
 import { buildDecoder } from "../models/decoder.ts";
 import { packedSumsHold } from "../models/packed_sums.ts";
@@ -20,13 +24,15 @@ import { Executor } from "./executor.ts";
 import { integersOf } from "./integer_check.ts";
 import type { KvShape } from "./kv_cache.ts";
 import { laneBytes } from "./lane_bytes.ts";
-import { floatsOf } from "./plan/device_floats.ts";
-import { devicePlan, inBlocks, planOf, type ServingDtype } from "./plan/serving_plan.ts";
+import { type Prompts, promptsOf, SPARE_TOKENS } from "./device/prompts.ts";
 import { Sampler } from "./sampler.ts";
-import { StagedKv } from "./staged_kv.ts";
-import type { FloatType } from "../util/floats.ts";
+import { StagedKv } from "./device/staged_kv.ts";
 
-export { planOf, type ServingDtype } from "./plan/serving_plan.ts";
+/**
+ * Precision of the linears; activations, cores, keys and values are float32. `file`: the integers of
+ * the file's own blocks.
+ */
+export type ServingDtype = "int8" | "int4" | "file" | "fp32";
 
 export interface BaseOptions {
   readonly dtype: ServingDtype;
@@ -42,8 +48,6 @@ export interface BaseOptions {
   readonly threads?: number;
   /** Opens prepared weights for these channel scales; without, weights are made in memory. */
   readonly files?: (scales: Smoothing | undefined) => Promise<WeightFiles>;
-  /** The type of activations, keys, values and cores; by default what the device has. */
-  readonly activations?: FloatType;
   /** Where ONNX Runtime writes its profile. */
   readonly profile?: string;
 }
@@ -68,6 +72,8 @@ export class Base {
   readonly #device: Device;
   /** Where tokens are drawn: the CPU. */
   readonly #host: Device;
+  /** How prompts are computed in a device's own memory. */
+  readonly #prompts: Prompts | undefined;
   readonly #checkpoint: Checkpoint;
   readonly #options: BaseOptions;
   readonly #weights: DeviceWeights;
@@ -77,7 +83,7 @@ export class Base {
   readonly #lanes = new Set<Executor>();
 
   private constructor(
-    device: Device,
+    { device, host, prompts }: Places,
     checkpoint: Checkpoint,
     options: BaseOptions,
     scales: Smoothing | undefined,
@@ -92,18 +98,17 @@ export class Base {
     this.smoothing = scales;
     this.#weights = new DeviceWeights(device, files);
     this.#files = files;
-    this.#host = device.name === "cpu" ? device : openDevice("cpu");
+    this.#host = host;
+    this.#prompts = prompts;
     this.#sampler = new Sampler(this.#host, checkpoint.config.vocabSize);
     this.#blocks = new BlockPool(this.#host);
   }
 
   /** Calibrates if the dtype needs it. The weights are opened later, with the first lane. */
   static async load(device: Device, checkpoint: Checkpoint, options: BaseOptions): Promise<Base> {
-    const plan = device.name === "cpu" ? planOf(options, await integersOf(device)) : devicePlan(
-      device.name,
-      options,
-      options.activations ?? await floatsOf(device, options.dtype),
-    );
+    const plan = device.name === "cpu"
+      ? planOf(options, await integersOf(device))
+      : devicePlan(device, options);
     const scales = plan.linear("") === "w8a8"
       ? options.smoothing ?? await calibrate(device, checkpoint, options.calibration)
       : undefined;
@@ -111,14 +116,16 @@ export class Base {
     const within = files !== undefined && inBlocks(plan) &&
       await packedSumsHold(device, files, { ...plan, offsets: "with blocks" });
     const placed = within ? { ...plan, offsets: "with blocks" } as const : plan;
-    return new Base(device, checkpoint, options, scales, placed, files);
+    const positions = positionsOn(device, options.maxContext);
+    const places = await placesOn(device, checkpoint.config, positions);
+    return new Base(places, checkpoint, options, scales, placed, files);
   }
 
   /** The base joined with a factor set (or none), with slots of its own. */
   async lane(hook?: LinearHook): Promise<Executor> {
-    const { maxContext } = this.#options;
-    const graph = buildDecoder(this.config, maxContext, hook);
-    const parameters = new DecoderParameters(this.#checkpoint, maxContext, {
+    const positions = this.#positions;
+    const graph = buildDecoder(this.config, positions, hook);
+    const parameters = new DecoderParameters(this.#checkpoint, positions, {
       ...(hook === undefined ? {} : { hook }),
       ...(this.smoothing === undefined ? {} : { smoothing: this.smoothing }),
     });
@@ -138,7 +145,9 @@ export class Base {
       sampler: this.#sampler,
       blocks: this.#blocks,
       kv,
+      maxContext: this.#options.maxContext,
       staged,
+      prompts: this.#prompts,
       heads: this.config.numHeads,
       vocabSize: this.config.vocabSize,
       hook,
@@ -148,19 +157,24 @@ export class Base {
     return executor;
   }
 
+  /** Rows of caches and of RoPE's tables. */
+  get #positions(): number {
+    return positionsOn(this.#device, this.#options.maxContext);
+  }
+
   get #kvShape(): KvShape {
     const { numLayers: layers, numKvHeads: kvHeads, headDim } = this.config;
-    const { maxBatch: slots, maxContext: capacity } = this.#options;
-    return { layers, slots, kvHeads, capacity, headDim, dtype: this.activations };
+    const { maxBatch: slots } = this.#options;
+    return { layers, slots, kvHeads, capacity: this.#positions, headDim };
+  }
+
+  /** What to tell of how the device computes; undefined where nothing is out of the ordinary. */
+  get warning(): string | undefined {
+    return this.#prompts?.warning;
   }
 
   get dtype(): ServingDtype {
     return this.#options.dtype;
-  }
-
-  /** The type of activations, keys, values and cores. */
-  get activations(): FloatType {
-    return this.#plan.activations ?? "float32";
   }
 
   /** What computes the linears of its layers. */
@@ -186,10 +200,9 @@ export class Base {
       checkpoint: this.#checkpoint,
       weights: this.#weights,
       files: this.#files,
-      // gradients are summed in float32
-      plan: { ...this.#plan, activations: "float32" },
+      plan: this.#plan,
       smoothing: this.smoothing,
-      positions: this.#options.maxContext,
+      positions: this.#positions,
     };
   }
 
@@ -208,4 +221,77 @@ export class Base {
     this.#weights.release();
     if (this.#host !== this.#device) this.#host.release();
   }
+}
+
+/** Where a base is computed, and where its tokens are drawn. */
+interface Places {
+  readonly device: Device;
+  readonly host: Device;
+  readonly prompts: Prompts | undefined;
+}
+
+function positionsOn({ name }: Device, maxContext: number): number {
+  return name === "cpu" ? maxContext : maxContext + SPARE_TOKENS;
+}
+
+async function placesOn(
+  device: Device,
+  config: DecoderConfig,
+  positions: number,
+): Promise<Places> {
+  if (device.name === "cpu") return { device, host: device, prompts: undefined };
+  using opened = new DisposableStack();
+  const host = opened.use(openDevice("cpu"));
+  const prompts = await promptsOf(device, host, config, positions);
+  opened.move();
+  return { device, host, prompts };
+}
+
+/** Whether a plan's linears may have blocks with offsets. */
+function inBlocks({ linear }: LoweringPlan): boolean {
+  return ["stored", "nbits4"].includes(linear("model.layers.0."));
+}
+
+/**
+ * Kernels by dtype. For int8, block-wise kernels are fastest for a single row and W8A8 for batches.
+ * `integers`: how W8A8 keeps its weights on this processor (`integer_check.ts`).
+ */
+export function planOf(
+  { dtype, maxBatch }: Pick<BaseOptions, "dtype" | "maxBatch">,
+  integers: IntegerType = "int8",
+): LoweringPlan {
+  if (dtype === "fp32") {
+    return { linear: () => "float32", gradient: () => "float32", embedding: "float32" };
+  }
+  const linear = linearOf(dtype, maxBatch);
+  return { linear, gradient: eightBitsBack, embedding: "int8", integers };
+}
+
+/** @throws {RangeError} for a precision that the device has no kernels for */
+function devicePlan({ name }: Device, options: Pick<BaseOptions, "dtype" | "maxBatch">) {
+  if (name === "webgpu" && options.dtype === "fp32") {
+    return { ...planOf(options), device: "webgpu" } as const;
+  }
+  throw new RangeError(`Cannot compute ${options.dtype} on ${name}: webgpu computes fp32`);
+}
+
+function linearOf(dtype: Exclude<ServingDtype, "fp32">, maxBatch: number): LoweringPlan["linear"] {
+  switch (dtype) {
+    case "int8":
+      return () => maxBatch === 1 ? "nbits8" : "w8a8";
+    case "file":
+      return () => "stored";
+    case "int4":
+      return (weight) => weight.startsWith("model.layers.") ? "nbits4" : "nbits8";
+  }
+}
+
+/**
+ * Kernels of the pullbacks. The output layer's cotangent, p - target, has one large element and
+ * thousands of small ones that matter together. Rounded to 8 bits by row they vanish: the gradients
+ * of cores for unlikely targets had a cosine of only 0.5 to the exact ones. With 16 bits they stay;
+ * all other pullbacks reach 0.99 at 8 bits.
+ */
+function eightBitsBack(weight: string): GradientKernel {
+  return weight === "lm_head.weight" ? "w8a16" : "w8a8";
 }

@@ -6,22 +6,15 @@
 import { inputs } from "../models/decoder.ts";
 import type { LinearHook } from "../models/hook.ts";
 import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
-import { bytesPerFloat } from "../util/floats.ts";
 import { Lru } from "../util/memo.ts";
 import type { BlockPool } from "./block_pool.ts";
 import { CoreCopies, CoreSlots, type CoreView } from "./core_slots.ts";
 import { kvBytes, KvCache, type KvShape, type KvStore, type KvViews } from "./kv_cache.ts";
 import type { BatchModel, KvBlock, PrefillRow, ResidentCore, Sampled, SampleRow } from "./model.ts";
 import type { Sampler } from "./sampler.ts";
-import type { StagedKv } from "./staged_kv.ts";
+import { PREFILL_TOKENS, type Prompts } from "./device/prompts.ts";
+import type { StagedKv } from "./device/staged_kv.ts";
 
-/** Most tokens of a prefill run: larger runs are no faster per token. */
-const PREFILL_TOKENS = 512;
-/**
- * The same in device memory. From 32 tokens of a row on, ONNX Runtime's WebGPU provider takes an
- * attention kernel that is wrong where subgroups have fewer than 8 lanes (seen with 4).
- */
-const STAGED_TOKENS = 31;
 /** Most bytes of a chunk's scores: attention holds one of each head, token and key at once. */
 const SCORE_BYTES = 64 * 2 ** 20;
 /** Fewest tokens of a chunk, however many are before it. */
@@ -37,8 +30,12 @@ export interface ExecutorOptions {
   readonly session: Session;
   readonly sampler: Sampler;
   readonly kv: KvShape;
+  /** Tokens of a row. */
+  readonly maxContext: number;
   /** Keys and values of that shape in device memory; by default they are in host memory. */
   readonly staged?: StagedKv | undefined;
+  /** How prompts are computed beside these. */
+  readonly prompts?: Prompts | undefined;
   /** Query heads. */
   readonly heads: number;
   /** Memory for saved blocks; lanes share it. */
@@ -95,13 +92,13 @@ export class Executor implements BatchModel {
     this.#options = options;
     this.vocabSize = vocabSize;
     this.maxBatch = kv.slots;
-    this.maxContext = kv.capacity;
+    this.maxContext = options.maxContext;
     this.kvBytesPerToken = KvCache.bytesPerToken(kv);
     using made = new DisposableStack();
-    this.prefillTokens = options.staged === undefined ? PREFILL_TOKENS : STAGED_TOKENS;
+    this.prefillTokens = options.prompts?.tokens ?? PREFILL_TOKENS;
     const cache = options.staged ?? new KvCache(device, kv, options.blocks);
     this.#kv = made.adopt(cache, () => cache.release());
-    const cores = new CoreSlots(device, hook, kv.layers, kv.slots, kv.dtype);
+    const cores = new CoreSlots(device, hook, kv.layers, kv.slots);
     this.#cores = made.adopt(cores, () => cores.release());
     this.#logits = made.use(device.tensor("float32", [kv.slots, vocabSize]));
     made.move();
@@ -109,7 +106,8 @@ export class Executor implements BatchModel {
 
   chunkTokens(past: number): number {
     const { heads } = this.#options;
-    const bytesPerToken = heads * (past + PREFILL_TOKENS) * Float32Array.BYTES_PER_ELEMENT;
+    const keys = this.#total(past + PREFILL_TOKENS, PREFILL_TOKENS);
+    const bytesPerToken = heads * keys * Float32Array.BYTES_PER_ELEMENT;
     const most = Math.max(LEAST_CHUNK, Math.floor(SCORE_BYTES / bytesPerToken));
     return Math.min(this.prefillTokens, most);
   }
@@ -150,10 +148,7 @@ export class Executor implements BatchModel {
   /** Copies of the cores, unless their views would end within what kernels write at a time. */
   async #coresOnDevice(): Promise<CoreCopies | undefined> {
     const { device, hook } = this.#options;
-    const { dtype = "float32" } = this.#options.kv;
-    // 16 bytes of a slot's r × r numbers
-    const even = bytesPerFloat(dtype) === 4 ? 2 : 4;
-    if (hook === undefined || hook.rank % even !== 0) return undefined;
+    if (hook === undefined || hook.rank % 2 !== 0) return undefined;
     return await (this.#copies ??= CoreCopies.open(device, this.#cores));
   }
 
@@ -165,15 +160,17 @@ export class Executor implements BatchModel {
   async score(tokens: readonly number[], past: number, logits: Tensor): Promise<void> {
     const time = tokens.length;
     const { staged } = this.#options;
-    if (staged !== undefined && time > STAGED_TOKENS) {
-      throw new RangeError(`Cannot score ${time} tokens at once here: at most ${STAGED_TOKENS}`);
+    if (staged !== undefined && time > this.prefillTokens) {
+      throw new RangeError(
+        `Cannot score ${time} tokens at once here: at most ${this.prefillTokens}`,
+      );
     }
     const places = { logits, rows: time };
     const step = this.#makeStep({ first: 0, batch: 1, time, logits: 0 }, places);
     using _made = step.made;
     step.ids.set(tokens);
     step.lengths[0] = past + time - 1;
-    step.total[0] = past + time;
+    step.total[0] = this.#total(past + time, time);
     for (let i = 0; i < time; i++) step.rows[i] = i;
     this.#kv.touch(0, past + time);
     if (staged !== undefined) await staged.settled();
@@ -232,6 +229,11 @@ export class Executor implements BatchModel {
     this.#logits.release();
   }
 
+  /** What a step tells as its keys' number. */
+  #total(end: number, time: number): number {
+    return this.#options.prompts?.total(end, time) ?? end;
+  }
+
   /** A row in the staging row, then in its slot; parts of it where it is longer than a run may be. */
   async #prefillStaged(
     staged: StagedKv,
@@ -239,15 +241,15 @@ export class Executor implements BatchModel {
     logits: number,
   ): Promise<void> {
     if (past > 0) staged.take(slot);
-    for (let from = 0; from < tokens.length; from += STAGED_TOKENS) {
-      const part = Array.from(tokens).slice(from, from + STAGED_TOKENS);
+    for (let from = 0; from < tokens.length; from += this.prefillTokens) {
+      const part = Array.from(tokens).slice(from, from + this.prefillTokens);
       const before = past + from;
       const shape = { first: slot, batch: 1, time: part.length, logits };
       const step = this.#prefillStep(shape, staged.staging);
       step.ids.set(part);
       step.lengths[0] = before + part.length - 1;
       step.rows[0] = part.length - 1;
-      step.total[0] = before + part.length;
+      step.total[0] = this.#total(before + part.length, part.length);
       await staged.settled();
       await step.binding.run();
     }

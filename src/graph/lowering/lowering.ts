@@ -3,21 +3,17 @@
  * operation, in a table that is total. It decides how each operation is computed; `kernels.ts` says
  * how a linear is, `quantise.ts` makes the weights.
  */
+import { argumentsOf } from "../autodiff.ts";
 import type { Graph, Node, ParameterSource } from "../graph.ts";
 import type { OpName, Value } from "../ops.ts";
-import { emitEmbedding } from "./embedding.ts";
-import { emitLinear } from "./kernels.ts";
+import { emitLinear, joinedRows } from "./kernels.ts";
+import { together } from "./lazy.ts";
 import { ATTENTION_RULES } from "./lowering_attention.ts";
-import {
-  blockDiagonal,
-  gridShape,
-  LoweringContext,
-  type LoweringPlan,
-  type Rule,
-} from "./lowering_context.ts";
+import { LoweringContext, type LoweringPlan, type Rule } from "./lowering_context.ts";
+import { emitGate, emitHalves, emitLotr, fuseGate } from "./lowering_lotr.ts";
 import { TRAINING_RULES } from "./lowering_training.ts";
-import { MICROSOFT, onnxType, type PackingNode, type Places, type Weight } from "./onnx.ts";
-import type { BlockSource } from "../quantise.ts";
+import { MICROSOFT, type PackingNode, type Places, type Weight } from "./onnx.ts";
+import { type BlockSource, quantiseRows } from "../quantise.ts";
 
 export type { LoweringPlan } from "./lowering_context.ts";
 
@@ -37,30 +33,20 @@ export function lower(
   parameters: ParameterSource & Partial<BlockSource>,
   plan: LoweringPlan,
 ): Lowered {
-  const context = new LoweringContext(plan, parameters);
+  const context = new LoweringContext(plan, parameters, usesOf(graph));
   const { writer } = context;
-  for (const { name, dtype, shape } of graph.inputs) {
-    writer.input(name, context.typeOf(dtype), shape);
-  }
-  const narrow = graph.outputs.filter(({ dtype }) => context.typeOf(dtype) !== dtype);
-  for (const value of narrow) context.rename(value, `${value.name}:${context.floats}`);
+  for (const { name, dtype, shape } of graph.inputs) writer.input(name, dtype, shape);
   const done = new Set<Node>();
   graph.nodes.forEach((node, i) => {
     if (done.has(node)) return;
     const next = graph.nodes[i + 1];
-    if (next !== undefined && fuseSkipNorm(context, node, next)) done.add(next);
+    const fused = next !== undefined &&
+      (fuseSkipNorm(context, node, next) || fuseGate(context, node, next));
+    if (fused) done.add(next);
     else lowerNode(context, node);
   });
-  for (const { name, dtype, shape } of graph.outputs) {
-    writer.output(name, dtype, shape);
-  }
-  for (const value of narrow) {
-    const attributes = { to: onnxType(value.dtype) };
-    writer.node("Cast", [context.name(value)], value.name, { attributes });
-  }
-  for (const { name, dtype, shape } of graph.updated) {
-    writer.output(`${name}.out`, context.typeOf(dtype), shape);
-  }
+  for (const value of graph.outputs) writer.output(context.name(value), value.dtype, value.shape);
+  for (const { name, dtype, shape } of graph.updated) writer.output(`${name}.out`, dtype, shape);
   return {
     weights: context.weights,
     packing: () => writer.packing(),
@@ -71,6 +57,15 @@ export function lower(
 function lowerNode(context: LoweringContext, node: Node): void {
   const rule = RULES[node.op] as Rule<typeof node.op>;
   rule(context, node.args as never, context.name(node.out));
+}
+
+/** How often each value is read, by its id. */
+function usesOf({ nodes, outputs }: Graph): ReadonlyMap<number, number> {
+  const uses = new Map<number, number>();
+  for (const { id } of [...nodes.flatMap(argumentsOf), ...outputs]) {
+    uses.set(id, (uses.get(id) ?? 0) + 1);
+  }
+  return uses;
 }
 
 /** An addition whose sum is normalised next is one kernel. */
@@ -91,7 +86,9 @@ const RULES: { readonly [K in OpName]: Rule<K> } = {
   ...ATTENTION_RULES,
   ...TRAINING_RULES,
   embed(context, { ids, table }, out) {
-    emitEmbedding(context, table, context.name(ids), out);
+    if (context.plan.embedding === "float32") {
+      context.writer.node("Gather", [context.parameter(table), context.name(ids)], out);
+    } else embedInt8(context, table, context.name(ids), out);
   },
   rmsNorm(context, { x, gamma, eps, groups }, out) {
     const { writer } = context;
@@ -111,34 +108,12 @@ const RULES: { readonly [K in OpName]: Rule<K> } = {
   linear(context, args, out) {
     emitLinear(context, args, out);
   },
-  lotr(context, { x, y, a, cores, b, offsets, grid, cells, places }, out) {
-    const { writer } = context;
-    const rank = Number(a.shape[1]);
-    const joined = context.int64(`shape.joined.${b.length * rank}`, [-1, b.length * rank]);
-    const moved = (from: string, index: Value | undefined) =>
-      index === undefined
-        ? from
-        : writer.node("Gather", [from, context.name(index)], `${from}.moved`);
-    writer.node("MatMul", [context.name(x), context.parameter(a)], `${out}.u`);
-    const rows = moved(`${out}.u`, cells);
-    writer.node("Reshape", [rows, gridShape(context, grid, rank)], `${out}.u3`);
-    writer.node("MatMul", [`${out}.u3`, context.name(cores)], `${out}.v3`);
-    writer.node("Reshape", [`${out}.v3`, joined], `${out}.v`);
-    const factor = blockDiagonal(context, b, offsets, Number(y.shape[1]));
-    writer.node("Gemm", [moved(`${out}.v`, places), factor, context.name(y)], out);
-  },
+  lotr: emitLotr,
   add(context, { a, b }, out) {
     context.writer.node("Add", [context.name(a), context.name(b)], out);
   },
   swiglu(context, { x }, out) {
-    const { writer } = context;
-    const attributes = { axis: 1, "num_outputs": 2 };
-    writer.nodes("Split", [context.name(x)], [`${out}.gate`, `${out}.up`], { attributes });
-    writer.node("QuickGelu", [`${out}.gate`], `${out}.silu`, {
-      domain: MICROSOFT,
-      attributes: { alpha: { float: 1 } },
-    });
-    writer.node("Mul", [`${out}.silu`, `${out}.up`], out);
+    emitGate(context, emitHalves(context, context.name(x), out), out);
   },
   columns(context, { x, start, size }, out) {
     const { writer } = context;
@@ -157,3 +132,28 @@ const RULES: { readonly [K in OpName]: Rule<K> } = {
     context.writer.node("Gather", [context.name(x), context.name(index)], out);
   },
 };
+
+/** Rows of an int8 table with a scale for every 32 numbers: exact for a Q8_0 checkpoint. */
+function embedInt8(context: LoweringContext, table: Value, ids: string, out: string): void {
+  const { writer } = context;
+  const [rows, width] = table.shape.map(Number);
+  const block = 32;
+  const quantised = together(() => quantiseRows(joinedRows(context, [table], width), block));
+  const q = context.weight(
+    `${table.name}:q8`,
+    "int8",
+    [rows, width],
+    async () => (await quantised()).q,
+  );
+  const scales = context.weight(
+    `${table.name}:q8.scales`,
+    "float32",
+    [rows, width / block],
+    async () => (await quantised()).scales,
+  );
+  writer.node("Gather", [q, ids], `${out}.q`);
+  writer.node("Gather", [scales, ids], `${out}.scales`);
+  writer.node("DequantizeLinear", [`${out}.q`, `${out}.scales`], out, {
+    attributes: { axis: 1, block_size: block },
+  });
+}

@@ -31,7 +31,11 @@ export const ATTENTION_RULES: { readonly [K in AttentionOp]: Rule<K> } = {
   attention(context, args, out) {
     const given = [args.keys, args.values, args.lengths, args.total];
     const written = [`${args.keys.name}.out`, `${args.values.name}.out`];
-    groupQueryAttention(context, args, given.map((value) => context.name(value)), written, out);
+    const names = given.map((value) => context.name(value));
+    const window = context.plan.device === "webgpu"
+      ? deviceWindow(args.window, Number(args.cos.shape[0]))
+      : args.window;
+    groupQueryAttention(context, { ...args, window }, names, written, out);
   },
 
   attentionMask(context, args, out) {
@@ -85,6 +89,15 @@ export const ATTENTION_RULES: { readonly [K in AttentionOp]: Rule<K> } = {
     tokensOf(context, args, `${out}.cells`, "packedPlaces", out);
   },
 };
+
+/**
+ * A graph's window on WebGPU, where rows have fewer than `positions` tokens. Its provider has two
+ * kernels for prompts and chooses by whether a window ends before the last key: so that a step can
+ * choose (`executor/device/prompts.ts`), rows without a window have one as long as they may be.
+ */
+export function deviceWindow(window: number | undefined, positions: number): number {
+  return Math.min(window ?? Infinity, positions - 1);
+}
 
 /** Rows that share nothing: the kernel of prompts, without a cache. */
 function promptAttention(context: LoweringContext, args: Packed, out: string): void {

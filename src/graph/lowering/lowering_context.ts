@@ -7,7 +7,6 @@ import type { OpName, Ops, Value } from "../ops.ts";
 import { OnnxWriter, type Weight } from "./onnx.ts";
 import type { BlockSource } from "../quantise.ts";
 import type { DType } from "../../runtime/device.ts";
-import { encodeFloats, type FloatType } from "../../util/floats.ts";
 
 /** Kernels of a linear, described in `kernels.ts`. */
 export type LinearKernel = "float32" | "float32-shared" | "w8a8" | "nbits8" | "nbits4" | "stored";
@@ -23,13 +22,8 @@ export type IntegerType = "int8" | "uint8";
 
 /** How a graph is to be computed. */
 export interface LoweringPlan {
-  /** Whose kernels it is lowered to; default: the CPU's. Of a linear's only the CPU has W8A8. */
-  readonly device?: "cpu" | "webgpu" | "cuda";
-  /**
-   * The type of activations, keys, values and cores, and of weights that are no integers; default:
-   * float32. Kernels add and normalise in float32; a graph's outputs are float32. Of serving alone.
-   */
-  readonly activations?: FloatType;
+  /** Whose kernels it is lowered to; default: the CPU's. WebGPU has those of float32 alone. */
+  readonly device?: "cpu" | "webgpu";
   /** The kernel of each linear, by the name of its first weight. */
   readonly linear: (weight: string) => LinearKernel;
   /** The kernel of each linear's pullback, likewise. */
@@ -45,7 +39,7 @@ export interface LoweringPlan {
    * the same.
    */
   readonly integers?: IntegerType;
-  /** Rows as they are, in the activations' type, or int8 in blocks of 32 with a scale each. */
+  /** float32 rows, or int8 in blocks of 32 with a scale each. */
   readonly embedding: "float32" | "int8";
 }
 
@@ -58,6 +52,8 @@ export class LoweringContext {
   constructor(
     readonly plan: LoweringPlan,
     readonly parameters: ParameterSource & Partial<BlockSource>,
+    /** How often the graph's nodes and its caller read a value, by its id. */
+    readonly uses: ReadonlyMap<number, number>,
   ) {}
 
   /** The ONNX name of a value. */
@@ -75,33 +71,11 @@ export class LoweringContext {
     return this.writer.external(name, dtype, shape);
   }
 
-  /** The type of a graph's float32 values. */
-  get floats(): FloatType {
-    return this.plan.activations ?? "float32";
-  }
-
-  /** What a value's type is in the model. */
-  typeOf(dtype: DType): DType {
-    return dtype === "float32" ? this.floats : dtype;
-  }
-
-  /** A weight of float32 numbers, in the activations' type. */
-  floatWeight(
-    name: string,
-    shape: readonly number[],
-    make: () => Float32Array | Promise<Float32Array>,
-  ): string {
-    const { floats } = this;
-    if (floats === "float32") return this.weight(name, floats, shape, make);
-    const encoded = async () => encodeFloats(floats, await make());
-    return this.weight(`${name}:${floats}`, floats, shape, encoded);
-  }
-
-  /** A parameter as it is, in the activations' type; a value of the graph by its name. */
+  /** A parameter as it is, float32; a value of the graph by its name. */
   parameter(value: Value): string {
     if (value.kind !== "parameter") return this.name(value);
     const shape = value.shape.map(Number);
-    return this.floatWeight(value.name, shape, () => this.parameters.read(value.name));
+    return this.weight(value.name, "float32", shape, () => this.parameters.read(value.name));
   }
 
   /** Emits what `key` names once, and returns its name ever after. */
@@ -131,50 +105,5 @@ export function gridShape(
   return context.once(`shape.grid.${rest.join(".")}`, (name) => {
     const inputs = [context.name(grid), context.int64(`int64.${rest.join(".")}`, rest)];
     context.writer.node("Concat", inputs, name, { attributes: { axis: 0 } });
-  });
-}
-
-/**
- * All B of a site as one matrix [m·r, d_out]: block m in rows m·r …, columns offset_m …. Made once
- * where B is frozen, at each run where it is an input.
- */
-export function blockDiagonal(
-  context: LoweringContext,
-  b: readonly Value[],
-  offsets: readonly number[],
-  width: number,
-): string {
-  const rank = Number(b[0]?.shape[0]);
-  const name = `${b.map((factor) => factor.name).join("|")}:block`;
-  if (b.some(({ kind }) => kind !== "parameter")) return joinedBlocks(context, b, offsets, width);
-  return context.floatWeight(name, [b.length * rank, width], () => {
-    const block = new Float32Array(b.length * rank * width);
-    b.forEach((factor, m) => {
-      const data = context.parameters.read(factor.name);
-      const columns = Number(factor.shape[1]);
-      for (let i = 0; i < rank; i++) {
-        const row = data.subarray(i * columns, (i + 1) * columns);
-        block.set(row, (m * rank + i) * width + (offsets[m] ?? 0));
-      }
-    });
-    return block;
-  });
-}
-
-function joinedBlocks(
-  context: LoweringContext,
-  b: readonly Value[],
-  offsets: readonly number[],
-  width: number,
-): string {
-  const name = `${b.map((factor) => factor.name).join("|")}:block`;
-  return context.once(name, (to) => {
-    const parts = b.map((factor, m) => {
-      const start = offsets[m] ?? 0;
-      const after = width - start - Number(factor.shape[1]);
-      const pads = context.int64(`pads.${start}.${after}`, [0, start, 0, after]);
-      return context.writer.node("Pad", [context.name(factor), pads], `${to}.${m}`);
-    });
-    context.writer.node("Concat", parts, to, { attributes: { axis: 0 } });
   });
 }
