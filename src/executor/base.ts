@@ -9,8 +9,10 @@ import type {
   IntegerType,
   LinearKernel,
 } from "../graph/lowering/lowering_context.ts";
+import type { Graph } from "../graph/graph.ts";
 import { lower, type LoweringPlan } from "../graph/lowering/lowering.ts";
-import { buildDecoder } from "../models/decoder.ts";
+import { halves, weightCount } from "../graph/segments.ts";
+import { buildDecoder, inputs } from "../models/decoder.ts";
 import { packedSumsHold } from "../models/packed_sums.ts";
 import { DeviceWeights } from "../models/device_weights.ts";
 import type { WeightFiles } from "../models/weight_files.ts";
@@ -48,6 +50,11 @@ export interface BaseOptions {
   readonly threads?: number;
   /** Opens prepared weights for these channel scales; without, weights are made in memory. */
   readonly files?: (scales: Smoothing | undefined) => Promise<WeightFiles>;
+  /**
+   * Weights from which on a lane is compiled in two pieces at once: packing them is most of a start,
+   * and the second piece's run costs nothing beside its products. Default 2^28.
+   */
+  readonly apart?: number;
   /** Where ONNX Runtime writes its profile. */
   readonly profile?: string;
 }
@@ -129,10 +136,11 @@ export class Base {
       ...(hook === undefined ? {} : { hook }),
       ...(this.smoothing === undefined ? {} : { smoothing: this.smoothing }),
     });
-    const lowered = lower(graph, parameters, this.#plan);
+    const pieces = (this.#isApart(graph) ? halves(graph) : [graph])
+      .map((piece) => lower(piece, parameters, this.#plan));
     using made = new DisposableStack();
     const session = made.use(
-      await this.#weights.session(lowered, { ...this.#options, attention: "direct" }),
+      await this.#weights.chain(pieces, inputs.ids, { ...this.#options, attention: "direct" }),
     );
     await this.#device.trim();
     const kv = this.#kvShape;
@@ -160,6 +168,12 @@ export class Base {
   /** Rows of caches and of RoPE's tables. */
   get #positions(): number {
     return positionsOn(this.#device, this.#options.maxContext);
+  }
+
+  /** The CPU's kernels pack their weights at each start. */
+  #isApart(graph: Graph): boolean {
+    const { apart = 2 ** 28 } = this.#options;
+    return this.#device.name === "cpu" && weightCount(graph) >= apart;
   }
 
   get #kvShape(): KvShape {

@@ -22,6 +22,42 @@ export function segments(graph: Graph, cuts: readonly number[]): Graph[] {
   return pieces.map((nodes, i) => piece(nodes, ({ id }) => (lastUse.get(id) ?? -1) > i, graph));
 }
 
+/**
+ * A graph in two pieces that multiply by about as many weights, of which one value alone crosses from
+ * the first to the second; the graph as it is where there is no such place.
+ */
+export function halves(graph: Graph): readonly Graph[] {
+  const { nodes, outputs } = graph;
+  const lastUse = new Map<number, number>();
+  nodes.forEach((node, i) => {
+    for (const { id } of argumentsOf(node)) lastUse.set(id, i);
+  });
+  for (const { id } of outputs) lastUse.set(id, nodes.length);
+  const half = weightCount(graph) / 2;
+  const crossing = new Set<number>();
+  let before = 0;
+  let best = { cut: 0, away: half };
+  nodes.forEach((node, i) => {
+    before += weightsOf(node);
+    crossing.add(node.out.id);
+    for (const id of crossing) if ((lastUse.get(id) ?? -1) <= i) crossing.delete(id);
+    const away = Math.abs(before - half);
+    if (crossing.size === 1 && away < best.away) best = { cut: i + 1, away };
+  });
+  return best.cut === 0 ? [graph] : segments(graph, [best.cut]);
+}
+
+/** Numbers in the weights that a node multiplies by. */
+function weightsOf(node: Node): number {
+  if (node.op !== "linear") return 0;
+  return node.args.weights.reduce((sum, { shape }) => sum + Number(shape[0]) * Number(shape[1]), 0);
+}
+
+/** Numbers in all weights that a graph multiplies by. */
+export function weightCount({ nodes }: Graph): number {
+  return nodes.reduce((sum, node) => sum + weightsOf(node), 0);
+}
+
 function piece(nodes: readonly Node[], leaves: (value: Value) => boolean, graph: Graph): Graph {
   const made = new Set(nodes.map(({ out }) => out.id));
   const read = new Map<number, Value>();

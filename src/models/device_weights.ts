@@ -5,8 +5,11 @@
  */
 import type { Lowered } from "../graph/lowering/lowering.ts";
 import type { Places, Weight } from "../graph/lowering/onnx.ts";
+import { SessionChain } from "../runtime/chain.ts";
 import type { Device, Session, SessionOptions, Tensor } from "../runtime/device.ts";
 import type { WeightFiles } from "./weight_files.ts";
+
+type CompileOptions = Pick<SessionOptions, "threads" | "profile" | "attention" | "config">;
 
 export class DeviceWeights {
   readonly #device: Device;
@@ -28,7 +31,7 @@ export class DeviceWeights {
   /** Compiles a session. What is shared stays until `release`. */
   async session(
     lowered: Lowered,
-    options: Pick<SessionOptions, "threads" | "profile" | "attention" | "config"> = {},
+    options: CompileOptions = {},
   ): Promise<Session> {
     const places: Places = await this.#files?.place([lowered]) ?? new Map();
     const initializers: Record<string, Tensor> = {};
@@ -52,6 +55,32 @@ export class DeviceWeights {
     } finally {
       for (const tensor of Object.values(copies)) tensor.release();
     }
+  }
+
+  /**
+   * A session of each piece of a graph, compiled side by side, as one (`SessionChain`).
+   * @throws {RuntimeError} where one cannot be compiled; none is left then
+   */
+  async chain(
+    pieces: readonly Lowered[],
+    rowsOf: string,
+    options: CompileOptions = {},
+  ): Promise<Session> {
+    await this.prepare(pieces);
+    const named = (i: number) =>
+      options.profile === undefined ? options : { ...options, profile: `${options.profile}.${i}` };
+    const made = await Promise.allSettled(
+      pieces.map((lowered, i) => this.session(lowered, i === 0 ? options : named(i))),
+    );
+    const sessions = made.flatMap((one) => one.status === "fulfilled" ? [one.value] : []);
+    const failed = made.find((one) => one.status === "rejected");
+    if (failed !== undefined) {
+      for (const session of sessions) session.release();
+      throw failed.reason;
+    }
+    const [first] = sessions;
+    if (first !== undefined && sessions.length === 1) return first;
+    return new SessionChain(this.#device, sessions, rowsOf);
   }
 
   release(): void {

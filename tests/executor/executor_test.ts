@@ -144,6 +144,22 @@ for (const name of ARCHITECTURES) {
   });
 }
 
+Deno.test("a lane compiled in two pieces is one that is whole: cores, chunks and base rows", async () => {
+  using whole = await Tiny.open("qwen2");
+  using apart = await Tiny.open("qwen2", { apart: 0 });
+  const factors = whole.factors(8, MODULES);
+  const cores = [0, 1].map((seed) => toResident(randomCore(factors, seed, 3), factors));
+  const rows = raggedRows([cores[0], undefined, cores[1], undefined, undefined, cores[0]]);
+  const model = await apart.base.lane(factors);
+  const found = await greedy(model, rows, 14);
+  const wanted = await greedy(await whole.base.lane(factors), rows, 14);
+  for (const [i] of rows.entries()) assertAlike(found[i], wanted[i], `row ${i}`);
+  const text = randomPrompt(40, 1);
+  const chunks = await inChunks(await apart.base.lane(), text, [13, 8, 19]);
+  const [once] = await inChunks(await whole.base.lane(), text, [40]);
+  assertLess(distance(chunks.at(-1) ?? [], once), TOLERANCE);
+});
+
 Deno.test("rows of slots apart, and rows with a past, are prefilled in one call with their own logits", async () => {
   using tiny = await Tiny.open("llama");
   const model = await tiny.base.lane();

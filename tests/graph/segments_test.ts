@@ -2,11 +2,11 @@
  * Cutting graphs into pieces: run in order, they compute what the graph does, and hand on no more than
  * later pieces read.
  */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertLess } from "@std/assert";
 import { argumentsOf, differentiate } from "../../src/graph/autodiff.ts";
 import { evaluate, type Evaluated } from "../../src/graph/reference/evaluate.ts";
-import type { Graph } from "../../src/graph/graph.ts";
-import { segments } from "../../src/graph/segments.ts";
+import { type Graph, GraphBuilder } from "../../src/graph/graph.ts";
+import { halves, segments, weightCount } from "../../src/graph/segments.ts";
 import { normal } from "./run.ts";
 import { coresOf, decoder } from "./small_decoder.ts";
 
@@ -79,4 +79,27 @@ Deno.test("without cuts a graph is one piece, and only its own outputs leave it"
   assertEquals(piece.nodes, whole.nodes);
   const names = (values: Graph["outputs"]) => values.map(({ name }) => name).toSorted();
   assertEquals(names(piece.outputs), names(whole.outputs));
+});
+
+Deno.test("halves multiply by about as many weights each, and one value crosses between them", () => {
+  const made = decoder([true, false, true, false]);
+  const whole = made.sketch.graph.finish([made.loss]);
+  const [first, second, ...rest] = halves(whole);
+  assertEquals(rest, []);
+  const given = new Set(whole.inputs.map(({ name }) => name));
+  assertEquals(second.inputs.filter(({ name }) => !given.has(name)), first.outputs);
+  assertEquals(first.outputs.length, 1);
+  const share = weightCount(first) / weightCount(whole);
+  assertLess(Math.abs(share - 0.5), 0.2);
+  const values = runPieces([first, second], made.sketch.given);
+  const [loss] = evaluate(whole, made.sketch.given, NO_PARAMETERS);
+  assertEquals(values[made.loss.name], loss);
+});
+
+Deno.test("a graph of one weight has no halves", () => {
+  const graph = new GraphBuilder();
+  const x = graph.input("x", "float32", ["tokens", 2]);
+  const weight = graph.parameter("w", [3, 2]);
+  const whole = graph.finish([graph.add("linear", { x, weights: [weight], biases: [] }, "y")]);
+  assertEquals(halves(whole), [whole]);
 });

@@ -5,7 +5,7 @@
 
 import { RunThread } from "./run_thread.ts";
 import { RuntimeError } from "../device.ts";
-import { CallQueue } from "./call_queue.ts";
+import { type CallQueue, Turns } from "./call_queue.ts";
 import { type Counted, Handle } from "./handle.ts";
 import { type Buffer, cString, type OrtApi, type Pointer, readCString } from "./ort_api.ts";
 import type { OrtLibrary, Status } from "./ort_api.ts";
@@ -51,14 +51,14 @@ export class Ort {
    * Undefined where such calls may overlap.
    */
   readonly queue: CallQueue | undefined;
-  readonly #compiles: CallQueue;
+  /** Sessions being compiled, by how their attention computes. */
+  readonly compiles = new Turns(chooseAttention);
   readonly #allocator: Pointer;
   #live = 0;
 
   constructor(library: OrtLibrary, queue?: CallQueue) {
     this.library = library;
     this.queue = queue;
-    this.#compiles = queue ?? new CallQueue();
     this.api = library.api;
     const { api } = this;
     this.env = new Handle(
@@ -185,17 +185,31 @@ export class Ort {
     return text;
   }
 
-  /** Runs a task while no session is compiled: for those that depend on the state of the process. */
-  exclusively<T>(task: () => Promise<T>): Promise<T> {
-    return this.#compiles.run(task);
-  }
-
   /** Gives up the environment; it ends when the last object made in it does. */
   release(): void {
     this.thread.release();
     this.cpuMemory.release();
     this.env.release();
   }
+}
+
+/** How a session's attention kernels compute: in blocks, or with whole rows of scores. */
+export type Attention = "flash" | "direct";
+
+const NO_FLASH = "ORT_GQA_DISABLE_FLASH_ATTENTION";
+
+/**
+ * ONNX Runtime reads this switch from the environment alone, when a kernel is made, so the variable is
+ * set while sessions are compiled and then restored.
+ */
+function chooseAttention(attention: Attention): () => void {
+  if (attention === "flash") return () => {};
+  const before = Deno.env.get(NO_FLASH);
+  Deno.env.set(NO_FLASH, "1");
+  return () => {
+    if (before === undefined) Deno.env.delete(NO_FLASH);
+    else Deno.env.set(NO_FLASH, before);
+  };
 }
 
 /** Room for one pointer or `size_t` that native code writes. */

@@ -11,7 +11,6 @@ import { cString, cStrings, pathString, type Pointer, pointerArray } from "./ort
 import type { Status } from "./ort_api.ts";
 import { dtypeOfCode, HostTensor, OrtTensor } from "./tensor.ts";
 
-const NO_FLASH = "ORT_GQA_DISABLE_FLASH_ATTENTION";
 const LEVELS = { none: 0, basic: 1, extended: 2, all: 99 } as const;
 
 /**
@@ -110,38 +109,23 @@ export async function createSession(
     handlesOf(weights),
   );
   try {
-    return await ort.exclusively(async () => {
+    const make = async () => {
       configure(ort, native.pointer, options);
       replaceInitializers(ort, native.pointer, weights);
       shareInitializers(ort, native.pointer, shared);
-      const { attention = "flash" } = options;
-      const pointer = await withAttention(attention, () => compile(ort, model, native.pointer));
+      const pointer = await compile(ort, model, native.pointer);
       native.release();
       const free = ort.queue === undefined ? api.ReleaseSession : api.ReleaseSessionAsync;
       return describe(ort, ort.ownOnDevice(pointer, free, handlesOf(shared)), options);
-    });
+    };
+    const { queue } = ort;
+    const { attention = "flash" } = options;
+    return await ort.compiles.run(
+      attention,
+      () => queue === undefined ? make() : queue.run(make),
+    );
   } finally {
     native.release();
-  }
-}
-
-/**
- * Chooses how a session's attention kernels compute. ONNX Runtime reads this switch from the
- * environment alone, when a kernel is made, so the variable is set for that moment and then
- * restored.
- */
-async function withAttention<T>(
-  attention: "flash" | "direct",
-  make: () => Promise<T>,
-): Promise<T> {
-  if (attention === "flash") return await make();
-  const before = Deno.env.get(NO_FLASH);
-  Deno.env.set(NO_FLASH, "1");
-  try {
-    return await make();
-  } finally {
-    if (before === undefined) Deno.env.delete(NO_FLASH);
-    else Deno.env.set(NO_FLASH, before);
   }
 }
 
