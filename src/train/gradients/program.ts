@@ -148,15 +148,12 @@ export class Program {
 
   async #bind({ session, graph }: Piece, sizes: Sizes, part: RowPart): Promise<Binding> {
     const { inputs, outputs } = graph;
-    const views = await this.#memory.views([...inputs, ...outputs], sizes, part);
+    // the binding holds what it needs
+    using made = new DisposableStack();
+    const views = await this.#memory.views([...inputs, ...outputs], sizes, part, made);
     const viewsOf = (values: readonly Value[]) =>
       Object.fromEntries(values.map(({ name }) => [name, views[name]]));
-    try {
-      return session.bind(viewsOf(inputs), viewsOf(outputs));
-    } finally {
-      // the binding holds what it needs
-      for (const view of Object.values(views)) view.release();
-    }
+    return session.bind(viewsOf(inputs), viewsOf(outputs));
   }
 }
 

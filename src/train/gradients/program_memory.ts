@@ -72,11 +72,12 @@ export class ProgramMemory {
     return data?.subarray(0, count) as NonNullable<T>;
   }
 
-  /** A view of each value by its name, as a piece takes them; the caller releases them. */
+  /** A view of each value by its name, as a piece takes them; disposed with `made`. */
   async views(
     values: readonly Value[],
     sizes: Sizes,
     part: RowPart,
+    made: DisposableStack,
   ): Promise<Readonly<Record<string, Tensor>>> {
     // All room is made before any view: growing makes views stale.
     const tensors: Tensor[] = [];
@@ -84,7 +85,7 @@ export class ProgramMemory {
     return Object.fromEntries(values.map((value, i) => {
       const shape = shapeOf(value, { ...sizes, rows: part.rows });
       const offset = this.#chunkLocal.has(value.name) ? 0 : offsetOf(value, part.start);
-      return [value.name, this.#options.device.view(tensors[i], offset, shape)];
+      return [value.name, made.use(this.#options.device.view(tensors[i], offset, shape))];
     }));
   }
 
