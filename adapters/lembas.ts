@@ -24,6 +24,7 @@ import type {
 import { DEFAULT_SAMPLING } from "../src/engine/request/sampling.ts";
 import { BackgroundTurns } from "../src/runtime/background.ts";
 import type { Device } from "../src/runtime/device.ts";
+import type { FloatType } from "../src/util/floats.ts";
 import { readDataset } from "../src/train/data/dataset.ts";
 import type { TrainProgress, TrainResult } from "./training/training.ts";
 import { DEFAULT_HYPERPARAMETERS, type Hyperparameters } from "./training/hyperparameters.ts";
@@ -107,6 +108,8 @@ export class Lembas implements AsyncDisposable {
   readonly device: Device["name"];
   /** What is served: what "auto" was taken for, or what was asked for. */
   readonly dtype: ServingDtype;
+  /** The type of activations, keys, values and cores. */
+  readonly activations: FloatType;
   /** Of the file's linears, those with most numbers first. */
   readonly weightTypes: readonly WeightType[];
   /** What serving costs, where `bench quality-base` has measured it. */
@@ -134,6 +137,7 @@ export class Lembas implements AsyncDisposable {
     this.source = options.model ?? DEFAULT_SPEC;
     this.device = parts.device.name;
     this.dtype = parts.base.dtype;
+    this.activations = parts.base.activations;
     this.quality = parts.quality;
     this.weightTypes = linearTypes(parts.checkpoint.weights);
     this.maxBatch = options.maxBatch ?? DEFAULT_BATCH;

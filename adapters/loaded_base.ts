@@ -11,12 +11,14 @@ import { Base } from "../src/executor/base.ts";
 import { GRANULE_TOKENS, KvCache, tokensWithin } from "../src/executor/kv_cache.ts";
 import { CALIBRATION_METHOD } from "../src/executor/calibrate.ts";
 import { SPARE_TOKENS } from "../src/executor/device/prompts.ts";
+import { floatsOf } from "../src/executor/plan/device_floats.ts";
 import { chooseDtype, deviceDtype, type DtypeChoice } from "../src/executor/precision.ts";
 import { calibrationText } from "../src/models/calibration.ts";
 import type { Smoothing } from "../src/models/parameters.ts";
 import { readSmoothing, writeSmoothing } from "../src/models/smooth.ts";
 import type { Device } from "../src/runtime/device.ts";
 import { type DeviceKind, openDevice } from "../src/runtime/open.ts";
+import type { FloatType } from "../src/util/floats.ts";
 import { textDigest } from "../src/util/ids.ts";
 import { isLarge, openPrepared } from "./prepared_weights.ts";
 
@@ -55,7 +57,8 @@ export const DEVICE_KV_MEMORY = 512 * 2 ** 20;
 export async function loadBase(spec: BaseSpec): Promise<LoadedBase> {
   using opened = new DisposableStack();
   const device = opened.use(openDevice(spec.device ?? "auto"));
-  if (device.name !== "cpu") deviceDtype(device.name, spec.dtype);
+  // what it cannot compute is refused before anything is fetched
+  if (spec.dtype !== "auto") await floatsOf(device, spec.dtype);
   const { progress } = spec;
   const path = await resolveModel(spec.model, progress && { progress });
   const checkpoint = opened.use(await openCheckpoint(path));
@@ -74,14 +77,19 @@ export async function loadWeights(
   const onCpu = device.name === "cpu";
   const calibration = calibrationText();
   const kept = await KeptSmoothing.open(checkpoint, calibration);
+  const served = onCpu ? chooseDtype(dtype, checkpoint, maxBatch) : deviceDtype(dtype, checkpoint);
+  const activations = await floatsOf(device, served);
   // what is on disk is as the CPU's kernels read it
   const files = onCpu && isLarge(checkpoint)
     ? (scales: Smoothing | undefined) => openPrepared(device, checkpoint, scales, progress)
     : undefined;
   const base = await Base.load(device, checkpoint, {
-    dtype: onCpu ? chooseDtype(dtype, checkpoint, maxBatch) : deviceDtype(device.name, dtype),
+    dtype: served,
+    activations,
     maxBatch,
-    maxContext: onCpu ? contextOf(checkpoint.config, spec) : deviceContext(checkpoint.config, spec),
+    maxContext: onCpu
+      ? contextOf(checkpoint.config, spec)
+      : deviceContext(checkpoint.config, spec, activations),
     // encoding takes a tokenizer that is not made yet
     calibration: kept.smoothing === undefined ? checkpoint.tokenizer.encode(calibration) : [],
     ...(kept.smoothing === undefined ? {} : { smoothing: kept.smoothing }),
@@ -107,8 +115,9 @@ function contextOf(
     BaseSpec,
     "maxContext" | "kvMemory"
   >,
+  dtype: FloatType = "float32",
 ): number {
-  const token = KvCache.bytesPerToken({ layers: numLayers, kvHeads: numKvHeads, headDim });
+  const token = KvCache.bytesPerToken({ layers: numLayers, kvHeads: numKvHeads, headDim, dtype });
   // a row of a few tokens always has a place: the engine says that so little memory will not do
   const held = Math.max(GRANULE_TOKENS, tokensWithin(kvMemory, token));
   return Math.min(maxContext, maxPositions, held);
@@ -121,10 +130,12 @@ function deviceContext(
     BaseSpec,
     "maxContext" | "maxBatch" | "kvMemory"
   >,
+  activations: FloatType,
 ): number {
   const { numLayers: layers, numKvHeads: kvHeads, headDim } = config;
-  const spare = SPARE_TOKENS * KvCache.bytesPerToken({ layers, kvHeads, headDim });
-  return contextOf(config, { maxContext, kvMemory: kvMemory / (maxBatch + 1) - spare });
+  const token = KvCache.bytesPerToken({ layers, kvHeads, headDim, dtype: activations });
+  const held = kvMemory / (maxBatch + 1) - SPARE_TOKENS * token;
+  return contextOf(config, { maxContext, kvMemory: held }, activations);
 }
 
 /** Channel scales in the cache directory, by the digests of the base and of the text. */

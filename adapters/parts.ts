@@ -32,7 +32,7 @@ export interface LembasOptions {
   readonly factors?: readonly (FactorSet | string)[];
   /** A directory of adapters, scanned now. */
   readonly adapters?: string;
-  /** Default "auto", the CPU for now. "webgpu" computes in fp32. */
+  /** Default "auto", the CPU for now. "webgpu" computes in float16 where its shaders do. */
   readonly device?: DeviceKind;
   /** Default "auto": by the file's weight types and `maxBatch`. */
   readonly dtype?: DtypeChoice;

@@ -9,8 +9,8 @@ import { standardErrorProgress } from "../../src/checkpoint/fetch/progress.ts";
 import type { EngineListener } from "../../src/engine/metrics.ts";
 import { chooseDevice } from "../../src/runtime/auto.ts";
 import { vulkanAdapters } from "../../src/runtime/vulkan.ts";
-import { deviceDtype } from "../../src/executor/precision.ts";
 import { keepAllocatorSmall } from "../../src/runtime/memory.ts";
+import type { FloatType } from "../../src/util/floats.ts";
 import type { ServeFlags } from "./serve_flags.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Loaded } from "../loaded.ts";
@@ -18,8 +18,7 @@ import { runServer } from "../run_server.ts";
 
 /** Loads what the flags name. */
 async function load(flags: ServeFlags, listener: EngineListener, log: Log): Promise<Loaded> {
-  if (flags.device === "webgpu") deviceDtype(flags.device, flags.dtype);
-  if (flags.dtype === "fp16") {
+  if (flags.dtype === "fp16" && flags.device !== "webgpu") {
     throw new TypeError("Cannot serve in fp16: the CPU has no float16 kernels; pass --dtype int8");
   }
   const lembas = await Lembas.load({
@@ -42,12 +41,12 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
     onWarning: ({ path, message }) => log.warning(`${path}: ${message}`),
   });
   // what cannot be loaded is told in one line
-  logDevice(flags, log);
+  logDevice(flags, log, lembas.activations);
   return lembas;
 }
 
 /** Says where the model runs and why, and what holds there. */
-function logDevice({ device, dtype }: ServeFlags, log: Log): void {
+function logDevice({ device }: ServeFlags, log: Log, activations: FloatType): void {
   if (device === "auto") {
     const { device, why } = chooseDevice();
     log.info(`--device auto takes ${device}: ${why}`);
@@ -58,7 +57,7 @@ function logDevice({ device, dtype }: ServeFlags, log: Log): void {
   if (adapters?.length === 0) return;
   const names = adapters?.map(({ name, type }) => `${name} (${type})`).join(", ") ??
     "the system's graphics device";
-  log.info(`--device webgpu finds ${names} and computes in fp32 (--dtype ${dtype})`);
+  log.info(`--device webgpu finds ${names} and computes in ${activations}`);
   log.warning("WebGPU is not yet run on a GPU: tested on a software device");
 }
 

@@ -26,7 +26,8 @@ export const METRICS_ACCESS = ["key", "open"] as const;
 const DTYPE_HELP = "how weights are served: auto (a 4-bit file's own blocks at --max-batch 1, " +
   "or where int8 would take a quarter of the memory; else int8); int8 (W8A8, in batches the fastest); file (the file's own " +
   "blocks, exactly); int4 (4-bit weights as they are, all others rounded to 4 bits, which loses " +
-  "much); fp32";
+  "much); fp32. On webgpu auto is file where the file has blocks, else int8, in blocks; fp16 too, " +
+  "where its shaders have it";
 
 const generationConfig: FlagType<GenerationConfig> = { read: (text) => text, right: "a source" };
 
@@ -102,8 +103,7 @@ const FLAGS = {
   device: {
     value: DEVICES.join("|"),
     type: oneOf(DEVICES),
-    help:
-      "where the model runs: cpu, webgpu (a graphics device, in fp32; tested on a software device, " +
+    help: "where the model runs: cpu, webgpu (a graphics device; tested on a software device, " +
       "not yet run on a GPU), or auto (the CPU for now); cuda says what it lacks",
     fallback: "auto",
   },

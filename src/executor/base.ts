@@ -4,11 +4,7 @@
  * first.
  */
 import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
-import type {
-  GradientKernel,
-  IntegerType,
-  LinearKernel,
-} from "../graph/lowering/lowering_context.ts";
+import type { LinearKernel } from "../graph/lowering/lowering_context.ts";
 import type { Graph } from "../graph/graph.ts";
 import { lower, type LoweringPlan } from "../graph/lowering/lowering.ts";
 import { halves, weightCount } from "../graph/segments.ts";
@@ -27,14 +23,13 @@ import { integersOf } from "./integer_check.ts";
 import type { KvShape } from "./kv_cache.ts";
 import { laneBytes } from "./lane_bytes.ts";
 import { type Prompts, promptsOf, SPARE_TOKENS } from "./device/prompts.ts";
-import { Sampler } from "./sampler.ts";
 import { StagedKv } from "./device/staged_kv.ts";
+import { floatsOf } from "./plan/device_floats.ts";
+import { devicePlan, inBlocks, planOf, type ServingDtype } from "./plan/serving_plan.ts";
+import { Sampler } from "./sampler.ts";
+import type { FloatType } from "../util/floats.ts";
 
-/**
- * Precision of the linears; activations, cores, keys and values are float32. `file`: the integers of
- * the file's own blocks.
- */
-export type ServingDtype = "int8" | "int4" | "file" | "fp32";
+export { planOf, type ServingDtype } from "./plan/serving_plan.ts";
 
 export interface BaseOptions {
   readonly dtype: ServingDtype;
@@ -55,6 +50,8 @@ export interface BaseOptions {
    * and the second piece's run costs nothing beside its products. Default 2^28.
    */
   readonly apart?: number;
+  /** The type of activations, keys, values and cores; by default what the device has. */
+  readonly activations?: FloatType;
   /** Where ONNX Runtime writes its profile. */
   readonly profile?: string;
 }
@@ -113,9 +110,11 @@ export class Base {
 
   /** Calibrates if the dtype needs it. The weights are opened later, with the first lane. */
   static async load(device: Device, checkpoint: Checkpoint, options: BaseOptions): Promise<Base> {
-    const plan = device.name === "cpu"
-      ? planOf(options, await integersOf(device))
-      : devicePlan(device, options);
+    const plan = device.name === "cpu" ? planOf(options, await integersOf(device)) : devicePlan(
+      device.name,
+      options,
+      options.activations ?? await floatsOf(device, options.dtype),
+    );
     const scales = plan.linear("") === "w8a8"
       ? options.smoothing ?? await calibrate(device, checkpoint, options.calibration)
       : undefined;
@@ -179,7 +178,7 @@ export class Base {
   get #kvShape(): KvShape {
     const { numLayers: layers, numKvHeads: kvHeads, headDim } = this.config;
     const { maxBatch: slots } = this.#options;
-    return { layers, slots, kvHeads, capacity: this.#positions, headDim };
+    return { layers, slots, kvHeads, capacity: this.#positions, headDim, dtype: this.activations };
   }
 
   /** What to tell of how the device computes; undefined where nothing is out of the ordinary. */
@@ -189,6 +188,11 @@ export class Base {
 
   get dtype(): ServingDtype {
     return this.#options.dtype;
+  }
+
+  /** The type of activations, keys, values and cores. */
+  get activations(): FloatType {
+    return this.#plan.activations ?? "float32";
   }
 
   /** What computes the linears of its layers. */
@@ -214,7 +218,8 @@ export class Base {
       checkpoint: this.#checkpoint,
       weights: this.#weights,
       files: this.#files,
-      plan: this.#plan,
+      // gradients are summed in float32
+      plan: { ...this.#plan, activations: "float32" },
       smoothing: this.smoothing,
       positions: this.#positions,
     };
@@ -259,53 +264,4 @@ async function placesOn(
   const prompts = await promptsOf(device, host, config, positions);
   opened.move();
   return { device, host, prompts };
-}
-
-/** Whether a plan's linears may have blocks with offsets. */
-function inBlocks({ linear }: LoweringPlan): boolean {
-  return ["stored", "nbits4"].includes(linear("model.layers.0."));
-}
-
-/**
- * Kernels by dtype. For int8, block-wise kernels are fastest for a single row and W8A8 for batches.
- * `integers`: how W8A8 keeps its weights on this processor (`integer_check.ts`).
- */
-export function planOf(
-  { dtype, maxBatch }: Pick<BaseOptions, "dtype" | "maxBatch">,
-  integers: IntegerType = "int8",
-): LoweringPlan {
-  if (dtype === "fp32") {
-    return { linear: () => "float32", gradient: () => "float32", embedding: "float32" };
-  }
-  const linear = linearOf(dtype, maxBatch);
-  return { linear, gradient: eightBitsBack, embedding: "int8", integers };
-}
-
-/** @throws {RangeError} for a precision that the device has no kernels for */
-function devicePlan({ name }: Device, options: Pick<BaseOptions, "dtype" | "maxBatch">) {
-  if (name === "webgpu" && options.dtype === "fp32") {
-    return { ...planOf(options), device: "webgpu" } as const;
-  }
-  throw new RangeError(`Cannot compute ${options.dtype} on ${name}: webgpu computes fp32`);
-}
-
-function linearOf(dtype: Exclude<ServingDtype, "fp32">, maxBatch: number): LoweringPlan["linear"] {
-  switch (dtype) {
-    case "int8":
-      return () => maxBatch === 1 ? "nbits8" : "w8a8";
-    case "file":
-      return () => "stored";
-    case "int4":
-      return (weight) => weight.startsWith("model.layers.") ? "nbits4" : "nbits8";
-  }
-}
-
-/**
- * Kernels of the pullbacks. The output layer's cotangent, p - target, has one large element and
- * thousands of small ones that matter together. Rounded to 8 bits by row they vanish: the gradients
- * of cores for unlikely targets had a cosine of only 0.5 to the exact ones. With 16 bits they stay;
- * all other pullbacks reach 0.99 at 8 bits.
- */
-function eightBitsBack(weight: string): GradientKernel {
-  return weight === "lm_head.weight" ? "w8a16" : "w8a8";
 }

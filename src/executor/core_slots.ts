@@ -8,6 +8,7 @@ import { modulesOf } from "../models/widths.ts";
 import { type LinearHook, type SiteName, SITES } from "../models/hook.ts";
 import type { ResidentCore } from "./model.ts";
 import { SlotViews } from "./views.ts";
+import { encodeFloats, type FloatType } from "../util/floats.ts";
 
 interface Site {
   readonly name: SiteName;
@@ -31,6 +32,7 @@ export class CoreSlots {
   readonly #sites: readonly Site[];
   readonly #held: (ResidentCore | undefined)[];
   readonly #views: SlotViews<CoreView>;
+  readonly #dtype: FloatType;
   #changes = 0;
 
   constructor(
@@ -38,8 +40,10 @@ export class CoreSlots {
     hook: Pick<LinearHook, "rank" | "modules"> | undefined,
     layers: number,
     slots: number,
+    dtype: FloatType = "float32",
   ) {
     this.#device = device;
+    this.#dtype = dtype;
     this.#rank = hook?.rank ?? 0;
     this.#moduleCount = hook?.modules.length ?? 0;
     this.#views = new SlotViews((...range) => this.#viewsOver(...range));
@@ -51,7 +55,7 @@ export class CoreSlots {
       const shape = [slots, hook.rank, modules.length * hook.rank];
       const tensors = Array.from(
         { length: layers },
-        () => made.use(device.tensor("float32", shape)),
+        () => made.use(device.tensor(dtype, shape)),
       );
       return [{ name, modules, tensors }];
     });
@@ -67,8 +71,9 @@ export class CoreSlots {
     if (core !== undefined) this.#check(core);
     this.#held[slot] = core;
     this.#changes++;
+    const numbers = core && encodeFloats(this.#dtype, core.data);
     for (const site of this.#sites) {
-      site.tensors.forEach((tensor, layer) => this.#write(site, tensor, layer, slot, core));
+      site.tensors.forEach((tensor, layer) => this.#write(site, tensor, layer, slot, numbers));
     }
   }
 
@@ -132,9 +137,11 @@ export class CoreSlots {
     { data }: Tensor,
     layer: number,
     slot: number,
-    core: ResidentCore | undefined,
+    core: Float32Array | Uint16Array | undefined,
   ): void {
-    if (!(data instanceof Float32Array)) throw new TypeError("internal: cores not in host memory");
+    if (!(data instanceof Float32Array || data instanceof Uint16Array)) {
+      throw new TypeError("internal: cores not in host memory");
+    }
     const rank = this.#rank;
     const width = site.modules.length * rank;
     const start = slot * rank * width;
@@ -143,7 +150,7 @@ export class CoreSlots {
     for (let i = 0; i < rank; i++) {
       const from = (layer * rank + i) * row;
       site.modules.forEach((module, m) => {
-        const part = core.data.subarray(from + module * rank, from + (module + 1) * rank);
+        const part = core.subarray(from + module * rank, from + (module + 1) * rank);
         data.set(part, start + i * width + m * rank);
       });
     }

@@ -6,6 +6,7 @@
 import { inputs } from "../models/decoder.ts";
 import type { LinearHook } from "../models/hook.ts";
 import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
+import { bytesPerFloat } from "../util/floats.ts";
 import { Lru } from "../util/memo.ts";
 import type { BlockPool } from "./block_pool.ts";
 import { CoreCopies, CoreSlots, type CoreView } from "./core_slots.ts";
@@ -98,7 +99,7 @@ export class Executor implements BatchModel {
     this.prefillTokens = options.prompts?.tokens ?? PREFILL_TOKENS;
     const cache = options.staged ?? new KvCache(device, kv, options.blocks);
     this.#kv = made.adopt(cache, () => cache.release());
-    const cores = new CoreSlots(device, hook, kv.layers, kv.slots);
+    const cores = new CoreSlots(device, hook, kv.layers, kv.slots, kv.dtype);
     this.#cores = made.adopt(cores, () => cores.release());
     this.#logits = made.use(device.tensor("float32", [kv.slots, vocabSize]));
     made.move();
@@ -148,7 +149,10 @@ export class Executor implements BatchModel {
   /** Copies of the cores, unless their views would end within what kernels write at a time. */
   async #coresOnDevice(): Promise<CoreCopies | undefined> {
     const { device, hook } = this.#options;
-    if (hook === undefined || hook.rank % 2 !== 0) return undefined;
+    const { dtype = "float32" } = this.#options.kv;
+    // 16 bytes of a slot's r × r numbers
+    const even = bytesPerFloat(dtype) === 4 ? 2 : 4;
+    if (hook === undefined || hook.rank % even !== 0) return undefined;
     return await (this.#copies ??= CoreCopies.open(device, this.#cores));
   }
 

@@ -4,6 +4,7 @@
  * and loading rows does.
  */
 import type { Device, Tensor } from "../runtime/device.ts";
+import { bytesPerFloat, type FloatType } from "../util/floats.ts";
 import { BlockPool, type BlockRoom } from "./block_pool.ts";
 import type { KvBlock } from "./model.ts";
 import { SlotViews } from "./views.ts";
@@ -27,6 +28,8 @@ export interface KvShape {
   readonly kvHeads: number;
   readonly capacity: number;
   readonly headDim: number;
+  /** What they are held in; default: float32, as in host memory always. */
+  readonly dtype?: FloatType;
 }
 
 /** One layer's keys and values of some slots. */
@@ -106,8 +109,10 @@ export class KvCache {
   }
 
   /** Bytes that one token of one slot takes. */
-  static bytesPerToken({ layers, kvHeads, headDim }: Omit<KvShape, "slots" | "capacity">): number {
-    return layers * 2 * kvHeads * headDim * Float32Array.BYTES_PER_ELEMENT;
+  static bytesPerToken(
+    { layers, kvHeads, headDim, dtype = "float32" }: Omit<KvShape, "slots" | "capacity">,
+  ): number {
+    return layers * 2 * kvHeads * headDim * bytesPerFloat(dtype);
   }
 
   /** Each layer's keys and values of slots first … first + count - 1. */

@@ -5,7 +5,7 @@
  */
 import type { Checkpoint, WeightType } from "../checkpoint/checkpoint.ts";
 import { numbersOf } from "../checkpoint/expected_weights.ts";
-import type { ServingDtype } from "./base.ts";
+import type { ServingDtype } from "./plan/serving_plan.ts";
 
 /** What people ask for. */
 export type DtypeChoice = ServingDtype | "auto";
@@ -31,19 +31,21 @@ export function chooseDtype(
 }
 
 /**
- * The same for a device that is not the CPU: its kernels are those of float32 so far.
- * @throws {RangeError} naming what works
+ * The same for a device with memory of its own, where a step waits for its weights: the file's own
+ * blocks where most of it is in blocks that kernels read as they are, else 8 bits in blocks.
  */
-export function deviceDtype(device: string, choice: string): "fp32" {
-  if (choice === "auto" || choice === "fp32") return "fp32";
-  throw new RangeError(
-    `Cannot serve ${choice} on ${device}: it computes in float32 alone so far, ` +
-      "pass --dtype fp32 (or auto)",
-  );
+export function deviceDtype(
+  choice: DtypeChoice,
+  { weights }: Pick<Checkpoint, "weights">,
+): ServingDtype {
+  if (choice !== "auto") return choice;
+  const [most] = linearTypes(weights);
+  return most !== undefined && OWN_BLOCKS.has(most) ? "file" : "int8";
 }
 
 /** Kernels hold 5 bits in 8, which int8's larger blocks do in fewer bytes. */
 const FOUR_BITS: ReadonlySet<WeightType> = new Set(["Q4_0", "Q4_1", "Q4_K", "AWQ", "GPTQ"]);
+const OWN_BLOCKS: ReadonlySet<WeightType> = new Set([...FOUR_BITS, "Q8_0"]);
 
 /** The types of all matrices but the embedding, those with most numbers first. */
 export function linearTypes(weights: Checkpoint["weights"]): WeightType[] {

@@ -292,6 +292,7 @@ async function checkRoom(folder: string, wanted: number): Promise<void> {
 const ELEMENT_BYTES: Readonly<Record<Weight["dtype"], number>> = {
   float32: 4,
   float16: 2,
+  bfloat16: 2,
   int64: 8,
   int32: 4,
   int8: 1,

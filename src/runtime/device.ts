@@ -3,12 +3,20 @@
  * session again and again on the same tensors. `onnx/` implements it.
  */
 
-/** Element types of tensors. The data of `float16` is a `Uint16Array` of raw bits. */
-export type DType = "float32" | "float16" | "int64" | "int32" | "int8" | "uint8" | "bool";
+/** Element types of tensors. The data of `float16` and `bfloat16` is a `Uint16Array` of raw bits. */
+export type DType =
+  | "float32"
+  | "float16"
+  | "bfloat16"
+  | "int64"
+  | "int32"
+  | "int8"
+  | "uint8"
+  | "bool";
 
 /** The JavaScript view of each element type's memory. */
 export type TypedArrayOf<T extends DType> = T extends "float32" ? Float32Array
-  : T extends "float16" ? Uint16Array
+  : T extends "float16" | "bfloat16" ? Uint16Array
   : T extends "int64" ? BigInt64Array
   : T extends "int32" ? Int32Array
   : T extends "int8" ? Int8Array

@@ -1,7 +1,7 @@
 /** What `--dtype auto` stands for, by the types of a file's linears and the rows that run at once. */
 import { assertEquals } from "@std/assert";
 import type { WeightInfo, WeightSource, WeightType } from "../../src/checkpoint/checkpoint.ts";
-import { chooseDtype, linearTypes } from "../../src/executor/precision.ts";
+import { chooseDtype, deviceDtype, linearTypes } from "../../src/executor/precision.ts";
 
 /** A file with an embedding, a norm, and linears of these types and numbers of rows. */
 function file(linears: Readonly<Partial<Record<WeightType, number>>>): WeightSource {
@@ -48,10 +48,20 @@ Deno.test("auto serves any other file in int8, whatever runs", () => {
   }
 });
 
+Deno.test("auto on a device serves a file's own blocks where most of it has some, else int8", () => {
+  for (const type of ["Q4_0", "Q4_K", "AWQ", "GPTQ", "Q8_0"] as const) {
+    assertEquals(deviceDtype("auto", { weights: file({ [type]: 30, F16: 20 }) }), "file", type);
+  }
+  for (const type of ["BF16", "F16", "F32", "Q6_K"] as const) {
+    assertEquals(deviceDtype("auto", { weights: file({ [type]: 30, Q4_0: 10 }) }), "int8", type);
+  }
+});
+
 Deno.test("what is asked for by name is served", () => {
   const weights = file({ Q4_K: 30 });
   for (const dtype of ["int8", "int4", "file", "fp32"] as const) {
     assertEquals(chooseDtype(dtype, { weights }, 1), dtype);
+    assertEquals(deviceDtype(dtype, { weights }), dtype);
   }
 });
 

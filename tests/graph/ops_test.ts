@@ -25,12 +25,14 @@ Deno.test("embed takes rows of the table: float32 exactly, int8 within half a st
     const given = { ids: ints(0, vocab - 1, 2, 2) };
     const [plain] = await both(finished, given);
     assertExact(plain);
-    const plan = { ...FLOAT32, embedding: "int8" as const };
-    const [{ lowered, naive: { data } }] = await both(finished, given, plan);
-    for (let block = 0; block < data.length; block += 32) {
-      const [got, wanted] = [lowered, data].map((all) => all.slice(block, block + 32));
-      const step = Math.max(...wanted.map(Math.abs)) / 127;
-      assertLessOrEqual(distance(got, wanted), step / 2 * (1 + 1e-5));
+    for (const device of ["cpu", "webgpu", "cuda"] as const) {
+      const plan = { ...FLOAT32, embedding: "int8" as const, device };
+      const [{ lowered, naive: { data } }] = await both(finished, given, plan);
+      for (let block = 0; block < data.length; block += 32) {
+        const [got, wanted] = [lowered, data].map((all) => all.slice(block, block + 32));
+        const step = Math.max(...wanted.map(Math.abs)) / 127;
+        assertLessOrEqual(distance(got, wanted), step / 2 * (1 + 1e-5), device);
+      }
     }
   }
 });

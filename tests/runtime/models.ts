@@ -35,6 +35,7 @@ const ELEMENT: Readonly<Record<DType | "double", number>> = {
   int64: 7,
   bool: 9,
   float16: 10,
+  bfloat16: 16,
   double: 11,
 };
 

@@ -6,6 +6,7 @@
  */
 import { OnnxWriter } from "../../graph/lowering/onnx.ts";
 import type { Binding, Device, Tensor } from "../../runtime/device.ts";
+import { bytesPerFloat } from "../../util/floats.ts";
 import type { BlockPool, BlockRoom } from "../block_pool.ts";
 import { KvCache, type KvShape, type KvStore, type KvViews } from "../kv_cache.ts";
 import type { KvBlock } from "../model.ts";
@@ -38,6 +39,9 @@ class StagedBlock implements KvBlock {
     this.#unused.then(() => this.room.release());
   }
 }
+
+/** What a device's floats are in host memory. */
+type Floats = Float32Array | Uint16Array;
 
 export class StagedKv implements KvStore {
   readonly #device: Device;
@@ -145,15 +149,16 @@ export class StagedKv implements KvStore {
   }
 
   save(slot: number, start: number, end: number): KvBlock {
-    const { layers, kvHeads, headDim } = this.#shape;
-    const room = this.#blocks.take(2 * layers * kvHeads * (end - start) * headDim);
+    const bytes = (end - start) * KvCache.bytesPerToken(this.#shape);
+    const room = this.#blocks.take(bytes / Float32Array.BYTES_PER_ELEMENT);
+    const saved = this.#floatsIn(room);
     this.take(slot);
     const filled = this.#then(async () => {
       let at = 0;
       for (const row of this.#staging) {
-        const data = await this.#device.download(row) as Float32Array;
+        const data = await this.#device.download(row) as Floats;
         for (const [from, to] of this.#parts(start, end)) {
-          room.data.set(data.subarray(from, to), at);
+          saved.set(data.subarray(from, to), at);
           at += to - from;
         }
       }
@@ -172,9 +177,10 @@ export class StagedKv implements KvStore {
     block.keepFor(this.#then(async () => {
       let at = 0;
       for (const row of this.#staging) {
-        const data = await this.#device.download(row) as Float32Array;
+        const data = await this.#device.download(row) as Floats;
+        const saved = this.#floatsIn(block.room);
         for (const [from, to] of this.#parts(start, end)) {
-          data.set(block.room.data.subarray(at, at + to - from), from);
+          data.set(saved.subarray(at, at + to - from), from);
           at += to - from;
         }
         await this.#device.upload(row, data);
@@ -223,6 +229,15 @@ export class StagedKv implements KvStore {
     });
   }
 
+  /** A room's memory in the type that the device holds. */
+  #floatsIn({ data }: BlockRoom): Floats {
+    const { dtype = "float32" } = this.#shape;
+    const { buffer, byteOffset, byteLength } = data;
+    return dtype === "float32"
+      ? data
+      : new Uint16Array(buffer, byteOffset, byteLength / bytesPerFloat(dtype));
+  }
+
   #viewsOver(first: number, count: number, made: DisposableStack): readonly KvViews[] {
     const { kvHeads, capacity, headDim } = this.#shape;
     const offset = first * kvHeads * capacity * headDim;
@@ -251,33 +266,36 @@ function pairs(tensors: readonly Tensor[]): readonly KvViews[] {
 /** Memory that holds no NaN, which masks would let through. */
 async function zeros(
   device: Device,
-  { layers, kvHeads, capacity, headDim }: KvShape,
+  { layers, kvHeads, capacity, headDim, dtype = "float32" }: KvShape,
   slots: number,
   made: DisposableStack,
 ): Promise<Tensor[]> {
-  using nothing = device.tensor("float32", [slots, kvHeads, capacity, headDim]);
+  using nothing = device.tensor(dtype, [slots, kvHeads, capacity, headDim]);
   const tensors: Tensor[] = [];
   for (let i = 0; i < layers * 2; i++) {
-    tensors.push(made.use(await device.allocate("float32", nothing.shape)));
+    tensors.push(made.use(await device.allocate(dtype, nothing.shape)));
   }
   await device.copy(tensors.map((to) => ({ from: nothing, to })));
   return tensors;
 }
 
 /** "take": row ← cache[slot]. "place": cache[slot] ← row, in place. Of each layer's keys and values. */
-function rowGraph(kind: "take" | "place", { layers, kvHeads, capacity, headDim }: KvShape) {
+function rowGraph(
+  kind: "take" | "place",
+  { layers, kvHeads, capacity, headDim, dtype = "float32" }: KvShape,
+) {
   const writer = new OnnxWriter();
   const row = [kvHeads, capacity, headDim];
   const slot = writer.input("slot", "int64", kind === "take" ? [1] : [1, 1]);
   for (let i = 0; i < layers * 2; i++) {
-    const cache = writer.input(`cache.${i}`, "float32", ["slots", ...row]);
+    const cache = writer.input(`cache.${i}`, dtype, ["slots", ...row]);
     if (kind === "take") {
       writer.node("Gather", [cache, slot], `row.${i}`);
-      writer.output(`row.${i}`, "float32", [1, ...row]);
+      writer.output(`row.${i}`, dtype, [1, ...row]);
     } else {
-      const from = writer.input(`row.${i}`, "float32", [1, ...row]);
+      const from = writer.input(`row.${i}`, dtype, [1, ...row]);
       writer.node("ScatterND", [cache, slot, from], `written.${i}`);
-      writer.output(`written.${i}`, "float32", ["slots", ...row]);
+      writer.output(`written.${i}`, dtype, ["slots", ...row]);
     }
   }
   return writer.finish(kind);

@@ -1,7 +1,7 @@
 /**
- * How a linear is computed on the CPU, by kernel:
+ * How a linear is computed, by kernel:
  *
- * - `float32`: MatMul.
+ * - `float32`: MatMul, over weights in the activations' type.
  * - `float32-shared`: the same over the weight as its pullback reads it: one copy for both.
  * - `w8a8`: int8 weights with a scale per output column, activations quantised per token inside the
  *   graph (symmetric, 127 steps, stored as u8 around 128), MLAS's u8 × s8 product, or u8 × u8 where
@@ -55,19 +55,14 @@ function joinedBiases(
 ): string {
   const [first] = biases;
   if (first !== undefined && first.kind !== "parameter") return context.name(first);
-  return context.weight(
-    biases.map((value) => value.name).join("|"),
-    "float32",
-    [outputs],
-    () => joined(context, biases),
-  );
+  const name = biases.map((value) => value.name).join("|");
+  return context.floatWeight(name, [outputs], () => joined(context, biases));
 }
 
 const KERNELS: { readonly [K in LinearKernel]: Emit } = {
   float32(context, { x, name, weights, inputs, outputs }, out) {
-    const weight = context.weight(
+    const weight = context.floatWeight(
       `${name}:f32`,
-      "float32",
       [inputs, outputs],
       () => transpose(joined(context, weights), outputs, inputs),
     );

@@ -5,15 +5,15 @@
  */
 import { argumentsOf } from "../autodiff.ts";
 import type { Graph, Node, ParameterSource } from "../graph.ts";
-import type { OpName, Value } from "../ops.ts";
-import { emitLinear, joinedRows } from "./kernels.ts";
-import { together } from "./lazy.ts";
+import type { OpName } from "../ops.ts";
+import { emitEmbedding } from "./embedding.ts";
+import { emitLinear } from "./kernels.ts";
 import { ATTENTION_RULES } from "./lowering_attention.ts";
 import { LoweringContext, type LoweringPlan, type Rule } from "./lowering_context.ts";
 import { emitGate, emitHalves, emitLotr, fuseGate } from "./lowering_lotr.ts";
 import { TRAINING_RULES } from "./lowering_training.ts";
-import { MICROSOFT, type PackingNode, type Places, type Weight } from "./onnx.ts";
-import { type BlockSource, quantiseRows } from "../quantise.ts";
+import { MICROSOFT, onnxType, type PackingNode, type Places, type Weight } from "./onnx.ts";
+import type { BlockSource } from "../quantise.ts";
 
 export type { LoweringPlan } from "./lowering_context.ts";
 
@@ -35,7 +35,11 @@ export function lower(
 ): Lowered {
   const context = new LoweringContext(plan, parameters, usesOf(graph));
   const { writer } = context;
-  for (const { name, dtype, shape } of graph.inputs) writer.input(name, dtype, shape);
+  for (const { name, dtype, shape } of graph.inputs) {
+    writer.input(name, context.typeOf(dtype), shape);
+  }
+  const narrow = graph.outputs.filter(({ dtype }) => context.typeOf(dtype) !== dtype);
+  for (const value of narrow) context.rename(value, `${value.name}:${context.floats}`);
   const done = new Set<Node>();
   graph.nodes.forEach((node, i) => {
     if (done.has(node)) return;
@@ -45,8 +49,16 @@ export function lower(
     if (fused) done.add(next);
     else lowerNode(context, node);
   });
-  for (const value of graph.outputs) writer.output(context.name(value), value.dtype, value.shape);
-  for (const { name, dtype, shape } of graph.updated) writer.output(`${name}.out`, dtype, shape);
+  for (const { name, dtype, shape } of graph.outputs) {
+    writer.output(name, dtype, shape);
+  }
+  for (const value of narrow) {
+    const attributes = { to: onnxType(value.dtype) };
+    writer.node("Cast", [context.name(value)], value.name, { attributes });
+  }
+  for (const { name, dtype, shape } of graph.updated) {
+    writer.output(`${name}.out`, context.typeOf(dtype), shape);
+  }
   return {
     weights: context.weights,
     packing: () => writer.packing(),
@@ -86,9 +98,7 @@ const RULES: { readonly [K in OpName]: Rule<K> } = {
   ...ATTENTION_RULES,
   ...TRAINING_RULES,
   embed(context, { ids, table }, out) {
-    if (context.plan.embedding === "float32") {
-      context.writer.node("Gather", [context.parameter(table), context.name(ids)], out);
-    } else embedInt8(context, table, context.name(ids), out);
+    emitEmbedding(context, table, context.name(ids), out);
   },
   rmsNorm(context, { x, gamma, eps, groups }, out) {
     const { writer } = context;
@@ -132,28 +142,3 @@ const RULES: { readonly [K in OpName]: Rule<K> } = {
     context.writer.node("Gather", [context.name(x), context.name(index)], out);
   },
 };
-
-/** Rows of an int8 table with a scale for every 32 numbers: exact for a Q8_0 checkpoint. */
-function embedInt8(context: LoweringContext, table: Value, ids: string, out: string): void {
-  const { writer } = context;
-  const [rows, width] = table.shape.map(Number);
-  const block = 32;
-  const quantised = together(() => quantiseRows(joinedRows(context, [table], width), block));
-  const q = context.weight(
-    `${table.name}:q8`,
-    "int8",
-    [rows, width],
-    async () => (await quantised()).q,
-  );
-  const scales = context.weight(
-    `${table.name}:q8.scales`,
-    "float32",
-    [rows, width / block],
-    async () => (await quantised()).scales,
-  );
-  writer.node("Gather", [q, ids], `${out}.q`);
-  writer.node("Gather", [scales, ids], `${out}.scales`);
-  writer.node("DequantizeLinear", [`${out}.q`, `${out}.scales`], out, {
-    attributes: { axis: 1, block_size: block },
-  });
-}

@@ -7,6 +7,7 @@ import type { OpName, Ops, Value } from "../ops.ts";
 import { OnnxWriter, type Weight } from "./onnx.ts";
 import type { BlockSource } from "../quantise.ts";
 import type { DType } from "../../runtime/device.ts";
+import { encodeFloats, type FloatType } from "../../util/floats.ts";
 
 /** Kernels of a linear, described in `kernels.ts`. */
 export type LinearKernel = "float32" | "float32-shared" | "w8a8" | "nbits8" | "nbits4" | "stored";
@@ -22,8 +23,13 @@ export type IntegerType = "int8" | "uint8";
 
 /** How a graph is to be computed. */
 export interface LoweringPlan {
-  /** Whose kernels it is lowered to; default: the CPU's. WebGPU has those of float32 alone. */
-  readonly device?: "cpu" | "webgpu";
+  /** Whose kernels it is lowered to; default: the CPU's. Of a linear's only the CPU has W8A8. */
+  readonly device?: "cpu" | "webgpu" | "cuda";
+  /**
+   * The type of activations, keys, values and cores, and of weights that are no integers; default:
+   * float32. Kernels add and normalise in float32; a graph's outputs are float32. Of serving alone.
+   */
+  readonly activations?: FloatType;
   /** The kernel of each linear, by the name of its first weight. */
   readonly linear: (weight: string) => LinearKernel;
   /** The kernel of each linear's pullback, likewise. */
@@ -39,7 +45,7 @@ export interface LoweringPlan {
    * the same.
    */
   readonly integers?: IntegerType;
-  /** float32 rows, or int8 in blocks of 32 with a scale each. */
+  /** Rows as they are, in the activations' type, or int8 in blocks of 32 with a scale each. */
   readonly embedding: "float32" | "int8";
 }
 
@@ -71,11 +77,33 @@ export class LoweringContext {
     return this.writer.external(name, dtype, shape);
   }
 
-  /** A parameter as it is, float32; a value of the graph by its name. */
+  /** The type of a graph's float32 values. */
+  get floats(): FloatType {
+    return this.plan.activations ?? "float32";
+  }
+
+  /** What a value's type is in the model. */
+  typeOf(dtype: DType): DType {
+    return dtype === "float32" ? this.floats : dtype;
+  }
+
+  /** A weight of float32 numbers, in the activations' type. */
+  floatWeight(
+    name: string,
+    shape: readonly number[],
+    make: () => Float32Array | Promise<Float32Array>,
+  ): string {
+    const { floats } = this;
+    if (floats === "float32") return this.weight(name, floats, shape, make);
+    const encoded = async () => encodeFloats(floats, await make());
+    return this.weight(`${name}:${floats}`, floats, shape, encoded);
+  }
+
+  /** A parameter as it is, in the activations' type; a value of the graph by its name. */
   parameter(value: Value): string {
     if (value.kind !== "parameter") return this.name(value);
     const shape = value.shape.map(Number);
-    return this.weight(value.name, "float32", shape, () => this.parameters.read(value.name));
+    return this.floatWeight(value.name, shape, () => this.parameters.read(value.name));
   }
 
   /** Emits what `key` names once, and returns its name ever after. */

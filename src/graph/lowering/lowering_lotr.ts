@@ -89,7 +89,7 @@ export function blockDiagonal(
   const rank = Number(b[0]?.shape[0]);
   const name = `${b.map((factor) => factor.name).join("|")}:block`;
   if (b.some(({ kind }) => kind !== "parameter")) return joinedBlocks(context, b, offsets, width);
-  return context.weight(name, "float32", [b.length * rank, width], () => {
+  return context.floatWeight(name, [b.length * rank, width], () => {
     const block = new Float32Array(b.length * rank * width);
     b.forEach((factor, m) => {
       const data = context.parameters.read(factor.name);

@@ -37,6 +37,7 @@ export const MICROSOFT = "com.microsoft";
 const CODES: { readonly [K in DType]: DataType } = {
   float32: DataType.FLOAT,
   float16: DataType.FLOAT16,
+  bfloat16: DataType.BFLOAT16,
   int64: DataType.INT64,
   int32: DataType.INT32,
   int8: DataType.INT8,

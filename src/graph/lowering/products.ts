@@ -30,10 +30,8 @@ export function emitProduct(
 const PRODUCTS: {
   readonly [K in NonNullable<LoweringPlan["device"]>]: typeof emitProduct;
 } = {
-  cpu(context, operands, form, out) {
-    const attributes = attributesOf(form);
-    context.writer.node("FusedMatMul", operands, out, { domain: MICROSOFT, attributes });
-  },
+  cpu: fusedProduct,
+  cuda: fusedProduct,
 
   webgpu(context, [a, b], form, out) {
     const { writer } = context;
@@ -50,6 +48,16 @@ const PRODUCTS: {
     writer.node("Mul", [`${out}.unscaled`, factor], out);
   },
 };
+
+function fusedProduct(
+  context: LoweringContext,
+  operands: Operands,
+  form: ProductForm,
+  out: string,
+): void {
+  const attributes = attributesOf(form);
+  context.writer.node("FusedMatMul", operands, out, { domain: MICROSOFT, attributes });
+}
 
 function attributesOf({ transposed, scale }: ProductForm): Readonly<Record<string, Attribute>> {
   return {

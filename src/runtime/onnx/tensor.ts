@@ -22,6 +22,7 @@ const ELEMENT_TYPES: Readonly<Record<DType, ElementType>> = {
   int64: { code: 7, bytes: 8, view: (b, o, n) => new BigInt64Array(b, o, n) },
   bool: { code: 9, bytes: 1, view: (b, o, n) => new Uint8Array(b, o, n) },
   float16: { code: 10, bytes: 2, view: (b, o, n) => new Uint16Array(b, o, n) },
+  bfloat16: { code: 16, bytes: 2, view: (b, o, n) => new Uint16Array(b, o, n) },
 };
 
 const DTYPE_OF_CODE = new Map(

@@ -64,6 +64,21 @@ for (const [kernel, tolerance] of Object.entries(TOLERANCES)) {
   });
 }
 
+Deno.test("blocks are multiplied as a device does: activations as they are, sums by reduction", async () => {
+  for (const device of ["webgpu", "cuda"] as const) {
+    for (const [what, forms] of Object.entries(FORMS)) {
+      const graph = linearGraph(true);
+      const parameters = new StoredParameters(graph, forms);
+      const x = { shape: [5, INPUTS], data: randomArray(5 * INPUTS, 3) };
+      const plan = { ...FLOAT32, linear: () => "stored" as const, device };
+      const [y] = await runLowered(DEVICE, graph, { x }, parameters, plan, [[5, 192]]);
+      const rounded = { read: (name: string) => parameters.served(name) };
+      const [expected] = runNaive(graph, { x }, rounded);
+      assertLess(distance(y, expected.data) / rms(expected.data), 1e-5, `${what} on ${device}`);
+    }
+  }
+});
+
 Deno.test("w8a8 over weights in uint8 follows the formula, and int8's result where that is exact", async () => {
   for (const tokens of [1, 5, 33]) {
     assertLess(await errorOf("w8a8", tokens, true, "uint8"), TOLERANCES.w8a8);
@@ -109,6 +124,14 @@ class StoredParameters implements ParameterSource, BlockSource {
     const stored = this.#stored.get(name);
     if (stored === undefined) return this.#others.read(name);
     return Float32Array.from(unpack(stored.form, stored.made));
+  }
+
+  /** What is multiplied with: weights that have no blocks of 32 and more are rounded to 8 bits. */
+  served(name: string): Float32Array {
+    const data = this.read(name);
+    const stored = this.#stored.get(name);
+    if (name.startsWith("b") || (stored?.form.size ?? 0) >= 32) return data;
+    return Float32Array.from(unpack({ bits: 8, size: 64 }, roundTo8Bits(data, 64)));
   }
 
   blocks(name: string): StoredBlocks | undefined {

@@ -1,6 +1,7 @@
 /**
  * The graph that serves on the CPU, on a graphics device in software: the same logits, in float32, of
- * rows that each have a core of their own. At length all fixture models, otherwise one with a window.
+ * rows that each have a core of their own; and over weights in blocks, where the CPU computes in
+ * float32 on what their integers stand for. At length all fixture models, otherwise few of them.
  * Runs have 31 tokens of a row at most: with more, the provider's attention is wrong where subgroups
  * have 4 lanes, as they do here.
  */
@@ -30,15 +31,21 @@ interface Compared {
   readonly moved: readonly number[];
 }
 
-for (const name of LONG ? ALL : SHORT) {
+/** Of the file's blocks, types of 4 and 8 bits, with offsets and without, side by side. */
+const IN_BLOCKS = ["llama.gguf", "file"];
+const CASES = LONG
+  ? [...["fp32", "int8", "int4"].flatMap((dtype) => ALL.map((name) => [name, dtype])), IN_BLOCKS]
+  : [...SHORT.map((name) => [name, "fp32"]), ["qwen3", "int8"], ["qwen2", "int4"], IN_BLOCKS];
+
+for (const [name, dtype] of CASES) {
   Deno.test({
     ...onWebGpu(
-      `${name}: prompts, a chunk and ragged decode with a core a row are the CPU's on WebGPU`,
+      `${name} in ${dtype}: prompts, a chunk and ragged decode with a core a row are the CPU's on WebGPU`,
     ),
     fn: async () => {
       await using gpu = await SoftwareGpu.unpack();
       const program = new URL("./decoder_worker.ts", import.meta.url);
-      const { worst, among, moved } = await gpu.run(program, [name]) as Compared;
+      const { worst, among, moved } = await gpu.run(program, [name, dtype]) as Compared;
       const steps = ["prompts", "a chunk behind others", "decode", "decode of fewer rows"];
       assertEquals(Object.keys(worst), steps);
       for (const [step, off] of Object.entries(worst)) assertLess(off, TOLERANCE, step);

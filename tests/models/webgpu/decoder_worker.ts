@@ -3,14 +3,19 @@
  * A fixture model on the CPU and on WebGPU, the same steps: ragged prompts in one run, a chunk behind
  * others, decode steps of ragged rows, fewer rows at the end; every row with a core of its own, base
  * rows among them. Prints the largest difference of logits in each kind of step, how far cores move
- * them, and whether a row among others is the row alone. Argument: the model.
+ * them, and whether a row among others is the row alone. The CPU computes in float32 on what the
+ * device's integers stand for. Arguments: the model, how its weights are served, and the type of
+ * activations on the device.
  */
 import { toResident } from "../../../adapters/lotr/core.ts";
 import { openCheckpoint } from "../../../src/checkpoint/open.ts";
+import { devicePlan, planOf, type ServingDtype } from "../../../src/executor/plan/serving_plan.ts";
 import { MODULES } from "../../../src/models/hook.ts";
 import { openDevice } from "../../../src/runtime/open.ts";
 import { factorsOf, folderOf, randomCore, randomPrompt } from "../../engine/tiny.ts";
 import { distance } from "../../graph/run.ts";
+import type { FloatType } from "../../../src/util/floats.ts";
+import { roundedParameters } from "./rounded.ts";
 import { Stepper, type StepRow } from "./stepper.ts";
 
 const LENGTHS = [3, 29, 1, 12, 31];
@@ -19,8 +24,13 @@ const BASE = [2];
 const CAPACITY = 64;
 const STEPS = 6;
 
-const [name] = Deno.args;
-const checkpoint = await openCheckpoint(folderOf(name));
+const [name, dtype = "fp32", activations = "float32"] = Deno.args as [
+  string,
+  ServingDtype?,
+  FloatType?,
+];
+const FILES = new URL("../../fixtures/checkpoint/", import.meta.url).pathname;
+const checkpoint = await openCheckpoint(name.endsWith(".gguf") ? FILES + name : folderOf(name));
 const { vocabSize } = checkpoint.config;
 const factors = factorsOf(checkpoint, await checkpoint.digest(), { rank: 8, modules: MODULES });
 const cores = LENGTHS.map((_, slot) =>
@@ -28,10 +38,16 @@ const cores = LENGTHS.map((_, slot) =>
 );
 const slots = LENGTHS.length;
 const devices = [openDevice("cpu"), openDevice("webgpu")];
-const steppers = await Promise.all(
-  devices.map((device) => Stepper.open(device, checkpoint, factors, slots, CAPACITY)),
-);
-const [cpu, gpu] = steppers;
+const plan = devicePlan("webgpu", { dtype }, activations);
+const shared = { hook: factors, slots, capacity: CAPACITY };
+const [cpu, gpu] = await Promise.all([
+  Stepper.open(devices[0], checkpoint, {
+    ...shared,
+    plan: planOf({ dtype: "fp32", maxBatch: slots }),
+    reading: (parameters) => roundedParameters(checkpoint.config, parameters, plan),
+  }),
+  Stepper.open(devices[1], checkpoint, { ...shared, plan }),
+]);
 
 const worst: Record<string, number> = {};
 
@@ -60,7 +76,7 @@ async function decode(what: string, batch: number, first: readonly number[]): Pr
   }
 }
 
-for (const stepper of steppers) await stepper.setCores(cores);
+for (const stepper of [cpu, gpu]) await stepper.setCores(cores);
 const prompts = texts.map((tokens) => ({ tokens: [...tokens], past: 0 }));
 const first = await both("prompts", prompts);
 const chunk = randomPrompt(31, 100, vocabSize);
@@ -79,5 +95,5 @@ const moved = LENGTHS.map((_, slot) => {
   return distance(row(together), row(plain));
 });
 console.log(JSON.stringify({ worst, among, moved }));
-for (const one of [...steppers, ...devices]) one[Symbol.dispose]();
+for (const one of [cpu, gpu, ...devices]) one[Symbol.dispose]();
 checkpoint.close();

@@ -3,11 +3,14 @@
  * own memory: what is run is what the caller says, step by step.
  */
 import type { Checkpoint } from "../../../src/checkpoint/checkpoint.ts";
-import { planOf } from "../../../src/executor/base.ts";
 import { lower, type LoweringPlan } from "../../../src/graph/lowering/lowering.ts";
+import type { ParameterSource } from "../../../src/graph/graph.ts";
+import type { BlockSource } from "../../../src/graph/quantise.ts";
 import { buildDecoder, inputs } from "../../../src/models/decoder.ts";
 import type { LinearHook } from "../../../src/models/hook.ts";
 import { DecoderParameters } from "../../../src/models/parameters.ts";
+import type { DType } from "../../../src/runtime/device.ts";
+import { encodeFloats, type FloatType } from "../../../src/util/floats.ts";
 import { modulesOf } from "../../../src/models/widths.ts";
 import { SITES } from "../../../src/models/hook.ts";
 import type { Device, Session, Tensor } from "../../../src/runtime/device.ts";
@@ -19,41 +22,47 @@ export interface StepRow {
   readonly past: number;
 }
 
+export interface StepperOptions {
+  readonly hook: LinearHook;
+  readonly slots: number;
+  /** Tokens of a slot. */
+  readonly capacity: number;
+  readonly plan: LoweringPlan;
+  readonly reading?: (parameters: DecoderParameters) => ParameterSource & Partial<BlockSource>;
+}
+
 export class Stepper implements Disposable {
   readonly #device: Device;
   readonly #checkpoint: Checkpoint;
   readonly #hook: LinearHook;
+  readonly #activations: FloatType;
   readonly #session: Session;
   readonly #tensors: ReadonlyMap<string, Tensor>;
 
   private constructor(
     device: Device,
     checkpoint: Checkpoint,
-    hook: LinearHook,
+    { hook, activations }: Pick<StepperOptions, "hook"> & { readonly activations: FloatType },
     session: Session,
     tensors: ReadonlyMap<string, Tensor>,
   ) {
     this.#device = device;
     this.#checkpoint = checkpoint;
     this.#hook = hook;
+    this.#activations = activations;
     this.#session = session;
     this.#tensors = tensors;
   }
 
-  /** `slots` rows of up to `capacity` tokens. */
+  /** `slots` rows of up to `capacity` tokens. `reading` stands between the graph and its parameters. */
   static async open(
     device: Device,
     checkpoint: Checkpoint,
-    hook: LinearHook,
-    slots: number,
-    capacity: number,
+    { hook, slots, capacity, plan, reading = (parameters) => parameters }: StepperOptions,
   ): Promise<Stepper> {
     const { config } = checkpoint;
-    const parameters = new DecoderParameters(checkpoint, capacity, { hook });
-    const plan: LoweringPlan = {
-      ...planOf({ dtype: "fp32", maxBatch: slots }),
-      device: device.name === "webgpu" ? "webgpu" : "cpu",
-    };
+    const parameters = reading(new DecoderParameters(checkpoint, capacity, { hook }));
+    const { activations = "float32" } = plan;
     const lowered = lower(buildDecoder(config, capacity, hook), parameters, plan);
     const copies: Record<string, Tensor> = {};
     for (const [name, { dtype, shape, make }] of lowered.weights) {
@@ -62,9 +71,10 @@ export class Stepper implements Disposable {
     const session = await device.session(lowered.model(), { copies });
     for (const tensor of Object.values(copies)) tensor.release();
     const tensors = new Map<string, Tensor>();
-    const make = async (name: string, shape: readonly number[]) => {
-      const tensor = await device.allocate("float32", shape);
-      await device.upload(tensor, new Float32Array(shape.reduce((count, size) => count * size, 1)));
+    const make = async (name: string, shape: readonly number[], dtype: DType = activations) => {
+      const tensor = await device.allocate(dtype, shape);
+      using nothing = device.tensor(dtype, shape);
+      await device.copy([{ from: nothing, to: tensor }]);
       tensors.set(name, tensor);
     };
     for (let layer = 0; layer < config.numLayers; layer++) {
@@ -76,8 +86,11 @@ export class Stepper implements Disposable {
         await make(inputs.cores(layer, site), [slots, hook.rank, modules * hook.rank]);
       }
     }
-    await make(inputs.logits, [slots, config.vocabSize]);
-    return new Stepper(device, checkpoint, hook, session, tensors);
+    const logits = [slots, config.vocabSize];
+    // device memory has no views of fewer rows where these end within what kernels write at a time
+    if (config.vocabSize % 4 === 0) await make(inputs.logits, logits, "float32");
+    else tensors.set(inputs.logits, device.tensor("float32", logits));
+    return new Stepper(device, checkpoint, { hook, activations }, session, tensors);
   }
 
   /** Each slot's core, as its device reads them; undefined = the base. */
@@ -97,7 +110,8 @@ export class Stepper implements Disposable {
                 : [...core.data.subarray(at, at + rank)];
             })).flat()
         );
-        await this.#device.upload(tensor, Float32Array.from(data));
+        const numbers = encodeFloats(this.#activations, Float32Array.from(data));
+        await this.#device.upload(tensor, numbers);
       }
     }
   }
@@ -128,6 +142,8 @@ export class Stepper implements Disposable {
     }
     const binding = made.use(this.#session.bind(given, out));
     await binding.run();
+    const { data } = out[inputs.logits];
+    if (data !== undefined) return (data as Float32Array).slice();
     return await device.download(out[inputs.logits]) as Float32Array;
   }
 

@@ -17,6 +17,7 @@ Deno.test({
       moved: {
         float32: true,
         float16: true,
+        bfloat16: true,
         int64: true,
         int32: true,
         int8: true,
@@ -68,9 +69,9 @@ Deno.test({
     await using gpu = await SoftwareGpu.unpack();
     const program = new URL("./serve_worker.ts", import.meta.url);
     assertEquals(
-      await gpu.run(program, ["int8"]),
-      "RangeError: Cannot serve int8 on webgpu: it computes in float32 alone so far, " +
-        "pass --dtype fp32 (or auto)",
+      await gpu.run(program, ["fp16"]),
+      "RangeError: Cannot serve fp16 on webgpu: the device does not compute in float16 " +
+        "(WebGPU's shader-f16), pass --dtype fp32, int8, int4 or file",
     );
     assertEquals(
       await gpu.run(program, ["fp32"], { VK_ICD_FILENAMES: "none" }),
