@@ -22,6 +22,8 @@ import { Executor } from "./executor.ts";
 import { integersOf } from "./integer_check.ts";
 import type { KvShape } from "./kv_cache.ts";
 import { laneBytes } from "./lane_bytes.ts";
+import { DeviceLogits } from "./device/logits.ts";
+import { DeviceSampler } from "./device/device_sampler.ts";
 import { type Prompts, promptsOf, SPARE_TOKENS } from "./device/prompts.ts";
 import { StagedKv } from "./device/staged_kv.ts";
 import { floatsOf } from "./plan/device_floats.ts";
@@ -83,6 +85,8 @@ export class Base {
   readonly #weights: DeviceWeights;
   readonly #files: WeightFiles | undefined;
   readonly #sampler: Sampler;
+  /** Draws where a lane's logits are in the device's own memory. */
+  readonly #deviceSampler: DeviceSampler;
   readonly #blocks: BlockPool;
   readonly #lanes = new Set<Executor>();
 
@@ -105,6 +109,11 @@ export class Base {
     this.#host = host;
     this.#prompts = prompts;
     this.#sampler = new Sampler(this.#host, checkpoint.config.vocabSize);
+    this.#deviceSampler = new DeviceSampler(
+      device,
+      { device: host, sampler: this.#sampler },
+      checkpoint.config.vocabSize,
+    );
     this.#blocks = new BlockPool(this.#host);
   }
 
@@ -146,17 +155,22 @@ export class Base {
     const staged = this.#device.name === "cpu"
       ? undefined
       : await StagedKv.open(this.#device, kv, this.#blocks);
+    const { vocabSize } = this.config;
+    const logits = staged === undefined || !DeviceLogits.fit(vocabSize)
+      ? undefined
+      : await DeviceLogits.open(this.#device, kv.slots, vocabSize);
     const executor = new Executor({
       device: this.#device,
       session,
-      sampler: this.#sampler,
+      sampler: logits === undefined ? this.#sampler : this.#deviceSampler,
+      logits,
       blocks: this.#blocks,
       kv,
       maxContext: this.#options.maxContext,
       staged,
       prompts: this.#prompts,
       heads: this.config.numHeads,
-      vocabSize: this.config.vocabSize,
+      vocabSize,
       hook,
     });
     made.move();
@@ -235,6 +249,7 @@ export class Base {
   release(): void {
     for (const lane of this.#lanes) lane.release();
     this.#lanes.clear();
+    this.#deviceSampler.release();
     this.#sampler.release();
     this.#blocks.release();
     this.#weights.release();

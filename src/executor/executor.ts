@@ -13,6 +13,7 @@ import { CoreCopies, CoreSlots, type CoreView } from "./core_slots.ts";
 import { kvBytes, KvCache, type KvShape, type KvStore, type KvViews } from "./kv_cache.ts";
 import type { BatchModel, KvBlock, PrefillRow, ResidentCore, Sampled, SampleRow } from "./model.ts";
 import type { Sampler } from "./sampler.ts";
+import type { DeviceLogits } from "./device/logits.ts";
 import { PREFILL_TOKENS, type Prompts } from "./device/prompts.ts";
 import type { StagedKv } from "./device/staged_kv.ts";
 
@@ -29,12 +30,14 @@ export interface ExecutorOptions {
   readonly device: Device;
   /** The compiled step, for prompts and for one token of each row. */
   readonly session: Session;
-  readonly sampler: Sampler;
+  readonly sampler: Pick<Sampler, "sample" | "forget">;
   readonly kv: KvShape;
   /** Tokens of a row. */
   readonly maxContext: number;
   /** Keys and values of that shape in device memory; by default they are in host memory. */
   readonly staged?: StagedKv | undefined;
+  /** Logits beside these, which `sampler` then draws from. */
+  readonly logits?: DeviceLogits | undefined;
   /** How prompts are computed beside these. */
   readonly prompts?: Prompts | undefined;
   /** Query heads. */
@@ -101,7 +104,8 @@ export class Executor implements BatchModel {
     this.#kv = made.adopt(cache, () => cache.release());
     const cores = new CoreSlots(device, hook, kv.layers, kv.slots, kv.dtype);
     this.#cores = made.adopt(cores, () => cores.release());
-    this.#logits = made.use(device.tensor("float32", [kv.slots, vocabSize]));
+    this.#logits = options.logits?.all ??
+      made.use(device.tensor("float32", [kv.slots, vocabSize]));
     made.move();
   }
 
@@ -228,6 +232,7 @@ export class Executor implements BatchModel {
     this.#kv.release();
     this.#copies?.then((copies) => copies.release(), () => {});
     this.#cores.release();
+    if (this.#options.logits !== undefined) return this.#options.logits[Symbol.dispose]();
     // its garbage may be collected much later: the pages go now
     device.discard(this.#logits, 0, this.maxBatch * this.vocabSize);
     this.#logits.release();
@@ -244,12 +249,17 @@ export class Executor implements BatchModel {
     { slot, tokens, past }: PrefillRow,
     logits: number,
   ): Promise<void> {
+    const { logits: apart } = this.#options;
     if (past > 0) staged.take(slot);
     for (let from = 0; from < tokens.length; from += this.prefillTokens) {
       const part = Array.from(tokens).slice(from, from + this.prefillTokens);
       const before = past + from;
-      const shape = { first: slot, batch: 1, time: part.length, logits };
-      const step = this.#prefillStep(shape, staged.staging);
+      const place = apart === undefined ? logits : 0;
+      const shape = { first: slot, batch: 1, time: part.length, logits: place };
+      const step = this.#prefillStep(shape, {
+        caches: staged.staging,
+        ...(apart === undefined ? {} : { logits: apart.apart }),
+      });
       step.ids.set(part);
       step.lengths[0] = before + part.length - 1;
       step.rows[0] = part.length - 1;
@@ -259,6 +269,7 @@ export class Executor implements BatchModel {
     }
     this.#kv.touch(slot, past + tokens.length);
     staged.place(slot);
+    await apart?.place(logits);
   }
 
   /** One run over rows in neighbouring slots; their logits go to rows `logits` and following. */
@@ -285,11 +296,11 @@ export class Executor implements BatchModel {
     return step;
   }
 
-  #prefillStep(shape: StepShape, caches?: readonly KvViews[]): Step {
+  #prefillStep(shape: StepShape, places: Partial<StepPlaces> = {}): Step {
     const key = `${shape.first}+${shape.batch}x${shape.time}@${shape.logits}`;
     const known = this.#prefills.get(key);
     if (known !== undefined) return known;
-    const step = this.#makeStep(shape, caches === undefined ? {} : { caches });
+    const step = this.#makeStep(shape, places);
     this.#prefills.set(key, step);
     return step;
   }

@@ -16,7 +16,8 @@ import {
   isWhole,
   type Shares,
 } from "./sampler/choice.ts";
-import { DeviceRuns } from "./sampler/device_runs.ts";
+import { DeviceRuns, type Draw } from "./sampler/device_runs.ts";
+import type { FewTokens } from "./sampler/few.ts";
 import { SUM_BLOCK } from "./sampler/graphs.ts";
 import { type Logprobs, logprobsOf } from "./sampler/logprobs.ts";
 import type { ManyWork } from "./sampler/many_worker.ts";
@@ -92,6 +93,11 @@ export class Sampler {
       if (known === undefined) return { token };
       return { token, logprob: Math.fround(data[row.start + token] - known.norm), top: known.top };
     });
+  }
+
+  /** A token of each list. */
+  drawAmong(lists: readonly (FewTokens & Pick<Draw, "uniform">)[]): Promise<number[]> {
+    return this.#runs.drawFew(lists);
   }
 
   /** Drops what is bound to a logits buffer, before the buffer is released. */

@@ -94,6 +94,27 @@ export function choose(row: RowLogits, wanted: SampleRow, shares?: Shares): Choi
   return massless ? { kind: "many", most } : { kind: "mass", most };
 }
 
+/**
+ * The same of a row of which the largest logits alone are known, and its mass: sum of
+ * exp(logit · inverse - the largest of these). Undefined where it takes more logits.
+ */
+export function chooseAmong(
+  { ids, logits, complete }: Candidates,
+  wanted: SampleRow,
+  { vocabSize, total }: { readonly vocabSize: number; readonly total: number },
+): Extract<Choice, { kind: "few" }> | undefined {
+  const filters = filtersOf(wanted, vocabSize) ?? {};
+  const inverse = inverseOf(wanted);
+  const most = Math.fround(logits.reduce((most, logit) => Math.max(most, logit)) * inverse);
+  const exps = logits.map((logit) => Math.exp(Math.fround(logit * inverse) - most));
+  // the row is its candidates, under their places
+  const row = { data: logits, start: 0, vocabSize: ids.length, bounds: logits, mask: undefined };
+  const candidates = { ids: Int32Array.from(ids.keys()), logits, complete };
+  const shares = { exps, total };
+  const found = threshold(row, { candidates, inverse, most, filters, shares });
+  return typeof found === "number" ? fewOf({ ids, logits, complete }, inverse, found) : undefined;
+}
+
 /** What a row filters by; undefined where nothing. */
 export function filtersOf(
   { topK, topP, minP }: Filters,
@@ -137,7 +158,11 @@ export function farBelow(most: number): number {
   return Math.abs(most) < EXACT ? most - BELOW : -Infinity;
 }
 
-function fewOf({ ids, logits }: Candidates, inverse: number, least: number): Choice | undefined {
+function fewOf(
+  { ids, logits }: Candidates,
+  inverse: number,
+  least: number,
+): Extract<Choice, { kind: "few" }> | undefined {
   const [few, scaled] = [new Int32Array(ids.length), new Float32Array(ids.length)];
   let count = 0;
   for (let i = 0; i < ids.length; i++) {

@@ -4,7 +4,7 @@
  */
 
 /** A uniform number is kept below 1 after rounding to float32. */
-const BELOW_ONE = 1 - 2 ** -24;
+export const BELOW_ONE = 1 - 2 ** -24;
 
 /** The block in which the running sum passes the uniform number, and how far into it. */
 export function passedBlock(

@@ -1,5 +1,5 @@
 /** The executor on a graphics device in software. */
-import { assert, assertEquals, assertLess, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertGreaterOrEqual, assertLess, assertMatch } from "@std/assert";
 import { openCheckpoint } from "../../../src/checkpoint/open.ts";
 import { PREFILL_TOKENS } from "../../../src/executor/device/prompts.ts";
 import { folderOf } from "../../engine/tiny.ts";
@@ -69,5 +69,28 @@ Deno.test({
       for (const { time, off } of found) assertLess(off, TOLERANCE, `${time} tokens`);
       assert(found.some(({ plain }) => plain > 0.01), "what the trial finds wrong is right");
     }
+  },
+});
+
+interface Drawn {
+  readonly differ: readonly string[];
+  readonly off: number;
+  /** Bytes that crossed in the fullest call, over rows × vocabulary. */
+  readonly most: Readonly<Record<string, number>>;
+}
+
+Deno.test({
+  ...onWebGpu(
+    "tokens drawn on WebGPU are the CPU's, and logits stay there where the host changes none",
+  ),
+  fn: async () => {
+    await using gpu = await SoftwareGpu.unpack();
+    const program = new URL("./sampler_worker.ts", import.meta.url);
+    const { differ, off, most } = await gpu.run(program, [LONG ? "40" : "6"]) as Drawn;
+    assertEquals(differ, []);
+    assertLess(off, TOLERANCE);
+    // whole rows take 4
+    for (const kind of ["greedy", "any token"]) assertLess(most[kind], 0.2, kind);
+    for (const kind of ["masked", "changed"]) assertGreaterOrEqual(most[kind], 4, kind);
   },
 });
