@@ -19,36 +19,34 @@ export function onWebGpu(name: string): Needing {
   return needing(name, missing(), "LEMBAS_TEST_WEBGPU");
 }
 
-/** A folder with the device's libraries; disposing removes it. */
+/** A folder of a device's own, and what a process finds it by; disposing removes the folder. */
 export class SoftwareGpu implements AsyncDisposable {
   readonly #folder: string;
+  readonly env: Readonly<Record<string, string>>;
 
-  private constructor(folder: string) {
+  constructor(folder: string, env: Readonly<Record<string, string>>) {
     this.#folder = folder;
+    this.env = env;
   }
 
   /** @throws {Deno.errors.NotFound} where there is none */
   static async unpack(): Promise<SoftwareGpu> {
     const lack = missing();
     if (lack !== undefined) throw new Deno.errors.NotFound(`Cannot test on WebGPU: ${lack}`);
-    const gpu = new SoftwareGpu(await Deno.makeTempDir({ prefix: "lembas-gpu-" }));
+    const folder = await Deno.makeTempDir({ prefix: "lembas-gpu-" });
+    const gpu = new SoftwareGpu(folder, {
+      LD_LIBRARY_PATH: folder,
+      VK_ICD_FILENAMES: `${folder}/vk_swiftshader_icd.json`,
+      XDG_RUNTIME_DIR: folder,
+    });
     try {
       const archive = createReadStream(`${packageFolder()}/${ARCHIVE}`);
-      await pipeline(archive, createBrotliDecompress(), unpackTar(gpu.#folder));
+      await pipeline(archive, createBrotliDecompress(), unpackTar(folder));
       return gpu;
     } catch (error) {
       await gpu[Symbol.asyncDispose]();
       throw error;
     }
-  }
-
-  /** What a process finds the device by. */
-  get env(): Readonly<Record<string, string>> {
-    return {
-      LD_LIBRARY_PATH: this.#folder,
-      VK_ICD_FILENAMES: `${this.#folder}/vk_swiftshader_icd.json`,
-      XDG_RUNTIME_DIR: this.#folder,
-    };
   }
 
   /** What a program prints as JSON on the device; fails with what it writes where it does not end well. */

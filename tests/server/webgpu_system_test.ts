@@ -8,6 +8,7 @@ import { KvCache } from "../../src/executor/kv_cache.ts";
 import { MODULES } from "../../src/models/hook.ts";
 import { BALANCED } from "../../server/books.ts";
 import { factorsOf, folderOf, randomCore } from "../engine/tiny.ts";
+import { inFloat16, openLavapipe } from "../programs/lavapipe.ts";
 import { onWebGpu, SoftwareGpu } from "../programs/software_gpu.ts";
 import { ServerProcess } from "./server_process.ts";
 import { until, upload } from "./tuning_server.ts";
@@ -183,6 +184,26 @@ Deno.test(
     assertEquals(found[5], found[1]);
     const text = await stop(there);
     assertMatch(text, /int8 on webgpu \(--dtype auto, of a file in F32\)/);
+  },
+);
+
+Deno.test(
+  inFloat16("a server on WebGPU computes in float16 where its shaders do, and trains in float32"),
+  async () => {
+    await using gpu = await openLavapipe();
+    await using cores = await Cores.make();
+    const args = ["--device", "webgpu", "--dtype", "fp16", "--max-context", "112"];
+    const there = start(cores, args, gpu.env);
+    const url = await there.url();
+    const found = await answers(url, cores);
+    assertEquals(new Set(found.slice(2, 5)).size, 3, "cores say what the base says");
+    assertEquals(found[5], found[1]);
+    const [before, tuned, after] = await tune(url, cores);
+    assertEquals(after, before);
+    assert(tuned !== before, "the core that was trained says what the base says");
+    const text = await stop(there);
+    assertMatch(text, /llvmpipe.*\(software\) and computes in float16/);
+    assertMatch(text, /fp16 on webgpu/);
   },
 );
 

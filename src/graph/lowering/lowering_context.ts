@@ -27,7 +27,9 @@ export interface LoweringPlan {
   readonly device?: "cpu" | "webgpu" | "cuda";
   /**
    * The type of activations, keys, values and cores, and of weights that are no integers; default:
-   * float32. Kernels add and normalise in float32; a graph's outputs are float32. Of serving alone.
+   * float32. A graph's outputs are float32, whatever it is. For serving alone: gradients want float32.
+   * Trap: kernels sum norms in float32, but WebGPU's sum products in float16 (4,096 of 1.002 are 4,096,
+   * not 4,104).
    */
   readonly activations?: FloatType;
   /** The kernel of each linear, by the name of its first weight. */

@@ -4,9 +4,11 @@
  * too, each row with a core of its own; then a row that is moved, one that is saved, loaded elsewhere
  * and goes on. Prints whether tokens agree, and the largest difference of log-probabilities; and
  * the same of a text that is scored; and the bytes of keys and values that the lane reserves.
+ * Arguments: the model, and how it is served on WebGPU.
  */
 import { toResident } from "../../../adapters/lotr/core.ts";
 import type { Executor } from "../../../src/executor/executor.ts";
+import type { ServingDtype } from "../../../src/executor/plan/serving_plan.ts";
 import { MODULES } from "../../../src/models/hook.ts";
 import type { Device } from "../../../src/runtime/device.ts";
 import { openDevice } from "../../../src/runtime/open.ts";
@@ -15,12 +17,12 @@ import { randomCore, randomPrompt, Tiny } from "../../engine/tiny.ts";
 import { distance } from "../../graph/run.ts";
 
 const LENGTHS = [3, 40, 1, 17, 70];
-const [name] = Deno.args;
+const [name, dtype = "fp32"] = Deno.args as [string, ServingDtype?];
 
 /** What a base says on a device. */
 async function speak(device: "cpu" | "webgpu") {
   using opened = openDevice(device);
-  using tiny = await Tiny.open(name, { device: opened });
+  using tiny = await Tiny.open(name, { device: opened, dtype: device === "cpu" ? "fp32" : dtype });
   const factors = tiny.factors(8, MODULES);
   const model = await tiny.base.lane(factors);
 

@@ -7,34 +7,22 @@
  */
 import { assertEquals, assertGreater, assertLess } from "@std/assert";
 import { LONG } from "../../long.ts";
+import { inFloat16, openLavapipe } from "../../programs/lavapipe.ts";
 import { onWebGpu, SoftwareGpu } from "../../programs/software_gpu.ts";
+import { type Compared, FIXTURES, FLOAT16_TOLERANCE } from "./compare.ts";
 
 // float32 sums in another order; cores move these logits by 4 to 40
 const TOLERANCE = 1e-4;
 
 const SHORT = ["mistral"];
-const ALL = [
-  ...SHORT,
-  "qwen3",
-  "llama",
-  "llama-bias",
-  "llama-linear",
-  "llama-llama3",
-  "llama-yarn",
-  "qwen2",
-  "qwen2-yarn",
-];
-
-interface Compared {
-  readonly worst: Readonly<Record<string, number>>;
-  readonly among: number;
-  readonly moved: readonly number[];
-}
 
 /** Of the file's blocks, types of 4 and 8 bits, with offsets and without, side by side. */
 const IN_BLOCKS = ["llama.gguf", "file"];
 const CASES = LONG
-  ? [...["fp32", "int8", "int4"].flatMap((dtype) => ALL.map((name) => [name, dtype])), IN_BLOCKS]
+  ? [
+    ...["fp32", "int8", "int4"].flatMap((dtype) => FIXTURES.map((name) => [name, dtype])),
+    IN_BLOCKS,
+  ]
   : [...SHORT.map((name) => [name, "fp32"]), ["qwen3", "int8"], ["qwen2", "int4"], IN_BLOCKS];
 
 for (const [name, dtype] of CASES) {
@@ -55,4 +43,21 @@ for (const [name, dtype] of CASES) {
       for (const far of [...moved.slice(0, 2), ...rest]) assertGreater(far, 1);
     },
   });
+}
+
+for (const dtype of LONG ? ["fp16", "int8", "int4"] : ["fp16", "int8"]) {
+  for (const name of LONG ? FIXTURES : ["qwen3"]) {
+    Deno.test({
+      ...inFloat16(`${name} in ${dtype}: WebGPU in float16 follows the CPU in float32`),
+      fn: async () => {
+        await using gpu = await openLavapipe();
+        const program = new URL("./decoder_worker.ts", import.meta.url);
+        const { worst, moved } = await gpu.run(program, [name, dtype, "float16"]) as Compared;
+        const furthest = Math.max(...moved);
+        for (const [step, off] of Object.entries(worst)) {
+          assertLess(off, FLOAT16_TOLERANCE.webgpu * furthest, step);
+        }
+      },
+    });
+  }
 }
