@@ -24,6 +24,7 @@ import type {
 import { DEFAULT_SAMPLING } from "../src/engine/request/sampling.ts";
 import { BackgroundTurns } from "../src/runtime/background.ts";
 import type { Device } from "../src/runtime/device.ts";
+import type { DeviceFailedError } from "../src/util/errors.ts";
 import type { FloatType } from "../src/util/floats.ts";
 import { readDataset } from "../src/train/data/dataset.ts";
 import type { TrainProgress, TrainResult } from "./training/training.ts";
@@ -117,6 +118,8 @@ export class Lembas implements AsyncDisposable {
   readonly maxBatch: number;
   /** What holds where a request says nothing. */
   readonly sampling: SamplingDefaults;
+  /** Resolves when the device can no longer be used: the process has to start again. */
+  readonly deviceFailed: Promise<DeviceFailedError>;
   /** Trains cores on the same weights and device, between the engine's steps. */
   readonly training: BaseTrainer;
   readonly #parts: Parts;
@@ -127,6 +130,7 @@ export class Lembas implements AsyncDisposable {
     cores: CoreCache,
     options: LembasOptions,
   ) {
+    this.deviceFailed = parts.device.failed;
     this.training = trainerOver(parts, options);
     this.#parts = parts;
     this.engine = engine;

@@ -9,6 +9,7 @@ import { UnservableError } from "../adapters/catalog/factor_sets.ts";
 import {
   ConflictError,
   ContextLengthError,
+  DeviceFailedError,
   isFieldError,
   OverloadedError,
 } from "../src/util/errors.ts";
@@ -127,6 +128,7 @@ export function shuttingDown(): ApiError {
 export function toApiError(error: unknown, requestId: string): ApiError {
   if (error instanceof ApiError) return error;
   if (error instanceof OverloadedError) return overloaded(error);
+  if (error instanceof DeviceFailedError) return deviceFailed(error);
   if (error instanceof ContextLengthError) {
     return new ApiError(400, error.message, { code: "context_length_exceeded" });
   }
@@ -167,6 +169,15 @@ function unservable({ reason, message }: UnservableError): ApiError {
   return reason === "damaged"
     ? new ApiError(500, message, { code: "adapter_damaged" })
     : invalid("model", message, "factors_not_found");
+}
+
+/** The server ends, and whoever runs it starts it again. */
+function deviceFailed(cause: DeviceFailedError): ApiError {
+  return new ApiError(
+    503,
+    "The server's graphics device failed, and the server restarts. Please retry.",
+    { code: "device_failed", headers: { "retry-after": "10" }, cause },
+  );
 }
 
 function overloaded(error: OverloadedError): ApiError {

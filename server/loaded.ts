@@ -50,6 +50,8 @@ export interface Loaded {
   readonly quality?: MeasuredQuality | undefined;
   readonly maxBatch: number;
   readonly sampling: SamplingDefaults;
+  /** Resolves when what computes can no longer be used; undefined = that cannot be. */
+  readonly deviceFailed?: Promise<Error>;
   /** Trains over this base; undefined = the server only serves. */
   readonly training?: LoadedTraining | undefined;
   close(): Promise<void>;

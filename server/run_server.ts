@@ -18,6 +18,7 @@ import { JsonThread } from "./http/json_thread.ts";
 import { textOf, watchUncaught } from "./last_resort.ts";
 import { awaitSignal, checkAddress, listen } from "./serve.ts";
 import { formatBytes } from "../src/util/bytes.ts";
+import { DeviceFailedError } from "../src/util/errors.ts";
 import { createMetrics, joinListeners } from "./telemetry/metrics.ts";
 import { createLog, linesOf, type Log } from "./telemetry/log.ts";
 import { openStoreAccess } from "./access/open_access.ts";
@@ -158,13 +159,21 @@ async function listenUntilSignal(serving: Serving): Promise<number> {
   log.info(`serving ${server.url}/v1 after ${seconds} s`);
   const stop = (seconds: number) => server.stop(seconds, () => loaded.engine.close());
   const leave = async (error: Error): Promise<never> => {
-    log.error(`${textOf(error)}. Ending, to be started anew; what was acknowledged is kept`);
-    await fulfilledWithin(LAST_SECONDS * 1000, stop(0)).catch(() => {});
+    const failed = error instanceof DeviceFailedError;
+    log.error(
+      `${
+        failed ? error.message : textOf(error)
+      }. Ending, to be started anew; what was acknowledged is kept`,
+    );
+    if (failed) loaded.engine.fail(error);
+    const seconds = failed ? LAST_SECONDS / 2 : 0;
+    await fulfilledWithin(LAST_SECONDS * 1000, stop(seconds)).catch(() => {});
     Deno.exit(1);
   };
   const signal = await Promise.race([
     awaitSignal(log),
     resort.broken.then(leave),
+    loaded.deviceFailed?.then(leave) ?? new Promise<never>(() => {}),
   ]);
   log.info(`${signal}: finishing requests, for at most ${grace} s`, {
     running: context.lifecycle.active,

@@ -7,7 +7,7 @@ import type { SharedBase } from "../../src/executor/base.ts";
 import { DecoderParameters } from "../../src/models/parameters.ts";
 import type { Turn } from "../../src/runtime/device_lock.ts";
 import { DecoderGradients } from "../../src/train/gradients/gradient_model.ts";
-import type { Pieces } from "../../src/train/gradients/loss_program.ts";
+import { longestRow, type Pieces } from "../../src/train/gradients/loss_program.ts";
 import { LotrGradients, type LotrGradientsOptions } from "../../src/train/gradients/lotr_model.ts";
 import { fitsInFloat32, float32Gradients, servedGradients } from "../lotr/make/base_gradients.ts";
 import { CoreTrainer } from "./core_trainer.ts";
@@ -46,7 +46,8 @@ export class BaseTrainer implements AsyncDisposable {
 
   /** Most tokens of a training row. */
   get maxContext(): number {
-    return this.#base.positions;
+    const { checkpoint: { config }, positions, device } = this.#base;
+    return longestRow(config, positions, device);
   }
 
   /** The set of requests that name none: from the cache, or made now, once. */

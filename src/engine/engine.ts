@@ -28,6 +28,8 @@ export class Engine {
   #nextLane = 0;
   #idleSteps = 0;
   #closing = false;
+  /** Why nothing can be computed any more. */
+  #gone: Error | undefined;
 
   /** @throws {RangeError} where there is no lane, or `kvMemory` does not hold a single row. */
   constructor(options: EngineOptions) {
@@ -98,6 +100,15 @@ export class Engine {
     await this.#state.until(() => this.#state.live.size === 0);
   }
 
+  /**
+   * Refuses new requests and fails all present ones, after the run in flight: what computes is gone.
+   */
+  fail(error: Error): void {
+    this.#state.draining = true;
+    this.#gone = error;
+    this.#state.wake();
+  }
+
   /** Aborts what runs, waits for the step in flight and releases everything but the models. */
   async close(): Promise<void> {
     const { lanes, live, memory, options } = this.#state;
@@ -122,6 +133,7 @@ export class Engine {
   async #run(): Promise<void> {
     const state = this.#state;
     while (!this.#closing || state.live.size > 0) {
+      if (this.#gone !== undefined) this.#collapse(this.#gone);
       const lane = this.#laneWithWork();
       if (lane === undefined) {
         await state.sleep();

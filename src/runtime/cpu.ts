@@ -23,6 +23,9 @@ import {
 
 /** Host memory and CPU kernels. Make it with `openDevice("cpu")`. */
 export class CpuDevice implements Device {
+  readonly largestTensor = Infinity;
+  /** Memory of the host that runs out ends the process at once. */
+  readonly failed = new Promise<never>(() => {});
   readonly name = "cpu";
   readonly #ort: Ort;
   readonly #pages: PageReleaser = openPageReleaser();

@@ -3,6 +3,8 @@
  * session again and again on the same tensors. `onnx/` implements it.
  */
 
+import type { DeviceFailedError } from "../util/errors.ts";
+
 /** Element types of tensors. The data of `float16` and `bfloat16` is a `Uint16Array` of raw bits. */
 export type DType =
   | "float32"
@@ -132,7 +134,8 @@ export interface Device extends Disposable {
   /**
    * A tensor in the device's own memory, which is host memory on the CPU. It may hold anything:
    * what a former tensor left.
-   * @throws {RuntimeError} where the device has no such memory left.
+   * @throws {RangeError} for more than `largestTensor`
+   * @throws {DeviceFailedError} where the device has no such memory left
    */
   allocate(dtype: DType, shape: readonly number[]): Promise<Tensor>;
   /**
@@ -169,6 +172,10 @@ export interface Device extends Disposable {
    * full size and touched here and there.
    */
   touchSparsely(tensor: Tensor): void;
+  /** Bytes of the largest tensor in the device's own memory. */
+  readonly largestTensor: number;
+  /** Resolves when the device can no longer be used. */
+  readonly failed: Promise<DeviceFailedError>;
   /** ONNX Runtime's version, such as "1.30.0". */
   readonly runtimeVersion: string;
   /** Compiles a serialised ONNX model. Off the event loop where the runtime allows. */

@@ -9,7 +9,9 @@ import { CallQueue } from "./onnx/call_queue.ts";
 import { Ort } from "./onnx/ort.ts";
 import { openLibrary } from "./onnx/ort_api.ts";
 import { appendProvider } from "./onnx/session.ts";
+import { takenAdapter, vulkanAdapters } from "./vulkan.ts";
 import { WEBGPU, WebGpuDevice } from "./webgpu/device.ts";
+import { DeviceFailures } from "./webgpu/failures.ts";
 
 /** A device's name, or "auto" for the best one that works here (the CPU for now). */
 export type DeviceKind = "auto" | Device["name"];
@@ -32,15 +34,18 @@ export function openDevice(kind: DeviceKind): Device {
   }
 }
 
-/** A process has one context for WebGPU, whoever uses it, and so one queue. */
+/** A process has one context for WebGPU, whoever uses it: one queue, and one device that may fail. */
 const WEBGPU_CALLS = new CallQueue();
+const WEBGPU_FAILURES = new DeviceFailures();
 
 function openWebGpu(): Device {
   const library = openLibrary();
   library.keep();
-  const ort = new Ort(library, WEBGPU_CALLS);
+  const [queue, failures] = [WEBGPU_CALLS, WEBGPU_FAILURES];
+  const ort = new Ort(library, queue, (error) => failures.explain(error));
   const lack = lackOfWebGpu(ort);
-  if (lack === undefined) return new WebGpuDevice(ort, WEBGPU_CALLS);
+  const adapter = takenAdapter(vulkanAdapters() ?? []);
+  if (lack === undefined) return new WebGpuDevice(ort, { queue, failures, adapter });
   ort.release();
   throw new Deno.errors.NotSupported(`Cannot use WebGPU: ${lack}`);
 }
@@ -56,6 +61,9 @@ function lackOfWebGpu(ort: Ort): string | undefined {
   if (Deno.build.os === "linux" && !libraryOpens(VULKAN_LIBRARY)) {
     return "libvulkan.so.1 is not installed " +
       "(Debian: apt install libvulkan1 and the graphics card's Vulkan driver)";
+  }
+  if (Deno.build.os === "linux" && vulkanAdapters() === undefined) {
+    return "the libvulkan.so.1 that the system finds is no Vulkan loader (is LD_LIBRARY_PATH right?)";
   }
   const error = providerError(ort);
   const adapter = /Failed to get a WebGPU adapter: (.*)$/.exec(error ?? "")?.[1];

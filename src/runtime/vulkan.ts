@@ -9,7 +9,7 @@ const SYMBOLS = {
   vkCreateInstance: { parameters: ["buffer", "pointer", "buffer"], result: "i32" },
   vkDestroyInstance: { parameters: ["pointer", "pointer"], result: "void" },
   vkEnumeratePhysicalDevices: { parameters: ["pointer", "buffer", "buffer"], result: "i32" },
-  vkGetPhysicalDeviceProperties: { parameters: ["pointer", "buffer"], result: "void" },
+  vkGetPhysicalDeviceProperties2: { parameters: ["pointer", "buffer"], result: "void" },
   vkGetPhysicalDeviceFeatures2: { parameters: ["pointer", "buffer"], result: "void" },
   vkGetPhysicalDeviceMemoryProperties: { parameters: ["pointer", "buffer"], result: "void" },
 } as const;
@@ -23,8 +23,15 @@ export interface Adapter {
   readonly type: typeof TYPES[number];
   /** Bytes of its own memory; of the host's where it has none of its own. */
   readonly memory: number;
+  /** Bytes of the largest buffer that kernels can read whole. */
+  readonly largest: number;
   /** Whether shaders compute in 16 bits. */
   readonly float16: boolean;
+  /** Lanes of a subgroup. */
+  readonly lanes: number;
+  /** PCI's numbers of the maker and the model. */
+  readonly vendor: number;
+  readonly model: number;
 }
 
 /** Vulkan's adapters; undefined where its loader is not installed. */
@@ -59,6 +66,17 @@ function adaptersOf(vulkan: Vulkan): readonly Adapter[] {
   }
 }
 
+/**
+ * The adapter that WebGPU takes: the first of the kind that computes fastest; undefined where there is
+ * none.
+ */
+export function takenAdapter(adapters: readonly Adapter[]): Adapter | undefined {
+  const order: readonly Adapter["type"][] = [
+    ...["discrete", "integrated", "virtual", "other", "software"] as const,
+  ];
+  return [...adapters].sort((a, b) => order.indexOf(a.type) - order.indexOf(b.type))[0];
+}
+
 /** An instance of Vulkan 1.1; null where there is no driver for one. */
 function createInstance(vulkan: Vulkan): Deno.PointerValue {
   const application = new Struct(48).set(44, VERSION_1_1);
@@ -73,22 +91,33 @@ const VERSION_1_1 = 1 << 22 | 1 << 12;
 const INSTANCE_CREATE_INFO = 1;
 const FEATURES_2 = 1000059000;
 const FLOAT16_FEATURES = 1000082000;
+const PROPERTIES_2 = 1000059001;
+const SUBGROUP_PROPERTIES = 1000094000;
+const MAINTENANCE_3_PROPERTIES = 1000168000;
 
-const PROPERTIES = { bytes: 1024, type: 16, name: 20 };
+/** Of `VkPhysicalDeviceProperties`, which begins at 16 within its second form. */
+const PROPERTIES = { bytes: 1024, at: 16, vendor: 8, model: 12, type: 16, name: 20, storage: 324 };
 const MEMORY = { bytes: 520, heaps: 260, heap: 264, heapBytes: 16, most: 16 };
 const DEVICE_LOCAL = 1;
 
 function describe(vulkan: Vulkan, device: Deno.PointerValue): Adapter {
-  const properties = new Struct(PROPERTIES.bytes);
-  vulkan.vkGetPhysicalDeviceProperties(device, properties.bytes);
+  const allocation = new Struct(32).set(0, MAINTENANCE_3_PROPERTIES);
+  const subgroup = new Struct(32).set(0, SUBGROUP_PROPERTIES).point(8, allocation);
+  const properties = new Struct(PROPERTIES.bytes).set(0, PROPERTIES_2).point(8, subgroup);
+  vulkan.vkGetPhysicalDeviceProperties2(device, properties.bytes);
+  const { at, name, type, storage, vendor, model } = PROPERTIES;
   const float16 = new Struct(24).set(0, FLOAT16_FEATURES);
   const features = new Struct(240).set(0, FEATURES_2).point(8, float16);
   vulkan.vkGetPhysicalDeviceFeatures2(device, features.bytes);
   return {
-    name: readCString(Deno.UnsafePointer.of(properties.bytes.subarray(PROPERTIES.name))),
-    type: TYPES[properties.u32(PROPERTIES.type)] ?? "other",
+    name: readCString(Deno.UnsafePointer.of(properties.bytes.subarray(at + name))),
+    type: TYPES[properties.u32(at + type)] ?? "other",
     memory: memoryOf(vulkan, device),
+    largest: Math.min(properties.u32(at + storage), Number(allocation.u64(24))),
     float16: float16.u32(16) === 1,
+    lanes: subgroup.u32(16),
+    vendor: properties.u32(at + vendor),
+    model: properties.u32(at + model),
   };
 }
 

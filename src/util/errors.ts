@@ -75,6 +75,14 @@ export class ContextLengthError extends RangeError {
   override readonly name = "ContextLengthError";
 }
 
+/**
+ * The device that computes can no longer be used: HTTP 503, and the process ends with code 1, to be
+ * started again.
+ */
+export class DeviceFailedError extends Error {
+  override readonly name = "DeviceFailedError";
+}
+
 /** A field's value is taken: HTTP 409 naming it. */
 export class ConflictError extends RangeError {
   override readonly name = "ConflictError";

@@ -53,12 +53,19 @@ export class Ort {
   readonly queue: CallQueue | undefined;
   /** Sessions being compiled, by how their attention computes. */
   readonly compiles = new Turns(chooseAttention);
+  readonly #explain: (error: RuntimeError) => Error;
   readonly #allocator: Pointer;
   #live = 0;
 
-  constructor(library: OrtLibrary, queue?: CallQueue) {
+  /** @param explain what a failure is thrown as; default: as it is */
+  constructor(
+    library: OrtLibrary,
+    queue?: CallQueue,
+    explain: (error: RuntimeError) => Error = (error) => error,
+  ) {
     this.library = library;
     this.queue = queue;
+    this.#explain = explain;
     this.api = library.api;
     const { api } = this;
     this.env = new Handle(
@@ -98,19 +105,19 @@ export class Ort {
     this.check(status, "share an arena between sessions");
   }
 
-  /** @throws {RuntimeError} where `status` is a failure, which it frees. */
+  /** @throws {RuntimeError | DeviceFailedError} where `status` is a failure, which it frees. */
   check(status: Status, action: string): void {
     const error = this.error(status, action);
     if (error !== undefined) throw error;
   }
 
   /** The failure that a status describes, and frees it; undefined on success. */
-  error(status: Status, action: string): RuntimeError | undefined {
+  error(status: Status, action: string): Error | undefined {
     if (status === null) return undefined;
     const code = CODES[this.api.GetErrorCode(status)] ?? "FAIL";
     const message = readCString(this.api.GetErrorMessage(status));
     this.api.ReleaseStatus(status);
-    return new RuntimeError(`Cannot ${action}: ${cleanMessage(message)}`, code);
+    return this.#explain(new RuntimeError(`Cannot ${action}: ${cleanMessage(message)}`, code));
   }
 
   /** The object that a C function creates through its last parameter. */

@@ -15,6 +15,7 @@ import {
 } from "onnx-buf";
 import { CpuDevice } from "../cpu.ts";
 import type {
+  Binding,
   Copy,
   Device,
   DType,
@@ -26,28 +27,51 @@ import type {
 import type { CallQueue } from "../onnx/call_queue.ts";
 import type { Ort } from "../onnx/ort.ts";
 import { createSession, type OrtSession, type Provider } from "../onnx/session.ts";
-import { codeOfDtype } from "../onnx/tensor.ts";
+import { bytesPerElement, codeOfDtype, elementCount } from "../onnx/tensor.ts";
+import { formatBytes } from "../../util/bytes.ts";
+import type { DeviceFailedError } from "../../util/errors.ts";
+import type { Adapter } from "../vulkan.ts";
 import { DeviceMemory, heldBy, WebGpuTensor } from "./device_memory.ts";
+import type { DeviceFailures } from "./failures.ts";
 
 export const WEBGPU: Provider = { name: "WebGPU", options: {} };
 
 /** Threads for the few nodes that compute shapes, which stay on the CPU. */
 const THREADS = 1;
 
+/** Bytes of the largest tensor where no driver was asked: what desktop drivers allow at least. */
+const USUAL_LARGEST = 2 ** 30;
+
+/** What a device stands on. */
+export interface WebGpuParts {
+  readonly queue: CallQueue;
+  readonly failures: DeviceFailures;
+  /** Undefined where the system has no Vulkan. */
+  readonly adapter: Adapter | undefined;
+}
+
 /** Make it with `openDevice("webgpu")`. */
 export class WebGpuDevice implements Device {
   readonly name = "webgpu";
   readonly #ort: Ort;
   readonly #queue: CallQueue;
+  readonly #failures: DeviceFailures;
+  readonly largestTensor: number;
   /** What it does with host memory. */
   readonly #host: CpuDevice;
   #memory: Promise<DeviceMemory> | undefined;
+  /** What stays as long as the device. */
+  readonly #held = new DisposableStack();
+  #inPlace: Binding | undefined;
+  #checked: Promise<void> = Promise.resolve();
   #released = false;
 
-  /** Takes `ort` over, whose queue is `queue`. */
-  constructor(ort: Ort, queue: CallQueue) {
+  /** Takes `ort` over, whose queue and failures these are. */
+  constructor(ort: Ort, { queue, failures, adapter }: WebGpuParts) {
     this.#ort = ort;
     this.#queue = queue;
+    this.#failures = failures;
+    this.largestTensor = adapter?.largest ?? USUAL_LARGEST;
     this.#host = new CpuDevice(ort);
   }
 
@@ -57,6 +81,13 @@ export class WebGpuDevice implements Device {
 
   async allocate(dtype: DType, shape: readonly number[]): Promise<Tensor> {
     const memory = await this.#open("allocate");
+    const bytes = elementCount(shape) * bytesPerElement(dtype);
+    if (bytes > this.largestTensor) {
+      throw new RangeError(
+        `Cannot allocate ${formatBytes(bytes)} on the device: one tensor may have at most ` +
+          formatBytes(this.largestTensor),
+      );
+    }
     return await this.#queue.run(() => memory.allocate(dtype, shape));
   }
 
@@ -104,6 +135,10 @@ export class WebGpuDevice implements Device {
     if (tensor.data !== undefined) this.#host.touchSparsely(tensor);
   }
 
+  get failed(): Promise<DeviceFailedError> {
+    return this.#failures.failed;
+  }
+
   get runtimeVersion(): string {
     return this.#host.runtimeVersion;
   }
@@ -114,17 +149,22 @@ export class WebGpuDevice implements Device {
 
   async session(model: Uint8Array, options: SessionOptions = {}): Promise<OrtSession> {
     await this.#open("create a session");
-    return await createSession(this.#ort, model, {
-      threads: THREADS,
-      ...options,
-      provider: WEBGPU,
-    });
+    const given = { threads: THREADS, ...options, provider: WEBGPU };
+    const session = await createSession(this.#ort, model, given);
+    try {
+      await this.#checkSound();
+      return session;
+    } catch (error) {
+      session.release();
+      throw error;
+    }
   }
 
   release(): void {
     if (this.#released) return;
     this.#released = true;
     const end = (memory?: DeviceMemory) => {
+      this.#held.dispose();
       memory?.release();
       this.#host.release();
     };
@@ -145,18 +185,29 @@ export class WebGpuDevice implements Device {
     return this.#memory ??= this.#openMemory();
   }
 
+  /** Weights that found no memory are told by any run in place. */
+  #checkSound(): Promise<void> {
+    const check = this.#checked.then(() => this.#inPlace?.run());
+    this.#checked = check.catch(() => {});
+    return check;
+  }
+
   async #openMemory(): Promise<DeviceMemory> {
     const options = { threads: THREADS, provider: WEBGPU };
-    using session = await createSession(this.#ort, smallestModel(), options);
-    return await this.#queue.run(() => new DeviceMemory(this.#ort, session));
+    const session = this.#held.use(await createSession(this.#ort, smallestModel(), options));
+    const open = () => new DeviceMemory(this.#ort, session, this.#failures);
+    const memory = await this.#queue.run(open);
+    using x = await this.#queue.run(() => memory.allocate("float32", [4]));
+    this.#inPlace = this.#held.use(session.bind({ x }, { y: x }));
+    return memory;
   }
 }
 
-/** y = x. */
+/** y = x + x. */
 function smallestModel(): Uint8Array {
   const tensor = create(TypeProto_TensorSchema, { elemType: codeOfDtype("float32") });
   const type = create(TypeProtoSchema, { value: { case: "tensorType", value: tensor } });
-  const node = create(NodeProtoSchema, { opType: "Identity", input: ["x"], output: ["y"] });
+  const node = create(NodeProtoSchema, { opType: "Add", input: ["x", "x"], output: ["y"] });
   const graph = create(GraphProtoSchema, {
     name: "smallest",
     node: [node],

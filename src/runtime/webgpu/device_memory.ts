@@ -13,11 +13,18 @@ import {
   checkRange,
   codeOfDtype,
   elementCount,
+  type HostTensor,
+  hostTensor,
   OrtTensor,
 } from "../onnx/tensor.ts";
+import { formatBytes } from "../../util/bytes.ts";
+import type { DeviceFailures } from "./failures.ts";
 
 /** Kernels write so many bytes at a time, past a tensor's end where it comes before. */
 const WRITTEN_BYTES = 16;
+
+/** Larger tensors are looked at when they are made. */
+const CHECKED_BYTES = 2 ** 20;
 
 const MEMORY_NAME = "WebGPU_Buf";
 const [DEVICE_ALLOCATOR, FIRST_DEVICE, MEMORY_TYPE_DEFAULT] = [0, 0, 0];
@@ -44,10 +51,12 @@ export class DeviceMemory {
   readonly #ort: Ort;
   readonly #description: Handle;
   readonly #allocator: Handle;
+  readonly #failures: DeviceFailures;
 
   /** Within the queue. `session`: some session on the device; it stays while its tensors do. */
-  constructor(ort: Ort, session: OrtSession) {
+  constructor(ort: Ort, session: OrtSession, failures: DeviceFailures) {
     this.#ort = ort;
+    this.#failures = failures;
     const { api } = ort;
     const name = cString(MEMORY_NAME);
     const [kind, id, type] = [DEVICE_ALLOCATOR, FIRST_DEVICE, MEMORY_TYPE_DEFAULT];
@@ -63,8 +72,39 @@ export class DeviceMemory {
     this.#allocator = ort.ownOnDevice(allocator, api.ReleaseAllocator, [session.handle]);
   }
 
-  /** Within the queue. A tensor that holds whatever a former one left. */
-  allocate(dtype: DType, shape: readonly number[]): WebGpuTensor {
+  /**
+   * Within the queue. A tensor that holds whatever a former one left; a large one is written and read at
+   * its beginning, since a buffer without memory is told at its use alone.
+   * @throws {DeviceFailedError} where there is no such memory left
+   */
+  async allocate(dtype: DType, shape: readonly number[]): Promise<WebGpuTensor> {
+    const tensor = this.#allocate(dtype, shape);
+    if (tensor.byteLength < CHECKED_BYTES) return tensor;
+    using start = tensor.view([WRITTEN_BYTES / bytesPerElement(dtype)]);
+    if (await this.#keeps(start)) return tensor;
+    tensor.release();
+    throw this.#failures.fail(
+      `it has no memory for ${
+        formatBytes(tensor.byteLength)
+      } more (lower --kv-memory, --max-batch ` +
+        "or --lane-memory)",
+    );
+  }
+
+  /** Whether it holds what is written to it. */
+  async #keeps(tensor: WebGpuTensor): Promise<boolean> {
+    const { dtype, shape } = tensor;
+    using written = hostTensor(this.#ort, dtype, shape);
+    using read = hostTensor(this.#ort, dtype, shape);
+    const bytes = ({ data }: HostTensor) =>
+      new Uint8Array(data.buffer, data.byteOffset, WRITTEN_BYTES);
+    bytes(written).fill(1);
+    await this.copy([{ from: written, to: tensor }]);
+    await this.copy([{ from: tensor, to: read }]);
+    return bytes(read).every((byte) => byte === 1);
+  }
+
+  #allocate(dtype: DType, shape: readonly number[]): WebGpuTensor {
     const { api } = this.#ort;
     elementCount(shape);
     const sizes = new BigUint64Array(shape.map(BigInt));

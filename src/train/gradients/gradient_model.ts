@@ -8,7 +8,13 @@ import type { Value } from "../../graph/ops.ts";
 import { buildTraining, inputs, type TrainingDecoder } from "../../models/decoder.ts";
 import { type LinearHook, SITE_OF, type SiteName } from "../../models/hook.ts";
 import { CoreLayout } from "./core_layout.ts";
-import { inputOf, LossProgram, type LossProgramOptions, tokensAtOnce } from "./loss_program.ts";
+import {
+  inputOf,
+  longestRow,
+  LossProgram,
+  type LossProgramOptions,
+  tokensAtOnce,
+} from "./loss_program.ts";
 import type { GradientModel, Gradients, MicroBatch, RowLoss, TrainableState } from "./model.ts";
 import { pack, type Packed } from "./packed.ts";
 
@@ -32,7 +38,7 @@ export class DecoderGradients implements GradientModel {
 
   private constructor(options: DecoderGradientsOptions, program: LossProgram, cores: CoreInputs) {
     this.maxTokens = options.maxTokens ?? tokensAtOnce(options.config);
-    this.maxContext = options.positions;
+    this.maxContext = longestRow(options.config, options.positions, options.device);
     this.#program = program;
     this.#cores = cores;
   }

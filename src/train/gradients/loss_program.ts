@@ -34,6 +34,20 @@ export function tokensAtOnce(config: DecoderConfig): number {
   const fitting = Math.floor(KEPT_BYTES / kept / LEAST_TOKENS) * LEAST_TOKENS;
   return Math.min(MOST_TOKENS, Math.max(LEAST_TOKENS, fitting));
 }
+
+/**
+ * Tokens of the longest row that is trained on: as many as there are positions, fewer where attention's
+ * scores, all heads' at once, would be half of the largest tensor of the device.
+ */
+export function longestRow(
+  { numHeads }: Pick<DecoderConfig, "numHeads">,
+  positions: number,
+  { largestTensor }: Pick<Device, "largestTensor">,
+): number {
+  const scores = largestTensor / 2 / (numHeads * Float32Array.BYTES_PER_ELEMENT);
+  return Math.min(positions, Math.floor(Math.sqrt(scores)));
+}
+
 /** Rows of logits at once: the vocabulary is wide. */
 const LOSS_CHUNK = 32;
 /** Bytes of logits at once on other devices, for which few rows are little work. */

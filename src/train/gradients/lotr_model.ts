@@ -9,7 +9,7 @@ import type { ModuleName, SiteName } from "../../models/hook.ts";
 import { type DecoderParameters, names } from "../../models/parameters.ts";
 import { CoreLayout } from "./core_layout.ts";
 import { CoreInputs, type DecoderGradientsOptions } from "./gradient_model.ts";
-import { inputOf, LossProgram, type Pass, tokensAtOnce } from "./loss_program.ts";
+import { inputOf, longestRow, LossProgram, type Pass, tokensAtOnce } from "./loss_program.ts";
 import type {
   BatchRow,
   GradientModel,
@@ -49,13 +49,13 @@ export class LotrGradients implements GradientModel {
   readonly #cores: CoreInputs;
 
   private constructor(
-    { config, positions, hook, maxTokens = tokensAtOnce(config) }: LotrGradientsOptions,
+    { config, positions, hook, device, maxTokens = tokensAtOnce(config) }: LotrGradientsOptions,
     program: LossProgram,
     factors: readonly Factor[],
     cores: CoreInputs,
   ) {
     this.maxTokens = maxTokens;
-    this.maxContext = positions;
+    this.maxContext = longestRow(config, positions, device);
     this.#rank = hook.rank;
     this.#program = program;
     this.#factors = factors;

@@ -1,6 +1,7 @@
 /** A WebGPU device's memory, sessions and queue of calls, on a graphics device in software. */
 import { assertEquals } from "@std/assert";
 import { LONG } from "../../long.ts";
+import { openLibrary } from "../../../src/runtime/onnx/ort_api.ts";
 import { onWebGpu, SoftwareGpu } from "../../programs/software_gpu.ts";
 
 const ROUNDS = LONG ? 8000 : 800;
@@ -49,6 +50,56 @@ Deno.test({
       released: "TypeError: Cannot allocate: the device was released",
       reopened: [7],
     });
+  },
+});
+
+const OUT_OF_MEMORY =
+  "The graphics device failed: its memory ran out, or a buffer was too large for it " +
+  "(lower --kv-memory, --max-batch or --lane-memory)";
+
+Deno.test({
+  ...onWebGpu(
+    "too large a tensor is refused and harms nothing; a run out of memory fails the device",
+  ),
+  fn: async () => {
+    await using gpu = await SoftwareGpu.unpack();
+    assertEquals(await gpu.run(new URL("./failures_worker.ts", import.meta.url)), {
+      large: "RangeError: Cannot allocate 1.3 GiB on the device: one tensor may have at most 1 GiB",
+      after: "done",
+      before: [],
+      run: `DeviceFailedError: ${OUT_OF_MEMORY}`,
+      then: `DeviceFailedError: ${OUT_OF_MEMORY}`,
+      failures: [OUT_OF_MEMORY],
+    });
+  },
+});
+
+Deno.test({
+  ...onWebGpu("a driver or a loader that is none is one sentence that names it"),
+  fn: async () => {
+    await using gpu = await SoftwareGpu.unpack();
+    const folder = await Deno.makeTempDir();
+    const program = new URL("./serve_worker.ts", import.meta.url);
+    const told = (env: Readonly<Record<string, string>>) => gpu.run(program, ["fp32"], env);
+    const none = "NotSupported: Cannot use WebGPU: no graphics device with a driver was found " +
+      "(No supported adapters)";
+    for (const library of [`${folder}/missing.so`, "libz.so.1"]) {
+      const driver = {
+        "file_format_version": "1.0.0",
+        ICD: { library_path: library, api_version: "1.1.0" },
+      };
+      await Deno.writeTextFile(`${folder}/icd.json`, JSON.stringify(driver));
+      assertEquals(await told({ VK_ICD_FILENAMES: `${folder}/icd.json` }), none);
+    }
+    const library = openLibrary();
+    await Deno.symlink(`${library.folder}/libonnxruntime.so.1`, `${folder}/libvulkan.so.1`);
+    library.close();
+    assertEquals(
+      await told({ LD_LIBRARY_PATH: folder }),
+      "NotSupported: Cannot use WebGPU: the libvulkan.so.1 that the system finds is no Vulkan loader " +
+        "(is LD_LIBRARY_PATH right?)",
+    );
+    await Deno.remove(folder, { recursive: true });
   },
 });
 

@@ -85,7 +85,10 @@ Deno.test("GPUs are listed with their driver, and what is missing for them is to
     },
     rates: undefined,
     webgpu: {
-      adapters: [{ name: "Big GPU", type: "discrete", memory: 2 ** 35, float16: true }],
+      adapters: [{
+        ...{ name: "Big GPU", type: "discrete", memory: 2 ** 35, largest: 2 ** 32, float16: true },
+        ...{ lanes: 32, vendor: 0x10de, model: 1 },
+      }],
       lack: undefined,
     },
     cuda: {
