@@ -60,11 +60,15 @@ export interface Compared {
   readonly moved: readonly number[];
 }
 
+/** Where a fixture model is, or a file among those of checkpoints. */
+export function pathOf(name: string): string {
+  return name.endsWith(".gguf") ? FILES + name : folderOf(name);
+}
+
 /** Runs both. */
 export async function compared({ device, name, dtype, activations }: Tested): Promise<Compared> {
   using made = new DisposableStack();
-  const path = name.endsWith(".gguf") ? FILES + name : folderOf(name);
-  const checkpoint = made.use(await openCheckpoint(path));
+  const checkpoint = made.use(await openCheckpoint(pathOf(name)));
   const { config, config: { vocabSize } } = checkpoint;
   const factors = factorsOf(checkpoint, await checkpoint.digest(), { rank: 8, modules: MODULES });
   const cores = LENGTHS.map((_, slot) =>

@@ -28,6 +28,8 @@ export interface StepperOptions {
   /** Tokens of a slot. */
   readonly capacity: number;
   readonly plan: LoweringPlan;
+  /** Where ONNX Runtime writes what ran. */
+  readonly profile?: string;
   readonly reading?: (parameters: DecoderParameters) => ParameterSource & Partial<BlockSource>;
 }
 
@@ -58,7 +60,7 @@ export class Stepper implements Disposable {
   static async open(
     device: Device,
     checkpoint: Checkpoint,
-    { hook, slots, capacity, plan, reading = (parameters) => parameters }: StepperOptions,
+    { hook, slots, capacity, plan, profile, reading = (parameters) => parameters }: StepperOptions,
   ): Promise<Stepper> {
     const { config } = checkpoint;
     const parameters = reading(new DecoderParameters(checkpoint, capacity, { hook }));
@@ -68,7 +70,8 @@ export class Stepper implements Disposable {
     for (const [name, { dtype, shape, make }] of lowered.weights) {
       copies[name] = device.tensor(dtype, shape, await make());
     }
-    const session = await device.session(lowered.model(), { copies });
+    const profiled = profile === undefined ? {} : { profile };
+    const session = await device.session(lowered.model(), { copies, ...profiled });
     for (const tensor of Object.values(copies)) tensor.release();
     const tensors = new Map<string, Tensor>();
     const make = async (name: string, shape: readonly number[], dtype: DType = activations) => {
@@ -145,6 +148,11 @@ export class Stepper implements Disposable {
     const { data } = out[inputs.logits];
     if (data !== undefined) return (data as Float32Array).slice();
     return await device.download(out[inputs.logits]) as Float32Array;
+  }
+
+  /** Ends profiling; the profile's path. */
+  profiled(): string {
+    return this.#session.endProfiling() ?? "";
   }
 
   [Symbol.dispose](): void {
