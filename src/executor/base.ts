@@ -6,7 +6,8 @@
 import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
 import type { LinearKernel } from "../graph/lowering/lowering_context.ts";
 import type { Graph } from "../graph/graph.ts";
-import { lower, type LoweringPlan } from "../graph/lowering/lowering.ts";
+import { lower, type Lowered, type LoweringPlan } from "../graph/lowering/lowering.ts";
+import type { Places as WeightPlaces } from "../graph/lowering/onnx.ts";
 import { halves, weightCount } from "../graph/segments.ts";
 import { buildDecoder, inputs } from "../models/decoder.ts";
 import { packedSumsHold } from "../models/packed_sums.ts";
@@ -14,7 +15,7 @@ import { DeviceWeights } from "../models/device_weights.ts";
 import type { WeightFiles } from "../models/weight_files.ts";
 import type { LinearHook } from "../models/hook.ts";
 import { DecoderParameters, type Smoothing } from "../models/parameters.ts";
-import type { Device } from "../runtime/device.ts";
+import { type Device, RuntimeError, type Session } from "../runtime/device.ts";
 import { openDevice } from "../runtime/open.ts";
 import { BlockPool } from "./block_pool.ts";
 import { calibrate } from "./calibrate.ts";
@@ -22,6 +23,7 @@ import { Executor } from "./executor.ts";
 import { integersOf } from "./integer_check.ts";
 import type { KvShape } from "./kv_cache.ts";
 import { laneBytes } from "./lane_bytes.ts";
+import { decodeModel } from "./device/decode_model.ts";
 import { DeviceLogits } from "./device/logits.ts";
 import { DeviceSampler } from "./device/device_sampler.ts";
 import { type Prompts, promptsOf, SPARE_TOKENS } from "./device/prompts.ts";
@@ -54,6 +56,8 @@ export interface BaseOptions {
   readonly apart?: number;
   /** The type of activations, keys, values and cores; by default what the device has. */
   readonly activations?: FloatType;
+  /** Whether a graphics device records decode steps and repeats them, where it can. Default true. */
+  readonly recording?: boolean;
   /** Where ONNX Runtime writes its profile. */
   readonly profile?: string;
 }
@@ -148,7 +152,11 @@ export class Base {
       .map((piece) => lower(piece, parameters, this.#plan));
     using made = new DisposableStack();
     const session = made.use(
-      await this.#weights.chain(pieces, inputs.ids, { ...this.#options, attention: "direct" }),
+      await this.#weights.chain(pieces, inputs.ids, {
+        ...this.#options,
+        attention: "direct",
+        resident: this.#device.name !== "cpu",
+      }),
     );
     await this.#device.trim();
     const kv = this.#kvShape;
@@ -159,11 +167,13 @@ export class Base {
     const logits = staged === undefined || !DeviceLogits.fit(vocabSize)
       ? undefined
       : await DeviceLogits.open(this.#device, kv.slots, vocabSize);
+    const recording = logits === undefined ? undefined : await this.#recording(pieces[0]);
     const executor = new Executor({
       device: this.#device,
       session,
       sampler: logits === undefined ? this.#sampler : this.#deviceSampler,
       logits,
+      recording,
       blocks: this.#blocks,
       kv,
       maxContext: this.#options.maxContext,
@@ -176,6 +186,29 @@ export class Base {
     made.move();
     this.#lanes.add(executor);
     return executor;
+  }
+
+  /** The step for one token of each row, where the device can record it. */
+  async #recording(lowered: Lowered): Promise<Session | undefined> {
+    const { recording = true } = this.#options;
+    const { slidingWindow = Infinity } = this.config;
+    // recorded attention knows no window
+    if (!recording || slidingWindow < this.#positions) return undefined;
+    const step = {
+      ...lowered,
+      model: (places?: WeightPlaces) => decodeModel(lowered.model(places)),
+    };
+    try {
+      return await this.#weights.session(step, {
+        ...this.#options,
+        resident: true,
+        capture: true,
+      });
+    } catch (error) {
+      // some node has no kernel on the device
+      if (error instanceof RuntimeError) return undefined;
+      throw error;
+    }
   }
 
   /** Rows of caches and of RoPE's tables. */

@@ -13,6 +13,7 @@ import { CoreCopies, CoreSlots, type CoreView } from "./core_slots.ts";
 import { kvBytes, KvCache, type KvShape, type KvStore, type KvViews } from "./kv_cache.ts";
 import type { BatchModel, KvBlock, PrefillRow, ResidentCore, Sampled, SampleRow } from "./model.ts";
 import type { Sampler } from "./sampler.ts";
+import { DecodeSteps } from "./device/decode_steps.ts";
 import type { DeviceLogits } from "./device/logits.ts";
 import { PREFILL_TOKENS, type Prompts } from "./device/prompts.ts";
 import type { StagedKv } from "./device/staged_kv.ts";
@@ -38,6 +39,8 @@ export interface ExecutorOptions {
   readonly staged?: StagedKv | undefined;
   /** Logits beside these, which `sampler` then draws from. */
   readonly logits?: DeviceLogits | undefined;
+  /** The step for one token of each row, whose commands the device records (`decodeModel`). */
+  readonly recording?: Session | undefined;
   /** How prompts are computed beside these. */
   readonly prompts?: Prompts | undefined;
   /** Query heads. */
@@ -88,6 +91,7 @@ export class Executor implements BatchModel {
   /** Beside keys and values in device memory. */
   #copies: Promise<CoreCopies> | undefined;
   readonly #logits: Tensor;
+  #steps: DecodeSteps | undefined;
   readonly #decodes: Step[] = [];
   readonly #prefills = new Lru<string, Step>(KEPT_PREFILLS, ({ made }) => made.dispose());
 
@@ -136,6 +140,8 @@ export class Executor implements BatchModel {
     const batch = tokens.length;
     const { staged } = this.#options;
     const cores = staged === undefined ? undefined : await this.#coresOnDevice();
+    const steps = this.#steps ??= this.#recordedSteps(cores);
+    if (steps !== undefined) return await steps.run(tokens, lengths);
     const step = this.#decodes[batch] ??= this.#makeDecode(batch, cores?.views(batch));
     let longest = 0;
     for (let i = 0; i < batch; i++) {
@@ -148,6 +154,15 @@ export class Executor implements BatchModel {
     step.total[0] = longest + 1;
     if (staged !== undefined) await Promise.all([staged.settled(), cores?.refresh()]);
     await step.binding.run();
+  }
+
+  /** Decode steps that the device repeats, where everything is in its own memory. */
+  #recordedSteps(cores: CoreCopies | undefined): DecodeSteps | undefined {
+    const { device, recording: session, staged, logits, hook, vocabSize } = this.#options;
+    if (session === undefined || staged === undefined || logits === undefined) return undefined;
+    if (hook !== undefined && cores === undefined) return undefined;
+    const slots = this.maxBatch;
+    return new DecodeSteps({ device, session, slots, vocabSize, kv: staged, logits, cores });
   }
 
   /** Copies of the cores, unless their views would end within what kernels write at a time. */
@@ -198,6 +213,11 @@ export class Executor implements BatchModel {
     this.#kv.trim(slot, KEPT_TOKENS);
   }
 
+  /** Whether decode steps are recorded and repeated. */
+  get records(): boolean {
+    return this.#steps !== undefined;
+  }
+
   residentBytes(slot: number): number {
     return kvBytes(this.#kv.touched(slot), this.kvBytesPerToken);
   }
@@ -229,6 +249,8 @@ export class Executor implements BatchModel {
     }
     this.#options.sampler.forget(this.#logits);
     this.#options.session.release();
+    this.#steps?.[Symbol.dispose]();
+    this.#options.recording?.release();
     this.#kv.release();
     this.#copies?.then((copies) => copies.release(), () => {});
     this.#cores.release();

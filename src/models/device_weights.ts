@@ -9,12 +9,18 @@ import { SessionChain } from "../runtime/chain.ts";
 import type { Device, Session, SessionOptions, Tensor } from "../runtime/device.ts";
 import type { WeightFiles } from "./weight_files.ts";
 
-type CompileOptions = Pick<SessionOptions, "threads" | "profile" | "attention" | "config">;
+type CompileOptions =
+  & Pick<SessionOptions, "threads" | "profile" | "attention" | "config" | "capture">
+  & {
+    /** Has sessions share weights in a device's own memory, which are copied there once. */
+    readonly resident?: boolean;
+  };
 
 export class DeviceWeights {
   readonly #device: Device;
   readonly #files: WeightFiles | undefined;
   readonly #tensors = new Map<string, Promise<Tensor>>();
+  readonly #residents = new Map<string, Promise<Tensor>>();
   readonly #made: Tensor[] = [];
 
   /** `files`: where the base's own weights are mapped from; without, they are made in memory. */
@@ -42,11 +48,14 @@ export class DeviceWeights {
         if (isFactor(name)) copies[name] = await this.#make(weight);
         else initializers[name] = await this.#shared(name, weight);
       }
-      const { threads, profile, attention, config } = options;
+      const { threads, profile, attention, config, capture } = options;
+      const resident = options.resident === true ? await this.#resident(initializers) : undefined;
       return await this.#device.session(lowered.model(places), {
         initializers,
         copies,
         ...(this.#files === undefined ? {} : { folder: this.#files.folder }),
+        ...(resident === undefined ? {} : { resident }),
+        ...(capture === undefined ? {} : { capture }),
         ...(threads === undefined ? {} : { threads }),
         ...(profile === undefined ? {} : { profile }),
         ...(config === undefined ? {} : { config }),
@@ -97,6 +106,32 @@ export class DeviceWeights {
     this.#tensors.set(name, making);
     making.catch(() => this.#tensors.delete(name));
     return making;
+  }
+
+  /** The same tensors in the device's own memory. */
+  async #resident(
+    initializers: Readonly<Record<string, Tensor>>,
+  ): Promise<Readonly<Record<string, Tensor>>> {
+    const resident: Record<string, Tensor> = {};
+    for (const [name, from] of Object.entries(initializers)) {
+      let known = this.#residents.get(name);
+      if (known === undefined) {
+        known = this.#place(from);
+        this.#residents.set(name, known);
+        known.catch(() => this.#residents.delete(name));
+      }
+      resident[name] = await known;
+    }
+    return resident;
+  }
+
+  async #place(from: Tensor): Promise<Tensor> {
+    const to = await this.#device.allocate(from.dtype, from.shape);
+    // a session takes memory that is not the tensor's own
+    const view = this.#device.view(to, 0, to.shape);
+    this.#made.push(view, to);
+    await this.#device.copy([{ from, to }]);
+    return view;
   }
 
   async #make({ dtype, shape, make }: Weight): Promise<Tensor> {

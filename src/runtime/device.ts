@@ -81,6 +81,17 @@ export interface SessionOptions {
    * to 1,000 tokens and in decode steps).
    */
   readonly attention?: "flash" | "direct";
+  /**
+   * Some of `initializers` in the device's own memory already: sessions share these instead of having
+   * copies.
+   */
+  readonly resident?: Readonly<Record<string, Tensor>>;
+  /**
+   * Of a graphics device: each binding's first run records its commands, which later ones repeat at
+   * less cost to the host. The first one computes more than once, so what it writes in place must come
+   * out the same; tensors must be in the device's own memory, and every node's kernel there.
+   */
+  readonly capture?: boolean;
   /** Default "all". */
   readonly optimization?: "none" | "basic" | "extended" | "all";
 }

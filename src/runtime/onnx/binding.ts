@@ -7,7 +7,7 @@
 import type { Binding } from "../device.ts";
 import { Counted, type Handle } from "./handle.ts";
 import { LOG_FATAL, type Ort } from "./ort.ts";
-import { type CStrings, cStrings, pointerArray, type Status } from "./ort_api.ts";
+import { cString, type CStrings, cStrings, pointerArray, type Status } from "./ort_api.ts";
 import type { OrtTensor } from "./tensor.ts";
 
 export interface NamedTensor {
@@ -47,11 +47,14 @@ interface Token {
  */
 export class RunControl {
   readonly #ort: Ort;
+  readonly #recording: number | undefined;
   #token: Token;
 
-  constructor(ort: Ort) {
+  /** `recording`: the number, within its session, of what its runs record and repeat. */
+  constructor(ort: Ort, { recording }: { readonly recording?: number } = {}) {
     this.#ort = ort;
-    this.#token = newToken(ort);
+    this.#recording = recording;
+    this.#token = newToken(ort, recording);
   }
 
   begin(): Token {
@@ -69,7 +72,7 @@ export class RunControl {
   cancel(): void {
     const token = this.#token;
     if (token.runs === 0) return;
-    this.#token = newToken(this.#ort);
+    this.#token = newToken(this.#ort, this.#recording);
     token.cancelled = true;
     const { api } = this.#ort;
     this.#ort.check(api.RunOptionsSetTerminate(token.options.pointer), "cancel runs");
@@ -98,6 +101,7 @@ export class OrtBinding implements Binding {
     control: RunControl,
     inputs: readonly NamedTensor[],
     outputs: readonly NamedTensor[],
+    onFree: () => void = () => {},
   ) {
     this.#ort = ort;
     this.#session = session;
@@ -105,7 +109,7 @@ export class OrtBinding implements Binding {
     this.#inputs = valuesOf(inputs);
     this.#outputs = valuesOf(outputs);
     const tensors = [...inputs, ...outputs].map(({ tensor }) => tensor.handle);
-    this.#life = new Counted(() => {}, [session, ...tensors]);
+    this.#life = new Counted(onFree, [session, ...tensors]);
   }
 
   async run(): Promise<void> {
@@ -204,7 +208,7 @@ function valuesOf(values: readonly NamedTensor[]): Values {
   };
 }
 
-function newToken(ort: Ort): Token {
+function newToken(ort: Ort, recording: number | undefined): Token {
   const { api } = ort;
   const options = ort.handle(
     "run options",
@@ -215,5 +219,9 @@ function newToken(ort: Ort): Token {
     api.RunOptionsSetRunLogSeverityLevel(options.pointer, LOG_FATAL),
     "configure run options",
   );
+  if (recording !== undefined) {
+    const [key, value] = [cString("gpu_graph_id"), cString(String(recording))];
+    ort.check(api.AddRunConfigEntry(options.pointer, key, value), "configure run options");
+  }
   return { options, runs: 0, cancelled: false };
 }

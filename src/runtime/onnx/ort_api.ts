@@ -80,6 +80,7 @@ const TABLE = {
   AddInitializer: [150, [P, B, P], P],
   CreateArenaCfg: [156, [SIZE, INT, INT, INT, B], P],
   ReleaseArenaCfg: [157, [P], "void"],
+  AddRunConfigEntry: [165, [P, B, B], P],
   CreateCUDAProviderOptions: [205, [B], P],
   UpdateCUDAProviderOptions: [206, [P, B, B, SIZE], P],
   ReleaseCUDAProviderOptions: [208, [P], "void"],

@@ -30,12 +30,16 @@ export class OrtSession implements Session {
   /** The native session. */
   readonly handle: Handle;
   readonly #control: RunControl;
+  /** Whether bindings record their commands; how many there were. */
+  readonly #captures: boolean;
+  #captured = 0;
   #profiling: boolean;
 
-  constructor(ort: Ort, handle: Handle, profiling: boolean) {
+  constructor(ort: Ort, handle: Handle, { profile, capture = false }: SessionOptions) {
     this.#ort = ort;
     this.handle = handle;
-    this.#profiling = profiling;
+    this.#profiling = profile !== undefined;
+    this.#captures = capture;
     this.inputs = readValues(ort, handle.pointer, "input");
     this.outputs = readValues(ort, handle.pointer, "output");
     this.#control = new RunControl(ort);
@@ -52,7 +56,9 @@ export class OrtSession implements Session {
     if (missing !== undefined) {
       throw new TypeError(`Cannot bind: input "${missing.name}" is missing`);
     }
-    return new OrtBinding(this.#ort, this.handle, this.#control, ins, outs);
+    if (!this.#captures) return new OrtBinding(this.#ort, this.handle, this.#control, ins, outs);
+    const own = new RunControl(this.#ort, { recording: ++this.#captured });
+    return new OrtBinding(this.#ort, this.handle, own, ins, outs, () => own.release());
   }
 
   cancel(): void {
@@ -88,7 +94,7 @@ type CreateOptions = SessionOptions & { readonly threads: number; readonly provi
 
 /**
  * Compiles a model off the event loop. With a provider all weights are copied to its device, those
- * in `initializers` too.
+ * in `initializers` too, but for those that are `resident`.
  * @throws {RuntimeError} where ONNX Runtime refuses the model or an option.
  * @throws {TypeError} where an input or output has an element type lembas does not use.
  */
@@ -98,9 +104,9 @@ export async function createSession(
   options: CreateOptions,
 ): Promise<OrtSession> {
   const given = weightsOf(options.initializers);
-  const shared = options.provider === undefined ? given : [];
+  const shared = options.provider === undefined ? given : residentOf(options.resident);
   const weights = [...given, ...weightsOf(options.copies)];
-  const handlesOf = (some: Weights) => some.map(([, tensor]) => tensor.handle);
+  const handlesOf = (some: SharedWeights) => some.map(([, tensor]) => tensor.handle);
   const { api } = ort;
   const native = ort.handle(
     "session options",
@@ -199,6 +205,14 @@ function fileConfig({ folder, save }: SessionOptions): Readonly<Record<string, s
 }
 
 type Weights = readonly (readonly [string, HostTensor])[];
+type SharedWeights = readonly (readonly [string, OrtTensor])[];
+
+function residentOf(tensors: Readonly<Record<string, Tensor>> = {}): SharedWeights {
+  return Object.entries(tensors).map(([name, tensor]) => [
+    name,
+    ortTensorOf(tensor, `initializer "${name}"`),
+  ]);
+}
 
 function weightsOf(tensors: Readonly<Record<string, Tensor>> = {}): Weights {
   return Object.entries(tensors).map(([name, tensor]) => [
@@ -222,7 +236,7 @@ function replaceInitializers(ort: Ort, native: Pointer, weights: Weights): void 
  * Makes the session work on the tensors themselves. With `replaceInitializers` alone it has copies;
  * those of the tensors given here it drops. Only these weights are shared when prepacked.
  */
-function shareInitializers(ort: Ort, native: Pointer, weights: Weights): void {
+function shareInitializers(ort: Ort, native: Pointer, weights: SharedWeights): void {
   for (const [name, tensor] of weights) {
     ort.check(
       ort.api.AddInitializer(native, cString(name), tensor.handle.pointer),
@@ -247,7 +261,7 @@ async function compile(
 
 function describe(ort: Ort, handle: Handle, options: SessionOptions): OrtSession {
   try {
-    return new OrtSession(ort, handle, options.profile !== undefined);
+    return new OrtSession(ort, handle, options);
   } catch (error) {
     handle.release();
     throw error;

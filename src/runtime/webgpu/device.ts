@@ -35,6 +35,11 @@ import { DeviceMemory, heldBy, WebGpuTensor } from "./device_memory.ts";
 import type { DeviceFailures } from "./failures.ts";
 
 export const WEBGPU: Provider = { name: "WebGPU", options: {} };
+/** Shapes that stay on the device are int64. */
+const CAPTURING: Provider = {
+  ...WEBGPU,
+  options: { enableGraphCapture: "1", enableInt64: "1" },
+};
 
 /** Threads for the few nodes that compute shapes, which stay on the CPU. */
 const THREADS = 1;
@@ -149,7 +154,8 @@ export class WebGpuDevice implements Device {
 
   async session(model: Uint8Array, options: SessionOptions = {}): Promise<OrtSession> {
     await this.#open("create a session");
-    const given = { threads: THREADS, ...options, provider: WEBGPU };
+    const provider = options.capture === true ? CAPTURING : WEBGPU;
+    const given = { threads: THREADS, ...options, provider };
     const session = await createSession(this.#ort, model, given);
     try {
       await this.#checkSound();

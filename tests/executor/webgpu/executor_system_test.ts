@@ -16,6 +16,8 @@ interface Found {
   readonly alike: boolean;
   readonly off: number;
   readonly rows: number;
+  readonly records: readonly boolean[];
+  readonly plain: { readonly alike: boolean; readonly off: number };
   readonly reserved: number;
   readonly scoresOff: number;
   readonly whole: readonly string[];
@@ -39,6 +41,9 @@ for (const name of LONG ? ["qwen3", "qwen2", "mistral"] : ["qwen3"]) {
       const found = await gpu.run(program, [name]) as Found;
       assert(found.alike, `${found.off} off`);
       assertEquals(found.rows, 7);
+      assertEquals(found.records, [name !== "mistral", false], "recorded where no window is");
+      assert(found.plain.alike, `${found.plain.off} off steps that are not recorded`);
+      assertLess(found.plain.off, TOLERANCE);
       assertEquals(found.reserved, await reservedBytes(name));
       assertLess(found.off, TOLERANCE);
       assertLess(found.scoresOff, TOLERANCE);

@@ -3,8 +3,9 @@
  * The executor on WebGPU beside the one on the CPU: greedy texts of ragged prompts, longer than a run
  * too, each row with a core of its own; then a row that is moved, one that is saved, loaded elsewhere
  * and goes on. Prints whether tokens agree, and the largest difference of log-probabilities; and
- * the same of a text that is scored; and the bytes of keys and values that the lane reserves.
- * Arguments: the model, and how it is served on WebGPU.
+ * the same of a text that is scored, and between decode steps that are recorded and repeated and those
+ * that are not; and the bytes of keys and values that the lane reserves. Arguments: the model, and how
+ * it is served on WebGPU.
  */
 import { toResident } from "../../../adapters/lotr/core.ts";
 import type { Executor } from "../../../src/executor/executor.ts";
@@ -20,9 +21,12 @@ const LENGTHS = [3, 40, 1, 17, 70];
 const [name, dtype = "fp32"] = Deno.args as [string, ServingDtype?];
 
 /** What a base says on a device. */
-async function speak(device: "cpu" | "webgpu") {
+async function speak(device: "cpu" | "webgpu", recording = true) {
   using opened = openDevice(device);
-  using tiny = await Tiny.open(name, { device: opened, dtype: device === "cpu" ? "fp32" : dtype });
+  using tiny = await Tiny.open(name, {
+    ...{ device: opened, recording },
+    dtype: device === "cpu" ? "fp32" : dtype,
+  });
   const factors = tiny.factors(8, MODULES);
   const model = await tiny.base.lane(factors);
 
@@ -49,7 +53,13 @@ async function speak(device: "cpu" | "webgpu") {
   await next(2, 24);
   model.checkIntegrity();
   const scored = await scores(model, opened);
-  return { tokens, logprobs, laneBytes: tiny.base.laneBytes(factors), ...scored };
+  return {
+    tokens,
+    logprobs,
+    records: model.records,
+    laneBytes: tiny.base.laneBytes(factors),
+    ...scored,
+  };
 }
 
 /** Logits of a text of 60 tokens in two parts, and whether a whole prompt's are refused. */
@@ -83,12 +93,19 @@ async function oneMore(
   tokens.push([token]);
 }
 
-const [wanted, found] = [await speak("cpu"), await speak("webgpu")];
+const wanted = await speak("cpu");
+const found = await speak("webgpu");
+const plain = await speak("webgpu", false);
 console.log(JSON.stringify({
   alike: JSON.stringify(wanted.tokens) === JSON.stringify(found.tokens),
   off: distance(found.logprobs, wanted.logprobs),
   rows: wanted.tokens.length,
   reserved: found.laneBytes - wanted.laneBytes,
   scoresOff: distance(found.logits, wanted.logits),
+  records: [found.records, plain.records],
+  plain: {
+    alike: JSON.stringify(plain.tokens) === JSON.stringify(found.tokens),
+    off: distance(found.logprobs, plain.logprobs),
+  },
   whole: [wanted.whole, found.whole],
 }));

@@ -28,6 +28,8 @@ Deno.test({
       doubled: [2, 4, 6, 8, 10, 12],
       prefix: [4, 8, 12, 16, 10, 12],
       crossed: [10, 12],
+      recorded: [[20, 2], [40, 4], [60, 6]],
+      shared: [[31, 42], [31, 42], [0, 10], [0, 10]],
       batched: [1, 2, 3, 4],
       weights: [31, 42],
       refusals: {

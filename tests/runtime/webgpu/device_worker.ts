@@ -62,6 +62,48 @@ async function batched() {
   return [...numbers(await device.download(a)), ...numbers(down.data)];
 }
 
+/** Recorded once and repeated: what inputs hold then, in two sizes, each with its own recording. */
+async function recorded() {
+  using session = await device.session(doublingModel("float32"), { capture: true });
+  using x = await device.allocate("float32", [8]);
+  using y = await device.allocate("float32", [8]);
+  using half = device.view(x, 0, [4]);
+  using halved = device.view(y, 0, [4]);
+  using whole = session.bind({ x }, { y });
+  using part = session.bind({ x: half }, { y: halved });
+  const found: number[][] = [];
+  for (const value of [1, 2, 3]) {
+    await device.upload(x, new Float32Array(8).fill(value));
+    await whole.run();
+    await device.upload(half, new Float32Array(4).fill(10 * value));
+    await part.run();
+    found.push([...await device.download(y)].map(Number).slice(3, 5));
+  }
+  return found;
+}
+
+/** Two sessions over one weight in device memory, which is written once more in between. */
+async function shared() {
+  const w = device.tensor("float32", [2, 2], Float32Array.of(1, 2, 3, 4));
+  using own = await device.allocate("float32", [2, 2]);
+  await device.copy([{ from: w, to: own }]);
+  using resident = device.view(own, 0, [2, 2]);
+  const options = { initializers: { w }, resident: { w: resident } };
+  using first = await device.session(linearModel(2, 2), options);
+  using second = await device.session(linearModel(2, 2), options);
+  w.release();
+  using x = device.tensor("float32", [1, 2], Float32Array.of(1, 10));
+  const ask = async (session: typeof first) => {
+    using y = device.tensor("float32", [1, 2]);
+    using binding = session.bind({ x }, { y });
+    await binding.run();
+    return numbers(y.data);
+  };
+  const before = [await ask(first), await ask(second)];
+  await device.upload(own, Float32Array.of(0, 0, 0, 1));
+  return [...before, await ask(first), await ask(second)];
+}
+
 /** A session's weights are its own: the tensor may go, or change. */
 async function weights() {
   const w = device.tensor("float32", [2, 2], Float32Array.of(1, 2, 3, 4));
@@ -98,7 +140,13 @@ async function refusals() {
 
 const results = {
   ...{ name: device.name, moved, ...await runs() },
-  ...{ batched: await batched(), weights: await weights(), refusals: await refusals() },
+  ...{
+    recorded: await recorded(),
+    shared: await shared(),
+    batched: await batched(),
+    weights: await weights(),
+    refusals: await refusals(),
+  },
 };
 await device.trim();
 const left = device.liveObjects - before;
