@@ -12,6 +12,7 @@ import type { BatchModel } from "../executor/model.ts";
 import type { TokenMatcher } from "../grammar/matcher.ts";
 import { BLOCK_TOKENS, PrefixChain } from "./kv_memory.ts";
 import type { Account } from "./policy/accounts.ts";
+import { Pace } from "./policy/pace.ts";
 import type { CoreLease, GenerationRequest } from "./request/request.ts";
 import {
   type Ending,
@@ -222,6 +223,8 @@ export class Lane {
   usedAt = 0;
   /** Whether the last prefill continued a long prompt: the next one lets first prompts pass. */
   continued = false;
+  /** How long a prompt's chunks are while rows decode. */
+  readonly pace = new Pace();
   readonly #slots: number;
   readonly #rows: Sequence[] = [];
   readonly #tokens: Int32Array;

@@ -178,7 +178,7 @@ async function masksMade(matchers: readonly TokenMatcher[], rows: number): Promi
   await fulfilledWithin(late.length === rows ? ALONE_MILLISECONDS : GRACE_MILLISECONDS, all);
 }
 
-/** After each run: saves a few blocks, and tells the listener what was done. */
+/** After each run: measures the pace, saves a few blocks, and tells the listener what was done. */
 function endRun(
   state: EngineState,
   lane: Lane,
@@ -186,6 +186,8 @@ function endRun(
   started: number,
 ): void {
   const seconds = (performance.now() - started) / 1000;
+  if (run.kind === "decode") lane.pace.decoded(seconds);
+  else if (lane.continued) lane.pace.chunked(run.tokens, seconds);
   savePrefixes(state.memory, lane.rows, SAVED_BLOCKS);
   state.listener.step?.({ ...run, seconds });
 }

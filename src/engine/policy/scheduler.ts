@@ -27,11 +27,6 @@ const WINDOW = 4;
  * Most tokens of a heavy tenant's prefill run: it takes about as long as a decode run of many rows.
  */
 const HEAVY_TOKENS = 64;
-/**
- * Most tokens of a long prompt's chunk while other rows decode: with as many rows, they wait for two
- * of their steps between two tokens.
- */
-const BESIDE_TOKENS = 32;
 /** Most of a lane's slots that one heavy tenant may have. */
 const HEAVY_SLOTS = 3 / 8;
 
@@ -102,7 +97,7 @@ function tokensOf({ lane, heavy }: PrefillView, { account }: Sequence): number {
 function chunkOf(view: PrefillView, sequence: Sequence): number {
   const most = tokensOf(view, sequence);
   const wait = view.lane.rows.some(({ state }) => state === "running");
-  return wait ? Math.min(BESIDE_TOKENS, most) : most;
+  return wait ? Math.min(view.lane.pace.tokens, most) : most;
 }
 
 /**
