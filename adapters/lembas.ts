@@ -107,6 +107,8 @@ export class Lembas implements AsyncDisposable {
   /** The spec that the model was loaded from. */
   readonly source: string;
   readonly device: Device["name"];
+  /** The device's adapter in a few words, where it has one. */
+  readonly adapter: string | undefined;
   /** What is served: what "auto" was taken for, or what was asked for. */
   readonly dtype: ServingDtype;
   /** The type of activations, keys, values and cores. */
@@ -140,6 +142,7 @@ export class Lembas implements AsyncDisposable {
     this.directory = parts.directory;
     this.source = options.model ?? DEFAULT_SPEC;
     this.device = parts.device.name;
+    this.adapter = parts.device.adapter;
     this.dtype = parts.base.dtype;
     this.activations = parts.base.activations;
     this.quality = parts.quality;

@@ -10,7 +10,6 @@ import type { EngineListener } from "../../src/engine/metrics.ts";
 import { chooseDevice } from "../../src/runtime/auto.ts";
 import { vulkanAdapters } from "../../src/runtime/vulkan.ts";
 import { keepAllocatorSmall } from "../../src/runtime/memory.ts";
-import type { FloatType } from "../../src/util/floats.ts";
 import type { ServeFlags } from "./serve_flags.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Loaded } from "../loaded.ts";
@@ -18,7 +17,7 @@ import { runServer } from "../run_server.ts";
 
 /** Loads what the flags name. */
 async function load(flags: ServeFlags, listener: EngineListener, log: Log): Promise<Loaded> {
-  if (flags.dtype === "fp16" && flags.device !== "webgpu") {
+  if (flags.dtype === "fp16" && !flags.device.startsWith("webgpu")) {
     throw new TypeError("Cannot serve in fp16: the CPU has no float16 kernels; pass --dtype int8");
   }
   const lembas = await Lembas.load({
@@ -41,23 +40,24 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
     onWarning: ({ path, message }) => log.warning(`${path}: ${message}`),
   });
   // what cannot be loaded is told in one line
-  logDevice(flags, log, lembas.activations);
+  logDevice(flags, log, lembas);
   return lembas;
 }
 
 /** Says where the model runs and why, and what holds there. */
-function logDevice({ device }: ServeFlags, log: Log, activations: FloatType): void {
+function logDevice({ device }: ServeFlags, log: Log, { activations, adapter }: Lembas): void {
   if (device === "auto") {
     const { device, why } = chooseDevice();
     log.info(`--device auto takes ${device}: ${why}`);
   }
-  if (device !== "webgpu") return;
-  const adapters = Deno.build.os === "linux" ? vulkanAdapters() ?? [] : undefined;
-  // without any, loading says what is missing
-  if (adapters?.length === 0) return;
-  const names = adapters?.map(({ name, type }) => `${name} (${type})`).join(", ") ??
-    "the system's graphics device";
-  log.info(`--device webgpu finds ${names} and computes in ${activations}`);
+  if (!device.startsWith("webgpu")) return;
+  const adapters = Deno.build.os === "linux" ? vulkanAdapters() ?? [] : [];
+  log.info(
+    `--device ${device} computes in ${activations} on ${adapter ?? "the system's graphics device"}`,
+  );
+  if (device === "webgpu" && adapters.length > 1) {
+    log.info(`webgpu:0 to webgpu:${adapters.length - 1} are there: deno task doctor lists them`);
+  }
   log.warning("WebGPU is not yet run on a GPU: tested on a software device");
 }
 

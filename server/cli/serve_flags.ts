@@ -1,5 +1,6 @@
 /** The command line of `deno task serve`: its flags, and what follows from several of them. */
 import type { GenerationConfig } from "../../src/checkpoint/sampling_defaults.ts";
+import type { DeviceKind } from "../../src/runtime/open.ts";
 import { isLoopback } from "../http/sites.ts";
 import { LOG_FORMATS, LOG_LEVELS } from "../telemetry/log.ts";
 import {
@@ -18,7 +19,11 @@ import {
   type ToldTable,
 } from "./flags.ts";
 
-export const DEVICES = ["auto", "cpu", "webgpu", "cuda"] as const;
+const device: FlagType<DeviceKind> = {
+  read: (text) =>
+    /^(?:auto|cpu|(?:webgpu|cuda)(?::\d{1,3})?)$/.test(text) ? text as DeviceKind : undefined,
+  right: "auto, cpu, webgpu or cuda, the last two with :N for one of several",
+};
 export const DTYPES = ["auto", "int8", "int4", "file", "fp32", "fp16"] as const;
 /** Who may read `/metrics`: administrators, or anyone who reaches it. */
 export const METRICS_ACCESS = ["key", "open"] as const;
@@ -101,10 +106,11 @@ const FLAGS = {
     help: "directory of adapters, loaded at start; lora_path is read only below it",
   },
   device: {
-    value: DEVICES.join("|"),
-    type: oneOf(DEVICES),
+    value: "auto|cpu|webgpu[:N]|cuda[:N]",
+    type: device,
     help: "where the model runs: cpu, webgpu (a graphics device; tested on a software device, " +
-      "not yet run on a GPU), or auto (the CPU for now); cuda says what it lacks",
+      "not yet run on a GPU), or auto (the CPU for now); cuda says what it lacks; :N is the adapter" +
+      " of that number in deno task doctor",
     fallback: "auto",
   },
   dtype: {

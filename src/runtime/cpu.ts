@@ -23,6 +23,7 @@ import {
 
 /** Host memory and CPU kernels. Make it with `openDevice("cpu")`. */
 export class CpuDevice implements Device {
+  readonly adapter = undefined;
   readonly largestTensor = Infinity;
   /** Memory of the host that runs out ends the process at once. */
   readonly failed = new Promise<never>(() => {});

@@ -183,6 +183,8 @@ export interface Device extends Disposable {
    * full size and touched here and there.
    */
   touchSparsely(tensor: Tensor): void;
+  /** The adapter in a few words, where there is one and the system tells of it. */
+  readonly adapter: string | undefined;
   /** Bytes of the largest tensor in the device's own memory. */
   readonly largestTensor: number;
   /** Resolves when the device can no longer be used. */

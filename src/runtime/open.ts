@@ -5,16 +5,18 @@ import { CpuDevice } from "./cpu.ts";
 import { openCuda } from "./cuda/open.ts";
 import type { Device } from "./device.ts";
 import { libraryOpens } from "./libraries.ts";
-import { CallQueue } from "./onnx/call_queue.ts";
 import { Ort } from "./onnx/ort.ts";
 import { openLibrary } from "./onnx/ort_api.ts";
-import { appendProvider } from "./onnx/session.ts";
-import { takenAdapter, vulkanAdapters } from "./vulkan.ts";
-import { WEBGPU, WebGpuDevice } from "./webgpu/device.ts";
-import { DeviceFailures } from "./webgpu/failures.ts";
+import { appendProvider, type Provider } from "./onnx/session.ts";
+import { vulkanAdapters } from "./vulkan.ts";
+import { WebGpuDevice } from "./webgpu/device.ts";
+import { WebGpuProcess } from "./webgpu/process.ts";
 
-/** A device's name, or "auto" for the best one that works here (the CPU for now). */
-export type DeviceKind = "auto" | Device["name"];
+/**
+ * A device's name, or "auto" for the best one that works here (the CPU for now). A number says which of
+ * several, in the order of `deno task doctor`.
+ */
+export type DeviceKind = "auto" | Device["name"] | `${"webgpu" | "cuda"}:${number}`;
 
 /**
  * Opens a device. Release everything made with it first: what is still in use keeps the native
@@ -24,61 +26,69 @@ export type DeviceKind = "auto" | Device["name"];
  */
 export function openDevice(kind: DeviceKind): Device {
   if (kind === "auto") return openDevice(chooseDevice().device);
-  if (kind === "webgpu") return openWebGpu();
+  const [name, number] = kind.split(":");
+  const index = number === undefined ? undefined : Number(number);
+  if (name === "webgpu") return openWebGpu(index);
   const ort = new Ort(openLibrary());
-  if (kind !== "cuda") return new CpuDevice(ort);
+  if (name !== "cuda") return new CpuDevice(ort);
   try {
-    throw new Deno.errors.NotSupported(lackOfCuda(ort));
+    throw new Deno.errors.NotSupported(lackOfCuda(ort, index));
   } finally {
     ort.release();
   }
 }
 
-/** A process has one context for WebGPU, whoever uses it: one queue, and one device that may fail. */
-const WEBGPU_CALLS = new CallQueue();
-const WEBGPU_FAILURES = new DeviceFailures();
+/**
+ * A process has one context for WebGPU, whoever uses it: one adapter, one queue, and one device that may
+ * fail.
+ */
+const WEBGPU = new WebGpuProcess();
 
-function openWebGpu(): Device {
+function openWebGpu(index: number | undefined): Device {
+  const name = index === undefined ? "WebGPU" : `webgpu:${index}`;
   const library = openLibrary();
   library.keep();
-  const [queue, failures] = [WEBGPU_CALLS, WEBGPU_FAILURES];
-  const ort = new Ort(library, queue, (error) => failures.explain(error));
-  const lack = lackOfWebGpu(ort);
-  const adapter = takenAdapter(vulkanAdapters() ?? []);
-  if (lack === undefined) return new WebGpuDevice(ort, { queue, failures, adapter });
+  const ort = new Ort(library, WEBGPU.queue, (error) => WEBGPU.failures.explain(error));
+  const lack = lackOfVulkan() ?? WEBGPU.select(vulkanAdapters() ?? [], index) ??
+    lackOfProvider(ort, WEBGPU.provider);
+  if (lack === undefined) return new WebGpuDevice(ort, WEBGPU);
   ort.release();
-  throw new Deno.errors.NotSupported(`Cannot use WebGPU: ${lack}`);
+  throw new Deno.errors.NotSupported(`Cannot use ${name}: ${lack}`);
 }
 
 const NOT_YET = "lembas has no kernels for it yet: use --device cpu";
 
-function lackOfCuda(ort: Ort): string {
-  openCuda(ort.library).release();
+function lackOfCuda(ort: Ort, index = 0): string {
+  openCuda(ort.library, { index }).release();
   return `Cannot use CUDA: its provider finds a GPU, but ${NOT_YET}`;
 }
 
-function lackOfWebGpu(ort: Ort): string | undefined {
-  if (Deno.build.os === "linux" && !libraryOpens(VULKAN_LIBRARY)) {
+function lackOfVulkan(): string | undefined {
+  if (Deno.build.os !== "linux") return undefined;
+  if (!libraryOpens(VULKAN_LIBRARY)) {
     return "libvulkan.so.1 is not installed " +
       "(Debian: apt install libvulkan1 and the graphics card's Vulkan driver)";
   }
-  if (Deno.build.os === "linux" && vulkanAdapters() === undefined) {
-    return "the libvulkan.so.1 that the system finds is no Vulkan loader (is LD_LIBRARY_PATH right?)";
-  }
-  const error = providerError(ort);
+  return vulkanAdapters() === undefined
+    ? "the libvulkan.so.1 that the system finds is no Vulkan loader (is LD_LIBRARY_PATH right?)"
+    : undefined;
+}
+
+function lackOfProvider(ort: Ort, provider: Provider): string | undefined {
+  const error = providerError(ort, provider);
   const adapter = /Failed to get a WebGPU adapter: (.*)$/.exec(error ?? "")?.[1];
   return adapter === undefined ? error : `no graphics device with a driver was found (${adapter})`;
 }
 
 /** Why ONNX Runtime's WebGPU provider does not start here; undefined where it does. */
-function providerError(ort: Ort): string | undefined {
+function providerError(ort: Ort, provider: Provider): string | undefined {
   const { api } = ort;
   const options = ort.handle(
     "session options",
     (out) => api.CreateSessionOptions(out),
     api.ReleaseSessionOptions,
   );
-  const status = appendProvider(ort, options.pointer, WEBGPU);
+  const status = appendProvider(ort, options.pointer, provider);
   options.release();
   return ort.error(status, "start the provider")?.message;
 }

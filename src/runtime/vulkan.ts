@@ -3,6 +3,7 @@
  * specification; structures are laid out by hand). It makes no device and runs nothing on one.
  */
 import { VULKAN_LIBRARY } from "./auto.ts";
+import { formatBytes } from "../util/bytes.ts";
 import { readCString } from "./onnx/ort_api.ts";
 
 const SYMBOLS = {
@@ -66,15 +67,10 @@ function adaptersOf(vulkan: Vulkan): readonly Adapter[] {
   }
 }
 
-/**
- * The adapter that WebGPU takes: the first of the kind that computes fastest; undefined where there is
- * none.
- */
-export function takenAdapter(adapters: readonly Adapter[]): Adapter | undefined {
-  const order: readonly Adapter["type"][] = [
-    ...["discrete", "integrated", "virtual", "other", "software"] as const,
-  ];
-  return [...adapters].sort((a, b) => order.indexOf(a.type) - order.indexOf(b.type))[0];
+/** An adapter in a few words. */
+export function adapterText({ name, type, memory, largest, float16, lanes }: Adapter): string {
+  return `${name}, ${type}, ${formatBytes(memory)}, tensors of up to ${formatBytes(largest)}, ` +
+    `${float16 ? "float16" : "no float16"}, subgroups of ${lanes}`;
 }
 
 /** An instance of Vulkan 1.1; null where there is no driver for one. */

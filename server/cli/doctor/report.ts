@@ -5,7 +5,7 @@ import type { Gpu } from "../../../src/runtime/cuda/driver.ts";
 import type { RuntimeBuild } from "../../../src/runtime/cuda/layout.ts";
 import { openLibrary } from "../../../src/runtime/onnx/ort_api.ts";
 import { openDevice } from "../../../src/runtime/open.ts";
-import type { Adapter } from "../../../src/runtime/vulkan.ts";
+import { adapterText } from "../../../src/runtime/vulkan.ts";
 import { integersOf } from "../../../src/executor/integer_check.ts";
 import { formatBytes } from "../../../src/util/bytes.ts";
 import { type CudaFacts, cudaFacts, type WebGpuFacts, webGpuFacts } from "./devices.ts";
@@ -76,9 +76,13 @@ export function reportText(report: Report): string {
     ],
     ["cpu", report.rates === undefined ? "not measured" : ratesText(report.rates)],
     ["webgpu", webGpuText(report.webgpu)],
-    ...(report.webgpu.adapters ?? []).map((one) => ["", adapterText(one)] as const),
+    ...(report.webgpu.adapters ?? []).map((one, i) =>
+      ["", `webgpu:${i} ${adapterText(one)}`] as const
+    ),
     ["cuda", cudaText(report.cuda)],
-    ...gpusOf(report.cuda).map((one) => ["", `${one.name}, ${formatBytes(one.memory)}`] as const),
+    ...gpusOf(report.cuda).map((one, i) =>
+      ["", `cuda:${i} ${one.name}, ${formatBytes(one.memory)}`] as const
+    ),
     ["--device auto", `${auto.device}: ${auto.why}`],
   ];
   const width = Math.max(...lines.map(([name]) => name.length));
@@ -107,10 +111,6 @@ function webGpuText({ adapters, lack }: WebGpuFacts): string {
   return real
     ? "opens"
     : "opens, on a device in software alone: install the graphics card's driver";
-}
-
-function adapterText({ name, type, memory, float16 }: Adapter): string {
-  return `${name}, ${type}, ${formatBytes(memory)}, ${float16 ? "float16" : "no float16"}`;
 }
 
 function cudaText({ driver, setUp, lack }: CudaFacts): string {

@@ -7,6 +7,12 @@ import { cStrings, openLibrary } from "../onnx/ort_api.ts";
 import { lackOfDriver, readDriver } from "./driver.ts";
 import { cudaFolder, lackOfLayout, NVIDIA_LIBRARIES, type RuntimeBuild } from "./layout.ts";
 
+/** Where CUDA is, and which of its GPUs is meant. */
+export interface CudaPlace {
+  readonly folder?: string;
+  readonly index?: number;
+}
+
 /**
  * ONNX Runtime from CUDA's folder, after its provider has found a GPU. NVIDIA's libraries stay open
  * as long as the process lives.
@@ -14,14 +20,17 @@ import { cudaFolder, lackOfLayout, NVIDIA_LIBRARIES, type RuntimeBuild } from ".
  * @param build npm's ONNX Runtime, which the folder must fit
  * @throws {Deno.errors.NotSupported} saying in one sentence what CUDA lacks
  */
-export function openCuda(build: RuntimeBuild, folder: string = cudaFolder(build.version)): Ort {
+export function openCuda(
+  build: RuntimeBuild,
+  { folder = cudaFolder(build.version), index = 0 }: CudaPlace = {},
+): Ort {
   const { os, arch } = Deno.build;
   if (!cudaCanBe()) throw lack(`lembas runs it on Linux x64, and this is ${os} ${arch}`);
   const wrong = lackOfLayout(folder, build);
   if (wrong !== undefined) throw lack(wrong);
   using libraries = openNvidia(folder);
   const ort = new Ort(openLibrary(folder));
-  const refusal = askProvider(ort);
+  const refusal = askProvider(ort, index);
   if (refusal !== undefined) {
     ort.release();
     throw lack(lackOfDriver(readDriver()) ?? refusal);
@@ -52,14 +61,14 @@ function openNvidia(folder: string): DisposableStack {
 }
 
 /** Loads the provider by giving it options, which only it can read; why it refused. */
-function askProvider(ort: Ort): string | undefined {
+function askProvider(ort: Ort, index: number): string | undefined {
   const { api } = ort;
   const options = ort.handle(
     "CUDA options",
     (out) => api.CreateCUDAProviderOptions(out),
     api.ReleaseCUDAProviderOptions,
   );
-  const [keys, values] = [cStrings(["device_id"]), cStrings(["0"])];
+  const [keys, values] = [cStrings(["device_id"]), cStrings([String(index)])];
   const { pointers: names } = keys;
   const status = api.UpdateCUDAProviderOptions(options.pointer, names, values.pointers, 1n);
   options.release();

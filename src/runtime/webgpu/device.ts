@@ -30,16 +30,12 @@ import { createSession, type OrtSession, type Provider } from "../onnx/session.t
 import { bytesPerElement, codeOfDtype, elementCount } from "../onnx/tensor.ts";
 import { formatBytes } from "../../util/bytes.ts";
 import type { DeviceFailedError } from "../../util/errors.ts";
-import type { Adapter } from "../vulkan.ts";
+import { adapterText } from "../vulkan.ts";
 import { DeviceMemory, heldBy, WebGpuTensor } from "./device_memory.ts";
-import type { DeviceFailures } from "./failures.ts";
+import type { WebGpuProcess } from "./process.ts";
 
-export const WEBGPU: Provider = { name: "WebGPU", options: {} };
-/** Shapes that stay on the device are int64. */
-const CAPTURING: Provider = {
-  ...WEBGPU,
-  options: { enableGraphCapture: "1", enableInt64: "1" },
-};
+/** Provider options of sessions whose runs are recorded; shapes that stay on the device are int64. */
+const CAPTURING: Provider["options"] = { enableGraphCapture: "1", enableInt64: "1" };
 
 /** Threads for the few nodes that compute shapes, which stay on the CPU. */
 const THREADS = 1;
@@ -47,20 +43,13 @@ const THREADS = 1;
 /** Bytes of the largest tensor where no driver was asked: what desktop drivers allow at least. */
 const USUAL_LARGEST = 2 ** 30;
 
-/** What a device stands on. */
-export interface WebGpuParts {
-  readonly queue: CallQueue;
-  readonly failures: DeviceFailures;
-  /** Undefined where the system has no Vulkan. */
-  readonly adapter: Adapter | undefined;
-}
-
 /** Make it with `openDevice("webgpu")`. */
 export class WebGpuDevice implements Device {
   readonly name = "webgpu";
   readonly #ort: Ort;
   readonly #queue: CallQueue;
-  readonly #failures: DeviceFailures;
+  readonly #process: WebGpuProcess;
+  readonly adapter: string | undefined;
   readonly largestTensor: number;
   /** What it does with host memory. */
   readonly #host: CpuDevice;
@@ -71,12 +60,13 @@ export class WebGpuDevice implements Device {
   #checked: Promise<void> = Promise.resolve();
   #released = false;
 
-  /** Takes `ort` over, whose queue and failures these are. */
-  constructor(ort: Ort, { queue, failures, adapter }: WebGpuParts) {
+  /** Takes `ort` over, whose queue is the process's. */
+  constructor(ort: Ort, process: WebGpuProcess) {
     this.#ort = ort;
-    this.#queue = queue;
-    this.#failures = failures;
-    this.largestTensor = adapter?.largest ?? USUAL_LARGEST;
+    this.#process = process;
+    this.#queue = process.queue;
+    this.adapter = process.adapter && adapterText(process.adapter);
+    this.largestTensor = process.adapter?.largest ?? USUAL_LARGEST;
     this.#host = new CpuDevice(ort);
   }
 
@@ -141,7 +131,7 @@ export class WebGpuDevice implements Device {
   }
 
   get failed(): Promise<DeviceFailedError> {
-    return this.#failures.failed;
+    return this.#process.failures.failed;
   }
 
   get runtimeVersion(): string {
@@ -154,7 +144,10 @@ export class WebGpuDevice implements Device {
 
   async session(model: Uint8Array, options: SessionOptions = {}): Promise<OrtSession> {
     await this.#open("create a session");
-    const provider = options.capture === true ? CAPTURING : WEBGPU;
+    const { provider: usual } = this.#process;
+    const provider = options.capture === true
+      ? { ...usual, options: { ...usual.options, ...CAPTURING } }
+      : usual;
     const given = { threads: THREADS, ...options, provider };
     const session = await createSession(this.#ort, model, given);
     try {
@@ -199,9 +192,9 @@ export class WebGpuDevice implements Device {
   }
 
   async #openMemory(): Promise<DeviceMemory> {
-    const options = { threads: THREADS, provider: WEBGPU };
+    const options = { threads: THREADS, provider: this.#process.provider };
     const session = this.#held.use(await createSession(this.#ort, smallestModel(), options));
-    const open = () => new DeviceMemory(this.#ort, session, this.#failures);
+    const open = () => new DeviceMemory(this.#ort, session, this.#process.failures);
     const memory = await this.#queue.run(open);
     using x = await this.#queue.run(() => memory.allocate("float32", [4]));
     this.#inPlace = this.#held.use(session.bind({ x }, { y: x }));

@@ -45,7 +45,7 @@ async function say(folder: string, about: CudaAbout): Promise<void> {
 
 /** The sentence with which opening CUDA from a folder ends. */
 function refusal(npm: OrtLibrary, folder: string): string {
-  const { message } = assertThrows(() => openCuda(npm, folder), Deno.errors.NotSupported);
+  const { message } = assertThrows(() => openCuda(npm, { folder }), Deno.errors.NotSupported);
   assert(!message.includes("\n"), message);
   return message;
 }

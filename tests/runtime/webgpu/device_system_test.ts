@@ -1,5 +1,5 @@
 /** A WebGPU device's memory, sessions and queue of calls, on a graphics device in software. */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertMatch } from "@std/assert";
 import { LONG } from "../../long.ts";
 import { openLibrary } from "../../../src/runtime/onnx/ort_api.ts";
 import { onWebGpu, SoftwareGpu } from "../../programs/software_gpu.ts";
@@ -52,6 +52,28 @@ Deno.test({
       released: "TypeError: Cannot allocate: the device was released",
       reopened: [7],
     });
+  },
+});
+
+Deno.test({
+  ...onWebGpu("of several adapters a number says which is taken, where they can be told apart"),
+  fn: async () => {
+    await using gpu = await SoftwareGpu.unpack();
+    const program = new URL("./serve_worker.ts", import.meta.url);
+    const driver = gpu.env["VK_ICD_FILENAMES"] ?? "";
+    const twice = { VK_ICD_FILENAMES: `${driver}:${driver.replace("icd", "icd2")}` };
+    await Deno.copyFile(driver, driver.replace("icd", "icd2"));
+    const told = (number: number) =>
+      gpu.run(program, ["fp32", String(number)], twice) as Promise<string>;
+    assertMatch(await told(0), /^NotFound: Cannot find model 'none'/);
+    assertMatch(
+      await told(1),
+      /Cannot use webgpu:1: webgpu:0 is of the same model \(SwiftShader.*\), and a process takes the/,
+    );
+    assertMatch(
+      await told(2),
+      /Cannot use webgpu:2: Vulkan lists webgpu:0 SwiftShader.*, webgpu:1 SwiftShader/,
+    );
   },
 });
 

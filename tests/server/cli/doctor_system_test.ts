@@ -69,7 +69,10 @@ Deno.test(onWebGpu("a graphics device in software is shown as one"), async () =>
   const report = await gpu.run(DOCTOR, ["--json", "--no-measure"]) as Report;
   const text = reportText(report);
   assertMatch(text, /^webgpu +opens, on a device in software alone/m);
-  assertMatch(text, /^ +SwiftShader.*, software, [\d.]+ GiB, no float16$/m);
+  assertMatch(
+    text,
+    /^ +webgpu:0 SwiftShader.*, software, [\d.]+ GiB, tensors of up to 1 GiB, no float16, subgroups of 4$/m,
+  );
 });
 
 Deno.test("GPUs are listed with their driver, and what is missing for them is told", () => {
@@ -99,10 +102,13 @@ Deno.test("GPUs are listed with their driver, and what is missing for them is to
     auto: { device: "cpu", why: "as told" },
   };
   const text = reportText(report);
-  assertMatch(text, /^webgpu +opens\n +Big GPU, discrete, 32 GiB, float16$/m);
   assertMatch(
     text,
-    /^cuda +driver for CUDA 13\.0; .*run deno task setup:cuda\n +Big GPU, 32 GiB$/m,
+    /^webgpu +opens\n +webgpu:0 Big GPU, discrete, 32 GiB, tensors of up to 4 GiB, float16, subgroups of 32$/m,
+  );
+  assertMatch(
+    text,
+    /^cuda +driver for CUDA 13\.0; .*run deno task setup:cuda\n +cuda:0 Big GPU, 32 GiB$/m,
   );
   assertStringIncludes(text, "not measured");
   assertMatch(text, /^int8 +u8 × s8 products are exact: weights in int8$/m);
