@@ -120,7 +120,12 @@ function groupQueryAttention(
   written: readonly string[],
   out: string,
 ): void {
-  const { writer } = context;
+  const { writer, floats, plan } = context;
+  if (plan.device === "cuda" && floats === "float32") {
+    throw new RangeError(
+      "Cannot compute on cuda in float32: its attention takes float16, bfloat16",
+    );
+  }
   const shape = gridShape(context, grid, (heads + 2 * kvHeads) * headDim);
   const joined = context.int64(`shape.joined.${heads * headDim}`, [-1, heads * headDim]);
   writer.node("Reshape", [context.name(qkv), shape], `${out}.qkv3`);
