@@ -55,26 +55,22 @@ int vkCreateDevice(void *device, const struct device_info *given, void *allocato
       device, &info, allocator, out);
 }
 
-int vkCreateInstance(void *info, void *allocator, void *out) {
-  return ((int (*)(void *, void *, void *))real("vkCreateInstance"))(info, allocator, out);
-}
-
-void vkDestroyInstance(void *instance, void *allocator) {
-  ((void (*)(void *, void *))real("vkDestroyInstance"))(instance, allocator);
-}
-
-int vkEnumeratePhysicalDevices(void *instance, void *count, void *out) {
-  return ((int (*)(void *, void *, void *))real("vkEnumeratePhysicalDevices"))(
-      instance, count, out);
-}
-
-void vkGetPhysicalDeviceProperties(void *device, void *out) {
-  ((void (*)(void *, void *))real("vkGetPhysicalDeviceProperties"))(device, out);
-}
-
-void vkGetPhysicalDeviceMemoryProperties(void *device, void *out) {
-  ((void (*)(void *, void *))real("vkGetPhysicalDeviceMemoryProperties"))(device, out);
-}
+/* What is asked for by name, with up to four pointers; a result that there is none of is not read. */
+#define FORWARD(name)                                                          \
+  intptr_t name(void *a, void *b, void *c, void *d) {                          \
+    return ((intptr_t(*)(void *, void *, void *, void *))real(#name))(a, b, c, d); \
+  }
+FORWARD(vkCreateInstance)
+FORWARD(vkDestroyInstance)
+FORWARD(vkEnumerateInstanceExtensionProperties)
+FORWARD(vkEnumerateInstanceLayerProperties)
+FORWARD(vkEnumerateInstanceVersion)
+FORWARD(vkEnumeratePhysicalDevices)
+FORWARD(vkEnumerateDeviceExtensionProperties)
+FORWARD(vkGetPhysicalDeviceProperties)
+FORWARD(vkGetPhysicalDeviceProperties2)
+FORWARD(vkGetPhysicalDeviceMemoryProperties)
+FORWARD(vkGetPhysicalDeviceQueueFamilyProperties)
 
 function vkGetInstanceProcAddr(void *instance, const char *name) {
   if (strcmp(name, "vkGetInstanceProcAddr") == 0) return (function)vkGetInstanceProcAddr;

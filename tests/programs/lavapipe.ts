@@ -36,7 +36,8 @@ export async function openLavapipe(): Promise<SoftwareGpu> {
     const icd = { library_path: `${libraries}/${DRIVER}`, api_version: "1.1.0" };
     const manifest = { file_format_version: "1.0.0", ICD: icd };
     await Deno.writeTextFile(`${folder}/lavapipe.json`, JSON.stringify(manifest));
-    const args = ["-shared", "-fPIC", "-O1", `-Wl,-soname,${LOADER}`];
+    // once closed it would leave the loader behind, which has its name
+    const args = ["-shared", "-fPIC", "-O1", `-Wl,-soname,${LOADER}`, "-Wl,-z,nodelete"];
     const { success, stderr } = await new Deno.Command(COMPILER, {
       args: [...args, "-o", `${folder}/${LOADER}`, SOURCE, "-ldl"],
     }).output();

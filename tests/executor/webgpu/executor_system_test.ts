@@ -59,6 +59,7 @@ Deno.test({
     const program = new URL("./executor_worker.ts", import.meta.url);
     const found = await gpu.run(program, ["qwen3", "fp16"]) as Found;
     assert(found.alike, `${found.off} off`);
+    assertEquals(found.records, [true, false], "recorded, and by the CPU not");
     assertEquals(found.rows, 7);
     assertEquals(found.reserved, await reservedBytes("qwen3") / 2);
     assertLess(found.off, FLOAT16_TOLERANCE);
