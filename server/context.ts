@@ -12,6 +12,7 @@ import type { Access, Principal } from "./access/access.ts";
 import type { FineTuning } from "./jobs/fine_tuning.ts";
 import type { JsonBodies } from "./http/json_body.ts";
 import type { JsonThread } from "./http/json_thread.ts";
+import type { UnknownArguments } from "./http/unknown_arguments.ts";
 import type { Lifecycle } from "./serve.ts";
 import type { Log } from "./telemetry/log.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
@@ -26,10 +27,14 @@ export type GenerationEngine = Pick<Engine, "generateAll" | "stats" | "maxContex
 
 /** The base model as clients see it. */
 export interface ServedModel {
-  /** The name in `/v1/models` and in requests. */
+  /** The checkpoint's own name, which records of jobs and usage have; requests may use it. */
   readonly id: string;
   /** Where it was loaded from (vLLM's `root`). */
   readonly root: string;
+  /** The names that it is listed and answers under, the first one by default; default: its id. */
+  readonly served?: readonly string[] | undefined;
+  /** Names that requests may use as well. */
+  readonly aliases?: readonly string[] | undefined;
   /** Unix seconds. */
   readonly created: number;
   /** SHA-256, hex. */
@@ -66,6 +71,10 @@ export interface ServerOptions {
   readonly allowedHosts?: readonly string[];
   /** Origins whose web pages may use the API; default: none. */
   readonly corsOrigins?: readonly string[];
+  /** Whether arguments that no endpoint knows are refused; default: they are left out and named. */
+  readonly strict?: boolean;
+  /** Names of the base beside its own, the first one by default; default: none. */
+  readonly servedModelNames?: readonly string[];
 }
 
 /** Something that must answer before the server is ready. */
@@ -114,6 +123,8 @@ export interface RequestNotes {
   completionTokens?: number;
   /** Headers of the answer, also of an error. */
   headers?: Readonly<Record<string, string>> | undefined;
+  /** Arguments that were left out, as a header has them. */
+  ignored?: string;
   /** Set by a streamed answer: the line is written when the stream has ended. */
   ended?: Promise<StreamEnd>;
 }
@@ -124,6 +135,7 @@ export interface AppEnv {
     requestId: string;
     notes: RequestNotes;
     bodies: JsonBodies;
+    unknown: UnknownArguments;
     trace: RequestTrace | undefined;
     /** Unset on open paths only. */
     principal: Principal;

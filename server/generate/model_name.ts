@@ -5,7 +5,7 @@
 import { parseTunedName, TUNED_PREFIX } from "../../adapters/catalog/name.ts";
 import type { ServedCore } from "../../src/engine/request/request.ts";
 import { FieldRangeError, isFieldError } from "../../src/util/errors.ts";
-import type { CoreCatalog, ServerContext } from "../context.ts";
+import type { CoreCatalog, ServedModel, ServerContext } from "../context.ts";
 import { invalid, modelNotFound } from "../errors.ts";
 import { isAdministrator, type Principal, sees } from "../access/access.ts";
 import type { InlineAdapterField } from "../http/schema/common.ts";
@@ -23,7 +23,20 @@ export interface Target extends Disposable {
   readonly fingerprint: string;
 }
 
-/** @throws {ApiError} 404 for an unknown model, 400 for an adapter that does not fit. */
+/** The name of the base where a request names no model. */
+export function baseName({ id, served = [] }: ServedModel): string {
+  return served[0] ?? id;
+}
+
+/** Whether a request's name means the base. */
+export function isBase({ id, served = [], aliases = [] }: ServedModel, name: string): boolean {
+  return name === id || served.includes(name) || aliases.includes(name);
+}
+
+/**
+ * What a request runs on, by the name that it gave or that stands for none.
+ * @throws {ApiError} 404 for an unknown model, 400 for an adapter that does not fit.
+ */
 export async function resolveTarget(
   context: ServerContext,
   principal: Principal,
@@ -34,7 +47,7 @@ export async function resolveTarget(
     await checkInlineModel(context, principal, model);
     return inlineTarget(context, principal, inline);
   }
-  if (model === context.model.id) return target(context, principal, undefined);
+  if (isBase(context.model, model)) return target(context, principal, undefined);
   const core = await findCore(context.adapters, principal, model);
   if (core === undefined) throw modelNotFound(model);
   return target(context, principal, core);
@@ -79,12 +92,14 @@ async function checkInlineModel(
   principal: Principal,
   model: string,
 ): Promise<void> {
-  if (model === context.model.id) return;
+  if (isBase(context.model, model)) return;
   const core = await findCore(context.adapters, principal, model);
   if (core === undefined) throw modelNotFound(model);
   throw invalid(
     "adapter",
-    `A request with 'adapter' must name the base model '${context.model.id}', not '${model}'.`,
+    `A request with 'adapter' must name the base model '${
+      baseName(context.model)
+    }', not '${model}'.`,
   );
 }
 

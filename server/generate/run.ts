@@ -11,7 +11,7 @@ import type {
 import { type FieldError, type FieldRangeError, isFieldError } from "../../src/util/errors.ts";
 import type { AppContext, ServerContext } from "../context.ts";
 import { type ApiError, invalid, shuttingDown } from "../errors.ts";
-import type { Target } from "./model_name.ts";
+import { isBase, type Target } from "./model_name.ts";
 import type { UsageBody } from "../http/schema/common.ts";
 import type { RequestTrace } from "../telemetry/tracing.ts";
 import type { MeteredRequest, Use } from "../usage/metering.ts";
@@ -136,7 +136,7 @@ function useOf({ id, kind }: RunPlan, { model }: Meter, usage: () => UsageBody):
 /** The name that usage is counted under: versions of an adapter together, cores inside requests as
  * the base. */
 function modelOf({ model }: ServerContext, plan: RunPlan, { core }: Target): string {
-  return plan.model === model.id || core === undefined ? model.id : core.model;
+  return core === undefined || isBase(model, plan.model) ? model.id : core.model;
 }
 
 /** Tokens of the prompts and of `max_tokens`; without `max_tokens` those of the prompts alone. */

@@ -18,20 +18,28 @@ import { registerCores } from "./routes/cores.ts";
 import { registerFiles } from "./routes/files.ts";
 import { registerFineTuning } from "./routes/fine_tuning.ts";
 import { registerHealth } from "./routes/health.ts";
+import { registerInvocations } from "./routes/invocations.ts";
 import { registerModels } from "./routes/models.ts";
 import { registerTokenize } from "./routes/tokenize.ts";
+import { routedPath } from "./paths.ts";
 import { siteGuards } from "./sites.ts";
+import { IGNORED_HEADER, UnknownArguments } from "./unknown_arguments.ts";
 
-/** Paths that answer without a key: probes, and the console, which has its own sign-in. */
-const OPEN_PATHS = /^\/(health|ready|console)$|^\/console\//;
+/**
+ * Paths that answer without a key: probes, the API's description, and the console, which has its own
+ * sign-in.
+ */
+const OPEN_PATHS = /^\/(health|ping|ready|openapi\.json|console)$|^\/console\//;
+/** What `--metrics-access` opens. */
+const SCRAPED: ReadonlySet<string> = new Set(["/metrics", "/version", "/load"]);
 /** Paths that probes ask all the time. */
-const PROBES: ReadonlySet<string> = new Set(["/health", "/ready", "/metrics"]);
+const PROBES: ReadonlySet<string> = new Set(["/health", "/ping", "/ready", "/metrics", "/load"]);
 
 /**
  * The application over a loaded model. `app.request(…)` and `Deno.serve(app.fetch)` both work.
  */
 export function createApp(context: ServerContext): App {
-  const app = new OpenAPIHono<AppEnv>();
+  const app = new OpenAPIHono<AppEnv>({ getPath: routedPath });
   const access = context.access ?? accessOf(context.options.apiKey);
   app.use(observe(context));
   const { allowedHosts = [], corsOrigins = [] } = context.options;
@@ -39,6 +47,7 @@ export function createApp(context: ServerContext): App {
   app.use(identify(context, access));
   registerChat(app, context);
   registerCompletions(app, context);
+  registerInvocations(app, context);
   registerModels(app, context);
   registerAdapters(app, context);
   registerTokenize(app, context);
@@ -68,6 +77,7 @@ type Next = () => Promise<void>;
 /** Gives each request an id, a span and, at the end of its answer, a line in the log. */
 function observe(context: ServerContext): (c: AppContext, next: Next) => Promise<void> {
   const bodies = new JsonBodies(context.options.maxBody, context.jsonThread);
+  const unknown = new UnknownArguments(context.options.strict ?? false, context.log);
   return async (c, next) => {
     const start = performance.now();
     const id = requestId(c.req.header("x-request-id"));
@@ -75,6 +85,7 @@ function observe(context: ServerContext): (c: AppContext, next: Next) => Promise
     c.set("notes", {});
     c.set("trace", context.tracing?.begin(c.req.raw.headers));
     c.set("bodies", bodies);
+    c.set("unknown", unknown);
     const end = context.lifecycle.begin();
     const finish = (how?: StreamEnd) => {
       end();
@@ -82,7 +93,8 @@ function observe(context: ServerContext): (c: AppContext, next: Next) => Promise
     };
     await next();
     c.res.headers.set("x-request-id", id);
-    const { ended, headers = {} } = c.get("notes");
+    const { ended, headers = {}, ignored } = c.get("notes");
+    if (ignored !== undefined) c.res.headers.set(IGNORED_HEADER, ignored);
     for (const [name, value] of Object.entries(headers)) c.res.headers.set(name, value);
     if (ended === undefined) finish();
     else ended.then(finish);
@@ -145,7 +157,7 @@ function identify(
   access: Access,
 ): (c: AppContext, next: Next) => Promise<void> {
   const openMetrics = options.metricsAccess === "open";
-  const isOpen = (path: string) => OPEN_PATHS.test(path) || openMetrics && path === "/metrics";
+  const isOpen = (path: string) => OPEN_PATHS.test(path) || openMetrics && SCRAPED.has(path);
   return async (c, next) => {
     if (!isOpen(c.req.path)) {
       c.set("principal", await authenticate(access, c.req.raw.headers));

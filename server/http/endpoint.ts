@@ -27,6 +27,8 @@ export interface Route<B extends z.ZodType | undefined = z.ZodType | undefined> 
   readonly tag: string;
   readonly summary: string;
   readonly body?: B;
+  /** Takes a body with arguments that the schema has not, unless the server is strict. */
+  readonly lenient?: boolean;
   readonly params?: z.ZodObject;
   /** What the query string may say. */
   readonly query?: z.ZodObject;
@@ -86,7 +88,7 @@ function objectOr(value: unknown): object {
 }
 
 /** Registers a route whose JSON body `route.body` validates. */
-export function post<B extends z.ZodType>(
+export function post<B extends z.ZodObject>(
   app: App,
   route: Route<B> & { readonly body: B },
   handler: (c: AppContext, body: z.output<B>) => Response | Promise<Response>,
@@ -95,6 +97,7 @@ export function post<B extends z.ZodType>(
   app.post(honoPath(route.path), async (c) => {
     admit(c, route);
     const value = await c.get("bodies").read(c.req.raw);
+    if (route.lenient) c.get("unknown").note(c.get("notes"), route.body, value);
     return handler(c, validated(route.body, value));
   });
 }

@@ -10,6 +10,7 @@ import { cors } from "hono/cors";
 import { secureHeaders } from "hono/secure-headers";
 import type { AppContext, AppEnv } from "../context.ts";
 import { ApiError } from "../errors.ts";
+import { IGNORED_HEADER } from "./unknown_arguments.ts";
 
 export interface SiteOptions {
   /**
@@ -30,7 +31,7 @@ const PREFLIGHT_SECONDS = 600;
 
 /** Headers that a page's script may read, beside type and length. */
 const EXPOSED = [
-  ...["x-request-id", "retry-after"],
+  ...["x-request-id", "retry-after", IGNORED_HEADER],
   ...["limit", "remaining", "reset"].flatMap((what) =>
     ["requests", "tokens"].map((of) => `x-ratelimit-${what}-${of}`)
   ),

@@ -39,7 +39,7 @@ export function philox(
 
 /**
  * A uniform number in [0, 1 - 2⁻²⁴], 32 bits fine.
- * @param seed a safe integer, negative ones included.
+ * @param seed an integer, negative ones included; above 53 bits neighbours may be the same.
  * @param sample which of the request's n samples.
  * @param position index of the output token to be drawn.
  */

@@ -193,7 +193,12 @@ Deno.test("what is asked for in vain is refused by name", async () => {
       "unsupported_parameter",
       /'tools' is not supported/,
     ],
-    [{ foo: 1 }, "foo", "unknown_parameter", /^Unrecognized request argument supplied: foo$/],
+    [
+      { response_format: { type: "text", strict: true } },
+      "response_format.strict",
+      "unknown_parameter",
+      /^Unrecognized request argument supplied: response_format.strict$/,
+    ],
     [{ temperature: 3 }, "temperature", "number_above_max_value", /<= 2, but got 3/],
     [{ temperature: "1" }, "temperature", "invalid_type", /expected a number, but got a string/],
     [{ n: 1.5 }, "n", "invalid_type", /expected an integer/],

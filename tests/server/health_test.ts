@@ -40,6 +40,14 @@ Deno.test("a draining server is alive and not ready", async () => {
   assertEquals([response.status, response.headers.get("retry-after")], [503, "5"]);
 });
 
+Deno.test("what scrapers read of versions and load is open where metrics are", async () => {
+  for (const path of ["/version", "/load"]) {
+    assertEquals((await ask(fakeContext({ apiKey: "s3cret" }), path)).status, 401);
+    const open = fakeContext({ apiKey: "s3cret", metricsAccess: "open" });
+    assertEquals((await ask(open, path)).status, 200);
+  }
+});
+
 Deno.test("metrics want an administrator's key unless they are open", async () => {
   assertEquals((await ask(fakeContext({ apiKey: "s3cret" }), "/metrics")).status, 401);
   const open = await ask(fakeContext({ apiKey: "s3cret", metricsAccess: "open" }), "/metrics");

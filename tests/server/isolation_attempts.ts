@@ -65,6 +65,10 @@ const CHAT = { messages: [{ role: "user", content: "hello" }], max_tokens: 1 };
 
 export const ATTEMPTS: Attempts = {
   "POST /v1/chat/completions": byModel("/v1/chat/completions", CHAT),
+  "POST /invocations": (victim) => [
+    ...byModel("/invocations", CHAT)(victim),
+    ...byModel("/invocations", { prompt: "hello", max_tokens: 1 })(victim),
+  ],
   "POST /v1/completions": byModel("/v1/completions", { prompt: "hello", max_tokens: 1 }),
   "POST /tokenize": byModel("/tokenize", { prompt: "hello" }),
   "POST /detokenize": byModel("/detokenize", { tokens: [1] }),
@@ -153,5 +157,9 @@ export const ATTEMPTS: Attempts = {
   "GET /health": listing("/health"),
   "GET /ready": listing("/ready"),
   "GET /version": listing("/version"),
+  "GET /ping": listing("/ping"),
+  "POST /ping": listing("/ping"),
   "GET /metrics": refused("/metrics"),
+  "GET /load": refused("/load"),
+  "GET /server_info": refused("/server_info"),
 };

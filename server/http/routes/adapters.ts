@@ -7,7 +7,7 @@ import type { App, ServerContext } from "../../context.ts";
 import { post } from "../endpoint.ts";
 import { GoneError } from "../../../adapters/store/errors.ts";
 import { ApiError, invalid, refusing } from "../../errors.ts";
-import { findCore } from "../../generate/model_name.ts";
+import { baseName, findCore, isBase } from "../../generate/model_name.ts";
 import type { Principal } from "../../access/access.ts";
 import { loadAdapterSchema, unloadAdapterSchema } from "../schema/admin.ts";
 
@@ -20,6 +20,7 @@ export function registerAdapters(app: App, context: ServerContext): void {
     tag: "adapters",
     summary: "Loads a core file, or projects a PEFT LoRA directory onto the factors.",
     body: loadAdapterSchema,
+    lenient: true,
     ok: { description: "What was loaded, as a sentence.", text: ["text/plain"] },
   }, async (c, body) => c.text(success(body, await load(context, c.get("principal"), body))));
   post(app, {
@@ -28,6 +29,7 @@ export function registerAdapters(app: App, context: ServerContext): void {
     tag: "adapters",
     summary: "Removes an adapter; requests that already run end with it.",
     body: unloadAdapterSchema,
+    lenient: true,
     ok: { description: "What was removed, as a sentence.", text: ["text/plain"] },
   }, async (c, { lora_name: name }) => {
     if (name.startsWith(TUNED_PREFIX)) {
@@ -50,13 +52,13 @@ async function load(
   body: LoadBody,
 ): Promise<LoadedCore> {
   const { lora_name: name, lora_path: path } = body;
-  if (name === context.model.id) {
+  if (isBase(context.model, name)) {
     throw invalid("lora_name", `The name '${name}' is the base model's; choose another one.`);
   }
-  if (body.base_model_name && body.base_model_name !== context.model.id) {
+  if (body.base_model_name && !isBase(context.model, body.base_model_name)) {
     throw invalid(
       "base_model_name",
-      `This server's base model is '${context.model.id}', not '${body.base_model_name}'.`,
+      `This server's base model is '${baseName(context.model)}', not '${body.base_model_name}'.`,
     );
   }
   const taken = await findCore(context.adapters, principal, name);

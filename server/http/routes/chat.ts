@@ -17,7 +17,7 @@ import type { App, AppContext, ServerContext } from "../../context.ts";
 import { post } from "../endpoint.ts";
 import { invalid } from "../../errors.ts";
 import { chatLogprobs } from "../../generate/logprobs.ts";
-import { resolveTarget, type Target } from "../../generate/model_name.ts";
+import { baseName, resolveTarget, type Target } from "../../generate/model_name.ts";
 import { checkLength, encodeChat, toSampling } from "../../generate/plan.ts";
 import { type Run, startRun } from "../../generate/run.ts";
 import {
@@ -36,6 +36,7 @@ export function registerChat(app: App, context: ServerContext): void {
     tag: "completions",
     summary: "Answers a conversation.",
     body: chatRequestSchema,
+    lenient: true,
     ok: {
       description: "The completion, or ChatCompletionChunk events where `stream` is true.",
       json: chatCompletionSchema,
@@ -55,23 +56,28 @@ export async function answerChat(
   c: AppContext,
   body: ChatRequest,
 ): Promise<Response> {
-  c.get("notes").model = body.model;
+  const model = body.model ?? baseName(context.model);
+  c.get("notes").model = model;
   const usage = usageWanted(body);
   const { tenant } = c.get("principal");
-  const target = await resolveTarget(context, c.get("principal"), body.model, body.adapter);
+  const target = await resolveTarget(context, c.get("principal"), model, body.adapter);
   const run = await startRun(
     context,
     c,
     target,
-    (signal) => planChat(context, body, { tenant, signal }),
+    (signal) => planChat(context, { ...body, model }, { tenant, signal }),
   );
-  const head = chatHead(run.plan.id, body.model, target);
+  const head = chatHead(run.plan.id, model, target);
   if (!body.stream) return await whole(context, c, head, run);
   const write = choiceWriter(context.model.tokenizer);
   return streamAnswer(context, c, run, chunkEvents(head, run, usage, write));
 }
 
-async function planChat(context: ServerContext, body: ChatRequest, caller: TextCaller) {
+async function planChat(
+  context: ServerContext,
+  body: ChatRequest & { readonly model: string },
+  caller: TextCaller,
+) {
   const { model, engine: { maxContext } } = context;
   const asked = body.max_completion_tokens ?? body.max_tokens ?? undefined;
   const maxTokens = outputLimit(asked, model.sampling);

@@ -18,7 +18,7 @@ import type { App, AppContext, ServedModel, ServerContext } from "../../context.
 import { post } from "../endpoint.ts";
 import { invalid } from "../../errors.ts";
 import { completionLogprobs, visibleLength } from "../../generate/logprobs.ts";
-import { resolveTarget } from "../../generate/model_name.ts";
+import { baseName, resolveTarget } from "../../generate/model_name.ts";
 import {
   checkLength,
   checkTokenIds,
@@ -46,6 +46,7 @@ export function registerCompletions(app: App, context: ServerContext): void {
     tag: "completions",
     summary: "Continues one or more prompts.",
     body: completionRequestSchema,
+    lenient: true,
     ok: {
       description: "The completion, or CompletionChunk events where `stream` is true.",
       json: completionSchema,
@@ -53,10 +54,21 @@ export function registerCompletions(app: App, context: ServerContext): void {
     },
     errors: [429],
     scopes: ["infer"],
-  }, (c, body) => answer(context, c, body));
+  }, (c, body) => answerCompletion(context, c, body));
 }
 
-async function answer(context: ServerContext, c: AppContext, body: CompletionRequest) {
+type NamedRequest = CompletionRequest & { readonly model: string };
+
+/**
+ * Continues prompts for the request's principal.
+ * @throws {ApiError} where there will be no answer
+ */
+export async function answerCompletion(
+  context: ServerContext,
+  c: AppContext,
+  asked: CompletionRequest,
+): Promise<Response> {
+  const body = { ...asked, model: asked.model ?? baseName(context.model) };
   c.get("notes").model = body.model;
   const usage = usageWanted(body);
   refuseCombinations(body);
@@ -109,7 +121,7 @@ function refuseCombinations(body: CompletionRequest): void {
 
 async function planCompletion(
   { model, engine: { maxContext } }: ServerContext,
-  body: CompletionRequest,
+  body: NamedRequest,
   caller: TextCaller,
 ): Promise<RunPlan> {
   const maxTokens = outputLimit(body.max_tokens ?? DEFAULT_MAX_TOKENS, model.sampling);

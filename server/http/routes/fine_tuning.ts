@@ -21,7 +21,7 @@ import {
 import type { FineTuning, TenantTuning } from "../../jobs/fine_tuning.ts";
 import { JobStateError } from "../../jobs/job_status.ts";
 import type { JobRunner } from "../../jobs/runner.ts";
-import { findCore } from "../../generate/model_name.ts";
+import { baseName, findCore, isBase } from "../../generate/model_name.ts";
 import { type Principal, TENANT_HEADER } from "../../access/access.ts";
 import { pageOf } from "../../../adapters/store/pages.ts";
 import type { JobRecord } from "../../../adapters/store/store.ts";
@@ -170,7 +170,7 @@ async function create(
   if (body.validation_file) await checkFile("validation_file", body.validation_file, data);
   await checkRank(given, tuning);
   return await runner.create({
-    model: body.model,
+    model: context.model.id,
     tenant,
     suffix: body.suffix ?? null,
     seed: body.seed ?? crypto.getRandomValues(new Uint32Array(1))[0] ?? 0,
@@ -197,12 +197,14 @@ async function checkModel(
   name: string,
   context: ServerContext,
 ): Promise<void> {
-  if (name === context.model.id) return;
+  if (isBase(context.model, name)) return;
   const core = await findCore(context.adapters, principal, name);
   if (core === undefined) throw modelNotFound(name);
   throw invalid(
     "model",
-    `Only the base model can be fine-tuned: '${context.model.id}', not its adapter '${name}'.`,
+    `Only the base model can be fine-tuned: '${
+      baseName(context.model)
+    }', not its adapter '${name}'.`,
   );
 }
 

@@ -5,7 +5,7 @@ import type { App, AppContext, ServedModel, ServerContext } from "../../context.
 import { ANY_SCOPE, get } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../../errors.ts";
 import type { FineTuning } from "../../jobs/fine_tuning.ts";
-import { findCore } from "../../generate/model_name.ts";
+import { baseName, findCore, isBase } from "../../generate/model_name.ts";
 import { checkScope, isAdministrator } from "../../access/access.ts";
 import { samplingBody } from "../../generate/plan.ts";
 import {
@@ -28,7 +28,9 @@ export function registerModels(app: App, context: ServerContext): void {
     const whose = isAdministrator(principal) ? undefined : principal.tenant;
     const visible = await context.adapters.list(whose);
     const adapters = visible.map((core) => coreBody(context, core));
-    return c.json({ object: "list", data: [baseBody(context), ...adapters] });
+    const names = context.model.served ?? [context.model.id];
+    const bases = names.map((name) => baseBody(context, name));
+    return c.json({ object: "list", data: [...bases, ...adapters] });
   });
   get(app, {
     method: "get",
@@ -59,22 +61,22 @@ function registerDelete(app: App, context: ServerContext, { tuned }: FineTuning)
   }, async (c) => {
     const name = c.req.param("model") ?? "";
     const core = await findCore(context.adapters, c.get("principal"), name);
-    if (core === undefined && name !== context.model.id) throw modelNotFound(name);
+    if (core === undefined && !isBase(context.model, name)) throw modelNotFound(name);
     if (await tuned.remove(name)) return c.json({ id: name, object: "model", deleted: true });
     throw invalid("model", `Only tuned models can be deleted, and '${name}' is none.`);
   });
 }
 
 async function one(context: ServerContext, c: AppContext, name: string): Promise<Response> {
-  if (name === context.model.id) return c.json(baseBody(context));
+  if (isBase(context.model, name)) return c.json(baseBody(context, name));
   const core = await findCore(context.adapters, c.get("principal"), name);
   if (core === undefined) throw modelNotFound(name);
   return c.json(coreBody(context, core));
 }
 
-function baseBody({ model, engine }: ServerContext): ModelBody {
+function baseBody({ model, engine }: ServerContext, id: string): ModelBody {
   return {
-    id: model.id,
+    id,
     object: "model",
     created: model.created,
     owned_by: "lembas",
@@ -93,7 +95,7 @@ function coreBody({ model, engine }: ServerContext, core: ServedCore): ModelBody
     created: core.created,
     owned_by: core.tenant,
     root: core.source,
-    parent: model.id,
+    parent: baseName(model),
     max_model_len: engine.maxContext,
     precision: precisionOf(model),
     sampling_defaults: samplingBody(model.sampling),

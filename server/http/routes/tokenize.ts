@@ -2,7 +2,7 @@
 import type { App, AppContext, ServerContext } from "../../context.ts";
 import { post } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../../errors.ts";
-import { findCore } from "../../generate/model_name.ts";
+import { findCore, isBase } from "../../generate/model_name.ts";
 import { checkTokenIds, encodeChat, encodePrompt } from "../../generate/plan.ts";
 import type { Principal } from "../../access/access.ts";
 import {
@@ -22,6 +22,7 @@ export function registerTokenize(app: App, context: ServerContext): void {
     tag: "tokens",
     summary: "Text or a conversation as token ids.",
     body: tokenizeRequestSchema,
+    lenient: true,
     ok: { description: "The ids.", json: tokenizeResponseSchema },
     errors: [429],
     scopes: ["infer"],
@@ -42,6 +43,7 @@ export function registerTokenize(app: App, context: ServerContext): void {
     tag: "tokens",
     summary: "Token ids as text.",
     body: detokenizeRequestSchema,
+    lenient: true,
     ok: { description: "The text.", json: detokenizeResponseSchema },
     errors: [429],
     scopes: ["infer"],
@@ -109,7 +111,7 @@ async function checkModel(
   principal: Principal,
   name: string | null | undefined,
 ): Promise<void> {
-  if (name === undefined || name === null || name === context.model.id) return;
+  if (name === undefined || name === null || isBase(context.model, name)) return;
   const entry = await findCore(context.adapters, principal, name);
   if (entry === undefined) throw modelNotFound(name);
 }

@@ -60,7 +60,7 @@ export const modelDeletedSchema = z.object({
   deleted: z.literal(true),
 }).openapi("ModelDeleted");
 
-export const loadAdapterSchema = z.strictObject({
+export const loadAdapterSchema = z.object({
   lora_name: z.string().min(1).max(256),
   lora_path: z.string().min(1).max(4096).openapi({
     description: "A core file, or a PEFT LoRA directory, below the adapters' directory.",
@@ -72,7 +72,7 @@ export const loadAdapterSchema = z.strictObject({
   base_model_name: z.string().nullish(),
 }).openapi("LoadLoraAdapterRequest");
 
-export const unloadAdapterSchema = z.strictObject({
+export const unloadAdapterSchema = z.object({
   lora_name: z.string().min(1).max(256),
   lora_int_id: z.int().nullish().openapi({ description: "Accepted and not used (vLLM)." }),
 }).openapi("UnloadLoraAdapterRequest");
@@ -83,7 +83,7 @@ const tokenizeFields = {
   return_token_strs: z.boolean().nullish(),
 } as const;
 
-export const tokenizeRequestSchema = z.strictObject({
+export const tokenizeRequestSchema = z.object({
   ...tokenizeFields,
   ...templateFields,
   prompt: promptText.optional(),
@@ -98,7 +98,7 @@ export const tokenizeResponseSchema = z.object({
   token_strs: z.array(z.string()).nullable(),
 }).openapi("TokenizeResponse");
 
-export const detokenizeRequestSchema = z.strictObject({
+export const detokenizeRequestSchema = z.object({
   model: z.string().min(1).nullish(),
   tokens: z.array(z.int().min(0)),
 }).openapi("DetokenizeRequest");
@@ -107,5 +107,17 @@ export const detokenizeResponseSchema = z.object({ prompt: z.string() })
   .openapi("DetokenizeResponse");
 
 export const readySchema = z.object({ status: z.literal("ready") }).openapi("Ready");
+
+export const loadSchema = z.object({ server_load: z.int() }).openapi("Load");
+
+export const serverInfoSchema = z.object({
+  version: z.string(),
+  model: z.string().openapi({ description: "Where it was loaded from." }),
+  served_model_name: z.array(z.string()),
+  dtype: z.string(),
+  device: z.string(),
+  max_model_len: z.int(),
+  max_body_bytes: z.int(),
+}).openapi("ServerInfo");
 
 export const versionSchema = z.object({ version: z.string() }).openapi("Version");

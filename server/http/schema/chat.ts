@@ -10,9 +10,9 @@ import {
 } from "./common.ts";
 import { usageSchema } from "./common.ts";
 
-const textPartSchema = z.strictObject({ type: z.literal("text"), text: promptText });
+const textPartSchema = z.object({ type: z.literal("text"), text: promptText });
 
-export const messageSchema = z.strictObject({
+export const messageSchema = z.object({
   role: z.enum(ROLES).openapi({
     description: "`tool` and `function` where the model's template has them.",
   }),
@@ -40,7 +40,7 @@ export const templateFields = {
 const MAX_TOKENS = "Default: what fits. The model's own bound (sampling_defaults.max_tokens of " +
   "/v1/models/{model}) holds where it is lower.";
 
-export const chatRequestSchema = z.strictObject({
+export const chatRequestSchema = z.object({
   ...generationFields,
   messages: z.array(messageSchema).min(1),
   ...templateFields,
@@ -58,7 +58,6 @@ export const chatRequestSchema = z.strictObject({
   modalities: harmless("modalities", [["text"]]),
   prediction: harmless("prediction", []),
   reasoning_effort: harmless("reasoning_effort", ["none"]),
-  service_tier: harmless("service_tier", ["auto", "default"]),
   store: harmless("store", [false]),
   tool_choice: harmless("tool_choice", ["none", "auto"]),
   tools: harmless("tools", [[]]),

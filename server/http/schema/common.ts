@@ -78,8 +78,9 @@ export const inlineAdapterSchema = z.strictObject({
 
 /** The fields of both completion endpoints. */
 export const generationFields = {
-  model: z.string().min(1).openapi({
-    description: "The base model, `tenant/name`, `tenant/name@version`, or an unambiguous name.",
+  model: z.string().min(1).nullish().openapi({
+    description: "The base model, `tenant/name`, `tenant/name@version`, or an unambiguous name. " +
+      "Default: the base model.",
     example: "SmolLM2-135M-Instruct",
   }),
   adapter: inlineAdapterSchema.nullish(),
@@ -91,7 +92,9 @@ export const generationFields = {
   stream: z.boolean().nullish(),
   stream_options: streamOptionsSchema.nullish(),
   stop: z.union([stopString, z.array(stopString).max(MAX_STOPS)]).nullish(),
-  seed: z.int().nullish(),
+  seed: z.number().refine((seed) => Number.isInteger(seed) && Math.abs(seed) <= 2 ** 63, {
+    message: "Invalid 'seed': it must be an integer of at most 64 bits, signed.",
+  }).nullish().openapi({ type: "integer", format: "int64" }),
   presence_penalty: z.number().min(-2).max(2).nullish(),
   frequency_penalty: z.number().min(-2).max(2).nullish(),
   logit_bias: z.record(
@@ -115,9 +118,20 @@ export const generationFields = {
     description: "Adds the tokenizer's own special tokens to the prompt " +
       "(default: completions yes, chat no, as its template has them).",
   }),
+  use_beam_search: harmless("use_beam_search", [false]),
+  length_penalty: harmless("length_penalty", [1]),
+  logits_processors: harmless("logits_processors", [[]]),
+  service_tier: harmless("service_tier", ["auto", "default"]),
+  chat_template: harmless("chat_template", []),
+  documents: harmless("documents", [[]]),
+  include_reasoning: harmless("include_reasoning", [true]),
+  kv_transfer_params: harmless("kv_transfer_params", []),
+  mm_processor_kwargs: harmless("mm_processor_kwargs", [{}]),
+  spaces_between_special_tokens: harmless("spaces_between_special_tokens", [true, false]),
+  vllm_xargs: harmless("vllm_xargs", [{}]),
 } as const;
 
-const generationSchema = z.strictObject(generationFields);
+const generationSchema = z.object(generationFields);
 
 /** What `generate/plan.ts` reads of either request. */
 export type GenerationFields = Readonly<z.output<typeof generationSchema>>;

@@ -11,7 +11,7 @@ import {
 
 const tokenIds = z.array(z.int().min(0)).min(1);
 
-export const completionRequestSchema = z.strictObject({
+export const completionRequestSchema = z.object({
   ...generationFields,
   prompt: z.union([
     promptText,

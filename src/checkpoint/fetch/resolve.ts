@@ -63,6 +63,19 @@ export async function resolveModel(
   throw new Deno.errors.NotFound(`Cannot find model '${spec}': ${WHAT_TO_PASS}`);
 }
 
+/**
+ * `owner/name` of the model on the hub, where the spec says it: `hf:owner/name`, the default model, or
+ * a path inside the hub's own cache.
+ */
+export function hubName(spec: string): string | undefined {
+  if (spec === DEFAULT_SPEC) return hubName(FALLBACK_SPEC);
+  const [, inCache] = /(?:^|\/)models--([^/]+)\/snapshots\//.exec(spec) ?? [];
+  if (inCache !== undefined) return inCache.replace("--", "/");
+  if (!spec.startsWith("hf:")) return undefined;
+  const { owner, name } = parseHub(spec.slice("hf:".length));
+  return `${owner}/${name}`;
+}
+
 async function resolveDefault(options: ResolveOptions): Promise<string> {
   try {
     return await resolveModel(DEFAULT_SPEC, options);

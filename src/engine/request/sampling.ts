@@ -96,8 +96,9 @@ export function validateSampling(params: SamplingParams, vocabSize: number): voi
   if (!(params.repetitionPenalty > 0 && Number.isFinite(params.repetitionPenalty))) {
     reject("repetition_penalty", params.repetitionPenalty, "above 0");
   }
-  if (params.seed !== undefined && !Number.isSafeInteger(params.seed)) {
-    reject("seed", params.seed, "an integer of at most 53 bits");
+  const { seed = 0 } = params;
+  if (!Number.isInteger(seed) || Math.abs(seed) > 2 ** 63) {
+    reject("seed", seed, "an integer of at most 64 bits, signed");
   }
   if (params.logprobs !== undefined) integer("logprobs", params.logprobs, 0, MAX_LOGPROBS);
   validateLengths(params);

@@ -40,6 +40,8 @@ Deno.test("without flags there are the documented defaults", () => {
     metricsAccess: "key",
     allowedHosts: [],
     corsOrigins: [],
+    strict: false,
+    servedModelNames: [],
   });
 });
 
@@ -52,6 +54,14 @@ Deno.test("a flag wins over its environment variable", () => {
 Deno.test("factors repeat, or are separated by commas in the environment", () => {
   assertEquals(parse(["--factors", "a", "--factors=b"]).factors, ["a", "b"]);
   assertEquals(parse([], { LEMBAS_FACTORS: "a,b" }).factors, ["a", "b"]);
+});
+
+Deno.test("strict stands alone or has a value; the base may be served under several names", () => {
+  assertEquals(parse(["--strict"]).strict, true);
+  assertEquals(parse([], { LEMBAS_STRICT: "true" }).strict, true);
+  const names = ["--served-model-name", "gpt-4o,acme/tiny", "--served-model-name", "small"];
+  assertEquals(parse(names).servedModelNames, ["gpt-4o", "acme/tiny", "small"]);
+  assertThrows(() => parse(["--served-model-name", "ft:x"]), FlagError, "--served-model-name");
 });
 
 Deno.test("an empty environment variable counts as unset", () => {

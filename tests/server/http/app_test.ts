@@ -232,12 +232,14 @@ Deno.test("a strange request id is replaced", async () => {
   assertMatch(response.headers.get("x-request-id") ?? "", /^req_[0-9a-f]{32}$/);
 });
 
-Deno.test("with a key everything but health wants it", async () => {
+Deno.test("with a key everything but health and the API's description wants it", async () => {
   const app = createApp(fakeContext({ apiKey: "s3cret" }));
   const ask = (path: string, authorization?: string) =>
     app.request(path, authorization === undefined ? {} : { headers: { authorization } });
-  assertEquals((await ask("/health")).status, 200);
-  for (const path of ["/v1/models", "/metrics", "/openapi.json", "/version", "/nowhere"]) {
+  for (const path of ["/health", "/ping", "/openapi.json"]) {
+    assertEquals((await ask(path)).status, 200, path);
+  }
+  for (const path of ["/v1/models", "/metrics", "/version", "/load", "/nowhere"]) {
     const error = await errorOf(await ask(path));
     assertEquals([error.status, error.code], [401, "missing_api_key"], path);
   }
@@ -336,7 +338,7 @@ Deno.test("the OpenAPI document names every route and refers only to what it def
   for (const [, name = ""] of text.matchAll(/"#\/components\/schemas\/(\w+)"/g)) {
     assert(name in document.components.schemas, `${name} is referred to but not defined`);
   }
-  assertEquals(document.components.schemas.ChatCompletionRequest.additionalProperties, false);
+  assertEquals(document.components.schemas.StreamOptions.additionalProperties, false);
 });
 
 Deno.test("a tool's and a function's messages are shown to the template, as they are in training", async () => {

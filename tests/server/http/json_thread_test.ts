@@ -7,7 +7,7 @@ import { errorOf, post } from "../asked.ts";
 import { fakeContext, FakeEngine } from "../fake_context.ts";
 
 const MIB = 2 ** 20;
-const plain = fakeContext({ maxBody: 64 * MIB });
+const plain = fakeContext({ maxBody: 64 * MIB, strict: true });
 const bytesOf = (text: string) => new TextEncoder().encode(text);
 const askPrompt = (jsonThread: JsonThread, prompt: string) =>
   post({ ...plain, jsonThread }, "/tokenize", { prompt });

@@ -1,0 +1,14 @@
+/**
+ * The path that routes see. Clients differ in a slash at the end and in whether they were told `/v1`;
+ * keys, metrics and logs know one spelling of each path alone.
+ */
+import { getPath } from "hono/utils/url";
+
+/** What vLLM and llama.cpp answer without `/v1`, too. */
+const WITHOUT_VERSION = /^\/((chat\/)?completions$|models(\/|$))/;
+
+/** `/v1/models/` and `/models` are both `/v1/models`. */
+export function routedPath(request: Request): string {
+  const path = getPath(request).replace(/\/+$/, "") || "/";
+  return WITHOUT_VERSION.test(path) ? `/v1${path}` : path;
+}
