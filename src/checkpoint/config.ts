@@ -119,7 +119,21 @@ function refuseVariants(fields: Fields): void {
   if (fields.optionalFlag("mlp_bias") ?? false) {
     throw new TypeError("Cannot load the model: mlp_bias must be false, current value is true");
   }
+  refuseSoftCaps(fields);
   quantisationOf(fields);
+}
+
+/**
+ * Scores and logits that are bent towards a largest value, as Gemma 2 does: its architectures are not
+ * supported, and ONNX Runtime's attention ignores the cap on WebGPU without a word.
+ * @throws {TypeError} naming the cap
+ */
+export function refuseSoftCaps(fields: Fields): void {
+  for (const name of ["attn_logit_softcapping", "final_logit_softcapping"]) {
+    const cap = fields.optionalNumber(name) ?? 0;
+    if (cap === 0) continue;
+    throw new TypeError(`Cannot load the model: ${name} must be absent, current value is ${cap}`);
+  }
 }
 
 /** One window for all layers, or none; a model that mixes both is refused. */

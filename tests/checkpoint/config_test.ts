@@ -77,6 +77,8 @@ Deno.test("variants that the decoder cannot compute are refused by name", () => 
   const refused: readonly (readonly [Record<string, unknown>, string])[] = [
     [{ hidden_act: "gelu" }, "gelu"],
     [{ mlp_bias: true }, "mlp_bias"],
+    [{ attn_logit_softcapping: 50 }, "attn_logit_softcapping must be absent"],
+    [{ final_logit_softcapping: 30 }, "final_logit_softcapping must be absent"],
     [{ quantization_config: { quant_method: "gptq" } }, "quantization_config"],
     [{ rope_scaling: { rope_type: "longrope" } }, "longrope"],
     [{ rope_scaling: { type: "dynamic", factor: 2 } }, "dynamic"],

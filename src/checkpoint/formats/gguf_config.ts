@@ -4,7 +4,7 @@
  */
 
 import type { DecoderConfig, RopeScaling } from "../checkpoint.ts";
-import { checkedConfig, knownArchitecture } from "../config.ts";
+import { checkedConfig, knownArchitecture, refuseSoftCaps } from "../config.ts";
 import { Fields } from "../fields.ts";
 import type { GgufHeader } from "./gguf.ts";
 import { yarnScale } from "../rope_config.ts";
@@ -66,6 +66,7 @@ function refuseVariants(all: Fields, fields: Fields): void {
   if (experts > 0) {
     throw new TypeError(`Cannot load the model: ${experts} experts a layer are not supported`);
   }
+  refuseSoftCaps(fields);
 }
 
 function refuseOtherWidths(fields: Fields, headDim: number): void {
