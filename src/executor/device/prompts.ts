@@ -1,7 +1,7 @@
 /**
  * How attention over prompts is computed on a graphics device. From 32 tokens of a row on, ONNX
- * Runtime's WebGPU provider takes a kernel that is wrong where subgroups have fewer than 8 lanes. It
- * takes another, slower one where a window ends before the last key, so a step may ask for that one
+ * Runtime's WebGPU provider takes a kernel that is wrong where subgroups are narrow (seen on SwiftShader
+ * and lavapipe). It takes another, slower one where a window ends before the last key, so a step may ask for that one
  * by telling more keys than there are. Which one is right is tried once for each base.
  */
 import type { DecoderConfig } from "../../checkpoint/checkpoint.ts";

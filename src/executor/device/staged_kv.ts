@@ -4,13 +4,13 @@
  * apart, the staging row, that small graphs copy in and out. What is asked for is done in its order;
  * a step waits for it (`settled`).
  */
-import { OnnxWriter } from "../../graph/lowering/onnx.ts";
-import type { Binding, Device, Tensor } from "../../runtime/device.ts";
+import type { Binding, Device, Session, Tensor } from "../../runtime/device.ts";
 import { bytesPerFloat } from "../../util/floats.ts";
 import type { BlockPool, BlockRoom } from "../block_pool.ts";
 import { KvCache, type KvShape, type KvStore, type KvViews } from "../kv_cache.ts";
 import type { KvBlock } from "../model.ts";
 import { SlotViews } from "../views.ts";
+import { type RowGraph, rowGraph } from "./row_graphs.ts";
 
 /** A saved part of a row in host memory, there once what was asked for before is done. */
 class StagedBlock implements KvBlock {
@@ -40,19 +40,12 @@ class StagedBlock implements KvBlock {
   }
 }
 
-/** What a device's floats are in host memory. */
-type Floats = Float32Array | Uint16Array;
-
 export class StagedKv implements KvStore {
   readonly #device: Device;
   readonly #shape: KvShape;
   readonly #blocks: BlockPool;
   readonly #made: DisposableStack;
-  readonly #tensors: readonly Tensor[];
-  readonly #staging: readonly Tensor[];
-  readonly #slot: BigInt64Array;
-  readonly #take: Binding;
-  readonly #place: Binding;
+  readonly #parts: Parts;
   readonly #views: SlotViews<KvViews>;
   readonly #touched: number[];
   #last: Promise<void> = Promise.resolve();
@@ -68,11 +61,7 @@ export class StagedKv implements KvStore {
     this.#shape = shape;
     this.#blocks = blocks;
     this.#made = made;
-    this.#tensors = parts.tensors;
-    this.#staging = parts.staging;
-    this.#slot = parts.slot;
-    this.#take = parts.take;
-    this.#place = parts.place;
+    this.#parts = parts;
     this.#touched = new Array<number>(shape.slots).fill(0);
     this.#views = new SlotViews((first, count, made) => this.#viewsOver(first, count, made));
   }
@@ -92,21 +81,22 @@ export class StagedKv implements KvStore {
     const named = (name: string, all: readonly Tensor[]) =>
       Object.fromEntries(all.map((tensor, i) => [`${name}.${i}`, tensor]));
     const [caches, rows] = [named("cache", tensors), named("row", staging)];
-    const taking = made.use(await device.session(rowGraph("take", shape)));
-    const placing = made.use(await device.session(rowGraph("place", shape)));
+    const session = async (kind: RowGraph) => made.use(await device.session(rowGraph(kind, shape)));
+    const [taking, placing] = [await session("take"), await session("place")];
+    const [saving, loading] = [await session("save"), await session("load")];
     const take = made.use(taking.bind({ ...caches, slot: flat }, rows));
     const written = named("written", tensors);
     const place = made.use(placing.bind({ ...caches, ...rows, slot: index }, written));
     return new StagedKv(
       ...[device, shape, blocks] as const,
-      { tensors, staging, slot, take, place },
+      { tensors, caches, written, staging, slot, take, place, saving, loading },
       made.move(),
     );
   }
 
   /** Each layer's keys and values of the staging row. */
   get staging(): readonly KvViews[] {
-    return pairs(this.#staging);
+    return pairs(this.#parts.staging);
   }
 
   /** @throws {RangeError} where `first` is not 0 */
@@ -129,12 +119,12 @@ export class StagedKv implements KvStore {
 
   /** Makes the staging row a copy of a slot. */
   take(slot: number): void {
-    this.#run(this.#take, slot);
+    this.#run(this.#parts.take, slot);
   }
 
   /** Makes a slot a copy of the staging row. */
   place(slot: number): void {
-    this.#run(this.#place, slot);
+    this.#run(this.#parts.place, slot);
   }
 
   move(from: number, to: number, length: number): void {
@@ -151,17 +141,14 @@ export class StagedKv implements KvStore {
   save(slot: number, start: number, end: number): KvBlock {
     const bytes = (end - start) * KvCache.bytesPerToken(this.#shape);
     const room = this.#blocks.take(bytes / Float32Array.BYTES_PER_ELEMENT);
-    const saved = this.#floatsIn(room);
-    this.take(slot);
     const filled = this.#then(async () => {
-      let at = 0;
-      for (const row of this.#staging) {
-        const data = await this.#device.download(row) as Floats;
-        for (const [from, to] of this.#parts(start, end)) {
-          saved.set(data.subarray(from, to), at);
-          at += to - from;
-        }
-      }
+      using made = new DisposableStack();
+      const [from, to] = [[slot, start], [slot + 1, end]].map((values) =>
+        made.use(this.#device.tensor("int64", [2], BigInt64Array.from(values, BigInt)))
+      );
+      const block = made.use(this.#blockIn(room, end - start));
+      const { saving, caches } = this.#parts;
+      await made.use(saving.bind({ ...caches, from, to }, { block })).run();
     });
     return new StagedBlock(end - start, room, filled);
   }
@@ -171,22 +158,22 @@ export class StagedKv implements KvStore {
     if (!(block instanceof StagedBlock)) {
       throw new TypeError("internal: the block was saved by another kind of cache");
     }
-    const end = start + block.length;
-    this.touch(slot, end);
-    this.take(slot);
+    const { kvHeads } = this.#shape;
+    this.touch(slot, start + block.length);
     block.keepFor(this.#then(async () => {
-      let at = 0;
-      for (const row of this.#staging) {
-        const data = await this.#device.download(row) as Floats;
-        const saved = this.#floatsIn(block.room);
-        for (const [from, to] of this.#parts(start, end)) {
-          data.set(saved.subarray(at, at + to - from), from);
-          at += to - from;
-        }
-        await this.#device.upload(row, data);
+      using made = new DisposableStack();
+      const places = new BigInt64Array(kvHeads * block.length * 3);
+      for (let i = 0; i < kvHeads * block.length; i++) {
+        const [head, position] = [Math.floor(i / block.length), start + i % block.length];
+        places.set([slot, head, position].map(BigInt), 3 * i);
       }
+      const { loading, caches, written } = this.#parts;
+      const given = {
+        block: made.use(this.#blockIn(block.room, block.length)),
+        places: made.use(this.#device.tensor("int64", [kvHeads * block.length, 3], places)),
+      };
+      await made.use(loading.bind({ ...caches, ...given }, written)).run();
     }));
-    this.place(slot);
   }
 
   release(): void {
@@ -207,7 +194,7 @@ export class StagedKv implements KvStore {
 
   #run(binding: Binding, slot: number): void {
     this.#then(() => {
-      this.#slot[0] = BigInt(slot);
+      this.#parts.slot[0] = BigInt(slot);
       return binding.run();
     });
   }
@@ -220,22 +207,14 @@ export class StagedKv implements KvStore {
     return done;
   }
 
-  /** Where positions start … end - 1 of each head lie in a row. */
-  #parts(start: number, end: number): readonly (readonly [number, number])[] {
-    const { kvHeads, capacity, headDim } = this.#shape;
-    return Array.from({ length: kvHeads }, (_, head) => {
-      const first = head * capacity;
-      return [(first + start) * headDim, (first + end) * headDim] as const;
-    });
-  }
-
-  /** A room's memory in the type that the device holds. */
-  #floatsIn({ data }: BlockRoom): Floats {
-    const { dtype = "float32" } = this.#shape;
+  /** A block's memory as a tensor [2 × layers, KV, length, D]. */
+  #blockIn({ data }: BlockRoom, length: number): Tensor {
+    const { layers, kvHeads, headDim, dtype = "float32" } = this.#shape;
+    const shape = [2 * layers, kvHeads, length, headDim];
+    if (dtype === "float32") return this.#device.tensor(dtype, shape, data);
     const { buffer, byteOffset, byteLength } = data;
-    return dtype === "float32"
-      ? data
-      : new Uint16Array(buffer, byteOffset, byteLength / bytesPerFloat(dtype));
+    const halves = new Uint16Array(buffer, byteOffset, byteLength / bytesPerFloat(dtype));
+    return this.#device.tensor(dtype, shape, halves);
   }
 
   #viewsOver(first: number, count: number, made: DisposableStack): readonly KvViews[] {
@@ -243,17 +222,22 @@ export class StagedKv implements KvStore {
     const offset = first * kvHeads * capacity * headDim;
     const view = (tensor: Tensor) =>
       made.use(this.#device.view(tensor, offset, [count, kvHeads, capacity, headDim]));
-    return pairs(this.#tensors.map(view));
+    return pairs(this.#parts.tensors.map(view));
   }
 }
 
 interface Parts {
   readonly tensors: readonly Tensor[];
+  /** The same as inputs of the graphs, and as what they write in place. */
+  readonly caches: Readonly<Record<string, Tensor>>;
+  readonly written: Readonly<Record<string, Tensor>>;
   readonly staging: readonly Tensor[];
   /** Which slot `take` and `place` mean. */
   readonly slot: BigInt64Array;
   readonly take: Binding;
   readonly place: Binding;
+  readonly saving: Session;
+  readonly loading: Session;
 }
 
 function pairs(tensors: readonly Tensor[]): readonly KvViews[] {
@@ -277,26 +261,4 @@ async function zeros(
   }
   await device.copy(tensors.map((to) => ({ from: nothing, to })));
   return tensors;
-}
-
-/** "take": row ← cache[slot]. "place": cache[slot] ← row, in place. Of each layer's keys and values. */
-function rowGraph(
-  kind: "take" | "place",
-  { layers, kvHeads, capacity, headDim, dtype = "float32" }: KvShape,
-) {
-  const writer = new OnnxWriter();
-  const row = [kvHeads, capacity, headDim];
-  const slot = writer.input("slot", "int64", kind === "take" ? [1] : [1, 1]);
-  for (let i = 0; i < layers * 2; i++) {
-    const cache = writer.input(`cache.${i}`, dtype, ["slots", ...row]);
-    if (kind === "take") {
-      writer.node("Gather", [cache, slot], `row.${i}`);
-      writer.output(`row.${i}`, dtype, [1, ...row]);
-    } else {
-      const from = writer.input(`row.${i}`, dtype, [1, ...row]);
-      writer.node("ScatterND", [cache, slot, from], `written.${i}`);
-      writer.output(`written.${i}`, dtype, ["slots", ...row]);
-    }
-  }
-  return writer.finish(kind);
 }
