@@ -68,8 +68,9 @@ export class Program {
     await weights.prepare(lowered);
     using made = new DisposableStack();
     for (const [i, graph] of graphs.entries()) {
-      const options = config === undefined ? {} : { config };
-      const session = made.use(await weights.session(lowered[i], options));
+      const shared = { resident: options.device.name !== "cpu" };
+      const given = config === undefined ? shared : { ...shared, config };
+      const session = made.use(await weights.session(lowered[i], given));
       pieces.push({ session, graph, chunked: isChunked(graph), bindings: new Map() });
       progress?.(pieces.length, graphs.length);
     }
