@@ -5,6 +5,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { HELP as BENCH_HELP, MODES, parseFlags as parseBench } from "../bench/flags.ts";
 import { HELP as FLOOD_HELP, parseFloodFlags } from "../bench/flood/flags.ts";
+import { GPU_HELP, parseGpuFlags } from "../bench/gpu/flags.ts";
 import { HELP as QUALITY_HELP, parseQualityFlags } from "../bench/quality/flags.ts";
 import { HELP as CORES_HELP, parseRegisteredFlags } from "../bench/registered/flags.ts";
 import { HELP as SOAK_HELP, parseSoakFlags } from "../bench/soak/flags.ts";
@@ -29,7 +30,7 @@ interface Command {
 
 const noEnv = () => undefined;
 
-/** By the words behind `deno task`. */
+/** By the words behind `deno task`, and scripts. */
 const COMMANDS: Readonly<Record<string, Command>> = {
   serve: { help: helpText(), parse: (args) => parseFlags(args, noEnv) },
   train: { help: trainHelp(), parse: (args) => parseTrainCommand(args, noEnv) },
@@ -43,6 +44,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   "bench flood": { help: FLOOD_HELP, parse: parseFloodFlags },
   "bench quality-base": { help: QUALITY_HELP, parse: parseQualityFlags },
   "bench soak": { help: SOAK_HELP, parse: parseSoakFlags },
+  "bench/gpu.sh": { help: GPU_HELP, parse: parseGpuFlags },
   bench: { help: BENCH_HELP, parse: parseBench },
 };
 

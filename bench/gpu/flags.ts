@@ -34,7 +34,10 @@ export function parseGpuFlags(args: readonly string[]): GpuFlags | undefined {
     string: ["device", "seconds", "model", "python"],
     default: { device: "webgpu", seconds: "400" },
     unknown: (word) => {
-      throw new TypeError(`Cannot bench: ${word} is no flag of bench/gpu.sh (--help lists them)`);
+      const what = word.startsWith("-")
+        ? "no flag of bench/gpu.sh"
+        : "more than bench/gpu.sh takes";
+      throw new TypeError(`Cannot bench: ${word} is ${what} (--help lists its flags)`);
     },
   });
   if (flags.help) return undefined;
