@@ -94,8 +94,8 @@ export class Catalog implements CoreKeeper {
   }
 
   /**
-   * Removes a name, or one version of it. Requests that already run keep their core.
-   * @throws {FieldError} for what is read from the adapters' directory at the start
+   * Removes a name, or one version of it. Requests that already run keep their core. What was read at
+   * the start is gone from this process until it starts again.
    */
   async unload(name: string): Promise<void> {
     const { registry, stored } = this.#parts;
@@ -105,13 +105,7 @@ export class Catalog implements CoreKeeper {
     if (kept !== undefined) {
       const version = parsed.version.type === "latest" ? undefined : versionOf(kept);
       await stored.remove(kept.tenant, parsed.name, version);
-    } else if (registry.resolve(name) !== undefined) {
-      throw new FieldError(
-        "name",
-        `Cannot remove '${name}': it is read from the directory of adapters at every start; ` +
-          "remove its file there",
-      );
-    }
+    } else registry.remove(name);
   }
 
   /** A core file in base64, for one request. @throws as `AdapterRegistry.fromRequest` does */

@@ -72,6 +72,18 @@ export interface ScanResult {
   readonly warnings: readonly ScanWarning[];
 }
 
+/** There is nothing by a path below the root. */
+export class NoSuchPathError extends FieldError {
+  override readonly name = "NoSuchPathError";
+  constructor(path: string) {
+    super(
+      "path",
+      `Cannot load ${JSON.stringify(path.slice(0, 500))}: there is nothing by this path ` +
+        `in the directory of adapters`,
+    );
+  }
+}
+
 export class AdapterDirectory {
   readonly root: string;
   readonly #registry: AdapterRegistry;
@@ -183,18 +195,14 @@ export class AdapterDirectory {
 
   /**
    * The real path, links followed.
-   * @throws {FieldError} where it is outside of the root, or does not exist
+   * @throws {NoSuchPathError} where it is outside of the root, or does not exist
    */
   async #resolve(path: string): Promise<string> {
     const absolute = path.startsWith("/") ? path : `${this.root}/${path}`;
     const real = path.includes("\0") ? undefined : await realPathOf(absolute);
     // One text for both: whether something exists outside the root is nobody's business.
     if (real === undefined || !isUnder(this.root, real)) {
-      throw new FieldError(
-        "path",
-        `Cannot load ${JSON.stringify(path.slice(0, 500))}: there is nothing by this path ` +
-          `in the directory of adapters`,
-      );
+      throw new NoSuchPathError(path);
     }
     return real;
   }

@@ -59,6 +59,19 @@ export function formatAdapterName(tenant: string, name: string, version: number)
   return `${tenant}/${name}@${version}`;
 }
 
+/**
+ * What a tenant calls an adapter, by `tenant/name`: its own by the name that it gave it. An `ft:` name
+ * stays as it is.
+ */
+export function nameFor(tenant: string, model: string): string {
+  return model.startsWith(`${tenant}/`) ? model.slice(tenant.length + 1) : model;
+}
+
+/** `tenant/name@version` → `tenant/name`. */
+export function withoutVersion(name: string): string {
+  return name.startsWith(TUNED_PREFIX) ? name : name.split("@")[0] ?? name;
+}
+
 /** What the names of tuned models begin with; no adapter's name can. */
 export const TUNED_PREFIX = "ft:";
 const TAIL = 8;

@@ -10,6 +10,7 @@ import type { EngineListener } from "../../src/engine/metrics.ts";
 import { chooseDevice } from "../../src/runtime/auto.ts";
 import { vulkanAdapters } from "../../src/runtime/vulkan.ts";
 import { keepAllocatorSmall } from "../../src/runtime/memory.ts";
+import { checkPaths, loadModules } from "./named_paths.ts";
 import type { ServeFlags } from "./serve_flags.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Loaded } from "../loaded.ts";
@@ -20,6 +21,7 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
   if (flags.dtype === "fp16" && !flags.device.startsWith("webgpu")) {
     throw new TypeError("Cannot serve in fp16: the CPU has no float16 kernels; pass --dtype int8");
   }
+  await checkPaths(flags);
   const lembas = await Lembas.load({
     ...(flags.model === undefined ? {} : { model: flags.model }),
     ...(flags.adapters === undefined ? {} : { adapters: flags.adapters }),
@@ -39,6 +41,12 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
     progress: standardErrorProgress(),
     onWarning: ({ path, message }) => log.warning(`${path}: ${message}`),
   });
+  try {
+    await loadModules(flags.loraModules, lembas.registry);
+  } catch (error) {
+    await lembas.close();
+    throw error;
+  }
   // what cannot be loaded is told in one line
   logDevice(flags, log, lembas);
   return lembas;

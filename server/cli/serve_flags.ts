@@ -50,6 +50,19 @@ const modelName: FlagType<string> = {
   right: "a name of letters, digits and _ . / : @ - that does not begin with ft:",
 };
 
+interface LoraModule {
+  readonly name: string;
+  readonly path: string;
+}
+
+const loraModule: FlagType<LoraModule> = {
+  read: (text) => {
+    const [, name = "", path = ""] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
+    return name === "" ? undefined : { name, path };
+  },
+  right: "NAME=PATH, e.g. shelf=cores/shelf.safetensors",
+};
+
 /** Lower case, no port. */
 const hostName: FlagType<string> = {
   read: (text) => {
@@ -118,6 +131,14 @@ const FLAGS = {
     value: "DIR",
     type: anyText,
     help: "directory of adapters, loaded at start; lora_path is read only below it",
+  },
+  "lora-modules": {
+    value: "NAME=PATH",
+    type: loraModule,
+    list: "commas",
+    help:
+      "an adapter to serve under a name: a core file or a PEFT directory; may be repeated, or " +
+      "separated by commas",
   },
   device: {
     value: "auto|cpu|webgpu[:N]|cuda[:N]",

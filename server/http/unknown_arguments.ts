@@ -3,7 +3,6 @@
  * in a header of the answer and once in the log, or refused where the server is strict.
  */
 import type { z } from "@hono/zod-openapi";
-import type { RequestNotes } from "../context.ts";
 import { invalid } from "../errors.ts";
 import type { Log } from "../telemetry/log.ts";
 
@@ -30,7 +29,7 @@ export class UnknownArguments {
    * Names on a request's notes what a body has beside the schema's fields.
    * @throws {ApiError} 400 naming the first of them, where the server is strict
    */
-  note(notes: RequestNotes, schema: z.ZodObject, body: unknown): void {
+  note(notes: { ignored?: string }, schema: z.ZodObject, body: unknown): void {
     if (typeof body !== "object" || body === null || Array.isArray(body)) return;
     const names = Object.keys(body).filter((name) => !Object.hasOwn(schema.shape, name));
     const [first] = names;

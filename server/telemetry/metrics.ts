@@ -6,6 +6,7 @@
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { BLOCK_TOKENS } from "../../src/engine/kv_memory.ts";
 import type { EngineListener, EngineStats } from "../../src/engine/metrics.ts";
+import { DEFAULT_TENANT, nameFor, withoutVersion } from "../../adapters/catalog/name.ts";
 import { JOB_STATUSES } from "../../adapters/store/store.ts";
 import { type TenantMetrics, tenantMetrics } from "./tenant_metrics.ts";
 
@@ -256,13 +257,16 @@ function registerAdapters(registry: Registry, options: Snapshot): void {
       this.reset();
       const names = { running: [] as string[], waiting: [] as string[] };
       for (const [name, load] of options.stats().adapters) {
-        if (load.running > 0) names.running.push(name);
-        if (load.waiting > 0) names.waiting.push(name);
+        const given = nameFor(DEFAULT_TENANT, withoutVersion(name));
+        if (load.running > 0) names.running.push(given);
+        if (load.waiting > 0) names.waiting.push(given);
       }
+      const told = (list: readonly string[]) =>
+        [...new Set(list)].slice(0, MAX_LISTED_ADAPTERS).join(",");
       this.set({
         max_lora: String(options.maxAdapters ?? 0),
-        running_lora_adapters: names.running.slice(0, MAX_LISTED_ADAPTERS).join(","),
-        waiting_lora_adapters: names.waiting.slice(0, MAX_LISTED_ADAPTERS).join(","),
+        running_lora_adapters: told(names.running),
+        waiting_lora_adapters: told(names.waiting),
       }, Date.now() / 1000);
     },
   });

@@ -28,7 +28,7 @@ export class OverloadedError extends Error {
 
 /** A field of the request that cannot be had as it is: HTTP 400 naming it. */
 export class FieldError extends TypeError {
-  override readonly name = "FieldError";
+  override readonly name: string = "FieldError";
   constructor(
     /** As the request's sender spells it: `response_format.json_schema.schema`. */
     readonly field: string,

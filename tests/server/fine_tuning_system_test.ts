@@ -50,7 +50,7 @@ Deno.test("a file and a job make a model that the next request may name", () =>
     assertEquals(job.method?.supervised?.hyperparameters, job.hyperparameters);
     assert((job.trained_tokens ?? 0) > 0 && (job.finished_at ?? 0) >= job.created_at);
     const ids = await Array.fromAsync(client.models.list(), ({ id }) => id);
-    assertEquals(ids, ["tiny", "default/shelf@1", model]);
+    assertEquals(ids, ["tiny", "shelf", model]);
     assertEquals((await client.models.retrieve(model)).owned_by, "default");
     const texts = [];
     for (const name of ["tiny", model, "shelf", "default/shelf@1"]) {

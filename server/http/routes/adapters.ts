@@ -1,6 +1,6 @@
 /** vLLM's `/v1/load_lora_adapter` and `/v1/unload_lora_adapter`, for cores and PEFT LoRAs. */
 import type { z } from "@hono/zod-openapi";
-import type { LoadedCore } from "../../../adapters/catalog/directory.ts";
+import { type LoadedCore, NoSuchPathError } from "../../../adapters/catalog/directory.ts";
 import { TUNED_PREFIX } from "../../../adapters/catalog/name.ts";
 import { isFieldError } from "../../../src/util/errors.ts";
 import type { App, ServerContext } from "../../context.ts";
@@ -61,7 +61,8 @@ async function load(
       `This server's base model is '${baseName(context.model)}', not '${body.base_model_name}'.`,
     );
   }
-  const taken = await findCore(context.adapters, principal, name);
+  const full = name.includes("/") ? name : `${principal.tenant}/${name}`;
+  const taken = await findCore(context.adapters, principal, full);
   if (!body.load_inplace && taken !== undefined) {
     throw invalid(
       "lora_name",
@@ -69,7 +70,6 @@ async function load(
         "If you want to load the adapter in place, set 'load_inplace' to True.",
     );
   }
-  const full = name.includes("/") ? name : `${principal.tenant}/${name}`;
   try {
     return await context.adapters.loadPath(full, path, { allowLossy: body.allow_lossy ?? false });
   } catch (error) {
@@ -91,6 +91,12 @@ function loadError(error: unknown, { lora_name: name, lora_path: path }: LoadBod
       `Loading '${name}' failed: ${error.message}. Make it with POST /v1/admin/tenants.`,
       "tenant_not_found",
     );
+  }
+  if (error instanceof NoSuchPathError) {
+    return new ApiError(404, `Loading lora '${name}' failed: ${error.message}`, {
+      param: "lora_path",
+      code: "adapter_path_not_found",
+    });
   }
   if (!isFieldError(error)) return undefined;
   return invalid("lora_path", `Loading lora from '${path}' failed: ${error.message}`);

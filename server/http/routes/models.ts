@@ -1,12 +1,13 @@
 /** `GET /v1/models` and `/v1/models/{model}`: the base and its adapters, as vLLM lists them. */
 import { z } from "@hono/zod-openapi";
+import { nameFor } from "../../../adapters/catalog/name.ts";
 import type { ServedCore } from "../../../src/engine/request/request.ts";
 import type { App, AppContext, ServedModel, ServerContext } from "../../context.ts";
 import { ANY_SCOPE, get } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../../errors.ts";
 import type { FineTuning } from "../../jobs/fine_tuning.ts";
 import { baseName, findCore, isBase } from "../../generate/model_name.ts";
-import { checkScope, isAdministrator } from "../../access/access.ts";
+import { checkScope, isAdministrator, type Principal } from "../../access/access.ts";
 import { samplingBody } from "../../generate/plan.ts";
 import {
   type ModelBody,
@@ -27,7 +28,11 @@ export function registerModels(app: App, context: ServerContext): void {
     const principal = c.get("principal");
     const whose = isAdministrator(principal) ? undefined : principal.tenant;
     const visible = await context.adapters.list(whose);
-    const adapters = visible.map((core) => coreBody(context, core));
+    const adapters = await Promise.all(visible.map(async (core) => {
+      const alone = visible.filter(({ model }) => model === core.model).length === 1;
+      const current = alone || (await context.adapters.find(core.model))?.name === core.name;
+      return coreBody(context, core, current ? core.model : core.name, principal);
+    }));
     const names = context.model.served ?? [context.model.id];
     const bases = names.map((name) => baseBody(context, name));
     return c.json({ object: "list", data: [...bases, ...adapters] });
@@ -71,7 +76,8 @@ async function one(context: ServerContext, c: AppContext, name: string): Promise
   if (isBase(context.model, name)) return c.json(baseBody(context, name));
   const core = await findCore(context.adapters, c.get("principal"), name);
   if (core === undefined) throw modelNotFound(name);
-  return c.json(coreBody(context, core));
+  const named = name.includes("@") ? core.name : core.model;
+  return c.json(coreBody(context, core, named, c.get("principal")));
 }
 
 function baseBody({ model, engine }: ServerContext, id: string): ModelBody {
@@ -88,9 +94,16 @@ function baseBody({ model, engine }: ServerContext, id: string): ModelBody {
   };
 }
 
-function coreBody({ model, engine }: ServerContext, core: ServedCore): ModelBody {
+/** @param name `tenant/name`, with the version where it is not the current one */
+function coreBody(
+  { model, engine }: ServerContext,
+  core: ServedCore,
+  name: string,
+  { tenant }: Principal,
+): ModelBody {
   return {
-    id: core.name,
+    id: nameFor(tenant, name),
+    full_name: core.name,
     object: "model",
     created: core.created,
     owned_by: core.tenant,

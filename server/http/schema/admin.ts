@@ -35,7 +35,12 @@ const precisionSchema = z.object({
 }).openapi("Precision");
 
 export const modelSchema = z.object({
-  id: z.string(),
+  id: z.string().openapi({
+    description: "An adapter's as it was given; of another tenant with that in front.",
+  }),
+  full_name: z.string().optional().openapi({
+    description: "`tenant/name@version` of an adapter, which stands for one content.",
+  }),
   object: z.literal("model"),
   created: z.int(),
   owned_by: z.string(),

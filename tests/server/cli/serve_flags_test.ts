@@ -18,6 +18,7 @@ Deno.test("without flags there are the documented defaults", () => {
     generationConfig: "auto",
     factors: [],
     adapters: undefined,
+    loraModules: [],
     device: "auto",
     dtype: "auto",
     maxBatch: 32,

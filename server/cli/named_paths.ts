@@ -1,0 +1,46 @@
+/** What the flags of serve name on disk: looked at before a model is loaded, so that errors name the flag. */
+import { basename, dirname, resolve } from "node:path";
+import { AdapterDirectory } from "../../adapters/catalog/directory.ts";
+import type { AdapterRegistry } from "../../adapters/catalog/registry.ts";
+import type { ServeFlags } from "./serve_flags.ts";
+
+type Paths = Pick<ServeFlags, "adapters" | "factors" | "loraModules">;
+
+/** @throws {TypeError} naming the flag whose path is not there, or not what it must be */
+export async function checkPaths({ adapters, factors, loraModules }: Paths): Promise<void> {
+  if (adapters !== undefined) await check("--adapters", adapters, "directory");
+  for (const path of factors) await check("--factors", path, "file");
+  for (const { path } of loraModules) await check("--lora-modules", path, "file or directory");
+}
+
+async function check(flag: string, path: string, wanted: string): Promise<void> {
+  const found = await Deno.stat(path).catch((error: Error) => error);
+  if (found instanceof Error) {
+    const why = found instanceof Deno.errors.NotFound
+      ? `there is no ${wanted} '${path}'`
+      : found.message;
+    throw new TypeError(`Cannot use ${flag}: ${why}.`, { cause: found });
+  }
+  if (wanted.includes(found.isDirectory ? "directory" : "file")) return;
+  throw new TypeError(`Cannot use ${flag}: '${path}' is no ${wanted}.`);
+}
+
+/**
+ * Registers the adapters of `--lora-modules`, wherever they lie: who starts a server may read them.
+ * @throws {TypeError} naming the one that does not fit
+ */
+export async function loadModules(
+  modules: ServeFlags["loraModules"],
+  registry: AdapterRegistry,
+): Promise<void> {
+  for (const { name, path } of modules) {
+    const whole = resolve(path);
+    const directory = await AdapterDirectory.open(dirname(whole), registry);
+    try {
+      await directory.load({ name, path: basename(whole) });
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new TypeError(`Cannot use --lora-modules ${name}=${path}: ${reason}`, { cause });
+    }
+  }
+}
