@@ -10,6 +10,7 @@ export class InstantModel implements BatchModel {
   readonly maxContext = 2048;
   readonly kvBytesPerToken = 1;
   readonly prefillTokens = 1024;
+  readonly scoredTokens = 32;
   #drawn = 0;
 
   /** `tokens`: ids to answer with, in turn. */
@@ -27,6 +28,10 @@ export class InstantModel implements BatchModel {
 
   prefill(_rows: readonly PrefillRow[]): Promise<void> {
     return Promise.resolve();
+  }
+
+  score(): Promise<readonly Sampled[]> {
+    return Promise.reject(new TypeError("Cannot score: this model computes nothing"));
   }
 
   decode(): Promise<void> {

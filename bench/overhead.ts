@@ -117,6 +117,8 @@ function contextOf(
       device: "none",
       vocabSize: tokenizer.vocabSize,
       tokenizer,
+      bosTokenId: undefined,
+      eosTokenIds: [],
       chatTemplate: undefined,
       sampling: {},
     },

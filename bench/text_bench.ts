@@ -85,6 +85,7 @@ Deno.bench("64 events of a stream", { group: "events" }, async () => {
       priority: 0,
     },
     usage: () => ({ ...usage, prompt_tokens_details: { cached_tokens: 0 } }),
+    promptLogprobs: () => undefined,
     complete: () => Promise.resolve(),
     close: () => {},
     async *[Symbol.asyncIterator]() {

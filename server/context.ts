@@ -47,6 +47,9 @@ export interface ServedModel {
   readonly quality?: MeasuredQuality | undefined;
   readonly device: string;
   readonly vocabSize: number;
+  /** Ids of the tokens that begin and end texts. */
+  readonly bosTokenId: number | undefined;
+  readonly eosTokenIds: readonly number[];
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate | undefined;
   /** Sampling defaults, used where a request says nothing. */

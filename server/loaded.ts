@@ -135,6 +135,8 @@ export async function toContext(
       device: loaded.device,
       // a model's padding beyond its tokenizer's vocabulary spells nothing
       vocabSize: Math.min(checkpoint.config.vocabSize, checkpoint.tokenizer.vocabSize),
+      bosTokenId: checkpoint.config.bosTokenId,
+      eosTokenIds: checkpoint.config.eosTokenIds,
       tokenizer: checkpoint.tokenizer,
       chatTemplate: checkpoint.chatTemplate,
       sampling: loaded.sampling,

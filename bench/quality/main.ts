@@ -80,7 +80,7 @@ async function compared(
     for (let past = 0; past < size; past += ROWS) {
       const part = tokens.slice(past, past + ROWS);
       using rows = device.view(logits, 0, [part.length, vocabSize]);
-      await lane.score(part, past, rows);
+      await lane.logitsOf(part, past, rows);
       await reference.logits(window, past, part.length, floats(wanted));
       // The last token of a window has nothing after it.
       for (let i = 0; i < part.length && past + i + 1 < size; i++) {

@@ -81,24 +81,36 @@ export interface ChunkUsage {
 /** Writes a choice's fields after its index, e.g. `"text":"x","logprobs":null`; no finish reason. */
 export type ChoiceWriter = (delta: GenerationDelta) => string;
 
-/** Events of a run, `[DONE]` at its end. `first` are choices to send before any delta. */
+export interface FirstChunks {
+  /** A choice to send before a sample's first delta. */
+  readonly first?: (index: number) => string | undefined;
+  /** Whether deltas without text are left out; default true. */
+  readonly silent?: boolean;
+}
+
+/** Events of a run, `[DONE]` at its end. */
 export async function* chunkEvents(
   head: ChunkHead,
   run: Run,
   usage: ChunkUsage,
   write: ChoiceWriter,
-  first: readonly string[] = [],
+  { first, silent = true }: FirstChunks = {},
 ): AsyncGenerator<string> {
   const open = `data: ${JSON.stringify(head).slice(0, -1)},"choices":[`;
   const tail = usage.last && !usage.continuous ? `],"usage":null}\n\n` : `]}\n\n`;
   const close = usage.continuous
     ? () => `],"usage":${JSON.stringify(run.usage())}}\n\n`
     : () => tail;
-  for (const choice of first) yield open + choice + close();
+  const begun = new Set<number>();
   let running = run.plan.prompts.length * run.plan.n;
   for await (const delta of run) {
     if (delta.finishReason !== undefined && --running === 0) await run.complete();
-    if (isSilent(delta)) continue;
+    if (!begun.has(delta.index)) {
+      begun.add(delta.index);
+      const choice = first?.(delta.index);
+      if (choice !== undefined) yield open + choice + close();
+    }
+    if (silent && isSilent(delta)) continue;
     yield `${open}{"index":${delta.index},${write(delta)}${ending(delta)}}${close()}`;
   }
   yield usage.last ? open + usageEnd(run.usage()) + DONE_EVENT : DONE_EVENT;
@@ -200,6 +212,7 @@ function fail(controller: ReadableStreamDefaultController<Uint8Array>, last: Uin
 export interface Sample {
   readonly index: number;
   readonly text: string;
+  readonly tokens: readonly number[];
   readonly logprobs: readonly TokenLogprob[] | undefined;
   readonly finishReason: FinishReason;
   readonly stopReason: string | number | undefined;
@@ -207,6 +220,7 @@ export interface Sample {
 
 interface Gathering {
   text: string;
+  readonly tokens: number[];
   logprobs: TokenLogprob[] | undefined;
   finishReason: FinishReason;
   stopReason: string | number | undefined;
@@ -219,6 +233,7 @@ export async function collect(
 ): Promise<Sample[]> {
   const samples = Array.from({ length: count }, (): Gathering => ({
     text: "",
+    tokens: [],
     logprobs: undefined,
     finishReason: "error",
     stopReason: undefined,
@@ -235,6 +250,7 @@ export async function collect(
 
 function add(sample: Gathering, delta: GenerationDelta): void {
   sample.text += delta.text;
+  sample.tokens.push(...delta.tokens);
   if (delta.logprobs !== undefined) (sample.logprobs ??= []).push(...delta.logprobs);
   if (delta.finishReason === undefined) return;
   sample.finishReason = delta.finishReason;

@@ -6,16 +6,19 @@
 import type { Tokenizer } from "../../src/checkpoint/checkpoint.ts";
 import type { TokenLogprob } from "../../src/engine/request/request.ts";
 import type { ChatTokenLogprob } from "../http/schema/chat.ts";
+import type { GenerationFields, PromptLogprobs } from "../http/schema/common.ts";
 import type { CompletionLogprobs } from "../http/schema/completions.ts";
 
 /** Chat's `logprobs.content`. */
 export function chatLogprobs(
   tokenizer: Tokenizer,
   logprobs: readonly TokenLogprob[],
+  { return_tokens_as_token_ids: ids }: Pick<GenerationFields, "return_tokens_as_token_ids">,
 ): ChatTokenLogprob[] {
   const one = (token: number, logprob: number) => {
     const bytes = bytesOf(tokenizer, token);
-    return { token: new TextDecoder().decode(bytes), logprob, bytes: [...bytes] };
+    const text = ids ? `token_id:${token}` : new TextDecoder().decode(bytes);
+    return { token: text, logprob, bytes: [...bytes] };
   };
   return logprobs.map(({ token, logprob, top }) => ({
     ...one(token, logprob),
@@ -31,6 +34,7 @@ export function completionLogprobs(
   tokenizer: Tokenizer,
   logprobs: readonly TokenLogprob[],
   offset: number,
+  names: TokenNames = completionToken,
 ): CompletionLogprobs {
   const arrays: CompletionLogprobs = {
     tokens: [],
@@ -39,17 +43,61 @@ export function completionLogprobs(
     text_offset: [],
   };
   for (const { token, logprob, top } of logprobs) {
-    const text = completionToken(tokenizer, token);
+    const text = names(tokenizer, token);
     arrays.tokens.push(text);
     arrays.token_logprobs.push(logprob);
     arrays.top_logprobs.push(Object.fromEntries([
-      ...top.map((other) => [completionToken(tokenizer, other.token), other.logprob]),
+      ...top.map((other) => [names(tokenizer, other.token), other.logprob]),
       [text, logprob],
     ]));
     arrays.text_offset.push(offset);
     offset += visibleLength(tokenizer, token);
   }
   return arrays;
+}
+
+/** The same of a prompt that is echoed from its first token on, of which nothing is known. */
+export function echoedLogprobs(
+  tokenizer: Tokenizer,
+  prompt: readonly number[],
+  logprobs: readonly TokenLogprob[],
+  names: TokenNames,
+): CompletionLogprobs {
+  const [first] = prompt;
+  if (first === undefined) return completionLogprobs(tokenizer, [], 0, names);
+  const rest = completionLogprobs(tokenizer, logprobs, visibleLength(tokenizer, first), names);
+  return {
+    tokens: [names(tokenizer, first), ...rest.tokens],
+    token_logprobs: [null, ...rest.token_logprobs],
+    top_logprobs: [null, ...rest.top_logprobs],
+    text_offset: [0, ...rest.text_offset],
+  };
+}
+
+/** vLLM's `prompt_logprobs`: by token id, the `count` most likely ones and the prompt's own. */
+export function promptLogprobs(
+  tokenizer: Tokenizer,
+  logprobs: readonly TokenLogprob[],
+  count: number,
+): PromptLogprobs {
+  const one = (token: number, logprob: number, rank: number) =>
+    [token, { logprob, rank, decoded_token: completionToken(tokenizer, token) }] as const;
+  return [
+    null,
+    ...logprobs.map(({ token, logprob, rank = 0, top }) =>
+      Object.fromEntries([
+        one(token, logprob, rank),
+        ...top.slice(0, count).map((other, i) => one(other.token, other.logprob, i + 1)),
+      ])
+    ),
+  ];
+}
+
+/** How a token is named among log probabilities: by its text, or `token_id:` and its id (vLLM). */
+export type TokenNames = (tokenizer: Tokenizer, token: number) => string;
+
+export function namesOf({ return_tokens_as_token_ids: ids }: GenerationFields): TokenNames {
+  return ids ? (_tokenizer, token) => `token_id:${token}` : completionToken;
 }
 
 /** Characters (code points) that a token adds to the text; a special token adds none. */

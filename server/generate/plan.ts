@@ -189,6 +189,12 @@ function refused({ fault, reason }: PromptRefusal): ApiError {
     : invalid("continue_final_message", `Cannot continue the final message: ${reason}.`);
 }
 
+/** @throws {ApiError} 400: vLLM tells of a prompt in whole answers alone */
+export function refuseStreamedPrompt(body: GenerationFields): void {
+  if (!body.stream || typeof body.prompt_logprobs !== "number") return;
+  throw invalid("prompt_logprobs", "'prompt_logprobs' is only allowed when 'stream' is not true.");
+}
+
 // ---- sampling ----
 
 /** What the two endpoints call by different names. */
@@ -225,7 +231,8 @@ export function toSampling(body: GenerationFields, limits: SamplingLimits): Samp
     includeStopInOutput: body.include_stop_str_in_output ?? false,
     ignoreEos: body.ignore_eos ?? false,
     skipSpecialTokens: body.skip_special_tokens ?? true,
-    logprobs: limits.logprobs,
+    logprobs: limits.logprobs ?? (body.logprob_token_ids ? 0 : undefined),
+    logprobTokens: body.logprob_token_ids ?? undefined,
     grammar: toGrammar(body.response_format),
   };
   validateSampling(params, vocabSize);

@@ -7,6 +7,7 @@ import type {
   GenerationDelta,
   GenerationRequest,
   SamplingParams,
+  TokenLogprob,
 } from "../../src/engine/request/request.ts";
 import { type FieldError, type FieldRangeError, isFieldError } from "../../src/util/errors.ts";
 import type { AppContext, ServerContext } from "../context.ts";
@@ -27,12 +28,19 @@ export interface RunPlan {
   readonly sampling: SamplingParams | undefined;
   readonly n: number;
   readonly priority: number;
+  /** How many alternatives to report of each prompt token; undefined = nothing of the prompts. */
+  readonly promptLogprobs?: number | undefined;
 }
 
 /** Deltas of all samples; `index` counts prompts first, samples of one prompt next to each other. */
 export interface Run extends AsyncIterable<GenerationDelta> {
   readonly plan: RunPlan;
   usage(): UsageBody;
+  /**
+   * Of each token of a prompt but its first, where they were asked for; known with the first delta of
+   * its samples.
+   */
+  promptLogprobs(prompt: number): readonly TokenLogprob[] | undefined;
   /** Writes usage down. Await it before the client learns that the last sample has ended. */
   complete(): Promise<void>;
   /** Cancels what still runs and lets the adapter go. Idempotent. */
@@ -102,6 +110,7 @@ async function begin(context: ServerContext, plan: RunPlan, parts: RunParts): Pr
   const usage = () => addUsage(generations);
   return {
     ...meteredRun(plan, meter, usage),
+    promptLogprobs: (prompt) => generations[prompt]?.promptLogprobs,
     close: () => {
       metered?.abandon(useOf(plan, meter, usage));
       close();
@@ -150,6 +159,7 @@ function emptyRun(plan: RunPlan, meter: Meter, close: () => void): Run {
   const usage = () => addUsage([{ usage: { promptTokens, completionTokens: 0, cachedTokens: 0 } }]);
   return {
     ...meteredRun(plan, meter, usage),
+    promptLogprobs: () => undefined,
     close: () => {
       meter.metered?.abandon(undefined);
       close();
@@ -186,6 +196,7 @@ function toRequests(
     adapter: target.core,
     sampling,
     n: plan.n,
+    promptLogprobs: plan.promptLogprobs,
     priority: plan.priority,
     signal,
   }));

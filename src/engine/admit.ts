@@ -27,7 +27,7 @@ export function nextPrefill(state: EngineState, lane: Lane): PrefillPlan {
     admitted: state.rows,
     freeBytes: state.memory.free,
     heavy: state.ledger.heavy(performance.now()),
-    hit: (sequence) => prefixHit(state.memory, sequence),
+    hit: (sequence) => sequence.scores ? 0 : prefixHit(state.memory, sequence),
   });
 }
 
@@ -55,7 +55,7 @@ function giveRow(
   state.reserve(sequence, bytesOf(sequence, plan.kind === "batch" ? plan.padded : 0));
   try {
     const slot = lane.admit(sequence);
-    if (plan.kind === "single") loadPrefix(memory, sequence, slot);
+    if (plan.kind === "single" && !sequence.scores) loadPrefix(memory, sequence, slot);
     countPrefix(state, sequence);
     return true;
   } catch (error) {

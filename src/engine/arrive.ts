@@ -139,8 +139,9 @@ function open(state: EngineState, request: GenerationRequest, lane: Lane): Gener
 function start(state: EngineState, sequences: readonly Sequence[]): void {
   const [leader, ...followers] = sequences;
   if (leader === undefined) return;
-  const { length } = leader.request.prompt;
-  const follow = length > 2 * BLOCK_TOKENS && state.memory.cacheLimit > 0;
+  const { prompt: { length }, promptLogprobs } = leader.request;
+  const cached = length > 2 * BLOCK_TOKENS && state.memory.cacheLimit > 0;
+  const follow = cached || promptLogprobs !== undefined;
   if (follow && followers.length > 0) {
     leader.startFollowers = () => followers.forEach((sequence) => prepare(state, sequence));
   }

@@ -13,7 +13,7 @@ import type { TokenMatcher } from "../grammar/matcher.ts";
 import { BLOCK_TOKENS, PrefixChain } from "./kv_memory.ts";
 import type { Account } from "./policy/accounts.ts";
 import { Pace } from "./policy/pace.ts";
-import type { CoreLease, GenerationRequest } from "./request/request.ts";
+import type { CoreLease, GenerationRequest, TokenLogprob } from "./request/request.ts";
 import {
   type Ending,
   type GenerationStream,
@@ -77,6 +77,8 @@ export class Sequence {
   reserved = 0;
   /** Prompt tokens that the first admission found in the prefix cache. */
   cachedTokens: number | undefined;
+  /** Of prompt tokens from the second on, as far as they are scored. */
+  readonly promptLogprobs: TokenLogprob[] = [];
   lease: CoreLease | undefined;
   matcher: TokenMatcher | undefined;
   /** Asked to leave; it does at the next boundary between runs. */
@@ -134,6 +136,13 @@ export class Sequence {
   /** Tokens without keys and values yet. */
   get uncomputed(): number {
     return this.#length - this.computed;
+  }
+
+  /** Whether its prompt is still to be scored: then nothing is taken from the prefix cache. */
+  get scores(): boolean {
+    const { promptLogprobs, prompt } = this.request;
+    return promptLogprobs !== undefined && this.index === 0 &&
+      this.promptLogprobs.length < prompt.length - 1;
   }
 
   get lastToken(): number {

@@ -76,14 +76,17 @@ async function prefill(
   try {
     using _turn = await state.deviceLock.take(ENGINE_PRIORITY);
     started = performance.now();
-    await lane.model.prefill(rows);
+    if (sequences[0]?.scores) await score(lane, sequences[0], rows[0]);
+    else await lane.model.prefill(rows);
     const complete: number[] = [];
     for (const [i, sequence] of sequences.entries()) {
       sequence.computed += rows[i]?.tokens.length ?? 0;
       if (rows[i]?.last) complete.push(i);
     }
     for (const i of complete) completePrompt(state, sequences[i]);
-    await sample(state, lane, sequences, complete);
+    const ended = endWithoutOutput(complete.flatMap((i) => sequences[i] ?? []));
+    await sample(state, lane, sequences, complete.filter((i) => !ended.includes(sequences[i])));
+    removeEnded(state, lane, ended);
   } catch (error) {
     failRows(state, lane, sequences, error);
   }
@@ -95,7 +98,9 @@ async function prefill(
 /** The next chunk of at most so many tokens; chunks of one prompt are about equally long. */
 function chunkOf(sequence: Sequence, planned: number): PrefillRow {
   const past = sequence.computed;
-  const most = Math.min(planned, sequence.lane.model.chunkTokens(past));
+  const { model } = sequence.lane;
+  const scored = sequence.scores ? model.scoredTokens : Infinity;
+  const most = Math.min(planned, model.chunkTokens(past), scored);
   const chunks = Math.ceil(sequence.uncomputed / most);
   const end = past + Math.ceil(sequence.uncomputed / chunks);
   if (sequence.slot === undefined) throw new Error(`internal: ${sequence.label} has no slot`);
@@ -103,9 +108,46 @@ function chunkOf(sequence: Sequence, planned: number): PrefillRow {
   return { slot: sequence.slot, tokens, past, last: end === sequence.length };
 }
 
+/** Computes a chunk of a prompt whose tokens are scored, and what its next token is drawn from. */
+async function score(lane: Lane, sequence: Sequence, row: PrefillRow | undefined): Promise<void> {
+  const { request: { prompt, promptLogprobs: top = 0 }, promptLogprobs } = sequence;
+  if (row === undefined) throw new Error(`internal: ${sequence.label} has no chunk`);
+  const { slot, tokens, past, last } = row;
+  const next = prompt.slice(past + 1, past + tokens.length + 1);
+  const scored = await lane.model.score(row, next, top);
+  scored.forEach(({ top = [], given: [{ token, logprob, rank }] = [] }, i) => {
+    promptLogprobs[past + i] = { token, logprob, rank, top };
+  });
+  if (!last) return;
+  const end = past + tokens.length - 1;
+  const again = tokens instanceof Int32Array ? tokens.subarray(-1) : [tokens[tokens.length - 1]];
+  await lane.model.prefill([{ slot, tokens: again, past: end, last }]);
+}
+
+/** Ends the sequences that are to have no output, with their prompts alone; returns them. */
+function endWithoutOutput(sequences: readonly Sequence[]): Sequence[] {
+  const ended = sequences.filter(({ group, length }) => length >= group.maxLength);
+  for (const sequence of ended) {
+    sequence.ending = { reason: "length" };
+    sequence.group.stream.push({
+      index: sequence.index,
+      text: "",
+      tokens: [],
+      logprobs: undefined,
+      finishReason: "length",
+      stopReason: undefined,
+    });
+  }
+  return ended;
+}
+
 function completePrompt(state: EngineState, sequence: Sequence | undefined): void {
   if (sequence === undefined) return;
   sequence.enter("running");
+  const { request, promptLogprobs, group } = sequence;
+  if (request.promptLogprobs !== undefined && sequence.index === 0) {
+    group.stream.scored(promptLogprobs);
+  }
   // whole, for the other samples of the request
   if (sequence.startFollowers !== undefined) savePrefixes(state.memory, [sequence], Infinity);
   startFollowers(sequence);
@@ -239,6 +281,6 @@ function observeToken({ listener, counters }: EngineState, sequence: Sequence): 
   counters.generationTokens++;
 }
 
-function logprobOf({ token, logprob = NaN, top = [] }: Sampled): TokenLogprob {
-  return { token, logprob, top };
+function logprobOf({ token, logprob = NaN, top = [], given }: Sampled): TokenLogprob {
+  return { token, logprob, top: given ?? top };
 }

@@ -172,6 +172,7 @@ export class Base {
       device: this.#device,
       session,
       sampler: logits === undefined ? this.#sampler : this.#deviceSampler,
+      scorer: this.#sampler,
       logits,
       recording,
       blocks: this.#blocks,

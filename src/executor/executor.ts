@@ -24,6 +24,8 @@ const SCORE_BYTES = 64 * 2 ** 20;
 const LEAST_CHUNK = 16;
 /** Prefill bindings that are kept, in case their shape comes again. */
 export const KEPT_PREFILLS = 32;
+/** Tokens of a prompt whose logits are held at once to score them. */
+const SCORED_TOKENS = 32;
 /** Tokens of a freed slot whose pages stay for its next row. */
 const KEPT_TOKENS = 256;
 
@@ -32,6 +34,8 @@ export interface ExecutorOptions {
   /** The compiled step, for prompts and for one token of each row. */
   readonly session: Session;
   readonly sampler: Pick<Sampler, "sample" | "forget">;
+  /** Tells of logits in host memory. */
+  readonly scorer: Pick<Sampler, "sample" | "forget">;
   readonly kv: KvShape;
   /** Tokens of a row. */
   readonly maxContext: number;
@@ -91,6 +95,9 @@ export class Executor implements BatchModel {
   /** Beside keys and values in device memory. */
   #copies: Promise<CoreCopies> | undefined;
   readonly #logits: Tensor;
+  /** Logits of a prompt's tokens, [scored tokens, V], once some are scored. */
+  #scores: Tensor | undefined;
+  readonly scoredTokens: number;
   #steps: DecodeSteps | undefined;
   readonly #decodes: Step[] = [];
   readonly #prefills = new Lru<string, Step>(KEPT_PREFILLS, ({ made }) => made.dispose());
@@ -104,6 +111,7 @@ export class Executor implements BatchModel {
     this.kvBytesPerToken = KvCache.bytesPerToken(kv);
     using made = new DisposableStack();
     this.prefillTokens = options.prompts?.tokens ?? PREFILL_TOKENS;
+    this.scoredTokens = Math.min(SCORED_TOKENS, this.prefillTokens);
     const cache = options.staged ?? new KvCache(device, kv, options.blocks);
     this.#kv = made.adopt(cache, () => cache.release());
     const cores = new CoreSlots(device, hook, kv.layers, kv.slots, kv.dtype);
@@ -180,23 +188,44 @@ export class Executor implements BatchModel {
    * them.
    * @throws {RangeError} for more tokens than a run in device memory may have
    */
-  async score(tokens: readonly number[], past: number, logits: Tensor): Promise<void> {
-    const time = tokens.length;
-    const { staged } = this.#options;
-    if (staged !== undefined && time > this.prefillTokens) {
-      throw new RangeError(
-        `Cannot score ${time} tokens at once here: at most ${this.prefillTokens}`,
-      );
+  async logitsOf(tokens: ArrayLike<number>, past: number, logits: Tensor): Promise<void> {
+    const most = this.prefillTokens;
+    if (this.#options.staged !== undefined && tokens.length > most) {
+      throw new RangeError(`Cannot score ${tokens.length} tokens at once here: at most ${most}`);
     }
-    const places = { logits, rows: time };
-    const step = this.#makeStep({ first: 0, batch: 1, time, logits: 0 }, places);
+    await this.#everyToken({ slot: 0, tokens, past, last: false }, { logits });
+  }
+
+  async score(row: PrefillRow, next: ArrayLike<number>, top: number): Promise<readonly Sampled[]> {
+    const { device, staged, scorer } = this.#options;
+    this.#scores ??= device.tensor("float32", [this.scoredTokens, this.vocabSize]);
+    if (staged !== undefined && row.past > 0) staged.take(row.slot);
+    using logits = device.view(this.#scores, 0, [row.tokens.length, this.vocabSize]);
+    const caches = staged?.staging;
+    await this.#everyToken(row, caches === undefined ? { logits } : { logits, caches });
+    staged?.place(row.slot);
+    return await scorer.sample(
+      this.#scores,
+      Array.from(next, (token, i) => ({
+        ...{ row: i, temperature: 0, uniform: 0, logprobs: top, given: [token] },
+      })),
+    );
+  }
+
+  async #everyToken(
+    { slot, tokens, past }: PrefillRow,
+    places: Pick<StepPlaces, "logits"> & Partial<StepPlaces>,
+  ): Promise<void> {
+    const time = tokens.length;
+    const shape = { first: slot, batch: 1, time, logits: 0 };
+    const step = this.#makeStep(shape, { ...places, rows: time });
     using _made = step.made;
     step.ids.set(tokens);
     step.lengths[0] = past + time - 1;
     step.total[0] = this.#total(past + time, time);
     for (let i = 0; i < time; i++) step.rows[i] = i;
-    this.#kv.touch(0, past + time);
-    if (staged !== undefined) await staged.settled();
+    this.#kv.touch(slot, past + time);
+    await this.#options.staged?.settled();
     await step.binding.run();
   }
 
@@ -248,6 +277,11 @@ export class Executor implements BatchModel {
       made.dispose();
     }
     this.#options.sampler.forget(this.#logits);
+    if (this.#scores !== undefined) {
+      this.#options.scorer.forget(this.#scores);
+      device.discard(this.#scores, 0, this.scoredTokens * this.vocabSize);
+      this.#scores.release();
+    }
     this.#options.session.release();
     this.#steps?.[Symbol.dispose]();
     this.#options.recording?.release();

@@ -50,6 +50,8 @@ export interface SampleRow {
   readonly mask?: Int32Array;
   /** How many most likely tokens to report; 0 = the drawn one's logprob alone, undefined = none. */
   readonly logprobs?: number;
+  /** Tokens to report besides, whatever is drawn; only with `logprobs`. */
+  readonly given?: readonly number[];
 }
 
 export interface Sampled {
@@ -60,6 +62,15 @@ export interface Sampled {
    */
   readonly logprob?: number;
   readonly top?: readonly { readonly token: number; readonly logprob: number }[];
+  /** Of the tokens that were given, in their order. */
+  readonly given?: readonly GivenLogprob[];
+}
+
+export interface GivenLogprob {
+  readonly token: number;
+  readonly logprob: number;
+  /** 1 = the most likely: how many tokens are more likely, and one. */
+  readonly rank: number;
 }
 
 /** A saved part of a row's keys and values, on the host or the device. */
@@ -88,6 +99,14 @@ export interface BatchModel {
    * alone. Logits of each row's last position become rows 0 … rows.length-1 for `sample`.
    */
   prefill(rows: readonly PrefillRow[]): Promise<void>;
+  /** Tokens that `score` takes at most: it holds the logits of each. */
+  readonly scoredTokens: number;
+  /**
+   * Computes a row's chunk like `prefill` alone, but for logits to sample from, and tells of each
+   * token how likely `next`, the one after it, was, with the `top` most likely ones; the last token
+   * of a prompt has no next one.
+   */
+  score(row: PrefillRow, next: ArrayLike<number>, top: number): Promise<readonly Sampled[]>;
   /**
    * One token for each of the slots 0 … tokens.length-1. lengths[i] = tokens already in slot i
    * (the new one is written at that position). Logits become rows 0 … n-1 for `sample`.

@@ -19,7 +19,7 @@ import {
 import { DeviceRuns, type Draw } from "./sampler/device_runs.ts";
 import type { FewTokens } from "./sampler/few.ts";
 import { SUM_BLOCK } from "./sampler/graphs.ts";
-import { type Logprobs, logprobsOf } from "./sampler/logprobs.ts";
+import { givenLogprobs, type Logprobs, logprobsOf } from "./sampler/logprobs.ts";
 import type { ManyWork } from "./sampler/many_worker.ts";
 import { mostLikely, type RowLogits } from "./sampler/row_logits.ts";
 
@@ -91,7 +91,10 @@ export class Sampler {
       const token = tokens[index];
       const known = logprobs.get(index);
       if (known === undefined) return { token };
-      return { token, logprob: Math.fround(data[row.start + token] - known.norm), top: known.top };
+      const logprob = Math.fround(data[row.start + token] - known.norm);
+      const { given } = rows[index];
+      if (given === undefined) return { token, logprob, top: known.top };
+      return { token, logprob, top: known.top, given: givenLogprobs(row, given, known.norm) };
     });
   }
 

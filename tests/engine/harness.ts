@@ -83,7 +83,7 @@ export type RequestOptions = Partial<Omit<GenerationRequest, "prompt" | "samplin
 /** A request; sampling fields may stand beside the others. Greedy unless it says otherwise. */
 export function request(options: RequestOptions = {}): GenerationRequest {
   const { id, tenant, standing, prompt = "hello", adapter, ...rest } = options;
-  const { n, priority, signal, ...sampling } = rest;
+  const { n, priority, signal, promptLogprobs, ...sampling } = rest;
   return {
     id: id ?? `request-${crypto.randomUUID()}`,
     tenant: tenant ?? "tenant-a",
@@ -92,6 +92,7 @@ export function request(options: RequestOptions = {}): GenerationRequest {
     adapter,
     sampling: { ...DEFAULT_SAMPLING, temperature: 0, maxTokens: 20, ...sampling },
     n: n ?? 1,
+    promptLogprobs,
     priority: priority ?? 0,
     signal,
   };

@@ -78,7 +78,7 @@ Deno.test("a text is scored in parts of any size as transformers does, each toke
     for (let past = 0; past < ids.length; past += size) {
       const part = ids.slice(past, past + size);
       using logits = tiny.device.tensor("float32", [part.length, model.vocabSize]);
-      await model.score(part, past, logits);
+      await model.logitsOf(part, past, logits);
       const rows = wanted.subarray(
         past * model.vocabSize,
         (past + part.length) * model.vocabSize,
@@ -86,6 +86,34 @@ Deno.test("a text is scored in parts of any size as transformers does, each toke
       assertLess(distance(logits.data as Float32Array, rows), TOLERANCE);
     }
   }
+});
+
+Deno.test("a prompt's tokens are scored in chunks as transformers does, in any slot, then sampled", async () => {
+  using tiny = await Tiny.open("qwen2");
+  const model = await tiny.base.lane();
+  const expected = new Expected(`${folderOf("qwen2")}expected.safetensors`);
+  const [ids, logits] = [expected.integers("ids"), expected.floats("logits")];
+  const rowOf = (position: number) =>
+    logSoftmax(logits.subarray(position * model.vocabSize, (position + 1) * model.vocabSize));
+  let past = 0;
+  for (const size of [13, 1, ids.length - 14]) {
+    const tokens = ids.slice(past, past + size);
+    const next = ids.slice(past + 1, past + size + 1);
+    const last = past + size === ids.length;
+    const scored = await model.score({ slot: 2, tokens, past, last }, next, 3);
+    assertEquals(scored.length, next.length);
+    for (const [i, { given: [given] = [], top = [] }] of scored.entries()) {
+      const wanted = rowOf(past + i);
+      assertLess(Math.abs(given.logprob - wanted[next[i]]), TOLERANCE);
+      const order = [...wanted.keys()].sort((a, b) => wanted[b] - wanted[a]);
+      assertEquals(top.map(({ token }) => token), order.slice(0, 3));
+      assertEquals(given.rank, 1 + order.indexOf(next[i]));
+    }
+    past += size;
+  }
+  const again = { slot: 2, tokens: ids.slice(-1), past: ids.length - 1, last: true };
+  await model.prefill([again]);
+  assertLess(distance(await distributionAt(model), rowOf(ids.length - 1)), TOLERANCE);
 });
 
 for (const name of ARCHITECTURES) {

@@ -51,6 +51,7 @@ export class FakeModel implements BatchModel {
   readonly prefillTokens: number;
   readonly chunkTokens: (past: number) => number;
   readonly kvBytesPerToken: number;
+  readonly scoredTokens = 8;
   /** Blocks saved and not released. */
   blocks = 0;
   readonly #slots: Slot[];
@@ -104,6 +105,20 @@ export class FakeModel implements BatchModel {
         (_, slot) => this.#append(slot, lengths[slot] ?? 0, [tokens[slot] ?? 0]),
       );
     });
+  }
+
+  async score(row: PrefillRow, next: ArrayLike<number>, top: number): Promise<readonly Sampled[]> {
+    const scored: Sampled[] = [];
+    await this.#exclusive(async () => {
+      demand(row.tokens.length <= this.scoredTokens, "a scored chunk of a fitting length");
+      await this.#onRun({ kind: "prefill", rows: [row] });
+      const wanted = { row: 0, temperature: 0, uniform: 0, logprobs: top };
+      for (const [i, token] of Array.from(row.tokens).entries()) {
+        const logits = this.#append(row.slot, row.past + i, [token]);
+        if (i < next.length) scored.push(draw(logits, { ...wanted, given: [next[i]] }));
+      }
+    });
+    return scored;
   }
 
   sample(rows: readonly SampleRow[]): Promise<readonly Sampled[]> {
@@ -249,7 +264,13 @@ function draw(raw: Float64Array | undefined, row: SampleRow): Sampled {
   const total = Math.log(raw.reduce((sum, logit) => sum + Math.exp(logit), 0));
   const best = [...raw.keys()].sort((a, b) => at(raw, b) - at(raw, a)).slice(0, row.logprobs);
   const top = best.map((each) => ({ token: each, logprob: at(raw, each) - total }));
-  return { token, logprob: at(raw, token) - total, top };
+  const logprobOf = (token: number) => at(raw, token) - total;
+  if (row.given === undefined) return { token, logprob: logprobOf(token), top };
+  const given = row.given.map((token) => {
+    const rank = 1 + raw.filter((logit) => logit > at(raw, token)).length;
+    return { token, logprob: logprobOf(token), rank };
+  });
+  return { token, logprob: logprobOf(token), top, given };
 }
 
 function transformed(raw: Float64Array, { adjust, mask }: SampleRow): Float64Array {

@@ -163,6 +163,7 @@ Deno.test("sampling parameters reach the engine under its own names", async () =
     ignoreEos: true,
     skipSpecialTokens: false,
     logprobs: undefined,
+    logprobTokens: undefined,
     grammar: undefined,
   });
 });
@@ -265,10 +266,11 @@ Deno.test("what asks for nothing passes", async () => {
   await response.body?.cancel();
 });
 
-Deno.test("completions refuse echo with logprobs, and best_of other than n", async () => {
+Deno.test("completions refuse streamed prompt_logprobs, and best_of other than n", async () => {
   const base = { model: "tiny", prompt: "x" };
   const cases: readonly [Json, string][] = [
-    [{ echo: true, logprobs: 1 }, "logprobs"],
+    [{ stream: true, prompt_logprobs: 1 }, "prompt_logprobs"],
+    [{ prompt_logprobs: 21 }, "prompt_logprobs"],
     [{ best_of: 3 }, "best_of"],
     [{ suffix: "x" }, "suffix"],
     [{ prompt: [999] }, "prompt[0]"],

@@ -66,7 +66,14 @@ export class FakeEngine implements GenerationEngine {
     if (this.refusal !== undefined) throw this.refusal;
     this.requests.push(request);
     const usage = { promptTokens: request.prompt.length, completionTokens: 0, cachedTokens: 0 };
-    return { usage, [Symbol.asyncIterator]: () => this.#steps(request, usage) };
+    const promptLogprobs = request.promptLogprobs === undefined
+      ? undefined
+      : request.prompt.slice(1).map((token) => ({
+        ...{ token, logprob: -token / 100, rank: 3 },
+        top: [{ token: 65, logprob: -0.5 }, { token: 66, logprob: -0.75 }]
+          .slice(0, request.promptLogprobs),
+      }));
+    return { usage, promptLogprobs, [Symbol.asyncIterator]: () => this.#steps(request, usage) };
   }
 
   async *#steps(
@@ -75,6 +82,10 @@ export class FakeEngine implements GenerationEngine {
   ): AsyncGenerator<GenerationDelta> {
     const bytes = [...new TextEncoder().encode(this.reply(request))];
     const count = Math.min(bytes.length, request.sampling.maxTokens ?? Infinity);
+    if (count === 0) {
+      for (let index = 0; index < request.n; index++) yield delta(request, index, [], "length");
+      return;
+    }
     this.running++;
     const abort = () => void this.aborted++;
     request.signal?.addEventListener("abort", abort);
@@ -215,6 +226,7 @@ export function fakeContext(
       digest: "ab".repeat(32),
       dtype: "int8",
       weightTypes: ["Q4_K", "Q6_K"],
+      ...{ bosTokenId: undefined, eosTokenIds: [2] },
       device: "cpu",
       vocabSize: byteTokenizer.vocabSize,
       tokenizer: byteTokenizer,

@@ -16,9 +16,9 @@ import {
 import type { App, AppContext, ServerContext } from "../../context.ts";
 import { post } from "../endpoint.ts";
 import { invalid } from "../../errors.ts";
-import { chatLogprobs } from "../../generate/logprobs.ts";
+import { chatLogprobs, promptLogprobs } from "../../generate/logprobs.ts";
 import { baseName, resolveTarget, type Target } from "../../generate/model_name.ts";
-import { checkLength, encodeChat, toSampling } from "../../generate/plan.ts";
+import { checkLength, encodeChat, refuseStreamedPrompt, toSampling } from "../../generate/plan.ts";
 import { type Run, startRun } from "../../generate/run.ts";
 import {
   chatChunkSchema,
@@ -59,6 +59,7 @@ export async function answerChat(
   const model = body.model ?? baseName(context.model);
   c.get("notes").model = model;
   const usage = usageWanted(body);
+  refuseStreamedPrompt(body);
   const { tenant } = c.get("principal");
   const target = await resolveTarget(context, c.get("principal"), model, body.adapter);
   const run = await startRun(
@@ -68,9 +69,10 @@ export async function answerChat(
     (signal) => planChat(context, { ...body, model }, { tenant, signal }),
   );
   const head = chatHead(run.plan.id, model, target);
-  if (!body.stream) return await whole(context, c, head, run);
-  const write = choiceWriter(context.model.tokenizer);
-  return streamAnswer(context, c, run, chunkEvents(head, run, usage, write));
+  if (!body.stream) return await whole(context, c, { head, body, run });
+  const write = choiceWriter(context.model.tokenizer, body, run);
+  const silent = !body.return_token_ids;
+  return streamAnswer(context, c, run, chunkEvents(head, run, usage, write, { silent }));
 }
 
 async function planChat(
@@ -95,6 +97,7 @@ async function planChat(
     }),
     n: body.n ?? 1,
     priority: body.priority ?? 0,
+    promptLogprobs: body.prompt_logprobs ?? undefined,
   };
 }
 
@@ -117,27 +120,38 @@ function chatHead(id: string, model: string, target: Target): ChunkHead {
 }
 
 /** Writes deltas; the first one of each sample has the role. */
-function choiceWriter(tokenizer: Tokenizer): (delta: GenerationDelta) => string {
+function choiceWriter(
+  tokenizer: Tokenizer,
+  body: ChatRequest,
+  { plan: { prompts } }: Run,
+): (delta: GenerationDelta) => string {
   const begun = new Set<number>();
-  return ({ index, text, logprobs }) => {
+  const idsOf = ({ index, tokens }: GenerationDelta) => {
+    if (!body.return_token_ids) return "";
+    const ids = `,"token_ids":${JSON.stringify(tokens)}`;
+    return begun.has(index) ? ids : `${ids},"prompt_token_ids":${JSON.stringify(prompts[0])}`;
+  };
+  return (delta) => {
+    const { index, text, logprobs } = delta;
     const content = `"content":${JSON.stringify(text)}},"logprobs":` +
-      (logprobs === undefined ? "null" : JSON.stringify(wrap(tokenizer, logprobs)));
+      (logprobs === undefined ? "null" : JSON.stringify(wrap(tokenizer, logprobs, body))) +
+      idsOf(delta);
     if (begun.has(index)) return `"delta":{${content}`;
     begun.add(index);
     return `"delta":{"role":"assistant",${content}`;
   };
 }
 
-function wrap(tokenizer: Tokenizer, logprobs: readonly TokenLogprob[]) {
-  return { content: chatLogprobs(tokenizer, logprobs), refusal: null };
+function wrap(tokenizer: Tokenizer, logprobs: readonly TokenLogprob[], body: ChatRequest) {
+  return { content: chatLogprobs(tokenizer, logprobs, body), refusal: null };
 }
 
 async function whole(
   context: ServerContext,
   c: AppContext,
-  head: ChunkHead,
-  run: Run,
+  { head, body, run }: { readonly head: ChunkHead; readonly body: ChatRequest; readonly run: Run },
 ): Promise<Response> {
+  const { tokenizer } = context.model;
   try {
     const samples = await collect(run, run.plan.n);
     await run.complete();
@@ -146,8 +160,9 @@ async function whole(
     const completion: ChatCompletion = {
       ...head,
       object: "chat.completion",
-      choices: samples.map((sample) => toChoice(context.model.tokenizer, sample)),
+      choices: samples.map((sample) => toChoice(tokenizer, sample, body)),
       usage,
+      ...ofPrompt(tokenizer, body, run),
     };
     return c.json(completion);
   } finally {
@@ -155,15 +170,28 @@ async function whole(
   }
 }
 
-function toChoice(tokenizer: Tokenizer, sample: Sample): ChatCompletion["choices"][number] {
+/** What is asked for of the prompt (vLLM). */
+function ofPrompt(tokenizer: Tokenizer, body: ChatRequest, run: Run) {
+  const { prompt_logprobs: asked, return_token_ids: ids } = body;
+  const scored = run.promptLogprobs(0);
+  return {
+    ...(typeof asked === "number" && scored !== undefined &&
+      { prompt_logprobs: promptLogprobs(tokenizer, scored, asked) }),
+    ...(ids && { prompt_token_ids: [...run.plan.prompts[0] ?? []] }),
+  };
+}
+
+function toChoice(
+  tokenizer: Tokenizer,
+  sample: Sample,
+  body: ChatRequest,
+): ChatCompletion["choices"][number] {
   return {
     index: sample.index,
     message: { role: "assistant", content: sample.text, refusal: null },
-    logprobs: sample.logprobs === undefined ? null : {
-      content: chatLogprobs(tokenizer, sample.logprobs),
-      refusal: null,
-    },
+    logprobs: sample.logprobs === undefined ? null : wrap(tokenizer, sample.logprobs, body),
     finish_reason: sample.finishReason,
     stop_reason: sample.stopReason ?? null,
+    ...(body.return_token_ids && { token_ids: [...sample.tokens] }),
   };
 }

@@ -17,19 +17,28 @@ import {
 import type { App, AppContext, ServedModel, ServerContext } from "../../context.ts";
 import { post } from "../endpoint.ts";
 import { invalid } from "../../errors.ts";
-import { completionLogprobs, visibleLength } from "../../generate/logprobs.ts";
+import {
+  completionLogprobs,
+  echoedLogprobs,
+  namesOf,
+  promptLogprobs,
+  type TokenNames,
+  visibleLength,
+} from "../../generate/logprobs.ts";
 import { baseName, resolveTarget } from "../../generate/model_name.ts";
 import {
   checkLength,
   checkTokenIds,
   encodePrompt,
   type PromptRoom,
+  refuseStreamedPrompt,
   toSampling,
 } from "../../generate/plan.ts";
 import { type Run, type RunPlan, startRun } from "../../generate/run.ts";
 import {
   type Completion,
   completionChunkSchema,
+  type CompletionLogprobs,
   type CompletionRequest,
   completionRequestSchema,
   completionSchema,
@@ -87,28 +96,23 @@ export async function answerCompletion(
     model: body.model,
     system_fingerprint: target.fingerprint,
   };
-  const echoes = echoedTexts(context.model, body, run.plan);
   const { tokenizer } = context.model;
+  const told = new Told(tokenizer, body, run, echoedTexts(context.model, body, run.plan));
   if (body.stream) {
-    const events = chunkEvents(head, run, usage, choiceWriter(tokenizer), echoes.map(echoChoice));
+    const silent = !body.return_token_ids;
+    const first = (index: number) => told.firstChunk(index);
+    const events = chunkEvents(head, run, usage, told.writer(), { first, silent });
     return streamAnswer(context, c, run, events);
   }
   return await whole(c, run, (samples, usage): Completion => ({
     ...head,
-    choices: samples.map((sample) => toChoice(tokenizer, sample, echoes[sample.index] ?? "")),
+    choices: samples.map((sample) => told.choice(sample)),
     usage,
   }));
 }
 
 function refuseCombinations(body: CompletionRequest): void {
-  if (body.echo && typeof body.logprobs === "number") {
-    throw invalid(
-      "logprobs",
-      "Unsupported combination: 'echo' with 'logprobs' would need log probabilities of the " +
-        "prompt, which this server does not compute.",
-      "unsupported_parameter",
-    );
-  }
+  refuseStreamedPrompt(body);
   if (body.best_of && body.best_of !== (body.n ?? 1)) {
     throw invalid(
       "best_of",
@@ -128,15 +132,26 @@ async function planCompletion(
   const prompts = await toPrompts(model, body, { param: "prompt", maxContext, maxTokens, caller });
   for (const prompt of prompts) checkLength("prompt", prompt, maxContext, maxTokens);
   const logprobs = body.logprobs ?? undefined;
+  const scored = promptScores(body);
   return {
     id: completionId("cmpl"),
     kind: "completion",
     model: body.model,
     prompts,
-    sampling: maxTokens === 0 ? undefined : toSampling(body, { maxTokens, logprobs, model }),
+    sampling: maxTokens === 0 && scored === undefined
+      ? undefined
+      : toSampling(body, { maxTokens, logprobs, model }),
     n: body.n ?? 1,
     priority: body.priority ?? 0,
+    promptLogprobs: scored,
   };
+}
+
+/** How many alternatives are wanted of each prompt token, by either name. */
+function promptScores({ echo, logprobs, prompt_logprobs: asked }: CompletionRequest) {
+  const echoed = echo ? logprobs ?? undefined : undefined;
+  if (echoed === undefined) return asked ?? undefined;
+  return Math.max(echoed, asked ?? 0);
 }
 
 async function toPrompts(
@@ -174,20 +189,107 @@ function echoedTexts(model: ServedModel, body: CompletionRequest, plan: RunPlan)
   });
 }
 
-function echoChoice(text: string, index: number): string {
-  return `{"index":${index},"text":${JSON.stringify(text)},"logprobs":null,"finish_reason":null}`;
-}
+/** What is told of each sample, and of its prompt where that is asked for. */
+class Told {
+  readonly #tokenizer: Tokenizer;
+  readonly #body: CompletionRequest;
+  readonly #run: Run;
+  readonly #echoes: readonly string[];
+  readonly #names: TokenNames;
 
-function choiceWriter(tokenizer: Tokenizer): (delta: GenerationDelta) => string {
-  const offsets = new Map<number, number>();
-  return ({ index, text, logprobs }) => {
-    if (logprobs === undefined) return `"text":${JSON.stringify(text)},"logprobs":null`;
-    let offset = offsets.get(index) ?? 0;
-    const arrays = completionLogprobs(tokenizer, logprobs, offset);
-    for (const { token } of logprobs) offset += visibleLength(tokenizer, token);
-    offsets.set(index, offset);
-    return `"text":${JSON.stringify(text)},"logprobs":${JSON.stringify(arrays)}`;
-  };
+  constructor(
+    tokenizer: Tokenizer,
+    body: CompletionRequest,
+    run: Run,
+    echoes: readonly string[],
+  ) {
+    this.#tokenizer = tokenizer;
+    this.#body = body;
+    this.#run = run;
+    this.#echoes = echoes;
+    this.#names = namesOf(body);
+  }
+
+  /** The chunk of an echoed prompt, or of one whose ids are wanted. */
+  firstChunk(index: number): string | undefined {
+    const echo = this.#echoes[index];
+    if (echo === undefined && !this.#body.return_token_ids) return undefined;
+    return JSON.stringify({
+      ...{ index, text: echo ?? "", logprobs: this.#echoed(index) ?? null, finish_reason: null },
+      ...this.#promptIds(index),
+    });
+  }
+
+  writer(): (delta: GenerationDelta) => string {
+    const offsets = new Map<number, number>();
+    return ({ index, text, tokens, logprobs }) => {
+      const ids = this.#body.return_token_ids ? `,"token_ids":${JSON.stringify(tokens)}` : "";
+      if (logprobs === undefined) return `"text":${JSON.stringify(text)},"logprobs":null${ids}`;
+      let offset = offsets.get(index) ?? this.#echoedLength(index);
+      const arrays = completionLogprobs(this.#tokenizer, logprobs, offset, this.#names);
+      for (const { token } of logprobs) offset += visibleLength(this.#tokenizer, token);
+      offsets.set(index, offset);
+      return `"text":${JSON.stringify(text)},"logprobs":${JSON.stringify(arrays)}${ids}`;
+    };
+  }
+
+  choice({ index, text, tokens, logprobs, finishReason, stopReason }: Sample) {
+    const { prompt_logprobs: asked, return_token_ids: ids } = this.#body;
+    const scored = this.#run.promptLogprobs(this.#promptOf(index));
+    return {
+      index,
+      text: (this.#echoes[index] ?? "") + text,
+      logprobs: this.#joined(index, logprobs),
+      finish_reason: finishReason,
+      stop_reason: stopReason ?? null,
+      ...(typeof asked === "number" && scored !== undefined &&
+        { prompt_logprobs: promptLogprobs(this.#tokenizer, scored, asked) }),
+      ...(ids && { token_ids: [...tokens], ...this.#promptIds(index) }),
+    };
+  }
+
+  /** The prompt's and then the sample's, where log probabilities are asked for. */
+  #joined(index: number, logprobs: Sample["logprobs"]): CompletionLogprobs | null {
+    const echoed = this.#echoed(index);
+    if (echoed === undefined && logprobs === undefined) return null;
+    const offset = this.#echoedLength(index);
+    const own = completionLogprobs(this.#tokenizer, logprobs ?? [], offset, this.#names);
+    if (echoed === undefined) return own;
+    return {
+      tokens: [...echoed.tokens, ...own.tokens],
+      token_logprobs: [...echoed.token_logprobs, ...own.token_logprobs],
+      top_logprobs: [...echoed.top_logprobs, ...own.top_logprobs],
+      text_offset: [...echoed.text_offset, ...own.text_offset],
+    };
+  }
+
+  #echoed(index: number): CompletionLogprobs | undefined {
+    const { echo, logprobs } = this.#body;
+    const scored = this.#run.promptLogprobs(this.#promptOf(index));
+    if (!echo || typeof logprobs !== "number" || scored === undefined) return undefined;
+    const cut = scored.map((one) => ({ ...one, top: one.top.slice(0, logprobs) }));
+    return echoedLogprobs(this.#tokenizer, this.#prompt(index), cut, this.#names);
+  }
+
+  #echoedLength(index: number): number {
+    if (this.#echoed(index) === undefined) return 0;
+    return this.#prompt(index).reduce(
+      (sum, token) => sum + visibleLength(this.#tokenizer, token),
+      0,
+    );
+  }
+
+  #promptIds(index: number) {
+    return this.#body.return_token_ids ? { prompt_token_ids: [...this.#prompt(index)] } : {};
+  }
+
+  #prompt(index: number): readonly number[] {
+    return this.#run.plan.prompts[this.#promptOf(index)] ?? [];
+  }
+
+  #promptOf(index: number): number {
+    return Math.floor(index / this.#run.plan.n);
+  }
 }
 
 async function whole(
@@ -203,16 +305,4 @@ async function whole(
   } finally {
     run.close();
   }
-}
-
-function toChoice(tokenizer: Tokenizer, sample: Sample, echo: string) {
-  return {
-    index: sample.index,
-    text: echo + sample.text,
-    logprobs: sample.logprobs === undefined
-      ? null
-      : completionLogprobs(tokenizer, sample.logprobs, 0),
-    finish_reason: sample.finishReason,
-    stop_reason: sample.stopReason ?? null,
-  };
 }

@@ -1,6 +1,6 @@
-/** `POST /tokenize` and `/detokenize`, in vLLM's shapes. */
+/** `POST /tokenize` and `/detokenize`, and `GET /tokenizer_info`, in vLLM's shapes. */
 import type { App, AppContext, ServerContext } from "../../context.ts";
-import { post } from "../endpoint.ts";
+import { get, post } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../../errors.ts";
 import { findCore, isBase } from "../../generate/model_name.ts";
 import { checkTokenIds, encodeChat, encodePrompt } from "../../generate/plan.ts";
@@ -11,11 +11,33 @@ import {
   type TokenizeRequest,
   tokenizeRequestSchema,
   tokenizeResponseSchema,
+  tokenizerInfoSchema,
 } from "../schema/admin.ts";
 import type { TextCaller } from "../../generate/text_turns.ts";
 
 export function registerTokenize(app: App, context: ServerContext): void {
   const { model, engine } = context;
+  const spelled = (id: number | undefined) =>
+    id === undefined ? null : model.tokenizer.tokenText(id);
+  get(app, {
+    method: "get",
+    path: "/tokenizer_info",
+    tag: "tokens",
+    summary: "The special tokens and the chat template: what a client needs that encodes here.",
+    ok: { description: "The tokenizer.", json: tokenizerInfoSchema },
+    scopes: ["infer"],
+  }, (c) => {
+    const eos = spelled(model.eosTokenIds[0]);
+    return c.json({
+      tokenizer_class: "PreTrainedTokenizerFast",
+      vocab_size: model.vocabSize,
+      model_max_length: engine.maxContext,
+      bos_token: spelled(model.bosTokenId),
+      eos_token: eos,
+      pad_token: eos,
+      chat_template: model.chatTemplate?.source ?? null,
+    });
+  });
   post(app, {
     method: "post",
     path: "/tokenize",

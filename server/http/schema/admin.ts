@@ -103,6 +103,17 @@ export const tokenizeResponseSchema = z.object({
   token_strs: z.array(z.string()).nullable(),
 }).openapi("TokenizeResponse");
 
+/** What clients that encode through this server ask of its tokenizer (vLLM, lm-evaluation-harness). */
+export const tokenizerInfoSchema = z.object({
+  tokenizer_class: z.string(),
+  vocab_size: z.int(),
+  model_max_length: z.int(),
+  bos_token: z.string().nullable(),
+  eos_token: z.string().nullable(),
+  pad_token: z.string().nullable(),
+  chat_template: z.string().nullable(),
+}).openapi("TokenizerInfo");
+
 export const detokenizeRequestSchema = z.object({
   model: z.string().min(1).nullish(),
   tokens: z.array(z.int().min(0)),

@@ -5,8 +5,10 @@ import {
   finishReasonSchema,
   generationFields,
   harmless,
+  promptLogprobsSchema,
   promptText,
   stopReasonSchema,
+  tokenIdsSchema,
 } from "./common.ts";
 import { usageSchema } from "./common.ts";
 
@@ -65,7 +67,6 @@ export const chatRequestSchema = z.object({
   web_search_options: harmless("web_search_options", []),
   echo: harmless("echo", [false]),
   best_of: harmless("best_of", [1]),
-  prompt_logprobs: harmless("prompt_logprobs", []),
 }).openapi("ChatCompletionRequest");
 export type ChatRequest = Readonly<z.output<typeof chatRequestSchema>>;
 
@@ -100,8 +101,11 @@ export const chatCompletionSchema = z.object({
     logprobs: chatLogprobsSchema,
     finish_reason: finishReasonSchema,
     stop_reason: stopReasonSchema,
+    token_ids: tokenIdsSchema,
   })),
   usage: usageSchema,
+  prompt_logprobs: promptLogprobsSchema.optional(),
+  prompt_token_ids: tokenIdsSchema,
 }).openapi("ChatCompletion");
 export type ChatCompletion = z.output<typeof chatCompletionSchema>;
 
@@ -120,6 +124,8 @@ export const chatChunkSchema = z.object({
     logprobs: chatLogprobsSchema,
     finish_reason: finishReasonSchema.nullable(),
     stop_reason: stopReasonSchema.optional(),
+    token_ids: tokenIdsSchema,
+    prompt_token_ids: tokenIdsSchema,
   })),
   usage: usageSchema.nullish(),
 }).openapi("ChatCompletionChunk");

@@ -129,6 +129,19 @@ export const generationFields = {
   mm_processor_kwargs: harmless("mm_processor_kwargs", [{}]),
   spaces_between_special_tokens: harmless("spaces_between_special_tokens", [true, false]),
   vllm_xargs: harmless("vllm_xargs", [{}]),
+  prompt_logprobs: z.int().min(0).max(20).nullish().openapi({
+    description:
+      "How many alternatives to report of each prompt token (vLLM); not while streaming.",
+  }),
+  logprob_token_ids: z.array(z.int().min(0)).max(128).nullish().openapi({
+    description: "Reports the log probabilities of these tokens in place of the likeliest (vLLM).",
+  }),
+  return_token_ids: z.boolean().nullish().openapi({
+    description: "The ids of the prompt and of each sample besides their text (vLLM).",
+  }),
+  return_tokens_as_token_ids: z.boolean().nullish().openapi({
+    description: "Names tokens among log probabilities token_id:ID (vLLM).",
+  }),
 } as const;
 
 const generationSchema = z.object(generationFields);
@@ -136,6 +149,18 @@ const generationSchema = z.object(generationFields);
 /** What `generate/plan.ts` reads of either request. */
 export type GenerationFields = Readonly<z.output<typeof generationSchema>>;
 export type InlineAdapterField = z.output<typeof inlineAdapterSchema>;
+
+/** vLLM's: for each prompt token, by token id; null for the first. */
+export const promptLogprobsSchema = z.array(
+  z.record(
+    z.string(),
+    z.object({ logprob: z.number(), rank: z.int(), decoded_token: z.string() }),
+  ).nullable(),
+).openapi("PromptLogprobs");
+export type PromptLogprobs = z.output<typeof promptLogprobsSchema>;
+
+/** vLLM's: the ids of a sample. */
+export const tokenIdsSchema = z.array(z.int()).optional();
 
 export const usageSchema = z.object({
   prompt_tokens: z.int(),

@@ -4,8 +4,10 @@ import {
   finishReasonSchema,
   generationFields,
   harmless,
+  promptLogprobsSchema,
   promptText,
   stopReasonSchema,
+  tokenIdsSchema,
   usageSchema,
 } from "./common.ts";
 
@@ -27,14 +29,13 @@ export const completionRequestSchema = z.object({
   logprobs: z.int().min(0).max(20).nullish(),
   best_of: z.int().min(1).nullish().openapi({ description: "Accepted only where it equals n." }),
   suffix: harmless("suffix", [""]),
-  prompt_logprobs: harmless("prompt_logprobs", []),
 }).openapi("CompletionRequest");
 export type CompletionRequest = Readonly<z.output<typeof completionRequestSchema>>;
 
 export const completionLogprobsSchema = z.object({
   tokens: z.array(z.string()),
-  token_logprobs: z.array(z.number()),
-  top_logprobs: z.array(z.record(z.string(), z.number())),
+  token_logprobs: z.array(z.number().nullable()),
+  top_logprobs: z.array(z.record(z.string(), z.number()).nullable()),
   text_offset: z.array(z.int()),
 }).openapi("CompletionLogprobs");
 export type CompletionLogprobs = z.output<typeof completionLogprobsSchema>;
@@ -43,6 +44,8 @@ const choiceFields = {
   index: z.int(),
   text: z.string(),
   logprobs: completionLogprobsSchema.nullable(),
+  token_ids: tokenIdsSchema,
+  prompt_token_ids: tokenIdsSchema,
 } as const;
 const completionFields = {
   id: z.string(),
@@ -58,6 +61,7 @@ export const completionSchema = z.object({
     ...choiceFields,
     finish_reason: finishReasonSchema,
     stop_reason: stopReasonSchema,
+    prompt_logprobs: promptLogprobsSchema.optional(),
   })),
   usage: usageSchema,
 }).openapi("Completion");

@@ -167,7 +167,7 @@ class Draft {
     }
     const hit = this.#view.hit(sequence);
     const tokens = tokensOf(this.#view, sequence);
-    const long = sequence.length - hit > tokens;
+    const long = sequence.length - hit > tokens || sequence.scores;
     const alone = hit > 0 || long;
     const fits = alone
       ? this.#batch.length === 0 && (!long || this.#mayBeLong(account))

@@ -10,6 +10,7 @@ import type {
   Generation,
   GenerationDelta,
   SamplingParams,
+  TokenLogprob,
   Usage,
 } from "./request.ts";
 
@@ -235,6 +236,7 @@ export class GenerationStream implements Generation, AsyncIterator<GenerationDel
   #iterated = false;
   #completionTokens = 0;
   #cachedTokens = 0;
+  #promptLogprobs: readonly TokenLogprob[] | undefined;
 
   constructor(options: StreamOptions) {
     this.#options = options;
@@ -257,6 +259,15 @@ export class GenerationStream implements Generation, AsyncIterator<GenerationDel
     this.#reader = undefined;
     if (reader === undefined) this.#deltas.push(delta);
     else reader.resolve({ done: false, value: delta });
+  }
+
+  get promptLogprobs(): readonly TokenLogprob[] | undefined {
+    return this.#promptLogprobs;
+  }
+
+  /** All prompt tokens are scored. */
+  scored(logprobs: readonly TokenLogprob[]): void {
+    this.#promptLogprobs = logprobs;
   }
 
   /** Prompt tokens that a sample found in the prefix cache; of several samples the most counts. */

@@ -57,6 +57,8 @@ export interface SamplingParams {
   readonly skipSpecialTokens: boolean;
   /** undefined = none; 0 = the sampled token's only; up to 20 alternatives. */
   readonly logprobs: number | undefined;
+  /** Tokens whose log probabilities are reported in place of the most likely ones'. */
+  readonly logprobTokens?: readonly number[] | undefined;
   readonly grammar: Grammar | undefined;
 }
 
@@ -82,6 +84,8 @@ export interface GenerationRequest {
   /** The tenant's; the newest request's counts. Undefined = equal shares, no limits. */
   readonly standing?: TenantStanding | undefined;
   readonly prompt: readonly number[];
+  /** How many alternatives to report of each prompt token; undefined = nothing of the prompt. */
+  readonly promptLogprobs?: number | undefined;
   /** undefined = the base. */
   readonly adapter: ServedCore | undefined;
   readonly sampling: SamplingParams;
@@ -97,6 +101,8 @@ export type FinishReason = "stop" | "length" | "abort" | "error";
 export interface TokenLogprob {
   readonly token: number;
   readonly logprob: number;
+  /** 1 = the most likely; of prompt tokens alone. */
+  readonly rank?: number;
   readonly top: readonly { readonly token: number; readonly logprob: number }[];
 }
 
@@ -123,4 +129,9 @@ export interface Usage {
 /** A running generation: iterate for deltas; `usage` is final when iteration ends. */
 export interface Generation extends AsyncIterable<GenerationDelta> {
   readonly usage: Usage;
+  /**
+   * Of each prompt token but the first, which nothing precedes: known with the first delta, where they
+   * were asked for.
+   */
+  readonly promptLogprobs: readonly TokenLogprob[] | undefined;
 }

@@ -101,6 +101,7 @@ export function validateSampling(params: SamplingParams, vocabSize: number): voi
     reject("seed", seed, "an integer of at most 64 bits, signed");
   }
   if (params.logprobs !== undefined) integer("logprobs", params.logprobs, 0, MAX_LOGPROBS);
+  for (const id of params.logprobTokens ?? []) tokenId("logprob_token_ids", id, vocabSize);
   validateLengths(params);
   validateStops(params, vocabSize);
   validateBias(params.logitBias, vocabSize);
@@ -108,7 +109,7 @@ export function validateSampling(params: SamplingParams, vocabSize: number): voi
 
 function validateLengths(params: SamplingParams): void {
   const { maxTokens, minTokens } = params;
-  if (maxTokens !== undefined) integer("max_tokens", maxTokens, 1, Number.MAX_SAFE_INTEGER);
+  if (maxTokens !== undefined) integer("max_tokens", maxTokens, 0, Number.MAX_SAFE_INTEGER);
   integer("min_tokens", minTokens, 0, maxTokens ?? Number.MAX_SAFE_INTEGER);
   if (minTokens > 0 && params.grammar !== undefined) {
     reject("min_tokens", minTokens, "0 together with response_format, which ends by its grammar");
@@ -246,6 +247,7 @@ export class SampleState {
       ...(params.topP < 1 ? { topP: params.topP } : {}),
       ...(params.minP > 0 ? { minP: params.minP } : {}),
       ...(params.logprobs === undefined ? {} : { logprobs: params.logprobs }),
+      ...(params.logprobTokens === undefined ? {} : { given: params.logprobTokens }),
     };
     for (const [token, bias] of params.logitBias) this.#adjust.add(token, bias);
     if (params.repetitionPenalty !== 1) this.#penalizePrompt(options.prompt);

@@ -81,11 +81,12 @@ export class DeviceSampler {
   }
 
   /**
-   * Whether the host changes a row: grammars, penalties and biases are made there, as long as the
-   * vocabulary, and would have to cross in the logits' place.
+   * Whether the host looks at a whole row: grammars, penalties and biases are made there, as long as
+   * the vocabulary, and would have to cross in the logits' place; a rank counts all logits.
    */
-  #changes({ mask, adjust, logprobs = 0 }: SampleRow): boolean {
-    return mask !== undefined || adjust !== undefined || logprobs >= CANDIDATES;
+  #changes({ mask, adjust, given, logprobs = 0 }: SampleRow): boolean {
+    return mask !== undefined || adjust !== undefined || given !== undefined ||
+      logprobs >= CANDIDATES;
   }
 
   #filters(wanted: SampleRow): boolean {

@@ -1,5 +1,5 @@
 /** The model's own most likely tokens and their log probabilities: temperature 1, no mask, no penalty. */
-import type { Sampled } from "../model.ts";
+import type { GivenLogprob, Sampled } from "../model.ts";
 import { fallingOrder } from "./choice.ts";
 import { kthLargest, largest, type RowLogits } from "./row_logits.ts";
 
@@ -19,6 +19,20 @@ export function logprobsOf(row: RowLogits, count: number, most: number, sum: num
     logprob: Math.fround(logits[index] - norm),
   }));
   return { norm, top };
+}
+
+/** Log probabilities and ranks of these tokens. */
+export function givenLogprobs(
+  { data, start, vocabSize }: RowLogits,
+  tokens: readonly number[],
+  norm: number,
+): readonly GivenLogprob[] {
+  return tokens.map((token) => {
+    const logit = data[start + token];
+    let rank = 1;
+    for (let at = start; at < start + vocabSize; at++) if (data[at] > logit) rank++;
+    return { token, logprob: Math.fround(logit - norm), rank };
+  });
 }
 
 /** Where far too many tokens are as likely: the first of them. */

@@ -50,7 +50,7 @@ Deno.test("each field out of range is refused by name, with its value", () => {
     [{ repetitionPenalty: 0 }, "repetition_penalty"],
     [{ seed: 0.5 }, "seed"],
     [{ logprobs: 21 }, "logprobs: current value is 21, it must be an integer, 0 to 20"],
-    [{ maxTokens: 0 }, "max_tokens"],
+    [{ maxTokens: -1 }, "max_tokens"],
     [{ minTokens: 5, maxTokens: 4 }, "min_tokens"],
     [{ minTokens: 1, grammar: { type: "json" } }, "min_tokens"],
     [{ stop: [""] }, "stop"],

@@ -69,11 +69,11 @@ async function scores(model: Executor, device: Device) {
   const logits: number[] = [];
   for (const past of [0, 30]) {
     using out = device.tensor("float32", [30, model.vocabSize]);
-    await model.score(text.slice(past, past + 30), past, out);
+    await model.logitsOf(text.slice(past, past + 30), past, out);
     logits.push(...out.data as Float32Array);
   }
   using out = device.tensor("float32", [60, model.vocabSize]);
-  const whole = await model.score(text, 0, out).then(() => "scored", ({ message }) => message);
+  const whole = await model.logitsOf(text, 0, out).then(() => "scored", ({ message }) => message);
   return { logits, whole };
 }
 

@@ -1,0 +1,72 @@
+// deno-lint-ignore-file camelcase -- names of the wire format
+/** What completions tell of prompts over HTTP, against a fake engine: echoes, log probabilities, ids. */
+import { assertEquals } from "@std/assert";
+import { createApp } from "../../server/http/app.ts";
+import { chatCompletionSchema } from "../../server/http/schema/chat.ts";
+import { completionChunkSchema, completionSchema } from "../../server/http/schema/completions.ts";
+import { events, HELLO, post } from "./asked.ts";
+import { fakeContext } from "./fake_context.ts";
+
+Deno.test("echo with logprobs tells of the prompt, then of the sample, streamed or not", async () => {
+  const body = { model: "tiny", prompt: "abc", echo: true, logprobs: 1, max_tokens: 2 };
+  const response = await post(fakeContext(), "/v1/completions", body);
+  const [whole] = completionSchema.parse(await response.json()).choices;
+  assertEquals(whole.text, "abcHe");
+  assertEquals(whole.logprobs?.tokens, ["a", "b", "c", "H", "e"]);
+  assertEquals(whole.logprobs?.token_logprobs, [null, -0.98, -0.99, -0.5, -0.5]);
+  assertEquals(whole.logprobs?.text_offset, [0, 1, 2, 3, 4]);
+  assertEquals(whole.logprobs?.top_logprobs.slice(0, 2), [null, { A: -0.5, b: -0.98 }]);
+  const streamed = await events(
+    await post(fakeContext(), "/v1/completions", { ...body, stream: true }),
+  );
+  const parts = streamed.flatMap((chunk) => completionChunkSchema.parse(chunk).choices);
+  assertEquals(parts.map(({ text }) => text).join(""), whole.text);
+  const arrays = parts.flatMap(({ logprobs }) => logprobs === null ? [] : [logprobs]);
+  assertEquals(arrays.flatMap(({ tokens }) => tokens), whole.logprobs?.tokens);
+  assertEquals(arrays.flatMap(({ text_offset }) => text_offset), whole.logprobs?.text_offset);
+});
+
+Deno.test("echo with logprobs and no output is the prompt alone, each prompt its own", async () => {
+  const body = { model: "tiny", prompt: ["ab", "cde"], echo: true, logprobs: 0, max_tokens: 0 };
+  const response = await post(fakeContext(), "/v1/completions", body);
+  const { choices, usage } = completionSchema.parse(await response.json());
+  assertEquals(choices.map(({ text }) => text), ["ab", "cde"]);
+  assertEquals(choices[1].logprobs?.token_logprobs, [null, -1, -1.01]);
+  assertEquals(choices[1].finish_reason, "length");
+  assertEquals(usage.completion_tokens, 0);
+});
+
+Deno.test("prompt_logprobs and token ids come as vLLM has them", async () => {
+  const ids = { return_token_ids: true, return_tokens_as_token_ids: true };
+  const body = { ...HELLO, prompt_logprobs: 1, logprobs: true, max_tokens: 1, ...ids };
+  const chat = chatCompletionSchema.parse(
+    await (await post(fakeContext(), "/v1/chat/completions", body)).json(),
+  );
+  const prompt = [...new TextEncoder().encode("<user>hi</user><assistant>")];
+  assertEquals(chat.prompt_token_ids, prompt);
+  assertEquals(chat.choices[0].token_ids, [72]);
+  assertEquals(chat.choices[0].logprobs?.content[0].token, "token_id:72");
+  assertEquals(chat.prompt_logprobs?.length, prompt.length);
+  assertEquals(chat.prompt_logprobs?.slice(0, 2), [null, {
+    [prompt[1]]: { logprob: -prompt[1] / 100, rank: 3, decoded_token: "u" },
+    65: { logprob: -0.5, rank: 1, decoded_token: "A" },
+  }]);
+  const text = completionSchema.parse(
+    await (await post(fakeContext(), "/v1/completions", {
+      ...{ model: "tiny", prompt: [97, 98], max_tokens: 2, prompt_logprobs: 0, ...ids },
+    })).json(),
+  );
+  assertEquals(text.choices[0].prompt_token_ids, [97, 98]);
+  assertEquals(text.choices[0].token_ids, [72, 101]);
+  assertEquals(text.choices[0].prompt_logprobs, [null, {
+    98: { logprob: -0.98, rank: 3, decoded_token: "b" },
+  }]);
+});
+
+Deno.test("tokenizer_info tells what a client needs that encodes through the server", async () => {
+  const context = fakeContext();
+  const response = await createApp(context).request("/tokenizer_info");
+  const info = await response.json();
+  assertEquals(info.eos_token, context.model.tokenizer.tokenText(2));
+  assertEquals([info.bos_token, info.vocab_size], [null, context.model.vocabSize]);
+});
