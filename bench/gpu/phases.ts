@@ -214,7 +214,7 @@ async function speak(device: Device, checkpoint: Checkpoint, rank: number) {
     const prompt = (row: number) => [...example(LENGTH, row, vocabSize).tokens];
     cores.forEach((core, slot) => lane.setCore(slot, core));
     using scores = device.tensor("float32", [LENGTH, vocabSize]);
-    await lane.score(prompt(0), 0, scores);
+    await lane.logitsOf(prompt(0), 0, scores);
     const logits = (scores.data as Float32Array).slice();
     await lane.prefill(
       cores.map((_, slot) => ({ slot, tokens: prompt(slot), past: 0, last: true })),
