@@ -136,7 +136,8 @@ export class Base {
       await packedSumsHold(device, files, { ...plan, offsets: "with blocks" });
     const placed = within ? { ...plan, offsets: "with blocks" } as const : plan;
     const positions = positionsOn(device, options.maxContext);
-    const places = await placesOn(device, checkpoint.config, positions);
+    const { activations: floats = "float32" } = plan;
+    const places = await placesOn(device, checkpoint.config, positions, floats);
     return new Base(places, checkpoint, options, scales, placed, files);
   }
 
@@ -306,11 +307,12 @@ async function placesOn(
   device: Device,
   config: DecoderConfig,
   positions: number,
+  floats: FloatType,
 ): Promise<Places> {
   if (device.name === "cpu") return { device, host: device, prompts: undefined };
   using opened = new DisposableStack();
   const host = opened.use(openDevice("cpu"));
-  const prompts = await promptsOf(device, host, config, positions);
+  const prompts = await promptsOf({ device, host, floats }, config, positions);
   opened.move();
   return { device, host, prompts };
 }

@@ -11,14 +11,19 @@ import { deviceWindow } from "../../graph/lowering/lowering_attention.ts";
 import { lower, type LoweringPlan } from "../../graph/lowering/lowering.ts";
 import { DeviceWeights } from "../../models/device_weights.ts";
 import type { Device, Tensor } from "../../runtime/device.ts";
+import { encodeFloats, type FloatType } from "../../util/floats.ts";
 import { philox } from "../philox.ts";
 
 /** Up to so many tokens of a row the provider's kernel is right everywhere. */
 const SHORT = 31;
 /** Most tokens of a prefill run: larger runs are no faster per token. */
 export const PREFILL_TOKENS = 512;
-/** float32 sums in another order; what is wrong is off by tenths. */
-const TOLERANCE = 1e-3;
+/** Sums in another order, and in float16 products, too; what is wrong is off by tenths. */
+const TOLERANCES: { readonly [K in FloatType]: number } = {
+  float32: 1e-3,
+  float16: 2e-2,
+  bfloat16: 1e-1,
+};
 
 /** Caches and RoPE's tables have room for one token more than a row may have, for the other kernel. */
 export const SPARE_TOKENS = 1;
@@ -41,19 +46,25 @@ type Shape =
   & RopeConfig
   & Pick<DecoderConfig, "numHeads" | "numKvHeads" | "headDim" | "slidingWindow">;
 
-/** Tries it on a device against `host`. `positions`: tokens of a row, and the spare one. */
+/** Where it is tried, against what, and in which type. */
+interface Trial {
+  readonly device: Device;
+  readonly host: Device;
+  readonly floats: FloatType;
+}
+
+/** Tries it on a device. `positions`: tokens of a row, and the spare one. */
 export async function promptsOf(
-  device: Device,
-  host: Device,
+  trial: Trial,
   shape: Shape,
   positions: number,
 ): Promise<Prompts> {
   const own = (end: number) => end;
-  if (await isRight(device, host, shape, own)) {
+  if (await isRight(trial, shape, own)) {
     return { tokens: PREFILL_TOKENS, warning: undefined, total: own };
   }
   const beyond = (window: number) => (end: number) => Math.max(end, window + 1);
-  if (await isRight(device, host, shape, beyond(ALL))) {
+  if (await isRight(trial, shape, beyond(ALL))) {
     const other = beyond(deviceWindow(shape.slidingWindow, positions));
     return {
       tokens: PREFILL_TOKENS,
@@ -72,29 +83,30 @@ export async function promptsOf(
 }
 
 async function isRight(
-  device: Device,
-  host: Device,
+  { device, host, floats }: Trial,
   shape: Shape,
   total: Prompts["total"],
 ): Promise<boolean> {
-  const wanted = await attended(host, "cpu", shape, (end) => end);
-  const found = await attended(device, "webgpu", shape, total);
-  return found.every((x, i) => Math.abs(x - wanted[i]) < TOLERANCE);
+  const wanted = await attended(host, { device: "cpu" }, shape, (end) => end);
+  const plan = { device: "webgpu", activations: floats } as const;
+  const found = await attended(device, plan, shape, total);
+  return found.every((x, i) => Math.abs(x - wanted[i]) < TOLERANCES[floats]);
 }
 
 /** What a prompt, and then a chunk behind it, attend to: [ALL, heads × D]. */
 async function attended(
   device: Device,
-  kernels: NonNullable<LoweringPlan["device"]>,
+  kernels: Pick<LoweringPlan, "device" | "activations">,
   shape: Shape,
   total: Prompts["total"],
 ): Promise<Float32Array> {
+  const { activations: floats = "float32" } = kernels;
   const { numHeads, numKvHeads, headDim } = shape;
   using made = new DisposableStack();
   const weights = made.adopt(new DeviceWeights(device), (weights) => weights.release());
   const float32 = () => "float32" as const;
   const plan = {
-    device: kernels,
+    ...kernels,
     linear: float32,
     gradient: float32,
     embedding: "float32",
@@ -103,15 +115,15 @@ async function attended(
   const tables = { read: (name: string) => name === "cos" ? rope.cos : rope.sin };
   const session = made.use(await weights.session(lower(attention(shape), tables, plan)));
   const cache = [1, numKvHeads, POSITIONS, headDim];
-  const keys = made.use(await zeros(device, cache));
-  const values = made.use(await zeros(device, cache));
+  const keys = made.use(await zeros(device, floats, cache));
+  const values = made.use(await zeros(device, floats, cache));
   const width = numHeads * headDim;
   const out = new Float32Array(ALL * width);
   const int32 = (value: number) => made.use(device.tensor("int32", [1], Int32Array.of(value)));
   const grid = made.use(device.tensor("int64", [2], BigInt64Array.of(1n, BigInt(TOKENS))));
   for (let end = TOKENS; end <= ALL; end += TOKENS) {
     const part = out.subarray((end - TOKENS) * width, end * width);
-    const qkv = made.use(numbers(device, [TOKENS, width + 2 * numKvHeads * headDim], end));
+    const qkv = made.use(numbers(device, floats, [TOKENS, width + 2 * numKvHeads * headDim], end));
     const lengths = int32(end - 1);
     const given = { qkv, grid, keys, values, lengths, total: int32(total(end, TOKENS)) };
     const attended = made.use(device.tensor("float32", [TOKENS, width], part));
@@ -139,19 +151,28 @@ function attention({ numHeads: heads, numKvHeads: kvHeads, headDim }: Shape): Gr
   return graph.finish([graph.add("attention", args, "attended")]);
 }
 
-async function zeros(device: Device, shape: readonly number[]): Promise<Tensor> {
-  using from = device.tensor("float32", shape);
-  const to = await device.allocate("float32", shape);
+async function zeros(
+  device: Device,
+  floats: FloatType,
+  shape: readonly number[],
+): Promise<Tensor> {
+  using from = device.tensor(floats, shape);
+  const to = await device.allocate(floats, shape);
   await device.copy([{ from, to }]);
   return to;
 }
 
 /** Numbers in -1 … 1 that a seed gives. */
-function numbers(device: Device, shape: readonly number[], seed: number): Tensor {
+function numbers(
+  device: Device,
+  floats: FloatType,
+  shape: readonly number[],
+  seed: number,
+): Tensor {
   const count = shape.reduce((count, size) => count * size, 1);
   const data = Float32Array.from(
     { length: count },
     (_, i) => philox([i, seed, 0, 0], [0, 0]) / 2 ** 31 - 1,
   );
-  return device.tensor("float32", shape, data);
+  return device.tensor(floats, shape, encodeFloats(floats, data) as never);
 }

@@ -46,7 +46,7 @@ async function offs(window: number | undefined) {
   const { heads, kvHeads, headDim } = SHAPE;
   const rope = { headDim, ropeTheta: 100, ropeScaling: { type: "none" } as const };
   const heady = { numHeads: heads, numKvHeads: kvHeads, slidingWindow: window, ...rope };
-  const prompts = await promptsOf(device, host, heady, POSITIONS);
+  const prompts = await promptsOf({ device, host, floats: "float32" }, heady, POSITIONS);
   const graph = attention(window);
   const parameters = new RandomParameters(graph);
   const lowered = lower(graph, parameters, PLAN);
