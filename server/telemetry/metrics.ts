@@ -3,21 +3,16 @@
  * one). The engine's gauges are read at each scrape. The label with an adapter's name has a bound,
  * and its series are written anew at each scrape.
  */
-import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import { Counter, Gauge, Registry } from "prom-client";
 import { BLOCK_TOKENS } from "../../src/engine/kv_memory.ts";
 import type { EngineListener, EngineStats } from "../../src/engine/metrics.ts";
 import { DEFAULT_TENANT, nameFor, withoutVersion } from "../../adapters/catalog/name.ts";
 import { JOB_STATUSES } from "../../adapters/store/store.ts";
+import { requestMetrics } from "./request_metrics.ts";
 import { type TenantMetrics, tenantMetrics } from "./tenant_metrics.ts";
 
 /** Most names of adapters in one scrape, of running and of waiting ones each. */
 const MAX_LISTED_ADAPTERS = 64;
-
-/** Upper bounds in seconds. */
-const FIRST_TOKEN = [0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
-const PER_TOKEN = [0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5];
-const REQUEST = [0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600];
-const TOKENS = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768];
 
 export interface MetricsOptions {
   /** The base model's name, a label of every metric. */
@@ -67,7 +62,7 @@ export function createMetrics(): Metrics {
     registers: [registry],
   });
   const tenants = tenantMetrics(registry);
-  const listener = createListener(registry, tenants);
+  const listener = requestMetrics(registry, tenants);
   let beginScrape = () => {};
   return {
     listener,
@@ -117,49 +112,6 @@ function trainingMetrics(registry: Registry, tenants: TenantMetrics): TrainingMe
   };
 }
 
-function createListener(registry: Registry, tenants: TenantMetrics): EngineListener {
-  const histogram = (name: string, help: string, buckets: number[]) =>
-    new Histogram({ name, help, buckets, registers: [registry] });
-  const first = histogram(
-    "vllm:time_to_first_token_seconds",
-    "Arrival to the first token.",
-    FIRST_TOKEN,
-  );
-  const between = histogram("vllm:inter_token_latency_seconds", "Token to token.", PER_TOKEN);
-  const perToken = histogram(
-    "vllm:request_time_per_output_token_seconds",
-    "Mean time from one output token to the next, by request: no prompt's.",
-    PER_TOKEN,
-  );
-  const whole = histogram("vllm:e2e_request_latency_seconds", "Arrival to end.", REQUEST);
-  const queue = histogram("vllm:request_queue_time_seconds", "Arrival to admission.", FIRST_TOKEN);
-  const prompt = histogram("vllm:request_prompt_tokens", "Prompt tokens by request.", TOKENS);
-  const output = histogram("vllm:request_generation_tokens", "Output tokens by request.", TOKENS);
-  const step = new Histogram({
-    name: "lembas_step_seconds",
-    help: "One run of the model, sampling included.",
-    labelNames: ["kind"],
-    buckets: PER_TOKEN,
-    registers: [registry],
-  });
-  return {
-    firstToken: (seconds) => first.observe(seconds),
-    interToken: (seconds) => between.observe(seconds),
-    step: ({ kind, seconds }) => step.observe({ kind }, seconds),
-    finished: (seen) => {
-      tenants.finished(seen);
-      whole.observe(seen.endToEnd);
-      if (seen.queued !== undefined) queue.observe(seen.queued);
-      prompt.observe(seen.promptTokens);
-      output.observe(seen.generationTokens);
-      const { firstToken, lastToken, generationTokens } = seen;
-      if (firstToken !== undefined && lastToken !== undefined && generationTokens > 1) {
-        perToken.observe((lastToken - firstToken) / (generationTokens - 1));
-      }
-    },
-  };
-}
-
 type Reading = readonly [name: string, help: string, read: (stats: EngineStats) => number];
 
 const GAUGES: readonly Reading[] = [
@@ -193,6 +145,34 @@ const COUNTERS: readonly Reading[] = [
   ["lembas_requests_rejected_total", "Samples refused by a full queue.", (s) => s.rejected],
 ];
 
+/** What a waiting sequence waits for, by vLLM's names: room, or its adapter and grammar. */
+function registerWaiting(registry: Registry, options: Snapshot): void {
+  new Gauge({
+    name: "vllm:num_requests_waiting_by_reason",
+    help: "Sequences that wait for room (capacity), or for an adapter or a grammar (deferred).",
+    labelNames: ["reason"],
+    registers: [registry],
+    collect() {
+      const { waiting, loading } = options.stats();
+      this.set({ reason: "capacity" }, waiting);
+      this.set({ reason: "deferred" }, loading);
+    },
+  });
+}
+
+function registerRejections(registry: Registry, options: Snapshot): void {
+  new Counter({
+    name: "vllm:admission_rejections_total",
+    help: "Samples refused by a full queue.",
+    labelNames: ["reason"],
+    registers: [registry],
+    collect() {
+      this.reset();
+      this.inc({ reason: "max_num_queued_reqs" }, options.stats().rejected);
+    },
+  });
+}
+
 /** vLLM's counters and gauges: the engine's own numbers, read at each scrape. */
 function registerEngine(registry: Registry, options: Snapshot): void {
   for (const [name, help, read] of GAUGES) {
@@ -216,6 +196,8 @@ function registerEngine(registry: Registry, options: Snapshot): void {
       },
     });
   }
+  registerWaiting(registry, options);
+  registerRejections(registry, options);
   registerFinished(registry, options);
   registerCache(registry, options);
   registerAdapters(registry, options);

@@ -86,6 +86,7 @@ function preempt(state: EngineState, sequence: Sequence): void {
   state.vacate(sequence.lane, [sequence]);
   if (sequence.cancelled) return abort(state, sequence);
   sequence.enter("waiting");
+  sequence.preemptions++;
   sequence.computed = 0;
   sequence.chain.savedBlocks = 0;
   state.queue.add(sequence);
@@ -207,6 +208,9 @@ function observeEnd(state: EngineState, sequence: Sequence, reason: FinishReason
     promptTokens: request.prompt.length,
     cachedTokens: sequence.cachedTokens ?? 0,
     generationTokens: sequence.outputs,
+    preemptions: sequence.preemptions,
+    maxTokens: request.sampling.maxTokens,
+    samples: request.n,
     endToEnd: (now - arrivedAt) / 1000,
     queued: sinceArrival(sequence.admittedAt),
     firstToken: sinceArrival(sequence.firstTokenAt),

@@ -17,6 +17,12 @@ export interface FinishedObservation {
   readonly promptTokens: number;
   readonly cachedTokens: number;
   readonly generationTokens: number;
+  /** How often it was put back for lack of memory. */
+  readonly preemptions: number;
+  /** What the request set as its bound; undefined where it set none. */
+  readonly maxTokens: number | undefined;
+  /** The request's samples of this prompt. */
+  readonly samples: number;
   /** Arrival to end. */
   readonly endToEnd: number;
   /** Arrival to the first admission into a batch; undefined where it never came to that. */

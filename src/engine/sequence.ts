@@ -75,6 +75,8 @@ export class Sequence {
   computed = 0;
   /** Bytes of keys and values reserved for the row. */
   reserved = 0;
+  /** How often it was put back for lack of memory. */
+  preemptions = 0;
   /** Prompt tokens that the first admission found in the prefix cache. */
   cachedTokens: number | undefined;
   /** Of prompt tokens from the second on, as far as they are scored. */

@@ -294,6 +294,7 @@ Deno.test("metrics have vLLM's names and read the engine", async () => {
     promptTokens: 5,
     cachedTokens: 0,
     generationTokens: 4,
+    ...{ preemptions: 2, maxTokens: 16, samples: 1 },
     endToEnd: 1,
     queued: 0.5,
     firstToken: 0.7,
@@ -315,6 +316,9 @@ Deno.test("metrics have vLLM's names and read the engine", async () => {
       'vllm:time_to_first_token_seconds_count{model_name="tiny"} 1',
       'vllm:e2e_request_latency_seconds_sum{model_name="tiny"} 1',
       'running_lora_adapters="ada/haiku"',
+      'vllm:num_requests_waiting_by_reason{reason="capacity",model_name="tiny"} 0',
+      'vllm:num_requests_waiting_by_reason{reason="deferred",model_name="tiny"} 0',
+      'vllm:admission_rejections_total{reason="max_num_queued_reqs",model_name="tiny"} 0',
     ]
   ) assertStringIncludes(text, line);
 });

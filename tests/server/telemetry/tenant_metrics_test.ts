@@ -65,6 +65,7 @@ function finished(tenant: string, tokens: number): FinishedObservation {
     promptTokens: tokens,
     cachedTokens: 1,
     generationTokens: 2,
+    ...{ preemptions: 0, maxTokens: undefined, samples: 1 },
     endToEnd: 1,
     queued: 0.1,
     firstToken: 0.2,
