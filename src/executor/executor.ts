@@ -3,17 +3,17 @@
  * its KV cache and cores, and a binding for each shape of step, made once. A step writes a few
  * small arrays and runs.
  */
-import { inputs } from "../models/decoder.ts";
 import type { LinearHook } from "../models/hook.ts";
-import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
+import type { Device, Session, Tensor } from "../runtime/device.ts";
 import { bytesPerFloat } from "../util/floats.ts";
 import { Lru } from "../util/memo.ts";
 import type { BlockPool } from "./block_pool.ts";
 import { CoreCopies, CoreSlots, type CoreView } from "./core_slots.ts";
-import { kvBytes, KvCache, type KvShape, type KvStore, type KvViews } from "./kv_cache.ts";
+import { kvBytes, KvCache, type KvShape, type KvStore } from "./kv_cache.ts";
 import type { BatchModel, KvBlock, PrefillRow, ResidentCore, Sampled, SampleRow } from "./model.ts";
 import type { Sampler } from "./sampler.ts";
-import { DecodeSteps } from "./device/decode_steps.ts";
+import { makeStep, type Step, type StepPlaces, type StepShape } from "./step.ts";
+import { type DecodePlaces, DecodeSteps } from "./device/decode_steps.ts";
 import type { DeviceLogits } from "./device/logits.ts";
 import { PREFILL_TOKENS, type Prompts } from "./device/prompts.ts";
 import type { StagedKv } from "./device/staged_kv.ts";
@@ -53,34 +53,6 @@ export interface ExecutorOptions {
   readonly blocks: BlockPool;
   readonly vocabSize: number;
   readonly hook: LinearHook | undefined;
-}
-
-/** A binding and the arrays that a step writes into. */
-interface Step {
-  readonly binding: Binding;
-  readonly ids: Int32Array;
-  readonly lengths: Int32Array;
-  readonly total: Int32Array;
-  readonly rows: Int32Array;
-  /** Disposes the binding and its own tensors. */
-  readonly made: DisposableStack;
-}
-
-interface StepShape {
-  readonly first: number;
-  readonly batch: number;
-  readonly time: number;
-  /** First row of this step in the logits buffer. */
-  readonly logits: number;
-}
-
-/** What a step reads and writes besides its small arrays; by default what lies with its slots. */
-interface StepPlaces {
-  readonly logits: Tensor;
-  /** How many tokens' logits are wanted. */
-  readonly rows: number;
-  readonly caches: readonly KvViews[];
-  readonly cores: readonly CoreView[];
 }
 
 export class Executor implements BatchModel {
@@ -145,11 +117,21 @@ export class Executor implements BatchModel {
   }
 
   async decode(tokens: ArrayLike<number>, lengths: ArrayLike<number>): Promise<void> {
-    const batch = tokens.length;
+    for (let i = 0; i < tokens.length; i++) this.#kv.touch(i, lengths[i] + 1);
     const { staged } = this.#options;
     const cores = staged === undefined ? undefined : await this.#coresOnDevice();
-    const steps = this.#steps ??= this.#recordedSteps(cores);
-    if (steps !== undefined) return await steps.run(tokens, lengths);
+    this.#steps ??= this.#repeatedSteps(cores);
+    if (this.#steps !== undefined) await this.#steps.run(tokens, lengths);
+    else await this.#decodePlain(tokens, lengths, cores);
+  }
+
+  async #decodePlain(
+    tokens: ArrayLike<number>,
+    lengths: ArrayLike<number>,
+    cores: CoreCopies | undefined,
+  ): Promise<void> {
+    const batch = tokens.length;
+    const { staged } = this.#options;
     const step = this.#decodes[batch] ??= this.#makeDecode(batch, cores?.views(batch));
     let longest = 0;
     for (let i = 0; i < batch; i++) {
@@ -157,7 +139,6 @@ export class Executor implements BatchModel {
       step.ids[i] = tokens[i];
       step.lengths[i] = length;
       if (length > longest) longest = length;
-      this.#kv.touch(i, length + 1);
     }
     step.total[0] = longest + 1;
     if (staged !== undefined) await Promise.all([staged.settled(), cores?.refresh()]);
@@ -165,12 +146,13 @@ export class Executor implements BatchModel {
   }
 
   /** Decode steps that the device repeats, where everything is in its own memory. */
-  #recordedSteps(cores: CoreCopies | undefined): DecodeSteps | undefined {
+  #repeatedSteps(cores: CoreCopies | undefined): DecodeSteps | undefined {
     const { device, recording: session, staged, logits, hook, vocabSize } = this.#options;
     if (session === undefined || staged === undefined || logits === undefined) return undefined;
     if (hook !== undefined && cores === undefined) return undefined;
     const slots = this.maxBatch;
-    return new DecodeSteps({ device, session, slots, vocabSize, kv: staged, logits, cores });
+    const plain: DecodePlaces["plain"] = (...step) => this.#decodePlain(...step, cores);
+    return new DecodeSteps({ device, session, slots, vocabSize, kv: staged, logits, cores, plain });
   }
 
   /** Copies of the cores, unless their views would end within what kernels write at a time. */
@@ -242,9 +224,9 @@ export class Executor implements BatchModel {
     this.#kv.trim(slot, KEPT_TOKENS);
   }
 
-  /** Whether decode steps are recorded and repeated. */
+  /** Whether decode steps so far were recorded and repeated. */
   get records(): boolean {
-    return this.#steps !== undefined;
+    return this.#steps?.repeats ?? false;
   }
 
   residentBytes(slot: number): number {
@@ -361,45 +343,15 @@ export class Executor implements BatchModel {
     return step;
   }
 
-  /** Its logits go to row `logits` of the buffer and following. */
-  #makeStep(
-    { first, batch, time, logits }: StepShape,
-    {
-      logits: buffer = this.#logits,
-      rows = batch,
-      caches = this.#kv.views(first, batch),
-      cores = this.#cores.views(first, batch),
-    }: Partial<StepPlaces>,
-  ): Step {
-    const { device, session } = this.#options;
-    const arrays = {
-      ids: new Int32Array(batch * time),
-      lengths: new Int32Array(batch),
-      total: new Int32Array(1),
-      rows: new Int32Array(rows),
-    };
-    using made = new DisposableStack();
-    const tensor: Device["tensor"] = (...args) => made.use(device.tensor(...args));
-    const given: Record<string, Tensor> = {
-      [inputs.ids]: tensor("int32", [batch * time], arrays.ids),
-      [inputs.grid]: tensor("int64", [2], BigInt64Array.of(BigInt(batch), BigInt(time))),
-      [inputs.lengths]: tensor("int32", [batch], arrays.lengths),
-      [inputs.total]: tensor("int32", [1], arrays.total),
-      [inputs.rows]: tensor("int32", [rows], arrays.rows),
-    };
-    const offset = logits * this.vocabSize;
-    const out: Record<string, Tensor> = {
-      [inputs.logits]: made.use(device.view(buffer, offset, [rows, this.vocabSize])),
-    };
-    caches.forEach(({ keys, values }, layer) => {
-      given[inputs.keys(layer)] = out[`${inputs.keys(layer)}.out`] = keys;
-      given[inputs.values(layer)] = out[`${inputs.values(layer)}.out`] = values;
+  /** By default over what lies with its slots. */
+  #makeStep(shape: StepShape, places: Partial<StepPlaces>): Step {
+    const { first, batch } = shape;
+    return makeStep(this.#options, shape, {
+      logits: places.logits ?? this.#logits,
+      rows: places.rows ?? batch,
+      caches: places.caches ?? this.#kv.views(first, batch),
+      cores: places.cores ?? this.#cores.views(first, batch),
     });
-    for (const { layer, site, tensor } of cores) {
-      given[inputs.cores(layer, site)] = tensor;
-    }
-    const binding = made.use(session.bind(given, out));
-    return { ...arrays, binding, made: made.move() };
   }
 }
 

@@ -1,0 +1,73 @@
+/** A step's binding: the compiled graph over some slots, and the small arrays that each run writes. */
+import { inputs } from "../models/decoder.ts";
+import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
+import type { CoreView } from "./core_slots.ts";
+import type { KvViews } from "./kv_cache.ts";
+
+/** A binding and the arrays that a step writes into. */
+export interface Step {
+  readonly binding: Binding;
+  readonly ids: Int32Array;
+  readonly lengths: Int32Array;
+  readonly total: Int32Array;
+  readonly rows: Int32Array;
+  /** Disposes the binding and its own tensors. */
+  readonly made: DisposableStack;
+}
+
+export interface StepShape {
+  readonly first: number;
+  readonly batch: number;
+  readonly time: number;
+  /** First row of this step in the logits buffer. */
+  readonly logits: number;
+}
+
+/** What a step reads and writes besides its small arrays. */
+export interface StepPlaces {
+  readonly logits: Tensor;
+  /** How many tokens' logits are wanted. */
+  readonly rows: number;
+  readonly caches: readonly KvViews[];
+  readonly cores: readonly CoreView[];
+}
+
+/** Its logits go to row `logits` of the buffer and following. */
+export function makeStep(
+  { device, session, vocabSize }: {
+    readonly device: Device;
+    readonly session: Session;
+    readonly vocabSize: number;
+  },
+  { batch, time, logits }: StepShape,
+  { logits: buffer, rows, caches, cores }: StepPlaces,
+): Step {
+  const arrays = {
+    ids: new Int32Array(batch * time),
+    lengths: new Int32Array(batch),
+    total: new Int32Array(1),
+    rows: new Int32Array(rows),
+  };
+  using made = new DisposableStack();
+  const tensor: Device["tensor"] = (...args) => made.use(device.tensor(...args));
+  const given: Record<string, Tensor> = {
+    [inputs.ids]: tensor("int32", [batch * time], arrays.ids),
+    [inputs.grid]: tensor("int64", [2], BigInt64Array.of(BigInt(batch), BigInt(time))),
+    [inputs.lengths]: tensor("int32", [batch], arrays.lengths),
+    [inputs.total]: tensor("int32", [1], arrays.total),
+    [inputs.rows]: tensor("int32", [rows], arrays.rows),
+  };
+  const offset = logits * vocabSize;
+  const out: Record<string, Tensor> = {
+    [inputs.logits]: made.use(device.view(buffer, offset, [rows, vocabSize])),
+  };
+  caches.forEach(({ keys, values }, layer) => {
+    given[inputs.keys(layer)] = out[`${inputs.keys(layer)}.out`] = keys;
+    given[inputs.values(layer)] = out[`${inputs.values(layer)}.out`] = values;
+  });
+  for (const { layer, site, tensor } of cores) {
+    given[inputs.cores(layer, site)] = tensor;
+  }
+  const binding = made.use(session.bind(given, out));
+  return { ...arrays, binding, made: made.move() };
+}
