@@ -53,6 +53,20 @@ for (const name of LONG ? ["qwen3", "qwen2", "mistral"] : ["qwen3"]) {
 }
 
 Deno.test({
+  ...onWebGpu("steps over weights in blocks are recorded, and say what they say when they are not"),
+  fn: async () => {
+    await using gpu = await SoftwareGpu.unpack();
+    const program = new URL("./executor_worker.ts", import.meta.url);
+    for (const dtype of LONG ? ["int4", "int8"] : ["int4"]) {
+      const { records, plain } = await gpu.run(program, ["qwen3", dtype]) as Found;
+      assertEquals(records, [true, false], dtype);
+      assert(plain.alike, `${dtype}: ${plain.off} off`);
+      assertLess(plain.off, TOLERANCE, dtype);
+    }
+  },
+});
+
+Deno.test({
   ...inFloat16("rows that are moved, saved and loaded in float16 go on as in float32"),
   fn: async () => {
     await using gpu = await openLavapipe();

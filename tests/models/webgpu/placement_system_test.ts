@@ -6,7 +6,6 @@ import { assert, assertEquals, assertGreater } from "@std/assert";
 import { LONG } from "../../long.ts";
 import { inFloat16, openLavapipe } from "../../programs/lavapipe.ts";
 import { onWebGpu, SoftwareGpu } from "../../programs/software_gpu.ts";
-import { FIXTURES } from "./compare.ts";
 
 interface Placed {
   readonly operators: Readonly<Record<string, readonly string[]>>;
@@ -29,13 +28,10 @@ function assertOnDevice({ operators, onCpu, count }: Placed, what: string): void
   assertGreater(count, 100);
 }
 
-/** Biases, norms of heads, blocks of each kind. */
-const FLOAT32 = LONG
-  ? FIXTURES.flatMap((name) => ["fp32", "int8", "int4"].map((dtype) => [name, dtype]))
-  : [["qwen3", "fp32"], ["qwen2", "int4"]];
-const FLOAT16 = LONG
-  ? FIXTURES.flatMap((name) => ["fp16", "int8", "int4"].map((dtype) => [name, dtype]))
-  : [["qwen2", "fp16"], ["qwen3", "int8"]];
+/** Biases, norms of heads, a window, blocks of each kind. */
+const MORE = LONG ? [["qwen3", "int8"], ["mistral", "int4"]] : [];
+const FLOAT32 = [["qwen3", "fp32"], ["qwen2", "int4"], ...MORE];
+const FLOAT16 = [["qwen2", "fp16"], ["qwen3", "int8"], ...MORE];
 const IN_BLOCKS = ["llama.gguf", "file"];
 
 Deno.test({
