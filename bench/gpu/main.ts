@@ -39,11 +39,16 @@ const TINY: Sizes = {
   training: [2, 16],
 };
 
+/** Numbers of a base that is trained: of more, making them takes the time of all others. */
+const MOST_TRAINED = 4e9;
+
 /** What is measured: a base, and the precision that it is served in. */
 interface Subject {
   readonly name: string;
   readonly dtype: ServingDtype;
   readonly open: () => Promise<Checkpoint>;
+  /** Whether training is measured, too: its pullbacks read the weights in float32. */
+  readonly trains: boolean;
   /** Undefined where nothing is known of its bytes. */
   readonly random: RandomBase | undefined;
 }
@@ -80,19 +85,22 @@ class Bench {
     await this.#part("device", () => measureDevice(this.#device, type, size));
     await this.#part("correctness", () => this.#correctness());
     for (const subject of this.#subjects(type)) await this.#measure(subject, type);
-    await this.#part("memory", gpuMemory);
   }
 
   #subjects(type: FloatType): readonly Subject[] {
     const { tiny, model } = this.#flags;
     const float: ServingDtype = type === "float16" ? "fp16" : "fp32";
     const random = (base: RandomBase, dtype: ServingDtype): Subject => ({
-      ...{ name: base.name, dtype, random: base },
+      ...{ name: base.name, dtype, random: base, trains: matrixNumbers(base) < MOST_TRAINED },
       open: () => Promise.resolve(openRandom(base)),
     });
-    const given: Subject[] = model === undefined
-      ? []
-      : [{ name: model, dtype: "file", open: () => openCheckpoint(model), random: undefined }];
+    const given: Subject[] = model === undefined ? [] : [{
+      name: model,
+      dtype: "file",
+      open: () => openCheckpoint(model),
+      random: undefined,
+      trains: true,
+    }];
     if (tiny) {
       return [random(randomBase("tiny"), "fp32"), random(randomBase("tiny", 8), "file"), ...given];
     }
@@ -110,16 +118,15 @@ class Bench {
     return await correctnessPhase(cpu, this.#device, checkpoint, this.#sizes);
   }
 
-  async #measure({ name, dtype, open, random }: Subject, type: FloatType): Promise<void> {
+  async #measure({ name, dtype, open, random, trains }: Subject, type: FloatType): Promise<void> {
     const args = [this.#device, await open(), dtype, this.#sizes] as const;
     const rates = this.#figures["device"] as DeviceRates | undefined;
-    await this.#part(`${name}: decode`, async () => {
-      await decodePhase(...args, (figure) => {
+    await this.#part(`${name}: memory`, () =>
+      decodePhase(...args, (figure) => {
         const bytes = random && stepBytes(random, bytesPerFloat(type));
         const share = bytes && rates && bytes / (figure.ms / 1000) / rates.bandwidth;
         this.#tell(`${name}: decode`, { ...figure, bandwidthShare: share && round(share, 3) });
-      });
-    });
+      }, gpuMemory));
     await this.#part(`${name}: prefill`, async () => {
       await prefillPhase(...args, (figure) => {
         const operations = random && 2 * matrixNumbers(random) * figure.tokens;
@@ -127,7 +134,7 @@ class Bench {
         this.#tell(`${name}: prefill`, { ...figure, productShare: share && round(share, 3) });
       });
     });
-    await this.#part(`${name}: training`, () => trainingPhase(...args));
+    if (trains) await this.#part(`${name}: training`, () => trainingPhase(...args));
     args[1].close();
   }
 

@@ -44,14 +44,18 @@ async function openBase(device: Device, checkpoint: Checkpoint, choice: BaseChoi
   return await Base.load(device, checkpoint, { ...choice, calibration: [] });
 }
 
-/** Decoding at each batch, the base and a different core in every row. */
+/**
+ * Decoding at each batch, the base and a different core in every row.
+ * @param memory what is taken while all of it is there
+ */
 export async function decodePhase(
   device: Device,
   checkpoint: Checkpoint,
   dtype: BaseOptions["dtype"],
   { batches, steps, behind, rank }: Sizes,
   tell: (figure: DecodeFigure) => void,
-): Promise<void> {
+  memory: () => Promise<unknown>,
+): Promise<unknown> {
   const counted = new CountedDevice(device);
   const maxBatch = Math.max(...batches);
   const choice = { dtype, maxBatch, maxContext: behind + steps + 8 };
@@ -86,8 +90,10 @@ export async function decodePhase(
           ...{ up: per(bytesUp), down: per(bytesDown), calls: per(runs + copies) },
         });
       }
+      if (hook !== undefined) return await memory();
       await base.drop(lane);
     }
+    return undefined;
   } finally {
     base.release();
     await device.trim();

@@ -43,6 +43,7 @@ if (LONG) {
         assertEquals(figures[part(": decode")].length, 4);
         assertEquals(figures[part(": prefill")].length, 2);
         assertEquals(figures[part(": training")].losses.length, 4);
+        assert(figures[part(": memory")].rss > 0);
       }
       assert(torch !== undefined);
       await Deno.remove(folder, { recursive: true });
