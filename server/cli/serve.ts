@@ -11,7 +11,9 @@ import { chooseDevice } from "../../src/runtime/auto.ts";
 import { vulkanAdapters } from "../../src/runtime/vulkan.ts";
 import { keepAllocatorSmall } from "../../src/runtime/memory.ts";
 import { checkPaths, loadModules } from "./named_paths.ts";
-import type { ServeFlags } from "./serve_flags.ts";
+import type { DeviceKind } from "../../src/runtime/open.ts";
+import { type FrontOptions, runFront } from "../front/front.ts";
+import { parseFlags, type ServeFlags } from "./serve_flags.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Loaded } from "../loaded.ts";
 import { runServer } from "../run_server.ts";
@@ -31,7 +33,7 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
     generationConfig: flags.generationConfig,
     laneMemory: flags.laneMemory,
     factors: flags.factors,
-    device: flags.device,
+    device: flags.device as DeviceKind,
     dtype: flags.dtype,
     maxBatch: flags.maxBatch,
     maxQueue: flags.maxQueue,
@@ -79,12 +81,25 @@ function factorsLog(log: Log): (progress: MakerProgress) => void {
   };
 }
 
+const SCRIPT = new URL(import.meta.url);
+
+/** What several devices are served by; undefined for one, and where the command does not serve. */
+function frontOf(args: readonly string[]): FrontOptions | undefined {
+  try {
+    const asked = parseFlags(args, (name) => Deno.env.get(name));
+    if (asked.type !== "serve" || !asked.flags.device.includes(",")) return undefined;
+    const { device, host, port } = asked.flags;
+    return { script: SCRIPT, args, devices: device.split(","), host, port };
+  } catch {
+    return undefined; // told by the server's own reading
+  }
+}
+
 if (import.meta.main) {
   keepAllocatorSmall();
-  Deno.exitCode = await runServer({
-    args: Deno.args,
-    env: (name) => Deno.env.get(name),
-    version: config.version,
-    load,
-  });
+  const front = frontOf(Deno.args);
+  const env = (name: string) => Deno.env.get(name);
+  Deno.exitCode = front === undefined
+    ? await runServer({ args: Deno.args, env, version: config.version, load })
+    : await runFront(front);
 }

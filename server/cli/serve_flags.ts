@@ -19,10 +19,14 @@ import {
   type ToldTable,
 } from "./flags.ts";
 
-const device: FlagType<DeviceKind> = {
+const DEVICE = /^(?:auto|cpu|(?:webgpu|cuda)(?::\d{1,3})?)$/;
+
+/** A device, or several with commas. */
+const device: FlagType<DeviceKind | `${DeviceKind},${string}`> = {
   read: (text) =>
-    /^(?:auto|cpu|(?:webgpu|cuda)(?::\d{1,3})?)$/.test(text) ? text as DeviceKind : undefined,
-  right: "auto, cpu, webgpu or cuda, the last two with :N for one of several",
+    text.split(",").every((each) => DEVICE.test(each)) ? text as DeviceKind : undefined,
+  right:
+    "auto, cpu, webgpu or cuda, the last two with :N for one of several; or several with commas",
 };
 export const DTYPES = ["auto", "int8", "int4", "file", "fp32", "fp16"] as const;
 /** Who may read `/metrics`: administrators, or anyone who reaches it. */
@@ -141,11 +145,11 @@ const FLAGS = {
       "separated by commas",
   },
   device: {
-    value: "auto|cpu|webgpu[:N]|cuda[:N]",
+    value: "auto|cpu|webgpu[:N]|cuda[:N][,...]",
     type: device,
     help: "where the model runs: cpu, webgpu (a graphics device; tested on a software device, " +
       "not yet run on a GPU), or auto (the CPU for now); cuda says what it lacks; :N is the adapter" +
-      " of that number in deno task doctor",
+      " of that number in deno task doctor; several with commas are served by a process each behind one address, on one PostgreSQL",
     fallback: "auto",
   },
   dtype: {
@@ -334,6 +338,12 @@ function settled(
     throw new FlagError(
       "Cannot use both --data (or LEMBAS_DATA) and --database-url (or DATABASE_URL): " +
         "leave one of them out.",
+    );
+  }
+  if (flags.device.includes(",") && databaseUrl === undefined) {
+    throw new FlagError(
+      "Cannot serve several devices on the embedded store: a server each shares PostgreSQL's, " +
+        "pass --database-url (or DATABASE_URL).",
     );
   }
   const open = isOpen(askedOpen, { ...flags, databaseUrl });
