@@ -21,15 +21,16 @@ import { registerHealth } from "./routes/health.ts";
 import { registerInvocations } from "./routes/invocations.ts";
 import { registerModels } from "./routes/models.ts";
 import { registerTokenize } from "./routes/tokenize.ts";
+import { registerPages } from "./pages/pages.tsx";
 import { routedPath } from "./paths.ts";
 import { siteGuards } from "./sites.ts";
 import { IGNORED_HEADER, UnknownArguments } from "./unknown_arguments.ts";
 
 /**
- * Paths that answer without a key: probes, the API's description, and the console, which has its own
- * sign-in.
+ * Paths that answer without a key: probes, the first page, the API's description, and the console,
+ * which has its own sign-in.
  */
-const OPEN_PATHS = /^\/(health|ping|ready|openapi\.json|console)$|^\/console\//;
+const OPEN_PATHS = /^\/(health|ping|ready|openapi\.json|console|docs)?$|^\/(console|docs)\//;
 /** What `--metrics-access` opens. */
 const SCRAPED: ReadonlySet<string> = new Set(["/metrics", "/version", "/load"]);
 /** Paths that probes ask all the time. */
@@ -63,6 +64,7 @@ export function createApp(context: ServerContext): App {
   }
   registerHealth(app, context);
   registerOpenApi(app, context);
+  registerPages(app, context, access.mode);
   app.notFound((c) => unknownUrl(app, c).response());
   app.onError((error, c) => {
     const failure = toApiError(error, c.get("requestId"));
