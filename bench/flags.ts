@@ -114,7 +114,7 @@ const NAMES = [
 type Name = typeof NAMES[number];
 
 /**
- * Undefined where help is asked for.
+ * Undefined where help is asked for, or no mode.
  * @throws {TypeError} for an unknown mode or flag, or a value that cannot be.
  */
 export function parseFlags(args: readonly string[]): BenchFlags | undefined {
@@ -126,8 +126,9 @@ export function parseFlags(args: readonly string[]): BenchFlags | undefined {
       if (key !== undefined) throw new TypeError(`Cannot bench: there is no flag ${arg}`);
     },
   });
-  if (given.help) return undefined;
-  const mode = oneOf("mode", String(given._[0] ?? "decode"), MODES);
+  const [asked] = given._;
+  if (given.help || asked === undefined) return undefined;
+  const mode = oneOf("mode", String(asked), MODES);
   const text = (name: Name, fallback: string): string => String(given[name] ?? fallback);
   const optional = (name: Name): string | undefined => given[name]?.toString();
   const count = (name: Name, fallback: string) => whole(name, text(name, fallback));

@@ -156,7 +156,7 @@ async function listenUntilSignal(serving: Serving): Promise<number> {
   const server = await listen({ host, port, fetch }, context.lifecycle);
   for (const line of startLines(flags, loaded, context)) log.info(line);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
-  log.info(`serving ${server.url}/v1 after ${seconds} s`);
+  log.info(`serving ${server.url}/v1 after ${seconds} s; console ${server.url}/console`);
   const stop = (seconds: number) => server.stop(seconds, () => loaded.engine.close());
   const leave = async (error: Error): Promise<never> => {
     const failed = error instanceof DeviceFailedError;

@@ -182,7 +182,7 @@ Deno.test("each endpoint that a document or a help names is in the API's descrip
   let seen = 0;
   for (const { path, text } of [...await documents(), ...helps]) {
     const named = text.matchAll(
-      /(?<![\w.~:/}-])\/(?:v1|health|ready|metrics|version|tokenize|detokenize|openapi|console)\b[\w/{}.:%-]*/g,
+      /(?<![\w.~:/}-])\/(?:v1|health|ready|docs|ping|load|metrics|version|tokenize|detokenize|openapi|console)\b[\w/{}.:%-]*/g,
     );
     for (const [endpoint] of named) {
       seen++;

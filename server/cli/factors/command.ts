@@ -12,8 +12,8 @@ import { workDisplay, type WorkProgress } from "./display.ts";
 import {
   type EnergyOf,
   type ExportFlags,
-  FACTORS_HELP,
   type FactorsCommand,
+  factorsHelp,
   type MakeFlags,
   type MeasureFlags,
 } from "./flags.ts";
@@ -42,7 +42,7 @@ export async function runFactors(
 ): Promise<void> {
   switch (command.type) {
     case "help":
-      return environment.print(FACTORS_HELP);
+      return environment.print(factorsHelp(command.of));
     case "make":
       return await make(command.flags, environment);
     case "inspect":

@@ -1,6 +1,10 @@
 /** The command line of factors: defaults, and one line of refusal for what is wrong. */
-import { assertEquals, assertMatch, assertThrows } from "@std/assert";
-import { FACTORS_HELP, parseFactorsCommand } from "../../../../server/cli/factors/flags.ts";
+import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
+import {
+  FACTORS_HELP,
+  factorsHelp,
+  parseFactorsCommand,
+} from "../../../../server/cli/factors/flags.ts";
 
 Deno.test("making factors has defaults for all but the file to write", () => {
   assertEquals(parseFactorsCommand(["make", "--out", "f.safetensors"]), {
@@ -46,7 +50,8 @@ Deno.test("files are inspected and compared without a base unless energy is aske
 
 Deno.test("no command and --help show the help", () => {
   assertEquals(parseFactorsCommand([]), { type: "help" });
-  assertEquals(parseFactorsCommand(["make", "-h"]), { type: "help" });
+  assertEquals(parseFactorsCommand(["-h"]), { type: "help" });
+  assertEquals(parseFactorsCommand(["make", "-h"]), { type: "help", of: "make" });
 });
 
 Deno.test("a wrong flag is refused in one line that names it", () => {
@@ -79,6 +84,13 @@ Deno.test("a wrong flag is refused in one line that names it", () => {
     assertMatch(message, text);
     assertEquals(message.includes("\n"), false);
   }
+});
+
+Deno.test("a command's help is about that command", () => {
+  const help = factorsHelp("export");
+  for (const part of ["factors export", "--base", "PEFT"]) assertStringIncludes(help, part);
+  for (const other of ["factors make", "gaussian"]) assert(!help.includes(other), other);
+  assert(!factorsHelp("inspect").includes("gaussian"));
 });
 
 Deno.test("the help names every command and maker", () => {
