@@ -4,7 +4,7 @@
  * strings, a row's sampling parameters, and an event's text. The tokenizer is a small fixture's, so
  * tokenising is to be compared with itself only.
  */
-import { chunkEvents } from "../server/generate/answer.ts";
+import { type ChoiceWriter, chunkEvents } from "../server/generate/answer.ts";
 import { openCheckpoint } from "../src/checkpoint/open.ts";
 import { Detokenizer, StopStrings, TokenTexts } from "../src/engine/request/output.ts";
 import type { GenerationDelta } from "../src/engine/request/request.ts";
@@ -92,6 +92,6 @@ Deno.bench("64 events of a stream", { group: "events" }, async () => {
       for (let i = 0; i < 64; i++) yield DELTA;
     },
   };
-  const write = ({ text }: GenerationDelta) => `"text":${JSON.stringify(text)},"logprobs":null`;
+  const write: ChoiceWriter = ({ text }) => `"text":${JSON.stringify(text)},"logprobs":null`;
   for await (const _ of chunkEvents(HEAD, run, { last: true, continuous: false }, write));
 });

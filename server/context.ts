@@ -6,6 +6,7 @@ import type { MeasuredQuality } from "../adapters/quality.ts";
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../src/checkpoint/checkpoint.ts";
+import type { CallFormat } from "../src/calls/formats.ts";
 import type { Catalog } from "../adapters/catalog/catalog.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { Access, Principal } from "./access/access.ts";
@@ -52,6 +53,8 @@ export interface ServedModel {
   readonly eosTokenIds: readonly number[];
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate | undefined;
+  /** How it writes tool calls; undefined = as its chat template says. */
+  readonly callFormat?: CallFormat | undefined;
   /** Sampling defaults, used where a request says nothing. */
   readonly sampling: SamplingDefaults;
   /** Where long texts are encoded and rendered; undefined = on the event loop. */
@@ -78,6 +81,8 @@ export interface ServerOptions {
   readonly strict?: boolean;
   /** Names of the base beside its own, the first one by default; default: none. */
   readonly servedModelNames?: readonly string[];
+  /** How the model writes tool calls; default: as its chat template says. */
+  readonly toolCallParser?: CallFormat | "auto";
 }
 
 /** Something that must answer before the server is ready. */

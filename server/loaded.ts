@@ -112,6 +112,7 @@ export async function toContext(
     & Pick<ServedModel, "thread">,
 ): Promise<ServerContext> {
   const { checkpoint, engine, registry } = loaded;
+  const { toolCallParser } = parts.options;
   return {
     ...parts,
     engine,
@@ -139,6 +140,7 @@ export async function toContext(
       eosTokenIds: checkpoint.config.eosTokenIds,
       tokenizer: checkpoint.tokenizer,
       chatTemplate: checkpoint.chatTemplate,
+      callFormat: toolCallParser === "auto" ? undefined : toolCallParser,
       sampling: loaded.sampling,
       thread,
     },

@@ -1,4 +1,5 @@
 /** The command line of `deno task serve`: its flags, and what follows from several of them. */
+import { CALL_FORMATS } from "../../src/calls/formats.ts";
 import type { GenerationConfig } from "../../src/checkpoint/sampling_defaults.ts";
 import type { DeviceKind } from "../../src/runtime/open.ts";
 import { isLoopback } from "../http/sites.ts";
@@ -123,6 +124,12 @@ const FLAGS = {
       "keys, and where they are silent of its card (auto); of these files alone (model); neutral, " +
       "temperature 1 (none); or of DIR/generation_config.json. Its max_new_tokens bounds every " +
       "output, its do_sample is not read (both as in vLLM)",
+    fallback: "auto",
+  },
+  "tool-call-parser": {
+    value: `auto|${CALL_FORMATS.join("|")}`,
+    type: oneOf(["auto", ...CALL_FORMATS]),
+    help: "how the model writes tool calls: as its chat template says (auto), or in this format",
     fallback: "auto",
   },
   factors: {

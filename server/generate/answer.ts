@@ -13,6 +13,7 @@ import type { AppContext, ServerContext, StreamEnd } from "../context.ts";
 import type { Run } from "./run.ts";
 import { invalid, toApiError } from "../errors.ts";
 import type { GenerationFields, UsageBody } from "../http/schema/common.ts";
+import type { ToolCallDelta } from "../http/schema/tools.ts";
 import { logFailure } from "../telemetry/log.ts";
 
 /** A fresh id for a completion; unique whatever request id the client sent. */
@@ -78,14 +79,23 @@ export interface ChunkUsage {
   readonly continuous: boolean;
 }
 
-/** Writes a choice's fields after its index, e.g. `"text":"x","logprobs":null`; no finish reason. */
-export type ChoiceWriter = (delta: GenerationDelta) => string;
+/** A delta as it is sent: one of the engine's, or a piece of one that has calls. */
+export interface AnswerDelta extends Omit<GenerationDelta, "finishReason"> {
+  readonly finishReason: FinishReason | "tool_calls" | undefined;
+  readonly call?: ToolCallDelta;
+}
 
-export interface FirstChunks {
+/** Writes a choice's fields after its index, e.g. `"text":"x","logprobs":null`; no finish reason. */
+export type ChoiceWriter = (delta: AnswerDelta) => string;
+
+/** What else goes into a run's events. */
+export interface ChunkParts {
   /** A choice to send before a sample's first delta. */
   readonly first?: (index: number) => string | undefined;
   /** Whether deltas without text are left out; default true. */
   readonly silent?: boolean;
+  /** Instead of the run's own deltas. */
+  readonly deltas?: AsyncIterable<AnswerDelta>;
 }
 
 /** Events of a run, `[DONE]` at its end. */
@@ -94,7 +104,7 @@ export async function* chunkEvents(
   run: Run,
   usage: ChunkUsage,
   write: ChoiceWriter,
-  { first, silent = true }: FirstChunks = {},
+  { first, silent = true, deltas = run }: ChunkParts = {},
 ): AsyncGenerator<string> {
   const open = `data: ${JSON.stringify(head).slice(0, -1)},"choices":[`;
   const tail = usage.last && !usage.continuous ? `],"usage":null}\n\n` : `]}\n\n`;
@@ -103,7 +113,7 @@ export async function* chunkEvents(
     : () => tail;
   const begun = new Set<number>();
   let running = run.plan.prompts.length * run.plan.n;
-  for await (const delta of run) {
+  for await (const delta of deltas) {
     if (delta.finishReason !== undefined && --running === 0) await run.complete();
     if (!begun.has(delta.index)) {
       begun.add(delta.index);
@@ -120,12 +130,12 @@ export async function* chunkEvents(
  * Whether there is nothing to send: the token's text is held back, as half a character or a stop
  * string's begin.
  */
-function isSilent(delta: GenerationDelta): boolean {
-  return delta.text === "" && delta.finishReason === undefined &&
+function isSilent(delta: AnswerDelta): boolean {
+  return delta.text === "" && delta.finishReason === undefined && delta.call === undefined &&
     (delta.logprobs === undefined || delta.logprobs.length === 0);
 }
 
-function ending({ finishReason, stopReason }: GenerationDelta): string {
+function ending({ finishReason, stopReason }: AnswerDelta): string {
   if (finishReason === undefined) return `,"finish_reason":null`;
   return `,"finish_reason":"${finishReason}","stop_reason":${JSON.stringify(stopReason ?? null)}`;
 }

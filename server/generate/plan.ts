@@ -1,12 +1,9 @@
-// deno-lint-ignore-file camelcase -- names of the wire format
 /**
  * What a request's fields ask for, as the engine takes it: messages or text as token ids, and sampling
  * parameters. Trap: a long text must not be encoded, or rendered, on the event loop. What cannot fit is
  * refused by its length alone, and what is long goes to the checkpoint's own thread.
  */
 import {
-  type Conversation,
-  joinLines,
   type Prompt,
   type PromptOptions,
   type PromptRefusal,
@@ -14,33 +11,20 @@ import {
   type PromptTokens,
   SHORT_TEXT,
   sizeOf,
-  type TextMessage,
   textTokens,
 } from "../../src/checkpoint/text/prompt.ts";
-import { templateRole } from "../../src/checkpoint/text/roles.ts";
 import type { SamplingParams } from "../../src/engine/request/request.ts";
 import { DEFAULT_SAMPLING, validateSampling } from "../../src/engine/request/sampling.ts";
 import type { Grammar } from "../../src/grammar/pool.ts";
 import type { ServedModel } from "../context.ts";
 import { ApiError, contextLengthExceeded, invalid } from "../errors.ts";
 import type { SamplingDefaultsBody } from "../http/schema/admin.ts";
-import type { MessageBody } from "../http/schema/chat.ts";
 import type { GenerationFields } from "../http/schema/common.ts";
+import { type TemplateFields, toConversation } from "./conversation.ts";
 import type { TextCaller } from "./text_turns.ts";
+import type { Calling } from "./tools.ts";
 
 // ---- prompts ----
-
-/** The template's part of a chat or tokenise request. */
-export interface TemplateFields {
-  readonly messages: readonly MessageBody[];
-  readonly add_generation_prompt?: boolean | null | undefined;
-  readonly continue_final_message?: boolean | null | undefined;
-  readonly chat_template_kwargs?: Readonly<Record<string, unknown>> | null | undefined;
-  readonly add_special_tokens?: boolean | null | undefined;
-}
-
-/** Names that a template gets from us, which `chat_template_kwargs` may not set. */
-const RESERVED = ["messages", "tools", "add_generation_prompt", "addGenerationPrompt"];
 
 /**
  * The conversation as token ids, by the checkpoint's template.
@@ -57,52 +41,6 @@ export async function encodeChat(
     ...room,
     param: "messages",
   });
-}
-
-function toConversation(model: ServedModel, body: TemplateFields): Conversation {
-  if (model.chatTemplate === undefined) {
-    throw invalid("messages", `The model '${model.id}' has no chat template: use completions.`);
-  }
-  const { fault } = model.chatTemplate;
-  if (fault !== undefined) {
-    throw invalid("messages", `The model '${model.id}' cannot chat: ${fault}. Use completions.`);
-  }
-  const proceed = body.continue_final_message ?? false;
-  const open = body.add_generation_prompt ?? !proceed;
-  if (proceed && open) {
-    throw invalid(
-      "continue_final_message",
-      "Cannot set both 'continue_final_message' and 'add_generation_prompt' to true.",
-    );
-  }
-  const extra = body.chat_template_kwargs ?? {};
-  for (const name of RESERVED) {
-    if (name in extra) {
-      throw invalid("chat_template_kwargs", `'chat_template_kwargs' cannot set '${name}'.`);
-    }
-  }
-  return {
-    messages: body.messages.map(toMessage),
-    options: { ...extra, addGenerationPrompt: open },
-    end: proceed ? "message" : "template",
-  };
-}
-
-function toMessage(body: MessageBody, index: number): TextMessage {
-  const { content, name, tool_call_id } = body;
-  if (content === undefined || content === null) {
-    throw invalid(
-      `messages[${index}].content`,
-      `Missing required parameter: 'messages[${index}].content'.`,
-      "missing_required_parameter",
-    );
-  }
-  return {
-    role: templateRole(body.role),
-    content: Array.isArray(content) ? joinLines(content.map(({ text }) => text)) : content,
-    ...(name && { name }),
-    ...(tool_call_id && { tool_call_id }),
-  };
 }
 
 /** @throws {ApiError} 400 naming the first id outside the vocabulary. */
@@ -204,6 +142,8 @@ export interface SamplingLimits {
   readonly logprobs: number | undefined;
   /** What holds where the request says nothing, and the model's vocabulary. */
   readonly model: Pick<ServedModel, "sampling" | "vocabSize">;
+  /** What the text is read for; undefined = nothing. */
+  readonly calling?: Pick<Calling, "grammar" | "showSpecial"> | undefined;
 }
 
 /**
@@ -230,10 +170,10 @@ export function toSampling(body: GenerationFields, limits: SamplingLimits): Samp
     stopTokenIds: body.stop_token_ids ?? [],
     includeStopInOutput: body.include_stop_str_in_output ?? false,
     ignoreEos: body.ignore_eos ?? false,
-    skipSpecialTokens: body.skip_special_tokens ?? true,
+    skipSpecialTokens: !limits.calling?.showSpecial && (body.skip_special_tokens ?? true),
     logprobs: limits.logprobs ?? (body.logprob_token_ids ? 0 : undefined),
     logprobTokens: body.logprob_token_ids ?? undefined,
-    grammar: toGrammar(body.response_format),
+    grammar: limits.calling?.grammar ?? toGrammar(body.response_format),
   };
   validateSampling(params, vocabSize);
   return params;

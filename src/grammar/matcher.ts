@@ -22,6 +22,8 @@ export interface ThreadMatcherOptions {
   /** Its number, among all of a pool. */
   readonly id: number;
   readonly schema: string;
+  /** The request's field that asks for the grammar. */
+  readonly field: string;
   readonly tenant: string;
   /** Tells its thread of a token, if it has a thread at the moment. */
   readonly onAccept: (matcher: ThreadMatcher, token: number) => void;
@@ -49,6 +51,10 @@ export class ThreadMatcher implements TokenMatcher {
 
   get schema(): string {
     return this.#options.schema;
+  }
+
+  get field(): string {
+    return this.#options.field;
   }
 
   get tenant(): string {

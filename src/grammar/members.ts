@@ -1,6 +1,6 @@
 /** The members of an object (all between its braces) as rules of the grammar. */
 import { NEVER, type ObjectShape, type Shape } from "./schema/shape.ts";
-import { jsonLiteral } from "./spelling.ts";
+import { jsonLiteral, literal } from "./spelling.ts";
 
 /**
  * Blanks between members: enough for indentation, but not for the endless blanks of small models.
@@ -17,10 +17,35 @@ export interface Rules {
   key(names: readonly string[]): string;
 }
 
+/** How members are written; all but `key` in EBNF. */
+export interface MemberStyle {
+  readonly key: (name: string) => string;
+  /** Between key and value. */
+  readonly colon: string;
+  readonly comma: string;
+  readonly close: string;
+}
+
+export const JSON_MEMBERS: MemberStyle = {
+  key: jsonLiteral,
+  colon: `${BLANK} ":" ${BLANK}`,
+  comma: `${BLANK} "," ${BLANK}`,
+  close: '"}"',
+};
+
+/** Python's keywords of a call, as models write them. */
+export const KEYWORDS: MemberStyle = {
+  key: literal,
+  colon: '"="',
+  comma: '", "',
+  close: '")"',
+};
+
 /** An object's members in the order of its properties, then the others, counted where asked. */
 export class Members {
   readonly #shape: ObjectShape;
   readonly #rules: Rules;
+  readonly #style: MemberStyle;
   /**
    * Rules by how many properties have been passed and how many members written; undefined where no
    * end can be reached.
@@ -29,8 +54,14 @@ export class Members {
   /** Members are counted up to here; beyond, their number does not matter. */
   readonly #counts: number;
 
-  constructor(shape: ObjectShape, possible: (shape: Shape) => boolean, rules: Rules) {
+  constructor(
+    shape: ObjectShape,
+    possible: (shape: Shape) => boolean,
+    rules: Rules,
+    style: MemberStyle,
+  ) {
     this.#rules = rules;
+    this.#style = style;
     this.#shape = {
       ...shape,
       properties: shape.properties.filter((each) => possible(each.shape)),
@@ -57,7 +88,7 @@ export class Members {
     const name = property === undefined ? this.#others(count) : this.#either([
       this.#member(
         count,
-        jsonLiteral(property.name),
+        this.#style.key(property.name),
         property.shape,
         (next) => this.#after(index + 1, next),
       ),
@@ -82,13 +113,14 @@ export class Members {
     if (count >= this.#shape.most) return undefined;
     const next = after(Math.min(count + 1, this.#counts));
     if (next === undefined) return undefined;
-    const comma = count === 0 ? "" : `${BLANK} "," ${BLANK} `;
-    return `${comma}${key} ${BLANK} ":" ${BLANK} ${this.#rules.value(shape)} ${next}`;
+    const { comma, colon } = this.#style;
+    return `${count === 0 ? "" : `${comma} `}${key} ${colon} ${this.#rules.value(shape)} ${next}`;
   }
 
   #others(count: number): string | undefined {
     const { extra, least, most, properties } = this.#shape;
-    const end = count < least ? undefined : count === 0 ? '"}"' : `${BLANK} "}"`;
+    const { close } = this.#style;
+    const end = count < least ? undefined : count === 0 ? close : `${BLANK} ${close}`;
     if (extra === NEVER) return this.#either([end]);
     const key = this.#rules.key(properties.map(({ name }) => name));
     if (most === Infinity && count === this.#counts) {

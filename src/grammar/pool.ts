@@ -10,14 +10,17 @@ import { FieldError, OverloadedError } from "../util/errors.ts";
 
 import { type CompileJob, CompileQueue } from "./compile_queue.ts";
 import { ThreadMatcher, type TokenMatcher } from "./matcher.ts";
+import type { CallsGrammar } from "./compile_calls.ts";
 import { SchemaError } from "./schema/schema_error.ts";
 import { type Breakdown, GrammarThread } from "./thread.ts";
 import { spellAll } from "./vocabulary.ts";
+import type { Origin, Refusal } from "./worker.ts";
 
 /** A constraint on the output's text. */
 export type Grammar =
   | { readonly type: "json" }
-  | { readonly type: "json_schema"; readonly schema: unknown; readonly strict: boolean };
+  | { readonly type: "json_schema"; readonly schema: unknown; readonly strict: boolean }
+  | CallsGrammar;
 
 /** Makes matchers. */
 export interface GrammarSource {
@@ -48,7 +51,9 @@ export interface GrammarPoolOptions {
 
 /** The request's field that holds the schema. */
 const SCHEMA_FIELD = "response_format.json_schema.schema";
-const ANY_OBJECT = '{"type":"object"}';
+const ANY_OBJECT = { type: "object" };
+/** Characters around a schema in its grammar's source. */
+const FRAME = '{"schema":}'.length;
 /** Most characters of a schema. */
 const LARGEST_SCHEMA = 65_536;
 const REMEMBERED = 256;
@@ -61,7 +66,7 @@ export class GrammarPool implements GrammarSource {
   readonly #queue = new CompileQueue();
   readonly #jobs = new Map<GrammarThread, CompileJob>();
   readonly #homes = new Map<ThreadMatcher, GrammarThread | undefined>();
-  readonly #refusals = new Map<string, string>();
+  readonly #refusals = new Map<string, Refusal>();
   /** When a schema that took too long may be tried again (`performance.now()`). */
   readonly #pauses = new Map<string, number>();
   readonly #spelling = new Once(() => spellAll(this.#options));
@@ -74,13 +79,15 @@ export class GrammarPool implements GrammarSource {
   }
 
   async matcher(grammar: Grammar, tenant: string): Promise<TokenMatcher> {
-    const schema = grammar.type === "json" ? ANY_OBJECT : schemaText(grammar.schema);
-    this.#checkRemembered(schema);
+    const field = grammar.type === "calls" ? "tools" : SCHEMA_FIELD;
+    const schema = sourceText(grammar, field);
+    this.#checkRemembered(schema, field);
     this.#vocabulary = await this.#spelling.get();
     if (this.#closed) throw new Error("Cannot make a matcher: its pool is closed");
     const matcher = new ThreadMatcher({
       id: this.#ids++,
       schema,
+      field,
       tenant,
       onAccept: (own, token) => this.#homes.get(own)?.accept(own.id, token),
       onDispose: (own) => this.#dispose(own),
@@ -105,9 +112,9 @@ export class GrammarPool implements GrammarSource {
     this.#homes.delete(matcher);
   }
 
-  #checkRemembered(schema: string): void {
+  #checkRemembered(schema: string, field: string): void {
     const refusal = this.#refusals.get(schema);
-    if (refusal !== undefined) throw new FieldError(SCHEMA_FIELD, refusal);
+    if (refusal !== undefined) throw new FieldError(refusal.field ?? field, refusal.reason);
     const seconds = ((this.#pauses.get(schema) ?? 0) - performance.now()) / 1000;
     if (seconds > 0) throw this.#tooSlow(seconds);
   }
@@ -177,7 +184,7 @@ export class GrammarPool implements GrammarSource {
     const vocabulary = this.#vocabulary;
     const thread = new GrammarThread({ vocabulary, vocabSize, stopTokens }, cacheSize, {
       compiled: (own) => this.#compiled(own),
-      refused: (own, schema, reason) => this.#refuse(own, schema, reason),
+      refused: (own, schema, refusal) => this.#refuse(own, schema, refusal),
       broken: (own, breakdown) => this.#broken(own, breakdown),
       late: (own, schema) => this.#late(own, schema),
     });
@@ -203,9 +210,10 @@ export class GrammarPool implements GrammarSource {
     matcher.fail(error);
   }
 
-  #refuse(thread: GrammarThread, schema: string, reason: string): void {
-    remember(this.#refusals, schema, reason);
-    this.#finish(thread, (each) => this.#fail(each, new FieldError(SCHEMA_FIELD, reason)));
+  #refuse(thread: GrammarThread, schema: string, refusal: Refusal): void {
+    remember(this.#refusals, schema, refusal);
+    const { reason, field } = refusal;
+    this.#finish(thread, (each) => this.#fail(each, new FieldError(field ?? each.field, reason)));
   }
 
   // ---- threads that break ----
@@ -224,7 +232,7 @@ export class GrammarPool implements GrammarSource {
     if (matcher !== undefined) this.#fail(matcher, error);
     if (during === "compile" && compiling !== undefined) {
       const { message } = new SchemaError("#", `is more than the grammar library takes: ${reason}`);
-      return this.#refuse(thread, compiling, message);
+      return this.#refuse(thread, compiling, { reason: message });
     }
     const begun = during !== undefined && during !== "init";
     this.#finish(thread, (each) => begun ? this.#move(each) : this.#fail(each, error));
@@ -242,13 +250,26 @@ export class GrammarPool implements GrammarSource {
   }
 }
 
-function schemaText(schema: unknown): string {
-  const text = JSON.stringify(schema) ?? "undefined";
-  if (text.length <= LARGEST_SCHEMA) return text;
+/** What the grammar is made of, as JSON text. */
+function sourceText(grammar: Grammar, field: string): string {
+  const text = JSON.stringify(sourceOf(grammar));
+  const length = text.length - FRAME;
+  if (length <= LARGEST_SCHEMA) return text;
   throw new FieldError(
-    SCHEMA_FIELD,
-    `Cannot use the JSON schema: it has ${text.length} characters, at most ${LARGEST_SCHEMA} work`,
+    field,
+    `Cannot use the JSON schema: it has ${length} characters, at most ${LARGEST_SCHEMA} work`,
   );
+}
+
+function sourceOf(grammar: Grammar): Origin {
+  switch (grammar.type) {
+    case "json":
+      return { schema: ANY_OBJECT };
+    case "json_schema":
+      return { schema: grammar.schema };
+    case "calls":
+      return { calls: grammar };
+  }
 }
 
 /** Sets a value in a map that keeps the newest `REMEMBERED` values. */

@@ -5,7 +5,7 @@
  */
 import { WorkerThread } from "../util/worker_thread.ts";
 import type { ThreadMatcher } from "./matcher.ts";
-import type { GrammarWork, Mask, ThreadInit } from "./worker.ts";
+import type { GrammarWork, Mask, Refusal, ThreadInit } from "./worker.ts";
 
 /** Why a thread is to be given up. */
 export interface Breakdown {
@@ -18,7 +18,7 @@ export interface Breakdown {
 
 export interface ThreadEvents {
   compiled(thread: GrammarThread, schema: string): void;
-  refused(thread: GrammarThread, schema: string, reason: string): void;
+  refused(thread: GrammarThread, schema: string, refusal: Refusal): void;
   broken(thread: GrammarThread, breakdown: Breakdown): void;
   late(thread: GrammarThread, schema: string): void;
 }

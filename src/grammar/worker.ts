@@ -7,6 +7,8 @@
 import { createRequire } from "node:module";
 import type * as XGrammar from "@mlc-ai/web-xgrammar";
 import { Moved, serve } from "../util/worker_serve.ts";
+import { FieldError } from "../util/errors.ts";
+import { type CallsGrammar, compileCalls } from "./compile_calls.ts";
 import { compileSchema } from "./compile_schema.ts";
 import { SchemaError } from "./schema/schema_error.ts";
 import type { WrittenGrammar } from "./write_grammar.ts";
@@ -36,9 +38,18 @@ export interface Mask {
 /**
  * A grammar's weight, as `WrittenGrammar` has it, or why the schema has none: the thread goes on.
  */
-type CompileResult = { readonly weight: number } | { readonly refused: string };
+type CompileResult = { readonly weight: number } | { readonly refused: Refusal };
 
-/** A schema (JSON text) to compile, and the number to keep it under. */
+/** Why there is no grammar, and the request's field that is to blame where it is known. */
+export interface Refusal {
+  readonly reason: string;
+  readonly field?: string;
+}
+
+/** What a grammar is made of; as JSON text it is the grammar's name. */
+export type Origin = { readonly schema: unknown } | { readonly calls: CallsGrammar };
+
+/** An `Origin` (JSON text) to compile, and the number to keep it under. */
 interface ToCompile {
   readonly grammar: number;
   readonly schema: string;
@@ -64,7 +75,7 @@ class Matchers {
 
   async compile({ grammar, schema }: ToCompile): Promise<CompileResult> {
     const written = writtenGrammar(schema);
-    if (written instanceof SchemaError) return { refused: written.message };
+    if ("reason" in written) return { refused: written };
     this.#compiled.set(grammar, await this.#compiler.compileGrammar(written.text));
     return { weight: written.weight };
   }
@@ -110,11 +121,13 @@ class Matchers {
   }
 }
 
-function writtenGrammar(schema: string): WrittenGrammar | SchemaError {
+function writtenGrammar(text: string): WrittenGrammar | Refusal {
+  const source = JSON.parse(text) as Origin;
   try {
-    return compileSchema(JSON.parse(schema));
+    return "calls" in source ? compileCalls(source.calls) : compileSchema(source.schema);
   } catch (error) {
-    if (error instanceof SchemaError) return error;
+    if (error instanceof SchemaError) return { reason: error.message };
+    if (error instanceof FieldError) return { reason: error.message, field: error.field };
     throw error;
   }
 }

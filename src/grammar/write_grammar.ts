@@ -6,11 +6,12 @@
 import { anythingBut, type Automaton, type Edge, stateOf } from "./automata/automaton.ts";
 import { longest } from "./schema/check_shapes.ts";
 import { numberAutomaton } from "./schema/numbers.ts";
-import { BLANK, Members } from "./members.ts";
+import { BLANK, JSON_MEMBERS, KEYWORDS, Members, type MemberStyle } from "./members.ts";
 import { refuse } from "./schema/schema_error.ts";
 import {
   ANY,
   type ArrayShape,
+  NEVER,
   type ObjectShape,
   type Shape,
   type Shapes,
@@ -45,17 +46,35 @@ export interface WrittenGrammar {
   readonly weight: number;
 }
 
+/** How a grammar's rules are named and its words written. */
+export interface Writing {
+  /** Before each rule's name, so that grammars can stand in one text; the whole is `PREFIXroot`. */
+  readonly prefix: string;
+  /** Python's words for true, false and null, and the members of the root as keywords. */
+  readonly language: "json" | "python";
+}
+
+const WORDS = {
+  json: { true: "true", false: "false", null: "null" },
+  python: { true: "True", false: "False", null: "None" },
+} as const;
+
 /**
  * A grammar whose rule `root` allows exactly the shapes' values, as JSON text.
  * @throws {SchemaError} where it would take too long to compile.
  */
-export function writeGrammar(shapes: Shapes, possible: (shape: Shape) => boolean): WrittenGrammar {
-  return new GrammarWriter(shapes, possible).write();
+export function writeGrammar(
+  shapes: Shapes,
+  possible: (shape: Shape) => boolean,
+  writing: Writing = { prefix: "", language: "json" },
+): WrittenGrammar {
+  return new GrammarWriter(shapes, possible, writing).write();
 }
 
 class GrammarWriter {
   readonly #shapes: Shapes;
   readonly #possible: (shape: Shape) => boolean;
+  readonly #writing: Writing;
   readonly #rules: string[] = [];
   /** Names of rules by their text. */
   readonly #named = new Map<string, string>();
@@ -64,13 +83,16 @@ class GrammarWriter {
   #wide = 0;
   #length = 0;
 
-  constructor(shapes: Shapes, possible: (shape: Shape) => boolean) {
+  constructor(shapes: Shapes, possible: (shape: Shape) => boolean, writing: Writing) {
     this.#shapes = shapes;
     this.#possible = possible;
+    this.#writing = writing;
   }
 
   write(): WrittenGrammar {
-    this.#define("root", this.#value(this.#shapes.root));
+    const { prefix, language } = this.#writing;
+    const { root } = this.#shapes;
+    this.#define(`${prefix}root`, language === "json" ? this.#value(root) : this.#keywords(root));
     const text = this.#rules.join("");
     const blanks = text.split(BLANK).length - 1;
     const few = Math.ceil(this.#rules.length / RULES_OF_A_MASK);
@@ -88,7 +110,7 @@ class GrammarWriter {
   }
 
   #newName(): string {
-    return `r${this.#names++}`;
+    return `${this.#writing.prefix}r${this.#names++}`;
   }
 
   #define(name: string, text: string): void {
@@ -106,6 +128,10 @@ class GrammarWriter {
     return name;
   }
 
+  get #words(): Readonly<Record<"true" | "false" | "null", string>> {
+    return WORDS[this.#writing.language];
+  }
+
   /** An expression for a shape's values. */
   #value(shape: Shape): string {
     switch (shape.kind) {
@@ -114,9 +140,9 @@ class GrammarWriter {
       case "never":
         throw new RangeError("internal: a grammar of nothing");
       case "boolean":
-        return '("true" | "false")';
+        return `("${this.#words.true}" | "${this.#words.false}")`;
       case "null":
-        return '"null"';
+        return `"${this.#words.null}"`;
       case "values":
         return this.#rule(
           [...new Set(shape.values.map((value) => this.#constant(value)))].join(" | "),
@@ -173,7 +199,7 @@ class GrammarWriter {
       return [
         this.#string(undefined),
         this.#automaton(number, plain, ""),
-        '"true" | "false" | "null"',
+        Object.values(this.#words).map((word) => `"${word}"`).join(" | "),
         this.#array(array),
         this.#object(object),
       ].join(" | ");
@@ -188,7 +214,8 @@ class GrammarWriter {
         "]",
       );
     }
-    if (typeof value !== "object" || value === null) return jsonLiteral(value);
+    if (value === null || typeof value === "boolean") return `"${this.#words[`${value}`]}"`;
+    if (typeof value !== "object") return jsonLiteral(value);
     const members = Object.entries(value).map(([key, each]) =>
       `${jsonLiteral(key)} ${BLANK} ":" ${BLANK} ${this.#constant(each)}`
     );
@@ -294,14 +321,31 @@ class GrammarWriter {
   }
 
   #object(shape: ObjectShape): string {
-    return this.#rule(`"{" ${BLANK} ${
-      new Members(shape, this.#possible, {
-        rule: (text) => this.#rule(text),
-        recursive: (text) => this.#recursive(text),
-        value: (each) => this.#value(each),
-        key: (names) => this.#string(names.length === 0 ? undefined : anythingBut(names)),
-      }).write()
-    }`);
+    return this.#rule(`"{" ${BLANK} ${this.#members(shape, JSON_MEMBERS)}`);
+  }
+
+  #members(shape: ObjectShape, style: MemberStyle): string {
+    const rules = {
+      rule: (text: string) => this.#rule(text),
+      recursive: (text: (name: string) => string) => this.#recursive(text),
+      value: (each: Shape) => this.#value(each),
+      key: (names: readonly string[]) =>
+        this.#string(names.length === 0 ? undefined : anythingBut(names)),
+    };
+    return new Members(shape, this.#possible, rules, style).write();
+  }
+
+  /** The members of the root as Python's keywords, and the bracket that closes them. */
+  #keywords(shape: Shape): string {
+    if (shape.kind !== "object") {
+      refuse("#", "must be an object's with its properties, so that they can be keywords");
+    }
+    for (const { name } of shape.properties) {
+      if (!/^[A-Za-z_]\w*$/.test(name)) {
+        refuse(`#/properties/${name}`, "cannot be a keyword: a name of letters, digits and _ can");
+      }
+    }
+    return this.#members({ ...shape, extra: NEVER }, KEYWORDS);
   }
 }
 

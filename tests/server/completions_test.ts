@@ -190,9 +190,9 @@ Deno.test("what is asked for in vain is refused by name", async () => {
   const cases: readonly [Json, string, string, RegExp][] = [
     [
       { tools: [{ type: "function" }] },
-      "tools",
-      "unsupported_parameter",
-      /'tools' is not supported/,
+      "tools[0].function",
+      "missing_required_parameter",
+      /'tools\[0\].function'/,
     ],
     [
       { response_format: { type: "text", strict: true } },

@@ -2,8 +2,10 @@
 import { unixSeconds } from "../../../src/util/time.ts";
 import type { Tokenizer } from "../../../src/checkpoint/checkpoint.ts";
 import { outputLimit } from "../../../src/checkpoint/sampling_defaults.ts";
-import type { GenerationDelta, TokenLogprob } from "../../../src/engine/request/request.ts";
+import type { TokenLogprob } from "../../../src/engine/request/request.ts";
 import {
+  type AnswerDelta,
+  type ChoiceWriter,
   chunkEvents,
   type ChunkHead,
   collect,
@@ -20,6 +22,8 @@ import { chatLogprobs, promptLogprobs } from "../../generate/logprobs.ts";
 import { baseName, resolveTarget, type Target } from "../../generate/model_name.ts";
 import { checkLength, encodeChat, refuseStreamedPrompt, toSampling } from "../../generate/plan.ts";
 import { type Run, startRun } from "../../generate/run.ts";
+import { type Calling, toolUse } from "../../generate/tools.ts";
+import { readCalls, withCalls } from "../../generate/call_answer.ts";
 import {
   chatChunkSchema,
   type ChatCompletion,
@@ -61,29 +65,33 @@ export async function answerChat(
   const usage = usageWanted(body);
   refuseStreamedPrompt(body);
   const { tenant } = c.get("principal");
+  const { shown, calling } = toolUse(context.model, body);
   const target = await resolveTarget(context, c.get("principal"), model, body.adapter);
   const run = await startRun(
     context,
     c,
     target,
-    (signal) => planChat(context, { ...body, model }, { tenant, signal }),
+    (signal) => planChat(context, { ...body, model, tools: shown }, calling, { tenant, signal }),
   );
   const head = chatHead(run.plan.id, model, target);
-  if (!body.stream) return await whole(context, c, { head, body, run });
+  if (!body.stream) return await whole(context, c, { head, body, run, calling });
   const write = choiceWriter(context.model.tokenizer, body, run);
-  const silent = !body.return_token_ids;
-  return streamAnswer(context, c, run, chunkEvents(head, run, usage, write, { silent }));
+  const deltas = calling === undefined ? run : withCalls(run, calling);
+  const parts = { silent: !body.return_token_ids, deltas };
+  return streamAnswer(context, c, run, chunkEvents(head, run, usage, write, parts));
 }
 
 async function planChat(
   context: ServerContext,
   body: ChatRequest & { readonly model: string },
+  calling: Calling | undefined,
   caller: TextCaller,
 ) {
   const { model, engine: { maxContext } } = context;
   const asked = body.max_completion_tokens ?? body.max_tokens ?? undefined;
   const maxTokens = outputLimit(asked, model.sampling);
-  const prompt = await encodeChat(model, body, { maxContext, maxTokens, caller });
+  const chat = await encodeChat(model, body, { maxContext, maxTokens, caller });
+  const prompt = calling?.opener === undefined ? chat : [...chat, calling.opener.id];
   checkLength("messages", prompt, maxContext, maxTokens);
   return {
     id: completionId("chatcmpl"),
@@ -94,6 +102,7 @@ async function planChat(
       maxTokens,
       logprobs: wantedLogprobs(body),
       model,
+      calling,
     }),
     n: body.n ?? 1,
     priority: body.priority ?? 0,
@@ -124,16 +133,19 @@ function choiceWriter(
   tokenizer: Tokenizer,
   body: ChatRequest,
   { plan: { prompts } }: Run,
-): (delta: GenerationDelta) => string {
+): ChoiceWriter {
   const begun = new Set<number>();
-  const idsOf = ({ index, tokens }: GenerationDelta) => {
+  const idsOf = ({ index, tokens }: AnswerDelta) => {
     if (!body.return_token_ids) return "";
     const ids = `,"token_ids":${JSON.stringify(tokens)}`;
     return begun.has(index) ? ids : `${ids},"prompt_token_ids":${JSON.stringify(prompts[0])}`;
   };
   return (delta) => {
-    const { index, text, logprobs } = delta;
-    const content = `"content":${JSON.stringify(text)}},"logprobs":` +
+    const { index, text, call, logprobs } = delta;
+    const said = call === undefined
+      ? `"content":${JSON.stringify(text)}`
+      : `"tool_calls":[${JSON.stringify(call)}]`;
+    const content = `${said}},"logprobs":` +
       (logprobs === undefined ? "null" : JSON.stringify(wrap(tokenizer, logprobs, body))) +
       idsOf(delta);
     if (begun.has(index)) return `"delta":{${content}`;
@@ -146,10 +158,18 @@ function wrap(tokenizer: Tokenizer, logprobs: readonly TokenLogprob[], body: Cha
   return { content: chatLogprobs(tokenizer, logprobs, body), refusal: null };
 }
 
+/** A run and what is to be told of it. */
+interface Answered {
+  readonly head: ChunkHead;
+  readonly body: ChatRequest;
+  readonly run: Run;
+  readonly calling: Calling | undefined;
+}
+
 async function whole(
   context: ServerContext,
   c: AppContext,
-  { head, body, run }: { readonly head: ChunkHead; readonly body: ChatRequest; readonly run: Run },
+  { head, body, run, calling }: Answered,
 ): Promise<Response> {
   const { tokenizer } = context.model;
   try {
@@ -160,7 +180,7 @@ async function whole(
     const completion: ChatCompletion = {
       ...head,
       object: "chat.completion",
-      choices: samples.map((sample) => toChoice(tokenizer, sample, body)),
+      choices: samples.map((sample) => toChoice(tokenizer, sample, body, calling)),
       usage,
       ...ofPrompt(tokenizer, body, run),
     };
@@ -181,17 +201,41 @@ function ofPrompt(tokenizer: Tokenizer, body: ChatRequest, run: Run) {
   };
 }
 
+type Choice = ChatCompletion["choices"][number];
+
 function toChoice(
   tokenizer: Tokenizer,
   sample: Sample,
   body: ChatRequest,
-): ChatCompletion["choices"][number] {
+  calling: Calling | undefined,
+): Choice {
   return {
     index: sample.index,
-    message: { role: "assistant", content: sample.text, refusal: null },
+    ...(calling === undefined ? said(sample) : called(sample, calling)),
     logprobs: sample.logprobs === undefined ? null : wrap(tokenizer, sample.logprobs, body),
-    finish_reason: sample.finishReason,
     stop_reason: sample.stopReason ?? null,
     ...(body.return_token_ids && { token_ids: [...sample.tokens] }),
+  };
+}
+
+function said({ text, finishReason }: Sample): Pick<Choice, "message" | "finish_reason"> {
+  return {
+    message: { role: "assistant", content: text, refusal: null },
+    finish_reason: finishReason,
+  };
+}
+
+/** Content that is empty beside calls is null, as OpenAI has it. */
+function called(sample: Sample, calling: Calling): Pick<Choice, "message" | "finish_reason"> {
+  const { content, calls, finishReason } = readCalls(sample, calling);
+  if (calls.length === 0) return said({ ...sample, text: content });
+  return {
+    message: {
+      role: "assistant",
+      content: content || null,
+      refusal: null,
+      tool_calls: [...calls],
+    },
+    finish_reason: finishReason,
   };
 }

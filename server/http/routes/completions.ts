@@ -4,8 +4,8 @@ import { unixSeconds } from "../../../src/util/time.ts";
 import type { Tokenizer } from "../../../src/checkpoint/checkpoint.ts";
 import { isText, stringOf, type Text } from "../../../src/checkpoint/text/prompt.ts";
 import { outputLimit } from "../../../src/checkpoint/sampling_defaults.ts";
-import type { GenerationDelta } from "../../../src/engine/request/request.ts";
 import {
+  type ChoiceWriter,
   chunkEvents,
   collect,
   completionId,
@@ -220,7 +220,7 @@ class Told {
     });
   }
 
-  writer(): (delta: GenerationDelta) => string {
+  writer(): ChoiceWriter {
     const offsets = new Map<number, number>();
     return ({ index, text, tokens, logprobs }) => {
       const ids = this.#body.return_token_ids ? `,"token_ids":${JSON.stringify(tokens)}` : "";

@@ -11,6 +11,13 @@ import {
   tokenIdsSchema,
 } from "./common.ts";
 import { usageSchema } from "./common.ts";
+import {
+  messageCallSchema,
+  shownTools,
+  toolCallDeltaSchema,
+  toolCallSchema,
+  toolFields,
+} from "./tools.ts";
 
 const textPartSchema = z.object({ type: z.literal("text"), text: promptText });
 
@@ -23,7 +30,9 @@ export const messageSchema = z.object({
   tool_call_id: z.string().nullish().openapi({ description: "The call that a tool answers." }),
   refusal: harmless("messages[].refusal", []),
   audio: harmless("messages[].audio", []),
-  tool_calls: harmless("messages[].tool_calls", [[]]),
+  tool_calls: z.array(messageCallSchema).nullish().openapi({
+    description: "What the assistant called; its content may then be null.",
+  }),
   function_call: harmless("messages[].function_call", []),
 }).openapi("ChatMessage");
 export type MessageBody = z.output<typeof messageSchema>;
@@ -37,6 +46,7 @@ export const templateFields = {
     description: "The last message is left open for the model to go on with.",
   }),
   chat_template_kwargs: z.record(z.string(), z.unknown()).nullish(),
+  ...shownTools,
 } as const;
 
 const MAX_TOKENS = "Default: what fits. The model's own bound (sampling_defaults.max_tokens of " +
@@ -53,7 +63,7 @@ export const chatRequestSchema = z.object({
   metadata: z.record(z.string(), z.string()).nullish(),
   safety_identifier: z.string().nullish(),
   prompt_cache_key: z.string().nullish(),
-  parallel_tool_calls: z.boolean().nullish(),
+  ...toolFields,
   audio: harmless("audio", []),
   function_call: harmless("function_call", ["none"]),
   functions: harmless("functions", [[]]),
@@ -61,8 +71,6 @@ export const chatRequestSchema = z.object({
   prediction: harmless("prediction", []),
   reasoning_effort: harmless("reasoning_effort", ["none"]),
   store: harmless("store", [false]),
-  tool_choice: harmless("tool_choice", ["none", "auto"]),
-  tools: harmless("tools", [[]]),
   verbosity: harmless("verbosity", ["medium"]),
   web_search_options: harmless("web_search_options", []),
   echo: harmless("echo", [false]),
@@ -85,6 +93,8 @@ const chatLogprobsSchema = z.object({
   refusal: z.null(),
 }).nullable();
 
+const chatFinishReason = z.enum([...finishReasonSchema.options, "tool_calls"]);
+
 export const chatCompletionSchema = z.object({
   id: z.string(),
   object: z.literal("chat.completion"),
@@ -95,11 +105,12 @@ export const chatCompletionSchema = z.object({
     index: z.int(),
     message: z.object({
       role: z.literal("assistant"),
-      content: z.string(),
+      content: z.string().nullable(),
       refusal: z.null(),
+      tool_calls: z.array(toolCallSchema).optional(),
     }),
     logprobs: chatLogprobsSchema,
-    finish_reason: finishReasonSchema,
+    finish_reason: chatFinishReason,
     stop_reason: stopReasonSchema,
     token_ids: tokenIdsSchema,
   })),
@@ -120,9 +131,10 @@ export const chatChunkSchema = z.object({
     delta: z.object({
       role: z.literal("assistant").optional(),
       content: z.string().optional(),
+      tool_calls: z.array(toolCallDeltaSchema).optional(),
     }),
     logprobs: chatLogprobsSchema,
-    finish_reason: finishReasonSchema.nullable(),
+    finish_reason: chatFinishReason.nullable(),
     stop_reason: stopReasonSchema.optional(),
     token_ids: tokenIdsSchema,
     prompt_token_ids: tokenIdsSchema,

@@ -10,6 +10,7 @@ import { parseTemplate } from "../jinja/parser.ts";
 import { render } from "../jinja/render.ts";
 import { fromJavaScript } from "../jinja/python/values.ts";
 import { strftime } from "../jinja/python/strftime.ts";
+import { hasTools, knowsTools, messagesWithTools, type ToolPlace } from "./tool_prompt.ts";
 
 /** Texts of special tokens by the names templates use: `bos_token`, `eos_token`, … */
 export type SpecialTokens = Readonly<Record<string, string>>;
@@ -35,12 +36,15 @@ export function refusingTemplate(source: string, fault: string): ChatTemplate {
   return { source, fault, render };
 }
 
+type RenderOptions = NonNullable<Parameters<ChatTemplate["render"]>[1]>;
+
 /** A template that could be read. */
 export class JinjaChatTemplate implements ChatTemplate {
   readonly source: string;
   readonly #body: readonly Statement[];
   readonly #specialTokens: SpecialTokens;
   readonly #now: () => Date;
+  readonly #knowsTools: boolean;
 
   /**
    * @param now the clock that `strftime_now` reads
@@ -50,6 +54,7 @@ export class JinjaChatTemplate implements ChatTemplate {
     this.source = source;
     this.#specialTokens = specialTokens;
     this.#now = now;
+    this.#knowsTools = knowsTools(source);
     try {
       this.#body = parseTemplate(source);
     } catch (cause) {
@@ -57,14 +62,22 @@ export class JinjaChatTemplate implements ChatTemplate {
     }
   }
 
-  render(
-    messages: readonly ChatMessage[],
-    options: {
-      readonly addGenerationPrompt?: boolean;
-      readonly tools?: readonly unknown[];
-      readonly [extra: string]: unknown;
-    } = {},
-  ): string {
+  /** A template that knows no tools is told them in a message: see `tool_prompt.ts`. */
+  render(messages: readonly ChatMessage[], options: RenderOptions = {}): string {
+    const { tools = [], ...others } = options;
+    if (this.#knowsTools || !hasTools(messages, tools)) return this.#render(messages, options);
+    const toldBy = (place: ToolPlace): string =>
+      this.#render(messagesWithTools(messages, tools, place), others);
+    try {
+      return toldBy("system");
+    } catch (error) {
+      // a template may take no system's message
+      if (!(error instanceof TypeError) || messages[0]?.role !== "user") throw error;
+      return toldBy("user");
+    }
+  }
+
+  #render(messages: readonly ChatMessage[], options: RenderOptions): string {
     const { addGenerationPrompt = false, tools, ...extra } = options;
     try {
       const scope = globalScope((format) => strftime(this.#now(), format));

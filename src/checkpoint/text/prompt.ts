@@ -53,7 +53,15 @@ const MESSAGE_COST = 64;
 /** Characters, as far as work goes; bytes where it has been made bytes. */
 export function sizeOf(prompt: Prompt): number {
   if (isText(prompt)) return prompt.length;
-  return prompt.messages.reduce((sum, { content }) => sum + content.length + MESSAGE_COST, 0);
+  const { messages, options: { tools } } = prompt;
+  return messages.reduce(
+    (sum, { content, tool_calls: calls }) => sum + content.length + jsonSize(calls) + MESSAGE_COST,
+    jsonSize(tools),
+  );
+}
+
+function jsonSize(value: unknown): number {
+  return value === undefined ? 0 : JSON.stringify(value).length;
 }
 
 /** The memory that a prompt's long texts take with them to another thread. */

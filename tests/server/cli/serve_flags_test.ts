@@ -16,6 +16,7 @@ Deno.test("without flags there are the documented defaults", () => {
     host: "127.0.0.1",
     model: undefined,
     generationConfig: "auto",
+    toolCallParser: "auto",
     factors: [],
     adapters: undefined,
     loraModules: [],

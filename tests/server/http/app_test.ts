@@ -357,8 +357,11 @@ Deno.test("a tool's and a function's messages are shown to the template, as they
       return "x";
     },
   };
+  const call = { name: "add", arguments: { a: 1 } };
+  const asked = { role: "assistant", content: "" };
   const tools = [
     { role: "user", content: "a" },
+    { ...asked, tool_calls: [{ id: "call_1", type: "function", function: call }] },
     { role: "tool", content: "42", tool_call_id: "call_1" },
     { role: "function", content: "43", name: "add" },
   ];
