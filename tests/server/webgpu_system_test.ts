@@ -1,6 +1,12 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
 /** `deno task serve --device webgpu` on a graphics device in software, beside the same server on the CPU. */
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertAlmostEquals,
+  assertEquals,
+  assertMatch,
+  assertStringIncludes,
+} from "@std/assert";
 import OpenAI from "openai";
 import { writeCore, writeFactors } from "../../adapters/lotr/format.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
@@ -112,6 +118,18 @@ async function tune(url: string, { digest: factors }: Cores): Promise<readonly s
   return [before, await ask(fine_tuned_model ?? ""), await ask(MODEL)];
 }
 
+/** How likely each token of a prompt is, and of what comes; null for the first. */
+async function scored(url: string): Promise<readonly (number | null)[]> {
+  const answer = await fetch(`${url}/v1/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ ...ASKED, prompt: TEXT, echo: true, logprobs: 1 }),
+  });
+  const body = await answer.json();
+  assertEquals(answer.status, 200, JSON.stringify(body));
+  return body.choices[0].logprobs.token_logprobs;
+}
+
 async function cachedTokens(url: string): Promise<number> {
   const text = await (await fetch(`${url}/metrics`)).text();
   return Number(/^vllm:prefix_cache_hits_total\S* (\d+)/m.exec(text)?.[1]);
@@ -136,6 +154,7 @@ Deno.test(
     const memory = String(5 * 113 * cores.kvBytesPerToken);
     const here = start(cores, ["--device", "cpu", "--dtype", "fp32", "--max-context", "112"]);
     const wanted = await answers(await here.url(), cores);
+    const likely = await scored(await here.url());
     await stop(here);
 
     const there = start(
@@ -151,13 +170,9 @@ Deno.test(
     const [before, tuned, after] = await tune(url, cores);
     assertEquals(after, before);
     assert(tuned !== before, "the core that was trained says what the base says");
-    const scoring = await fetch(`${url}/v1/completions`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ ...ASKED, prompt: TEXT, echo: true, logprobs: 1 }),
-    });
-    assertEquals(scoring.status, 400);
-    await scoring.body?.cancel();
+    const scores = await scored(url);
+    assertEquals(scores.length, likely.length);
+    scores.forEach((logprob, i) => assertAlmostEquals(logprob ?? 0, likely[i] ?? 0, 1e-3));
 
     const text = await stop(there);
     assertMatch(
