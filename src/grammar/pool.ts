@@ -11,6 +11,7 @@ import { FieldError, OverloadedError } from "../util/errors.ts";
 import { type CompileJob, CompileQueue } from "./compile_queue.ts";
 import { ThreadMatcher, type TokenMatcher } from "./matcher.ts";
 import type { CallsGrammar } from "./compile_calls.ts";
+import type { TextGrammar } from "./compile_text.ts";
 import { SchemaError } from "./schema/schema_error.ts";
 import { type Breakdown, GrammarThread } from "./thread.ts";
 import { spellAll } from "./vocabulary.ts";
@@ -19,7 +20,14 @@ import type { Origin, Refusal } from "./worker.ts";
 /** A constraint on the output's text. */
 export type Grammar =
   | { readonly type: "json" }
-  | { readonly type: "json_schema"; readonly schema: unknown; readonly strict: boolean }
+  | {
+    readonly type: "json_schema";
+    readonly schema: unknown;
+    readonly strict: boolean;
+    /** The request's field that holds the schema; default: `response_format`'s. */
+    readonly field?: string;
+  }
+  | TextGrammar
   | CallsGrammar;
 
 /** Makes matchers. */
@@ -79,7 +87,7 @@ export class GrammarPool implements GrammarSource {
   }
 
   async matcher(grammar: Grammar, tenant: string): Promise<TokenMatcher> {
-    const field = grammar.type === "calls" ? "tools" : SCHEMA_FIELD;
+    const field = fieldOf(grammar);
     const schema = sourceText(grammar, field);
     this.#checkRemembered(schema, field);
     this.#vocabulary = await this.#spelling.get();
@@ -231,8 +239,12 @@ export class GrammarPool implements GrammarSource {
     this.#replace(thread);
     if (matcher !== undefined) this.#fail(matcher, error);
     if (during === "compile" && compiling !== undefined) {
-      const { message } = new SchemaError("#", `is more than the grammar library takes: ${reason}`);
-      return this.#refuse(thread, compiling, { reason: message });
+      const too = `is more than the grammar library takes: ${reason}`;
+      const isText = compiling.startsWith('{"text"');
+      const whole = isText
+        ? `Cannot use the grammar: it ${too}`
+        : new SchemaError("#", too).message;
+      return this.#refuse(thread, compiling, { reason: whole });
     }
     const begun = during !== undefined && during !== "init";
     this.#finish(thread, (each) => begun ? this.#move(each) : this.#fail(each, error));
@@ -257,8 +269,19 @@ function sourceText(grammar: Grammar, field: string): string {
   if (length <= LARGEST_SCHEMA) return text;
   throw new FieldError(
     field,
-    `Cannot use the JSON schema: it has ${length} characters, at most ${LARGEST_SCHEMA} work`,
+    `Cannot use the ${isText(grammar) ? "grammar" : "JSON schema"}: it has ${length} characters, ` +
+      `at most ${LARGEST_SCHEMA} work`,
   );
+}
+
+function isText(grammar: Grammar): grammar is TextGrammar {
+  return grammar.type === "choice" || grammar.type === "regex" || grammar.type === "ebnf";
+}
+
+/** The request's field that a refusal names. */
+function fieldOf(grammar: Grammar): string {
+  if (grammar.type === "calls") return "tools";
+  return "field" in grammar ? grammar.field ?? SCHEMA_FIELD : SCHEMA_FIELD;
 }
 
 function sourceOf(grammar: Grammar): Origin {
@@ -269,6 +292,9 @@ function sourceOf(grammar: Grammar): Origin {
       return { schema: grammar.schema };
     case "calls":
       return { calls: grammar };
+    default:
+      // the same grammar whichever field it came in
+      return { text: { ...grammar, field: "" } };
   }
 }
 

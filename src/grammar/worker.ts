@@ -9,6 +9,7 @@ import type * as XGrammar from "@mlc-ai/web-xgrammar";
 import { Moved, serve } from "../util/worker_serve.ts";
 import { FieldError } from "../util/errors.ts";
 import { type CallsGrammar, compileCalls } from "./compile_calls.ts";
+import { compileText, type TextGrammar } from "./compile_text.ts";
 import { compileSchema } from "./compile_schema.ts";
 import { SchemaError } from "./schema/schema_error.ts";
 import type { WrittenGrammar } from "./write_grammar.ts";
@@ -47,7 +48,10 @@ export interface Refusal {
 }
 
 /** What a grammar is made of; as JSON text it is the grammar's name. */
-export type Origin = { readonly schema: unknown } | { readonly calls: CallsGrammar };
+export type Origin =
+  | { readonly schema: unknown }
+  | { readonly calls: CallsGrammar }
+  | { readonly text: TextGrammar };
 
 /** An `Origin` (JSON text) to compile, and the number to keep it under. */
 interface ToCompile {
@@ -123,12 +127,24 @@ class Matchers {
 
 function writtenGrammar(text: string): WrittenGrammar | Refusal {
   const source = JSON.parse(text) as Origin;
+  if ("text" in source) return writtenText(source.text);
   try {
     return "calls" in source ? compileCalls(source.calls) : compileSchema(source.schema);
   } catch (error) {
     if (error instanceof SchemaError) return { reason: error.message };
     if (error instanceof FieldError) return { reason: error.message, field: error.field };
     throw error;
+  }
+}
+
+const TEXT_NAMES = { choice: "choices", regex: "pattern", ebnf: "grammar" } as const;
+
+function writtenText(grammar: TextGrammar): WrittenGrammar | Refusal {
+  try {
+    return compileText(grammar);
+  } catch (error) {
+    const reason = error instanceof SchemaError ? error.reason : (error as Error).message;
+    return { reason: `Cannot use the ${TEXT_NAMES[grammar.type]}: ${reason}` };
   }
 }
 

@@ -71,6 +71,15 @@ export function writeGrammar(
   return new GrammarWriter(shapes, possible, writing).write();
 }
 
+/**
+ * A grammar of the texts that an automaton accepts, as they are.
+ * @throws {SchemaError} where it would take too long to compile.
+ */
+export function writeText(texts: Automaton): WrittenGrammar {
+  const shapes: Shapes = { root: NEVER, references: new Map() };
+  return new GrammarWriter(shapes, () => false, { prefix: "", language: "json" }).writeText(texts);
+}
+
 class GrammarWriter {
   readonly #shapes: Shapes;
   readonly #possible: (shape: Shape) => boolean;
@@ -93,6 +102,15 @@ class GrammarWriter {
     const { prefix, language } = this.#writing;
     const { root } = this.#shapes;
     this.#define(`${prefix}root`, language === "json" ? this.#value(root) : this.#keywords(root));
+    return this.#whole();
+  }
+
+  writeText(texts: Automaton): WrittenGrammar {
+    this.#define("root", this.#automaton(texts, plain, ""));
+    return this.#whole();
+  }
+
+  #whole(): WrittenGrammar {
     const text = this.#rules.join("");
     const blanks = text.split(BLANK).length - 1;
     const few = Math.ceil(this.#rules.length / RULES_OF_A_MASK);

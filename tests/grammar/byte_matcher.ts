@@ -5,6 +5,7 @@
 import { createRequire } from "node:module";
 import type * as XGrammar from "@mlc-ai/web-xgrammar";
 import { compileSchema } from "../../src/grammar/compile_schema.ts";
+import { compileText, type TextGrammar } from "../../src/grammar/compile_text.ts";
 import { spellAll } from "../../src/grammar/vocabulary.ts";
 import { EOS, FakeTokenizer } from "../fakes/tokenizer.ts";
 
@@ -24,6 +25,8 @@ export type Choose = (allowed: readonly number[]) => number;
 export interface ByteMatcher {
   /** @throws {SchemaError} where a grammar cannot hold the schema. */
   compile(schema: unknown): Promise<Accepter>;
+  /** @throws {TypeError} where a grammar cannot hold it. */
+  compileText(grammar: TextGrammar): Promise<Accepter>;
 }
 
 /** Under Deno the library loads as a module but looks for CommonJS's names. */
@@ -48,36 +51,38 @@ export async function byteMatcher(): Promise<ByteMatcher> {
   );
   const compiler = await library.GrammarCompiler.createGrammarCompiler(info, false);
   const encoder = new TextEncoder();
-  return {
-    async compile(schema) {
-      const compiled = await compiler.compileGrammar(compileSchema(schema).text);
-      return {
-        async accepts(text) {
-          const matcher = await library.GrammarMatcher.createGrammarMatcher(compiled);
-          const tokens = [...encoder.encode(text), EOS];
-          const all = tokens.every((token) => matcher.acceptToken(token));
-          matcher.dispose();
-          return all;
-        },
-        async write(choose, most) {
-          const matcher = await library.GrammarMatcher.createGrammarMatcher(compiled);
-          const written: number[] = [];
-          let token = -1;
-          while (token !== EOS && written.length < most) {
-            const mask = await matcher.getNextTokenBitmask();
-            const allowed = Array.from({ length: EOS + 1 }, (_, id) => id)
-              .filter((id) => (((mask[id >> 5] ?? 0) >>> (id & 31)) & 1) === 1);
-            if (allowed.length === 0) throw new Error("Cannot go on: no token is allowed");
-            token = choose(allowed);
-            if (!matcher.acceptToken(token)) {
-              throw new Error(`Cannot take ${token}, which is allowed`);
-            }
-            written.push(token);
+  const accepter = async (grammar: string): Promise<Accepter> => {
+    const compiled = await compiler.compileGrammar(grammar);
+    return {
+      async accepts(text) {
+        const matcher = await library.GrammarMatcher.createGrammarMatcher(compiled);
+        const tokens = [...encoder.encode(text), EOS];
+        const all = tokens.every((token) => matcher.acceptToken(token));
+        matcher.dispose();
+        return all;
+      },
+      async write(choose, most) {
+        const matcher = await library.GrammarMatcher.createGrammarMatcher(compiled);
+        const written: number[] = [];
+        let token = -1;
+        while (token !== EOS && written.length < most) {
+          const mask = await matcher.getNextTokenBitmask();
+          const allowed = Array.from({ length: EOS + 1 }, (_, id) => id)
+            .filter((id) => (((mask[id >> 5] ?? 0) >>> (id & 31)) & 1) === 1);
+          if (allowed.length === 0) throw new Error("Cannot go on: no token is allowed");
+          token = choose(allowed);
+          if (!matcher.acceptToken(token)) {
+            throw new Error(`Cannot take ${token}, which is allowed`);
           }
-          matcher.dispose();
-          return token === EOS ? Uint8Array.from(written.slice(0, -1)) : undefined;
-        },
-      };
-    },
+          written.push(token);
+        }
+        matcher.dispose();
+        return token === EOS ? Uint8Array.from(written.slice(0, -1)) : undefined;
+      },
+    };
+  };
+  return {
+    compile: (schema) => accepter(compileSchema(schema).text),
+    compileText: async (grammar) => await accepter(compileText(grammar).text),
   };
 }

@@ -6,7 +6,7 @@ export class SchemaError extends TypeError {
   constructor(
     /** JSON pointer, as a URI fragment without percent signs: `#/properties/a/pattern`. */
     readonly pointer: string,
-    reason: string,
+    readonly reason: string,
   ) {
     super(`Cannot use the JSON schema: ${pointer} ${reason}`);
   }
