@@ -15,12 +15,12 @@ import {
 } from "../../src/checkpoint/text/prompt.ts";
 import type { SamplingParams } from "../../src/engine/request/request.ts";
 import { DEFAULT_SAMPLING, validateSampling } from "../../src/engine/request/sampling.ts";
-import type { Grammar } from "../../src/grammar/pool.ts";
 import type { ServedModel } from "../context.ts";
 import { ApiError, contextLengthExceeded, invalid } from "../errors.ts";
 import type { SamplingDefaultsBody } from "../http/schema/admin.ts";
 import type { GenerationFields } from "../http/schema/common.ts";
 import { type TemplateFields, toConversation } from "./conversation.ts";
+import { formBeside } from "./structured.ts";
 import type { TextCaller } from "./text_turns.ts";
 import type { Calling } from "./tools.ts";
 
@@ -173,7 +173,7 @@ export function toSampling(body: GenerationFields, limits: SamplingLimits): Samp
     skipSpecialTokens: !limits.calling?.showSpecial && (body.skip_special_tokens ?? true),
     logprobs: limits.logprobs ?? (body.logprob_token_ids ? 0 : undefined),
     logprobTokens: body.logprob_token_ids ?? undefined,
-    grammar: limits.calling?.grammar ?? toGrammar(body.response_format),
+    grammar: formBeside(limits.calling?.grammar, body),
   };
   validateSampling(params, vocabSize);
   return params;
@@ -182,19 +182,6 @@ export function toSampling(body: GenerationFields, limits: SamplingLimits): Samp
 function toBias(bias: GenerationFields["logit_bias"]): ReadonlyMap<number, number> {
   if (!bias) return DEFAULT_SAMPLING.logitBias;
   return new Map(Object.entries(bias).map(([id, value]) => [Number(id), value]));
-}
-
-function toGrammar(format: GenerationFields["response_format"]): Grammar | undefined {
-  switch (format?.type) {
-    case "json_object":
-      return { type: "json" };
-    case "json_schema": {
-      const { schema, strict } = format.json_schema;
-      return { type: "json_schema", schema, strict: strict ?? false };
-    }
-    default:
-      return undefined;
-  }
 }
 
 /** The defaults as the API spells them: every field that has one, the neutral ones too. */

@@ -10,6 +10,7 @@ import {
   MAX_STOP_TOKENS,
   MAX_STOPS,
 } from "../../../src/engine/request/sampling.ts";
+import { responseFormatSchema, structuredFields } from "./structured.ts";
 
 /**
  * A parameter of OpenAI's API that has no effect here: only values that ask for nothing pass, any
@@ -56,20 +57,6 @@ export const streamOptionsSchema = z.strictObject({
   include_obfuscation: harmless("stream_options.include_obfuscation", [false]),
 }).openapi("StreamOptions");
 
-export const responseFormatSchema = z.discriminatedUnion("type", [
-  z.strictObject({ type: z.literal("text") }),
-  z.strictObject({ type: z.literal("json_object") }),
-  z.strictObject({
-    type: z.literal("json_schema"),
-    json_schema: z.strictObject({
-      name: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, "only a-z, A-Z, 0-9, _ and -, at most 64"),
-      description: z.string().nullish(),
-      schema: z.record(z.string(), z.unknown()),
-      strict: z.boolean().nullish(),
-    }),
-  }),
-]).openapi("ResponseFormat");
-
 export const inlineAdapterSchema = z.strictObject({
   cores: z.string().min(1).openapi({ description: "A core file (safetensors), base64." }),
 }).openapi("InlineAdapter", {
@@ -102,6 +89,7 @@ export const generationFields = {
     z.number().min(-100).max(100),
   ).nullish(),
   response_format: responseFormatSchema.nullish(),
+  ...structuredFields,
   user: z.string().nullish(),
   priority: z.int().nullish().openapi({ description: "Lower runs sooner (vLLM)." }),
   top_k: z.int().min(-1).nullish().openapi({
