@@ -142,8 +142,16 @@ export interface Trace {
   readonly steps: number;
 }
 
-/** Runs a trace, by default on the CPU; fails where something does not hold. Returns its runs. */
-export async function runTrace(trace: Trace, device?: Device): Promise<number> {
+/** What a trace came to. */
+export interface Traced {
+  /** Runs of the model. */
+  readonly steps: number;
+  readonly preemptions: number;
+  readonly prefixHitTokens: number;
+}
+
+/** Runs a trace, by default on the CPU; fails where something does not hold. */
+export async function runTrace(trace: Trace, device?: Device): Promise<Traced> {
   using tiny = await Tiny.open("llama", {
     maxBatch: 5,
     maxContext: 200,
@@ -205,5 +213,6 @@ export async function runTrace(trace: Trace, device?: Device): Promise<number> {
     const core = adapter === undefined ? undefined : adapters.core(adapter.digest);
     await replay(model, asked, core, sample);
   }
-  return steps;
+  const { preemptions, prefixHitTokens } = stats;
+  return { steps, preemptions, prefixHitTokens };
 }

@@ -1,9 +1,17 @@
 // deno-lint-ignore-file no-console -- what a program prints is its result
-/** A seeded trace of the engine on WebGPU; prints how many runs of the model it took. Argument: requests. */
+/**
+ * Seeded traces of the engine on WebGPU, one short of memory and one whose prefixes stay; prints what
+ * each came to.
+ */
 import { openDevice } from "../../../src/runtime/open.ts";
-import { runTrace } from "../executor_trace.ts";
+import { runTrace, type Trace, type Traced } from "../executor_trace.ts";
 
-const requests = Number(Deno.args[0]);
+const TRACES: readonly Trace[] = [
+  { seed: 1, requests: 120, longest: 80, kvTokens: 320, steps: 1500 },
+  { seed: 2, requests: 130, longest: 40, kvTokens: 4000, steps: 300 },
+];
+
 using device = openDevice("webgpu");
-const trace = { seed: 1, requests, longest: 80, kvTokens: 320, steps: requests * 7 };
-console.log(JSON.stringify({ steps: await runTrace(trace, device) }));
+const traced: Traced[] = [];
+for (const trace of TRACES) traced.push(await runTrace(trace, device));
+console.log(JSON.stringify(traced));
