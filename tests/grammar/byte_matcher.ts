@@ -4,6 +4,7 @@
  */
 import { createRequire } from "node:module";
 import type * as XGrammar from "@mlc-ai/web-xgrammar";
+import { type CallsGrammar, compileCalls } from "../../src/grammar/compile_calls.ts";
 import { compileSchema } from "../../src/grammar/compile_schema.ts";
 import { compileText, type TextGrammar } from "../../src/grammar/compile_text.ts";
 import { spellAll } from "../../src/grammar/vocabulary.ts";
@@ -27,6 +28,8 @@ export interface ByteMatcher {
   compile(schema: unknown): Promise<Accepter>;
   /** @throws {TypeError} where a grammar cannot hold it. */
   compileText(grammar: TextGrammar): Promise<Accepter>;
+  /** @throws {FieldError} naming the function whose schema a grammar cannot hold. */
+  compileCalls(calls: CallsGrammar): Promise<Accepter>;
 }
 
 /** Under Deno the library loads as a module but looks for CommonJS's names. */
@@ -84,5 +87,6 @@ export async function byteMatcher(): Promise<ByteMatcher> {
   return {
     compile: (schema) => accepter(compileSchema(schema).text),
     compileText: async (grammar) => await accepter(compileText(grammar).text),
+    compileCalls: async (calls) => await accepter(compileCalls(calls).text),
   };
 }
