@@ -34,7 +34,7 @@ Deno.bench(`the same, looking for three stop strings`, { group: "text" }, () => 
   stops.finish();
 });
 
-const plain = { seed: 7, sample: 0, prompt: ids, stopTokens: [2] };
+const plain = { seed: 7, sample: 0, prompt: ids, stopTokens: [2], vocabSize: 49_152 };
 const SAMPLERS = {
   "greedy": { ...DEFAULT_SAMPLING, temperature: 0 },
   "temperature 1": DEFAULT_SAMPLING,

@@ -79,6 +79,22 @@ export interface PromptRoom {
   /** Tokens asked for; undefined = as many as fit. */
   readonly maxTokens: number | undefined;
   readonly caller: TextCaller;
+  /** Tokens of the prompt's end that are kept, -1 = as many as fit; undefined = all. */
+  readonly keep?: number | null | undefined;
+}
+
+/** A text that is cut may be this many times as long as what is kept of it can be. */
+const CUT_TIMES = 16;
+
+/** The end of a prompt, where its beginning is to be cut off. */
+export function kept(
+  ids: readonly number[],
+  { keep, maxContext, maxTokens }: Pick<PromptRoom, "keep" | "maxContext" | "maxTokens">,
+): readonly number[] {
+  if (typeof keep !== "number") return ids;
+  const room = Math.max(1, maxContext - (maxTokens ?? 1));
+  const most = keep === -1 ? room : Math.min(keep, room);
+  return ids.slice(Math.max(0, ids.length - most));
 }
 
 /**
@@ -89,13 +105,15 @@ export async function encodePrompt(
   model: ServedModel,
   prompt: Prompt,
   addSpecialTokens: boolean,
-  { param, maxContext, maxTokens, caller }: PromptRoom,
+  place: PromptRoom,
 ): Promise<readonly number[]> {
-  const options = { addSpecialTokens, room: maxContext - (maxTokens ?? 1) };
+  const { param, maxContext, maxTokens, caller, keep } = place;
+  const room = (maxContext - (maxTokens ?? 1)) * (typeof keep === "number" ? CUT_TIMES : 1);
+  const options = { addSpecialTokens, room };
   const tokens = await read(model, prompt, options, caller);
   switch (tokens.type) {
     case "ids":
-      return tokens.ids;
+      return kept(tokens.ids, place);
     case "too long":
       throw contextLengthExceeded(param, maxContext, tokens, maxTokens);
     case "refused":
@@ -141,7 +159,7 @@ export interface SamplingLimits {
   /** How many alternatives to report; undefined = no log probabilities. */
   readonly logprobs: number | undefined;
   /** What holds where the request says nothing, and the model's vocabulary. */
-  readonly model: Pick<ServedModel, "sampling" | "vocabSize">;
+  readonly model: Pick<ServedModel, "sampling" | "vocabSize" | "tokenizer">;
   /** What the text is read for; undefined = nothing. */
   readonly calling?: Pick<Calling, "grammar" | "showSpecial"> | undefined;
 }
@@ -174,9 +192,28 @@ export function toSampling(body: GenerationFields, limits: SamplingLimits): Samp
     logprobs: limits.logprobs ?? (body.logprob_token_ids ? 0 : undefined),
     logprobTokens: body.logprob_token_ids ?? undefined,
     grammar: formBeside(limits.calling?.grammar, body),
+    ...(body.allowed_token_ids && { allowedTokens: body.allowed_token_ids }),
+    ...(body.bad_words && { badWords: tokensOf(body.bad_words, limits.model.tokenizer) }),
   };
   validateSampling(params, vocabSize);
   return params;
+}
+
+/**
+ * Each word as it may stand in an output: at its begin, and behind a space where that is another
+ * token, as vLLM has it.
+ */
+function tokensOf(
+  words: readonly string[],
+  tokenizer: ServedModel["tokenizer"],
+): readonly (readonly number[])[] {
+  return words.flatMap((word) => {
+    const bare = word.trimStart();
+    const encoded = (text: string) => tokenizer.encode(text, { addSpecialTokens: false });
+    const [alone, spaced] = [encoded(bare), encoded(` ${bare}`)];
+    const other = spaced.length === alone.length && spaced[0] !== alone[0];
+    return other ? [alone, spaced] : [alone];
+  });
 }
 
 function toBias(bias: GenerationFields["logit_bias"]): ReadonlyMap<number, number> {

@@ -113,7 +113,8 @@ export class Sequence {
     this.#tokens = Int32Array.from(prompt);
     this.#length = prompt.length;
     const stopTokens = [...eosTokens, ...params.stopTokenIds];
-    this.sampling = new SampleState({ params, seed, sample: index, prompt, stopTokens });
+    const { vocabSize } = lane.model;
+    this.sampling = new SampleState({ params, seed, sample: index, prompt, stopTokens, vocabSize });
     this.#output = new OutputText(group.texts, eosTokens, params);
   }
 

@@ -90,3 +90,32 @@ Deno.test("texts hold to choices, patterns and grammars, with the engine and the
   assertEquals(status, 400);
   assertStringIncludes(message, "Cannot use the grammar: line 1: a rule is written name ::=");
 });
+
+Deno.test("only allowed tokens come, no bad words, and a prompt's end is kept", async () => {
+  await using served = await openKeyedApp({ open: true });
+  const ask = async (fields: Json) => {
+    const json = { prompt: "abc", max_tokens: 60, temperature: 1, ignore_eos: true, ...fields };
+    const answer = await served.ask("POST", "/v1/completions", { json });
+    assertEquals(answer.status, 200);
+    return await answer.json();
+  };
+  const ids = [..."xyz"].map((letter) => letter.charCodeAt(0));
+  const free = (await ask({ seed: 1, allowed_token_ids: ids })).choices[0].text;
+  assertMatch(free, /^[xyz]{60}$/);
+  assertStringIncludes(free, "xy");
+  const barred = await ask({ seed: 1, allowed_token_ids: ids, bad_words: ["xy", "zzz"] });
+  assertMatch(barred.choices[0].text, /^[xyz]{60}$/);
+  assert(!/xy|zzz/.test(barred.choices[0].text), barred.choices[0].text);
+  const long = "b".repeat(300);
+  for (const prompt of [long, Array(300).fill(98)]) {
+    const cut = await ask({ prompt, truncate_prompt_tokens: 5, max_tokens: 1, echo: true });
+    assertEquals([cut.usage.prompt_tokens, cut.choices[0].text.slice(0, 5)], [5, "bbbbb"]);
+    const most = await ask({ prompt, truncate_prompt_tokens: -1, max_tokens: 10 });
+    assertEquals(most.usage.prompt_tokens, 246);
+  }
+  const messages = [{ role: "user", content: "hello" }];
+  const chat = await served.ask("POST", "/v1/chat/completions", {
+    json: { messages, truncate_prompt_tokens: 4, max_tokens: 1 },
+  });
+  assertEquals((await chat.json()).usage.prompt_tokens, 4);
+});

@@ -90,7 +90,10 @@ async function planChat(
   const { model, engine: { maxContext } } = context;
   const asked = body.max_completion_tokens ?? body.max_tokens ?? undefined;
   const maxTokens = outputLimit(asked, model.sampling);
-  const chat = await encodeChat(model, body, { maxContext, maxTokens, caller });
+  const chat = await encodeChat(model, body, {
+    ...{ maxContext, maxTokens, caller },
+    keep: body.truncate_prompt_tokens,
+  });
   const prompt = calling?.opener === undefined ? chat : [...chat, calling.opener.id];
   checkLength("messages", prompt, maxContext, maxTokens);
   return {

@@ -30,6 +30,7 @@ import {
   checkLength,
   checkTokenIds,
   encodePrompt,
+  kept,
   type PromptRoom,
   refuseStreamedPrompt,
   toSampling,
@@ -129,7 +130,10 @@ async function planCompletion(
   caller: TextCaller,
 ): Promise<RunPlan> {
   const maxTokens = outputLimit(body.max_tokens ?? DEFAULT_MAX_TOKENS, model.sampling);
-  const prompts = await toPrompts(model, body, { param: "prompt", maxContext, maxTokens, caller });
+  const prompts = await toPrompts(model, body, {
+    ...{ param: "prompt", maxContext, maxTokens, caller },
+    keep: body.truncate_prompt_tokens,
+  });
   for (const prompt of prompts) checkLength("prompt", prompt, maxContext, maxTokens);
   const logprobs = body.logprobs ?? undefined;
   const scored = promptScores(body);
@@ -168,7 +172,7 @@ async function toPrompts(
       prompts.push(await encodePrompt(model, text, add ?? true, room));
     } else {
       checkTokenIds(list.length === 1 ? "prompt" : `prompt[${index}]`, ids, model.vocabSize);
-      prompts.push(ids);
+      prompts.push(kept(ids, room));
     }
   }
   return prompts;
@@ -184,7 +188,8 @@ function echoedTexts(model: ServedModel, body: CompletionRequest, plan: RunPlan)
   const given = isText(body.prompt) ? [body.prompt] : body.prompt;
   return plan.prompts.flatMap((ids, index) => {
     const text = given[index];
-    const echoed = isText(text) ? stringOf(text) : model.tokenizer.decode(ids);
+    const whole = isText(text) && typeof body.truncate_prompt_tokens !== "number";
+    const echoed = whole ? stringOf(text) : model.tokenizer.decode(ids);
     return Array.from({ length: plan.n }, () => echoed);
   });
 }

@@ -101,6 +101,15 @@ export const generationFields = {
   include_stop_str_in_output: z.boolean().nullish(),
   ignore_eos: z.boolean().nullish(),
   min_tokens: z.int().min(0).nullish(),
+  allowed_token_ids: z.array(z.int().min(0)).min(1).nullish().openapi({
+    description: "Only these are drawn (vLLM).",
+  }),
+  bad_words: z.array(z.string().min(1).max(256)).max(128).nullish().openapi({
+    description: "Texts that the output does not have, by their tokens (vLLM).",
+  }),
+  truncate_prompt_tokens: z.int().min(-1).nullish().openapi({
+    description: "Keeps so many tokens of the prompt's end; -1 = as many as fit (vLLM).",
+  }),
   skip_special_tokens: z.boolean().nullish(),
   add_special_tokens: z.boolean().nullish().openapi({
     description: "Adds the tokenizer's own special tokens to the prompt " +

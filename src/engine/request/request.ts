@@ -60,6 +60,10 @@ export interface SamplingParams {
   /** Tokens whose log probabilities are reported in place of the most likely ones'. */
   readonly logprobTokens?: readonly number[] | undefined;
   readonly grammar: Grammar | undefined;
+  /** Only these may be drawn; undefined = any. */
+  readonly allowedTokens?: readonly number[] | undefined;
+  /** Sequences of tokens that the output must not have; undefined = none. */
+  readonly badWords?: readonly (readonly number[])[] | undefined;
 }
 
 /** What a tenant is entitled to beside others. */

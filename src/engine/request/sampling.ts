@@ -6,6 +6,7 @@
 import type { SampleRow } from "../../executor/model.ts";
 import { uniformAt } from "../../executor/philox.ts";
 import { ContextLengthError, FieldRangeError } from "../../util/errors.ts";
+import { BARRED, BarredWords, maskOf } from "./barred.ts";
 import type { GenerationRequest, SamplingParams, TenantStanding } from "./request.ts";
 
 /** Alternatives that `logprobs` may ask for (OpenAI's limit). */
@@ -18,6 +19,9 @@ export const MAX_STOP_TOKENS = 64;
 export const MAX_STOP_LENGTH = 256;
 /** Entries of one `logit_bias`. */
 export const MAX_LOGIT_BIAS = 1024;
+/** Sequences of tokens that one request bars, and tokens of each. */
+const MAX_BAD_WORDS = 1024;
+const MAX_BAD_LENGTH = 64;
 /** Samples of one prompt. */
 export const MAX_SAMPLES = 128;
 
@@ -104,6 +108,7 @@ export function validateSampling(params: SamplingParams, vocabSize: number): voi
   for (const id of params.logprobTokens ?? []) tokenId("logprob_token_ids", id, vocabSize);
   validateLengths(params);
   validateStops(params, vocabSize);
+  validateBarred(params, vocabSize);
   validateBias(params.logitBias, vocabSize);
 }
 
@@ -113,6 +118,24 @@ function validateLengths(params: SamplingParams): void {
   integer("min_tokens", minTokens, 0, maxTokens ?? Number.MAX_SAFE_INTEGER);
   if (minTokens > 0 && params.grammar !== undefined) {
     reject("min_tokens", minTokens, "0 together with response_format, which ends by its grammar");
+  }
+}
+
+function validateBarred(params: SamplingParams, vocabSize: number): void {
+  const { allowedTokens, badWords = [], grammar, minTokens } = params;
+  for (const id of allowedTokens ?? []) tokenId("allowed_token_ids", id, vocabSize);
+  if (allowedTokens?.length === 0) reject("allowed_token_ids", "empty", "at least one token id");
+  if (allowedTokens !== undefined && (grammar !== undefined || minTokens > 0)) {
+    reject("allowed_token_ids", "set", "left out beside a grammar and beside min_tokens");
+  }
+  if (badWords.length > MAX_BAD_WORDS) {
+    reject("bad_words", badWords.length, `at most ${MAX_BAD_WORDS} sequences of tokens`);
+  }
+  for (const word of badWords) {
+    if (word.length > MAX_BAD_LENGTH) {
+      reject("bad_words", `${word.length} tokens`, `words of at most ${MAX_BAD_LENGTH} tokens`);
+    }
+    for (const id of word) tokenId("bad_words", id, vocabSize);
   }
 }
 
@@ -221,6 +244,8 @@ export interface SampleStateOptions {
   readonly prompt: ArrayLike<number>;
   /** Tokens that end the text; they cannot be drawn before `minTokens` tokens are out. */
   readonly stopTokens: Iterable<number>;
+  /** The model's: the length of masks. */
+  readonly vocabSize: number;
 }
 
 /** Builds one sequence's `SampleRow` for each step. */
@@ -232,6 +257,10 @@ export class SampleState {
   readonly #adjust = new LogitAdjustments();
   readonly #counted = new Set<number>();
   readonly #barred: readonly number[];
+  readonly #allowed: Int32Array | undefined;
+  readonly #words: BarredWords | undefined;
+  /** Changes of tokens that are barred for the next draw alone, as they were before. */
+  readonly #before = new Map<number, number>();
   #outputs = 0;
 
   constructor(options: SampleStateOptions) {
@@ -253,6 +282,9 @@ export class SampleState {
     if (params.repetitionPenalty !== 1) this.#penalizePrompt(options.prompt);
     this.#barred = params.minTokens > 0 ? [...new Set(options.stopTokens)] : [];
     for (const token of this.#barred) this.#adjust.add(token, -Infinity);
+    const { allowedTokens, badWords = [] } = params;
+    this.#allowed = allowedTokens && maskOf(allowedTokens, options.vocabSize);
+    this.#words = badWords.length === 0 ? undefined : new BarredWords(badWords);
   }
 
   /** Output tokens seen so far. */
@@ -264,8 +296,10 @@ export class SampleState {
   row(row: number, mask: Int32Array | undefined): SampleRow {
     this.#row.row = row;
     this.#row.uniform = uniformAt(this.#seed, this.#sample, this.#outputs);
+    if (this.#words !== undefined && this.#before.size === 0) this.#bar(this.#words);
     if (this.#adjust.size > 0) this.#row.adjust = this.#adjust.view();
-    if (mask !== undefined) this.#row.mask = mask;
+    const allowed = mask ?? this.#allowed;
+    if (allowed !== undefined) this.#row.mask = allowed;
     return this.#row;
   }
 
@@ -273,6 +307,8 @@ export class SampleState {
   push(token: number): void {
     const { presencePenalty, frequencyPenalty, repetitionPenalty, minTokens } = this.#params;
     this.#outputs++;
+    this.#admit();
+    this.#words?.push(token);
     if (this.#outputs === minTokens) this.#admitStops();
     if (frequencyPenalty !== 0) this.#adjust.add(token, -frequencyPenalty);
     if (presencePenalty === 0 && repetitionPenalty === 1) return;
@@ -280,6 +316,19 @@ export class SampleState {
     this.#counted.add(token);
     if (presencePenalty !== 0) this.#adjust.add(token, -presencePenalty);
     if (repetitionPenalty !== 1) this.#repeat(token);
+  }
+
+  #bar(words: BarredWords): void {
+    for (const token of words.next()) {
+      const at = this.#adjust.entry(token);
+      this.#before.set(at, this.#adjust.delta[at] ?? 0);
+      this.#adjust.delta[at] = BARRED;
+    }
+  }
+
+  #admit(): void {
+    for (const [at, delta] of this.#before) this.#adjust.delta[at] = delta;
+    this.#before.clear();
   }
 
   #penalizePrompt(prompt: ArrayLike<number>): void {

@@ -99,7 +99,9 @@ Deno.test("penalties kept up token by token are those of the whole history", () 
       logitBias: new Map(round % 4 === 0 ? [] : [[3, 5], [7, -5]]),
     };
     const prompt = Array.from({ length: 5 }, () => Math.floor(random() * 20));
-    const state = new SampleState({ params, seed: 1, sample: 0, prompt, stopTokens: [] });
+    const state = new SampleState({
+      ...{ params, seed: 1, sample: 0, prompt, stopTokens: [], vocabSize: 20 },
+    });
     const output: number[] = [];
     for (let step = 0; step < 40; step++) {
       const { adjust, uniform } = state.row(0, undefined);
@@ -127,6 +129,7 @@ Deno.test("default parameters ask for no changes at all", () => {
     sample: 0,
     prompt: [1, 2],
     stopTokens: [5],
+    vocabSize: 20,
   });
   state.push(3);
   assertEquals(Object.keys(state.row(4, undefined)).sort(), ["row", "temperature", "uniform"]);
