@@ -11,14 +11,14 @@ import type {
 } from "../../src/engine/request/request.ts";
 import type { AppContext, ServerContext, StreamEnd } from "../context.ts";
 import type { Run } from "./run.ts";
-import { invalid, toApiError } from "../errors.ts";
+import { type ApiError, invalid, toApiError } from "../errors.ts";
 import type { GenerationFields, UsageBody } from "../http/schema/common.ts";
 import type { ToolCallDelta } from "../http/schema/tools.ts";
 import { logFailure } from "../telemetry/log.ts";
 
 /** A fresh id for a completion; unique whatever request id the client sent. */
-export function completionId(prefix: "chatcmpl" | "cmpl"): string {
-  return `${prefix}-${crypto.randomUUID().replaceAll("-", "")}`;
+export function completionId(prefix: "chatcmpl" | "cmpl" | "msg"): string {
+  return `${prefix}${prefix === "msg" ? "_" : "-"}${crypto.randomUUID().replaceAll("-", "")}`;
 }
 
 /** @throws {ApiError} 400 for stream options without a stream. */
@@ -40,19 +40,20 @@ export function noteUsage(c: AppContext, usage: UsageBody): void {
 }
 
 /**
- * A streamed answer. An error after the head becomes an event, and the access log's line is
- * written at the end.
+ * A streamed answer. An error after the head becomes an event, by default in OpenAI's shape, and
+ * the access log's line is written at the end.
  */
 export function streamAnswer(
   context: ServerContext,
   c: AppContext,
   run: Run,
   events: AsyncIterator<string>,
+  failed: (failure: ApiError) => string = failureEvents,
 ): Response {
   const onError = (error: unknown) => {
     const failure = toApiError(error, c.get("requestId"));
     logFailure(context.log, c.get("requestId"), failure);
-    return `data: ${JSON.stringify(failure.body())}\n\n${DONE_EVENT}`;
+    return failed(failure);
   };
   const { signal } = c.req.raw;
   const { response, ended } = eventStream({ events, signal, close: run.close, onError });
@@ -61,6 +62,10 @@ export function streamAnswer(
     return how;
   });
   return response;
+}
+
+function failureEvents(failure: ApiError): string {
+  return `data: ${JSON.stringify(failure.body())}\n\n${DONE_EVENT}`;
 }
 
 /** The constant fields of every chunk. */

@@ -1,7 +1,6 @@
-/** `POST /v1/chat/completions`: plans a chat as a run of the engine, and shapes its answer. */
+/** `POST /v1/chat/completions`: starts a chat, and shapes its answer. */
 import { unixSeconds } from "../../../src/util/time.ts";
 import type { Tokenizer } from "../../../src/checkpoint/checkpoint.ts";
-import { outputLimit } from "../../../src/checkpoint/sampling_defaults.ts";
 import type { TokenLogprob } from "../../../src/engine/request/request.ts";
 import {
   type AnswerDelta,
@@ -9,7 +8,6 @@ import {
   chunkEvents,
   type ChunkHead,
   collect,
-  completionId,
   noteUsage,
   type Sample,
   streamAnswer,
@@ -17,12 +15,12 @@ import {
 } from "../../generate/answer.ts";
 import type { App, AppContext, ServerContext } from "../../context.ts";
 import { post } from "../endpoint.ts";
-import { invalid } from "../../errors.ts";
 import { chatLogprobs, promptLogprobs } from "../../generate/logprobs.ts";
-import { baseName, resolveTarget, type Target } from "../../generate/model_name.ts";
-import { checkLength, encodeChat, refuseStreamedPrompt, toSampling } from "../../generate/plan.ts";
-import { type Run, startRun } from "../../generate/run.ts";
-import { type Calling, toolUse } from "../../generate/tools.ts";
+import type { Target } from "../../generate/model_name.ts";
+import { startChat } from "../../generate/chat_run.ts";
+import { refuseStreamedPrompt } from "../../generate/plan.ts";
+import type { Run } from "../../generate/run.ts";
+import type { Calling } from "../../generate/tools.ts";
 import { readCalls, withCalls } from "../../generate/call_answer.ts";
 import {
   chatChunkSchema,
@@ -31,7 +29,6 @@ import {
   type ChatRequest,
   chatRequestSchema,
 } from "../schema/chat.ts";
-import type { TextCaller } from "../../generate/text_turns.ts";
 
 export function registerChat(app: App, context: ServerContext): void {
   post(app, {
@@ -60,65 +57,15 @@ export async function answerChat(
   c: AppContext,
   body: ChatRequest,
 ): Promise<Response> {
-  const model = body.model ?? baseName(context.model);
-  c.get("notes").model = model;
   const usage = usageWanted(body);
   refuseStreamedPrompt(body);
-  const { tenant } = c.get("principal");
-  const { shown, calling } = toolUse(context.model, body);
-  const target = await resolveTarget(context, c.get("principal"), model, body.adapter);
-  const run = await startRun(
-    context,
-    c,
-    target,
-    (signal) => planChat(context, { ...body, model, tools: shown }, calling, { tenant, signal }),
-  );
+  const { run, model, target, calling } = await startChat(context, c, body, "chatcmpl");
   const head = chatHead(run.plan.id, model, target);
   if (!body.stream) return await whole(context, c, { head, body, run, calling });
   const write = choiceWriter(context.model.tokenizer, body, run);
   const deltas = calling === undefined ? run : withCalls(run, calling);
   const parts = { silent: !body.return_token_ids, deltas };
   return streamAnswer(context, c, run, chunkEvents(head, run, usage, write, parts));
-}
-
-async function planChat(
-  context: ServerContext,
-  body: ChatRequest & { readonly model: string },
-  calling: Calling | undefined,
-  caller: TextCaller,
-) {
-  const { model, engine: { maxContext } } = context;
-  const asked = body.max_completion_tokens ?? body.max_tokens ?? undefined;
-  const maxTokens = outputLimit(asked, model.sampling);
-  const chat = await encodeChat(model, body, {
-    ...{ maxContext, maxTokens, caller },
-    keep: body.truncate_prompt_tokens,
-  });
-  const prompt = calling?.opener === undefined ? chat : [...chat, calling.opener.id];
-  checkLength("messages", prompt, maxContext, maxTokens);
-  return {
-    id: completionId("chatcmpl"),
-    kind: "chat" as const,
-    model: body.model,
-    prompts: [prompt],
-    sampling: toSampling(body, {
-      maxTokens,
-      logprobs: wantedLogprobs(body),
-      model,
-      calling,
-    }),
-    n: body.n ?? 1,
-    priority: body.priority ?? 0,
-    promptLogprobs: body.prompt_logprobs ?? undefined,
-  };
-}
-
-function wantedLogprobs({ logprobs, top_logprobs: top }: ChatRequest): number | undefined {
-  if (logprobs) return top ?? 0;
-  if (top) {
-    throw invalid("top_logprobs", "'top_logprobs' is only allowed when 'logprobs' is true.");
-  }
-  return undefined;
 }
 
 function chatHead(id: string, model: string, target: Target): ChunkHead {

@@ -1,0 +1,95 @@
+/** Starts a chat, whichever API asked for it: its model, tools and prompt, as one run of the engine. */
+import { outputLimit } from "../../src/checkpoint/sampling_defaults.ts";
+import type { AppContext, ServerContext } from "../context.ts";
+import { invalid } from "../errors.ts";
+import type { ChatRequest } from "../http/schema/chat.ts";
+import { completionId } from "./answer.ts";
+import { baseName, resolveTarget, type Target } from "./model_name.ts";
+import { checkLength, encodeChat, toSampling } from "./plan.ts";
+import { type Run, type RunPlan, startRun } from "./run.ts";
+import type { TextCaller } from "./text_turns.ts";
+import { type ToolUse, toolUse } from "./tools.ts";
+
+/** A chat that runs. */
+export interface ChatRun extends Pick<ToolUse, "calling"> {
+  readonly run: Run;
+  /** The name that it was asked by. */
+  readonly model: string;
+  readonly target: Target;
+}
+
+/**
+ * Starts a chat for the request's principal, and waits for its first delta.
+ * @param prefix of its id
+ * @throws {ApiError} where there will be no answer
+ */
+export async function startChat(
+  context: ServerContext,
+  c: AppContext,
+  body: ChatRequest,
+  prefix: "chatcmpl" | "msg",
+): Promise<ChatRun> {
+  const model = body.model ?? baseName(context.model);
+  c.get("notes").model = model;
+  const { tenant } = c.get("principal");
+  const use = toolUse(context.model, body);
+  const target = await resolveTarget(context, c.get("principal"), model, body.adapter);
+  const run = await startRun(
+    context,
+    c,
+    target,
+    async (signal) => ({
+      ...await planChat(context, body, use, { tenant, signal }),
+      id: completionId(prefix),
+      model,
+    }),
+  );
+  return { run, model, target, calling: use.calling };
+}
+
+/**
+ * The ids of a chat's prompt.
+ * @throws {ApiError} 400 for a chat that cannot be
+ */
+export async function chatPrompt(
+  { model, engine: { maxContext } }: ServerContext,
+  body: ChatRequest,
+  { shown, calling }: ToolUse,
+  room: { readonly maxTokens: number | undefined; readonly caller: TextCaller },
+): Promise<readonly number[]> {
+  const chat = await encodeChat(model, { ...body, tools: shown }, {
+    ...{ maxContext, ...room },
+    keep: body.truncate_prompt_tokens,
+  });
+  return calling?.opener === undefined ? chat : [...chat, calling.opener.id];
+}
+
+async function planChat(
+  context: ServerContext,
+  body: ChatRequest,
+  use: ToolUse,
+  caller: TextCaller,
+): Promise<Omit<RunPlan, "id" | "model">> {
+  const { model, engine: { maxContext } } = context;
+  const asked = body.max_completion_tokens ?? body.max_tokens ?? undefined;
+  const maxTokens = outputLimit(asked, model.sampling);
+  const prompt = await chatPrompt(context, body, use, { maxTokens, caller });
+  checkLength("messages", prompt, maxContext, maxTokens);
+  const logprobs = wantedLogprobs(body);
+  return {
+    kind: "chat",
+    prompts: [prompt],
+    sampling: toSampling(body, { maxTokens, logprobs, model, calling: use.calling }),
+    n: body.n ?? 1,
+    priority: body.priority ?? 0,
+    promptLogprobs: body.prompt_logprobs ?? undefined,
+  };
+}
+
+function wantedLogprobs({ logprobs, top_logprobs: top }: ChatRequest): number | undefined {
+  if (logprobs) return top ?? 0;
+  if (top) {
+    throw invalid("top_logprobs", "'top_logprobs' is only allowed when 'logprobs' is true.");
+  }
+  return undefined;
+}
