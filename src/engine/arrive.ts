@@ -120,6 +120,7 @@ function open(state: EngineState, request: GenerationRequest, lane: Lane): Gener
     stream: new GenerationStream({ promptTokens: prompt.length, signal, onLeave }),
     sequences,
     seed: seed ?? randomSeed(),
+    vocabSize: state.lanes.first.model.vocabSize,
     maxLength: Math.min(state.maxContext, prompt.length + maxTokens),
     arrivedAt: performance.now(),
     texts,

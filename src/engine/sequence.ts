@@ -42,6 +42,8 @@ export interface SampleGroup {
   readonly stream: GenerationStream;
   readonly sequences: readonly Sequence[];
   readonly seed: number;
+  /** The model's, which every lane has. */
+  readonly vocabSize: number;
   /** Tokens at which a sample ends for length: prompt + output. */
   readonly maxLength: number;
   /** Milliseconds (`performance.now()`). */
@@ -113,7 +115,7 @@ export class Sequence {
     this.#tokens = Int32Array.from(prompt);
     this.#length = prompt.length;
     const stopTokens = [...eosTokens, ...params.stopTokenIds];
-    const { vocabSize } = lane.model;
+    const { vocabSize } = group;
     this.sampling = new SampleState({ params, seed, sample: index, prompt, stopTokens, vocabSize });
     this.#output = new OutputText(group.texts, eosTokens, params);
   }

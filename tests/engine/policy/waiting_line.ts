@@ -86,6 +86,7 @@ export class Line {
       sequences: [],
       seed: 1,
       maxLength: 256,
+      vocabSize: 64,
       arrivedAt: 0,
       texts,
       eosTokens: new Set<number>(),
