@@ -39,6 +39,15 @@ const SERVED: readonly Block[] = [
     },
   },
   {
+    begins: "curl http://127.0.0.1:8000/v1/chat/completions",
+    brings: (output) => {
+      const [{ message, finish_reason: end }] =
+        JSON.parse(output.slice(output.indexOf("{"))).choices;
+      assertEquals([message.tool_calls[0].function.name, end], ["get_weather", "tool_calls"]);
+      assertEquals(typeof JSON.parse(message.tool_calls[0].function.arguments).city, "string");
+    },
+  },
+  {
     begins: "npx -y deno task serve --adapters tests/fixtures/adapters",
     brings: async (_, { url }) => {
       const named = ["SmolLM2-135M-Instruct", "order", "shelf"];

@@ -2,12 +2,20 @@
  * Training files: JSON lines of OpenAI's chat fine-tuning format or of prompts with completions.
  * Templates, tokens and lengths come later, in `render.ts` and `dataset.ts`.
  */
+import type { Tool } from "../../checkpoint/text/tools.ts";
 import { joinBytes } from "../../util/bytes.ts";
 import { BrokenLine, shown, type WarningList, wholeText } from "./faults.ts";
 import { readConversation, type TrainMessage } from "./messages.ts";
+import { readTools } from "./tools.ts";
 
 export type TrainRecord =
-  | { readonly type: "chat"; readonly line: number; readonly messages: readonly TrainMessage[] }
+  | {
+    readonly type: "chat";
+    readonly line: number;
+    readonly messages: readonly TrainMessage[];
+    /** What the assistant may call. */
+    readonly tools: readonly Tool[];
+  }
   | {
     readonly type: "completion";
     readonly line: number;
@@ -112,7 +120,8 @@ export class RecordReader {
     }
     const named = (name: string): void =>
       this.#warnings.add(line, `a message's '${name}' is ignored`);
-    return { type, line, messages: readConversation(fields["messages"], named) };
+    const tools = readTools(fields["tools"]);
+    return { type, line, messages: readConversation(fields["messages"], named), tools };
   }
 
   #parse(bytes: Uint8Array): Readonly<Record<string, unknown>> {
@@ -145,7 +154,7 @@ export class RecordReader {
 }
 
 const FIELDS: Readonly<Record<TrainRecord["type"], readonly string[]>> = {
-  chat: ["messages"],
+  chat: ["messages", "tools"],
   completion: ["prompt", "completion"],
 };
 

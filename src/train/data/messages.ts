@@ -1,10 +1,11 @@
 /**
- * The messages of OpenAI's chat fine-tuning format, checked one by one: roles, text content and
- * weights.
+ * The messages of OpenAI's chat fine-tuning format, checked one by one: roles, text content, calls of
+ * tools and weights.
  */
 import type { ChatMessage } from "../../checkpoint/checkpoint.ts";
 import { type Role, ROLES, templateRole } from "../../checkpoint/text/roles.ts";
 import { BrokenLine, shown, wholeText } from "./faults.ts";
+import { readCalls } from "./tools.ts";
 
 /** A message as a template takes it, and how much its tokens count. */
 export interface TrainMessage {
@@ -26,8 +27,8 @@ const FIELDS = [
   "refusal",
   "audio",
 ];
-/** What an answer may be besides text, and a text model cannot be taught. */
-const NO_TEXT = ["tool_calls", "function_call", "refusal", "audio"];
+/** What an answer may be besides text and calls, and a text model cannot be taught. */
+const NO_TEXT = ["function_call", "refusal", "audio"];
 
 /**
  * Checks `messages`, which ends with an assistant's message and has one with loss.
@@ -71,7 +72,12 @@ function readMessage(at: string, value: unknown, ignored: (name: string) => void
   const role = roleOf(at, fields["role"]);
   const weight = weightOf(at, role, fields["weight"]);
   checkText(at, fields);
-  const content = contentOf(`${at}.content`, fields["content"]);
+  const calls = readCalls(at, fields["tool_calls"]);
+  if (calls.length > 0 && role !== "assistant") {
+    throw new BrokenLine(`${at}.tool_calls is of the role '${role}': only the assistant calls`);
+  }
+  const alone = calls.length > 0 && fields["content"] === undefined;
+  const content = alone ? "" : contentOf(`${at}.content`, fields["content"]);
   if (fields["name"] !== undefined) ignored("name");
   const call = fields["tool_call_id"];
   if (typeof call === "string") wholeText(`${at}.tool_call_id`, call);
@@ -80,6 +86,7 @@ function readMessage(at: string, value: unknown, ignored: (name: string) => void
       role: templateRole(role),
       content,
       ...(call === undefined ? {} : Object.fromEntries([["tool_call_id", call]])),
+      ...(calls.length === 0 ? {} : Object.fromEntries([["tool_calls", calls]])),
     },
     weight,
   };
@@ -108,7 +115,7 @@ function checkText(at: string, fields: Values): void {
   for (const name of NO_TEXT) {
     const value = fields[name];
     if (value === undefined || (Array.isArray(value) && value.length === 0)) continue;
-    throw new BrokenLine(`${at}.${name} cannot be trained: only text content can`);
+    throw new BrokenLine(`${at}.${name} cannot be trained: only text and tool_calls can`);
   }
 }
 

@@ -3,6 +3,7 @@
  * tokenised as the server tokenises it, an answer as the model would go on from it.
  */
 import type { ChatMessage, Checkpoint } from "../../checkpoint/checkpoint.ts";
+import type { Tool } from "../../checkpoint/text/tools.ts";
 import { BrokenLine, shown, type WarningList } from "./faults.ts";
 import type { TrainRecord } from "./jsonl.ts";
 import type { TrainMessage } from "./messages.ts";
@@ -41,9 +42,7 @@ export class RecordRenderer {
    * @throws {TypeError} for a conversation where the checkpoint has no chat template
    */
   render(record: TrainRecord): readonly Row[] {
-    const rows = record.type === "chat"
-      ? this.#conversation(record.line, record.messages)
-      : [this.#completion(record)];
+    const rows = record.type === "chat" ? this.#conversation(record) : [this.#completion(record)];
     for (const { tokens, weights } of rows) {
       this.#checkIds(tokens);
       // Nothing comes before the first token that it could be predicted from.
@@ -73,12 +72,13 @@ export class RecordRenderer {
     );
   }
 
-  #conversation(line: number, messages: readonly TrainMessage[]): readonly Row[] {
+  #conversation({ line, messages, tools }: TrainRecord & { type: "chat" }): readonly Row[] {
     const rows: Row[] = [];
-    const encode = this.#encoderOf(messages);
+    const encode = this.#encoderOf(messages, tools);
     for (const [i, { weight }] of messages.entries()) {
       if (weight === 0) continue;
-      const { prompt, answer } = this.#answer(messages.slice(0, i + 1).map(messageOf), encode);
+      const begun = messages.slice(0, i + 1).map(messageOf);
+      const { prompt, answer } = this.#answer(begun, tools, encode);
       const row = rows.at(-1);
       const goesOn = row !== undefined && startsWith(prompt, row.tokens);
       const into = goesOn ? row : { tokens: [], weights: [] };
@@ -90,28 +90,33 @@ export class RecordRenderer {
   }
 
   /** Beginnings of a conversation share most of their text. */
-  #encoderOf(messages: readonly TrainMessage[]): Encode {
+  #encoderOf(messages: readonly TrainMessage[], tools: readonly Tool[]): Encode {
     const answers = messages.filter(({ weight }) => weight > 0).length;
     if (answers < 2) return this.#sections.plain;
     return this.#sections.sharing(
-      this.#apply(messages.map(messageOf), { addGenerationPrompt: false }),
+      this.#apply(messages.map(messageOf), tools, { addGenerationPrompt: false }),
     );
   }
 
   /** The last message's tokens, and those of the prompt that it answers. */
-  #answer(messages: readonly ChatMessage[], encode: Encode): Continuation {
+  #answer(
+    messages: readonly ChatMessage[],
+    tools: readonly Tool[],
+    encode: Encode,
+  ): Continuation {
     const at = `messages[${messages.length - 1}]`;
     if (messages.length === 1) {
       throw new BrokenLine(`${at} is the assistant's, but there is nothing before it to answer`);
     }
-    const prompt = this.#apply(messages.slice(0, -1), { addGenerationPrompt: true });
-    const whole = this.#apply(messages, { addGenerationPrompt: false });
+    const prompt = this.#apply(messages.slice(0, -1), tools, { addGenerationPrompt: true });
+    const whole = this.#apply(messages, tools, { addGenerationPrompt: false });
     if (!whole.startsWith(prompt)) throw notAnAnswer(at, prompt, whole);
     return this.#continuation(at, prompt, whole, encode);
   }
 
   #apply(
     messages: readonly ChatMessage[],
+    tools: readonly Tool[],
     options: { readonly addGenerationPrompt: boolean },
   ): string {
     const { chatTemplate, id } = this.#source;
@@ -125,7 +130,7 @@ export class RecordRenderer {
       throw new TypeError(`Cannot train on conversations with ${id}: ${chatTemplate.fault}`);
     }
     try {
-      return chatTemplate.render(messages, options);
+      return chatTemplate.render(messages, { ...options, ...(tools.length > 0 && { tools }) });
     } catch (error) {
       if (error instanceof TypeError) throw new BrokenLine(error.message);
       throw error;

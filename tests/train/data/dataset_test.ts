@@ -85,7 +85,26 @@ Deno.test("a broken line is named by number and reason", () => {
     [answer({ weight: true }), "messages[1].weight is true"],
     [answer({ weight: 0 }), "no token carries loss: every assistant message has weight 0"],
     [answer({ wieght: 0 }), "messages[1] has the unknown field 'wieght'; known are role, content"],
-    [answer({ tool_calls: [{}] }), "messages[1].tool_calls cannot be trained: only text"],
+    [
+      answer({ tool_calls: [{}] }),
+      "messages[1].tool_calls[0].function is missing, it should be an object",
+    ],
+    [
+      answer({ tool_calls: [{ function: { name: "f", arguments: "[1]" } }] }),
+      "messages[1].tool_calls[0].function.arguments is '[1]', it should be the text of a JSON object",
+    ],
+    [
+      message({ role: "user", content: "a", tool_calls: [{ function: { name: "f" } }] }),
+      "messages[0].tool_calls is of the role 'user'",
+    ],
+    [{ ...GOOD, tools: {} }, "tools is an object, it should be a list"],
+    [{ ...GOOD, tools: [{ type: "search" }] }, "tools[0].type is 'search'"],
+    [{ ...GOOD, tools: [{ function: {} }] }, "tools[0].function.name is missing"],
+    [
+      { ...GOOD, tools: [{ function: { name: "f", parameters: [] } }] },
+      "tools[0].function.parameters is a list",
+    ],
+    [answer({ function_call: { name: "f" } }), "messages[1].function_call cannot be trained"],
     [answer({ refusal: "no" }), "messages[1].refusal cannot be trained"],
     [
       answer({ content: "a\ud83d" }),
@@ -160,7 +179,6 @@ Deno.test("what is ignored is warned of once, with its first line", () => {
   const named = message({ role: "user", content: "a", name: "Ann" });
   const { warnings, examples } = read(fileOf(GOOD, tools, named, tools, named, tools));
   assertEquals(warnings, [
-    "'tools' is ignored (3 lines, the first is line 2)",
     "'parallel_tool_calls' is ignored (3 lines, the first is line 2)",
     "a message's 'name' is ignored (2 lines, the first is line 3)",
   ]);
