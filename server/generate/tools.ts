@@ -3,7 +3,11 @@
  * the grammar that has it call.
  */
 import { CALL_TOKENS, type CallFormat, callFormatOf } from "../../src/calls/formats.ts";
-import type { CallableTool, CallsGrammar } from "../../src/grammar/compile_calls.ts";
+import {
+  type CallableTool,
+  callOpener,
+  type CallsGrammar,
+} from "../../src/grammar/compile_calls.ts";
 import type { Grammar } from "../../src/grammar/pool.ts";
 import type { ServedModel } from "../context.ts";
 import { invalid } from "../errors.ts";
@@ -50,7 +54,7 @@ export function toolUse(model: ServedModel, body: Asked): ToolUse {
   const special = specialTokens(model, format);
   const forced = choice !== "auto";
   if (forced) checkFormat(body);
-  const opener = forced ? special[0] : undefined;
+  const opener = forced ? special.find(({ text }) => text === callOpener(format)) : undefined;
   const most = body.parallel_tool_calls === false || typeof choice === "object" ? 1 : MOST_CALLS;
   const callable = chosen(tools, choice);
   const calls: CallsGrammar = {

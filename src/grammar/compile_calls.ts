@@ -34,7 +34,7 @@ export interface CallsGrammar {
 
 /** How a format writes calls; texts as they are, but for `call`. */
 interface CallSpelling {
-  /** A special token in some vocabularies. */
+  /** A special token in some vocabularies, which forced calls begin with. */
   readonly opener: string;
   readonly before: string;
   readonly between: string;
@@ -51,8 +51,8 @@ function object(key: string): CallSpelling["call"] {
 
 const SPELLINGS: Readonly<Record<CallFormat, CallSpelling>> = {
   hermes: {
-    opener: "",
-    before: "<tool_call>\n",
+    opener: "<tool_call>",
+    before: "\n",
     between: "\n</tool_call>\n<tool_call>\n",
     after: "\n</tool_call>",
     language: "json",
@@ -83,6 +83,11 @@ const SPELLINGS: Readonly<Record<CallFormat, CallSpelling>> = {
     call: (name, parameters) => `${literal(`${name}(`)} ${parameters}`,
   },
 };
+
+/** What calls of a format begin with; undefined where they begin with themselves. */
+export function callOpener(format: CallFormat): string | undefined {
+  return SPELLINGS[format].opener || undefined;
+}
 
 /**
  * A grammar whose rule `root` allows calls of the functions, with arguments by their schemas.

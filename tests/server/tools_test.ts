@@ -223,4 +223,8 @@ Deno.test("a format whose calls begin with a special token shows it, and a force
   const forced = await said({ ...context, model }, { tool_choice: "required" });
   assertEquals(forced.message.tool_calls?.[0]?.function.arguments, `{"city": "Oslo"}`);
   assertEquals(context.engine.requests[1]?.prompt.at(-1), 7);
+  const llama = { ...model, callFormat: "llama3_json" as const };
+  await said({ ...context, model: llama }, { tool_choice: "required" });
+  const [last] = context.engine.requests.slice(-1);
+  assertEquals([last?.sampling.skipSpecialTokens, last?.prompt.at(-1) === 7], [false, false]);
 });

@@ -25,8 +25,9 @@ export const toolSchema = z.object({
       description: "JSON schema of the arguments (default: none are taken).",
     }),
     strict: z.boolean().nullish().openapi({
-      description: "The schema may have nothing that a grammar cannot hold exactly. Calls that " +
-        "`tool_choice` forces keep to their schema in any case.",
+      description:
+        "Calls that `tool_choice` forces keep to their schema, strict or not; others are " +
+        "as the model writes them.",
     }),
   }),
 }).openapi("Tool");
