@@ -29,7 +29,7 @@ export function chooseDevice(): Choice {
   return choiceOf({ cuda: cudaFiles(), graphics: graphicsFiles() });
 }
 
-/** The choice where these are there. CUDA cannot serve yet, WebGPU serves where it is asked for. */
+/** The choice where these are there. GPUs serve where they are asked for: none was seen yet. */
 export function choiceOf({ cuda, graphics }: DriverFiles): Choice {
   const why = [CUDA[cuda], GRAPHICS[graphics]].filter((text) => text !== "");
   return { device: "cpu", why: why.join(", ") };
@@ -39,13 +39,13 @@ const CUDA: { readonly [K in DriverFiles["cuda"]]: string } = {
   elsewhere: "",
   none: "no NVIDIA driver",
   driver: "NVIDIA's driver is there, but deno task setup:cuda was not run",
-  "set up": "CUDA is set up, but cannot serve yet",
+  "set up": "CUDA is not taken by itself yet (--device cuda)",
 };
 
 const GRAPHICS: { readonly [K in DriverFiles["graphics"]]: string } = {
   none: "no Vulkan loader",
   loader: "no Vulkan adapter",
-  driver: "WebGPU is not taken by itself yet",
+  driver: "WebGPU is not taken by itself yet (--device webgpu)",
 };
 
 function cudaFiles(): DriverFiles["cuda"] {

@@ -8,8 +8,8 @@ import { libraryOpens } from "./libraries.ts";
 import { Ort } from "./onnx/ort.ts";
 import { openLibrary } from "./onnx/ort_api.ts";
 import { appendProvider, type Provider } from "./onnx/session.ts";
-import { vulkanAdapters } from "./vulkan.ts";
-import { WebGpuDevice } from "./webgpu/device.ts";
+import { adapterText, vulkanAdapters } from "./vulkan.ts";
+import { ProviderDevice } from "./provider/device.ts";
 import { WebGpuProcess } from "./webgpu/process.ts";
 
 /**
@@ -32,11 +32,14 @@ export function openDevice(kind: DeviceKind): Device {
   const ort = new Ort(openLibrary());
   if (name !== "cuda") return new CpuDevice(ort);
   try {
-    throw new Deno.errors.NotSupported(lackOfCuda(ort, index));
+    return openCuda(ort.library, index === undefined ? {} : { index });
   } finally {
     ort.release();
   }
 }
+
+/** Bytes of the largest tensor where no driver was asked: what desktop drivers allow at least. */
+const USUAL_LARGEST = 2 ** 30;
 
 /**
  * A process has one context for WebGPU, whoever uses it: one adapter, one queue, and one device that may
@@ -51,16 +54,19 @@ function openWebGpu(index: number | undefined): Device {
   const ort = new Ort(library, WEBGPU.queue, (error) => WEBGPU.failures.explain(error));
   const lack = lackOfVulkan() ?? WEBGPU.select(vulkanAdapters() ?? [], index) ??
     lackOfProvider(ort, WEBGPU.provider);
-  if (lack === undefined) return new WebGpuDevice(ort, WEBGPU);
+  if (lack === undefined) {
+    const { queue, failures, provider, adapter } = WEBGPU;
+    return new ProviderDevice(ort, {
+      ...{ name: "webgpu", queue, failures, provider },
+      // shapes that stay on the device are int64
+      capturing: { enableGraphCapture: "1", enableInt64: "1" },
+      memory: { name: "WebGPU_Buf", index: 0 },
+      adapter: adapter && adapterText(adapter),
+      largestTensor: adapter?.largest ?? USUAL_LARGEST,
+    });
+  }
   ort.release();
   throw new Deno.errors.NotSupported(`Cannot use ${name}: ${lack}`);
-}
-
-const NOT_YET = "lembas has no kernels for it yet: use --device cpu";
-
-function lackOfCuda(ort: Ort, index = 0): string {
-  openCuda(ort.library, { index }).release();
-  return `Cannot use CUDA: its provider finds a GPU, but ${NOT_YET}`;
 }
 
 function lackOfVulkan(): string | undefined {

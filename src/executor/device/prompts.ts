@@ -88,7 +88,7 @@ async function isRight(
   total: Prompts["total"],
 ): Promise<boolean> {
   const wanted = await attended(host, { device: "cpu" }, shape, (end) => end);
-  const plan = { device: "webgpu", activations: floats } as const;
+  const plan = { device: device.name, activations: floats };
   const found = await attended(device, plan, shape, total);
   return found.every((x, i) => Math.abs(x - wanted[i]) < TOLERANCES[floats]);
 }

@@ -1,6 +1,7 @@
 /**
- * In which type a device computes activations: float16 where its shaders have it, else float32. What
- * an adapter lacks shows when a small graph runs, whatever system is below.
+ * In which type a device computes activations: float16 on CUDA, whose attention knows no other, and
+ * where WebGPU's shaders have it, else float32. What an adapter lacks shows when a small graph runs,
+ * whatever system is below.
  */
 import { OnnxWriter } from "../../graph/lowering/onnx.ts";
 import { type Device, RuntimeError } from "../../runtime/device.ts";
@@ -11,9 +12,15 @@ const WIDTH = 64;
 
 /**
  * The type of activations, keys, values and cores.
- * @throws {RangeError} where float16 is asked for by name and is not there
+ * @throws {RangeError} where float16 is asked for by name and is not there, or float32 on CUDA
  */
 export async function floatsOf(device: Device, dtype: ServingDtype): Promise<FloatType> {
+  if (device.name === "cuda") {
+    if (dtype !== "fp32") return "float16";
+    throw new RangeError(
+      "Cannot serve fp32 on cuda: its attention computes in float16, pass --dtype fp16",
+    );
+  }
   if (device.name === "cpu" || dtype === "fp32") return "float32";
   if (await hasFloat16(device)) return "float16";
   if (dtype !== "fp16") return "float32";

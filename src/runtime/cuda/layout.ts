@@ -11,11 +11,9 @@ import { cacheDirectory } from "../../util/cache_directory.ts";
 /** ONNX Runtime's library, as npm has it. */
 export const RUNTIME_LIBRARY = "libonnxruntime.so.1";
 
+export const CUDA_PROVIDER = "libonnxruntime_providers_cuda.so";
 /** The CUDA provider, and what it and ONNX Runtime speak through. */
-export const PROVIDER_LIBRARIES = [
-  "libonnxruntime_providers_shared.so",
-  "libonnxruntime_providers_cuda.so",
-] as const;
+export const PROVIDER_LIBRARIES = ["libonnxruntime_providers_shared.so", CUDA_PROVIDER] as const;
 
 /** NVIDIA's, in the order in which they are opened: the provider does not say where they are. */
 export const NVIDIA_LIBRARIES = [

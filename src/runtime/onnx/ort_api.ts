@@ -81,12 +81,14 @@ const TABLE = {
   CreateArenaCfg: [156, [SIZE, INT, INT, INT, B], P],
   ReleaseArenaCfg: [157, [P], "void"],
   AddRunConfigEntry: [165, [P, B, B], P],
+  AppendExecutionProvider_CUDA_V2: [204, [P, P], P],
   CreateCUDAProviderOptions: [205, [B], P],
   UpdateCUDAProviderOptions: [206, [P, B, B, SIZE], P],
   ReleaseCUDAProviderOptions: [208, [P], "void"],
   AddExternalInitializers: [210, [P, B, B, SIZE], P],
   SessionOptionsAppendExecutionProvider: [216, [P, B, B, B, SIZE], P],
   GetBuildInfoString: [254, [], P],
+  RegisterExecutionProviderLibrary: [301, [P, B, B], P],
 } as const;
 
 /** `Run`, blocking and off the event loop, and what is only called off it. */

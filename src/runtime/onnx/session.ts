@@ -176,7 +176,15 @@ function configure(ort: Ort, native: Pointer, options: CreateOptions): void {
 }
 
 /** Has sessions made with these options use a provider. Starts its device the first time. */
-export function appendProvider(ort: Ort, native: Pointer, { name, options }: Provider): Status {
+export function appendProvider(ort: Ort, native: Pointer, provider: Provider): Status {
+  const { name, options } = provider;
+  if (name === "CUDA") {
+    const made = cudaOptions(ort, options);
+    if (!("handle" in made)) return made.status;
+    const status = ort.api.AppendExecutionProvider_CUDA_V2(native, made.handle.pointer);
+    made.handle.release();
+    return status;
+  }
   const keys = cStrings(Object.keys(options));
   const values = cStrings(Object.values(options));
   return ort.api.SessionOptionsAppendExecutionProvider(
@@ -186,6 +194,27 @@ export function appendProvider(ort: Ort, native: Pointer, { name, options }: Pro
     values.pointers,
     BigInt(keys.strings.length),
   );
+}
+
+/** CUDA's provider reads its own options: making them loads it. */
+export function cudaOptions(
+  ort: Ort,
+  given: Provider["options"],
+): { readonly handle: Handle } | { readonly status: Status } {
+  const { api } = ort;
+  const handle = ort.handle(
+    "CUDA options",
+    (out) => api.CreateCUDAProviderOptions(out),
+    api.ReleaseCUDAProviderOptions,
+  );
+  const keys = cStrings(Object.keys(given));
+  const values = cStrings(Object.values(given));
+  const count = BigInt(keys.strings.length);
+  const { pointers: names } = keys;
+  const status = api.UpdateCUDAProviderOptions(handle.pointer, names, values.pointers, count);
+  if (status === null) return { handle };
+  handle.release();
+  return { status };
 }
 
 /** Smaller weights stay in the saved model. */

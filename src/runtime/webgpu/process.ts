@@ -5,7 +5,7 @@
 import { CallQueue } from "../onnx/call_queue.ts";
 import type { Provider } from "../onnx/session.ts";
 import type { Adapter } from "../vulkan.ts";
-import { DeviceFailures } from "./failures.ts";
+import { DeviceFailures } from "../provider/failures.ts";
 import { FIRST_VARIABLE, selectionOf, takenAdapter } from "./selection.ts";
 
 export class WebGpuProcess {

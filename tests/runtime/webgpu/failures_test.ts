@@ -1,7 +1,7 @@
 /** What the provider's messages say of its device. */
 import { assertEquals, assertInstanceOf } from "@std/assert";
 import { RuntimeError } from "../../../src/runtime/device.ts";
-import { DeviceFailures } from "../../../src/runtime/webgpu/failures.ts";
+import { DeviceFailures } from "../../../src/runtime/provider/failures.ts";
 import { DeviceFailedError } from "../../../src/util/errors.ts";
 
 Deno.test("a lost device and memory that ran out fail it, in the order of their coming; other errors do not", async () => {

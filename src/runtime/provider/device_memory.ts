@@ -1,6 +1,6 @@
 /**
- * Memory on a WebGPU device: tensors in it, and copies there and back. Trap: the address of such a
- * tensor is a buffer's handle, to which nothing may be added, so a view begins where its source does.
+ * Memory on a device: tensors in it, and copies there and back. Trap: the address of a tensor on WebGPU
+ * is a buffer's handle, to which nothing may be added, so a view begins where its source does.
  */
 import type { Copy, DType, Tensor } from "../device.ts";
 import type { Counted, Handle } from "../onnx/handle.ts";
@@ -26,11 +26,16 @@ const WRITTEN_BYTES = 16;
 /** Larger tensors are looked at when they are made. */
 const CHECKED_BYTES = 2 ** 20;
 
-const MEMORY_NAME = "WebGPU_Buf";
-const [DEVICE_ALLOCATOR, FIRST_DEVICE, MEMORY_TYPE_DEFAULT] = [0, 0, 0];
+const [DEVICE_ALLOCATOR, MEMORY_TYPE_DEFAULT] = [0, 0];
+
+/** ONNX Runtime's name of a device's memory, and which of the devices has it. */
+export interface MemoryPlace {
+  readonly name: string;
+  readonly index: number;
+}
 
 /** A tensor in device memory, or a view over the first elements of one. */
-export class WebGpuTensor extends OrtTensor {
+export class DeviceTensor extends OrtTensor {
   readonly data = undefined;
   readonly handle: Handle;
   readonly #memory: DeviceMemory;
@@ -42,7 +47,7 @@ export class WebGpuTensor extends OrtTensor {
   }
 
   /** A view over its first elements. @throws {RangeError} where it has fewer */
-  view(shape: readonly number[]): WebGpuTensor {
+  view(shape: readonly number[]): DeviceTensor {
     return this.#memory.view(this, shape);
   }
 }
@@ -54,12 +59,16 @@ export class DeviceMemory {
   readonly #failures: DeviceFailures;
 
   /** Within the queue. `session`: some session on the device; it stays while its tensors do. */
-  constructor(ort: Ort, session: OrtSession, failures: DeviceFailures) {
+  constructor(
+    ort: Ort,
+    session: OrtSession,
+    { memory, failures }: { readonly memory: MemoryPlace; readonly failures: DeviceFailures },
+  ) {
     this.#ort = ort;
     this.#failures = failures;
     const { api } = ort;
-    const name = cString(MEMORY_NAME);
-    const [kind, id, type] = [DEVICE_ALLOCATOR, FIRST_DEVICE, MEMORY_TYPE_DEFAULT];
+    const name = cString(memory.name);
+    const [kind, id, type] = [DEVICE_ALLOCATOR, memory.index, MEMORY_TYPE_DEFAULT];
     this.#description = ort.handle(
       "memory description",
       (out) => api.CreateMemoryInfo(name, kind, id, type, out),
@@ -77,7 +86,7 @@ export class DeviceMemory {
    * its beginning, since a buffer without memory is told at its use alone.
    * @throws {DeviceFailedError} where there is no such memory left
    */
-  async allocate(dtype: DType, shape: readonly number[]): Promise<WebGpuTensor> {
+  async allocate(dtype: DType, shape: readonly number[]): Promise<DeviceTensor> {
     const tensor = this.#allocate(dtype, shape);
     if (tensor.byteLength < CHECKED_BYTES) return tensor;
     using start = tensor.view([WRITTEN_BYTES / bytesPerElement(dtype)]);
@@ -92,7 +101,7 @@ export class DeviceMemory {
   }
 
   /** Whether it holds what is written to it. */
-  async #keeps(tensor: WebGpuTensor): Promise<boolean> {
+  async #keeps(tensor: DeviceTensor): Promise<boolean> {
     const { dtype, shape } = tensor;
     using written = hostTensor(this.#ort, dtype, shape);
     using read = hostTensor(this.#ort, dtype, shape);
@@ -104,7 +113,7 @@ export class DeviceMemory {
     return bytes(read).every((byte) => byte === 1);
   }
 
-  #allocate(dtype: DType, shape: readonly number[]): WebGpuTensor {
+  #allocate(dtype: DType, shape: readonly number[]): DeviceTensor {
     const { api } = this.#ort;
     elementCount(shape);
     const sizes = new BigUint64Array(shape.map(BigInt));
@@ -115,11 +124,11 @@ export class DeviceMemory {
         api.CreateTensorAsOrtValue(this.#allocator.pointer, sizes, rank, codeOfDtype(dtype), out),
     );
     const handle = this.#ort.ownOnDevice(value, api.ReleaseValue, [this.#allocator]);
-    return new WebGpuTensor(this, dtype, shape, handle);
+    return new DeviceTensor(this, dtype, shape, handle);
   }
 
   /** Nothing of this reaches the device. */
-  view(source: WebGpuTensor, shape: readonly number[]): WebGpuTensor {
+  view(source: DeviceTensor, shape: readonly number[]): DeviceTensor {
     const { api } = this.#ort;
     const count = elementCount(shape);
     checkRange("view", source, 0, count);
@@ -138,7 +147,7 @@ export class DeviceMemory {
         ...[this.#description.pointer, buffer, BigInt(bytes), sizes] as const,
         ...[BigInt(shape.length), codeOfDtype(dtype), out] as const,
       ));
-    return new WebGpuTensor(this, dtype, shape, this.#ort.own(value, api.ReleaseValue, [handle]));
+    return new DeviceTensor(this, dtype, shape, this.#ort.own(value, api.ReleaseValue, [handle]));
   }
 
   /** Within the queue. One call off the event loop for each direction. */

@@ -1,7 +1,7 @@
 /**
- * A graphics device as a `Device`: ONNX Runtime's WebGPU provider. Trap: its native calls may not
- * overlap, whatever they do, or the process ends, so all of them go through one queue, and freeing
- * takes effect later. Tensors in host memory work as on the CPU and cross over at each run.
+ * A device with memory of its own as a `Device`: one of ONNX Runtime's providers. Trap: WebGPU's native
+ * calls may not overlap, whatever they do, or the process ends, so all of them go through one queue, and
+ * freeing takes effect later. Tensors in host memory work as on the CPU and cross over at each run.
  */
 import { create, toBinary } from "@bufbuild/protobuf";
 import {
@@ -30,25 +30,33 @@ import { createSession, type OrtSession, type Provider } from "../onnx/session.t
 import { bytesPerElement, codeOfDtype, elementCount } from "../onnx/tensor.ts";
 import { formatBytes } from "../../util/bytes.ts";
 import type { DeviceFailedError } from "../../util/errors.ts";
-import { adapterText } from "../vulkan.ts";
-import { DeviceMemory, heldBy, WebGpuTensor } from "./device_memory.ts";
-import type { WebGpuProcess } from "./process.ts";
-
-/** Provider options of sessions whose runs are recorded; shapes that stay on the device are int64. */
-const CAPTURING: Provider["options"] = { enableGraphCapture: "1", enableInt64: "1" };
+import { DeviceMemory, DeviceTensor, heldBy, type MemoryPlace } from "./device_memory.ts";
+import type { DeviceFailures } from "./failures.ts";
 
 /** Threads for the few nodes that compute shapes, which stay on the CPU. */
 const THREADS = 1;
 
-/** Bytes of the largest tensor where no driver was asked: what desktop drivers allow at least. */
-const USUAL_LARGEST = 2 ** 30;
+/** Which of a provider's devices it is. */
+export interface ProviderPlace {
+  readonly name: "webgpu" | "cuda";
+  /** Through which all native calls go; `ort` has it, too. */
+  readonly queue: CallQueue;
+  readonly failures: DeviceFailures;
+  readonly provider: Provider;
+  /** Provider options of sessions whose runs are recorded, besides. */
+  readonly capturing: Provider["options"];
+  readonly memory: MemoryPlace;
+  readonly adapter: string | undefined;
+  /** Bytes of the largest tensor. */
+  readonly largestTensor: number;
+}
 
-/** Make it with `openDevice("webgpu")`. */
-export class WebGpuDevice implements Device {
-  readonly name = "webgpu";
+/** Make it with `openDevice("webgpu")` or `openDevice("cuda")`. */
+export class ProviderDevice implements Device {
+  readonly name: "webgpu" | "cuda";
   readonly #ort: Ort;
   readonly #queue: CallQueue;
-  readonly #process: WebGpuProcess;
+  readonly #place: ProviderPlace;
   readonly adapter: string | undefined;
   readonly largestTensor: number;
   /** What it does with host memory. */
@@ -60,13 +68,14 @@ export class WebGpuDevice implements Device {
   #checked: Promise<void> = Promise.resolve();
   #released = false;
 
-  /** Takes `ort` over, whose queue is the process's. */
-  constructor(ort: Ort, process: WebGpuProcess) {
+  /** Takes `ort` over. */
+  constructor(ort: Ort, place: ProviderPlace) {
     this.#ort = ort;
-    this.#process = process;
-    this.#queue = process.queue;
-    this.adapter = process.adapter && adapterText(process.adapter);
-    this.largestTensor = process.adapter?.largest ?? USUAL_LARGEST;
+    this.#place = place;
+    this.name = place.name;
+    this.#queue = place.queue;
+    this.adapter = place.adapter;
+    this.largestTensor = place.largestTensor;
     this.#host = new CpuDevice(ort);
   }
 
@@ -109,7 +118,7 @@ export class WebGpuDevice implements Device {
   }
 
   view(source: Tensor, offset: number, shape: readonly number[]): Tensor {
-    if (!(source instanceof WebGpuTensor)) return this.#host.view(source, offset, shape);
+    if (!(source instanceof DeviceTensor)) return this.#host.view(source, offset, shape);
     if (offset === 0) return source.view(shape);
     throw new RangeError(
       `Cannot view device memory from element ${offset} on: a view begins where its tensor does`,
@@ -131,7 +140,7 @@ export class WebGpuDevice implements Device {
   }
 
   get failed(): Promise<DeviceFailedError> {
-    return this.#process.failures.failed;
+    return this.#place.failures.failed;
   }
 
   get runtimeVersion(): string {
@@ -144,9 +153,9 @@ export class WebGpuDevice implements Device {
 
   async session(model: Uint8Array, options: SessionOptions = {}): Promise<OrtSession> {
     await this.#open("create a session");
-    const { provider: usual } = this.#process;
+    const { provider: usual, capturing } = this.#place;
     const provider = options.capture === true
-      ? { ...usual, options: { ...usual.options, ...CAPTURING } }
+      ? { ...usual, options: { ...usual.options, ...capturing } }
       : usual;
     const given = { threads: THREADS, ...options, provider };
     const session = await createSession(this.#ort, model, given);
@@ -192,9 +201,9 @@ export class WebGpuDevice implements Device {
   }
 
   async #openMemory(): Promise<DeviceMemory> {
-    const options = { threads: THREADS, provider: this.#process.provider };
+    const options = { threads: THREADS, provider: this.#place.provider };
     const session = this.#held.use(await createSession(this.#ort, smallestModel(), options));
-    const open = () => new DeviceMemory(this.#ort, session, this.#process.failures);
+    const open = () => new DeviceMemory(this.#ort, session, this.#place);
     const memory = await this.#queue.run(open);
     using x = await this.#queue.run(() => memory.allocate("float32", [4]));
     this.#inPlace = this.#held.use(session.bind({ x }, { y: x }));

@@ -1,7 +1,8 @@
 /**
- * What a WebGPU device reports when it can no longer be used. Dawn, which the provider stands on, hands
+ * What a device reports when it can no longer be used. Dawn, which the WebGPU provider stands on, hands
  * out buffers without memory where there is none left, says so at their use alone, and from then on
- * refuses runs whose inputs are their outputs: after such a failure the process has to start again.
+ * refuses runs whose inputs are their outputs; a CUDA context is lost with the first kernel that fails:
+ * after such a failure the process has to start again.
  */
 import { DeviceFailedError } from "../../util/errors.ts";
 import type { RuntimeError } from "../device.ts";
@@ -10,7 +11,11 @@ import type { RuntimeError } from "../device.ts";
 const SIGNS: readonly (readonly [RegExp, string])[] = [
   [/device[^.]{0,20}lost|lost device|instance reference no longer exists/i, "it was lost"],
   [
-    /out[ _]of[ _](?:device[ _])?memory|invalid due to a previous error|WebGPU validation failed|MapAsyncStatus/i,
+    /CUDA (?:failure|error) (?:4|46|7\d\d|999)\b|illegal memory access|unspecified launch failure/i,
+    "CUDA lost it",
+  ],
+  [
+    /out[ _]of[ _](?:device[ _])?memory|invalid due to a previous error|WebGPU validation failed|MapAsyncStatus|Failed to allocate memory for requested buffer/i,
     "its memory ran out, or a buffer was too large for it (lower --kv-memory, --max-batch or " +
     "--lane-memory)",
   ],
