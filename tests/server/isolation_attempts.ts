@@ -157,6 +157,7 @@ export const ATTEMPTS: Attempts = {
   "GET /health": listing("/health"),
   "GET /ready": listing("/ready"),
   "GET /version": listing("/version"),
+  "GET /tokenizer_info": listing("/tokenizer_info"),
   "GET /ping": listing("/ping"),
   "POST /ping": listing("/ping"),
   "GET /metrics": refused("/metrics"),

@@ -109,7 +109,7 @@ Deno.test("reading makes no tenant, and is answered as for one that has nothing"
     }
     await ok(served.ask("POST", "/tokenize", { json: { prompt: "hello" }, ...as("reader") }));
     const wrong = { json: { lora_name: "reader/x", lora_path: "none.safetensors" } };
-    assertEquals((await served.ask("POST", "/v1/load_lora_adapter", wrong)).status, 400);
+    assertEquals((await served.ask("POST", "/v1/load_lora_adapter", wrong)).status, 404);
     const unknown = { json: { model: "reader/x", prompt: "hello" } };
     assertEquals((await served.ask("POST", "/v1/completions", unknown)).status, 404);
     assertEquals(await tenantsOf(served), before);

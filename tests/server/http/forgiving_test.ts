@@ -126,8 +126,8 @@ Deno.test("a path is the same with a slash behind it, and without /v1 where vLLM
   }
   assertEquals((await app.request("/fine_tuning/jobs")).status, 404);
   const keyed = createApp(fakeContext({ apiKey: "s3cret" }));
-  for (const path of ["/models", "/v1/models/", "/metrics/", "//"]) {
-    assert([401, 404].includes((await keyed.request(path)).status), path);
+  for (const path of ["/models", "/v1/models/", "/metrics/"]) {
+    assertEquals((await keyed.request(path)).status, 401, path);
   }
 });
 
