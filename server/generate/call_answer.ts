@@ -43,8 +43,10 @@ export async function* withCalls(
 class CallSample {
   readonly #calling: Calling;
   readonly #parser: CallParser;
-  /** Calls that stand. */
+  /** Calls that went out and stand. */
   #calls = 0;
+  /** Calls that are more than are wanted. */
+  readonly #left = new Set<number>();
 
   constructor(calling: Calling) {
     this.#calling = calling;
@@ -78,15 +80,19 @@ class CallSample {
 
   #piece(event: CallEvent): Pick<AnswerDelta, "text" | "call">[] {
     if (event.type === "text") return [{ text: event.text }];
-    if (event.call >= this.#calling.most) return [];
     switch (event.type) {
       case "call":
+        if (this.#calls >= this.#calling.most) {
+          this.#left.add(event.call);
+          return [];
+        }
         this.#calls++;
         return [{ text: "", call: begun(event.call, callId(this.#calling), event.name) }];
       case "arguments":
+        if (this.#left.has(event.call)) return [];
         return [{ text: "", call: { index: event.call, function: { arguments: event.text } } }];
       case "broken":
-        this.#calls--;
+        if (!this.#left.has(event.call)) this.#calls--;
         return [{ text: event.text }];
     }
   }

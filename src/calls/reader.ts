@@ -22,6 +22,9 @@ interface Region {
   readonly reading: Reading<boolean>;
 }
 
+/** Blanks that are held back: a model may write them without end. */
+const MOST_BLANKS = 64;
+
 /** Reads one text by the openers of a format. */
 export class CallReader implements CallParser {
   readonly #openers: readonly Opener[];
@@ -73,7 +76,10 @@ export class CallReader implements CallParser {
     this.#held += character;
     for (;;) {
       const word = this.#held.trimStart();
-      if (word === "") return;
+      if (word === "") {
+        if (this.#held.length > MOST_BLANKS) this.#release(1);
+        return;
+      }
       const openers = this.#openers.filter(({ text, first }) =>
         text.startsWith(word) && (this.#first || !first)
       );

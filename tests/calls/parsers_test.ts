@@ -87,6 +87,16 @@ Deno.test("text goes out at once, and what may be a call is held back", () => {
   assertEquals(parser.finish("whole"), []);
 });
 
+Deno.test("blanks without end are not held back without end, and cost no more each", () => {
+  const parser = callParser("hermes", NAMES);
+  const blanks = "\n".repeat(300_000);
+  const [event] = parser.push(blanks);
+  assert(event?.type === "text" && event.text.length > 299_000);
+  const [last] = parser.finish("whole");
+  assert(last?.type === "text");
+  assertEquals(event.text.length + last.text.length, blanks.length);
+});
+
 Deno.test("a call that was cut off keeps what it had; one that turns out broken is text", () => {
   const start = `<tool_call>{"name": "add", "arguments": {"a": "so f`;
   assertEquals(saidBy(read({ format: "hermes" }, [start], "cut")), {

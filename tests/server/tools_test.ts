@@ -111,6 +111,17 @@ Deno.test("parallel_tool_calls: false has one call, and samples have their own",
   const twice = saying(`${CALL}\n${CALL}`);
   const { message } = await said(twice, { parallel_tool_calls: false });
   assertEquals(message.tool_calls?.length, 1);
+  const broken = `<tool_call>{"name": "weather", "arguments": {"city": Oslo}}</tool_call>`;
+  const chunks = await events(
+    await post(saying(`${broken}${CALL}${CALL}${broken}`), CHAT, {
+      ...ASK,
+      ...{ parallel_tool_calls: false, stream: true },
+    }),
+  );
+  const deltas = chunks.flatMap(choicesOf).map(({ delta }) => delta);
+  assertEquals(deltas.map(({ content }) => content ?? "").join(""), broken + broken);
+  const ids = deltas.flatMap(({ tool_calls = [] }) => tool_calls).filter(({ id }) => id);
+  assertEquals(ids.map(({ index }) => index), [0, 1]);
   const answer = await post(twice, CHAT, { ...ASK, n: 2, stream: true });
   const choices = (await events(answer)).flatMap(choicesOf);
   for (const at of [0, 1]) {
