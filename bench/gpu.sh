@@ -2,7 +2,7 @@
 # One command for the first hour of a graphics card: measures lembas on it in under eight minutes,
 # without a network, and ends in one line of JSON (kept in gpu-result.json beside this file).
 #
-#   bench/gpu.sh [--tiny] [--device webgpu:N] [--seconds N]
+#   bench/gpu.sh [--tiny] [--device webgpu:N|cuda:N] [--seconds N]
 #
 # What a folder beside it has is used (bench/gpu-files, or LEMBAS_GPU_FILES): weights (*.gguf) are
 # measured, too, and wheels (*.whl) of PyTorch are installed into an environment of their own. A file in

@@ -2,9 +2,11 @@
 import { parseArgs } from "@std/cli";
 import { positive, whole } from "../values.ts";
 
+type GpuKind = "webgpu" | "cuda";
+
 export interface GpuFlags {
   /** As `deno task serve --device` takes it. */
-  readonly device: "webgpu" | `webgpu:${number}`;
+  readonly device: GpuKind | `${GpuKind}:${number}`;
   /** Whether sizes are those of a device in software: to see that all runs, not how fast. */
   readonly tiny: boolean;
   /** Seconds after which no further part begins. */
@@ -18,10 +20,10 @@ export interface GpuFlags {
 export const GPU_HELP = `bench/gpu.sh [flags]
 
 Measures lembas on a graphics device: what the device does at best, correctness against the CPU in
-fp32, decode and prefill with random weights of 135M, 1.5B and 7B shapes, with a different core in
+fp32 (CUDA's in fp16), decode and prefill with random weights of 135M, 1.5B and 7B shapes, with a different core in
 every row and without, what crosses to the host, training, memory. Ends in one line of JSON.
 
-  --device webgpu[:N]   the adapter (default: webgpu)
+  --device NAME         webgpu[:N] or cuda[:N] (default: webgpu)
   --tiny                tiny sizes, for a device in software
   --seconds N           no further part begins after so many (default: 400)
   --model PATH          a GGUF file or a folder to measure as well
@@ -42,11 +44,13 @@ export function parseGpuFlags(args: readonly string[]): GpuFlags | undefined {
   });
   if (flags.help) return undefined;
   const [name, number, ...rest] = flags.device.split(":");
-  if (name !== "webgpu" || rest.length > 0) {
-    throw new TypeError(`Cannot bench: --device is ${flags.device}, must be webgpu or webgpu:N`);
+  if (name !== "webgpu" && name !== "cuda" || rest.length > 0) {
+    throw new TypeError(
+      `Cannot bench: --device is ${flags.device}, must be webgpu, webgpu:N, cuda or cuda:N`,
+    );
   }
   return {
-    device: number === undefined ? "webgpu" : `webgpu:${whole("device", number, 0)}`,
+    device: number === undefined ? name : `${name}:${whole("device", number, 0)}`,
     tiny: flags.tiny,
     seconds: positive("seconds", flags.seconds),
     model: flags.model,

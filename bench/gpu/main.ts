@@ -90,6 +90,7 @@ class Bench {
   #subjects(type: FloatType): readonly Subject[] {
     const { tiny, model } = this.#flags;
     const float: ServingDtype = type === "float16" ? "fp16" : "fp32";
+    const tinyType = this.#device.name === "cuda" ? "fp16" : "fp32";
     const random = (base: RandomBase, dtype: ServingDtype): Subject => ({
       ...{ name: base.name, dtype, random: base, trains: matrixNumbers(base) < MOST_TRAINED },
       open: () => Promise.resolve(openRandom(base)),
@@ -102,7 +103,11 @@ class Bench {
       trains: true,
     }];
     if (tiny) {
-      return [random(randomBase("tiny"), "fp32"), random(randomBase("tiny", 8), "file"), ...given];
+      return [
+        random(randomBase("tiny"), tinyType),
+        random(randomBase("tiny", 8), "file"),
+        ...given,
+      ];
     }
     return [
       random(randomBase("135M"), float),

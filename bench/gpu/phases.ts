@@ -176,7 +176,10 @@ function example(length: number, row: number, vocabulary: number): Example {
   };
 }
 
-/** How a device's answers differ from the CPU's, both in fp32, each row with a core of its own. */
+/**
+ * How a device's answers differ from the CPU's, both in fp32 (CUDA's in fp16), each row with a core of
+ * its own.
+ */
 export interface Correctness {
   /** Of tokens that are drawn greedily. */
   readonly tokensAlike: number;
@@ -210,7 +213,8 @@ export async function correctnessPhase(
 const [ROWS, LENGTH, SPOKEN] = [4, 24, 8];
 
 async function speak(device: Device, checkpoint: Checkpoint, rank: number) {
-  const choice = { dtype: "fp32", maxBatch: ROWS, maxContext: 64 } as const;
+  const dtype = device.name === "cuda" ? "fp16" : "fp32";
+  const choice = { dtype, maxBatch: ROWS, maxContext: 64 } as const;
   const base = await openBase(device, checkpoint, choice);
   try {
     const factors = benchFactors(stackOf(await checkpoint.digest(), checkpoint.config), rank);

@@ -12,10 +12,11 @@ import { checkWeights } from "../../../src/checkpoint/expected_weights.ts";
 Deno.test("the bench of a graphics device takes an adapter's number, and refuses what is none", () => {
   assertEquals(parseGpuFlags([])?.device, "webgpu");
   assertEquals(parseGpuFlags(["--device", "webgpu:1", "--tiny"])?.tiny, true);
+  assertEquals(parseGpuFlags(["--device", "cuda:1"])?.device, "cuda:1");
   assertEquals(parseGpuFlags(["--help"]), undefined);
   const refused = (args: string[], text: string) =>
     assertThrows(() => parseGpuFlags(args), TypeError, text);
-  refused(["--device", "cpu"], "--device is cpu, must be webgpu or webgpu:N");
+  refused(["--device", "cpu"], "--device is cpu, must be webgpu, webgpu:N, cuda or cuda:N");
   refused(["--device", "webgpu:x"], "--device is x, must be a whole number");
   refused(["--seconds", "0"], "--seconds is 0");
   refused(["--fast"], "--fast is no flag of bench/gpu.sh");
