@@ -50,7 +50,8 @@ export function toolUse(model: ServedModel, body: Asked): ToolUse {
     throw invalid("tool_choice", "'tool_choice' is only allowed when 'tools' are given.");
   }
   if (tools.length === 0 || choice === "none") return { shown: [], calling: undefined };
-  const format = model.callFormat ?? callFormatOf(model.chatTemplate?.source ?? "");
+  const { source = "", toolSource = source } = model.chatTemplate ?? {};
+  const format = model.callFormat ?? callFormatOf(toolSource);
   const special = specialTokens(model, format);
   const forced = choice !== "auto";
   if (forced) checkFormat(body);

@@ -143,6 +143,8 @@ export interface ChatMessage {
 export interface ChatTemplate {
   /** The template's source (Jinja). */
   readonly source: string;
+  /** That of conversations with tools, where it is another. */
+  readonly toolSource?: string;
   /** Why it cannot be rendered at all, in one sentence; undefined where it can. */
   readonly fault?: string;
   /** @throws {TypeError} with the template's own message where it refuses the conversation. */

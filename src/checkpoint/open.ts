@@ -4,7 +4,7 @@
  */
 
 import { cacheDirectory } from "../util/cache_directory.ts";
-import { chatTemplate } from "./text/chat_template.ts";
+import { chatTemplate, pairedTemplate } from "./text/chat_template.ts";
 import type {
   ChatTemplate,
   Checkpoint,
@@ -241,7 +241,10 @@ function ggufChatTemplate(header: GgufHeader): ChatTemplate | undefined {
   const tokens = Object.fromEntries(
     TEMPLATE_TOKENS.map(([name, token]) => [name, ggufSpecialToken(header, token) ?? ""]),
   );
-  return chatTemplate(source, tokens);
+  const plain = chatTemplate(source, tokens);
+  const withTools = header.metadata.get("tokenizer.chat_template.tool_use");
+  if (typeof withTools !== "string") return plain;
+  return pairedTemplate(plain, chatTemplate(withTools, tokens));
 }
 
 async function openDirectory(directory: string): Promise<Parts> {

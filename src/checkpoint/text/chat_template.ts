@@ -28,6 +28,20 @@ export function chatTemplate(source: string, specialTokens: SpecialTokens): Chat
   }
 }
 
+/** Two templates of a checkpoint: the other one is for requests with tools, as transformers has it. */
+export function pairedTemplate(plain: ChatTemplate, withTools: ChatTemplate): ChatTemplate {
+  const { source, fault } = plain;
+  return {
+    source,
+    ...(fault !== undefined && { fault }),
+    toolSource: withTools.source,
+    render: (messages, options) => {
+      const chosen = (options?.tools?.length ?? 0) > 0 ? withTools : plain;
+      return chosen.render(messages, options);
+    },
+  };
+}
+
 /** A template that renders nothing. @param fault why, in one sentence */
 export function refusingTemplate(source: string, fault: string): ChatTemplate {
   const render = (): never => {

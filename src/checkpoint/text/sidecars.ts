@@ -4,7 +4,12 @@
  */
 
 import { exists } from "../fetch/cache.ts";
-import { chatTemplate, refusingTemplate, type SpecialTokens } from "./chat_template.ts";
+import {
+  chatTemplate,
+  pairedTemplate,
+  refusingTemplate,
+  type SpecialTokens,
+} from "./chat_template.ts";
 import type { ChatTemplate } from "../checkpoint.ts";
 import { Fields } from "../fields.ts";
 import { optionalJson } from "../json_file.ts";
@@ -29,11 +34,17 @@ export async function readSidecars(directory: string): Promise<Sidecars> {
   return { chatTemplate: chosen, specialTokens: tokens };
 }
 
-/** Of several, transformers takes "default", and refuses to chat where there is none. */
+/**
+ * Of several, transformers takes "tool_use" for requests with tools and else "default", and refuses to
+ * chat where there is none.
+ */
 function chosenTemplate(source: TemplateSource, tokens: SpecialTokens): ChatTemplate {
   if (typeof source === "string") return chatTemplate(source, tokens);
-  const { default: own } = source;
-  if (own !== undefined) return chatTemplate(own, tokens);
+  const { default: own, ["tool_use"]: withTools } = source;
+  if (own !== undefined) {
+    const plain = chatTemplate(own, tokens);
+    return withTools === undefined ? plain : pairedTemplate(plain, chatTemplate(withTools, tokens));
+  }
   const names = Object.keys(source).join(", ");
   return refusingTemplate("", `none of its chat templates (${names}) is named 'default'`);
 }

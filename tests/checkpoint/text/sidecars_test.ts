@@ -87,6 +87,17 @@ Deno.test("of named templates the one called default counts; without it people a
   });
 });
 
+Deno.test("of named templates the one called tool_use is for requests with tools", async () => {
+  const templates = ["default", "tool_use"].map((name) => ({ name, template: `I am ${name}` }));
+  const json = { "tokenizer_config.json": object(["chat_template", templates]) };
+  await withFiles(json, ({ chatTemplate }) => {
+    assertEquals(chatTemplate?.render([]), "I am default");
+    assertEquals(chatTemplate?.render([], { tools: [] }), "I am default");
+    assertEquals(chatTemplate?.render([], { tools: [{}] }), "I am tool_use");
+    assertEquals(chatTemplate?.toolSource, "I am tool_use");
+  });
+});
+
 Deno.test("the sidecar files are fetched with a model", () => {
   const listed = [
     "config.json",
