@@ -20,7 +20,8 @@ import { runServer } from "../run_server.ts";
 
 /** Loads what the flags name. */
 async function load(flags: ServeFlags, listener: EngineListener, log: Log): Promise<Loaded> {
-  if (flags.dtype === "fp16" && !flags.device.startsWith("webgpu")) {
+  const onCpu = ["auto", "cpu"].includes(flags.device);
+  if (flags.dtype === "fp16" && onCpu) {
     throw new TypeError("Cannot serve in fp16: the CPU has no float16 kernels; pass --dtype int8");
   }
   await checkPaths(flags);
@@ -60,7 +61,7 @@ function logDevice({ device }: ServeFlags, log: Log, { activations, adapter }: L
     const { device, why } = chooseDevice();
     log.info(`--device auto takes ${device}: ${why}`);
   }
-  if (!device.startsWith("webgpu")) return;
+  if (device === "auto" || device === "cpu") return;
   const adapters = Deno.build.os === "linux" ? vulkanAdapters() ?? [] : [];
   log.info(
     `--device ${device} computes in ${activations} on ${adapter ?? "the system's graphics device"}`,
@@ -68,7 +69,11 @@ function logDevice({ device }: ServeFlags, log: Log, { activations, adapter }: L
   if (device === "webgpu" && adapters.length > 1) {
     log.info(`webgpu:0 to webgpu:${adapters.length - 1} are there: deno task doctor lists them`);
   }
-  log.warning("WebGPU is not yet run on a GPU: tested on a software device");
+  log.warning(
+    device.startsWith("cuda")
+      ? "CUDA is not yet run on a GPU: tested over a runtime that computes nothing"
+      : "WebGPU is not yet run on a GPU: tested on a software device",
+  );
 }
 
 /** Says that the default factor set is being made, and when it is done. */

@@ -57,7 +57,7 @@ export function float32Gradients(
     device,
     weights,
     parameters: new DecoderParameters(checkpoint, positions),
-    plan: device.name === "webgpu" ? { ...PLAN, device: "webgpu" } : PLAN,
+    plan: device.name === "cpu" ? PLAN : { ...PLAN, device: device.name },
     // packed for speed, each weight would be in memory three times
     sessionConfig: { "session.disable_prepacking": "1" },
     turn: options.turn ?? alone(),
