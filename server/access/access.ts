@@ -17,6 +17,9 @@ import { ApiError, invalid } from "../errors.ts";
 /** The header by which an administrator, or a client in open mode, acts for a tenant. */
 export const TENANT_HEADER = "lembas-tenant";
 
+/** Where clients of Anthropic's API have their key; `Authorization` wins where both are sent. */
+export const API_KEY_HEADER = "x-api-key";
+
 export interface Principal {
   /** The tenant whose files, jobs, models and prefix cache the request uses. */
   readonly tenant: string;
@@ -138,7 +141,10 @@ export function accessOf(apiKey: string | undefined): Access {
  *   tenant's name
  */
 export async function authenticate(access: Access, headers: Headers): Promise<Principal> {
-  const principal = await access.principal(headers.get("authorization") ?? undefined);
+  const key = headers.get(API_KEY_HEADER);
+  const authorization = headers.get("authorization") ??
+    (key === null ? undefined : `Bearer ${key}`);
+  const principal = await access.principal(authorization);
   const tenant = headers.get(TENANT_HEADER);
   if (tenant === null || tenant === principal.tenant) return principal;
   return await access.actAs(principal, tenant);
@@ -161,7 +167,7 @@ function bearerToken(authorization: string | undefined): string {
   if (token !== undefined) return token;
   throw unauthorized(
     "You didn't provide an API key. Send it in an Authorization header using Bearer auth " +
-      "(i.e. Authorization: Bearer YOUR_KEY).",
+      `(i.e. Authorization: Bearer YOUR_KEY), or in '${API_KEY_HEADER}'.`,
     "missing_api_key",
   );
 }

@@ -122,7 +122,9 @@ async function beginning(incoming: IncomingMessage): Promise<readonly Uint8Array
 function keyOf({ headers }: IncomingMessage, head: readonly Uint8Array[]): string | undefined {
   if (head.length === 0) return undefined;
   const hash = createHash("sha256");
-  for (const name of ["authorization", "lembas-tenant"]) hash.update(`${headers[name] ?? ""}\n`);
+  for (const name of ["authorization", "x-api-key", "lembas-tenant"]) {
+    hash.update(`${headers[name] ?? ""}\n`);
+  }
   let left = BEGINNING;
   for (const chunk of head) {
     hash.update(chunk.subarray(0, left));

@@ -1,10 +1,16 @@
 /**
  * The HTTP application: its routes, and around each request the checks of site and key, a request
- * id, a line in the access log, and errors in OpenAI's shape.
+ * id, a line in the access log, and errors in the shape of the API that was asked.
  */
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { routePath } from "hono/route";
-import { type Access, accessOf, authenticate, type Principal } from "../access/access.ts";
+import {
+  type Access,
+  accessOf,
+  API_KEY_HEADER,
+  authenticate,
+  type Principal,
+} from "../access/access.ts";
 import { registerConsole } from "../console/console.ts";
 import type { App, AppContext, AppEnv, ServerContext, StreamEnd } from "../context.ts";
 import { ApiError, toApiError } from "../errors.ts";
@@ -21,6 +27,8 @@ import { registerHealth } from "./routes/health.ts";
 import { registerInvocations } from "./routes/invocations.ts";
 import { registerModels } from "./routes/models.ts";
 import { registerTokenize } from "./routes/tokenize.ts";
+import { isMessagesPath, messageErrorResponse } from "./messages/errors.ts";
+import { registerMessages } from "./messages/routes.ts";
 import { registerPages } from "./pages/pages.tsx";
 import { routedPath } from "./paths.ts";
 import { siteGuards } from "./sites.ts";
@@ -49,6 +57,7 @@ export function createApp(context: ServerContext): App {
   registerChat(app, context);
   registerCompletions(app, context);
   registerInvocations(app, context);
+  registerMessages(app, context);
   registerModels(app, context);
   registerAdapters(app, context);
   registerTokenize(app, context);
@@ -65,13 +74,20 @@ export function createApp(context: ServerContext): App {
   registerHealth(app, context);
   registerOpenApi(app, context);
   registerPages(app, context, access.mode);
-  app.notFound((c) => unknownUrl(app, c).response());
+  app.notFound((c) => answerTo(c, unknownUrl(app, c)));
   app.onError((error, c) => {
     const failure = toApiError(error, c.get("requestId"));
     logFailure(context.log, c.get("requestId"), failure);
-    return failure.response();
+    return answerTo(c, failure);
   });
   return app;
+}
+
+/** An error in the shape of the API whose path it is. */
+function answerTo(c: AppContext, failure: ApiError): Response {
+  return isMessagesPath(c.req.path)
+    ? messageErrorResponse(failure, c.get("requestId"))
+    : failure.response();
 }
 
 type Next = () => Promise<void>;
@@ -95,6 +111,7 @@ function observe(context: ServerContext): (c: AppContext, next: Next) => Promise
     };
     await next();
     c.res.headers.set("x-request-id", id);
+    if (isMessagesPath(c.req.path)) c.res.headers.set("request-id", id);
     const { ended, headers = {}, ignored } = c.get("notes");
     if (ignored !== undefined) c.res.headers.set(IGNORED_HEADER, ignored);
     for (const [name, value] of Object.entries(headers)) c.res.headers.set(name, value);
@@ -172,6 +189,11 @@ function registerOpenApi(app: App, context: ServerContext): void {
   app.openAPIRegistry.registerComponent("securitySchemes", "bearer", {
     type: "http",
     scheme: "bearer",
+  });
+  app.openAPIRegistry.registerComponent("securitySchemes", "apiKey", {
+    type: "apiKey",
+    in: "header",
+    name: API_KEY_HEADER,
   });
   let document: unknown;
   app.get("/openapi.json", (c) => {

@@ -37,6 +37,8 @@ export interface Route<B extends z.ZodType | undefined = z.ZodType | undefined> 
   readonly ok: Answer;
   /** Error statuses it may give beside those of every route. */
   readonly errors?: readonly number[];
+  /** The body of its errors; default: OpenAI's. */
+  readonly error?: z.ZodType;
   /** Answers without a key. */
   readonly open?: boolean;
   /** A key needs one of these scopes; default: it must be an administrator's. */
@@ -142,7 +144,7 @@ function describe(app: App, route: Route): void {
   ]);
   const errors = [...statuses].sort().map((status) => [status, {
     description: ERROR_TEXTS[status] ?? "",
-    content: { "application/json": { schema: errorSchema } },
+    content: { "application/json": { schema: route.error ?? errorSchema } },
   }]);
   const { json, events, text = [] } = route.ok;
   const content = {
@@ -155,7 +157,7 @@ function describe(app: App, route: Route): void {
     path: route.path,
     tags: [route.tag],
     summary: route.summary,
-    security: route.open ? [] : [{ bearer: [] }],
+    security: route.open ? [] : [{ bearer: [] }, { apiKey: [] }],
     request: {
       ...(route.params && { params: route.params }),
       ...(route.query && { query: route.query }),

@@ -9,7 +9,8 @@ const LONG = 2 ** 16;
 type Fields = Record<string, unknown>;
 
 /**
- * Replaces the long ones of `prompt`, one or many, and of the messages' content, whole or in parts.
+ * Replaces the long ones of `prompt`, one or many, of `system`, and of the messages' content, whole or
+ * in parts, which may hold parts in turn.
  *
  * @param body as it was parsed; it is changed
  * @returns the memory of the bytes
@@ -17,13 +18,20 @@ type Fields = Record<string, unknown>;
 export function packTexts(body: unknown): ArrayBuffer[] {
   if (!isFields(body)) return [];
   const messages = Array.isArray(body["messages"]) ? body["messages"].filter(isFields) : [];
-  const contents = messages.flatMap(({ content }) => Array.isArray(content) ? content : []);
+  const contents = [body["system"], ...messages.map(({ content }) => content)];
+  const parts = contents.flatMap(partsOf);
   return [
     ...packed(body, "prompt"),
     ...(Array.isArray(body["prompt"]) ? packedAll(body["prompt"]) : []),
     ...messages.flatMap((message) => packed(message, "content")),
-    ...contents.filter(isFields).flatMap((part) => packed(part, "text")),
+    ...packed(body, "system"),
+    ...[...parts, ...parts.flatMap(({ content }) => partsOf(content))]
+      .flatMap((part) => [...packed(part, "text"), ...packed(part, "content")]),
   ];
+}
+
+function partsOf(content: unknown): Fields[] {
+  return Array.isArray(content) ? content.filter(isFields) : [];
 }
 
 function packedAll(texts: unknown[]): ArrayBuffer[] {

@@ -31,7 +31,7 @@ const PREFLIGHT_SECONDS = 600;
 
 /** Headers that a page's script may read, beside type and length. */
 const EXPOSED = [
-  ...["x-request-id", "retry-after", IGNORED_HEADER],
+  ...["x-request-id", "request-id", "retry-after", IGNORED_HEADER],
   ...["limit", "remaining", "reset"].flatMap((what) =>
     ["requests", "tokens"].map((of) => `x-ratelimit-${what}-${of}`)
   ),

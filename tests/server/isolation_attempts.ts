@@ -70,6 +70,10 @@ export const ATTEMPTS: Attempts = {
     ...byModel("/invocations", { prompt: "hello", max_tokens: 1 })(victim),
   ],
   "POST /v1/completions": byModel("/v1/completions", { prompt: "hello", max_tokens: 1 }),
+  "POST /v1/messages": byModel("/v1/messages", CHAT),
+  "POST /v1/messages/count_tokens": byModel("/v1/messages/count_tokens", {
+    messages: CHAT.messages,
+  }),
   "POST /tokenize": byModel("/tokenize", { prompt: "hello" }),
   "POST /detokenize": byModel("/detokenize", { tokens: [1] }),
   "GET /v1/models": listing("/v1/models"),

@@ -99,7 +99,7 @@ function checkCount(count: number, maxContext: number): void {
  * and it has no usage record.
  * @throws {ApiError} 429 where the tenant has used up its requests
  */
-async function counted<T>(
+export async function counted<T>(
   { metering }: ServerContext,
   c: AppContext,
   work: () => Promise<T>,
@@ -128,7 +128,8 @@ async function encode(
   return await encodePrompt(model, prompt ?? "", special, { ...room, param: "prompt" });
 }
 
-async function checkModel(
+/** @throws {ApiError} 404 for a name of nothing that the principal may use */
+export async function checkModel(
   context: ServerContext,
   principal: Principal,
   name: string | null | undefined,

@@ -45,7 +45,7 @@ function byModel(neutral: string): string {
   return `Default: the model's, as /v1/models/{model} says under sampling_defaults, else ${neutral}.`;
 }
 
-const stopString = z.string().min(1).max(MAX_STOP_LENGTH);
+export const stopString = z.string().min(1).max(MAX_STOP_LENGTH);
 
 export const streamOptionsSchema = z.strictObject({
   include_usage: z.boolean().nullish().openapi({

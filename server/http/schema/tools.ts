@@ -2,7 +2,7 @@
 import { z } from "@hono/zod-openapi";
 
 /** Most tools of a request, as OpenAI has it. */
-const MOST_TOOLS = 128;
+export const MOST_TOOLS = 128;
 
 const functionName = z.string().regex(
   /^[A-Za-z0-9_.-]{1,64}$/,
