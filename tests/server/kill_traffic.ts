@@ -53,6 +53,8 @@ export class Ledger {
   readonly jobs = new Map<string, SeenJob>();
   readonly cores = new Map<string, SeenCore>();
   readonly answers = new Map<string, Answer>();
+  /** Answers that only the check of what is served asked for. */
+  checks = 0;
   /** Requests that broke off, by what they were. */
   readonly broken = { upload: 0, job: 0, answer: 0, other: 0 };
 }
