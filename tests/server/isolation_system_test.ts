@@ -201,7 +201,12 @@ async function tryHeaders(served: KeyedApp, victim: Victim): Promise<void> {
     [`authorization: Bearer ${keys.acme} ${keys.globex}`],
     [`authorization: Basic ${btoa(`globex:${keys.globex}`)}`],
     [`authorization: ${keys.globex}`],
-    [`x-api-key: ${keys.globex}`, `api-key: ${keys.globex}`],
+    [mine, `x-api-key: ${keys.globex}`],
+    [`x-api-key: ${keys.acme}`, `x-api-key: ${keys.globex}`],
+    [`x-api-key: ${keys.acme} ${keys.globex}`],
+    [`x-api-key: Bearer ${keys.globex}`],
+    [`x-api-key: ${keys.acme}`, `lembas-tenant: ${VICTIM}`],
+    [`api-key: ${keys.globex}`],
     [`cookie: key=${keys.globex}; session=${keys.globex}; lembas=${keys.globex}`],
   ];
   await listening(served, async (send) => {

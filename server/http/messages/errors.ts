@@ -36,15 +36,16 @@ const FIELDS: readonly (readonly [RegExp, string])[] = [
   [/'response_format'/g, "'output_config.format'"],
 ];
 
-/** Anthropic's body. */
+/** Anthropic's body. It has no field for a parameter's name, so the message has it. */
 export function messageError(failure: ApiError, requestId: string): MessageErrorBody {
-  const message = FIELDS.reduce(
-    (text, [field, own]) => text.replace(field, own),
-    failure.message,
-  );
+  const { message, status, details: { param = "" } } = failure;
+  const named = message.includes(param) ? message : `'${param}': ${message}`;
   return {
     type: "error",
-    error: { type: errorType(failure.status), message },
+    error: {
+      type: errorType(status),
+      message: FIELDS.reduce((text, [field, own]) => text.replace(field, own), named),
+    },
     request_id: requestId,
   };
 }

@@ -61,6 +61,14 @@ Deno.test("a long text arrives whole wherever a prompt may have one", async () =
     messages: contents.map((content) => ({ role: "user", content })),
   });
   const parts = ["short", long, long].map((text) => ({ type: "text", text }));
+  const use = { type: "tool_use", id: "t", name: "f", input: { long } };
+  const answered = (content: unknown) => ({
+    messages: [
+      { role: "user", content: "short" },
+      { role: "assistant", content: [use] },
+      { role: "user", content: [{ type: "tool_result", tool_use_id: "t", content }] },
+    ],
+  });
   const bodies: readonly (readonly [string, object])[] = [
     ["/v1/completions", { prompt: long }],
     ["/v1/completions", { prompt: long, echo: true }],
@@ -68,6 +76,10 @@ Deno.test("a long text arrives whole wherever a prompt may have one", async () =
     ["/v1/chat/completions", chat("short", long)],
     ["/v1/chat/completions", chat(parts, [{ type: "text", text: long }])],
     ["/v1/chat/completions", { ...chat(long), continue_final_message: true }],
+    ["/v1/messages", { ...chat(long, parts), system: long, max_tokens: 9 }],
+    ["/v1/messages", { ...chat("short"), system: parts, max_tokens: 9 }],
+    ["/v1/messages/count_tokens", answered(long)],
+    ["/v1/messages/count_tokens", answered(parts)],
     ["/tokenize", { prompt: long }],
     ["/tokenize", chat(parts)],
   ];
