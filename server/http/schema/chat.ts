@@ -23,7 +23,7 @@ const textPartSchema = z.object({ type: z.literal("text"), text: promptText });
 
 export const messageSchema = z.object({
   role: z.enum(ROLES).openapi({
-    description: "`tool` and `function` where the model's template has them.",
+    description: "`tool` answers a call of `tool_calls`; `function` where the template has it.",
   }),
   content: z.union([promptText, z.array(textPartSchema).min(1)]).nullish(),
   name: z.string().nullish(),

@@ -117,7 +117,8 @@ function validateLengths(params: SamplingParams): void {
   if (maxTokens !== undefined) integer("max_tokens", maxTokens, 0, Number.MAX_SAFE_INTEGER);
   integer("min_tokens", minTokens, 0, maxTokens ?? Number.MAX_SAFE_INTEGER);
   if (minTokens > 0 && params.grammar !== undefined) {
-    reject("min_tokens", minTokens, "0 together with response_format, which ends by its grammar");
+    const right = "0 together with response_format or a forced tool call, which end by a grammar";
+    reject("min_tokens", minTokens, right);
   }
 }
 
