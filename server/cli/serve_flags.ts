@@ -1,7 +1,5 @@
 /** The command line of `deno task serve`: its flags, and what follows from several of them. */
 import { CALL_FORMATS } from "../../src/calls/formats.ts";
-import type { GenerationConfig } from "../../src/checkpoint/sampling_defaults.ts";
-import type { DeviceKind } from "../../src/runtime/open.ts";
 import { isLoopback } from "../http/sites.ts";
 import { LOG_FORMATS, LOG_LEVELS } from "../telemetry/log.ts";
 import {
@@ -11,7 +9,6 @@ import {
   type Fault,
   FlagError,
   flagsHelp,
-  type FlagType,
   type FlagValues,
   integer,
   oneOf,
@@ -19,16 +16,16 @@ import {
   refusal,
   type ToldTable,
 } from "./flags.ts";
+import {
+  device,
+  generationConfig,
+  hostName,
+  loraModule,
+  modelName,
+  origin,
+  share,
+} from "./serve_values.ts";
 
-const DEVICE = /^(?:auto|cpu|(?:webgpu|cuda)(?::\d{1,3})?)$/;
-
-/** A device, or several with commas. */
-const device: FlagType<DeviceKind | `${DeviceKind},${string}`> = {
-  read: (text) =>
-    text.split(",").every((each) => DEVICE.test(each)) ? text as DeviceKind : undefined,
-  right:
-    "auto, cpu, webgpu or cuda, the last two with :N for one of several; or several with commas",
-};
 export const DTYPES = ["auto", "int8", "int4", "file", "fp32", "fp16"] as const;
 /** Who may read `/metrics`: administrators, or anyone who reaches it. */
 export const METRICS_ACCESS = ["key", "open"] as const;
@@ -38,57 +35,6 @@ const DTYPE_HELP = "how weights are served: auto (a 4-bit file's own blocks at -
   "blocks, exactly); int4 (4-bit weights as they are, all others rounded to 4 bits, which loses " +
   "much); fp32. On webgpu auto is file where the file has blocks, else int8, in blocks; fp16 too, " +
   "where its shaders have it";
-
-const generationConfig: FlagType<GenerationConfig> = { read: (text) => text, right: "a source" };
-
-const share: FlagType<number> = {
-  read: (text) => {
-    const value = /^\d*\.?\d+$/.test(text) ? Number(text) : NaN;
-    return value > 0 && value <= 1 ? value : undefined;
-  },
-  right: "a number above 0 and at most 1, e.g. 0.25",
-};
-
-/** As requests and `/v1/models` have it; a tuned model's name begins with `ft:`. */
-const modelName: FlagType<string> = {
-  read: (text) => /^(?!ft:)[\w][\w./:@-]{0,255}$/.test(text) ? text : undefined,
-  right: "a name of letters, digits and _ . / : @ - that does not begin with ft:",
-};
-
-interface LoraModule {
-  readonly name: string;
-  readonly path: string;
-}
-
-const loraModule: FlagType<LoraModule> = {
-  read: (text) => {
-    const [, name = "", path = ""] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
-    return name === "" ? undefined : { name, path };
-  },
-  right: "NAME=PATH, e.g. shelf=cores/shelf.safetensors",
-};
-
-/** Lower case, no port. */
-const hostName: FlagType<string> = {
-  read: (text) => {
-    const parsed = URL.parse(`http://${text}`);
-    const alone = parsed?.hostname === text.toLowerCase() && !text.includes("*");
-    return alone ? parsed.hostname : undefined;
-  },
-  right: "a host name without scheme, port and path, e.g. lembas.lan",
-};
-
-/** As browsers spell it: `https://App.example:443` → `https://app.example`. */
-const origin: FlagType<string> = {
-  read: (text) => {
-    if (text === "*") return text;
-    const parsed = URL.parse(text);
-    if (parsed === null || !/^[a-z][a-z\d+.-]*:\/\/[^/?#@\s]+$/i.test(text)) return undefined;
-    // of schemes that are not the web's `origin` says "null"
-    return parsed.host ? `${parsed.protocol}//${parsed.host}` : text;
-  },
-  right: "an origin without a path, e.g. https://app.example",
-};
 
 const FLAGS = {
   port: {
