@@ -1,8 +1,9 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
-/** Anthropic's Messages API over an engine that says what it is told to: shapes, events, refusals, keys. */
+/** Anthropic's Messages API over an engine that says what it is told to: shapes, events, tools. */
 import Anthropic from "@anthropic-ai/sdk";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import type { ChatTemplate } from "../../src/checkpoint/checkpoint.ts";
+import { JinjaChatTemplate } from "../../src/checkpoint/text/chat_template.ts";
 import { createApp } from "../../server/http/app.ts";
 import {
   countSchema,
@@ -42,14 +43,6 @@ async function answered(context: FakeContext, more: Json = {}) {
   const body = await response.json();
   assertEquals(response.status, 200, JSON.stringify(body));
   return messageSchema.parse(body);
-}
-
-async function refused(
-  response: Response,
-): Promise<{ status: number; type: string; text: string }> {
-  const { error, request_id } = messageErrorSchema.parse(await response.json());
-  assertEquals(request_id, response.headers.get("request-id"));
-  return { status: response.status, type: error.type, text: error.message };
 }
 
 interface Sent {
@@ -236,57 +229,46 @@ Deno.test("tokens are counted by the same rendering", async () => {
   const response = await post(context, COUNT, body);
   const { usage } = await answered(context, { system: "Be brief." });
   assertEquals(countSchema.parse(await response.json()), { input_tokens: usage.input_tokens });
-  const missing = await refused(await post(context, COUNT, { ...body, model: "nobody" }));
-  assertEquals([missing.status, missing.type], [404, "not_found_error"]);
 });
 
-Deno.test("refusals have Anthropic's shape and name the field", async () => {
-  const image = { type: "image", source: { type: "base64", media_type: "image/png", data: "" } };
-  const result = { type: "tool_result", tool_use_id: "t9", content: "" };
-  const use = { type: "tool_use", id: "t1", name: "weather", input: {} };
-  const user = (block: Json) => ({ messages: [{ role: "user", content: [block] }] });
-  const cases: readonly (readonly [Json, string])[] = [
-    [{ max_tokens: undefined }, "'max_tokens'"],
-    [{ max_tokens: 1000 }, "maximum context length is 200"],
-    [{ messages: [{ role: "tool", content: "x" }] }, "'messages[0].role'"],
-    [user(image), `'messages[0].content[0].type'`],
-    [user({ type: "document" }), `"document"`],
-    [user(result), "'messages[0].content[0].tool_use_id'"],
-    [user(use), "'messages[0].content[0]'"],
-    [{ messages: [...MESSAGES, { role: "assistant", content: [use] }] }, "'tool_result' after it"],
-    [{ thinking: { type: "enabled", budget_tokens: 1024 } }, "'thinking.type'"],
-    [{ tool_choice: { type: "any" } }, "'tool_choice'"],
-    [{ tools: [WEATHER, WEATHER] }, "'tools[1].name'"],
-    [{ tools: [{ type: "web_search_20250305", name: "web_search" }] }, "'tools[0].type'"],
-    [{ tools: [WEATHER], tool_choice: { type: "tool", name: "x" } }, "named 'x'"],
-    [{ stop_sequences: "x" }, "'stop_sequences'"],
-  ];
-  for (const [more, named] of cases) {
-    const { status, type, text } = await refused(
-      await post(fakeContext(), PATH, { ...ASK, ...more }),
-    );
-    assertEquals([status, type], [400, "invalid_request_error"], text);
-    assertStringIncludes(text, named);
-  }
+Deno.test("a conversation with tools has the prompt of the same chat", async () => {
   const context = fakeContext();
-  const model = await refused(await post(context, PATH, { ...ASK, model: "nobody" }));
-  assertEquals([model.status, model.type], [404, "not_found_error"]);
-  assertEquals((await refused(await createApp(context).request(PATH))).status, 405);
-});
-
-Deno.test("x-api-key is a key, and Authorization wins over it", async () => {
-  const context = fakeContext({ apiKey: "secret" });
-  const ask = (headers: HeadersInit) => post(context, PATH, ASK, headers);
-  assertEquals((await ask({ "x-api-key": "secret" })).status, 200);
-  assertEquals((await ask({ authorization: "Bearer secret" })).status, 200);
-  for (const headers of [{}, { "x-api-key": "" }, { "x-api-key": "wrong" }]) {
-    const { status, type } = await refused(await ask(headers));
-    assertEquals([status, type], [401, "authentication_error"]);
-  }
-  const both = { "x-api-key": "secret", authorization: "Bearer wrong" };
-  assertEquals((await ask(both)).status, 401);
-  const chat = await post(context, "/v1/chat/completions", ASK, { "x-api-key": "secret" });
-  assertEquals(chat.status, 200);
+  const source = "{{ tools | tojson }}{% for m in messages %}<{{ m.role }}>{{ m.content }}" +
+    "{% for c in m.tool_calls or [] %}{{ c.id }}{{ c.function | tojson }}{% endfor %}{% endfor %}";
+  const model = { ...context.model, chatTemplate: new JinjaChatTemplate(source, {}) };
+  const engine = Object.assign(context.engine, { maxContext: 1000 });
+  const one = { ...context, model, engine };
+  const use = { type: "tool_use", id: "c1", name: "weather", input: { city: "Oslo" } };
+  const messages = [
+    ...MESSAGES,
+    { role: "assistant", content: [{ type: "text", text: "So:" }, use] },
+    { role: "user", content: [{ type: "tool_result", tool_use_id: "c1", content: "3" }] },
+  ];
+  const body = { model: "tiny", system: "Be brief.", messages, tools: [WEATHER] };
+  assertEquals((await post(one, PATH, { ...body, max_tokens: 9 })).status, 200);
+  const { name, description, input_schema: parameters } = WEATHER;
+  const call = { name, arguments: JSON.stringify(use.input) };
+  const chat = {
+    model: "tiny",
+    max_tokens: 9,
+    tools: [{ type: "function", function: { name, description, parameters } }],
+    messages: [
+      { role: "system", content: "Be brief." },
+      ...MESSAGES,
+      {
+        role: "assistant",
+        content: "So:",
+        tool_calls: [{ id: "c1", type: "function", function: call }],
+      },
+      { role: "tool", tool_call_id: "c1", content: "3" },
+    ],
+  };
+  assertEquals((await post(one, "/v1/chat/completions", chat)).status, 200);
+  const [own, chats] = engine.requests.map(({ prompt }) => prompt);
+  assertStringIncludes(context.model.tokenizer.decode([...own ?? []]), `"city": "Oslo"`);
+  assertEquals(own, chats);
+  const { input_tokens } = countSchema.parse(await (await post(one, COUNT, body)).json());
+  assertEquals(input_tokens, own?.length);
 });
 
 Deno.test("the anthropic client reads answers, counts and errors", async () => {
