@@ -85,7 +85,7 @@ export async function byteMatcher(): Promise<ByteMatcher> {
     };
   };
   return {
-    compile: (schema) => accepter(compileSchema(schema).text),
+    compile: async (schema) => await accepter(compileSchema(schema).text),
     compileText: async (grammar) => await accepter(compileText(grammar).text),
     compileCalls: async (calls) => await accepter(compileCalls(calls).text),
   };
