@@ -3,6 +3,8 @@
  * endpoint that takes one: each is refused as `/openapi.json` says, and the server serves on.
  */
 import { assert, assertEquals } from "@std/assert";
+import { isMessagesPath } from "../../server/http/messages/errors.ts";
+import { messageErrorSchema } from "../../server/http/messages/schema.ts";
 import { errorSchema } from "../../server/http/schema/common.ts";
 import { type Asked, type Json, type KeyedApp, openKeyedApp } from "./keyed_app.ts";
 
@@ -44,7 +46,7 @@ async function refused(
   const text = await response.text();
   assert(statuses.includes(response.status), `${name}: ${response.status} is not described`);
   assert(response.status >= 400 && response.status < 500, `${name}: ${response.status} ${text}`);
-  errorSchema.parse(JSON.parse(text));
+  (isMessagesPath(path) ? messageErrorSchema : errorSchema).parse(JSON.parse(text));
   assert(response.headers.get("x-request-id"), name);
   return response.status;
 }
