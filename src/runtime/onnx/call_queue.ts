@@ -34,7 +34,7 @@ export class Turns<K> {
     this.#enter = enter;
   }
 
-  /** Rejects as the call does, which stops no other. */
+  /** Rejects as the call does, which stops no other, or as `enter` did. */
   run<T>(kind: K, call: () => Promise<T>): Promise<T> {
     const turn = this.#latest?.kind === kind ? this.#latest : this.#begin(kind);
     const result = turn.began.then(call);
@@ -43,16 +43,21 @@ export class Turns<K> {
   }
 
   #begin(kind: K): Turn<K> {
-    const { promise: began, resolve } = Promise.withResolvers<void>();
+    const { promise: began, resolve, reject } = Promise.withResolvers<void>();
     const turn: Turn<K> = { kind, began, calls: [] };
     this.#latest = turn;
     this.#queue.run(async () => {
-      const leave = this.#enter(kind);
-      resolve();
-      // calls join while others run
-      for (const call of turn.calls) await call;
-      if (this.#latest === turn) this.#latest = undefined;
-      leave();
+      try {
+        const leave = this.#enter(kind);
+        resolve();
+        // calls join while others run
+        for (const call of turn.calls) await call;
+        leave();
+      } catch (error) {
+        reject(error);
+      } finally {
+        if (this.#latest === turn) this.#latest = undefined;
+      }
     });
     return turn;
   }

@@ -60,3 +60,14 @@ Deno.test("a call that fails rejects alone, and its kind is left all the same", 
   assertEquals(await call("b", "2", Promise.resolve()), "2");
   assertEquals(log.includes("leave a"), true);
 });
+
+Deno.test("a kind that cannot be entered rejects its calls, and stops no other kind", async () => {
+  const turns = new Turns<string>((kind) => {
+    if (kind === "a") throw new TypeError("not allowed");
+    return () => {};
+  });
+  const refused = turns.run("a", () => Promise.resolve(1));
+  const other = turns.run("b", () => Promise.resolve(2));
+  await assertRejects(() => refused, TypeError, "not allowed");
+  assertEquals(await other, 2);
+});
