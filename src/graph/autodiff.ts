@@ -3,7 +3,7 @@
  * nodes that compute gradients by the wanted values, and no others: what does not lead from a
  * wanted value to a seed is left alone.
  */
-import type { GraphBuilder, Node } from "./graph.ts";
+import { argumentsOf, type GraphBuilder, type Node } from "./graph.ts";
 import type { OpName, Ops, Value } from "./ops.ts";
 import { PULLBACKS, type Pulling } from "./pullbacks.ts";
 
@@ -74,13 +74,4 @@ function dependents(nodes: readonly Node[], wanted: readonly Value[]): ReadonlyS
     if (argumentsOf(node).some(({ id }) => active.has(id))) active.add(node.out.id);
   }
   return active;
-}
-
-/** The values that a node reads. */
-export function argumentsOf(node: Node): Value[] {
-  return Object.values(node.args as Record<string, unknown>).flat().filter(isValue);
-}
-
-function isValue(argument: unknown): argument is Value {
-  return typeof argument === "object" && argument !== null && "id" in argument;
 }

@@ -12,6 +12,15 @@ export type Node = {
   readonly [K in OpName]: { readonly op: K; readonly args: Ops[K]; readonly out: Value };
 }[OpName];
 
+/** The values that a node reads. */
+export function argumentsOf(node: Node): Value[] {
+  return Object.values(node.args as Record<string, unknown>).flat().filter(isValue);
+}
+
+function isValue(argument: unknown): argument is Value {
+  return typeof argument === "object" && argument !== null && "id" in argument;
+}
+
 /** A finished graph: nodes in an order in which each one's inputs come before it. */
 export interface Graph {
   readonly inputs: readonly Value[];

@@ -2,8 +2,7 @@
  * Cuts a graph into pieces that run one after the other, so that a long computation can give the
  * device away in between.
  */
-import { argumentsOf } from "./autodiff.ts";
-import type { Graph, Node } from "./graph.ts";
+import { argumentsOf, type Graph, type Node } from "./graph.ts";
 import type { Value } from "./ops.ts";
 
 /**

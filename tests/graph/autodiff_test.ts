@@ -4,7 +4,8 @@
  * pullback is `pullbacks_test.ts`'.
  */
 import { assertEquals, assertLess, assertMatch, assertStrictEquals } from "@std/assert";
-import { argumentsOf, differentiate } from "../../src/graph/autodiff.ts";
+import { differentiate } from "../../src/graph/autodiff.ts";
+import { argumentsOf } from "../../src/graph/graph.ts";
 import { evaluate } from "../../src/graph/reference/evaluate.ts";
 import type { Value } from "../../src/graph/ops.ts";
 import { compare, Sketch } from "./differences.ts";

@@ -3,9 +3,9 @@
  * later pieces read.
  */
 import { assertEquals, assertLess } from "@std/assert";
-import { argumentsOf, differentiate } from "../../src/graph/autodiff.ts";
+import { differentiate } from "../../src/graph/autodiff.ts";
 import { evaluate, type Evaluated } from "../../src/graph/reference/evaluate.ts";
-import { type Graph, GraphBuilder } from "../../src/graph/graph.ts";
+import { argumentsOf, type Graph, GraphBuilder } from "../../src/graph/graph.ts";
 import { halves, segments, weightCount } from "../../src/graph/segments.ts";
 import { normal } from "./run.ts";
 import { coresOf, decoder } from "./small_decoder.ts";

@@ -3,8 +3,7 @@
  * operation, in a table that is total. It decides how each operation is computed; `kernels.ts` says
  * how a linear is, `quantise.ts` makes the weights.
  */
-import { argumentsOf } from "../autodiff.ts";
-import type { Graph, Node, ParameterSource } from "../graph.ts";
+import { argumentsOf, type Graph, type Node, type ParameterSource } from "../graph.ts";
 import type { OpName } from "../ops.ts";
 import { emitEmbedding } from "./embedding.ts";
 import { emitLinear } from "./kernels.ts";
