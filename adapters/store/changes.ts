@@ -8,12 +8,12 @@ import type { Database } from "./database/database.ts";
 import type { Db } from "./database/kysely.ts";
 import type { StoreLog } from "./log.ts";
 
-export const CHANGE_KINDS = ["core", "key", "tenant", "factors", "model", "job"] as const;
+export const CHANGE_KINDS = ["core", "key", "tenant", "factors", "model", "job", "batch"] as const;
 export type ChangeKind = typeof CHANGE_KINDS[number];
 
 export interface ChangeDetail {
   readonly tenant?: string;
-  /** core: its name; key, tenant, model, job: the id; factors: the digest. */
+  /** core: its name; key, tenant, model, job, batch: the id; factors: the digest. */
   readonly id?: string;
 }
 

@@ -3,7 +3,7 @@
  * own file beside this one.
  *
  * What belongs to a tenant is reached by naming that tenant: `store.forTenant("acme")` gives acme's
- * files, jobs and models; another tenant's ids are unknown there. Keys, cores and usage take the
+ * files, uploads, jobs, batches and models; another tenant's ids are unknown there. Keys, cores and usage take the
  * tenant as an argument. Factor sets are shared: they are weights of nobody.
  *
  * Records are JSON values: what is absent is null. Times are Unix milliseconds. Whatever a promise
@@ -12,20 +12,32 @@
 import { fulfilledWithin } from "../../src/util/time.ts";
 import { DEFAULT_TENANT } from "../catalog/name.ts";
 import { writeBackup } from "./backup.ts";
+import { BatchDirectory, BatchStore } from "./batches/batches.ts";
 import { Changes } from "./changes.ts";
 import { sweepContents } from "./contents.ts";
 import { FactorStore } from "./cores/factors.ts";
 import { CoreStore } from "./cores/cores.ts";
 import type { Database } from "./database/database.ts";
 import { migrate } from "./database/migrate.ts";
-import { FileStore } from "./files.ts";
+import { FileStore, sweepFiles } from "./files.ts";
 import { JobDirectory, JobStore } from "./jobs/jobs.ts";
 import { KeyStore } from "./keys.ts";
 import type { StoreLog } from "./log.ts";
 import { ModelDirectory, ModelStore } from "./models.ts";
 import { TenantStore } from "./tenants.ts";
+import { sweepUploads, UploadStore } from "./uploads.ts";
 import { UsageStore } from "./usage.ts";
 
+export { BATCH_STATUSES } from "./batches/batch_records.ts";
+export type {
+  BatchError,
+  BatchPatch,
+  BatchRecord,
+  BatchResult,
+  BatchStatus,
+  BatchUsage,
+} from "./batches/batch_records.ts";
+export { type BatchDirectory, type BatchStore, isEnded } from "./batches/batches.ts";
 export type { ChangeDetail, ChangeKind, Changes } from "./changes.ts";
 export type { FactorRecord, FactorStore } from "./cores/factors.ts";
 export type { CoreVersion } from "./cores/core_queries.ts";
@@ -49,6 +61,7 @@ export type { ModelDirectory, ModelStore, NewModel, PublishedModel } from "./mod
 export type { Page, PageQuery } from "./pages.ts";
 export { NO_LIMITS, TENANT_ID } from "./tenants.ts";
 export type { TenantLimits, TenantRecord, TenantStore } from "./tenants.ts";
+export type { PartRecord, UploadRecord, UploadStatus, UploadStore } from "./uploads.ts";
 export type { UsageQuery, UsageRecord, UsageStore, UsageTotal } from "./usage.ts";
 
 const PING_MS = 5000;
@@ -65,11 +78,18 @@ export interface StoreParts {
   readonly onClosed?: () => void;
 }
 
+async function sweepExpired(db: Database["db"]): Promise<void> {
+  await sweepUploads(db);
+  await sweepFiles(db);
+}
+
 /** One tenant's part. Writing for a tenant that is not there throws RangeError. */
 export interface TenantData {
   readonly tenant: string;
   readonly files: FileStore;
+  readonly uploads: UploadStore;
   readonly jobs: JobStore;
+  readonly batches: BatchStore;
   readonly models: ModelStore;
 }
 
@@ -78,6 +98,8 @@ export class Store implements AsyncDisposable {
   readonly database: Database;
   /** For the server's own work and for administrators: jobs of all tenants. */
   readonly jobs: JobDirectory;
+  /** For the server's own work: batches of all tenants. No route reads it. */
+  readonly batches: BatchDirectory;
   /** For the server's own work: published models of all tenants. No route reads it. */
   readonly models: ModelDirectory;
   readonly tenants: TenantStore;
@@ -94,6 +116,7 @@ export class Store implements AsyncDisposable {
     const { db } = database;
     this.database = database;
     this.jobs = new JobDirectory(db);
+    this.batches = new BatchDirectory(db);
     this.models = new ModelDirectory(db);
     this.tenants = new TenantStore(db);
     this.keys = new KeyStore(db);
@@ -113,6 +136,7 @@ export class Store implements AsyncDisposable {
     await store.tenants.ensure(DEFAULT_TENANT);
     // in a directory no upload outlives its process
     await sweepContents(database.db, Date.now() - (database.kind === "sqlite" ? 0 : ARRIVAL_MS));
+    await sweepExpired(database.db);
     store.#sweepEvery(parts.sweepEvery ?? SWEEP_MS);
     return store;
   }
@@ -121,8 +145,9 @@ export class Store implements AsyncDisposable {
     const timer = setInterval(async () => {
       try {
         await sweepContents(this.database.db, Date.now() - ARRIVAL_MS);
+        await sweepExpired(this.database.db);
       } catch (error) {
-        this.#log.warning(`uploads that were given up cannot be cleared: ${String(error)}`);
+        this.#log.warning(`what has expired or was given up cannot be cleared: ${String(error)}`);
       }
     }, milliseconds);
     Deno.unrefTimer(timer);
@@ -139,6 +164,8 @@ export class Store implements AsyncDisposable {
     return {
       tenant,
       files: new FileStore(db, tenant),
+      uploads: new UploadStore(db, tenant),
+      batches: new BatchStore(db, tenant),
       jobs: new JobStore(this.database, tenant, this.#log),
       models: new ModelStore(db, tenant),
     };

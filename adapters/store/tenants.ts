@@ -101,7 +101,7 @@ export class TenantStore {
     });
   }
 
-  /** With all it has: keys, files, jobs, models, cores; usage stays. Whether there was one. */
+  /** With all it has: keys, files, uploads, jobs, batches, models, cores; usage stays. Whether there was one. */
   remove(id: string): Promise<boolean> {
     return transact(this.#db, async (trx) => {
       const row = await trx.selectFrom("tenants").select("id").where("id", "=", id).forUpdate()
@@ -111,7 +111,7 @@ export class TenantStore {
       await trx.deleteFrom("tenants").where("id", "=", id).execute();
       await removeContents(trx, contents);
       await collectCores(trx, digests);
-      for (const kind of ["tenant", "key", "core", "job"] as const) {
+      for (const kind of ["tenant", "key", "core", "job", "batch"] as const) {
         await tell(trx, kind, { tenant: id, ...(kind === "tenant" && { id }) });
       }
       return true;
@@ -156,7 +156,10 @@ async function contentsOf(trx: Trx, tenant: string): Promise<number[]> {
   const progress = await trx.selectFrom("jobProgress")
     .innerJoin("jobs", "jobs.id", "jobProgress.job")
     .select("content").where("tenant", "=", tenant).execute();
-  return [...files, ...progress].map(({ content }) => content);
+  const parts = await trx.selectFrom("uploadParts")
+    .innerJoin("uploads", "uploads.id", "uploadParts.upload")
+    .select("content").where("tenant", "=", tenant).execute();
+  return [...files, ...progress, ...parts].map(({ content }) => content);
 }
 
 async function digestsOf(trx: Trx, tenant: string): Promise<string[]> {

@@ -32,6 +32,7 @@ import { registerMessages } from "./messages/routes.ts";
 import { registerPages } from "./pages/pages.tsx";
 import { routedPath } from "./paths.ts";
 import { siteGuards } from "./sites.ts";
+import { registerUploads } from "./uploads/routes.ts";
 import { IGNORED_HEADER, UnknownArguments } from "./unknown_arguments.ts";
 
 /**
@@ -62,7 +63,9 @@ export function createApp(context: ServerContext): App {
   registerAdapters(app, context);
   registerTokenize(app, context);
   if (context.tuning !== undefined) {
-    registerFiles(app, context.tuning, { access, lifecycle: context.lifecycle });
+    const door = { access, lifecycle: context.lifecycle };
+    registerFiles(app, context.tuning, door);
+    registerUploads(app, context.tuning, door);
     registerFineTuning(app, context, context.tuning);
   }
   if (context.admin !== undefined) {

@@ -70,19 +70,21 @@ export function list<Q extends z.ZodObject>(
   describe(app, route);
   app.get(honoPath(route.path), (c) => {
     admit(c, route);
-    return handler(c, validated(route.query, readQuery(c.req.url)));
+    return handler(c, validated(route.query, nestedFields(new URL(c.req.url).searchParams)));
   });
 }
 
 /** `a=1&m[k]=v` → `{ a: "1", m: { k: "v" } }`. */
-function readQuery(url: string): Record<string, unknown> {
-  const query: Record<string, unknown> = {};
-  for (const [key, value] of new URL(url).searchParams) {
+export function nestedFields(
+  pairs: Iterable<readonly [string, string]>,
+): Record<string, unknown> {
+  const fields: Record<string, unknown> = {};
+  for (const [key, value] of pairs) {
     const [, name, inner] = /^([^[]+)\[([^\]]*)\]$/.exec(key) ?? [];
-    if (name === undefined || inner === undefined) query[key] = value;
-    else query[name] = { ...objectOr(query[name]), [inner]: value };
+    if (name === undefined || inner === undefined) fields[key] = value;
+    else fields[name] = { ...objectOr(fields[name]), [inner]: value };
   }
-  return query;
+  return fields;
 }
 
 function objectOr(value: unknown): object {

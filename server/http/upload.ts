@@ -10,6 +10,12 @@ import { ApiError, invalid } from "../errors.ts";
 const SLACK = 1 << 16;
 const LIMITS = { fields: 32, fieldSize: 4096, files: 1, parts: 40, headerSize: 8192 };
 
+/** Which field of a body has the file, and how many bytes that may be. */
+export interface FileField {
+  readonly name: string;
+  readonly limit: number;
+}
+
 export interface Upload<T> {
   readonly filename: string;
   /** Everything but the file, by name. */
@@ -19,17 +25,17 @@ export interface Upload<T> {
 }
 
 /**
- * Reads a multipart body; `receive` gets the content of the field `file` while it arrives.
+ * Reads a multipart body; `receive` gets the content of the file's field while it arrives.
  * @throws {ApiError} 415, 413 or 400; what `receive` throws
  */
 export async function readUpload<T extends AsyncDisposable>(
   request: Request,
-  limit: number,
+  { name, limit }: FileField,
   receive: (content: AsyncIterable<Uint8Array>) => Promise<T>,
 ): Promise<Upload<T>> {
   const declared = Number(request.headers.get("content-length") ?? 0);
   if (declared > limit + SLACK) throw tooLarge(limit);
-  const parser = parserOf(request);
+  const parser = parserOf(request, name);
   const fields: Record<string, string> = {};
   parser.on("field", (name, value) => fields[name] = value);
   const received = receiveFile(parser, limit, receive);
@@ -42,12 +48,12 @@ export async function readUpload<T extends AsyncDisposable>(
   }
   const { file, filename } = await received.whole();
   if (file === undefined) {
-    throw invalid("file", "Missing required parameter: 'file'.", "missing_required_parameter");
+    throw invalid(name, `Missing required parameter: '${name}'.`, "missing_required_parameter");
   }
   return { file, filename, fields };
 }
 
-function parserOf(request: Request): BusboyInstance {
+function parserOf(request: Request, field: string): BusboyInstance {
   const type = request.headers.get("content-type") ?? "";
   if (!/^multipart\/form-data\s*;/i.test(type)) {
     throw new ApiError(
@@ -61,7 +67,7 @@ function parserOf(request: Request): BusboyInstance {
     return new Busboy({
       headers: { "content-type": type },
       limits: LIMITS,
-      isPartAFile: (name) => name === "file",
+      isPartAFile: (name) => name === field,
     });
   } catch (error) {
     throw malformed(error);

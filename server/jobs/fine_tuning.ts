@@ -36,8 +36,8 @@ export interface FineTuningOptions {
   readonly metrics: TrainingMetrics;
 }
 
-/** One tenant's part. */
-export type TenantTuning = Pick<TenantData, "files" | "jobs">;
+/** One tenant's part of the store. */
+export type TenantTuning = Pick<TenantData, "files" | "uploads" | "jobs" | "batches">;
 
 export class FineTuning implements AsyncDisposable {
   /** The store's cores, served by name. */
@@ -72,7 +72,7 @@ export class FineTuning implements AsyncDisposable {
     return new FineTuning(options, { cores, tuned, runner });
   }
 
-  /** A tenant's files and jobs; the ids of another tenant's are unknown there. */
+  /** A tenant's files, jobs and batches; the ids of another tenant's are unknown there. */
   forTenant(tenant: string): TenantTuning {
     return this.#store.forTenant(tenant);
   }

@@ -5,10 +5,12 @@ const ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789
 const LENGTH = 24;
 
 /** `newId("ftjob")` → `ftjob-` and 24 letters and digits: 142 random bits. */
-export function newId(prefix: string): string {
+export function newId(prefix: string, separator: "-" | "_" = "-"): string {
   const bytes = crypto.getRandomValues(new Uint8Array(2 * LENGTH));
   const words = new Uint16Array(bytes.buffer);
-  return `${prefix}-${Array.from(words, (word) => ALPHABET[word % ALPHABET.length]).join("")}`;
+  return `${prefix}${separator}${
+    Array.from(words, (word) => ALPHABET[word % ALPHABET.length]).join("")
+  }`;
 }
 
 /** SHA-256 of a text, in hexadecimal digits. */

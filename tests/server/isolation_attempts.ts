@@ -101,6 +101,16 @@ export const ATTEMPTS: Attempts = {
   "GET /v1/files/{file_id}": byFile(),
   "GET /v1/files/{file_id}/content": byFile("/content"),
   "DELETE /v1/files/{file_id}": byFile(),
+  "POST /v1/uploads": none,
+  "POST /v1/uploads/{upload_id}/parts": ({ upload }) => [
+    { path: `/v1/uploads/${upload}/parts`, expected: [404] },
+  ],
+  "POST /v1/uploads/{upload_id}/complete": ({ upload, part }) => [
+    { path: `/v1/uploads/${upload}/complete`, json: { part_ids: [part] }, expected: [404] },
+  ],
+  "POST /v1/uploads/{upload_id}/cancel": ({ upload }) => [
+    { path: `/v1/uploads/${upload}/cancel`, expected: [404] },
+  ],
   "POST /v1/fine_tuning/jobs": (victim) => {
     const path = "/v1/fine_tuning/jobs";
     const job = { model: "tiny", training_file: "FILE" };

@@ -25,6 +25,7 @@ Deno.test("tenants are kept apart", async (t) => {
   await step("a prompt of one tenant is no cached prefix of another", comparePrefixes);
   await step("without a good key there is nothing but probes", withoutKeys);
   await step("a key's scopes hold on every endpoint", tryScopes);
+  await step("a key has the files of what it may do", tryPurposes);
   await step("nothing of the victim was changed by all that", nothingChanged);
   await step("no key, prompt or row is in the log, and each line of a request has its id", readLog);
 });
@@ -279,8 +280,8 @@ async function withoutKeys(served: KeyedApp): Promise<void> {
   }
 }
 
-const TRAINING = /^\w+ \/v1\/(files|fine_tuning|cores)/;
-const BOTH = /^\w+ \/(v1\/models|v1\/usage|version)/;
+const TRAINING = /^\w+ \/v1\/(fine_tuning|cores)/;
+const BOTH = /^\w+ \/(v1\/models|v1\/usage|v1\/files|v1\/uploads|version)/;
 
 async function tryScopes(served: KeyedApp): Promise<void> {
   const infer = await served.issue("acme", ["infer"]);
@@ -288,7 +289,8 @@ async function tryScopes(served: KeyedApp): Promise<void> {
   for (const [name, operation] of await operationsOf(served)) {
     if ((operation["security"] as unknown[]).length === 0) continue;
     const [method = "", path = ""] = name.split(" ");
-    const admin = name.includes("/v1/admin/") || /lora_adapter|metrics|load|server_info/.test(name);
+    const admin = name.includes("/v1/admin/") ||
+      /lora_adapter|metrics|\/load$|server_info/.test(name);
     const training = TRAINING.test(name) || name === "DELETE /v1/models/{model}";
     const both = BOTH.test(name) && !training;
     for (const [key, denied] of [[infer, training], [train, !training && !both]] as const) {
@@ -296,6 +298,41 @@ async function tryScopes(served: KeyedApp): Promise<void> {
       await response.body?.cancel();
       assertEquals(response.status === 403, admin || denied, `${name}: ${response.status}`);
     }
+  }
+}
+
+async function tryPurposes(served: KeyedApp): Promise<void> {
+  const { ask, issue } = served;
+  const keys = { infer: await issue("acme", ["infer"]), train: await issue("acme", ["train"]) };
+  const form = (purpose: string) => {
+    const body = new FormData();
+    body.set("purpose", purpose);
+    body.set("file", new File(["{}"], "a.jsonl"));
+    return body;
+  };
+  const made: Record<string, string> = {};
+  for (const [scope, purpose] of [["infer", "batch"], ["train", "fine-tune"]] as const) {
+    const body = () => ({ body: form(purpose) });
+    const response = await ask("POST", "/v1/files", { key: keys[scope], ...body() });
+    made[scope] = String((await response.json())["id"]);
+    const other = scope === "infer" ? keys.train : keys.infer;
+    const denied = [
+      await ask("POST", "/v1/files", { key: other, ...body() }),
+      await ask("GET", `/v1/files/${made[scope]}`, { key: other }),
+      await ask("GET", `/v1/files/${made[scope]}/content`, { key: other }),
+      await ask("DELETE", `/v1/files/${made[scope]}`, { key: other }),
+      await ask("POST", "/v1/uploads", {
+        key: other,
+        json: { filename: "a", bytes: 1, mime_type: "text/plain", purpose },
+      }),
+    ];
+    for (const one of denied) assertEquals((await errorOf(one)).code, "insufficient_scope");
+  }
+  for (const scope of ["infer", "train"] as const) {
+    const { data } = await (await ask("GET", "/v1/files", { key: keys[scope] })).json();
+    const ids = (data as Json[]).map(({ id }) => id);
+    assert(ids.includes(made[scope]));
+    assert(!ids.includes(made[scope === "infer" ? "train" : "infer"]));
   }
 }
 

@@ -6,6 +6,9 @@ import { rowsOf } from "./tuning_server.ts";
 /** What globex has; every name of it has this word in it, or is an id. */
 export interface Victim {
   readonly file: string;
+  /** A pending upload, and its part. */
+  readonly upload: string;
+  readonly part: string;
   readonly job: string;
   readonly result: string;
   /** `ft:tiny:globex:…` */
@@ -38,6 +41,13 @@ export async function makeVictim(
   };
   await store.factors.add(loaded.factors.digest, writeFactors(loaded.factors));
   const file = await upload(served, key);
+  const pending = await send("POST", "/v1/uploads", {
+    filename: `${MARKER}.jsonl`,
+    bytes: 12,
+    mime_type: "application/jsonl",
+    purpose: "batch",
+  });
+  const part = await addPart(served, key, String(pending["id"]));
   const core = await send("POST", `/v1/cores/${CORE}`, { cores: coreText(loaded, 5) });
   await send("POST", `/v1/cores/${CORE}`, { cores: coreText(loaded, 6) });
   const created = await send("POST", "/v1/fine_tuning/jobs", {
@@ -54,6 +64,8 @@ export async function makeVictim(
   const listed = await store.keys.list(tenant, { after: undefined, limit: 1, order: "asc" });
   const ids = {
     file,
+    upload: String(pending["id"]),
+    part,
     job: String(job["id"]),
     result: String((job["result_files"] as string[])[0]),
     model: String(job["fine_tuned_model"]),
@@ -72,6 +84,13 @@ async function ended(look: () => Promise<Json>): Promise<Json> {
     if (job["error"] !== null) throw new Error(JSON.stringify(job["error"]));
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
+}
+
+/** Adds a part with the marker to an upload; returns its id. */
+async function addPart({ ask }: KeyedApp, key: string, upload: string): Promise<string> {
+  const body = new FormData();
+  body.set("data", new File([MARKER], "part"));
+  return (await (await ask("POST", `/v1/uploads/${upload}/parts`, { key, body })).json()).id;
 }
 
 /** Uploads rows with a word in them; returns the file's id. */

@@ -46,6 +46,7 @@ async function realNames(served: KeyedApp, key: string): Promise<string> {
     "path.model": ["tiny", CORE, made.model],
     "body.training_file": [made.file],
     "path.file_id": [made.file, made.result],
+    "path.upload_id": [made.upload],
     "path.fine_tuning_job_id": [made.job],
     "path.name": [CORE, "blimp"],
     "path.version": ["1", "2"],

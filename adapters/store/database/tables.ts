@@ -69,6 +69,24 @@ export interface FileTable {
   readonly purpose: string;
   readonly createdAt: number;
   readonly content: number;
+  /** null = it stays until it is deleted. */
+  readonly expiresAt: number | null;
+}
+
+export interface UploadTable {
+  readonly id: string;
+  readonly seq: GeneratedAlways<number>;
+  readonly tenant: string;
+  readonly status: string;
+  readonly expiresAt: number;
+  readonly record: Json;
+}
+
+export interface UploadPartTable {
+  readonly id: string;
+  readonly seq: GeneratedAlways<number>;
+  readonly upload: string;
+  readonly content: number;
 }
 
 export interface FactorTable {
@@ -142,6 +160,25 @@ export interface ModelTable {
   readonly record: Json;
 }
 
+export interface BatchTable {
+  readonly id: string;
+  readonly seq: GeneratedAlways<number>;
+  readonly tenant: string;
+  readonly status: string;
+  readonly inputFile: string;
+  readonly record: Json;
+}
+
+/** Lines of an unfinished batch that have run. */
+export interface BatchResultTable {
+  readonly batch: string;
+  readonly line: number;
+  /** 0 or 1. */
+  readonly failed: number;
+  /** A line of the output file, or of the error file. */
+  readonly data: Bytes;
+}
+
 /** SQLite's queue of jobs; PostgreSQL's is pg-boss's. */
 export interface QueueTable {
   readonly seq: GeneratedAlways<number>;
@@ -163,6 +200,10 @@ export interface Tables {
   readonly contents: ContentTable;
   readonly chunks: ChunkTable;
   readonly files: FileTable;
+  readonly uploads: UploadTable;
+  readonly uploadParts: UploadPartTable;
+  readonly batches: BatchTable;
+  readonly batchResults: BatchResultTable;
   readonly factorSets: FactorTable;
   readonly cores: CoreTable;
   readonly coreNames: CoreNameTable;

@@ -12,6 +12,8 @@ export const JOB_STATUSES = [
   "cancelled",
 ] as const;
 export type JobStatus = typeof JOB_STATUSES[number];
+/** Of jobs that nothing will change any more. */
+export const ENDED_JOBS: readonly JobStatus[] = ["succeeded", "failed", "cancelled"];
 
 /** As asked for; "auto" is settled when training starts. The seed is the job's own field. */
 export interface JobHyperparameters extends Omit<AskedHyperparameters, "seed"> {

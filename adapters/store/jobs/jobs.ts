@@ -10,11 +10,16 @@ import { type Db, transact, type Trx } from "../database/kysely.ts";
 import { failureOf } from "../database/sql_error.ts";
 import { GoneError, noTenant } from "../errors.ts";
 import { newId } from "../../../src/util/ids.ts";
-import type { JobEvent, JobPatch, JobRecord, JobStatus } from "./job_records.ts";
+import {
+  ENDED_JOBS,
+  type JobEvent,
+  type JobPatch,
+  type JobRecord,
+  type JobStatus,
+} from "./job_records.ts";
 import type { StoreLog } from "../log.ts";
 import { beyond, limited, notListed, type Page, type PageQuery, toPage } from "../pages.ts";
 
-const ENDED: readonly JobStatus[] = ["succeeded", "failed", "cancelled"];
 /** Events of one statement. */
 const BATCH = 500;
 
@@ -164,7 +169,7 @@ export class JobDirectory {
 
   /** Jobs that have not ended (paused ones too), oldest first. */
   async unfinished(): Promise<readonly JobRecord[]> {
-    const rows = this.#db.selectFrom("jobs").select("record").where("status", "not in", ENDED);
+    const rows = this.#db.selectFrom("jobs").select("record").where("status", "not in", ENDED_JOBS);
     return toJobs(await rows.orderBy("seq").execute());
   }
 

@@ -1,8 +1,11 @@
-/** OpenAI's `/v1/files`: training data up, results down. */
+/**
+ * OpenAI's `/v1/files`: training data and requests up, results down. A key has the files of what it
+ * may do: to train, or to infer.
+ */
 import { z } from "@hono/zod-openapi";
-import type { Access } from "../../access/access.ts";
+import { type Access, checkScope, isAdministrator, type Principal } from "../../access/access.ts";
 import type { App, AppContext, ServerContext } from "../../context.ts";
-import { get, list, validated } from "../endpoint.ts";
+import { ANY_SCOPE, get, list, nestedFields, validated } from "../endpoint.ts";
 import { ApiError, invalid, shuttingDown } from "../../errors.ts";
 import {
   fileBody,
@@ -15,12 +18,35 @@ import {
 } from "../schema/files.ts";
 import type { FineTuning, TenantTuning } from "../../jobs/fine_tuning.ts";
 import { isFinished } from "../../jobs/job_status.ts";
-import type { FileRecord } from "../../../adapters/store/store.ts";
+import {
+  FILE_PURPOSES,
+  type FilePurpose,
+  type FileRecord,
+  type Scope,
+} from "../../../adapters/store/store.ts";
 import { readUpload } from "../upload.ts";
 
 const TAG = "files";
 const MAX_LISTED = 10_000;
 const params = z.object({ file_id: z.string() });
+
+const SCOPE: Readonly<Record<FilePurpose, Scope>> = {
+  "fine-tune": "train",
+  "fine-tune-results": "train",
+  batch: "infer",
+  "batch_output": "infer",
+};
+
+/** @throws {ApiError} 403 where the key may not do what the file is for */
+export function checkPurpose(principal: Principal, purpose: FilePurpose): void {
+  checkScope(principal, [SCOPE[purpose]]);
+}
+
+function purposesOf(principal: Principal): readonly FilePurpose[] {
+  return FILE_PURPOSES.filter((purpose) =>
+    isAdministrator(principal) || principal.scopes.has(SCOPE[purpose])
+  );
+}
 
 /** What uploads need beside the files themselves. */
 interface Door extends Pick<ServerContext, "lifecycle"> {
@@ -32,10 +58,10 @@ export function registerFiles(app: App, tuning: FineTuning, door: Door): void {
     method: "post",
     path: "/v1/files",
     tag: TAG,
-    summary: "Uploads a file for fine-tuning; jobs validate it.",
+    summary: "Uploads a file to train on, or requests of a batch; jobs and batches validate it.",
     form: uploadFormSchema,
     ok: { description: "The file.", json: fileSchema },
-    scopes: ["train"],
+    scopes: ANY_SCOPE,
   }, async (c) => {
     if (door.lifecycle.draining) throw shuttingDown();
     return c.json(fileBody(await upload(c, tuning, door)));
@@ -47,9 +73,12 @@ export function registerFiles(app: App, tuning: FineTuning, door: Door): void {
     summary: "Lists files, newest first.",
     query: fileQuerySchema,
     ok: { description: "A page of files.", json: fileListSchema },
-    scopes: ["train"],
+    scopes: ANY_SCOPE,
   }, async (c, { purpose, after, limit = MAX_LISTED, order = "desc" }) => {
-    const { items, hasMore } = await dataOf(c, tuning).files.list({ purpose, after, limit, order });
+    const purposes = purposesOf(c.get("principal"))
+      .filter((one) => purpose === undefined || one === purpose);
+    const query = { purpose: purposes, after, limit, order };
+    const { items, hasMore } = await dataOf(c, tuning).files.list(query);
     return c.json({
       object: "list",
       data: items.map(fileBody),
@@ -69,7 +98,7 @@ function registerOne(app: App, tuning: FineTuning): void {
     summary: "Describes one file.",
     params,
     ok: { description: "The file.", json: fileSchema },
-    scopes: ["train"],
+    scopes: ANY_SCOPE,
   }, async (c) => c.json(fileBody(await find(c, dataOf(c, tuning)))));
   get(app, {
     method: "get",
@@ -78,7 +107,7 @@ function registerOne(app: App, tuning: FineTuning): void {
     summary: "The file's content.",
     params,
     ok: { description: "The content, as it is.", text: ["application/octet-stream"] },
-    scopes: ["train"],
+    scopes: ANY_SCOPE,
   }, async (c) => {
     const data = dataOf(c, tuning);
     return await content(await find(c, data), data);
@@ -87,11 +116,11 @@ function registerOne(app: App, tuning: FineTuning): void {
     method: "delete",
     path: "/v1/files/{file_id}",
     tag: TAG,
-    summary: "Deletes a file that no job under way needs.",
+    summary: "Deletes a file that no job or batch under way needs.",
     params,
     ok: { description: "That it is deleted.", json: fileDeletedSchema },
     errors: [409],
-    scopes: ["train"],
+    scopes: ANY_SCOPE,
   }, async (c) => {
     const data = dataOf(c, tuning);
     const { id } = await find(c, data);
@@ -106,23 +135,31 @@ function dataOf(c: AppContext, tuning: FineTuning): TenantTuning {
 }
 
 async function upload(c: AppContext, tuning: FineTuning, { access }: Door): Promise<FileRecord> {
-  const { maxFileBytes } = tuning;
   const { files } = dataOf(c, tuning);
   const receive = async (content: AsyncIterable<Uint8Array>) => {
     await access.admit(c.get("principal").tenant);
     return await files.stage(content);
   };
-  const { file, filename, fields } = await readUpload(c.req.raw, maxFileBytes, receive);
+  const field = { name: "file", limit: tuning.maxFileBytes };
+  const { file, filename, fields } = await readUpload(c.req.raw, field, receive);
   await using staged = file;
-  const { purpose } = validated(uploadFieldsSchema, fields);
+  const given = validated(uploadFieldsSchema, nestedFields(Object.entries(fields)));
+  checkPurpose(c.get("principal"), given.purpose);
   if (staged.bytes === 0) throw invalid("file", "The file is empty.");
-  return await staged.commit({ filename: filename.slice(0, 255), purpose });
+  return await staged.commit({
+    filename: filename.slice(0, 255),
+    purpose: given.purpose,
+    expiresAfter: given.expires_after?.seconds ?? null,
+  });
 }
 
 async function find(c: AppContext, { files }: TenantTuning): Promise<FileRecord> {
   const id = c.req.param("file_id") ?? "";
   const file = await files.find(id);
-  if (file !== undefined) return file;
+  if (file !== undefined) {
+    checkPurpose(c.get("principal"), file.purpose);
+    return file;
+  }
   throw new ApiError(404, `No such File object: ${id.slice(0, 80)}`, { param: "id" });
 }
 
@@ -132,12 +169,14 @@ async function content({ id, bytes }: FileRecord, { files }: TenantTuning): Prom
   });
 }
 
-async function refuseInUse(id: string, { jobs }: TenantTuning): Promise<void> {
-  const user = (await jobs.all()).find((job) =>
+async function refuseInUse(id: string, { jobs, batches }: TenantTuning): Promise<void> {
+  const job = (await jobs.all()).find((job) =>
     !isFinished(job) && (job.trainingFile === id || job.validationFile === id)
   );
+  const user = job ?? await batches.userOf(id);
   if (user === undefined) return;
-  throw new ApiError(409, `Cannot delete ${id}: job ${user.id} (${user.status}) needs it.`, {
+  const kind = job === undefined ? "batch" : "job";
+  throw new ApiError(409, `Cannot delete ${id}: ${kind} ${user.id} (${user.status}) needs it.`, {
     param: "id",
     code: "file_in_use",
   });

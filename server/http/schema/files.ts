@@ -11,10 +11,12 @@ export const fileSchema = z.object({
   filename: z.string(),
   purpose: z.enum(FILE_PURPOSES),
   status: z.literal("processed"),
+  expires_at: z.int().optional(),
 }).openapi("File");
 export type FileBody = z.output<typeof fileSchema>;
 
-export function fileBody({ id, bytes, createdAt, filename, purpose }: FileRecord): FileBody {
+export function fileBody(file: FileRecord): FileBody {
+  const { id, bytes, createdAt, filename, purpose, expiresAt } = file;
   return {
     id,
     object: "file",
@@ -23,6 +25,7 @@ export function fileBody({ id, bytes, createdAt, filename, purpose }: FileRecord
     filename,
     purpose,
     status: "processed",
+    ...(expiresAt !== null && { expires_at: unixSeconds(expiresAt) }),
   };
 }
 
@@ -40,13 +43,38 @@ export const fileDeletedSchema = z.object({
   deleted: z.literal(true),
 }).openapi("FileDeleted");
 
+/** What may be uploaded; the other purposes are those of results. */
+export const purposeSchema = z.enum(["fine-tune", "batch"]);
+
+const LIFETIME = { least: 3600, most: 2_592_000 };
+const anchorSchema = z.literal("created_at");
+
+/** When a file is to go, in JSON. */
+export const expiresAfterSchema = z.strictObject({
+  anchor: anchorSchema,
+  seconds: z.int().min(LIFETIME.least).max(LIFETIME.most),
+}).openapi("ExpiresAfter", { description: "An hour to 30 days after the file was made." });
+
 /** What is beside the file in an upload. */
 export const uploadFieldsSchema = z.strictObject({
-  purpose: z.literal("fine-tune").openapi({ description: "Files here are for fine-tuning only." }),
+  purpose: purposeSchema,
+  expires_after: z.strictObject({
+    anchor: anchorSchema,
+    seconds: z.string().regex(/^\d{1,9}$/, "it must be a number").transform(Number)
+      .pipe(z.int().min(LIFETIME.least).max(LIFETIME.most)),
+  }).optional().openapi({
+    type: "object",
+    properties: { anchor: { const: "created_at" }, seconds: { type: "integer" } },
+    description: "As fields `expires_after[anchor]` and `expires_after[seconds]`. " +
+      "Default: the file stays until it is deleted.",
+  }),
 });
 
 export const uploadFormSchema = uploadFieldsSchema.extend({
-  file: z.string().openapi({ format: "binary", description: "Chat or prompt/completion JSONL." }),
+  file: z.string().openapi({
+    format: "binary",
+    description: "JSONL: chats or prompts with completions to train on, or a batch's requests.",
+  }),
 }).openapi("CreateFileRequest");
 
 /** A number in a query string. */

@@ -2,6 +2,7 @@
 import { openStore } from "../../../adapters/store/open_store.ts";
 import type { Store } from "../../../adapters/store/store.ts";
 import { BACKUP_CASES } from "./backups_suite.ts";
+import { BATCH_CASES } from "./batches_suite.ts";
 import type { Bench, Cases } from "./cases.ts";
 import { CORE_CASES } from "./cores_suite.ts";
 import { FILE_CASES } from "./files_suite.ts";
@@ -11,11 +12,14 @@ import { startPostgres } from "./postgres_server.ts";
 import { SCHEMA_CASES } from "./schema_suite.ts";
 import { TENANT_CASES } from "./tenants_suite.ts";
 import { keepingLog, openTestStore } from "./test_store.ts";
+import { UPLOAD_CASES } from "./uploads_suite.ts";
 
 const SUITES: Readonly<Record<string, Cases>> = {
   schema: SCHEMA_CASES,
   tenants: TENANT_CASES,
   files: FILE_CASES,
+  uploads: UPLOAD_CASES,
+  batches: BATCH_CASES,
   cores: CORE_CASES,
   jobs: JOB_CASES,
   backups: BACKUP_CASES,

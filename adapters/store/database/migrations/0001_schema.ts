@@ -2,30 +2,10 @@
  * The first schema, for both databases: tenants with keys and usage, contents in chunks and what
  * points to them, and jobs with the models that they published.
  */
-import { type Kysely, type RawBuilder, sql } from "kysely";
+import { type Kysely, sql } from "kysely";
 import type { Migration } from "kysely/migration";
 import type { Database } from "../database.ts";
-
-/** What the databases call differently. */
-interface Types {
-  /** Rising from row to row, never used twice, and the primary key. */
-  readonly sequence: RawBuilder<unknown>;
-  readonly bytes: RawBuilder<unknown>;
-  readonly json: RawBuilder<unknown>;
-}
-
-const TYPES: Readonly<Record<Database["kind"], Types>> = {
-  sqlite: {
-    sequence: sql`integer PRIMARY KEY AUTOINCREMENT`,
-    bytes: sql`blob`,
-    json: sql`text`,
-  },
-  postgres: {
-    sequence: sql`bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY`,
-    bytes: sql`bytea`,
-    json: sql`jsonb`,
-  },
-};
+import { COLUMN_TYPES, type ColumnTypes as Types } from "./column_types.ts";
 
 const tenantColumn = sql`text NOT NULL REFERENCES tenants (id) ON DELETE CASCADE`;
 const jobColumn = sql`text NOT NULL REFERENCES jobs (id) ON DELETE CASCADE`;
@@ -36,7 +16,7 @@ type Db = Kysely<unknown>;
 export function schemaMigration(kind: Database["kind"]): Migration {
   return {
     up: async (db: Db) => {
-      const types = TYPES[kind];
+      const types = COLUMN_TYPES[kind];
       await createTenants(db, types);
       await createUsage(db);
       await createContents(db, types);
