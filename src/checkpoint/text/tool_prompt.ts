@@ -25,7 +25,7 @@ For each function call, return a json object with function name and arguments wi
 
 const CALLS = parseTemplate(
   `{{ content }}{% for call in calls %}{% if content or not loop.first %}{{ "\\n" }}{% endif %}<tool_call>
-{"name": {{ call.function.name | tojson }}, "arguments": {{ call.function.arguments | tojson }}}
+{"name": {{ call.function.name | tojson }}, "arguments": {% if call.function.arguments is string %}{{ call.function.arguments }}{% else %}{{ call.function.arguments | tojson }}{% endif %}}
 </tool_call>{% endfor %}`,
 );
 

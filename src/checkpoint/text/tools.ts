@@ -20,7 +20,8 @@ export interface ToolCall {
   readonly type: "function";
   readonly function: {
     readonly name: string;
-    readonly arguments: Readonly<Record<string, unknown>>;
+    /** Text where it is not that of a JSON object, as of a call that was cut off. */
+    readonly arguments: Readonly<Record<string, unknown>> | string;
   };
 }
 
