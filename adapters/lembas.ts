@@ -22,6 +22,7 @@ import type {
   Usage,
 } from "../src/engine/request/request.ts";
 import { DEFAULT_SAMPLING } from "../src/engine/request/sampling.ts";
+import type { Choice } from "../src/runtime/auto.ts";
 import { BackgroundTurns } from "../src/runtime/background.ts";
 import type { Device } from "../src/runtime/device.ts";
 import type { DeviceFailedError } from "../src/util/errors.ts";
@@ -39,15 +40,7 @@ import type { MeasuredQuality } from "./quality.ts";
 import { BaseLanes } from "./catalog/factor_sets.ts";
 import type { AdapterRegistry } from "./catalog/registry.ts";
 import { DEVICE_KV_MEMORY } from "./loaded_base.ts";
-import {
-  DEFAULT_BATCH,
-  defaultsOf,
-  firstLane,
-  type LembasOptions,
-  openParts,
-  type Parts,
-  release,
-} from "./parts.ts";
+import { DEFAULT_BATCH, type LembasOptions, openParts, type Parts, release } from "./parts.ts";
 
 /**
  * A request in text or tokens. Everything in `SamplingParams` may be given; the rest is as the model's
@@ -107,6 +100,8 @@ export class Lembas implements AsyncDisposable {
   /** The spec that the model was loaded from. */
   readonly source: string;
   readonly device: Device["name"];
+  /** What "auto" took, and why nothing better; undefined where a device was asked for. */
+  readonly chosen: Choice | undefined;
   /** The device's adapter in a few words, where it has one. */
   readonly adapter: string | undefined;
   /** What is served: what "auto" was taken for, or what was asked for. */
@@ -127,7 +122,7 @@ export class Lembas implements AsyncDisposable {
   readonly #parts: Parts;
 
   private constructor(
-    parts: Parts & { readonly sampling: SamplingDefaults },
+    parts: Parts,
     engine: Engine,
     cores: CoreCache,
     options: LembasOptions,
@@ -142,6 +137,7 @@ export class Lembas implements AsyncDisposable {
     this.directory = parts.directory;
     this.source = options.model ?? DEFAULT_SPEC;
     this.device = parts.device.name;
+    this.chosen = parts.chosen;
     this.adapter = parts.device.adapter;
     this.dtype = parts.base.dtype;
     this.activations = parts.base.activations;
@@ -163,9 +159,8 @@ export class Lembas implements AsyncDisposable {
         maxBytes: options.coreMemory ?? DEFAULT_CORE_MEMORY,
       });
       const { checkpoint } = parts;
-      const sampling = await defaultsOf(checkpoint, options);
       const engine = new Engine({
-        lanes: [await firstLane(parts)],
+        lanes: [parts.lane],
         laneSource: new BaseLanes(parts.base, parts.registry.factors),
         ...(options.laneMemory === undefined ? {} : { laneMemory: options.laneMemory }),
         adapters: cores,
@@ -177,7 +172,7 @@ export class Lembas implements AsyncDisposable {
         ...(options.maxQueue === undefined ? {} : { maxQueue: options.maxQueue }),
         ...(options.listener === undefined ? {} : { listener: options.listener }),
       });
-      return new Lembas({ ...parts, sampling }, engine, cores, options);
+      return new Lembas(parts, engine, cores, options);
     } catch (error) {
       release(parts);
       throw error;

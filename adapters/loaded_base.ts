@@ -25,6 +25,7 @@ import { isLarge, openPrepared } from "./prepared_weights.ts";
 export interface BaseSpec {
   /** Default: SmolLM2-135M-Instruct. */
   readonly model?: string | undefined;
+  /** Default: the CPU. */
   readonly device?: DeviceKind | undefined;
   readonly dtype: DtypeChoice;
   readonly maxBatch: number;
@@ -35,6 +36,8 @@ export interface BaseSpec {
   /** Bytes of keys and values; default: a third of the machine's memory, `DEVICE_KV_MEMORY` elsewhere. */
   readonly kvMemory?: number | undefined;
   readonly progress?: NonNullable<ResolveOptions["progress"]> | undefined;
+  /** Is told of what a graphics device does not do as it should. */
+  readonly onWarning?: ((message: string) => void) | undefined;
 }
 
 /** What was opened; close it, base first. */
@@ -56,7 +59,7 @@ export const DEVICE_KV_MEMORY = 512 * 2 ** 20;
  */
 export async function loadBase(spec: BaseSpec): Promise<LoadedBase> {
   using opened = new DisposableStack();
-  const device = opened.use(openDevice(spec.device ?? "auto"));
+  const device = opened.use(openDevice(spec.device ?? "cpu"));
   // what it cannot compute is refused before anything is fetched
   if (spec.dtype !== "auto") await floatsOf(device, spec.dtype);
   const { progress } = spec;
@@ -73,7 +76,7 @@ export async function loadWeights(
   checkpoint: Checkpoint,
   spec: Omit<BaseSpec, "model" | "device">,
 ): Promise<Base> {
-  const { dtype, maxBatch, progress, threads } = spec;
+  const { dtype, maxBatch, progress, threads, onWarning } = spec;
   const onCpu = device.name === "cpu";
   const calibration = calibrationText();
   const kept = await KeptSmoothing.open(checkpoint, calibration);
@@ -95,6 +98,7 @@ export async function loadWeights(
     ...(kept.smoothing === undefined ? {} : { smoothing: kept.smoothing }),
     ...(files === undefined ? {} : { files }),
     ...(threads === undefined ? {} : { threads }),
+    ...(onWarning === undefined ? {} : { onWarning }),
   });
   try {
     await kept.keep(base.smoothing);

@@ -12,6 +12,7 @@ import type { EngineListener } from "../src/engine/metrics.ts";
 import { DEFAULT_SAMPLING, validateSampling } from "../src/engine/request/sampling.ts";
 import { DEFAULT_LANE_MEMORY, type LaneOptions } from "../src/engine/state.ts";
 import { GrammarPool } from "../src/grammar/pool.ts";
+import { type Choice, chooseDevices, openFirst, UnfitDeviceError } from "../src/runtime/auto.ts";
 import type { Device } from "../src/runtime/device.ts";
 import { DeviceLock } from "../src/runtime/device_lock.ts";
 import type { DeviceKind } from "../src/runtime/open.ts";
@@ -24,6 +25,9 @@ import { KeptQuality, type MeasuredQuality, qualityWarning } from "./quality.ts"
 import { AdapterRegistry } from "./catalog/registry.ts";
 import { stackOf } from "./lotr/stack.ts";
 
+/** A device, or "auto" for the first that works of CUDA, WebGPU on a card, and the CPU. */
+export type DeviceChoice = "auto" | DeviceKind;
+
 /** What to load and how much memory it may take. */
 export interface LembasOptions {
   /** A path, `hf:owner/name` or `pypi:package==version`; default: SmolLM2-135M-Instruct. */
@@ -32,8 +36,8 @@ export interface LembasOptions {
   readonly factors?: readonly (FactorSet | string)[];
   /** A directory of adapters, scanned now. */
   readonly adapters?: string;
-  /** Default "auto", the CPU for now. "webgpu" computes in float16 where its shaders do. */
-  readonly device?: DeviceKind;
+  /** Default "auto". "webgpu" computes in float16 where its shaders do. */
+  readonly device?: DeviceChoice;
   /** Default "auto": by the file's weight types and `maxBatch`. */
   readonly dtype?: DtypeChoice;
   /** Rows of a batch. Default 32; 1 chooses kernels for one row at a time. */
@@ -67,8 +71,8 @@ export interface LembasOptions {
   readonly progress?: NonNullable<ResolveOptions["progress"]>;
   /**
    * Is told of what the model's files leave out, of each file under `adapters` that could not be
-   * used, of a base that loses more than 1% by how it is served, and of a graphics device that
-   * computes prompts in a slower way.
+   * used, of a base that loses more than 1% by how it is served, of a graphics device that computes
+   * prompts or steps in a slower way, and of one that "auto" tried in vain.
    */
   readonly onWarning?: (warning: ScanWarning) => void;
 }
@@ -87,12 +91,54 @@ export interface Parts {
   readonly directory: AdapterDirectory | undefined;
   readonly grammars: GrammarPool;
   readonly deviceLock: DeviceLock;
+  /** What holds where a request says nothing. */
+  readonly sampling: SamplingDefaults;
+  /** The lane that stays. */
+  readonly lane: LaneOptions;
+  /** What "auto" took; undefined where a device was asked for. */
+  readonly chosen: Choice | undefined;
 }
 
+/**
+ * Opens on the device that is asked for, or on the first that works.
+ * @throws as `Lembas.load`
+ */
 export async function openParts(options: LembasOptions): Promise<Parts> {
+  const { device = "auto", onWarning } = options;
+  if (device !== "auto") return { ...await openOn(device, options), chosen: undefined };
+  const { opened, ...chosen } = await openFirst(
+    chooseDevices(),
+    async (device) => {
+      const parts = await openOn(device, options);
+      if (device !== "cpu") await tryOut(parts);
+      return parts;
+    },
+    (path, message) => onWarning?.({ path, message }),
+  );
+  return { ...opened, chosen };
+}
+
+/** What an attempt that fails would have warned of is nobody's concern. */
+async function openOn(device: DeviceKind, options: LembasOptions): Promise<Omit<Parts, "chosen">> {
+  let early: ScanWarning[] | undefined = [];
+  const tell = (warning: ScanWarning) => {
+    if (early === undefined) options.onWarning?.(warning);
+    else early.push(warning);
+  };
+  const parts = await openTelling(device, { ...options, onWarning: tell });
+  for (const warning of early) options.onWarning?.(warning);
+  early = undefined;
+  return parts;
+}
+
+async function openTelling(
+  device: DeviceKind,
+  options: LembasOptions,
+): Promise<Omit<Parts, "chosen">> {
   const { dtype = "auto", maxBatch = DEFAULT_BATCH, progress } = options;
-  const { model, maxContext, kvMemory, device } = options;
-  const spec = { model, device, dtype, maxBatch, maxContext, kvMemory, progress };
+  const { model, maxContext, kvMemory } = options;
+  const onWarning = (message: string) => options.onWarning?.({ path: device, message });
+  const spec = { model, device, dtype, maxBatch, maxContext, kvMemory, progress, onWarning };
   const loaded = await loadBase(spec);
   using opened = new DisposableStack();
   opened.defer(() => releaseBase(loaded));
@@ -104,24 +150,44 @@ export async function openParts(options: LembasOptions): Promise<Parts> {
   for (const message of checkpoint.warnings) {
     options.onWarning?.({ path: checkpoint.id, message });
   }
-  if (base.warning !== undefined) {
-    options.onWarning?.({ path: loaded.device.name, message: base.warning });
-  }
   const { measured: quality } = await KeptQuality.open(checkpoint, base);
   const loss = quality && qualityWarning(quality);
   if (loss !== undefined) options.onWarning?.({ path: base.dtype, message: loss });
+  const sampling = await defaultsOf(checkpoint, options);
   const { tokenizer, config } = checkpoint;
   const grammars = new GrammarPool({
     tokenizer,
     vocabSize: config.vocabSize,
     stopTokens: config.eosTokenIds,
   });
+  opened.defer(() => grammars.close());
+  const lane = await firstLane({ base, registry, checkpoint });
   opened.move();
-  return { ...loaded, quality, registry, directory, grammars, deviceLock: new DeviceLock() };
+  const deviceLock = new DeviceLock();
+  return { ...loaded, quality, registry, directory, grammars, deviceLock, sampling, lane };
+}
+
+/** Runs a device's first steps. @throws where they fail, or come to what is no number */
+async function tryOut(parts: Omit<Parts, "chosen">): Promise<void> {
+  const { base, lane: { model } } = parts;
+  try {
+    if (!base.promptsHold) throw new UnfitDeviceError("attention over prompts is wrong on it");
+    const row = { row: 0, temperature: 0, uniform: 0, logprobs: 0 };
+    await model.prefill([{ slot: 0, tokens: [0], past: 0, last: true }]);
+    const [first] = await model.sample([row]);
+    await model.decode([first?.token ?? 0], [1]);
+    const [second] = await model.sample([row]);
+    model.free(0);
+    if ([first, second].every((drawn) => Number.isFinite(drawn?.logprob))) return;
+    throw new UnfitDeviceError("what it computes are no numbers");
+  } catch (error) {
+    release(parts);
+    throw error;
+  }
 }
 
 /** @throws {TypeError} where they are not there, or not ones that a request could have */
-export async function defaultsOf(
+async function defaultsOf(
   checkpoint: Checkpoint,
   { generationConfig = "auto" }: LembasOptions,
 ): Promise<SamplingDefaults> {
@@ -163,7 +229,9 @@ async function openAdapters(
  * The lane that stays: of the first factor set, or of the base alone where there is none. While it is
  * compiled off the event loop, the tokenizer gets ready.
  */
-export async function firstLane({ base, registry, checkpoint }: Parts): Promise<LaneOptions> {
+async function firstLane(
+  { base, registry, checkpoint }: Pick<Parts, "base" | "registry" | "checkpoint">,
+): Promise<LaneOptions> {
   const [set] = registry.factors.inMemory();
   const [model] = await Promise.all([base.lane(set), readied(checkpoint.tokenizer)]);
   return { factors: set?.digest, model, bytes: base.laneBytes(set) };
@@ -176,7 +244,7 @@ async function readied(tokenizer: Tokenizer): Promise<void> {
   tokenizer.encode(" ");
 }
 
-export function release({ grammars, ...loaded }: Parts): void {
+export function release({ grammars, ...loaded }: Pick<Parts, "grammars" | keyof LoadedBase>): void {
   grammars.close();
   releaseBase(loaded);
 }

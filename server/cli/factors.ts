@@ -37,7 +37,7 @@ const MAX_BATCH = 32;
 async function openSource(checkpoint: Checkpoint): Promise<GradientSource> {
   if (fitsInFloat32(checkpoint)) return float32Gradients(checkpoint);
   using opened = new DisposableStack();
-  const device = opened.use(openDevice("auto"));
+  const device = opened.use(openDevice("cpu"));
   const spec = { dtype: "auto", maxBatch: MAX_BATCH, progress: standardErrorProgress() } as const;
   const base = await loadWeights(device, checkpoint, spec);
   opened.move();

@@ -7,11 +7,10 @@ import { Lembas } from "../../adapters/lembas.ts";
 import type { MakerProgress } from "../../adapters/lotr/make/gradient_factors.ts";
 import { standardErrorProgress } from "../../src/checkpoint/fetch/progress.ts";
 import type { EngineListener } from "../../src/engine/metrics.ts";
-import { chooseDevice } from "../../src/runtime/auto.ts";
 import { vulkanAdapters } from "../../src/runtime/vulkan.ts";
 import { keepAllocatorSmall } from "../../src/runtime/memory.ts";
 import { checkPaths, loadModules } from "./named_paths.ts";
-import type { DeviceKind } from "../../src/runtime/open.ts";
+import type { DeviceChoice } from "../../adapters/parts.ts";
 import { type FrontOptions, runFront } from "../front/front.ts";
 import { parseFlags, type ServeFlags } from "./serve_flags.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -20,10 +19,6 @@ import { runServer } from "../run_server.ts";
 
 /** Loads what the flags name. */
 async function load(flags: ServeFlags, listener: EngineListener, log: Log): Promise<Loaded> {
-  const onCpu = ["auto", "cpu"].includes(flags.device);
-  if (flags.dtype === "fp16" && onCpu) {
-    throw new TypeError("Cannot serve in fp16: the CPU has no float16 kernels; pass --dtype int8");
-  }
   await checkPaths(flags);
   const lembas = await Lembas.load({
     ...(flags.model === undefined ? {} : { model: flags.model }),
@@ -34,7 +29,7 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
     generationConfig: flags.generationConfig,
     laneMemory: flags.laneMemory,
     factors: flags.factors,
-    device: flags.device as DeviceKind,
+    device: flags.device as DeviceChoice,
     dtype: flags.dtype,
     maxBatch: flags.maxBatch,
     maxQueue: flags.maxQueue,
@@ -56,12 +51,13 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
 }
 
 /** Says where the model runs and why, and what holds there. */
-function logDevice({ device }: ServeFlags, log: Log, { activations, adapter }: Lembas): void {
-  if (device === "auto") {
-    const { device, why } = chooseDevice();
-    log.info(`--device auto takes ${device}: ${why}`);
+function logDevice(flags: ServeFlags, log: Log, lembas: Lembas): void {
+  const { activations, adapter, chosen } = lembas;
+  if (chosen !== undefined) {
+    log.info(`--device auto takes ${chosen.device}${chosen.why === "" ? "" : `: ${chosen.why}`}`);
   }
-  if (device === "auto" || device === "cpu") return;
+  const device = chosen?.device ?? flags.device;
+  if (device === "cpu") return;
   const adapters = Deno.build.os === "linux" ? vulkanAdapters() ?? [] : [];
   log.info(
     `--device ${device} computes in ${activations} on ${adapter ?? "the system's graphics device"}`,

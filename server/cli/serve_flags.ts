@@ -102,8 +102,9 @@ const FLAGS = {
     type: device,
     help: "where the model runs: cpu, webgpu (a graphics device; tested on a software device, " +
       "not yet run on a GPU), cuda (NVIDIA, in float16, after deno task setup:cuda; not yet run on " +
-      "a GPU), or auto (the CPU for now); :N is the adapter" +
-      " of that number in deno task doctor; several with commas are served by a process each behind one address, on one PostgreSQL",
+      "a GPU), or auto (the first that works of cuda, webgpu on a card, and cpu); :N is the " +
+      "adapter of that number in deno task doctor; several with commas are served by a process " +
+      "each behind one address, on one PostgreSQL",
     fallback: "auto",
   },
   dtype: {

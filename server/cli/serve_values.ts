@@ -1,14 +1,14 @@
 /** What values of serve's flags may be, beside the common ones of `flags.ts`. */
 import type { GenerationConfig } from "../../src/checkpoint/sampling_defaults.ts";
-import type { DeviceKind } from "../../src/runtime/open.ts";
+import type { DeviceChoice } from "../../adapters/parts.ts";
 import type { FlagType } from "./flags.ts";
 
 const DEVICE = /^(?:auto|cpu|(?:webgpu|cuda)(?::\d{1,3})?)$/;
 
 /** A device, or several with commas. */
-export const device: FlagType<DeviceKind | `${DeviceKind},${string}`> = {
+export const device: FlagType<DeviceChoice | `${DeviceChoice},${string}`> = {
   read: (text) =>
-    text.split(",").every((each) => DEVICE.test(each)) ? text as DeviceKind : undefined,
+    text.split(",").every((each) => DEVICE.test(each)) ? text as DeviceChoice : undefined,
   right:
     "auto, cpu, webgpu or cuda, the last two with :N for one of several; or several with commas",
 };

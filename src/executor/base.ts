@@ -17,6 +17,7 @@ import type { LinearHook } from "../models/hook.ts";
 import { DecoderParameters, type Smoothing } from "../models/parameters.ts";
 import { type Device, RuntimeError, type Session } from "../runtime/device.ts";
 import { openDevice } from "../runtime/open.ts";
+import { CoreCopies } from "./core_slots.ts";
 import { BlockPool } from "./block_pool.ts";
 import { calibrate } from "./calibrate.ts";
 import { Executor } from "./executor.ts";
@@ -60,6 +61,8 @@ export interface BaseOptions {
   readonly recording?: boolean;
   /** Where ONNX Runtime writes its profile. */
   readonly profile?: string;
+  /** Hears of what a graphics device computes in a slower way, and why. */
+  readonly onWarning?: (message: string) => void;
 }
 
 /** A base's parts, for others that lower graphs over the same weights. */
@@ -138,6 +141,8 @@ export class Base {
     const positions = positionsOn(device, options.maxContext);
     const { activations: floats = "float32" } = plan;
     const places = await placesOn(device, checkpoint.config, positions, floats);
+    const { warning } = places.prompts ?? {};
+    if (warning !== undefined) options.onWarning?.(warning);
     return new Base(places, checkpoint, options, scales, placed, files);
   }
 
@@ -168,7 +173,7 @@ export class Base {
     const logits = staged === undefined || !DeviceLogits.fit(vocabSize)
       ? undefined
       : await DeviceLogits.open(this.#device, kv.slots, vocabSize);
-    const recording = logits === undefined ? undefined : await this.#recording(pieces[0]);
+    const recording = staged && await this.#recording(pieces[0], logits, hook);
     const executor = new Executor({
       device: this.#device,
       session,
@@ -176,6 +181,7 @@ export class Base {
       scorer: this.#sampler,
       logits,
       recording,
+      onUnrecorded: (why) => this.#unrecorded(hook, why),
       blocks: this.#blocks,
       kv,
       maxContext: this.#options.maxContext,
@@ -190,12 +196,15 @@ export class Base {
     return executor;
   }
 
-  /** The step for one token of each row, where the device can record it. */
-  async #recording(lowered: Lowered): Promise<Session | undefined> {
-    const { recording = true } = this.#options;
-    const { slidingWindow = Infinity } = this.config;
-    // recorded attention knows no window
-    if (!recording || slidingWindow < this.#positions) return undefined;
+  /** The step for one token of each row, where the device can record it; else it is told why not. */
+  async #recording(
+    lowered: Lowered,
+    logits: DeviceLogits | undefined,
+    hook: LinearHook | undefined,
+  ): Promise<Session | undefined> {
+    if (this.#options.recording === false) return undefined;
+    const lack = this.#lackOfRecording(logits, hook);
+    if (lack !== undefined) return this.#unrecorded(hook, lack);
     const step = {
       ...lowered,
       model: (places?: WeightPlaces) => decodeModel(lowered.model(places)),
@@ -208,9 +217,25 @@ export class Base {
       });
     } catch (error) {
       // some node has no kernel on the device
-      if (error instanceof RuntimeError) return undefined;
+      if (error instanceof RuntimeError) return this.#unrecorded(hook, error.message);
       throw error;
     }
+  }
+
+  #lackOfRecording(
+    logits: DeviceLogits | undefined,
+    hook: LinearHook | undefined,
+  ): string | undefined {
+    const { slidingWindow = Infinity, vocabSize } = this.config;
+    if (logits === undefined) return `logits of ${vocabSize} tokens do not stay on the device`;
+    if (slidingWindow < this.#positions) return "the model has a sliding window";
+    if (hook === undefined || CoreCopies.fit(hook.rank, this.activations)) return undefined;
+    return `cores of rank ${hook.rank} have no views on the device`;
+  }
+
+  #unrecorded(hook: LinearHook | undefined, why: string): undefined {
+    const lane = hook === undefined ? "the base" : `factor set ${hook.digest.slice(0, 12)}`;
+    this.#options.onWarning?.(`decode steps of ${lane} are not recorded, so cost more: ${why}`);
   }
 
   /** Rows of caches and of RoPE's tables. */
@@ -230,9 +255,9 @@ export class Base {
     return { layers, slots, kvHeads, capacity: this.#positions, headDim, dtype: this.activations };
   }
 
-  /** What to tell of how the device computes; undefined where nothing is out of the ordinary. */
-  get warning(): string | undefined {
-    return this.#prompts?.warning;
+  /** Whether attention over prompts is right in some way of computing it. */
+  get promptsHold(): boolean {
+    return this.#prompts?.holds ?? true;
   }
 
   get dtype(): ServingDtype {

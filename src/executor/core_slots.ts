@@ -8,7 +8,7 @@ import { modulesOf } from "../models/widths.ts";
 import { type LinearHook, type SiteName, SITES } from "../models/hook.ts";
 import type { ResidentCore } from "./model.ts";
 import { SlotViews } from "./views.ts";
-import { encodeFloats, type FloatType } from "../util/floats.ts";
+import { bytesPerFloat, encodeFloats, type FloatType } from "../util/floats.ts";
 
 interface Site {
   readonly name: SiteName;
@@ -177,6 +177,11 @@ export class CoreCopies {
         return { layer, site, tensor: made.use(view) };
       })
     );
+  }
+
+  /** Whether views of some slots' cores end where kernels, which write 16 bytes at a time, end too. */
+  static fit(rank: number, dtype: FloatType = "float32"): boolean {
+    return rank % (bytesPerFloat(dtype) === 4 ? 2 : 4) === 0;
   }
 
   static async open(device: Device, cores: CoreSlots): Promise<CoreCopies> {

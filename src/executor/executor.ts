@@ -5,7 +5,6 @@
  */
 import type { LinearHook } from "../models/hook.ts";
 import type { Device, Session, Tensor } from "../runtime/device.ts";
-import { bytesPerFloat } from "../util/floats.ts";
 import { Lru } from "../util/memo.ts";
 import type { BlockPool } from "./block_pool.ts";
 import { CoreCopies, CoreSlots, type CoreView } from "./core_slots.ts";
@@ -45,6 +44,8 @@ export interface ExecutorOptions {
   readonly logits?: DeviceLogits | undefined;
   /** The step for one token of each row, whose commands the device records (`decodeModel`). */
   readonly recording?: Session | undefined;
+  /** Hears of a size of batch whose recording does not repeat what it should. */
+  readonly onUnrecorded?: ((why: string) => void) | undefined;
   /** How prompts are computed beside these. */
   readonly prompts?: Prompts | undefined;
   /** Query heads. */
@@ -147,21 +148,21 @@ export class Executor implements BatchModel {
 
   /** Decode steps that the device repeats, where everything is in its own memory. */
   #repeatedSteps(cores: CoreCopies | undefined): DecodeSteps | undefined {
-    const { device, recording: session, staged, logits, hook, vocabSize } = this.#options;
+    const { device, recording: session, staged, logits, hook, vocabSize, onUnrecorded } =
+      this.#options;
     if (session === undefined || staged === undefined || logits === undefined) return undefined;
     if (hook !== undefined && cores === undefined) return undefined;
     const slots = this.maxBatch;
     const plain: DecodePlaces["plain"] = (...step) => this.#decodePlain(...step, cores);
-    return new DecodeSteps({ device, session, slots, vocabSize, kv: staged, logits, cores, plain });
+    return new DecodeSteps({
+      ...{ device, session, slots, vocabSize, kv: staged, logits, cores, plain, onUnrecorded },
+    });
   }
 
   /** Copies of the cores, unless their views would end within what kernels write at a time. */
   async #coresOnDevice(): Promise<CoreCopies | undefined> {
     const { device, hook } = this.#options;
-    const { dtype = "float32" } = this.#options.kv;
-    // 16 bytes of a slot's r × r numbers
-    const even = bytesPerFloat(dtype) === 4 ? 2 : 4;
-    if (hook === undefined || hook.rank % even !== 0) return undefined;
+    if (hook === undefined || !CoreCopies.fit(hook.rank, this.#options.kv.dtype)) return undefined;
     return await (this.#copies ??= CoreCopies.open(device, this.#cores));
   }
 

@@ -1,6 +1,5 @@
 /** Opens devices by name, or says in one sentence why a device does not work here. */
 
-import { chooseDevice, VULKAN_LIBRARY } from "./auto.ts";
 import { CpuDevice } from "./cpu.ts";
 import { openCuda } from "./cuda/open.ts";
 import type { Device } from "./device.ts";
@@ -8,15 +7,12 @@ import { libraryOpens } from "./libraries.ts";
 import { Ort } from "./onnx/ort.ts";
 import { openLibrary } from "./onnx/ort_api.ts";
 import { appendProvider, type Provider } from "./onnx/session.ts";
-import { adapterText, vulkanAdapters } from "./vulkan.ts";
+import { adapterText, VULKAN_LIBRARY, vulkanAdapters } from "./vulkan.ts";
 import { ProviderDevice } from "./provider/device.ts";
 import { WebGpuProcess } from "./webgpu/process.ts";
 
-/**
- * A device's name, or "auto" for the best one that works here (the CPU for now). A number says which of
- * several, in the order of `deno task doctor`.
- */
-export type DeviceKind = "auto" | Device["name"] | `${"webgpu" | "cuda"}:${number}`;
+/** A device's name; a number says which of several, in the order of `deno task doctor`. */
+export type DeviceKind = Device["name"] | `${"webgpu" | "cuda"}:${number}`;
 
 /**
  * Opens a device. Release everything made with it first: what is still in use keeps the native
@@ -25,7 +21,6 @@ export type DeviceKind = "auto" | Device["name"] | `${"webgpu" | "cuda"}:${numbe
  * @throws {Deno.errors.NotSupported} saying in one sentence what the device lacks.
  */
 export function openDevice(kind: DeviceKind): Device {
-  if (kind === "auto") return openDevice(chooseDevice().device);
   const [name, number] = kind.split(":");
   const index = number === undefined ? undefined : Number(number);
   if (name === "webgpu") return openWebGpu(index);

@@ -2,9 +2,11 @@
  * The graphics devices that Vulkan's loader finds, with what matters for computing (Vulkan 1.1
  * specification; structures are laid out by hand). It makes no device and runs nothing on one.
  */
-import { VULKAN_LIBRARY } from "./auto.ts";
 import { formatBytes } from "../util/bytes.ts";
 import { readCString } from "./onnx/ort_api.ts";
+
+/** The loader of Vulkan drivers, through which WebGPU finds graphics devices on Linux. */
+export const VULKAN_LIBRARY = "libvulkan.so.1";
 
 const SYMBOLS = {
   vkCreateInstance: { parameters: ["buffer", "pointer", "buffer"], result: "i32" },

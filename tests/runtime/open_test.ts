@@ -5,11 +5,6 @@ import { openDevice } from "../../src/runtime/open.ts";
 import { coresOf, physicalCores } from "../../src/runtime/cpu.ts";
 import { doublingModel } from "./models.ts";
 
-Deno.test("auto opens the cpu", () => {
-  using device = openDevice("auto");
-  assertEquals(device.name, "cpu");
-});
-
 Deno.test("cuda says in one sentence what it lacks, and webgpu too where there is no graphics device", () => {
   assertThrows(() => openDevice("cuda"), Deno.errors.NotSupported, "Cannot use CUDA: ");
   try {

@@ -1,6 +1,6 @@
 /** Everything `deno task doctor` finds out, and the page that shows it. */
 import type { IntegerType } from "../../../src/graph/lowering/lowering_context.ts";
-import { type Choice, chooseDevice } from "../../../src/runtime/auto.ts";
+import { type Choice, chooseDevices, foretold } from "../../../src/runtime/auto.ts";
 import type { Gpu } from "../../../src/runtime/cuda/driver.ts";
 import type { RuntimeBuild } from "../../../src/runtime/cuda/layout.ts";
 import { openLibrary } from "../../../src/runtime/onnx/ort_api.ts";
@@ -45,12 +45,14 @@ export async function examine(lembas: string, measured: boolean): Promise<Report
   const onnxruntime = { version, commit };
   using device = openDevice("cpu");
   const int8 = await integersOf(device);
+  const [webgpu, cuda] = [webGpuFacts(), cudaFacts(onnxruntime)];
+  const lackOf = (name: string) => (name === "cuda" ? cuda : webgpu).lack;
   return {
     ...{ lembas, deno: Deno.version.deno, onnxruntime },
     ...{ system: systemFacts(), processor: await processorFacts(), int8 },
     ...{ memory: memoryFacts(), cache: await cacheFacts(device) },
     rates: measured ? await measure(device, int8) : undefined,
-    ...{ webgpu: webGpuFacts(), cuda: cudaFacts(onnxruntime), auto: chooseDevice() },
+    ...{ webgpu, cuda, auto: foretold(chooseDevices(), lackOf) },
   };
 }
 
@@ -83,7 +85,7 @@ export function reportText(report: Report): string {
     ...gpusOf(report.cuda).map((one, i) =>
       ["", `cuda:${i} ${one.name}, ${formatBytes(one.memory)}`] as const
     ),
-    ["--device auto", `${auto.device}: ${auto.why}`],
+    ["--device auto", auto.why === "" ? auto.device : `${auto.device}: ${auto.why}`],
   ];
   const width = Math.max(...lines.map(([name]) => name.length));
   return lines.map(([name, text]) => `${name.padEnd(width)}  ${text}`).join("\n");

@@ -38,7 +38,7 @@ async function openTrainer(
 ): Promise<OpenedTrainer> {
   given?.checkStack(stackOf(await checkpoint.digest(), checkpoint.config));
   using opened = new DisposableStack();
-  const device = opened.use(openDevice("auto"));
+  const device = opened.use(openDevice("cpu"));
   const spec = { dtype: "int8", maxBatch: MAX_BATCH, maxContext } as const;
   const base = await loadWeights(device, checkpoint, spec);
   opened.move();

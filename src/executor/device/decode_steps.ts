@@ -37,6 +37,8 @@ export interface DecodePlaces {
   readonly logits: DeviceLogits;
   /** Where there are factors. */
   readonly cores: CoreCopies | undefined;
+  /** Hears of a size that does not repeat what it should. */
+  readonly onUnrecorded?: ((why: string) => void) | undefined;
   /** The same step without a recording. */
   readonly plain: (tokens: ArrayLike<number>, lengths: ArrayLike<number>) => Promise<void>;
 }
@@ -93,7 +95,7 @@ export class DecodeSteps implements Disposable {
 
   /** A recording whose repetition is what a plain step computes. */
   async #tried(size: number): Promise<Recording | undefined> {
-    const { device, kv, plain } = this.#places;
+    const { device, kv, plain, onUnrecorded } = this.#places;
     const recording = await this.#record(size);
     // behind all that the slots hold
     const lengths = Array.from({ length: size }, (_, slot) => kv.touched(slot));
@@ -103,7 +105,9 @@ export class DecodeSteps implements Disposable {
     await plain(tokens(TRIAL[1]), lengths);
     const wanted = await device.download(recording.logits) as Float32Array;
     const isRight = found.every((x, i) => Math.abs(x - wanted[i]) <= TOLERANCE * (1 + Math.abs(x)));
-    return isRight ? recording : undefined;
+    if (isRight) return recording;
+    onUnrecorded?.(`repeating a step of ${size} rows computes something else on this device`);
+    return undefined;
   }
 
   async #record(size: number): Promise<Recording> {

@@ -36,6 +36,8 @@ const POSITIONS = ALL + SPARE_TOKENS;
 export interface Prompts {
   /** Most tokens of a run. */
   readonly tokens: number;
+  /** Whether prompts of any length are right in one way or the other. */
+  readonly holds: boolean;
   /** What to say about it; undefined where nothing is out of the ordinary. */
   readonly warning: string | undefined;
   /** What a step of `time` tokens of a row tells as its keys' number, `end` with its own. */
@@ -61,13 +63,14 @@ export async function promptsOf(
 ): Promise<Prompts> {
   const own = (end: number) => end;
   if (await isRight(trial, shape, own)) {
-    return { tokens: PREFILL_TOKENS, warning: undefined, total: own };
+    return { tokens: PREFILL_TOKENS, holds: true, warning: undefined, total: own };
   }
   const beyond = (window: number) => (end: number) => Math.max(end, window + 1);
   if (await isRight(trial, shape, beyond(ALL))) {
     const other = beyond(deviceWindow(shape.slidingWindow, positions));
     return {
       tokens: PREFILL_TOKENS,
+      holds: true,
       warning: `the faster attention over prompts is wrong on this graphics device: a slower one ` +
         `over all of a row's room serves prompts of more than ${SHORT} tokens`,
       total: (end, time) => time > SHORT ? other(end) : end,
@@ -75,6 +78,7 @@ export async function promptsOf(
   }
   return {
     tokens: SHORT,
+    holds: false,
     warning:
       `attention over more than ${SHORT} tokens is wrong on this graphics device: prompts are ` +
       `computed ${SHORT} tokens at a time`,

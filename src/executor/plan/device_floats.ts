@@ -21,6 +21,9 @@ export async function floatsOf(device: Device, dtype: ServingDtype): Promise<Flo
       "Cannot serve fp32 on cuda: its attention computes in float16, pass --dtype fp16",
     );
   }
+  if (device.name === "cpu" && dtype === "fp16") {
+    throw new RangeError("Cannot serve in fp16: the CPU has no float16 kernels; pass --dtype int8");
+  }
   if (device.name === "cpu" || dtype === "fp32") return "float32";
   if (await hasFloat16(device)) return "float16";
   if (dtype !== "fp16") return "float32";

@@ -67,6 +67,20 @@ Deno.test({
 });
 
 Deno.test({
+  ...onWebGpu("a lane that cannot record its decode steps says which it is, and why"),
+  fn: async () => {
+    await using gpu = await SoftwareGpu.unpack();
+    const lane = "decode steps of factor set DIGEST are not recorded, so cost more: ";
+    assertEquals(await gpu.run(new URL("./recording_worker.ts", import.meta.url)), {
+      "qwen3 alone": [],
+      "qwen3 4": [],
+      "qwen3 3": [`${lane}cores of rank 3 have no views on the device`],
+      "mistral 4": [`${lane}the model has a sliding window`],
+    });
+  },
+});
+
+Deno.test({
   ...inFloat16("rows that are moved, saved and loaded in float16 go on as in float32"),
   fn: async () => {
     await using gpu = await openLavapipe();
