@@ -27,6 +27,7 @@ import { registerHealth } from "./routes/health.ts";
 import { registerInvocations } from "./routes/invocations.ts";
 import { registerModels } from "./routes/models.ts";
 import { registerTokenize } from "./routes/tokenize.ts";
+import { registerLlama } from "./llama/routes.ts";
 import { isMessagesPath, messageErrorResponse } from "./messages/errors.ts";
 import { registerMessages } from "./messages/routes.ts";
 import { registerPages } from "./pages/pages.tsx";
@@ -59,6 +60,7 @@ export function createApp(context: ServerContext): App {
   registerCompletions(app, context);
   registerInvocations(app, context);
   registerMessages(app, context);
+  registerLlama(app, context);
   registerModels(app, context);
   registerAdapters(app, context);
   registerTokenize(app, context);

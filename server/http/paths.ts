@@ -5,7 +5,7 @@
 import { getPath } from "hono/utils/url";
 
 /** What vLLM and llama.cpp answer without `/v1`, too. */
-const WITHOUT_VERSION = /^\/((chat\/)?completions$|models(\/|$))/;
+const WITHOUT_VERSION = /^\/((chat\/)?completions$|chat\/completions\/input_tokens$|models(\/|$))/;
 
 /** `/v1/models/` and `/models` are both `/v1/models`. */
 export function routedPath(request: Request): string {

@@ -74,6 +74,10 @@ export const ATTEMPTS: Attempts = {
   "POST /v1/messages/count_tokens": byModel("/v1/messages/count_tokens", {
     messages: CHAT.messages,
   }),
+  "POST /completion": byModel("/completion", { prompt: "hello", n_predict: 1 }),
+  "POST /apply-template": none,
+  "POST /v1/chat/completions/input_tokens": none,
+  "GET /props": none,
   "POST /tokenize": byModel("/tokenize", { prompt: "hello" }),
   "POST /detokenize": byModel("/detokenize", { tokens: [1] }),
   "GET /v1/models": listing("/v1/models"),

@@ -1,4 +1,5 @@
-/** `POST /tokenize` and `/detokenize`, and `GET /tokenizer_info`, in vLLM's shapes. */
+/** `POST /tokenize` and `/detokenize`, and `GET /tokenizer_info`, in vLLM's shapes and llama.cpp's. */
+import type { Tokenizer } from "../../../src/checkpoint/checkpoint.ts";
 import type { App, AppContext, ServerContext } from "../../context.ts";
 import { get, post } from "../endpoint.ts";
 import { invalid, modelNotFound } from "../../errors.ts";
@@ -55,7 +56,7 @@ export function registerTokenize(app: App, context: ServerContext): void {
     return c.json({
       count: tokens.length,
       max_model_len: engine.maxContext,
-      tokens,
+      tokens: body.with_pieces ? tokens.map((id) => piece(model.tokenizer, id)) : tokens,
       token_strs: body.return_token_strs ? tokens.map((id) => model.tokenizer.tokenText(id)) : null,
     });
   });
@@ -79,8 +80,20 @@ export function registerTokenize(app: App, context: ServerContext): void {
       c,
       () => Promise.resolve(tokenizer.decode(body.tokens, { skipSpecialTokens: false })),
     );
-    return c.json({ prompt });
+    return c.json({ prompt, content: prompt });
   });
+}
+
+/** A token with its text, or with its bytes where these are no text by themselves. */
+function piece(tokenizer: Tokenizer, id: number): { id: number; piece: string | number[] } {
+  if (tokenizer.isSpecial(id)) return { id, piece: tokenizer.tokenText(id) };
+  const bytes = tokenizer.tokenBytes(id);
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    return { id, piece: text };
+  } catch {
+    return { id, piece: [...bytes] };
+  }
 }
 
 /** @throws {ApiError} 400 for more ids than any text of this model has: they are decoded at once */
@@ -118,14 +131,17 @@ async function encode(
   body: TokenizeRequest,
   caller: TextCaller,
 ): Promise<readonly number[]> {
-  const { prompt, messages } = body;
-  if ((prompt === undefined) === (messages === undefined)) {
-    throw invalid("prompt", "Exactly one of 'prompt' and 'messages' is required.");
+  const { prompt, messages, content } = body;
+  const given = [prompt, messages, content].filter((one) => one !== undefined);
+  if (given.length !== 1) {
+    throw invalid("prompt", "Exactly one of 'prompt', 'messages' and 'content' is required.");
   }
   const room = { maxContext, maxTokens: undefined, caller };
   if (messages !== undefined) return await encodeChat(model, { ...body, messages }, room);
-  const special = body.add_special_tokens ?? true;
-  return await encodePrompt(model, prompt ?? "", special, { ...room, param: "prompt" });
+  const special = content === undefined
+    ? body.add_special_tokens ?? true
+    : body.add_special ?? false;
+  return await encodePrompt(model, content ?? prompt ?? "", special, { ...room, param: "prompt" });
 }
 
 /** @throws {ApiError} 404 for a name of nothing that the principal may use */

@@ -93,13 +93,23 @@ export const tokenizeRequestSchema = z.object({
   ...templateFields,
   prompt: promptText.optional(),
   messages: z.array(messageSchema).min(1).optional(),
-}).openapi("TokenizeRequest", { description: "Either `prompt` or `messages`." });
+  content: promptText.optional().openapi({ description: "A text (llama.cpp)." }),
+  add_special: z.boolean().nullish().openapi({
+    description: "Whether `content` gets the tokenizer's own special tokens (default: no).",
+  }),
+  with_pieces: z.boolean().nullish().openapi({
+    description: "Tells each token of `content` with its text, or its bytes where it is no text.",
+  }),
+}).openapi("TokenizeRequest", { description: "One of `prompt`, `messages` and `content`." });
 export type TokenizeRequest = Readonly<z.output<typeof tokenizeRequestSchema>>;
 
 export const tokenizeResponseSchema = z.object({
   count: z.int(),
   max_model_len: z.int(),
-  tokens: z.array(z.int()),
+  tokens: z.array(z.union([
+    z.int(),
+    z.object({ id: z.int(), piece: z.union([z.string(), z.array(z.int())]) }),
+  ])),
   token_strs: z.array(z.string()).nullable(),
 }).openapi("TokenizeResponse");
 
@@ -119,8 +129,10 @@ export const detokenizeRequestSchema = z.object({
   tokens: z.array(z.int().min(0)),
 }).openapi("DetokenizeRequest");
 
-export const detokenizeResponseSchema = z.object({ prompt: z.string() })
-  .openapi("DetokenizeResponse");
+export const detokenizeResponseSchema = z.object({
+  prompt: z.string(),
+  content: z.string().openapi({ description: "The same, by llama.cpp's name." }),
+}).openapi("DetokenizeResponse");
 
 export const readySchema = z.object({ status: z.literal("ready") }).openapi("Ready");
 

@@ -172,7 +172,7 @@ Deno.test("tokenize and detokenize are each other's inverse", async () => {
   assertEquals(tokens.count, 6);
   assertEquals(tokens.max_model_len, 200);
   const back = await post(context, "/detokenize", { model: "tiny", tokens: tokens.tokens });
-  assertEquals(await back.json(), { prompt: "héllo" });
+  assertEquals(await back.json(), { prompt: "héllo", content: "héllo" });
   const chat = await (await post(context, "/tokenize", { messages: HELLO.messages })).json();
   assertEquals(chat.count, "<user>hi</user><assistant>".length);
   assertEquals((await post(context, "/tokenize", {})).status, 400);
