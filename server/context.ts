@@ -3,6 +3,7 @@
  * not have, and what belongs to one request. Tests hand in their own.
  */
 import type { MeasuredQuality } from "../adapters/quality.ts";
+import type { TenantData } from "../adapters/store/store.ts";
 import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../src/checkpoint/checkpoint.ts";
@@ -117,6 +118,14 @@ export interface ServerContext {
   readonly metering?: Pick<Metering, "begin" | "count"> | undefined;
   /** Files, jobs and what they made; undefined = the server has no such endpoints. */
   readonly tuning?: FineTuning | undefined;
+  /** Where responses are kept; undefined = none is. */
+  readonly responses?: ResponseKeeping | undefined;
+}
+
+export interface ResponseKeeping {
+  readonly store: { forTenant(tenant: string): Pick<TenantData, "responses"> };
+  /** Days that a response is kept after it, or one that goes on from it, was made. */
+  readonly days: number;
 }
 
 // ---- of one request ----

@@ -3,7 +3,7 @@
  * own file beside this one.
  *
  * What belongs to a tenant is reached by naming that tenant: `store.forTenant("acme")` gives acme's
- * files, uploads, jobs, batches and models; another tenant's ids are unknown there. Keys, cores and usage take the
+ * files, uploads, jobs, batches, models and responses; another tenant's ids are unknown there. Keys, cores and usage take the
  * tenant as an argument. Factor sets are shared: they are weights of nobody.
  *
  * Records are JSON values: what is absent is null. Times are Unix milliseconds. Whatever a promise
@@ -24,6 +24,7 @@ import { JobDirectory, JobStore } from "./jobs/jobs.ts";
 import { KeyStore } from "./keys.ts";
 import type { StoreLog } from "./log.ts";
 import { ModelDirectory, ModelStore } from "./models.ts";
+import { ResponseStore, sweepResponses } from "./responses/responses.ts";
 import { TenantStore } from "./tenants.ts";
 import { sweepUploads, UploadStore } from "./uploads.ts";
 import { UsageStore } from "./usage.ts";
@@ -59,6 +60,8 @@ export type { JobDirectory, JobStore } from "./jobs/jobs.ts";
 export { type KeyRecord, type KeyStore, type Scope, SCOPES } from "./keys.ts";
 export type { ModelDirectory, ModelStore, NewModel, PublishedModel } from "./models.ts";
 export type { Page, PageQuery } from "./pages.ts";
+export type { StoredResponse } from "./responses/response_records.ts";
+export type { ResponseStore } from "./responses/responses.ts";
 export { NO_LIMITS, TENANT_ID } from "./tenants.ts";
 export type { TenantLimits, TenantRecord, TenantStore } from "./tenants.ts";
 export type { PartRecord, UploadRecord, UploadStatus, UploadStore } from "./uploads.ts";
@@ -72,7 +75,7 @@ const SWEEP_MS = 3_600_000;
 export interface StoreParts {
   readonly database: Database;
   readonly log: StoreLog;
-  /** Milliseconds between looks for uploads that were given up. Default: an hour. */
+  /** Milliseconds between looks for what is to be cleared away. Default: an hour. */
   readonly sweepEvery?: number;
   /** Called when the store is closed. */
   readonly onClosed?: () => void;
@@ -81,6 +84,7 @@ export interface StoreParts {
 async function sweepExpired(db: Database["db"]): Promise<void> {
   await sweepUploads(db);
   await sweepFiles(db);
+  await sweepResponses(db, Date.now());
 }
 
 /** One tenant's part. Writing for a tenant that is not there throws RangeError. */
@@ -91,6 +95,7 @@ export interface TenantData {
   readonly jobs: JobStore;
   readonly batches: BatchStore;
   readonly models: ModelStore;
+  readonly responses: ResponseStore;
 }
 
 export class Store implements AsyncDisposable {
@@ -168,6 +173,7 @@ export class Store implements AsyncDisposable {
       batches: new BatchStore(db, tenant),
       jobs: new JobStore(this.database, tenant, this.#log),
       models: new ModelStore(db, tenant),
+      responses: new ResponseStore(db, tenant),
     };
   }
 

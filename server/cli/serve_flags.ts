@@ -166,6 +166,13 @@ const FLAGS = {
     type: anyText,
     help: "PostgreSQL instead, which several servers may share (better: DATABASE_URL)",
   },
+  "keep-responses": {
+    value: "DAYS",
+    type: integer(1, 36500),
+    help:
+      "days that /v1/responses keeps a response after it, or one that goes on from it, was made",
+    fallback: "30",
+  },
   "train-share": {
     value: "F",
     type: share,

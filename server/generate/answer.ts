@@ -17,8 +17,8 @@ import type { ToolCallDelta } from "../http/schema/tools.ts";
 import { logFailure } from "../telemetry/log.ts";
 
 /** A fresh id for a completion; unique whatever request id the client sent. */
-export function completionId(prefix: "chatcmpl" | "cmpl" | "msg"): string {
-  return `${prefix}${prefix === "msg" ? "_" : "-"}${crypto.randomUUID().replaceAll("-", "")}`;
+export function completionId(prefix: "chatcmpl-" | "cmpl-" | "msg_" | "resp_"): string {
+  return prefix + crypto.randomUUID().replaceAll("-", "");
 }
 
 /** @throws {ApiError} 400 for stream options without a stream. */
@@ -88,6 +88,8 @@ export interface ChunkUsage {
 export interface AnswerDelta extends Omit<GenerationDelta, "finishReason"> {
   readonly finishReason: FinishReason | "tool_calls" | undefined;
   readonly call?: ToolCallDelta;
+  /** The call of this index, which went out so far, is none after all: `text` is all of it. */
+  readonly broken?: number;
 }
 
 /** Writes a choice's fields after its index, e.g. `"text":"x","logprobs":null`; no finish reason. */

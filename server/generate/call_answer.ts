@@ -78,7 +78,7 @@ class CallSample {
     return reason === "stop" && this.#calls > 0 ? "tool_calls" : reason;
   }
 
-  #piece(event: CallEvent): Pick<AnswerDelta, "text" | "call">[] {
+  #piece(event: CallEvent): Pick<AnswerDelta, "text" | "call" | "broken">[] {
     if (event.type === "text") return [{ text: event.text }];
     switch (event.type) {
       case "call":
@@ -92,8 +92,9 @@ class CallSample {
         if (this.#left.has(event.call)) return [];
         return [{ text: "", call: { index: event.call, function: { arguments: event.text } } }];
       case "broken":
-        if (!this.#left.has(event.call)) this.#calls--;
-        return [{ text: event.text }];
+        if (this.#left.has(event.call)) return [{ text: event.text }];
+        this.#calls--;
+        return [{ text: event.text, broken: event.call }];
     }
   }
 }

@@ -3,7 +3,6 @@ import { outputLimit } from "../../src/checkpoint/sampling_defaults.ts";
 import type { AppContext, ServerContext } from "../context.ts";
 import { invalid } from "../errors.ts";
 import type { ChatRequest } from "../http/schema/chat.ts";
-import { completionId } from "./answer.ts";
 import { baseName, resolveTarget, type Target } from "./model_name.ts";
 import { checkLength, encodeChat, toSampling } from "./plan.ts";
 import { type Run, type RunPlan, startRun } from "./run.ts";
@@ -20,14 +19,14 @@ export interface ChatRun extends Pick<ToolUse, "calling"> {
 
 /**
  * Starts a chat for the request's principal, and waits for its first delta.
- * @param prefix of its id
+ * @param id of the answer
  * @throws {ApiError} where there will be no answer
  */
 export async function startChat(
   context: ServerContext,
   c: AppContext,
   body: ChatRequest,
-  prefix: "chatcmpl" | "msg",
+  id: string,
 ): Promise<ChatRun> {
   const model = body.model ?? baseName(context.model);
   c.get("notes").model = model;
@@ -40,7 +39,7 @@ export async function startChat(
     target,
     async (signal) => ({
       ...await planChat(context, body, use, { tenant, signal }),
-      id: completionId(prefix),
+      id,
       model,
     }),
   );

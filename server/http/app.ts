@@ -30,6 +30,8 @@ import { registerTokenize } from "./routes/tokenize.ts";
 import { registerLlama } from "./llama/routes.ts";
 import { isMessagesPath, messageErrorResponse } from "./messages/errors.ts";
 import { registerMessages } from "./messages/routes.ts";
+import { isResponsesPath, responseError } from "./responses/errors.ts";
+import { registerResponses } from "./responses/routes.ts";
 import { registerPages } from "./pages/pages.tsx";
 import { routedPath } from "./paths.ts";
 import { siteGuards } from "./sites.ts";
@@ -61,6 +63,7 @@ export function createApp(context: ServerContext): App {
   registerInvocations(app, context);
   registerMessages(app, context);
   registerLlama(app, context);
+  registerResponses(app, context);
   registerModels(app, context);
   registerAdapters(app, context);
   registerTokenize(app, context);
@@ -90,9 +93,9 @@ export function createApp(context: ServerContext): App {
 
 /** An error in the shape of the API whose path it is. */
 function answerTo(c: AppContext, failure: ApiError): Response {
-  return isMessagesPath(c.req.path)
-    ? messageErrorResponse(failure, c.get("requestId"))
-    : failure.response();
+  const { path } = c.req;
+  if (isMessagesPath(path)) return messageErrorResponse(failure, c.get("requestId"));
+  return (isResponsesPath(path) ? responseError(failure) : failure).response();
 }
 
 type Next = () => Promise<void>;

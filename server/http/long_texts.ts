@@ -9,22 +9,27 @@ const LONG = 2 ** 16;
 type Fields = Record<string, unknown>;
 
 /**
- * Replaces the long ones of `prompt`, one or many, of `system`, and of the messages' content, whole or
- * in parts, which may hold parts in turn.
+ * Replaces the long ones of `prompt`, one or many, of `system` and `instructions`, and of the content of
+ * messages and of items of `input`, whole or in parts, which may hold parts in turn.
  *
  * @param body as it was parsed; it is changed
  * @returns the memory of the bytes
  */
 export function packTexts(body: unknown): ArrayBuffer[] {
   if (!isFields(body)) return [];
-  const messages = Array.isArray(body["messages"]) ? body["messages"].filter(isFields) : [];
-  const contents = [body["system"], ...messages.map(({ content }) => content)];
+  const messages = [...partsOf(body["messages"]), ...partsOf(body["input"])];
+  const contents = [
+    body["system"],
+    ...messages.flatMap(({ content, output }) => [content, output]),
+  ];
   const parts = contents.flatMap(partsOf);
   return [
     ...packed(body, "prompt"),
     ...(Array.isArray(body["prompt"]) ? packedAll(body["prompt"]) : []),
-    ...messages.flatMap((message) => packed(message, "content")),
+    ...packed(body, "input"),
+    ...messages.flatMap((one) => [...packed(one, "content"), ...packed(one, "output")]),
     ...packed(body, "system"),
+    ...packed(body, "instructions"),
     ...[...parts, ...parts.flatMap(({ content }) => partsOf(content))]
       .flatMap((part) => [...packed(part, "text"), ...packed(part, "content")]),
   ];

@@ -52,6 +52,23 @@ function byFile(more = "") {
     [file, result].map((id) => ({ path: `/v1/files/${id}${more}`, expected: [404] }));
 }
 
+const RESPONSES = "/v1/responses";
+
+function byResponse(more = "") {
+  return ({ response }: Victim): Attempt[] => [
+    { path: `${RESPONSES}/${response}${more}`, expected: [404] },
+  ];
+}
+
+/** What names another's response, or an item of it. */
+function byEarlier(path: string) {
+  return (victim: Victim): Attempt[] => [
+    ...byModel(path, { input: "hello" })(victim),
+    { path, json: { input: "hello", previous_response_id: victim.response }, expected: [400] },
+    { path, json: { input: [{ type: "item_reference", id: victim.item }] }, expected: [404] },
+  ];
+}
+
 function byCore(more: string, json?: unknown) {
   return (): Attempt[] =>
     [CORE, "blimp", `${VICTIM}/${CORE}`, `${VICTIM}%2F${CORE}`].map((name) => ({
@@ -78,6 +95,12 @@ export const ATTEMPTS: Attempts = {
   "POST /apply-template": none,
   "POST /v1/chat/completions/input_tokens": none,
   "GET /props": none,
+  "POST /v1/responses": byEarlier(RESPONSES),
+  "POST /v1/responses/input_tokens": byEarlier(`${RESPONSES}/input_tokens`),
+  "GET /v1/responses/{response_id}": byResponse(),
+  "DELETE /v1/responses/{response_id}": byResponse(),
+  "GET /v1/responses/{response_id}/input_items": byResponse("/input_items"),
+  "POST /v1/responses/{response_id}/cancel": byResponse("/cancel"),
   "POST /tokenize": byModel("/tokenize", { prompt: "hello" }),
   "POST /detokenize": byModel("/detokenize", { tokens: [1] }),
   "GET /v1/models": listing("/v1/models"),

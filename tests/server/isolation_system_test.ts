@@ -77,6 +77,8 @@ async function compareAnswers({ ask, keys }: KeyedApp, victim: Victim): Promise<
     [`/v1/models/${victim.model}`, victim.model],
     [`/v1/models/${victim.checkpoint}`, victim.checkpoint],
     [`/v1/cores/${CORE}`, CORE],
+    [`/v1/responses/${victim.response}`, victim.response],
+    [`/v1/responses/${victim.response}/input_items`, victim.response],
   ];
   for (const [path, id] of paths) {
     const [there, nowhere] = await Promise.all([path, path.replace(id, other(id))].map(
@@ -90,7 +92,7 @@ async function compareAnswers({ ask, keys }: KeyedApp, victim: Victim): Promise<
 }
 
 async function guessIds({ ask, keys }: KeyedApp, victim: Victim): Promise<void> {
-  const { file, job } = victim;
+  const { file, job, response } = victim;
   const guesses = (id: string) =>
     [
       ...[id.toUpperCase(), id.toLowerCase(), `${id} `, ` ${id}`, id.slice(0, -1), `${id}0`],
@@ -108,14 +110,21 @@ async function guessIds({ ask, keys }: KeyedApp, victim: Victim): Promise<void> 
       `${id},${id}`,
       "a".repeat(5000),
     ].filter((guess) => guess !== id);
-  for (const [path, id] of [["/v1/files/", file], ["/v1/fine_tuning/jobs/", job]] as const) {
+  const places = [
+    ["/v1/files/", file],
+    ["/v1/fine_tuning/jobs/", job],
+    ["/v1/responses/", response],
+  ] as const;
+  for (const [path, id] of places) {
     for (const guess of guesses(id)) {
       const at = `${path}${encodeURIComponent(guess)}`;
       const response = await ask("GET", at, { key: keys.acme });
       const text = await response.text();
       const tries = guess === "." || guess === ".." || guess === "../..";
       const gone = response.status === 404 || response.status === 400;
-      assert(gone || tries && response.ok, `${at}: ${response.status} ${text}`);
+      // a dot is the list, or what can only be posted
+      const level = response.ok || response.status === 405;
+      assert(gone || tries && level, `${at}: ${response.status} ${text}`);
       assertSilent(text, victim, at, at);
     }
   }
@@ -341,6 +350,7 @@ async function nothingChanged({ ask, keys }: KeyedApp, victim: Victim): Promise<
     await (await ask("GET", path, { key: keys.globex })).json() as Json;
   assertEquals((await get(`/v1/files/${victim.file}`))["id"], victim.file);
   assertEquals((await get(`/v1/fine_tuning/jobs/${victim.job}`))["status"], "succeeded");
+  assertEquals((await get(`/v1/responses/${victim.response}`))["id"], victim.response);
   const versions = (await get(`/v1/cores/${CORE}`))["data"] as Json[];
   assertEquals(versions.map(({ version, current }) => [version, current]), [[2, true], [1, false]]);
   assertEquals((await get(`/v1/models/${victim.model}`))["id"], victim.model);

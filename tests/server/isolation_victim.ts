@@ -19,6 +19,9 @@ export interface Victim {
   /** Of the stored core `globex/zeppelin`. */
   readonly digest: string;
   readonly key: string;
+  /** A stored response, and the item that it was asked with. */
+  readonly response: string;
+  readonly item: string;
   /** What no answer to another tenant may say. */
   readonly secrets: readonly string[];
 }
@@ -61,6 +64,8 @@ export async function makeVictim(
   const first = async (more: string) => (await send("GET", `${path}/${more}`))["data"] as Json[];
   const [event] = await first("events");
   const [checkpoint] = await first("checkpoints");
+  const response = await send("POST", "/v1/responses", { input: MARKER, max_output_tokens: 2 });
+  const items = await send("GET", `/v1/responses/${response["id"]}/input_items`);
   const listed = await store.keys.list(tenant, { after: undefined, limit: 1, order: "asc" });
   const ids = {
     file,
@@ -73,6 +78,8 @@ export async function makeVictim(
     event: String(event?.["id"]),
     digest: String(core["digest"]),
     key: listed.items[0]?.id ?? "",
+    response: String(response["id"]),
+    item: String(items["last_id"]),
   };
   return { ...ids, secrets: [VICTIM, CORE, MARKER, "blimp", ...Object.values(ids)] };
 }

@@ -45,6 +45,8 @@ async function realNames(served: KeyedApp, key: string): Promise<string> {
     "body.model": ["tiny", CORE, made.model],
     "path.model": ["tiny", CORE, made.model],
     "body.training_file": [made.file],
+    "path.response_id": [made.response],
+    "body.previous_response_id": [made.response],
     "path.file_id": [made.file, made.result],
     "path.upload_id": [made.upload],
     "path.fine_tuning_job_id": [made.job],
@@ -92,7 +94,9 @@ Deno.test({
       assertEquals(code, 0, new TextDecoder().decode(stdout));
       // it has to have reached what there is
       const done = served.lines.filter((line) => line.includes("status=200")).join("\n");
-      for (const reached of ["/v1/fine_tuning/jobs", "/v1/files", `/v1/cores/${CORE}`]) {
+      for (
+        const reached of ["/v1/fine_tuning/jobs", "/v1/files", `/v1/cores/${CORE}`, "/v1/responses"]
+      ) {
         assertStringIncludes(done, `POST ${reached} `);
       }
     } finally {

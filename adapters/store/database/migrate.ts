@@ -6,10 +6,15 @@ import { type Migration, Migrator } from "kysely/migration";
 import type { Database } from "./database.ts";
 import { schemaMigration } from "./migrations/0001_schema.ts";
 import { batchesMigration } from "./migrations/0002_batches.ts";
+import { responsesMigration } from "./migrations/0003_responses.ts";
 
 /** By name, in the order in which they are run. */
 function migrationsFor(kind: Database["kind"]): Record<string, Migration> {
-  return { "0001_schema": schemaMigration(kind), "0002_batches": batchesMigration(kind) };
+  return {
+    "0001_schema": schemaMigration(kind),
+    "0002_batches": batchesMigration(kind),
+    "0003_responses": responsesMigration(kind),
+  };
 }
 
 /** @throws {Error} naming the step that failed; what it had done is undone */

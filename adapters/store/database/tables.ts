@@ -179,6 +179,20 @@ export interface BatchResultTable {
   readonly data: Bytes;
 }
 
+export interface ResponseTable {
+  readonly id: string;
+  readonly seq: GeneratedAlways<number>;
+  readonly tenant: string;
+  readonly previous: string | null;
+  readonly createdAt: number;
+  readonly expiresAt: number;
+  readonly bytes: number;
+  readonly chainBytes: number;
+  readonly input: string;
+  readonly output: string;
+  readonly body: string;
+}
+
 /** SQLite's queue of jobs; PostgreSQL's is pg-boss's. */
 export interface QueueTable {
   readonly seq: GeneratedAlways<number>;
@@ -213,5 +227,6 @@ export interface Tables {
   readonly jobProgress: JobProgressTable;
   readonly checkpoints: CheckpointTable;
   readonly models: ModelTable;
+  readonly responses: ResponseTable;
   readonly queue: QueueTable;
 }

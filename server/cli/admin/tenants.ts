@@ -22,7 +22,10 @@ const LIMITS = {
   "tokens-per-minute": textFlag("N|none", "tokens in any minute, prompts and answers"),
   concurrency: textFlag("N|none", "requests that run at once"),
   queued: textFlag("N|none", "requests that wait"),
-  "stored-bytes": textFlag("BYTES|none", "files, cores and checkpoints together, e.g. 2GiB"),
+  "stored-bytes": textFlag(
+    "BYTES|none",
+    "files, cores, checkpoints and stored responses together, e.g. 2GiB",
+  ),
   weight: textFlag("F", "share of the device beside others'"),
   priority: textFlag("N", "lower is served sooner"),
 } as const;

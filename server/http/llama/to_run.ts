@@ -44,7 +44,7 @@ export async function planLlama(
   const maxTokens = outputLimit(asked, model.sampling);
   const params = samplingOf(model, body, maxTokens);
   return {
-    id: completionId("cmpl"),
+    id: completionId("cmpl-"),
     kind: "completion",
     model: name,
     prompts,

@@ -4,7 +4,7 @@
  */
 import type { App, AppContext, ServerContext } from "../../context.ts";
 import type { ApiError } from "../../errors.ts";
-import { collect, noteUsage, streamAnswer } from "../../generate/answer.ts";
+import { collect, completionId, noteUsage, streamAnswer } from "../../generate/answer.ts";
 import { withCalls } from "../../generate/call_answer.ts";
 import { chatPrompt, type ChatRun, startChat } from "../../generate/chat_run.ts";
 import { toolUse } from "../../generate/tools.ts";
@@ -60,7 +60,7 @@ async function answerMessage(
   c: AppContext,
   body: MessageRequest,
 ): Promise<Response> {
-  const chat = await startChat(context, c, toChat(body), "msg");
+  const chat = await startChat(context, c, toChat(body), completionId("msg_"));
   if (!body.stream) return await whole(c, chat);
   const { run, model, calling } = chat;
   const deltas = calling === undefined ? run : withCalls(run, calling);

@@ -8,6 +8,7 @@ import {
   chunkEvents,
   type ChunkHead,
   collect,
+  completionId,
   noteUsage,
   type Sample,
   streamAnswer,
@@ -59,7 +60,12 @@ export async function answerChat(
 ): Promise<Response> {
   const usage = usageWanted(body);
   refuseStreamedPrompt(body);
-  const { run, model, target, calling } = await startChat(context, c, body, "chatcmpl");
+  const { run, model, target, calling } = await startChat(
+    context,
+    c,
+    body,
+    completionId("chatcmpl-"),
+  );
   const head = chatHead(run.plan.id, model, target);
   if (!body.stream) return await whole(context, c, { head, body, run, calling });
   const write = choiceWriter(context.model.tokenizer, body, run);

@@ -138,7 +138,7 @@ async function planCompletion(
   const logprobs = body.logprobs ?? undefined;
   const scored = promptScores(body);
   return {
-    id: completionId("cmpl"),
+    id: completionId("cmpl-"),
     kind: "completion",
     model: body.model,
     prompts,

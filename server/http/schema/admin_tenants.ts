@@ -15,7 +15,7 @@ const limitFields = {
   concurrency: count.min(1).nullable().openapi({ description: "Requests that run at once." }),
   queued: count.nullable().openapi({ description: "Requests that wait." }),
   stored_bytes: z.int().min(0).nullable().openapi({
-    description: "Bytes of files, cores and checkpoints together.",
+    description: "Bytes of files, cores, checkpoints and stored responses together.",
   }),
   weight: z.number().gt(0).max(1e6).openapi({
     description: "Share of the device beside others'.",

@@ -9,6 +9,7 @@ import { FILE_CASES } from "./files_suite.ts";
 import { JOB_CASES } from "./jobs_suite.ts";
 import { onPostgres } from "../../programs/postgres.ts";
 import { startPostgres } from "./postgres_server.ts";
+import { RESPONSE_CASES } from "./responses_suite.ts";
 import { SCHEMA_CASES } from "./schema_suite.ts";
 import { TENANT_CASES } from "./tenants_suite.ts";
 import { keepingLog, openTestStore } from "./test_store.ts";
@@ -22,6 +23,7 @@ const SUITES: Readonly<Record<string, Cases>> = {
   batches: BATCH_CASES,
   cores: CORE_CASES,
   jobs: JOB_CASES,
+  responses: RESPONSE_CASES,
   backups: BACKUP_CASES,
 };
 

@@ -32,6 +32,7 @@ Deno.test("without flags there are the documented defaults", () => {
     maxFile: 512 * 2 ** 20,
     data: undefined,
     databaseUrl: undefined,
+    keepResponses: 30,
     trainShare: 0.25,
     trainJobs: 16,
     apiKey: undefined,

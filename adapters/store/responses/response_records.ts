@@ -1,0 +1,26 @@
+/** What is kept of a response, and a conversation of them. */
+
+export interface StoredResponse {
+  readonly id: string;
+  /** The response that it goes on from. */
+  readonly previous: string | null;
+  readonly createdAt: number;
+  /** From then on it is not there any more. */
+  readonly expiresAt: number;
+  /** JSON of the items that were put in, without those before it. */
+  readonly input: string;
+  /** JSON of the items that came out. */
+  readonly output: string;
+  /** JSON of all else that it says of itself, an object. */
+  readonly body: string;
+}
+
+export type ConversationPart = Pick<StoredResponse, "id" | "previous" | "input" | "output">;
+
+/** A response with all that it goes on from. */
+export type Conversation =
+  /** The first one first. */
+  | { readonly type: "whole"; readonly responses: readonly ConversationPart[] }
+  /** The response of this id is not there, itself or one before it. */
+  | { readonly type: "gone"; readonly id: string }
+  | { readonly type: "too large"; readonly bytes: number };

@@ -1,0 +1,144 @@
+/**
+ * A tenant's stored responses: what was asked and answered, until it expires. One that goes on from
+ * another names it, and together they are a conversation: going on with it keeps all of it as long as
+ * its newest part. Trap: what has expired may lie here still, and is not there for anybody.
+ */
+import { type Db, LIST, transact } from "../database/kysely.ts";
+import { GoneError, noTenant } from "../errors.ts";
+import { charge, checkQuota } from "../tenants.ts";
+import type { Conversation, ConversationPart, StoredResponse } from "./response_records.ts";
+
+const COLUMNS = ["id", "previous", "createdAt", "expiresAt", "input", "output", "body"] as const;
+
+/** Of one tenant. */
+export class ResponseStore {
+  readonly #db: Db;
+  readonly #tenant: string;
+
+  constructor(db: Db, tenant: string) {
+    this.#db = db;
+    this.#tenant = tenant;
+  }
+
+  /**
+   * Whether there is room for one more, so that it is not made in vain.
+   * @throws {GoneError} where the tenant is not there; {QuotaError} where it may store no more
+   */
+  async checkRoom(bytes: number): Promise<void> {
+    const row = await this.#db.selectFrom("tenants").select(["storedBytes", "limits"])
+      .where("id", "=", this.#tenant).executeTakeFirst();
+    if (row === undefined) throw noTenant(this.#tenant);
+    checkQuota(this.#tenant, { ...row, storedBytes: row.storedBytes + bytes }, bytes);
+  }
+
+  /**
+   * Keeps a response, and those before it as long.
+   * @param before ids of those that it goes on from
+   * @throws {GoneError} where the tenant is not there; {QuotaError} where it may store no more
+   */
+  async add(response: StoredResponse, before: readonly string[]): Promise<void> {
+    const tenant = this.#tenant;
+    const { previous, expiresAt } = response;
+    const bytes = bytesOf(response);
+    await transact(this.#db, async (trx) => {
+      await charge(trx, tenant, bytes);
+      const earlier = previous === null ? undefined : await trx.selectFrom("responses")
+        .select("chainBytes").where("tenant", "=", tenant).where("id", "=", previous)
+        .executeTakeFirst();
+      const chainBytes = bytes + (earlier?.chainBytes ?? 0);
+      await trx.insertInto("responses").values({ ...response, tenant, bytes, chainBytes })
+        .execute();
+      for (let at = 0; at < before.length; at += LIST) {
+        await trx.updateTable("responses").set({ expiresAt })
+          .where("tenant", "=", tenant).where("id", "in", before.slice(at, at + LIST))
+          .where("expiresAt", "<", expiresAt).execute();
+      }
+    });
+  }
+
+  async find(id: string): Promise<StoredResponse | undefined> {
+    return await this.#there().select(COLUMNS).where("id", "=", id).executeTakeFirst();
+  }
+
+  /** @param most bytes of all of them together */
+  async conversation(id: string, most: number): Promise<Conversation> {
+    const last = await this.#there().select("chainBytes").where("id", "=", id).executeTakeFirst();
+    if (last === undefined) return { type: "gone", id };
+    if (last.chainBytes > most) return { type: "too large", bytes: last.chainBytes };
+    const responses = await this.#chain(id);
+    const [first] = responses;
+    if (first === undefined) return { type: "gone", id };
+    if (first.previous !== null) return { type: "gone", id: first.previous };
+    return { type: "whole", responses };
+  }
+
+  /** Whether there was such a response. */
+  async remove(id: string): Promise<boolean> {
+    const there = await this.#there().select("bytes").where("id", "=", id).executeTakeFirst();
+    if (there === undefined) return false;
+    return await transact(this.#db, async (trx) => {
+      // the tenant's row first, as all writers have it
+      await charge(trx, this.#tenant, -there.bytes);
+      const row = await trx.deleteFrom("responses").where("tenant", "=", this.#tenant)
+        .where("id", "=", id).returning("id").executeTakeFirst();
+      if (row === undefined) await charge(trx, this.#tenant, there.bytes);
+      return row !== undefined;
+    });
+  }
+
+  #there() {
+    return this.#db.selectFrom("responses").where("tenant", "=", this.#tenant)
+      .where("expiresAt", ">", Date.now());
+  }
+
+  /** The response and those before it, by age, as far as they are there. */
+  async #chain(id: string): Promise<ConversationPart[]> {
+    const [tenant, now] = [this.#tenant, Date.now()];
+    return await this.#db
+      .withRecursive(
+        "chain",
+        (db) =>
+          db.selectFrom("responses").select([
+            "responses.id as link",
+            "responses.previous as before",
+          ])
+            .where("tenant", "=", tenant).where("id", "=", id).where("expiresAt", ">", now)
+            .unionAll(
+              db.selectFrom("responses").innerJoin("chain", "chain.before", "responses.id")
+                .select(["responses.id as link", "responses.previous as before"])
+                .where("tenant", "=", tenant).where("expiresAt", ">", now),
+            ),
+      )
+      .selectFrom("responses").innerJoin("chain", "chain.link", "responses.id")
+      .select(["id", "previous", "input", "output"]).orderBy("seq").execute();
+  }
+}
+
+function bytesOf({ input, output, body }: StoredResponse): number {
+  const encoder = new TextEncoder();
+  return [input, output, body].reduce((sum, text) => sum + encoder.encode(text).length, 0);
+}
+
+/** Takes away what has expired, tenant by tenant. */
+export async function sweepResponses(db: Db, now: number): Promise<void> {
+  const tenants = await db.selectFrom("responses").select("tenant").distinct()
+    .where("expiresAt", "<=", now).execute();
+  for (const { tenant } of tenants) {
+    try {
+      await sweepTenant(db, tenant, now);
+    } catch (error) {
+      // the tenant went meanwhile, with all that it had
+      if (!(error instanceof GoneError)) throw error;
+    }
+  }
+}
+
+async function sweepTenant(db: Db, tenant: string, now: number): Promise<void> {
+  await transact(db, async (trx) => {
+    // the tenant's row first, as all writers have it
+    await charge(trx, tenant, 0);
+    const rows = await trx.deleteFrom("responses").where("tenant", "=", tenant)
+      .where("expiresAt", "<=", now).returning("bytes").execute();
+    await charge(trx, tenant, -rows.reduce((sum, { bytes }) => sum + bytes, 0));
+  });
+}

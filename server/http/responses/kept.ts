@@ -1,0 +1,199 @@
+/**
+ * A tenant's stored responses as requests reach them: to go on from, to refer to, and to keep. Trap:
+ * what is read for one request counts together, as if it had come in its body.
+ */
+import { isText, stringOf } from "../../../src/checkpoint/text/prompt.ts";
+import type { StoredResponse, TenantData } from "../../../adapters/store/store.ts";
+import type { AppContext, ServerContext } from "../../context.ts";
+import { ApiError, invalid } from "../../errors.ts";
+import type { JsonBodies } from "../json_body.ts";
+import type { ResponseBody } from "./answer_schema.ts";
+import { isResponseId, type Item, type OutputItem, responseOf } from "./items.ts";
+
+const DAY_MS = 86_400_000;
+
+/** What a response goes on from. */
+export interface Earlier {
+  readonly items: readonly Item[];
+  /** Of the responses, the first one first. */
+  readonly ids: readonly string[];
+}
+
+export const NOTHING_EARLIER: Earlier = { items: [], ids: [] };
+
+/** JSON of items, whose long texts may be bytes. */
+export function itemsText(items: readonly Item[]): string {
+  return JSON.stringify(items, (_, value: unknown) => isText(value) ? stringOf(value) : value);
+}
+
+interface KeptParts {
+  readonly responses: TenantData["responses"];
+  readonly bodies: JsonBodies;
+  /** Most bytes that a request may read. */
+  readonly most: number;
+  /** Days that a response is kept. */
+  readonly days: number;
+  /** Makes the tenant, in open mode. */
+  readonly admit: () => Promise<unknown>;
+}
+
+export class KeptResponses {
+  readonly #parts: KeptParts;
+  /** Responses that items were looked up in. */
+  readonly #read = new Map<string, readonly Item[]>();
+  #left: number;
+
+  constructor(parts: KeptParts) {
+    this.#parts = parts;
+    this.#left = parts.most;
+  }
+
+  /** Those of a request's tenant; undefined where the server keeps none. */
+  static of(context: ServerContext, c: AppContext): KeptResponses | undefined {
+    const { responses: keeping, options, access } = context;
+    if (keeping === undefined) return undefined;
+    const { tenant } = c.get("principal");
+    return new KeptResponses({
+      responses: keeping.store.forTenant(tenant).responses,
+      ...{ bodies: c.get("bodies"), most: options.maxBody, days: keeping.days },
+      admit: async () => await access?.admit(tenant),
+    });
+  }
+
+  /**
+   * The conversation up to a response.
+   * @throws {ApiError} 400 where it is not there, or not whole; 413 where it is too large
+   */
+  async earlier(previous: string): Promise<Earlier> {
+    const { responses, most } = this.#parts;
+    const found = isResponseId(previous)
+      ? await responses.conversation(previous, most)
+      : { type: "gone", id: previous } as const;
+    switch (found.type) {
+      case "gone":
+        throw notFound(previous, found.id);
+      case "too large":
+        throw new ApiError(
+          413,
+          `The conversation up to '${previous}' has ${found.bytes} bytes; a request's limit is ` +
+            `${most}. Begin another one with what still matters.`,
+          { param: "previous_response_id", code: "request_too_large" },
+        );
+      case "whole": {
+        const texts = found.responses.flatMap(({ input, output }) => [input, output]);
+        this.#left -= texts.reduce((sum, text) => sum + text.length, 0);
+        return {
+          items: await this.#parsed(texts),
+          ids: found.responses.map(({ id }) => id),
+        };
+      }
+    }
+  }
+
+  /**
+   * An item of any stored response.
+   * @throws {ApiError} 404 where there is none; 413 where too much would have to be read
+   */
+  async item(id: string, at: string): Promise<Item> {
+    const response = responseOf(id);
+    const items = response === undefined ? undefined : await this.#itemsOf(response, at);
+    const item = items?.find((one) => one.id === id);
+    if (item !== undefined) return item;
+    throw new ApiError(
+      404,
+      `Item with id '${id.slice(0, 80)}' not found: only items of stored responses can be ` +
+        "referred to. Send the item itself.",
+      { param: at, code: "item_not_found" },
+    );
+  }
+
+  async #itemsOf(id: string, at: string): Promise<readonly Item[] | undefined> {
+    const known = this.#read.get(id);
+    if (known !== undefined) return known;
+    const found = await this.#parts.responses.find(id);
+    if (found === undefined) return undefined;
+    this.#left -= found.input.length + found.output.length;
+    if (this.#left < 0) {
+      throw new ApiError(
+        413,
+        `What '${at}' and others refer to is larger than a request's limit of ` +
+          `${this.#parts.most} bytes.`,
+        { param: at, code: "request_too_large" },
+      );
+    }
+    const items = await this.#parsed([found.input, found.output]);
+    this.#read.set(id, items);
+    return items;
+  }
+
+  /** @throws {ApiError} 404 */
+  async find(id: string): Promise<StoredResponse> {
+    const found = isResponseId(id) ? await this.#parts.responses.find(id) : undefined;
+    return found ?? noResponse(id);
+  }
+
+  async inputOf({ input }: StoredResponse): Promise<readonly Item[]> {
+    return await this.#parsed([input]);
+  }
+
+  /** @throws {ApiError} 404 */
+  async remove(id: string): Promise<void> {
+    if (!isResponseId(id) || !await this.#parts.responses.remove(id)) noResponse(id);
+  }
+
+  /** @throws {QuotaError} where there is no room for it */
+  async checkRoom(bytes: number): Promise<void> {
+    await this.#parts.admit();
+    await this.#parts.responses.checkRoom(bytes);
+  }
+
+  /**
+   * Keeps an answer, without its log probabilities.
+   * @param input JSON of its own items
+   * @throws {QuotaError} where there is no room for it
+   */
+  async add({ output, ...body }: ResponseBody, input: string, earlier: Earlier): Promise<void> {
+    const createdAt = Date.now();
+    await this.#parts.responses.add({
+      ...{ id: body.id, previous: body.previous_response_id, createdAt },
+      expiresAt: createdAt + this.#parts.days * DAY_MS,
+      ...{ input, output: JSON.stringify(output.map(bare)), body: JSON.stringify(body) },
+    }, earlier.ids);
+  }
+
+  /** Lists of items as one. */
+  async #parsed(lists: readonly string[]): Promise<readonly Item[]> {
+    const inner = lists.map((list) => list.slice(1, -1)).filter((text) => text !== "");
+    const value = await this.#parts.bodies.parse(`{"input":[${inner.join(",")}]}`);
+    return (value as { readonly input: readonly Item[] }).input;
+  }
+}
+
+function bare(item: OutputItem): OutputItem {
+  if (item.type !== "message") return item;
+  return { ...item, content: item.content.map((part) => ({ ...part, logprobs: [] })) };
+}
+
+/** A stored response as it was answered. */
+export function storedText({ body, output }: Pick<StoredResponse, "body" | "output">): string {
+  return `${body.slice(0, -1)},"output":${output}}`;
+}
+
+function notFound(previous: string, gone: string): ApiError {
+  const name = previous.slice(0, 80);
+  return invalid(
+    "previous_response_id",
+    gone === previous
+      ? `Previous response with id '${name}' not found.`
+      : `Cannot go on from '${name}': '${gone}', which it goes on from itself, was deleted or has ` +
+        "expired.",
+    "previous_response_not_found",
+  );
+}
+
+function noResponse(id: string): never {
+  throw new ApiError(404, `Response with id '${id.slice(0, 80)}' not found.`, {
+    param: "response_id",
+    code: "response_not_found",
+  });
+}

@@ -1,0 +1,194 @@
+// deno-lint-ignore-file camelcase -- names of the wire format
+/**
+ * A response's items while they grow. Trap: what began as a call cannot be taken back; where it turns
+ * out broken, its item ends incomplete and is none of the response's, and all of its text follows.
+ */
+import type { TokenLogprob } from "../../../src/engine/request/request.ts";
+import type { AnswerDelta } from "../../generate/answer.ts";
+import type { ChatTokenLogprob } from "../schema/chat.ts";
+import type { ToolCallDelta } from "../schema/tools.ts";
+import type { ResponseEventType } from "./answer_schema.ts";
+import {
+  itemId,
+  type ItemStatus,
+  type OutputCall,
+  type OutputItem,
+  type OutputMessage,
+} from "./items.ts";
+
+/** Takes an event as it happens. */
+export type Emit = (type: ResponseEventType, fields: object) => void;
+
+export interface OutputOptions {
+  /** The response's id. */
+  readonly id: string;
+  readonly emit: Emit;
+  /** As they are told; undefined = they are not. */
+  readonly logprobs: ((logprobs: readonly TokenLogprob[]) => ChatTokenLogprob[]) | undefined;
+}
+
+/** What is written just now. */
+type Open =
+  | {
+    readonly type: "message";
+    readonly id: string;
+    readonly index: number;
+    text: string;
+    readonly logprobs: ChatTokenLogprob[];
+  }
+  | {
+    readonly type: "call";
+    readonly id: string;
+    readonly index: number;
+    /** Its number among the calls. */
+    readonly call: number;
+    readonly call_id: string;
+    readonly name: string;
+    json: string;
+  };
+
+export class Output {
+  readonly #options: OutputOptions;
+  readonly #items: OutputItem[] = [];
+  /** Items that have begun. */
+  #begun = 0;
+  #open: Open | undefined;
+  /** Blanks that may be nothing but what stands between a text and a call. */
+  #blanks = "";
+  /** Of tokens whose text has not gone out. */
+  #held: ChatTokenLogprob[] = [];
+  #called = false;
+
+  constructor(options: OutputOptions) {
+    this.#options = options;
+  }
+
+  /** Those that have ended. */
+  get items(): readonly OutputItem[] {
+    return this.#items;
+  }
+
+  read({ text, call, broken, logprobs }: AnswerDelta): void {
+    if (call !== undefined) return this.#call(call);
+    if (logprobs !== undefined) this.#held.push(...this.#options.logprobs?.(logprobs) ?? []);
+    if (broken !== undefined) this.#retract(broken);
+    this.#text(text);
+  }
+
+  /** Ends what is open; an answer has one item at least. */
+  end(status: "completed" | "incomplete"): void {
+    if (!this.#called) {
+      const blanks = this.#blanks;
+      if (blanks !== "" || this.#begun === 0) this.#begin();
+      this.#say(blanks);
+    }
+    this.#close(status);
+  }
+
+  #text(text: string): void {
+    if (this.#open?.type === "message") return this.#say(text);
+    this.#blanks += text;
+    if (this.#blanks.trim() === "") return;
+    const all = this.#blanks;
+    this.#begin();
+    this.#say(all);
+  }
+
+  #begin(): void {
+    this.#close("completed");
+    this.#blanks = "";
+    const index = this.#begun++;
+    const id = itemId(this.#options.id, "message", "out", index);
+    this.#open = { type: "message", id, index, text: "", logprobs: [] };
+    const item = { ...messageOf(this.#open, "in_progress"), content: [] };
+    this.#emit("response.output_item.added", { output_index: index, item });
+    this.#emit("response.content_part.added", { ...this.#place(), part: PART });
+  }
+
+  #say(delta: string): void {
+    if (this.#open?.type !== "message" || delta === "") return;
+    const logprobs = this.#held.splice(0);
+    this.#open.text += delta;
+    this.#open.logprobs.push(...logprobs);
+    this.#emit("response.output_text.delta", { ...this.#place(), delta, logprobs });
+  }
+
+  #call({ index: call, id: call_id, function: { name, arguments: delta } }: ToolCallDelta): void {
+    [this.#blanks, this.#held, this.#called] = ["", [], true];
+    if (call_id !== undefined && name !== undefined) {
+      this.#close("completed");
+      const index = this.#begun++;
+      const id = itemId(this.#options.id, "function_call", "out", index);
+      this.#open = { type: "call", id, index, call, call_id, name, json: "" };
+      const item = callOf(this.#open, "in_progress");
+      this.#emit("response.output_item.added", { output_index: index, item });
+    }
+    const open = this.#open;
+    if (open?.type !== "call" || delta === "") return;
+    open.json += delta;
+    const { id: item_id, index: output_index } = open;
+    this.#emit("response.function_call_arguments.delta", { item_id, output_index, delta });
+  }
+
+  #retract(call: number): void {
+    const open = this.#open;
+    if (open?.type !== "call" || open.call !== call) return;
+    this.#open = undefined;
+    const item = callOf(open, "incomplete");
+    this.#emit("response.output_item.done", { output_index: open.index, item });
+  }
+
+  #close(status: ItemStatus): void {
+    const open = this.#open;
+    if (open === undefined) return;
+    const item = open.type === "message" ? this.#told(open, status) : this.#ended(open, status);
+    this.#open = undefined;
+    this.#items.push(item);
+    this.#emit("response.output_item.done", { output_index: open.index, item });
+  }
+
+  #told(open: Extract<Open, { type: "message" }>, status: ItemStatus): OutputMessage {
+    open.logprobs.push(...this.#held.splice(0));
+    const item = messageOf(open, status);
+    const [part] = item.content;
+    const { text, logprobs } = open;
+    this.#emit("response.output_text.done", { ...this.#place(), text, logprobs });
+    this.#emit("response.content_part.done", { ...this.#place(), part });
+    return item;
+  }
+
+  #ended(open: Extract<Open, { type: "call" }>, status: ItemStatus): OutputCall {
+    const { id: item_id, index: output_index, name, json } = open;
+    const fields = { item_id, output_index, name, arguments: json };
+    this.#emit("response.function_call_arguments.done", fields);
+    return callOf(open, status);
+  }
+
+  #emit(type: ResponseEventType, fields: object): void {
+    this.#options.emit(type, fields);
+  }
+
+  /** Where the open message's text is. */
+  #place() {
+    return { item_id: this.#open?.id, output_index: this.#open?.index, content_index: 0 };
+  }
+}
+
+const PART = { type: "output_text", text: "", annotations: [], logprobs: [] } as const;
+
+function messageOf(
+  { id, text, logprobs }: Extract<Open, { type: "message" }>,
+  status: ItemStatus,
+): OutputMessage {
+  return {
+    ...{ id, type: "message", status, role: "assistant" },
+    content: [{ ...PART, annotations: [], text, logprobs: [...logprobs] }],
+  };
+}
+
+function callOf(
+  { id, call_id, name, json }: Extract<Open, { type: "call" }>,
+  status: ItemStatus,
+): OutputCall {
+  return { id, type: "function_call", status, call_id, name, arguments: json };
+}

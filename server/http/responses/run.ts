@@ -1,0 +1,108 @@
+/**
+ * A response that runs: whole at its end, or as events while it grows. It is kept before its last word
+ * goes out; one that fails, or whose client leaves, is not.
+ */
+import type { Tokenizer } from "../../../src/checkpoint/checkpoint.ts";
+import type { ApiError } from "../../errors.ts";
+import type { AnswerDelta } from "../../generate/answer.ts";
+import { withCalls } from "../../generate/call_answer.ts";
+import type { ChatRun } from "../../generate/chat_run.ts";
+import { chatLogprobs } from "../../generate/logprobs.ts";
+import { endedResponse, endOf, failedResponse } from "./answer.ts";
+import type { ResponseBody, ResponseEventType } from "./answer_schema.ts";
+import { responseError } from "./errors.ts";
+import { type Emit, Output } from "./output.ts";
+
+export interface ResponseRun {
+  readonly chat: ChatRun;
+  readonly begun: ResponseBody;
+  readonly tokenizer: Tokenizer;
+  /** Whether log probabilities are told. */
+  readonly logprobs: boolean;
+  /** Keeps the whole response, where it is to be. */
+  readonly keep: (response: ResponseBody) => Promise<void>;
+}
+
+/** @throws {ApiError} where it did not end by itself */
+export async function wholeResponse(response: ResponseRun): Promise<ResponseBody> {
+  const output = outputOf(response, () => {});
+  let reason: AnswerDelta["finishReason"];
+  for await (const delta of deltasOf(response.chat)) {
+    output.read(delta);
+    reason = delta.finishReason;
+  }
+  return await end(response, output, reason);
+}
+
+/** Events of a response, as text. */
+export class ResponseEvents {
+  readonly #response: ResponseRun;
+  /** Of events that have not gone out. */
+  #text = "";
+  #count = 0;
+
+  constructor(response: ResponseRun) {
+    this.#response = response;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<string> {
+    const { begun, chat } = this.#response;
+    const output = outputOf(this.#response, (type, fields) => this.#emit(type, fields));
+    this.#emit("response.created", { response: begun });
+    this.#emit("response.in_progress", { response: begun });
+    yield this.#take();
+    for await (const delta of deltasOf(chat)) {
+      output.read(delta);
+      if (delta.finishReason !== undefined) {
+        const response = await end(this.#response, output, delta.finishReason);
+        this.#emit(`response.${endOf(delta.finishReason)}`, { response });
+      }
+      const text = this.#take();
+      if (text !== "") yield text;
+    }
+  }
+
+  /** The last event of a stream that failed. */
+  failed(failure: ApiError): string {
+    this.#take();
+    const response = failedResponse(this.#response.begun, responseError(failure));
+    this.#emit("response.failed", { response });
+    return this.#take();
+  }
+
+  #emit(type: ResponseEventType, fields: object): void {
+    const data = JSON.stringify({ type, sequence_number: this.#count++, ...fields });
+    this.#text += `event: ${type}\ndata: ${data}\n\n`;
+  }
+
+  #take(): string {
+    const text = this.#text;
+    this.#text = "";
+    return text;
+  }
+}
+
+function deltasOf({ run, calling }: ChatRun): AsyncIterable<AnswerDelta> {
+  return calling === undefined ? run : withCalls(run, calling);
+}
+
+function outputOf({ begun: { id }, tokenizer, logprobs }: ResponseRun, emit: Emit): Output {
+  return new Output({
+    id,
+    emit,
+    logprobs: logprobs ? (given) => chatLogprobs(tokenizer, given, {}) : undefined,
+  });
+}
+
+async function end(
+  { begun, chat: { run }, keep }: ResponseRun,
+  output: Output,
+  reason: AnswerDelta["finishReason"],
+): Promise<ResponseBody> {
+  const status = endOf(reason);
+  output.end(status);
+  await run.complete();
+  const response = endedResponse(begun, { status, output: output.items, usage: run.usage() });
+  await keep(response);
+  return response;
+}

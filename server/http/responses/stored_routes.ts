@@ -1,0 +1,91 @@
+// deno-lint-ignore-file camelcase -- names of the wire format
+/** `/v1/responses/{response_id}`: stored responses, read and deleted. */
+import { z } from "@hono/zod-openapi";
+import { pageOf } from "../../../adapters/store/pages.ts";
+import type { App, AppContext, ServerContext } from "../../context.ts";
+import { invalid } from "../../errors.ts";
+import { get, list } from "../endpoint.ts";
+import {
+  deletedSchema,
+  itemListSchema,
+  itemsQuerySchema,
+  responseSchema,
+  retrieveQuerySchema,
+} from "./answer_schema.ts";
+import { itemsText, KeptResponses, storedText } from "./kept.ts";
+
+const PATH = "/v1/responses/{response_id}";
+/** Items of a page, as OpenAI has it. */
+const LISTED = 20;
+
+const common = {
+  tag: "responses",
+  params: z.object({ response_id: z.string() }),
+  scopes: ["infer"],
+} as const;
+
+export function registerStored(app: App, context: ServerContext): void {
+  list(app, {
+    ...common,
+    method: "get",
+    path: PATH,
+    summary: "A stored response.",
+    query: retrieveQuerySchema,
+    ok: { description: "The response, without log probabilities.", json: responseSchema },
+  }, async (c) => json(storedText(await keptOf(context, c).find(idOf(c)))));
+  get(app, {
+    ...common,
+    method: "delete",
+    path: PATH,
+    summary: "Deletes a stored response; what goes on from it cannot be gone on from any more.",
+    ok: { description: "That it is deleted.", json: deletedSchema },
+  }, async (c) => {
+    const id = idOf(c);
+    await keptOf(context, c).remove(id);
+    return c.json({ id, object: "response", deleted: true });
+  });
+  list(app, {
+    ...common,
+    method: "get",
+    path: `${PATH}/input_items`,
+    summary: "The items that a stored response was asked with, without those before it.",
+    query: itemsQuerySchema,
+    ok: { description: "A page of items, the last one first.", json: itemListSchema },
+  }, async (c, { after, limit = LISTED, order = "desc" }) => {
+    const kept = keptOf(context, c);
+    const all = await kept.inputOf(await kept.find(idOf(c)));
+    const { items, hasMore } = pageOf(all, { after, limit, order });
+    const ids = { first_id: items[0]?.id ?? null, last_id: items.at(-1)?.id ?? null };
+    const rest = JSON.stringify({ object: "list", ...ids, has_more: hasMore });
+    return json(`${rest.slice(0, -1)},"data":${itemsText(items)}}`);
+  });
+  get(app, {
+    ...common,
+    method: "post",
+    path: `${PATH}/cancel`,
+    summary: "Refuses: only responses in the background can be cancelled, and none is here.",
+    ok: { description: "Never.", json: responseSchema },
+    errors: [400],
+  }, async (c) => {
+    const { id } = await keptOf(context, c).find(idOf(c));
+    throw invalid(
+      "response_id",
+      `Cannot cancel '${id}': only a response with 'background' can be cancelled, and this server ` +
+        "runs none. To cancel one that runs, close its connection.",
+    );
+  });
+}
+
+function idOf(c: AppContext): string {
+  return c.req.param("response_id") ?? "";
+}
+
+function keptOf(context: ServerContext, c: AppContext): KeptResponses {
+  const kept = KeptResponses.of(context, c);
+  if (kept === undefined) throw new RangeError("internal: a server that keeps no responses");
+  return kept;
+}
+
+function json(text: string): Response {
+  return new Response(text, { headers: { "content-type": "application/json" } });
+}

@@ -1,0 +1,131 @@
+/**
+ * A request of the Responses API as the chat that it stands for, so that prompt, sampling, tools and
+ * grammar are the same. Calls that follow a message of the assistant's are that message's.
+ */
+import type { Text } from "../../../src/checkpoint/text/prompt.ts";
+import { invalid } from "../../errors.ts";
+import type { ChatRequest, MessageBody } from "../schema/chat.ts";
+import type { Item } from "./items.ts";
+import { type CountRequest, LOGPROBS, type ResponseRequest } from "./schema.ts";
+
+/** An item, and its name for errors: `input[1]`. */
+export interface PlacedItem {
+  readonly item: Item;
+  readonly at: string;
+}
+
+/** @throws {ApiError} 400 naming the field, or the item, that cannot be as it is */
+export function toChat(body: ResponseRequest, items: readonly PlacedItem[]): ChatRequest {
+  const logprobs = body.include?.includes(LOGPROBS) ?? false;
+  if (body.top_logprobs && !logprobs) {
+    throw invalid(
+      "top_logprobs",
+      `'top_logprobs' is only allowed when 'include' has '${LOGPROBS}'.`,
+    );
+  }
+  if (body.stream_options && !body.stream) {
+    throw invalid("stream_options", "'stream_options' is only allowed when 'stream' is true.");
+  }
+  const { adapter, temperature, top_p, top_k, min_p, repetition_penalty, seed, stop } = body;
+  return {
+    ...toPrompt(body, items),
+    ...{ adapter, temperature, top_p, top_k, min_p, repetition_penalty, seed, stop },
+    priority: body.priority,
+    max_tokens: body.max_output_tokens,
+    stream: body.stream,
+    user: body.user,
+    ...(logprobs && { logprobs, top_logprobs: body.top_logprobs }),
+  };
+}
+
+/**
+ * What becomes the prompt.
+ * @throws {ApiError} 400 naming the item that cannot be where it is
+ */
+export function toPrompt(body: CountRequest, items: readonly PlacedItem[]): ChatRequest {
+  const { instructions, tool_choice: choice } = body;
+  return {
+    model: body.model,
+    messages: [
+      ...(instructions ? [{ role: "system" as const, content: instructions }] : []),
+      ...toMessages(items),
+    ],
+    tools: body.tools?.map(({ type, ...described }) => ({ type, function: described })),
+    tool_choice: typeof choice === "object" && choice !== null
+      ? { type: "function", function: { name: choice.name } }
+      : choice,
+    parallel_tool_calls: body.parallel_tool_calls,
+    ...(body.truncation === "auto" && { truncate_prompt_tokens: -1 }),
+    ...formatOf(body),
+  };
+}
+
+function formatOf({ text }: CountRequest): Pick<ChatRequest, "response_format"> {
+  switch (text?.format?.type) {
+    case "json_object":
+      return { response_format: { type: "json_object" } };
+    case "json_schema": {
+      const { schema, strict } = text.format;
+      return { response_format: { type: "json_schema", json_schema: { schema, strict } } };
+    }
+    default:
+      return {};
+  }
+}
+
+type Call = NonNullable<MessageBody["tool_calls"]>[number];
+
+function toMessages(items: readonly PlacedItem[]): MessageBody[] {
+  const messages: MessageBody[] = [];
+  const called = new Set<string>();
+  for (const { item, at } of items) {
+    switch (item.type) {
+      case "message":
+        messages.push({ role: item.role, content: contentOf(item.content) });
+        continue;
+      case "function_call":
+        called.add(item.call_id);
+        addCall(messages, {
+          id: item.call_id,
+          type: "function",
+          function: { name: item.name, arguments: item.arguments },
+        });
+        continue;
+      case "function_call_output":
+        checkCalled(item.call_id, called, at);
+        messages.push({
+          role: "tool",
+          tool_call_id: item.call_id,
+          content: contentOf(item.output),
+        });
+    }
+  }
+  return messages;
+}
+
+function contentOf(
+  content: Text | readonly { readonly text: Text }[],
+): NonNullable<MessageBody["content"]> {
+  if (!Array.isArray(content)) return content as Text;
+  const [only, ...more] = content as readonly { readonly text: Text }[];
+  if (more.length === 0) return only?.text ?? "";
+  return [...content].map(({ text }) => ({ type: "text", text }));
+}
+
+/** A call is the last message's, where that is the assistant's. */
+function addCall(messages: MessageBody[], call: Call): void {
+  const last = messages.at(-1);
+  if (last?.role !== "assistant") {
+    messages.push({ role: "assistant", content: "", tool_calls: [call] });
+  } else {
+    messages[messages.length - 1] = { ...last, tool_calls: [...last.tool_calls ?? [], call] };
+  }
+}
+
+function checkCalled(id: string, called: ReadonlySet<string>, at: string): void {
+  if (called.has(id)) return;
+  throw invalid(
+    `${at}.call_id`,
+    `Invalid '${at}.call_id': no 'function_call' before it has the call_id '${id.slice(0, 80)}'.`,
+  );
+}
