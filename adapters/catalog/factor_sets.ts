@@ -128,6 +128,11 @@ export class FactorSets {
     if (!this.has(digest)) this.add(set, () => this.#read(digest));
   }
 
+  /** That the store's copy of a set has come or gone: who keeps it asks again. */
+  recheck(digest: string): void {
+    this.#kept.delete(digest);
+  }
+
   /**
    * Reads a set from the store, once for all who ask; does nothing for a set that is known.
    * @throws {FieldRangeError} for an unknown digest; {FieldError} where it is of another base

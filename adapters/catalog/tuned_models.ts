@@ -69,7 +69,13 @@ export class TunedModels implements CoreKeeper, Disposable {
       tenant === undefined ? this.#names.clear() : this.#names.forget(tenant);
     // a factor set has no tenant: checkpoints that waited for it may be anybody's
     const kinds = ["model", "core", "job", "tenant", "factors", "resync"] as const;
-    this.#news = kinds.map((kind) => changes.on(kind, forget));
+    const { factors } = options.registry;
+    this.#news = [
+      ...kinds.map((kind) => changes.on(kind, forget)),
+      changes.on("factors", ({ id }) => {
+        if (id !== undefined) factors.recheck(id);
+      }),
+    ];
   }
 
   /**

@@ -78,6 +78,18 @@ export async function readContent(db: Db, id: number): Promise<Uint8Array<ArrayB
   );
 }
 
+/** What has arrived and is not whole for others yet. @throws {DamagedError} as `readContent` */
+export async function readArrived(
+  db: Db,
+  { id, bytes, sha256 }: Arrived,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const chunks = await db.selectFrom("chunks").select("data").where("content", "=", id)
+    .orderBy("seq").execute();
+  const data = joinBytes(chunks.map((chunk) => chunk.data));
+  if (await sha256Of(data) === sha256) return data;
+  throw new DamagedError(`what arrived (${bytes} bytes) is not what was written`);
+}
+
 /** The content chunk by chunk; the stream fails at its end where it is not what was written. */
 export async function* streamContent(db: Db, id: number): AsyncGenerator<Uint8Array> {
   const { sha256 } = await db.selectFrom("contents").select("sha256").where("id", "=", id)

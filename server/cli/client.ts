@@ -14,10 +14,15 @@ export interface ApiRequest {
   /** A value to be sent as JSON. */
   readonly body?: unknown;
   /** A body as it is, with its content type. */
-  readonly stream?: { readonly content: ReadableStream<Uint8Array>; readonly type: string };
+  readonly stream?: StreamBody;
   /** The tenant that the request acts for. */
   readonly tenant?: string | undefined;
   readonly signal?: AbortSignal;
+}
+
+export interface StreamBody {
+  readonly content: ReadableStream<Uint8Array>;
+  readonly type: string;
 }
 
 /** An object as the server shows it. */
@@ -100,6 +105,36 @@ export class ApiClient {
       text: text.slice(0, MOST_SHOWN),
     });
   }
+}
+
+/** A form with a file, sent as it is read: `FormData` would have the whole file in memory. */
+export function formBody(
+  fields: Readonly<Record<string, string>>,
+  filename: string,
+  content: AsyncIterable<Uint8Array>,
+): StreamBody {
+  const boundary = crypto.randomUUID();
+  return {
+    content: ReadableStream.from(formParts(fields, filename, content, boundary)),
+    type: `multipart/form-data; boundary=${boundary}`,
+  };
+}
+
+async function* formParts(
+  fields: Readonly<Record<string, string>>,
+  filename: string,
+  content: AsyncIterable<Uint8Array>,
+  boundary: string,
+): AsyncGenerator<Uint8Array> {
+  const part = (rest: string) =>
+    new TextEncoder().encode(`--${boundary}\r\ncontent-disposition: form-data; ${rest}`);
+  for (const [name, value] of Object.entries(fields)) {
+    yield part(`name="${name}"\r\n\r\n${value}\r\n`);
+  }
+  const name = filename.replaceAll('"', "%22").replaceAll(/[\r\n]/g, " ");
+  yield part(`name="file"; filename="${name}"\r\n\r\n`);
+  yield* content;
+  yield new TextEncoder().encode(`\r\n--${boundary}--\r\n`);
 }
 
 function inItsWords({ stated, status, text }: Refusal): TypeError {

@@ -74,7 +74,7 @@ export function createApp(context: ServerContext): App {
     registerFineTuning(app, context, context.tuning);
   }
   if (context.admin !== undefined) {
-    registerAdmin(app, context.admin);
+    registerAdmin(app, { ...context.admin, base: context.model.digest });
     const { cores, factors } = context.admin.store;
     registerCores(app, { cores, factors, base: context.model.digest, admit: access.admit });
     registerConsole(app, context, context.admin);

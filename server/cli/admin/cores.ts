@@ -14,6 +14,7 @@ import {
   type Call,
   type Column,
   field,
+  named,
   type Output,
   table,
   time,
@@ -64,7 +65,7 @@ export const CORE_COMMANDS: readonly AdminCommand[] = [
     },
     run: async (call) => {
       const { tenant, path } = coreOf(call);
-      const cores = (await Deno.readFile(call.words[1] ?? "")).toBase64();
+      const cores = (await named(call.words[1] ?? "", (path) => Deno.readFile(path))).toBase64();
       const publish = call.value("publish") ?? "now";
       return one(await call.api.json(path, { tenant, body: { cores, publish } }));
     },

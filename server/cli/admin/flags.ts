@@ -14,6 +14,7 @@ import {
   type ToldTable,
 } from "../flags.ts";
 import { CORE_COMMANDS } from "./cores.ts";
+import { FACTOR_COMMANDS } from "./factors.ts";
 import { KEY_COMMANDS } from "./keys.ts";
 import type { AdminCommand } from "./output.ts";
 import { STORE_COMMANDS } from "./store_commands.ts";
@@ -25,6 +26,7 @@ const COMMANDS: readonly AdminCommand[] = [
   ...TENANT_COMMANDS,
   ...KEY_COMMANDS,
   ...CORE_COMMANDS,
+  ...FACTOR_COMMANDS,
   ...USAGE_COMMANDS,
   ...STORE_COMMANDS,
 ];

@@ -33,6 +33,23 @@ export interface AdminCommand {
   readonly run: (call: Call) => Promise<Output>;
 }
 
+/**
+ * What a word of a command names on disk, opened or read.
+ * @throws {TypeError} naming the path
+ */
+export async function named<T>(path: string, work: (path: string) => Promise<T>): Promise<T> {
+  try {
+    return await work(path);
+  } catch (cause) {
+    const reason = cause instanceof Deno.errors.NotFound
+      ? "there is no such file"
+      : cause instanceof Error
+      ? cause.message
+      : String(cause);
+    throw new TypeError(`Cannot read '${path}': ${reason}`, { cause });
+  }
+}
+
 /** A column's heading and how an item shows in it. */
 export type Column = readonly [heading: string, show: (item: Shown) => string];
 

@@ -1,24 +1,9 @@
-/**
- * `admin factors`, `admin backup`, `admin restore`: what a store holds besides tenants, and copies
- * of it.
- */
-import { type AdminCommand, bytes, field, table, time } from "./output.ts";
-import type { Shown } from "../client.ts";
+/** `admin backup`, `admin restore`: copies of a store. */
+import type { AdminCommand } from "./output.ts";
 import { restoreBackup } from "../../../adapters/store/backup.ts";
 import { formatBytes } from "../../../src/util/bytes.ts";
 
 export const STORE_COMMANDS: readonly AdminCommand[] = [
-  {
-    name: "factors list",
-    words: [],
-    help: "Lists the factor sets that are kept.",
-    flags: {},
-    run: async ({ api }) => {
-      const { data } = await api.json("/v1/admin/factors");
-      const columns = [field("digest"), bytes("bytes"), time("created_at")];
-      return { json: data, text: table(data as Shown[], columns) };
-    },
-  },
   {
     name: "backup",
     words: ["FILE"],

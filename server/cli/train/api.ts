@@ -3,7 +3,7 @@
  * The parts of OpenAI's files and fine-tuning API that a training client needs. What only asks is
  * asked again while the server is away; what changes something is not.
  */
-import { ApiClient, type ApiRequest, serverFetch } from "../client.ts";
+import { ApiClient, type ApiRequest, formBody, serverFetch } from "../client.ts";
 
 export interface ApiOptions {
   /** Without `/v1`. */
@@ -77,13 +77,9 @@ export class TrainingApi {
 
   /** Sends a training file as it is read; returns its id. */
   async upload(filename: string, content: AsyncIterable<Uint8Array>): Promise<string> {
-    const boundary = crypto.randomUUID();
     const file = await this.#client.json<{ readonly id: string }>("/v1/files", {
       ...this.#own,
-      stream: {
-        content: ReadableStream.from(formOf(filename, content, boundary)),
-        type: `multipart/form-data; boundary=${boundary}`,
-      },
+      stream: formBody({ purpose: "fine-tune" }, filename, content),
     });
     return file.id;
   }
@@ -134,22 +130,6 @@ export class TrainingApi {
       }
     }
   }
-}
-
-/** A form by hand: `FormData` would have the whole file in memory. */
-async function* formOf(
-  filename: string,
-  content: AsyncIterable<Uint8Array>,
-  boundary: string,
-): AsyncGenerator<Uint8Array> {
-  const bytes = (text: string) => new TextEncoder().encode(text);
-  const name = filename.replaceAll('"', "%22").replaceAll(/[\r\n]/g, " ");
-  yield bytes(
-    `--${boundary}\r\ncontent-disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n` +
-      `--${boundary}\r\ncontent-disposition: form-data; name="file"; filename="${name}"\r\n\r\n`,
-  );
-  yield* content;
-  yield bytes(`\r\n--${boundary}--\r\n`);
 }
 
 /** No answer, or a status of 500 and above. */

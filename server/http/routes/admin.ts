@@ -1,21 +1,20 @@
 /**
- * The administrator's endpoints for cores of all tenants, usage, factor sets and the backup.
- * Tenants and keys have files of their own.
+ * The administrator's endpoints for cores of all tenants, usage and the backup.
+ * Factor sets, tenants and keys have files of their own.
  */
-import { unixSeconds } from "../../../src/util/time.ts";
 import type { CoreVersion, UsageQuery, UsageTotal } from "../../../adapters/store/store.ts";
 import type { App, AppContext } from "../../context.ts";
 import { get, list } from "../endpoint.ts";
 import { ApiError } from "../../errors.ts";
 import {
   adminUsageQuerySchema,
-  factorSetListSchema,
   usageListSchema,
   usageQuerySchema,
   type UsageTotalBody,
 } from "../schema/admin_usage.ts";
 import { adminCoreQuerySchema, coreListSchema } from "../schema/cores.ts";
 import { ADMIN_TAG, type AdminServices } from "./admin_context.ts";
+import { registerAdminFactors } from "./admin_factors.ts";
 import { registerAdminKeys } from "./admin_keys.ts";
 import { registerAdminTenants } from "./admin_tenants.ts";
 import { coreBody } from "./cores.ts";
@@ -25,7 +24,7 @@ export function registerAdmin(app: App, services: AdminServices): void {
   registerAdminKeys(app, services);
   registerCores(app, services);
   registerUsage(app, services);
-  registerFactors(app, services);
+  registerAdminFactors(app, services);
   registerBackup(app, services);
 }
 
@@ -90,24 +89,6 @@ function usageBody(total: UsageTotal): UsageTotalBody {
     completion_tokens: total.completionTokens,
     trained_tokens: total.trainedTokens,
   };
-}
-
-function registerFactors(app: App, { store }: AdminServices): void {
-  get(app, {
-    method: "get",
-    path: "/v1/admin/factors",
-    tag: ADMIN_TAG,
-    summary: "Lists the factor sets that are kept, oldest first.",
-    ok: { description: "The factor sets.", json: factorSetListSchema },
-  }, async (c) => {
-    const data = (await store.factors.list()).map(({ digest, bytes, createdAt }) => ({
-      object: "factor_set",
-      digest,
-      bytes,
-      created_at: unixSeconds(createdAt),
-    }));
-    return c.json({ object: "list", data });
-  });
 }
 
 function registerBackup(app: App, { store }: AdminServices): void {

@@ -9,6 +9,8 @@ export interface AdminServices {
     Store,
     "kind" | "forTenant" | "tenants" | "keys" | "jobs" | "cores" | "factors" | "usage" | "backup"
   >;
+  /** Digest of the base that this server serves; undefined = factor sets of any base are taken. */
+  readonly base?: string | undefined;
   readonly hash: KeyHash;
   /** The tenant that a change is for; open mode makes it (`Access.admit`). */
   readonly admit: Access["admit"];

@@ -227,8 +227,8 @@ function unknownFactors(wanted: string, known: readonly string[]): ApiError {
   return invalid(
     "cores",
     `Invalid 'cores': it names the factor set ${wanted.slice(0, 12)}, which this server does not ` +
-      `have; ${here}. Start a server on this store with --factors FILE to add the set, or train ` +
-      "the core for a set that is known.",
+      `have; ${here}. An administrator adds it with deno task admin factors put FILE (POST ` +
+      "/v1/admin/factors), or train the core for a set that is known.",
     "unknown_factors",
   );
 }

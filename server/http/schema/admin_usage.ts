@@ -38,6 +38,17 @@ export const factorSetSchema = z.object({
   bytes: z.int(),
   created_at: z.int(),
 }).openapi("FactorSet");
+export type FactorSetBody = z.output<typeof factorSetSchema>;
+
+export const factorSetFormSchema = z.strictObject({
+  file: z.string().openapi({ format: "binary", description: "A factor file (safetensors)." }),
+}).openapi("CreateFactorSetRequest");
+
+export const factorSetDeletedSchema = z.object({
+  object: z.literal("factor_set"),
+  digest: z.string(),
+  deleted: z.literal(true),
+}).openapi("FactorSetDeleted");
 
 export const factorSetListSchema = z.object({
   object: z.literal("list"),

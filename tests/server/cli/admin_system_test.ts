@@ -2,7 +2,8 @@
 /** The administrator's endpoints over a real store: tenants, keys, cores, usage, and who may ask. */
 import { assert, assertEquals, assertLess, assertMatch, assertStringIncludes } from "@std/assert";
 import { Core } from "../../../adapters/lotr/core.ts";
-import { writeCore } from "../../../adapters/lotr/format.ts";
+import { writeCore, writeFactors } from "../../../adapters/lotr/format.ts";
+import { randomFactors } from "../../../adapters/lotr/make/makers.ts";
 import { someCore } from "../engine_context.ts";
 import { coreText, errorOf, type Json, type KeyedApp, openKeyedApp } from "../keyed_app.ts";
 
@@ -45,6 +46,10 @@ Deno.test("administration, over one store", async (t) => {
   await t.step(
     "a core is put, published, rolled back, fetched and removed, and serves by name",
     () => manageCores(served),
+  );
+  await t.step(
+    "a factor set is put while the server runs, its cores serve, and it goes when none is left",
+    () => manageFactors(served),
   );
   await t.step(
     "a core that cannot be is refused by name",
@@ -191,7 +196,7 @@ async function actForTenants(served: KeyedApp): Promise<void> {
 
 async function manageCores(served: KeyedApp): Promise<void> {
   const { ask, keys, loaded } = served;
-  await served.store.factors.add(loaded.factors.digest, await factorFile(served));
+  await served.store.factors.add(loaded.factors.digest, writeFactors(loaded.factors));
   const acme = async (method: string, path: string, body?: unknown) =>
     await json(await ask(method, `/v1/cores${path}`, { key: keys.acme, json: body }));
   const one = await acme("POST", "/shelf", { cores: coreText(loaded, 1) });
@@ -221,13 +226,71 @@ async function manageCores(served: KeyedApp): Promise<void> {
   assertEquals((await acme("GET", ""))["data"], []);
 }
 
-function fingerprint({ digest }: Json): RegExp {
-  return new RegExp(`_${String(digest).slice(0, 10)}$`);
+async function manageFactors(served: KeyedApp): Promise<void> {
+  const { ask, keys, loaded } = served;
+  const stack = loaded.registry.stack;
+  const set = randomFactors({ stack, rank: 2, modules: ["q_proj"], seed: 7 });
+  const put = (bytes: Uint8Array, key = keys.admin) => {
+    const body = new FormData();
+    body.append("file", new Blob([bytes as Uint8Array<ArrayBuffer>]), "set.safetensors");
+    return ask("POST", "/v1/admin/factors", { key, body });
+  };
+  const core = { cores: writeCore(someCore(set, 3)).toBase64() };
+  const store = (key = keys.acme) => ask("POST", "/v1/cores/added", { key, json: core });
+  const early = await errorOf(await store());
+  assertEquals([early.status, early.code], [400, "unknown_factors"]);
+  assertStringIncludes(early.message, "deno task admin factors put FILE");
+
+  const file = writeFactors(set);
+  assertEquals((await errorOf(await put(file, keys.acme))).status, 403);
+  const made = await json(await put(file));
+  assertEquals([made["object"], made["digest"], made["bytes"]], [
+    "factor_set",
+    set.digest,
+    file.length,
+  ]);
+  assertEquals(await json(await put(file)), made, "the same set again changes nothing");
+  assertEquals((await json(await store()))["current"], true);
+  const answer = await ask("POST", "/v1/completions", {
+    key: keys.acme,
+    json: { ...HELLO, model: "added" },
+  });
+  assertEquals(answer.status, 200, await answer.text());
+
+  const one = `/v1/admin/factors/${set.digest}`;
+  const used = await errorOf(await ask("DELETE", one, { key: keys.admin }));
+  assertEquals([used.status, used.code], [409, "conflict"]);
+  assertStringIncludes(used.message, "core acme/added@1 needs it");
+  await json(await ask("DELETE", "/v1/cores/added", { key: keys.acme }));
+  assertEquals((await json(await ask("DELETE", one, { key: keys.admin })))["deleted"], true);
+  const gone = await errorOf(await ask("DELETE", one, { key: keys.admin }));
+  assertEquals([gone.status, gone.code], [404, "factor_set_not_found"]);
+  assertEquals((await errorOf(await store())).code, "unknown_factors");
+  await json(await put(file));
+  assertEquals((await json(await store()))["current"], true, "what was removed comes back");
+  await json(await ask("DELETE", "/v1/cores/added", { key: keys.acme }));
+
+  const foreign = randomFactors({ stack: { ...stack, base: "f".repeat(64) }, rank: 2, seed: 7 });
+  const wrong: readonly [Uint8Array, RegExp][] = [
+    [writeFactors(foreign), /its base is f{64}, served is/],
+    [file.subarray(0, file.length - 8), /Invalid 'file'/],
+    [new TextEncoder().encode("no set"), /Invalid 'file'/],
+    [writeCore(someCore(set, 1)), /Invalid 'file'/],
+  ];
+  for (const [bytes, message] of wrong) {
+    const refused = await errorOf(await put(bytes));
+    assertEquals([refused.status, refused.code], [400, "invalid_factors"], refused.message);
+    assertMatch(refused.message, message);
+  }
+  const none = await errorOf(
+    await ask("POST", "/v1/admin/factors", { key: keys.admin, body: new FormData() }),
+  );
+  assertEquals(none.status, 400, none.message);
+  await json(await ask("DELETE", one, { key: keys.admin }));
 }
 
-async function factorFile({ loaded }: KeyedApp): Promise<Uint8Array> {
-  const { writeFactors } = await import("../../../adapters/lotr/format.ts");
-  return writeFactors(loaded.factors);
+function fingerprint({ digest }: Json): RegExp {
+  return new RegExp(`_${String(digest).slice(0, 10)}$`);
 }
 
 async function refuseCores(served: KeyedApp): Promise<void> {
