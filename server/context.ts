@@ -10,7 +10,8 @@ import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../src/checkpoin
 import type { CallFormat } from "../src/calls/formats.ts";
 import type { Catalog } from "../adapters/catalog/catalog.ts";
 import type { Engine } from "../src/engine/engine.ts";
-import type { Access, Principal } from "./access/access.ts";
+import type { Access, BatchCall, Principal } from "./access/access.ts";
+import type { BatchRunner } from "./batches/runner.ts";
 import type { FineTuning } from "./jobs/fine_tuning.ts";
 import type { JsonBodies } from "./http/json_body.ts";
 import type { JsonThread } from "./http/json_thread.ts";
@@ -118,6 +119,8 @@ export interface ServerContext {
   readonly metering?: Pick<Metering, "begin" | "count"> | undefined;
   /** Files, jobs and what they made; undefined = the server has no such endpoints. */
   readonly tuning?: FineTuning | undefined;
+  /** Batches of requests; undefined = the server has no such endpoints. */
+  readonly batches?: Pick<BatchRunner, "of" | "create" | "cancel"> | undefined;
   /** Where responses are kept; undefined = none is. */
   readonly responses?: ResponseKeeping | undefined;
 }
@@ -148,6 +151,7 @@ export interface RequestNotes {
 
 /** Hono's environment of this app. */
 export interface AppEnv {
+  Bindings: { readonly batch?: BatchCall };
   Variables: {
     requestId: string;
     notes: RequestNotes;
@@ -160,3 +164,10 @@ export interface AppEnv {
 }
 export type App = OpenAPIHono<AppEnv>;
 export type AppContext = Context<AppEnv>;
+
+/** Set where a request is a batch's line. */
+export function batchCallOf(c: AppContext): BatchCall | undefined {
+  // over HTTP a request has nothing beside it
+  const beside: AppEnv["Bindings"] | undefined = c.env;
+  return beside?.batch;
+}

@@ -18,6 +18,7 @@ import { readDatasetOnThread } from "../src/train/data/dataset_thread.ts";
 import { Catalog } from "../adapters/catalog/catalog.ts";
 import type { ServedModel, ServerContext } from "./context.ts";
 import type { ServeFlags } from "./cli/serve_flags.ts";
+import { BatchRunner } from "./batches/runner.ts";
 import { FineTuning, type TrainingBackend } from "./jobs/fine_tuning.ts";
 import { Lifecycle } from "./serve.ts";
 import type { Log } from "./telemetry/log.ts";
@@ -78,6 +79,16 @@ export function startTuning(
     log,
     metrics: metrics.training,
   });
+}
+
+/** Batches of requests to a loaded model; nothing runs before their `start`. */
+export function openBatches(
+  { checkpoint, maxBatch }: Loaded,
+  store: Store,
+  { log, metrics }: Pick<ServerContext, "log" | "metrics">,
+): Promise<BatchRunner> {
+  const base = checkpoint.id;
+  return BatchRunner.open({ store, log, metrics: metrics.batches, base, rows: maxBatch });
 }
 
 function backendOf({ checkpoint }: Loaded, training: LoadedTraining): TrainingBackend {

@@ -7,6 +7,7 @@ import { defaultDataDirectory } from "../adapters/store/data_directory.ts";
 import { openStore, type StoreLocation } from "../adapters/store/open_store.ts";
 import type { Store } from "../adapters/store/store.ts";
 import { fulfilledWithin } from "../src/util/time.ts";
+import type { BatchRunner } from "./batches/runner.ts";
 import { createApp } from "./http/app.ts";
 import { Books } from "./books.ts";
 import { Traffic } from "./telemetry/traffic.ts";
@@ -26,7 +27,7 @@ import { describeSampling } from "./generate/plan.ts";
 import { StoreMetering } from "./usage/metering.ts";
 import { TextTurns } from "./generate/text_turns.ts";
 import { openTracing } from "./telemetry/tracing.ts";
-import { type Loaded, type Loader, startTuning, toContext } from "./loaded.ts";
+import { type Loaded, type Loader, openBatches, startTuning, toContext } from "./loaded.ts";
 
 /** What a process gives a command. */
 export interface CommandEnvironment {
@@ -104,6 +105,7 @@ async function serveFrom(
     });
     traffic.attach(loaded.engine);
     await using tuning = await startTuning(loaded, store, flags, { log, metrics });
+    await using batches = await openBatches(loaded, store, { log, metrics });
     // an embedded database has no other server
     await using replicas = store.kind === "sqlite"
       ? undefined
@@ -118,7 +120,7 @@ async function serveFrom(
     thread?.start();
     jsonThread.start();
     const context = await toContext(loaded, {
-      ...{ metrics, tracing, traffic, log, tuning, metering },
+      ...{ metrics, tracing, traffic, log, tuning, batches, metering },
       thread,
       jsonThread,
       readiness: [{ name: "store", check: () => store.ping() }],
@@ -126,7 +128,7 @@ async function serveFrom(
       responses: { store, days: flags.keepResponses },
       options: { ...flags, version },
     });
-    return await listenUntilSignal({ flags, loaded, context, books, started });
+    return await listenUntilSignal({ flags, loaded, context, batches, books, started });
   } finally {
     await loaded.close();
   }
@@ -136,6 +138,7 @@ interface Serving {
   readonly flags: ServeFlags;
   readonly loaded: Loaded;
   readonly context: ServerContext;
+  readonly batches: BatchRunner;
   readonly books: Books;
   /** Milliseconds, as `performance.now` has them. */
   readonly started: number;
@@ -149,12 +152,14 @@ const LAST_SECONDS = 5;
  * process cuts off its requests and ends with code 1, to be started again.
  */
 async function listenUntilSignal(serving: Serving): Promise<number> {
-  const { flags, loaded, context, books, started } = serving;
+  const { flags, loaded, context, batches, books, started } = serving;
   const { host, port, grace } = flags;
   const { log } = context;
   using resort = watchUncaught(log);
-  const { fetch } = createApp(context);
+  const app = createApp(context);
+  const fetch = (request: Request) => app.fetch(request);
   const server = await listen({ host, port, fetch }, context.lifecycle);
+  await batches.start((line, on) => app.fetch(line, on));
   for (const line of startLines(flags, loaded, context)) log.info(line);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   log.info(`serving ${server.url}/v1 after ${seconds} s; console ${server.url}/console`);
@@ -179,7 +184,7 @@ async function listenUntilSignal(serving: Serving): Promise<number> {
   log.info(`${signal}: finishing requests, for at most ${grace} s`, {
     running: context.lifecycle.active,
   });
-  const [graceful] = await Promise.all([stop(grace), context.tuning?.stop()]);
+  const [graceful] = await Promise.all([stop(grace), context.tuning?.stop(), batches.stop()]);
   const balanced = books.close();
   log.info(graceful ? "stopped" : "stopped, with requests cut short");
   return balanced ? 0 : 1;

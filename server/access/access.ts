@@ -28,6 +28,14 @@ export interface Principal {
   readonly keyId: string | null;
 }
 
+/**
+ * That a request is a batch's line, and whom it acts for. The server hands it to its application
+ * beside the request; nothing that comes over HTTP can.
+ */
+export interface BatchCall {
+  readonly principal: Principal;
+}
+
 /** The default tenant with every scope: open mode, and the key of `--api-key`. */
 export function administrator(): Principal {
   return { tenant: DEFAULT_TENANT, scopes: new Set(SCOPES), keyId: null };

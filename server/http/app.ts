@@ -12,10 +12,18 @@ import {
   type Principal,
 } from "../access/access.ts";
 import { registerConsole } from "../console/console.ts";
-import type { App, AppContext, AppEnv, ServerContext, StreamEnd } from "../context.ts";
+import {
+  type App,
+  type AppContext,
+  type AppEnv,
+  batchCallOf,
+  type ServerContext,
+  type StreamEnd,
+} from "../context.ts";
 import { ApiError, toApiError } from "../errors.ts";
 import { logFailure } from "../telemetry/log.ts";
 import { JsonBodies } from "./json_body.ts";
+import { registerBatches } from "./batches/routes.ts";
 import { registerAdapters } from "./routes/adapters.ts";
 import { registerAdmin } from "./routes/admin.ts";
 import { registerChat } from "./routes/chat.ts";
@@ -72,6 +80,9 @@ export function createApp(context: ServerContext): App {
     registerFiles(app, context.tuning, door);
     registerUploads(app, context.tuning, door);
     registerFineTuning(app, context, context.tuning);
+    if (context.batches !== undefined) {
+      registerBatches(app, context.batches, { ...context, tuning: context.tuning });
+    }
   }
   if (context.admin !== undefined) {
     registerAdmin(app, { ...context.admin, base: context.model.digest });
@@ -147,7 +158,7 @@ function logAccess(
   const principal: Principal | undefined = c.get("principal");
   context.metrics.response(status, principal?.tenant);
   endTrace(c, principal);
-  const quiet = status < 400 && PROBES.has(path);
+  const quiet = batchCallOf(c) !== undefined || status < 400 && PROBES.has(path);
   context.log[quiet ? "debug" : "info"](`${method} ${path}`, {
     status,
     ms: performance.now() - start,
@@ -187,7 +198,8 @@ function identify(
   const isOpen = (path: string) => OPEN_PATHS.test(path) || openMetrics && SCRAPED.has(path);
   return async (c, next) => {
     if (!isOpen(c.req.path)) {
-      c.set("principal", await authenticate(access, c.req.raw.headers));
+      const principal = batchCallOf(c)?.principal;
+      c.set("principal", principal ?? await authenticate(access, c.req.raw.headers));
     }
     await next();
   };

@@ -7,7 +7,7 @@ import { Counter, Gauge, Registry } from "prom-client";
 import { BLOCK_TOKENS } from "../../src/engine/kv_memory.ts";
 import type { EngineListener, EngineStats } from "../../src/engine/metrics.ts";
 import { DEFAULT_TENANT, nameFor, withoutVersion } from "../../adapters/catalog/name.ts";
-import { JOB_STATUSES } from "../../adapters/store/store.ts";
+import { BATCH_STATUSES, JOB_STATUSES } from "../../adapters/store/store.ts";
 import { requestMetrics } from "./request_metrics.ts";
 import { type TenantMetrics, tenantMetrics } from "./tenant_metrics.ts";
 
@@ -40,8 +40,17 @@ export interface TrainingMetrics {
   readonly attach: (counts: () => Promise<ReadonlyMap<string, number>>) => void;
 }
 
+/** What batches tell of themselves. */
+export interface BatchMetrics {
+  /** Counts a line that has run. */
+  readonly line: (failed: boolean) => void;
+  /** Sets what counts the batches by status at each scrape. */
+  readonly attach: (counts: () => Promise<ReadonlyMap<string, number>>) => void;
+}
+
 export interface Metrics {
   readonly training: TrainingMetrics;
+  readonly batches: BatchMetrics;
   /** To be given to the engine. */
   readonly listener: EngineListener;
   /** Sets the engine to read; its listener is needed before there is one. */
@@ -67,6 +76,7 @@ export function createMetrics(): Metrics {
   return {
     listener,
     training: trainingMetrics(registry, tenants),
+    batches: batchMetrics(registry),
     attach: ({ model, stats, maxAdapters, kvBlocks }) => {
       registry.setDefaultLabels({ model_name: model });
       let seen = stats();
@@ -96,20 +106,54 @@ function trainingMetrics(registry: Registry, tenants: TenantMetrics): TrainingMe
       tokens.inc(count);
       tenants.trained(tenant, count);
     },
-    attach: (counts) => {
-      new Gauge({
+    attach: (counts) =>
+      byStatus(registry, counts, {
         name: "lembas_training_jobs",
         help: "Fine-tuning jobs by status.",
-        labelNames: ["status"],
-        registers: [registry],
-        async collect() {
-          this.reset();
-          const byStatus = await counts();
-          for (const status of JOB_STATUSES) this.set({ status }, byStatus.get(status) ?? 0);
-        },
-      });
-    },
+        statuses: JOB_STATUSES,
+      }),
   };
+}
+
+function batchMetrics(registry: Registry): BatchMetrics {
+  const lines = new Counter({
+    name: "lembas_batch_requests_total",
+    help: "Lines of batches that have run, by whether they were answered.",
+    labelNames: ["outcome"],
+    registers: [registry],
+  });
+  return {
+    line: (failed) => lines.inc({ outcome: failed ? "failed" : "completed" }),
+    attach: (counts) =>
+      byStatus(registry, counts, {
+        name: "lembas_batches",
+        help: "Batches by status.",
+        statuses: BATCH_STATUSES,
+      }),
+  };
+}
+
+/** A gauge that is counted anew at each scrape. */
+function byStatus(
+  registry: Registry,
+  counts: () => Promise<ReadonlyMap<string, number>>,
+  { name, help, statuses }: {
+    readonly name: string;
+    readonly help: string;
+    readonly statuses: readonly string[];
+  },
+): void {
+  new Gauge({
+    name,
+    help,
+    labelNames: ["status"],
+    registers: [registry],
+    async collect() {
+      this.reset();
+      const found = await counts();
+      for (const status of statuses) this.set({ status }, found.get(status) ?? 0);
+    },
+  });
 }
 
 type Reading = readonly [name: string, help: string, read: (stats: EngineStats) => number];

@@ -48,8 +48,11 @@ function byJob(more: string) {
 }
 
 function byFile(more = "") {
-  return ({ file, result }: Victim): Attempt[] =>
-    [file, result].map((id) => ({ path: `/v1/files/${id}${more}`, expected: [404] }));
+  return ({ file, result, requests, answers }: Victim): Attempt[] =>
+    [file, result, requests, answers].map((id) => ({
+      path: `/v1/files/${id}${more}`,
+      expected: [404],
+    }));
 }
 
 const RESPONSES = "/v1/responses";
@@ -137,6 +140,21 @@ export const ATTEMPTS: Attempts = {
   ],
   "POST /v1/uploads/{upload_id}/cancel": ({ upload }) => [
     { path: `/v1/uploads/${upload}/cancel`, expected: [404] },
+  ],
+  "POST /v1/batches": ({ requests, answers, file }) =>
+    [requests, answers, file].map((input_file_id) => ({
+      path: "/v1/batches",
+      json: { input_file_id, endpoint: "/v1/completions", completion_window: "24h" },
+      expected: [400],
+    })),
+  "GET /v1/batches": listing("/v1/batches", ({ batch }) => [
+    { path: `/v1/batches?after=${batch}`, expected: [400] },
+  ]),
+  "GET /v1/batches/{batch_id}": ({ batch }) => [
+    { path: `/v1/batches/${batch}`, expected: [404] },
+  ],
+  "POST /v1/batches/{batch_id}/cancel": ({ batch }) => [
+    { path: `/v1/batches/${batch}/cancel`, expected: [404] },
   ],
   "POST /v1/fine_tuning/jobs": (victim) => {
     const path = "/v1/fine_tuning/jobs";

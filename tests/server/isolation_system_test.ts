@@ -71,6 +71,7 @@ async function compareAnswers({ ask, keys }: KeyedApp, victim: Victim): Promise<
   const paths: readonly [string, string][] = [
     [`/v1/files/${victim.file}`, victim.file],
     [`/v1/files/${victim.file}/content`, victim.file],
+    [`/v1/batches/${victim.batch}`, victim.batch],
     [`/v1/fine_tuning/jobs/${victim.job}`, victim.job],
     [`/v1/fine_tuning/jobs/${victim.job}/events`, victim.job],
     [`/v1/models/${VICTIM}/${CORE}`, CORE],
@@ -92,7 +93,7 @@ async function compareAnswers({ ask, keys }: KeyedApp, victim: Victim): Promise<
 }
 
 async function guessIds({ ask, keys }: KeyedApp, victim: Victim): Promise<void> {
-  const { file, job, response } = victim;
+  const { file, job, batch, response } = victim;
   const guesses = (id: string) =>
     [
       ...[id.toUpperCase(), id.toLowerCase(), `${id} `, ` ${id}`, id.slice(0, -1), `${id}0`],
@@ -113,6 +114,7 @@ async function guessIds({ ask, keys }: KeyedApp, victim: Victim): Promise<void> 
   const places = [
     ["/v1/files/", file],
     ["/v1/fine_tuning/jobs/", job],
+    ["/v1/batches/", batch],
     ["/v1/responses/", response],
   ] as const;
   for (const [path, id] of places) {

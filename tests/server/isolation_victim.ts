@@ -1,5 +1,6 @@
 /** A tenant with one of everything, for others to reach for. It owns what is there to be found. */
 import { writeFactors } from "../../adapters/lotr/format.ts";
+import { line } from "./batch_client.ts";
 import { coreText, type Json, type KeyedApp } from "./keyed_app.ts";
 import { rowsOf } from "./tuning_server.ts";
 
@@ -9,6 +10,10 @@ export interface Victim {
   /** A pending upload, and its part. */
   readonly upload: string;
   readonly part: string;
+  /** A completed batch, its requests and its answers. */
+  readonly batch: string;
+  readonly requests: string;
+  readonly answers: string;
   readonly job: string;
   readonly result: string;
   /** `ft:tiny:globex:…` */
@@ -51,6 +56,13 @@ export async function makeVictim(
     purpose: "batch",
   });
   const part = await addPart(served, key, String(pending["id"]));
+  const requests = await upload(served, key, MARKER, "batch");
+  const batch = await send("POST", "/v1/batches", {
+    input_file_id: requests,
+    endpoint: "/v1/completions",
+    completion_window: "24h",
+  });
+  const completed = await ended(() => send("GET", `/v1/batches/${batch["id"]}`), "completed");
   const core = await send("POST", `/v1/cores/${CORE}`, { cores: coreText(loaded, 5) });
   await send("POST", `/v1/cores/${CORE}`, { cores: coreText(loaded, 6) });
   const created = await send("POST", "/v1/fine_tuning/jobs", {
@@ -71,6 +83,9 @@ export async function makeVictim(
     file,
     upload: String(pending["id"]),
     part,
+    batch: String(batch["id"]),
+    requests,
+    answers: String(completed["output_file_id"]),
     job: String(job["id"]),
     result: String((job["result_files"] as string[])[0]),
     model: String(job["fine_tuned_model"]),
@@ -84,11 +99,11 @@ export async function makeVictim(
   return { ...ids, secrets: [VICTIM, CORE, MARKER, "blimp", ...Object.values(ids)] };
 }
 
-async function ended(look: () => Promise<Json>): Promise<Json> {
+async function ended(look: () => Promise<Json>, well = "succeeded"): Promise<Json> {
   while (true) {
     const job = await look();
-    if (job["status"] === "succeeded") return job;
-    if (job["error"] !== null) throw new Error(JSON.stringify(job["error"]));
+    if (job["status"] === well) return job;
+    if (job["error"] || job["errors"]) throw new Error(JSON.stringify(job));
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
@@ -100,11 +115,19 @@ async function addPart({ ask }: KeyedApp, key: string, upload: string): Promise<
   return (await (await ask("POST", `/v1/uploads/${upload}/parts`, { key, body })).json()).id;
 }
 
-/** Uploads rows with a word in them; returns the file's id. */
-export async function upload({ ask }: KeyedApp, key: string, word = MARKER): Promise<string> {
+/** Uploads rows with a word in them, or a request; returns the file's id. */
+export async function upload(
+  { ask }: KeyedApp,
+  key: string,
+  word = MARKER,
+  purpose: "fine-tune" | "batch" = "fine-tune",
+): Promise<string> {
   const body = new FormData();
-  body.set("purpose", "fine-tune");
-  body.set("file", new File([rowsOf(24).replaceAll("row", word)], `${word}.jsonl`));
+  const content = purpose === "batch"
+    ? line(word, { prompt: word })
+    : rowsOf(24).replaceAll("row", word);
+  body.set("purpose", purpose);
+  body.set("file", new File([content], `${word}.jsonl`));
   const { id } = await (await ask("POST", "/v1/files", { key, body })).json();
   return id;
 }

@@ -12,7 +12,7 @@ import { issueKey } from "../../server/access/keys.ts";
 import { createMetrics, joinListeners } from "../../server/telemetry/metrics.ts";
 import { createLog } from "../../server/telemetry/log.ts";
 import { openStoreAccess } from "../../server/access/open_access.ts";
-import { startTuning, toContext } from "../../server/loaded.ts";
+import { openBatches, startTuning, toContext } from "../../server/loaded.ts";
 import { StoreMetering } from "../../server/usage/metering.ts";
 import { openTestStore } from "../adapters/store/test_store.ts";
 import { fakeLoad, type FakeLoaded, someCore } from "./engine_context.ts";
@@ -74,17 +74,19 @@ export async function openKeyedApp(options: KeyedOptions = {}): Promise<KeyedApp
     log,
     metrics,
   });
+  const batches = await openBatches(loaded, store, { log, metrics });
   const flags = { open, apiKey, host: "127.0.0.1" };
   const print = (text: string) => void printed.push(text);
   const door = await openStoreAccess({ store, flags, env: () => undefined, log, print });
   const metering = new StoreMetering(store, log, { admit: door.access.admit });
   const context = await toContext(loaded, {
-    ...{ metrics, traffic, log, tuning, access: door.access, admin: door.admin },
+    ...{ metrics, traffic, log, tuning, batches, access: door.access, admin: door.admin },
     responses: { store, days: 30 },
     metering: metered ? metering : undefined,
     options: { apiKey, maxBody: 1 << 20, version: "0.0.0", corsOrigins },
   });
   const app = createApp(context);
+  await batches.start((line, on) => app.fetch(line, on));
   const issue = async (tenant: string, scopes: readonly Scope[], expiresAt?: number) => {
     await store.tenants.ensure(tenant);
     const order = { tenant, name: "test", scopes, expiresAt: expiresAt ?? null };
@@ -100,7 +102,7 @@ export async function openKeyedApp(options: KeyedOptions = {}): Promise<KeyedApp
   return {
     ...{ app, context, store, loaded, keys, lines, printed, issue, ask },
     [Symbol.asyncDispose]: async () => {
-      await tuning.stop();
+      await Promise.all([tuning.stop(), batches.stop()]);
       await metering[Symbol.asyncDispose]();
       door[Symbol.dispose]();
       await loaded.close();

@@ -49,6 +49,8 @@ async function realNames(served: KeyedApp, key: string): Promise<string> {
     "body.previous_response_id": [made.response],
     "path.file_id": [made.file, made.result],
     "path.upload_id": [made.upload],
+    "path.batch_id": [made.batch],
+    "body.input_file_id": [made.requests],
     "path.fine_tuning_job_id": [made.job],
     "path.name": [CORE, "blimp"],
     "path.version": ["1", "2"],
@@ -95,7 +97,10 @@ Deno.test({
       // it has to have reached what there is
       const done = served.lines.filter((line) => line.includes("status=200")).join("\n");
       for (
-        const reached of ["/v1/fine_tuning/jobs", "/v1/files", `/v1/cores/${CORE}`, "/v1/responses"]
+        const reached of [
+          ...["/v1/fine_tuning/jobs", "/v1/files", "/v1/batches", `/v1/cores/${CORE}`],
+          "/v1/responses",
+        ]
       ) {
         assertStringIncludes(done, `POST ${reached} `);
       }

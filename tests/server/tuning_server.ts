@@ -11,8 +11,15 @@ import { openAccess } from "../../server/access/access.ts";
 import type { FineTuning } from "../../server/jobs/fine_tuning.ts";
 import { createLog } from "../../server/telemetry/log.ts";
 import { createMetrics } from "../../server/telemetry/metrics.ts";
-import { type Loaded, type LoadedTraining, startTuning, toContext } from "../../server/loaded.ts";
+import {
+  type Loaded,
+  type LoadedTraining,
+  openBatches,
+  startTuning,
+  toContext,
+} from "../../server/loaded.ts";
 import { listen } from "../../server/serve.ts";
+import { StoreMetering } from "../../server/usage/metering.ts";
 import { openStore, type StoreLocation } from "../../adapters/store/open_store.ts";
 import type { Store } from "../../adapters/store/store.ts";
 import type { EngineListener } from "../../src/engine/metrics.ts";
@@ -107,6 +114,8 @@ export interface TuningServer<L extends Loaded = FakeLoaded> {
 }
 
 export interface ServerOptions extends TrainingOptions {
+  /** Awaited before each run of the engine, which it is given the number of. */
+  readonly run?: ((run: number) => Promise<void>) | undefined;
   /** Where it keeps its data; text = a directory. */
   readonly data: string | StoreLocation;
   readonly maxJobs?: number;
@@ -117,7 +126,7 @@ export interface ServerOptions extends TrainingOptions {
 
 export function startServer(options: ServerOptions): Promise<TuningServer> {
   return serveLoaded(async (listener): Promise<FakeLoaded> => {
-    const loaded = await fakeLoad({ listener });
+    const loaded = await fakeLoad({ listener, ...(options.run && { pace: options.run }) });
     const training = options.serveOnly ? undefined : fakeTraining(() => loaded.factors, options);
     return { ...loaded, training };
   }, options);
@@ -138,18 +147,26 @@ export async function serveLoaded<L extends Loaded>(
     log,
     metrics,
   });
+  const batches = await openBatches(loaded, store, { log, metrics });
+  const metering = new StoreMetering(store, log, { admit: openAccess(store.tenants).admit });
   const context = await toContext(loaded, {
     metrics,
     log,
     tuning,
+    batches,
+    metering,
     access: openAccess(store.tenants),
     options: { apiKey: undefined, maxBody: 1 << 20, version: "0.0.0" },
   });
-  const { fetch } = createApp(context);
+  const app = createApp(context);
+  const { fetch } = app;
   const server = await listen({ host: "127.0.0.1", port: 0, fetch }, context.lifecycle);
+  await batches.start((line, on) => app.fetch(line, on));
   const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", maxRetries: 0 });
   const stop = async () => {
-    await Promise.all([server.stop(5, () => loaded.engine.close()), tuning.stop()]);
+    const served = server.stop(5, () => loaded.engine.close());
+    await Promise.all([served, tuning.stop(), batches.stop()]);
+    await metering[Symbol.asyncDispose]();
     await loaded.close();
     await store[Symbol.asyncDispose]();
   };

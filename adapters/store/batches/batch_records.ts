@@ -75,6 +75,7 @@ export type BatchPatch = Partial<
     | "errors"
     | "model"
     | "total"
+    | "expiresAt"
     | "inProgressAt"
     | "finalizingAt"
     | "completedAt"

@@ -58,7 +58,7 @@ export const hyperparametersSchema = z.strictObject({
 }).openapi("FineTuningHyperparameters");
 export type HyperparametersField = Readonly<z.output<typeof hyperparametersSchema>>;
 
-const metadataSchema = z.record(z.string().max(64), z.string().max(512))
+export const metadataSchema = z.record(z.string().max(64), z.string().max(512))
   .refine((pairs) => Object.keys(pairs).length <= 16, "at most 16 pairs");
 
 export const createJobSchema = z.strictObject({
