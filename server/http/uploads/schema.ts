@@ -34,7 +34,7 @@ export const uploadSchema = z.object({
   filename: z.string(),
   purpose: purposeSchema,
   status: z.enum(["pending", "completed", "cancelled", "expired"]),
-  file: fileSchema.nullable(),
+  file: z.union([fileSchema, z.null()]),
 }).openapi("Upload");
 type UploadBody = z.output<typeof uploadSchema>;
 
