@@ -1,4 +1,3 @@
-// deno-lint-ignore-file camelcase -- names of the wire format
 /**
  * kill -9 of a server in the middle of a batch: the next one goes on, no line is lost or doubled, and
  * lines that were kept do not run again. LEMBAS_TEST_KILLS says how often it is killed.
