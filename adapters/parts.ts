@@ -65,6 +65,11 @@ export interface LembasOptions {
   readonly maxQueue?: number;
   /** How much of the device training may take while requests run, above 0 to 1. Default 0.25. */
   readonly trainShare?: number;
+  /**
+   * Whether text that a grammar forces is computed several tokens at a time. Default false: each
+   * token is computed as it is in a step, so that a text does not depend on how many rows run.
+   */
+  readonly jumpForward?: boolean;
   readonly listener?: EngineListener;
   /** Hears of the default factor set being made, when training first needs it. */
   readonly onFactors?: (progress: MakerProgress) => void;
@@ -79,6 +84,8 @@ export interface LembasOptions {
 
 /** Rows of a batch where nobody says. */
 export const DEFAULT_BATCH = 32;
+/** Most tokens of a jump: with the one before them they are a run of 16. */
+const FORESIGHT = 15;
 
 /** What a `Lembas` stands on, in the order in which it is opened. */
 export interface Parts {
@@ -159,6 +166,7 @@ async function openTelling(
     tokenizer,
     vocabSize: config.vocabSize,
     stopTokens: config.eosTokenIds,
+    foresight: options.jumpForward ? FORESIGHT : 0,
   });
   opened.defer(() => grammars.close());
   const lane = await firstLane({ base, registry, checkpoint });

@@ -11,6 +11,7 @@ export class InstantModel implements BatchModel {
   readonly kvBytesPerToken = 1;
   readonly prefillTokens = 1024;
   readonly scoredTokens = 32;
+  readonly draftTokens = 0;
   #drawn = 0;
 
   /** `tokens`: ids to answer with, in turn. */
@@ -32,6 +33,14 @@ export class InstantModel implements BatchModel {
 
   score(): Promise<readonly Sampled[]> {
     return Promise.reject(new TypeError("Cannot score: this model computes nothing"));
+  }
+
+  draft(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  sampleDraft(rows: readonly SampleRow[]): Promise<readonly Sampled[]> {
+    return this.sample(rows);
   }
 
   decode(): Promise<void> {

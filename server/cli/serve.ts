@@ -33,6 +33,7 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
     dtype: flags.dtype,
     maxBatch: flags.maxBatch,
     maxQueue: flags.maxQueue,
+    jumpForward: flags.jumpForward,
     trainShare: flags.trainShare,
     onFactors: factorsLog(log),
     listener,

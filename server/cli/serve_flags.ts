@@ -222,6 +222,15 @@ const FLAGS = {
       "and named in the header lembas-ignored and once in the log",
     fallback: "false",
   },
+  "jump-forward": {
+    value: "true|false",
+    type: oneOf(["true", "false"]),
+    alone: "true",
+    help:
+      "whether text that a schema or grammar forces is computed several tokens at a time, where " +
+      "few rows run: fewer steps, and the same text up to rounding; on the CPU alone",
+    fallback: "false",
+  },
   "metrics-access": {
     value: METRICS_ACCESS.join("|"),
     type: oneOf(METRICS_ACCESS),
@@ -250,13 +259,15 @@ const FLAGS = {
 export type ServeFlags =
   & Omit<
     FlagValues<typeof FLAGS>,
-    "corsOrigin" | "open" | "strict" | "servedModelName"
+    "corsOrigin" | "open" | "strict" | "servedModelName" | "jumpForward"
   >
   & {
     /** Origins whose web pages may use the API; `*` = any. */
     readonly corsOrigins: readonly string[];
     /** Whether whoever reaches it needs no key and is the administrator. */
     readonly open: boolean;
+    /** Whether text that a grammar forces is computed several tokens at a time. */
+    readonly jumpForward: boolean;
     /** Whether arguments that nothing knows are refused. */
     readonly strict: boolean;
     /** Names of the base beside its own. */
@@ -292,7 +303,9 @@ function refuse(fault: Fault): FlagError {
 
 /** What depends on several flags. */
 function settled(
-  { corsOrigin, open: askedOpen, strict, servedModelName, ...flags }: FlagValues<typeof FLAGS>,
+  { corsOrigin, open: askedOpen, strict, servedModelName, jumpForward, ...flags }: FlagValues<
+    typeof FLAGS
+  >,
   usualUrl: string | undefined,
 ): ServeFlags {
   const databaseUrl = flags.databaseUrl ?? usualUrl;
@@ -319,6 +332,7 @@ function settled(
     ...flags,
     ...{ databaseUrl, open, corsOrigins: corsOrigin },
     strict: strict === "true",
+    jumpForward: jumpForward === "true",
     servedModelNames: servedModelName,
   };
 }

@@ -184,6 +184,21 @@ const COUNTERS: readonly Reading[] = [
     (s) => s.prefixQueriedTokens,
   ],
   ["vllm:prefix_cache_hits_total", "Tokens found in the prefix cache.", (s) => s.prefixHitTokens],
+  [
+    "vllm:spec_decode_num_drafts_total",
+    "Runs over tokens that grammars foresaw (--jump-forward).",
+    (s) => s.jumpRuns,
+  ],
+  [
+    "vllm:spec_decode_num_draft_tokens_total",
+    "Tokens that these runs foresaw.",
+    (s) => s.foreseenTokens,
+  ],
+  [
+    "vllm:spec_decode_num_accepted_tokens_total",
+    "Foreseen tokens that were then drawn.",
+    (s) => s.jumpedTokens,
+  ],
   ["lembas_lane_loads_total", "Lanes opened when asked for.", (s) => s.lanes.loads],
   ["lembas_lane_evictions_total", "Lanes closed to make room.", (s) => s.lanes.evictions],
   ["lembas_requests_rejected_total", "Samples refused by a full queue.", (s) => s.rejected],

@@ -70,10 +70,10 @@ export class Traffic {
     });
   }
 
-  #step({ kind, rows, tokens }: StepObservation): void {
+  #step({ kind, tokens }: StepObservation): void {
     const slot = this.#slot();
-    if (kind === "decode") slot.outputTokens += rows;
-    else slot.promptTokens += tokens;
+    if (kind === "prefill") slot.promptTokens += tokens;
+    else slot.outputTokens += tokens;
   }
 
   #slot(): Slot {

@@ -35,9 +35,9 @@ export interface FinishedObservation {
 
 /** One run of the model. */
 export interface StepObservation {
-  readonly kind: "prefill" | "decode";
+  readonly kind: "prefill" | "decode" | "jump";
   readonly rows: number;
-  /** Tokens the run computed, padding not counted. */
+  /** Tokens the run computed, padding not counted, nor what a jump foresaw in vain. */
   readonly tokens: number;
   /** Seconds of the run and its sampling. */
   readonly seconds: number;
@@ -81,6 +81,10 @@ export interface EngineStats {
   readonly prefixHitTokens: number;
   readonly prefillRuns: number;
   readonly decodeRuns: number;
+  /** Runs over tokens that grammars foresaw, how many tokens these were, and how many were drawn. */
+  readonly jumpRuns: number;
+  readonly foreseenTokens: number;
+  readonly jumpedTokens: number;
   /** By adapter name; the base is not among them. */
   readonly adapters: ReadonlyMap<string, AdapterLoad>;
   readonly lanes: LaneStats;

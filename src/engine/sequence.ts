@@ -85,6 +85,8 @@ export class Sequence {
   readonly promptLogprobs: TokenLogprob[] = [];
   lease: CoreLease | undefined;
   matcher: TokenMatcher | undefined;
+  /** The text that its grammar forces now is spelled otherwise than was foreseen. */
+  strays = false;
   /** Asked to leave; it does at the next boundary between runs. */
   cancelled = false;
   admittedAt: number | undefined;

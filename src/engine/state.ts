@@ -53,6 +53,8 @@ export interface EngineOptions {
   readonly deviceLock?: DeviceLock;
 }
 
+/** The engine's priority in the device lock: before any trainer's (1). */
+export const ENGINE_PRIORITY = 0;
 const DEFAULT_QUEUE = 1024;
 /** Default of `laneMemory`, bytes. */
 export const DEFAULT_LANE_MEMORY = 2 ** 30;
@@ -68,6 +70,9 @@ class Counters {
   prefixHitTokens = 0;
   prefillRuns = 0;
   decodeRuns = 0;
+  jumpRuns = 0;
+  foreseenTokens = 0;
+  jumpedTokens = 0;
   readonly finished: Record<FinishReason, number> = { stop: 0, length: 0, abort: 0, error: 0 };
 }
 

@@ -1,9 +1,9 @@
 /**
  * One step of a lane: schedule, run the model, hand the tokens out. At most one prefill run (or a
- * few short ones) and one decode run over all rows. The device is held for a run and its sampling,
- * no longer, so that training may run in between.
+ * few short ones), jumps (`jump.ts`) and one decode run over all rows. The device is held for a run
+ * and its sampling, no longer, so that training may run in between.
  */
-import type { PrefillRow, Sampled, SampleRow } from "../executor/model.ts";
+import type { PrefillRow, SampleRow } from "../executor/model.ts";
 import type { TokenMatcher } from "../grammar/matcher.ts";
 import { fulfilledWithin, nextTurn } from "../util/time.ts";
 import {
@@ -13,18 +13,15 @@ import {
   nextPrefill,
   removeEnded,
   removeLost,
-  SAVED_BLOCKS,
   savePrefixes,
   startFollowers,
 } from "./admit.ts";
-import type { StepObservation } from "./metrics.ts";
+import { deliverAll, endRun } from "./deliver.ts";
+import { jumpForward } from "./jump.ts";
 import type { PrefillPlan } from "./policy/scheduler.ts";
-import type { TokenLogprob } from "./request/request.ts";
 import type { Lane, Sequence } from "./sequence.ts";
-import type { EngineState } from "./state.ts";
+import { ENGINE_PRIORITY, type EngineState } from "./state.ts";
 
-/** The engine's priority in the device lock: before any trainer's (1). */
-const ENGINE_PRIORITY = 0;
 /** Prefill runs of one step: more than one only for rows with a cached prefix, which are short. */
 const PREFILL_RUNS = 4;
 /** How long a step waits for late masks while it has other rows to draw for. */
@@ -37,8 +34,10 @@ export async function step(state: EngineState, lane: Lane): Promise<boolean> {
   const removed = removeLost(state, lane);
   const prefilled = await prefills(state, lane);
   removeLost(state, lane);
+  const jumped = await jumpForward(state, lane);
+  removeLost(state, lane);
   const decoded = await decode(state, lane);
-  return removed || prefilled || decoded;
+  return removed || prefilled || jumped || decoded;
 }
 
 // ---- prefill ----
@@ -218,69 +217,4 @@ async function masksMade(matchers: readonly TokenMatcher[], rows: number): Promi
   if (late.length === 0) return;
   const all = Promise.all(late.map((matcher) => matcher.settled()));
   await fulfilledWithin(late.length === rows ? ALONE_MILLISECONDS : GRACE_MILLISECONDS, all);
-}
-
-/** After each run: measures the pace, saves a few blocks, and tells the listener what was done. */
-function endRun(
-  state: EngineState,
-  lane: Lane,
-  run: Omit<StepObservation, "seconds">,
-  started: number,
-): void {
-  const seconds = (performance.now() - started) / 1000;
-  if (run.kind === "decode") lane.pace.decoded(seconds);
-  else if (lane.continued) lane.pace.chunked(run.tokens, seconds);
-  savePrefixes(state.memory, lane.rows, SAVED_BLOCKS);
-  state.listener.step?.({ ...run, seconds });
-}
-
-// ---- delivery ----
-
-/** Hands the tokens out; returns the sequences that end with theirs. */
-function deliverAll(
-  state: EngineState,
-  sequences: readonly Sequence[],
-  sampled: readonly Sampled[],
-): Sequence[] {
-  const ended: Sequence[] = [];
-  for (const [i, sequence] of sequences.entries()) {
-    const drawn = sampled[i];
-    if (drawn === undefined) throw new Error(`internal: no token was drawn for ${sequence.label}`);
-    if (!sequence.cancelled && deliver(state, sequence, drawn)) ended.push(sequence);
-  }
-  return ended;
-}
-
-/** Hands a drawn token to the sequence's caller. True where the sequence ends with it. */
-function deliver(state: EngineState, sequence: Sequence, sampled: Sampled): boolean {
-  observeToken(state, sequence);
-  const { logprobs } = sequence.request.sampling;
-  const { text, ending } = sequence.push(sampled.token);
-  sequence.group.stream.push({
-    index: sequence.index,
-    text,
-    tokens: [sampled.token],
-    logprobs: logprobs === undefined ? undefined : [logprobOf(sampled)],
-    finishReason: ending?.reason,
-    stopReason: ending?.stopReason,
-  });
-  return ending !== undefined;
-}
-
-function observeToken({ listener, counters }: EngineState, sequence: Sequence): void {
-  const now = performance.now();
-  const { lastTokenAt, cachedTokens = 0, group } = sequence;
-  if (lastTokenAt === undefined) {
-    sequence.firstTokenAt = now;
-    listener.firstToken?.((now - group.arrivedAt) / 1000);
-    group.stream.cached(cachedTokens);
-    if (sequence.index === 0) counters.cachedTokens += cachedTokens;
-  } else listener.interToken?.((now - lastTokenAt) / 1000);
-  sequence.lastTokenAt = now;
-  sequence.account.chargeOutput();
-  counters.generationTokens++;
-}
-
-function logprobOf({ token, logprob = NaN, top = [], given }: Sampled): TokenLogprob {
-  return { token, logprob, top: given ?? top };
 }

@@ -71,6 +71,7 @@ export class Executor implements BatchModel {
   /** Logits of a prompt's tokens, [scored tokens, V], once some are scored. */
   #scores: Tensor | undefined;
   readonly scoredTokens: number;
+  readonly draftTokens: number;
   #steps: DecodeSteps | undefined;
   readonly #decodes: Step[] = [];
   readonly #prefills = new Lru<string, Step>(KEPT_PREFILLS, ({ made }) => made.dispose());
@@ -85,6 +86,8 @@ export class Executor implements BatchModel {
     using made = new DisposableStack();
     this.prefillTokens = options.prompts?.tokens ?? PREFILL_TOKENS;
     this.scoredTokens = Math.min(SCORED_TOKENS, this.prefillTokens);
+    // in device memory a row would go to the staging row and back
+    this.draftTokens = options.staged === undefined ? this.scoredTokens : 0;
     const cache = options.staged ?? new KvCache(device, kv, options.blocks);
     this.#kv = made.adopt(cache, () => cache.release());
     const cores = new CoreSlots(device, hook, kv.layers, kv.slots, kv.dtype);
@@ -181,18 +184,33 @@ export class Executor implements BatchModel {
 
   async score(row: PrefillRow, next: ArrayLike<number>, top: number): Promise<readonly Sampled[]> {
     const { device, staged, scorer } = this.#options;
-    this.#scores ??= device.tensor("float32", [this.scoredTokens, this.vocabSize]);
+    const scores = this.#scoreRows();
     if (staged !== undefined && row.past > 0) staged.take(row.slot);
-    using logits = device.view(this.#scores, 0, [row.tokens.length, this.vocabSize]);
+    using logits = device.view(scores, 0, [row.tokens.length, this.vocabSize]);
     const caches = staged?.staging;
     await this.#everyToken(row, caches === undefined ? { logits } : { logits, caches });
     staged?.place(row.slot);
     return await scorer.sample(
-      this.#scores,
+      scores,
       Array.from(next, (token, i) => ({
         ...{ row: i, temperature: 0, uniform: 0, logprobs: top, given: [token] },
       })),
     );
+  }
+
+  async draft(row: PrefillRow): Promise<void> {
+    const scores = this.#scoreRows();
+    using logits = this.#options.device.view(scores, 0, [row.tokens.length, this.vocabSize]);
+    await this.#everyToken(row, { logits });
+  }
+
+  sampleDraft(rows: readonly SampleRow[]): Promise<readonly Sampled[]> {
+    return this.#options.scorer.sample(this.#scoreRows(), rows);
+  }
+
+  #scoreRows(): Tensor {
+    const { device } = this.#options;
+    return this.#scores ??= device.tensor("float32", [this.scoredTokens, this.vocabSize]);
   }
 
   async #everyToken(

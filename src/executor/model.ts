@@ -112,6 +112,12 @@ export interface BatchModel {
    * (the new one is written at that position). Logits become rows 0 … n-1 for `sample`.
    */
   decode(tokens: ArrayLike<number>, lengths: ArrayLike<number>): Promise<void>;
+  /** Tokens that `draft` takes at most; 0 where it is of no use. */
+  readonly draftTokens: number;
+  /** Computes a row's chunk like `prefill` alone; its tokens' logits are rows for `sampleDraft`. */
+  draft(row: PrefillRow): Promise<void>;
+  /** Draws as `sample` does, from the last draft's logits. */
+  sampleDraft(rows: readonly SampleRow[]): Promise<readonly Sampled[]>;
   /** Draws tokens from the last step's logits, in the order of `rows`. */
   sample(rows: readonly SampleRow[]): Promise<readonly Sampled[]>;
 

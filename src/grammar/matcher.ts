@@ -3,12 +3,25 @@
  * keeps the tokens it took.
  */
 
+/** A token, and the mask behind it: which ones the grammar then allows. */
+export interface Foreseen {
+  readonly token: number;
+  readonly mask: Int32Array<ArrayBuffer>;
+}
+
 /** Which tokens a grammar allows next. Masks are made while the model runs. */
 export interface TokenMatcher {
   /** Whether `mask` is that of the next token. */
   readonly ready: boolean;
   /** Allowed next tokens as bits, 32 a word; valid while `ready`. */
   readonly mask: Int32Array;
+  /** Most tokens that are foreseen. */
+  readonly foresight: number;
+  /**
+   * While `ready`: tokens that spell text which the grammar forces, one after the other. Other
+   * tokens may spell the same text.
+   */
+  readonly foreseen: readonly Foreseen[];
   /** Set where the matcher is broken: its sequence cannot go on. */
   readonly error: Error | undefined;
   /** Resolves when `ready` holds or `error` is set. */
@@ -25,17 +38,21 @@ export interface ThreadMatcherOptions {
   /** The request's field that asks for the grammar. */
   readonly field: string;
   readonly tenant: string;
-  /** Tells its thread of a token, if it has a thread at the moment. */
-  readonly onAccept: (matcher: ThreadMatcher, token: number) => void;
+  readonly foresight: number;
+  /** Tells its thread of tokens, if it has a thread at the moment. */
+  readonly onAccept: (matcher: ThreadMatcher, tokens: readonly number[]) => void;
   readonly onDispose: (matcher: ThreadMatcher) => void;
 }
 
 /** A matcher on a grammar thread. */
 export class ThreadMatcher implements TokenMatcher {
   mask: Int32Array = new Int32Array(0);
+  foreseen: readonly Foreseen[] = [];
   error: Error | undefined;
-  /** All tokens taken; a new thread has to be told them. */
-  readonly tokens: number[] = [];
+  /** All tokens taken. */
+  readonly #tokens: number[] = [];
+  /** How many of them its thread knows: of those that were foreseen it is not told at once. */
+  #told = 0;
   #ready = false;
   #waiters: (() => void)[] = [];
 
@@ -61,6 +78,10 @@ export class ThreadMatcher implements TokenMatcher {
     return this.#options.tenant;
   }
 
+  get foresight(): number {
+    return this.#options.foresight;
+  }
+
   get ready(): boolean {
     return this.#ready;
   }
@@ -71,19 +92,35 @@ export class ThreadMatcher implements TokenMatcher {
   }
 
   accept(token: number): void {
-    this.tokens.push(token);
+    this.#tokens.push(token);
+    const [next, ...rest] = this.foreseen;
+    if (this.#ready && next?.token === token) {
+      this.mask = next.mask;
+      this.foreseen = rest;
+      return;
+    }
     this.#ready = false;
-    this.#options.onAccept(this, token);
+    this.foreseen = [];
+    const news = this.#tokens.slice(this.#told);
+    this.#told = this.#tokens.length;
+    this.#options.onAccept(this, news);
+  }
+
+  /** All tokens taken, for a new thread, which then knows them. */
+  tell(): readonly number[] {
+    this.#told = this.#tokens.length;
+    return [...this.#tokens];
   }
 
   dispose(): void {
     this.#options.onDispose(this);
   }
 
-  /** Takes the mask after `count` tokens; one that is out of date is ignored. */
-  take(mask: Int32Array, count: number): void {
-    if (count !== this.tokens.length) return;
+  /** Takes what its thread says after `count` tokens, unless it is out of date. */
+  take(mask: Int32Array, count: number, foreseen: readonly Foreseen[]): void {
+    if (count !== this.#tokens.length) return;
     this.mask = mask;
+    this.foreseen = foreseen;
     this.#ready = true;
     this.#settle();
   }

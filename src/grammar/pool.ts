@@ -53,6 +53,8 @@ export interface GrammarPoolOptions {
    * depending on the grammars it keeps.
    */
   readonly threads?: number;
+  /** Most tokens that matchers foresee where text is forced; default 0. */
+  readonly foresight?: number;
   /** Longest time one grammar may take to compile; default 30,000. */
   readonly timeoutMilliseconds?: number;
 }
@@ -97,7 +99,8 @@ export class GrammarPool implements GrammarSource {
       schema,
       field,
       tenant,
-      onAccept: (own, token) => this.#homes.get(own)?.accept(own.id, token),
+      foresight: this.#options.foresight ?? 0,
+      onAccept: (own, tokens) => this.#homes.get(own)?.accept(own.id, tokens),
       onDispose: (own) => this.#dispose(own),
     });
     this.#house(matcher, (job) => this.#queue.add(job));
@@ -188,9 +191,10 @@ export class GrammarPool implements GrammarSource {
   }
 
   #start(): GrammarThread {
-    const { vocabSize, stopTokens, cacheSize = 64 } = this.#options;
+    const { vocabSize, stopTokens, cacheSize = 64, foresight = 0 } = this.#options;
     const vocabulary = this.#vocabulary;
-    const thread = new GrammarThread({ vocabulary, vocabSize, stopTokens }, cacheSize, {
+    const init = { vocabulary, vocabSize, stopTokens, foresight };
+    const thread = new GrammarThread(init, cacheSize, {
       compiled: (own) => this.#compiled(own),
       refused: (own, schema, refusal) => this.#refuse(own, schema, refusal),
       broken: (own, breakdown) => this.#broken(own, breakdown),

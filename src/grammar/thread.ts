@@ -91,13 +91,14 @@ export class GrammarThread {
     this.#compiled.delete(matcher.schema);
     this.#compiled.set(matcher.schema, compiled);
     this.matchers.set(matcher.id, matcher);
-    const { id, tokens } = matcher;
+    const { id } = matcher;
+    const tokens = matcher.tell();
     const created = this.#thread.call("create", { id, grammar: compiled.grammar, tokens });
     this.#take("create", created, (mask) => this.#hand(id, mask), id);
   }
 
-  accept(id: number, token: number): void {
-    const accepted = this.#thread.call("accept", { id, token });
+  accept(id: number, tokens: readonly number[]): void {
+    const accepted = this.#thread.call("accept", { id, tokens });
     this.#take("accept", accepted, (mask) => this.#hand(id, mask), id);
   }
 
@@ -136,7 +137,7 @@ export class GrammarThread {
   }
 
   #hand(id: number, mask: Mask | undefined): void {
-    if (mask !== undefined) this.matchers.get(id)?.take(mask.mask, mask.count);
+    if (mask !== undefined) this.matchers.get(id)?.take(mask.mask, mask.count, mask.foreseen);
   }
 
   #keep(schema: string, compiled: Compiled): void {

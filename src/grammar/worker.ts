@@ -11,6 +11,8 @@ import { FieldError } from "../util/errors.ts";
 import { type CallsGrammar, compileCalls } from "./compile_calls.ts";
 import { compileText, type TextGrammar } from "./compile_text.ts";
 import { compileSchema } from "./compile_schema.ts";
+import { Foresight } from "./foresight.ts";
+import type { Foreseen } from "./matcher.ts";
 import { SchemaError } from "./schema/schema_error.ts";
 import type { WrittenGrammar } from "./write_grammar.ts";
 
@@ -28,12 +30,15 @@ export interface ThreadInit {
   readonly vocabulary: readonly string[];
   readonly vocabSize: number;
   readonly stopTokens: readonly number[];
+  /** Most tokens that a matcher foresees. */
+  readonly foresight: number;
 }
 
-/** Allowed tokens after `count` accepted ones. */
+/** Allowed tokens after `count` accepted ones, and what is foreseen from there. */
 export interface Mask {
   readonly mask: Int32Array<ArrayBuffer>;
   readonly count: number;
+  readonly foreseen: readonly Foreseen[];
 }
 
 /**
@@ -69,12 +74,14 @@ interface ToCreate {
 class Matchers {
   readonly #compiler: XGrammar.GrammarCompiler;
   readonly #library: typeof XGrammar;
+  readonly #foresight: Foresight;
   readonly #compiled = new Map<number, XGrammar.CompiledGrammar>();
   readonly #matchers = new Map<number, { matcher: XGrammar.GrammarMatcher; count: number }>();
 
-  constructor(library: typeof XGrammar, compiler: XGrammar.GrammarCompiler) {
+  constructor(library: typeof XGrammar, compiler: XGrammar.GrammarCompiler, init: ThreadInit) {
     this.#library = library;
     this.#compiler = compiler;
+    this.#foresight = new Foresight(init);
   }
 
   async compile({ grammar, schema }: ToCompile): Promise<CompileResult> {
@@ -95,13 +102,12 @@ class Matchers {
     if (compiled === undefined) throw new Error(`internal: grammar ${grammar} is not kept`);
     const matcher = await this.#library.GrammarMatcher.createGrammarMatcher(compiled);
     this.#matchers.set(id, { matcher, count: 0 });
-    for (const token of tokens) this.#advance(id, token);
-    return await this.#mask(id);
+    return await this.accept(id, tokens);
   }
 
   /** Undefined for a matcher that is no longer there. */
-  async accept(id: number, token: number): Promise<Moved<Mask> | undefined> {
-    this.#advance(id, token);
+  async accept(id: number, tokens: readonly number[]): Promise<Moved<Mask> | undefined> {
+    for (const token of tokens) this.#advance(id, token);
     return await this.#mask(id);
   }
 
@@ -120,8 +126,11 @@ class Matchers {
   async #mask(id: number): Promise<Moved<Mask> | undefined> {
     const entry = this.#matchers.get(id);
     if (entry === undefined) return undefined;
-    const mask = new Int32Array(await entry.matcher.getNextTokenBitmask());
-    return new Moved({ mask, count: entry.count }, [mask.buffer]);
+    const { matcher, count } = entry;
+    const mask = new Int32Array(await matcher.getNextTokenBitmask());
+    const foreseen = await this.#foresight.of(matcher, mask);
+    const buffers = [mask, ...foreseen.map((each) => each.mask)].map(({ buffer }) => buffer);
+    return new Moved({ mask, count, foreseen }, buffers);
   }
 }
 
@@ -180,7 +189,8 @@ async function begin(init: ThreadInit): Promise<Matchers> {
     init.vocabSize,
     [...init.stopTokens],
   );
-  return new Matchers(library, await library.GrammarCompiler.createGrammarCompiler(info, false));
+  const compiler = await library.GrammarCompiler.createGrammarCompiler(info, false);
+  return new Matchers(library, compiler, init);
 }
 
 /** Every handler waits for those before it; where one throws, the library is not to be trusted. */
@@ -207,8 +217,8 @@ function grammarWork() {
     compile: (asked: ToCompile) => withMatchers((matchers) => matchers.compile(asked)),
     forget: (grammar: number) => withMatchers((matchers) => matchers.forget(grammar)),
     create: (asked: ToCreate) => withMatchers((matchers) => matchers.create(asked)),
-    accept: ({ id, token }: { readonly id: number; readonly token: number }) =>
-      withMatchers((matchers) => matchers.accept(id, token)),
+    accept: ({ id, tokens }: { readonly id: number; readonly tokens: readonly number[] }) =>
+      withMatchers((matchers) => matchers.accept(id, tokens)),
     dispose: (id: number) => withMatchers((matchers) => matchers.dispose(id)),
   };
 }

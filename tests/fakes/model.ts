@@ -29,11 +29,14 @@ export interface FakeModelOptions {
 
 export type FakeRun =
   | { readonly kind: "prefill"; readonly rows: readonly PrefillRow[] }
+  | { readonly kind: "draft"; readonly rows: readonly PrefillRow[] }
   | { readonly kind: "decode"; readonly tokens: readonly number[] };
 
 interface Slot {
   readonly kv: Int32Array;
   written: number;
+  /** Of the tokens written last, how many may never be drawn. */
+  drafted: number;
   /** Tokens whose memory it has touched and not given back. */
   touched: number;
   core: number | undefined;
@@ -52,11 +55,13 @@ export class FakeModel implements BatchModel {
   readonly chunkTokens: (past: number) => number;
   readonly kvBytesPerToken: number;
   readonly scoredTokens = 8;
+  readonly draftTokens = 8;
   /** Blocks saved and not released. */
   blocks = 0;
   readonly #slots: Slot[];
   readonly #onRun: (run: FakeRun) => void | Promise<void>;
   #logits: Float64Array[] = [];
+  #draftLogits: Float64Array[] = [];
   #busy = false;
 
   constructor(options: FakeModelOptions) {
@@ -70,6 +75,7 @@ export class FakeModel implements BatchModel {
     this.#slots = Array.from({ length: this.maxBatch }, () => ({
       kv: new Int32Array(this.maxContext),
       written: 0,
+      drafted: 0,
       touched: 0,
       core: undefined,
     }));
@@ -121,13 +127,34 @@ export class FakeModel implements BatchModel {
     return scored;
   }
 
+  async draft(row: PrefillRow): Promise<void> {
+    await this.#exclusive(async () => {
+      demand(row.tokens.length <= this.draftTokens, "a draft of a fitting length");
+      demand(row.tokens.length <= this.chunkTokens(row.past), "a chunk of a fitting length");
+      await this.#onRun({ kind: "draft", rows: [row] });
+      this.#draftLogits = Array.from(
+        row.tokens,
+        (token, i) => this.#append(row.slot, row.past + i, [token]),
+      );
+      this.#slot(row.slot).drafted = row.tokens.length - 1;
+    });
+  }
+
+  sampleDraft(rows: readonly SampleRow[]): Promise<readonly Sampled[]> {
+    return Promise.resolve(this.#drawAll(this.#draftLogits, rows));
+  }
+
   sample(rows: readonly SampleRow[]): Promise<readonly Sampled[]> {
+    const sampled = this.#drawAll(this.#logits, rows);
+    this.#logits = [];
+    return Promise.resolve(sampled);
+  }
+
+  #drawAll(logits: readonly Float64Array[], rows: readonly SampleRow[]): Sampled[] {
     this.#idle("sample");
     demand(rows.length > 0, "sampling has rows");
     demand(new Set(rows.map((row) => row.row)).size === rows.length, "logits rows differ");
-    const sampled = rows.map((row) => draw(this.#logits[row.row], row));
-    this.#logits = [];
-    return Promise.resolve(sampled);
+    return rows.map((row) => draw(logits[row.row], row));
   }
 
   move(from: number, to: number, length: number): void {
@@ -139,6 +166,7 @@ export class FakeModel implements BatchModel {
     target.kv.fill(0);
     target.kv.set(source.kv.subarray(0, length));
     target.written = length;
+    target.drafted = 0;
     target.core = source.core;
   }
 
@@ -147,6 +175,7 @@ export class FakeModel implements BatchModel {
     const freed = this.#slot(slot);
     freed.kv.fill(0);
     freed.written = 0;
+    freed.drafted = 0;
     freed.touched = Math.min(freed.touched, KEPT_TOKENS);
     freed.core = undefined;
   }
@@ -157,7 +186,9 @@ export class FakeModel implements BatchModel {
 
   trim(slot: number, tokens: number): void {
     const trimmed = this.#slot(slot);
-    demand(trimmed.written <= tokens, "no token of a row is given back");
+    demand(trimmed.written - trimmed.drafted <= tokens, "no token of a row is given back");
+    trimmed.drafted -= Math.max(0, trimmed.written - tokens);
+    trimmed.written = Math.min(trimmed.written, tokens);
     trimmed.touched = Math.min(trimmed.touched, tokens);
   }
 
@@ -193,6 +224,7 @@ export class FakeModel implements BatchModel {
     this.#touch(slot, start + kv.length);
     target.kv.set(kv, start);
     target.written = start + kv.length;
+    target.drafted = 0;
   }
 
   #prefillRow({ slot, tokens, past }: PrefillRow): Float64Array {
@@ -213,6 +245,7 @@ export class FakeModel implements BatchModel {
       target.kv[past + i] = mix(mix(core, past + i), token);
     }
     target.written = past + tokens.length;
+    target.drafted = 0;
     this.#touch(slot, target.written);
     return this.#logitsOf(target);
   }

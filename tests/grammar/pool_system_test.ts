@@ -281,6 +281,8 @@ class LateGrammars implements GrammarSource {
 class LateMatcher implements TokenMatcher {
   readonly mask = new Int32Array(Math.ceil(tokenizer.vocabSize / 32)).fill(-1);
   readonly error = undefined;
+  readonly foresight = 0;
+  readonly foreseen = [];
   wait = 0;
 
   get ready(): boolean {

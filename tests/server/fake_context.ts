@@ -127,6 +127,9 @@ export class FakeEngine implements GenerationEngine {
       prefixHitTokens: 0,
       prefillRuns: 0,
       decodeRuns: 0,
+      jumpRuns: 0,
+      foreseenTokens: 0,
+      jumpedTokens: 0,
       adapters: new Map([["ada/haiku@1", { running: 1, waiting: 0 }]]),
       lanes: { loaded: 2, bytes: 3 << 20, loads: 5, evictions: 4 },
     };

@@ -28,6 +28,7 @@ Deno.test("without flags there are the documented defaults", () => {
     coreMemory: undefined,
     laneMemory: 2 ** 30,
     maxQueue: 1024,
+    jumpForward: false,
     maxBody: 8 << 20,
     maxFile: 512 * 2 ** 20,
     data: undefined,
