@@ -101,6 +101,8 @@ export interface ChunkParts {
   readonly first?: (index: number) => string | undefined;
   /** Whether deltas without text are left out; default true. */
   readonly silent?: boolean;
+  /** More fields of the first event. */
+  readonly begin?: object;
   /** Instead of the run's own deltas. */
   readonly deltas?: AsyncIterable<AnswerDelta>;
 }
@@ -111,9 +113,11 @@ export async function* chunkEvents(
   run: Run,
   usage: ChunkUsage,
   write: ChoiceWriter,
-  { first, silent = true, deltas = run }: ChunkParts = {},
+  { first, silent = true, begin = {}, deltas = run }: ChunkParts = {},
 ): AsyncGenerator<string> {
-  const open = `data: ${JSON.stringify(head).slice(0, -1)},"choices":[`;
+  const opening = (fields: object) => `data: ${JSON.stringify(fields).slice(0, -1)},"choices":[`;
+  const rest = opening(head);
+  let open = opening({ ...head, ...begin });
   const tail = usage.last && !usage.continuous ? `],"usage":null}\n\n` : `]}\n\n`;
   const close = usage.continuous
     ? () => `],"usage":${JSON.stringify(run.usage())}}\n\n`
@@ -125,10 +129,14 @@ export async function* chunkEvents(
     if (!begun.has(delta.index)) {
       begun.add(delta.index);
       const choice = first?.(delta.index);
-      if (choice !== undefined) yield open + choice + close();
+      if (choice !== undefined) {
+        yield open + choice + close();
+        open = rest;
+      }
     }
     if (silent && isSilent(delta)) continue;
     yield `${open}{"index":${delta.index},${write(delta)}${ending(delta)}}${close()}`;
+    open = rest;
   }
   yield usage.last ? open + usageEnd(run.usage()) + DONE_EVENT : DONE_EVENT;
 }

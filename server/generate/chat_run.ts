@@ -58,7 +58,7 @@ export async function chatPrompt(
 ): Promise<readonly number[]> {
   const chat = await encodeChat(model, { ...body, tools: shown }, {
     ...{ maxContext, ...room },
-    keep: body.truncate_prompt_tokens,
+    ...{ keep: body.truncate_prompt_tokens, cut: body.truncation_side },
   });
   return calling?.opener === undefined ? chat : [...chat, calling.opener.id];
 }

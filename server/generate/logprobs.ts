@@ -9,11 +9,14 @@ import type { ChatTokenLogprob } from "../http/schema/chat.ts";
 import type { GenerationFields, PromptLogprobs } from "../http/schema/common.ts";
 import type { CompletionLogprobs } from "../http/schema/completions.ts";
 
-/** Chat's `logprobs.content`. */
+/** Chat's `logprobs.content`. The sampled token is among those that were asked for by id, as in vLLM. */
 export function chatLogprobs(
   tokenizer: Tokenizer,
   logprobs: readonly TokenLogprob[],
-  { return_tokens_as_token_ids: ids }: Pick<GenerationFields, "return_tokens_as_token_ids">,
+  { return_tokens_as_token_ids: ids, logprob_token_ids: asked }: Pick<
+    GenerationFields,
+    "return_tokens_as_token_ids" | "logprob_token_ids"
+  >,
 ): ChatTokenLogprob[] {
   const one = (token: number, logprob: number) => {
     const bytes = bytesOf(tokenizer, token);
@@ -22,7 +25,10 @@ export function chatLogprobs(
   };
   return logprobs.map(({ token, logprob, top }) => ({
     ...one(token, logprob),
-    top_logprobs: top.map((other) => one(other.token, other.logprob)),
+    top_logprobs: [
+      ...(asked && !top.some((other) => other.token === token) ? [one(token, logprob)] : []),
+      ...top.map((other) => one(other.token, other.logprob)),
+    ],
   }));
 }
 

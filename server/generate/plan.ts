@@ -79,22 +79,27 @@ export interface PromptRoom {
   /** Tokens asked for; undefined = as many as fit. */
   readonly maxTokens: number | undefined;
   readonly caller: TextCaller;
-  /** Tokens of the prompt's end that are kept, -1 = as many as fit; undefined = all. */
+  /** Tokens of the prompt that are kept, -1 = as many as fit; undefined = all. */
   readonly keep?: number | null | undefined;
+  /** Where the others are cut off; default: the prompt's beginning. */
+  readonly cut?: "left" | "right" | null | undefined;
 }
 
 /** A text that is cut may be this many times as long as what is kept of it can be. */
 const CUT_TIMES = 16;
 
-/** The end of a prompt, where its beginning is to be cut off. */
+/** What is left of a prompt that is to be cut. */
 export function kept(
   ids: readonly number[],
-  { keep, maxContext, maxTokens }: Pick<PromptRoom, "keep" | "maxContext" | "maxTokens">,
+  { keep, cut, maxContext, maxTokens }: Pick<
+    PromptRoom,
+    "keep" | "cut" | "maxContext" | "maxTokens"
+  >,
 ): readonly number[] {
   if (typeof keep !== "number") return ids;
   const room = Math.max(1, maxContext - (maxTokens ?? 1));
   const most = keep === -1 ? room : Math.min(keep, room);
-  return ids.slice(Math.max(0, ids.length - most));
+  return cut === "right" ? ids.slice(0, most) : ids.slice(Math.max(0, ids.length - most));
 }
 
 /**

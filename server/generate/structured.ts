@@ -40,7 +40,7 @@ function formOf(body: Fields): Grammar | undefined {
     ofPattern("guided_regex", body.guided_regex),
     ofChoices("structured_outputs.choice", outputs.choice),
     ofChoices("guided_choice", body.guided_choice),
-    ofGrammar("structured_outputs.grammar", outputs.grammar),
+    ofGrammar("structured_outputs.grammar", refusedEmpty(outputs.grammar)),
     ofGrammar("guided_grammar", body.guided_grammar),
     ofGrammar("grammar", body.grammar),
     outputs.json_object
@@ -88,6 +88,15 @@ function parsed(field: string, text: string): unknown {
   } catch (error) {
     throw invalid(field, `Invalid '${field}': its text is no JSON: ${(error as Error).message}.`);
   }
+}
+
+/** @throws {ApiError} 400 as in vLLM: who names this form means one */
+function refusedEmpty(text: string | null | undefined): string | null | undefined {
+  if (text !== "") return text;
+  throw invalid(
+    "structured_outputs.grammar",
+    "Invalid 'structured_outputs.grammar': it is empty; it should begin with the rule 'root'.",
+  );
 }
 
 /** Empty texts are what some clients send for none. */

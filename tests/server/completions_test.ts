@@ -312,3 +312,38 @@ Deno.test("as many stop strings and stop token ids pass as the schema says", asy
   assertEquals(answer.status, 200, await answer.text());
   assertEquals(context.engine.requests[0]?.sampling.stopTokenIds.length, 64);
 });
+
+Deno.test("echo begins a chat's answer with the message that it goes on with", async () => {
+  const messages = [...HELLO.messages, { role: "assistant", content: "I say: " }];
+  const going = { continue_final_message: true, add_generation_prompt: false, echo: true };
+  const ask = { ...HELLO, messages, ...going };
+  const textOf = async (body: Json) => {
+    const answer = await (await post(fakeContext(), "/v1/chat/completions", body)).json();
+    return answer.choices[0].message.content;
+  };
+  assertEquals(await textOf(ask), "I say: Hello, world");
+  assertEquals(await textOf({ ...ask, echo: false }), "Hello, world");
+  assertEquals(await textOf({ ...HELLO, echo: true }), "Hello, world");
+  const response = await post(fakeContext(), "/v1/chat/completions", { ...ask, stream: true });
+  const chunks = (await events(response)).map((chunk) => chatChunkSchema.parse(chunk));
+  const texts = chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "");
+  assertEquals([texts.join(""), texts[0]], ["I say: Hello, world", "I say: H"]);
+});
+
+Deno.test("truncation_side says which end of a prompt that is too long is kept", async () => {
+  const kept = async (truncation_side?: string) => {
+    const context = fakeContext();
+    const ask = { prompt: [1, 2, 3, 4, 5], truncate_prompt_tokens: 2, truncation_side };
+    assertEquals((await post(context, "/v1/completions", ask)).status, 200);
+    return context.engine.requests[0]?.prompt;
+  };
+  assertEquals(await kept(), [4, 5]);
+  assertEquals(await kept("left"), [4, 5]);
+  assertEquals(await kept("right"), [1, 2]);
+});
+
+Deno.test("an empty grammar of structured_outputs is refused", async () => {
+  const ask = { ...HELLO, structured_outputs: { grammar: "" } };
+  const { status, param } = await errorOf(await post(fakeContext(), "/v1/chat/completions", ask));
+  assertEquals([status, param], [400, "structured_outputs.grammar"]);
+});

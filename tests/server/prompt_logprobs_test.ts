@@ -5,7 +5,8 @@ import { createApp } from "../../server/http/app.ts";
 import { chatCompletionSchema } from "../../server/http/schema/chat.ts";
 import { completionChunkSchema, completionSchema } from "../../server/http/schema/completions.ts";
 import { events, HELLO, post } from "./asked.ts";
-import { fakeContext } from "./fake_context.ts";
+import { chatLogprobs } from "../../server/generate/logprobs.ts";
+import { byteTokenizer, fakeContext } from "./fake_context.ts";
 
 Deno.test("echo with logprobs tells of the prompt, then of the sample, streamed or not", async () => {
   const body = { model: "tiny", prompt: "abc", echo: true, logprobs: 1, max_tokens: 2 };
@@ -61,6 +62,40 @@ Deno.test("prompt_logprobs and token ids come as vLLM has them", async () => {
   assertEquals(text.choices[0].prompt_logprobs, [null, {
     98: { logprob: -0.98, rank: 3, decoded_token: "b" },
   }]);
+});
+
+Deno.test("what was not asked for of tokens is null, as in vLLM", async () => {
+  const chat = await (await post(fakeContext(), "/v1/chat/completions", HELLO)).json();
+  assertEquals([chat.prompt_logprobs, chat.prompt_token_ids], [null, null]);
+  assertEquals(chat.choices[0].token_ids, null);
+  const ask = { model: "tiny", prompt: "ab" };
+  const [text] = (await (await post(fakeContext(), "/v1/completions", ask)).json()).choices;
+  assertEquals([text.prompt_logprobs, text.prompt_token_ids, text.token_ids], [null, null, null]);
+});
+
+Deno.test("streamed, a prompt's ids come once, with the first event", async () => {
+  const ids = { return_token_ids: true, stream: true };
+  const chat = await events(
+    await post(fakeContext(), "/v1/chat/completions", { ...HELLO, ...ids, n: 2 }),
+  );
+  const prompt = [...new TextEncoder().encode("<user>hi</user><assistant>")];
+  assertEquals(chat.map((chunk) => chunk["prompt_token_ids"]).filter(Boolean), [prompt]);
+  assertEquals(chat[0]?.["prompt_token_ids"], prompt);
+  const [first] = await events(
+    await post(fakeContext(), "/v1/completions", { model: "tiny", prompt: "ab", ...ids }),
+  );
+  const [choice] = completionChunkSchema.parse(first).choices;
+  assertEquals([choice?.prompt_token_ids, choice?.token_ids], [[97, 98], []]);
+});
+
+Deno.test("a chat's log probabilities by token id have the sampled token's, too", () => {
+  const tokenizer = byteTokenizer;
+  const drawn = { token: 65, logprob: -1, top: [{ token: 66, logprob: -2 }] };
+  const asked = { logprob_token_ids: [66], return_tokens_as_token_ids: true };
+  const tops = (top: typeof drawn.top) =>
+    chatLogprobs(tokenizer, [{ ...drawn, top }], asked)[0]?.top_logprobs.map(({ token }) => token);
+  assertEquals(tops(drawn.top), ["token_id:65", "token_id:66"]);
+  assertEquals(tops([{ token: 65, logprob: -1 }]), ["token_id:65"]);
 });
 
 Deno.test("tokenizer_info tells what a client needs that encodes through the server", async () => {

@@ -1,4 +1,5 @@
 /** `POST /v1/chat/completions`: starts a chat, and shapes its answer. */
+import { joinLines, stringOf } from "../../../src/checkpoint/text/prompt.ts";
 import { unixSeconds } from "../../../src/util/time.ts";
 import type { Tokenizer } from "../../../src/checkpoint/checkpoint.ts";
 import type { TokenLogprob } from "../../../src/engine/request/request.ts";
@@ -60,6 +61,7 @@ export async function answerChat(
 ): Promise<Response> {
   const usage = usageWanted(body);
   refuseStreamedPrompt(body);
+  const echo = echoed(body);
   const { run, model, target, calling } = await startChat(
     context,
     c,
@@ -67,10 +69,11 @@ export async function answerChat(
     completionId("chatcmpl-"),
   );
   const head = chatHead(run.plan.id, model, target);
-  if (!body.stream) return await whole(context, c, { head, body, run, calling });
-  const write = choiceWriter(context.model.tokenizer, body, run);
+  if (!body.stream) return await whole(context, c, { head, body, echo, run, calling });
+  const write = choiceWriter(context.model.tokenizer, body, echo);
   const deltas = calling === undefined ? run : withCalls(run, calling);
-  const parts = { silent: !body.return_token_ids, deltas };
+  const begin = body.return_token_ids ? { prompt_token_ids: run.plan.prompts[0] } : {};
+  const parts = { silent: !body.return_token_ids, begin, deltas };
   return streamAnswer(context, c, run, chunkEvents(head, run, usage, write, parts));
 }
 
@@ -84,22 +87,15 @@ function chatHead(id: string, model: string, target: Target): ChunkHead {
   };
 }
 
-/** Writes deltas; the first one of each sample has the role. */
-function choiceWriter(
-  tokenizer: Tokenizer,
-  body: ChatRequest,
-  { plan: { prompts } }: Run,
-): ChoiceWriter {
+/** Writes deltas; the first one of each sample has the role, and what is echoed. */
+function choiceWriter(tokenizer: Tokenizer, body: ChatRequest, echo: string): ChoiceWriter {
   const begun = new Set<number>();
-  const idsOf = ({ index, tokens }: AnswerDelta) => {
-    if (!body.return_token_ids) return "";
-    const ids = `,"token_ids":${JSON.stringify(tokens)}`;
-    return begun.has(index) ? ids : `${ids},"prompt_token_ids":${JSON.stringify(prompts[0])}`;
-  };
+  const idsOf = ({ tokens }: AnswerDelta) =>
+    body.return_token_ids ? `,"token_ids":${JSON.stringify(tokens)}` : "";
   return (delta) => {
     const { index, text, call, logprobs } = delta;
     const said = call === undefined
-      ? `"content":${JSON.stringify(text)}`
+      ? `"content":${JSON.stringify(begun.has(index) ? text : echo + text)}`
       : `"tool_calls":[${JSON.stringify(call)}]`;
     const content = `${said}},"logprobs":` +
       (logprobs === undefined ? "null" : JSON.stringify(wrap(tokenizer, logprobs, body))) +
@@ -110,6 +106,16 @@ function choiceWriter(
   };
 }
 
+/**
+ * The text that `echo` puts before an answer. Trap: bytes of a long one are gone once the chat has been
+ * rendered.
+ */
+function echoed({ echo, messages }: ChatRequest): string {
+  const { role, content } = messages.at(-1) ?? {};
+  if (!echo || role !== "assistant" || !content) return "";
+  return stringOf(Array.isArray(content) ? joinLines(content.map(({ text }) => text)) : content);
+}
+
 function wrap(tokenizer: Tokenizer, logprobs: readonly TokenLogprob[], body: ChatRequest) {
   return { content: chatLogprobs(tokenizer, logprobs, body), refusal: null };
 }
@@ -118,6 +124,8 @@ function wrap(tokenizer: Tokenizer, logprobs: readonly TokenLogprob[], body: Cha
 interface Answered {
   readonly head: ChunkHead;
   readonly body: ChatRequest;
+  /** What stands before each answer. */
+  readonly echo: string;
   readonly run: Run;
   readonly calling: Calling | undefined;
 }
@@ -125,7 +133,7 @@ interface Answered {
 async function whole(
   context: ServerContext,
   c: AppContext,
-  { head, body, run, calling }: Answered,
+  { head, body, echo, run, calling }: Answered,
 ): Promise<Response> {
   const { tokenizer } = context.model;
   try {
@@ -136,7 +144,7 @@ async function whole(
     const completion: ChatCompletion = {
       ...head,
       object: "chat.completion",
-      choices: samples.map((sample) => toChoice(tokenizer, sample, body, calling)),
+      choices: samples.map((sample) => toChoice(tokenizer, sample, body, { echo, calling })),
       usage,
       ...ofPrompt(tokenizer, body, run),
     };
@@ -151,9 +159,10 @@ function ofPrompt(tokenizer: Tokenizer, body: ChatRequest, run: Run) {
   const { prompt_logprobs: asked, return_token_ids: ids } = body;
   const scored = run.promptLogprobs(0);
   return {
-    ...(typeof asked === "number" && scored !== undefined &&
-      { prompt_logprobs: promptLogprobs(tokenizer, scored, asked) }),
-    ...(ids && { prompt_token_ids: [...run.plan.prompts[0] ?? []] }),
+    prompt_logprobs: typeof asked === "number" && scored !== undefined
+      ? promptLogprobs(tokenizer, scored, asked)
+      : null,
+    prompt_token_ids: ids ? [...run.plan.prompts[0] ?? []] : null,
   };
 }
 
@@ -163,14 +172,16 @@ function toChoice(
   tokenizer: Tokenizer,
   sample: Sample,
   body: ChatRequest,
-  calling: Calling | undefined,
+  { echo, calling }: Pick<Answered, "echo" | "calling">,
 ): Choice {
   return {
     index: sample.index,
-    ...(calling === undefined ? said(sample) : called(sample, calling)),
+    ...(calling === undefined
+      ? said({ ...sample, text: echo + sample.text })
+      : called(sample, calling, echo)),
     logprobs: sample.logprobs === undefined ? null : wrap(tokenizer, sample.logprobs, body),
     stop_reason: sample.stopReason ?? null,
-    ...(body.return_token_ids && { token_ids: [...sample.tokens] }),
+    token_ids: body.return_token_ids ? [...sample.tokens] : null,
   };
 }
 
@@ -182,8 +193,13 @@ function said({ text, finishReason }: Sample): Pick<Choice, "message" | "finish_
 }
 
 /** Content that is empty beside calls is null, as OpenAI has it. */
-function called(sample: Sample, calling: Calling): Pick<Choice, "message" | "finish_reason"> {
-  const { content, calls, finishReason } = readCalls(sample, calling);
+function called(
+  sample: Sample,
+  calling: Calling,
+  echo: string,
+): Pick<Choice, "message" | "finish_reason"> {
+  const { content: own, calls, finishReason } = readCalls(sample, calling);
+  const content = echo + own;
   if (calls.length === 0) return said({ ...sample, text: content });
   return {
     message: {

@@ -132,7 +132,7 @@ async function planCompletion(
   const maxTokens = outputLimit(body.max_tokens ?? DEFAULT_MAX_TOKENS, model.sampling);
   const prompts = await toPrompts(model, body, {
     ...{ param: "prompt", maxContext, maxTokens, caller },
-    keep: body.truncate_prompt_tokens,
+    ...{ keep: body.truncate_prompt_tokens, cut: body.truncation_side },
   });
   for (const prompt of prompts) checkLength("prompt", prompt, maxContext, maxTokens);
   const logprobs = body.logprobs ?? undefined;
@@ -221,7 +221,8 @@ class Told {
     if (echo === undefined && !this.#body.return_token_ids) return undefined;
     return JSON.stringify({
       ...{ index, text: echo ?? "", logprobs: this.#echoed(index) ?? null, finish_reason: null },
-      ...this.#promptIds(index),
+      ...(this.#body.return_token_ids &&
+        { token_ids: [], prompt_token_ids: this.#prompt(index) }),
     });
   }
 
@@ -247,9 +248,11 @@ class Told {
       logprobs: this.#joined(index, logprobs),
       finish_reason: finishReason,
       stop_reason: stopReason ?? null,
-      ...(typeof asked === "number" && scored !== undefined &&
-        { prompt_logprobs: promptLogprobs(this.#tokenizer, scored, asked) }),
-      ...(ids && { token_ids: [...tokens], ...this.#promptIds(index) }),
+      prompt_logprobs: typeof asked === "number" && scored !== undefined
+        ? promptLogprobs(this.#tokenizer, scored, asked)
+        : null,
+      token_ids: ids ? [...tokens] : null,
+      prompt_token_ids: ids ? [...this.#prompt(index)] : null,
     };
   }
 
@@ -282,10 +285,6 @@ class Told {
       (sum, token) => sum + visibleLength(this.#tokenizer, token),
       0,
     );
-  }
-
-  #promptIds(index: number) {
-    return this.#body.return_token_ids ? { prompt_token_ids: [...this.#prompt(index)] } : {};
   }
 
   #prompt(index: number): readonly number[] {

@@ -73,7 +73,9 @@ export const chatRequestSchema = z.object({
   store: harmless("store", [false]),
   verbosity: harmless("verbosity", ["medium"]),
   web_search_options: harmless("web_search_options", []),
-  echo: harmless("echo", [false]),
+  echo: z.boolean().nullish().openapi({
+    description: "The answer begins with the final message, where that is the assistant's (vLLM).",
+  }),
   best_of: harmless("best_of", [1]),
 }).openapi("ChatCompletionRequest");
 export type ChatRequest = Readonly<z.output<typeof chatRequestSchema>>;
@@ -115,7 +117,7 @@ export const chatCompletionSchema = z.object({
     token_ids: tokenIdsSchema,
   })),
   usage: usageSchema,
-  prompt_logprobs: promptLogprobsSchema.optional(),
+  prompt_logprobs: promptLogprobsSchema.nullish(),
   prompt_token_ids: tokenIdsSchema,
 }).openapi("ChatCompletion");
 export type ChatCompletion = z.output<typeof chatCompletionSchema>;
@@ -137,7 +139,7 @@ export const chatChunkSchema = z.object({
     finish_reason: chatFinishReason.nullable(),
     stop_reason: stopReasonSchema.optional(),
     token_ids: tokenIdsSchema,
-    prompt_token_ids: tokenIdsSchema,
   })),
+  prompt_token_ids: tokenIdsSchema,
   usage: usageSchema.nullish(),
 }).openapi("ChatCompletionChunk");

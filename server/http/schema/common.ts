@@ -108,7 +108,10 @@ export const generationFields = {
     description: "Texts that the output does not have, by their tokens (vLLM).",
   }),
   truncate_prompt_tokens: z.int().min(-1).nullish().openapi({
-    description: "Keeps so many tokens of the prompt's end; -1 = as many as fit (vLLM).",
+    description: "Keeps so many tokens of the prompt; -1 = as many as fit (vLLM).",
+  }),
+  truncation_side: z.enum(["left", "right"]).nullish().openapi({
+    description: "Where `truncate_prompt_tokens` cuts: `left` (the default) keeps the end (vLLM).",
   }),
   skip_special_tokens: z.boolean().nullish(),
   add_special_tokens: z.boolean().nullish().openapi({
@@ -121,7 +124,7 @@ export const generationFields = {
   service_tier: harmless("service_tier", ["auto", "default"]),
   chat_template: harmless("chat_template", []),
   documents: harmless("documents", [[]]),
-  include_reasoning: harmless("include_reasoning", [true]),
+  include_reasoning: harmless("include_reasoning", [true, false]),
   kv_transfer_params: harmless("kv_transfer_params", []),
   mm_processor_kwargs: harmless("mm_processor_kwargs", [{}]),
   spaces_between_special_tokens: harmless("spaces_between_special_tokens", [true, false]),
@@ -157,7 +160,7 @@ export const promptLogprobsSchema = z.array(
 export type PromptLogprobs = z.output<typeof promptLogprobsSchema>;
 
 /** vLLM's: the ids of a sample. */
-export const tokenIdsSchema = z.array(z.int()).optional();
+export const tokenIdsSchema = z.array(z.int()).nullish();
 
 export const usageSchema = z.object({
   prompt_tokens: z.int(),

@@ -61,7 +61,7 @@ export const completionSchema = z.object({
     ...choiceFields,
     finish_reason: finishReasonSchema,
     stop_reason: stopReasonSchema,
-    prompt_logprobs: promptLogprobsSchema.optional(),
+    prompt_logprobs: promptLogprobsSchema.nullish(),
   })),
   usage: usageSchema,
 }).openapi("Completion");

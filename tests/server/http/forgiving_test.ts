@@ -42,6 +42,8 @@ Deno.test("arguments at the value that asks for nothing are taken, others of the
   assertEquals([taken.status, taken.headers.get("lembas-ignored")], [200, null]);
   const streamed = { ...HELLO, stream: true, stream_options: { include_obfuscation: false } };
   assertEquals((await post(context, CHAT, streamed)).status, 200);
+  const quiet = await post(context, CHAT, { ...HELLO, include_reasoning: false });
+  assertEquals(quiet.status, 200);
   for (const more of [{ use_beam_search: true }, { length_penalty: 2 }, { chat_template: "x" }]) {
     const { status, param } = await errorOf(await post(context, TEXT, { ...prompt, ...more }));
     assertEquals([status, param], [400, Object.keys(more)[0]]);
