@@ -54,7 +54,6 @@ export function toolUse(model: ServedModel, body: Asked): ToolUse {
   const format = model.callFormat ?? callFormatOf(toolSource);
   const special = specialTokens(model, format);
   const forced = choice !== "auto";
-  if (forced) checkFormat(body);
   const opener = forced ? special.find(({ text }) => text === callOpener(format)) : undefined;
   const most = body.parallel_tool_calls === false || typeof choice === "object" ? 1 : MOST_CALLS;
   const callable = chosen(tools, choice);
@@ -86,14 +85,6 @@ function checkNames(tools: readonly ToolBody[]): void {
     if (seen.has(name)) throw invalid(field, `Invalid '${field}': '${name}' is there already.`);
     seen.add(name);
   }
-}
-
-function checkFormat({ response_format: format }: Asked): void {
-  if (!format || format.type === "text") return;
-  throw invalid(
-    "response_format",
-    "'response_format' cannot be had when 'tool_choice' forces a call: leave one of them out.",
-  );
 }
 
 /** The functions that may be called. */
