@@ -26,10 +26,9 @@ export function usageWanted(body: GenerationFields): ChunkUsage {
   if (body.stream_options && !body.stream) {
     throw invalid("stream_options", "'stream_options' is only allowed when 'stream' is true.");
   }
-  return {
-    last: body.stream_options?.include_usage ?? false,
-    continuous: body.stream_options?.continuous_usage_stats ?? false,
-  };
+  const last = body.stream_options?.include_usage ?? false;
+  // as in vLLM, where it says how often, not whether
+  return { last, continuous: last && (body.stream_options?.continuous_usage_stats ?? false) };
 }
 
 /** Puts a run's tokens on the request's log line. */

@@ -34,7 +34,7 @@ export function chatLogprobs(
 
 /**
  * Completions' arrays; `offset` is where the first token begins in the text, in characters. The
- * sampled token is always among `top_logprobs`, as OpenAI and vLLM have it.
+ * sampled token is always among `top_logprobs`, as OpenAI has it, and the first, as in vLLM.
  */
 export function completionLogprobs(
   tokenizer: Tokenizer,
@@ -53,7 +53,9 @@ export function completionLogprobs(
     arrays.tokens.push(text);
     arrays.token_logprobs.push(logprob);
     arrays.top_logprobs.push(Object.fromEntries([
+      [text, logprob],
       ...top.map((other) => [names(tokenizer, other.token), other.logprob]),
+      // another token may have the same text
       [text, logprob],
     ]));
     arrays.text_offset.push(offset);

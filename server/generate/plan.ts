@@ -49,7 +49,9 @@ export function checkTokenIds(param: string, ids: readonly number[], vocabSize: 
   if (at < 0) return;
   throw invalid(
     `${param}[${at}]`,
-    `Invalid '${param}[${at}]': token id ${ids[at]} is outside the vocabulary of ${vocabSize}.`,
+    `Invalid '${param}[${at}]': token id ${
+      ids[at]
+    } is out of vocabulary: this model has ${vocabSize} tokens.`,
   );
 }
 

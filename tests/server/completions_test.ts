@@ -44,6 +44,13 @@ Deno.test("continuous usage stats count up in every chunk", async () => {
   assertEquals(chunks.slice(0, 3).map((chunk) => chunk.usage?.completion_tokens), [1, 2, 3]);
 });
 
+Deno.test("continuous usage stats alone ask for no usage", async () => {
+  const stream_options = { include_usage: false, continuous_usage_stats: true };
+  const body = { model: "tiny", prompt: "a", stream: true, stream_options };
+  const chunks = await events(await post(fakeContext(), "/v1/completions", body));
+  assertEquals(chunks.filter((chunk) => chunk["usage"]), []);
+});
+
 Deno.test("n samples and several prompts are numbered prompt by prompt, streamed or not", async () => {
   const context = fakeContext();
   context.engine.reply = ({ prompt }) => `<${String.fromCharCode(...prompt)}>`;
@@ -207,7 +214,7 @@ Deno.test("what is asked for in vain is refused by name", async () => {
     [{ top_logprobs: 2 }, "top_logprobs", "invalid_value", /'logprobs' is true/],
     [{ stream_options: {} }, "stream_options", "invalid_value", /'stream' is true/],
     [{ logit_bias: { "9999": 1 } }, "logit_bias", "invalid_value", /vocabulary/],
-    [{ logit_bias: { a: 1 } }, "logit_bias.a", "invalid_value", /token ids/],
+    [{ logit_bias: { a: 1, "1": 1, b: 1 } }, "logit_bias", "invalid_value", /"a", "b" are not/],
     [{ messages: [] }, "messages", "array_below_min_length", /too short/],
     [
       { messages: [{ role: "judge", content: "x" }] },

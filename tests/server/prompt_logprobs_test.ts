@@ -5,7 +5,7 @@ import { createApp } from "../../server/http/app.ts";
 import { chatCompletionSchema } from "../../server/http/schema/chat.ts";
 import { completionChunkSchema, completionSchema } from "../../server/http/schema/completions.ts";
 import { events, HELLO, post } from "./asked.ts";
-import { chatLogprobs } from "../../server/generate/logprobs.ts";
+import { chatLogprobs, completionLogprobs } from "../../server/generate/logprobs.ts";
 import { byteTokenizer, fakeContext } from "./fake_context.ts";
 
 Deno.test("echo with logprobs tells of the prompt, then of the sample, streamed or not", async () => {
@@ -96,6 +96,12 @@ Deno.test("a chat's log probabilities by token id have the sampled token's, too"
     chatLogprobs(tokenizer, [{ ...drawn, top }], asked)[0]?.top_logprobs.map(({ token }) => token);
   assertEquals(tops(drawn.top), ["token_id:65", "token_id:66"]);
   assertEquals(tops([{ token: 65, logprob: -1 }]), ["token_id:65"]);
+});
+
+Deno.test("of a completion's likeliest tokens the sampled one is the first", () => {
+  const top = [{ token: 66, logprob: -0.5 }, { token: 65, logprob: -1 }];
+  const { top_logprobs } = completionLogprobs(byteTokenizer, [{ token: 65, logprob: -1, top }], 0);
+  assertEquals(Object.entries(top_logprobs[0] ?? {}), [["A", -1], ["B", -0.5]]);
 });
 
 Deno.test("tokenizer_info tells what a client needs that encodes through the server", async () => {

@@ -45,6 +45,23 @@ function byModel(neutral: string): string {
   return `Default: the model's, as /v1/models/{model} says under sampling_defaults, else ${neutral}.`;
 }
 
+/** Names all keys that are none. */
+function keysAreIds(bias: Readonly<Record<string, number>>, c: z.core.$RefinementCtx): void {
+  const wrong = Object.keys(bias).filter((key) => !/^\d{1,9}$/.test(key)).slice(0, MOST_KEYS);
+  if (wrong.length === 0) return;
+  const keys = wrong.map((key) => JSON.stringify(key.slice(0, MOST_LENGTH))).join(", ");
+  c.addIssue({
+    code: "custom",
+    message: `Invalid 'logit_bias': its keys must be token ids, which ${keys} ` +
+      `${wrong.length === 1 ? "is" : "are"} not.`,
+  });
+}
+
+/** Keys that an error names. */
+const MOST_KEYS = 16;
+/** Characters of each. */
+const MOST_LENGTH = 64;
+
 export const stopString = z.string().min(1).max(MAX_STOP_LENGTH);
 
 export const streamOptionsSchema = z.strictObject({
@@ -52,7 +69,7 @@ export const streamOptionsSchema = z.strictObject({
     description: "A last chunk without choices carries the usage.",
   }),
   continuous_usage_stats: z.boolean().nullish().openapi({
-    description: "Every chunk carries the usage so far (vLLM).",
+    description: "With `include_usage`, every chunk carries the usage so far (vLLM).",
   }),
   include_obfuscation: harmless("stream_options.include_obfuscation", [false]),
 }).openapi("StreamOptions");
@@ -84,10 +101,8 @@ export const generationFields = {
   }).nullish().openapi({ type: "integer", format: "int64" }),
   presence_penalty: z.number().min(-2).max(2).nullish(),
   frequency_penalty: z.number().min(-2).max(2).nullish(),
-  logit_bias: z.record(
-    z.string().regex(/^\d{1,9}$/, "keys must be token ids"),
-    z.number().min(-100).max(100),
-  ).nullish(),
+  logit_bias: z.record(z.string(), z.number().min(-100).max(100)).superRefine(keysAreIds)
+    .nullish(),
   response_format: responseFormatSchema.nullish(),
   ...structuredFields,
   user: z.string().nullish(),
