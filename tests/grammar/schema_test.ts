@@ -26,6 +26,12 @@ async function checkAll(cases: readonly Case[]): Promise<void> {
   for (const each of cases) await check(matcher, each);
 }
 
+Deno.test("what says nothing of the value is heard nowhere", async () => {
+  const said = { strict: true, example: 1, description: "d", default: 2, $comment: "c" };
+  const schema = { type: "object", ...said, properties: { a: { type: "integer", ...said } } };
+  await checkAll([[schema, [{ a: 3 }, {}], [{ a: "3" }, { b: 1 }]]]);
+});
+
 Deno.test("what a grammar cannot hold is refused by keyword and place", () => {
   const cases: [unknown, string][] = [
     ["text", '# is "text", not an object or a boolean'],

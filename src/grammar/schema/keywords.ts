@@ -11,15 +11,20 @@ export interface Keyword {
   readonly note?: string;
 }
 
-/** Keywords that say nothing about the value. */
+/**
+ * Keywords that say nothing about the value: JSON Schema's, OpenAPI's `example`, and `strict`, which
+ * OpenAI has beside a function's parameters and many a client inside them.
+ */
 export const ANNOTATIONS: readonly string[] = [
   "$comment",
   "$schema",
   "default",
   "deprecated",
   "description",
+  "example",
   "examples",
   "readOnly",
+  "strict",
   "title",
   "writeOnly",
 ];
