@@ -64,10 +64,18 @@ export async function loadBase(spec: BaseSpec): Promise<LoadedBase> {
   if (spec.dtype !== "auto") await floatsOf(device, spec.dtype);
   const { progress } = spec;
   const path = await resolveModel(spec.model, progress && { progress });
-  const checkpoint = opened.use(await openCheckpoint(path));
+  const checkpoint = opened.use(await openCheckpoint(path).catch(rethrowOf(spec.model)));
   const base = await loadWeights(device, checkpoint, spec);
   opened.move();
   return { checkpoint, device, base };
+}
+
+/** What is at a spec and cannot be opened is told by the spec. */
+function rethrowOf(spec: string | undefined): (cause: unknown) => never {
+  return (cause) => {
+    if (spec === undefined || !(cause instanceof Error)) throw cause;
+    throw new TypeError(`Cannot use --model ${spec}: ${cause.message}`, { cause });
+  };
 }
 
 /** Loads an open checkpoint's weights. */

@@ -222,7 +222,7 @@ async function openAdapters(
   base: Base,
 ): Promise<AdapterDirectory | undefined> {
   for (const given of factors) {
-    const set = typeof given === "string" ? readFactors(await Deno.readFile(given)) : given;
+    const set = typeof given === "string" ? await readSet(given) : given;
     registry.factors.add(set);
     checkLane(set.digest, base.laneBytes(set), laneMemory);
   }
@@ -231,6 +231,16 @@ async function openAdapters(
   const { warnings } = await directory.scan();
   for (const { path, message } of warnings) onWarning?.({ path, message: `skipped: ${message}` });
   return directory;
+}
+
+/** @throws {TypeError} naming the file */
+async function readSet(path: string): Promise<FactorSet> {
+  try {
+    return readFactors(await Deno.readFile(path));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new TypeError(`Cannot use --factors ${path}: ${reason}`, { cause });
+  }
 }
 
 /**

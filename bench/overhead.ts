@@ -91,6 +91,7 @@ export function plainTokens(tokenizer: Tokenizer): number[] {
 
 /** A catalogue that has no adapters. */
 const NO_ADAPTERS: CoreCatalog = {
+  loaded: () => [],
   list: () => Promise.resolve([]),
   find: () => Promise.resolve(undefined),
   loadPath: () => Promise.reject(new Deno.errors.NotFound("this bench loads no adapters")),

@@ -64,7 +64,10 @@ export interface ServedModel {
 }
 
 /** The cores that requests may name. */
-export type CoreCatalog = Pick<Catalog, "list" | "find" | "loadPath" | "unload" | "inline">;
+export type CoreCatalog = Pick<
+  Catalog,
+  "list" | "loaded" | "find" | "loadPath" | "unload" | "inline"
+>;
 
 /** Limits and secrets of one server. */
 export interface ServerOptions {

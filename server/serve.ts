@@ -142,7 +142,9 @@ async function closed(server: Server): Promise<void> {
 
 function addressError(error: Error, host: string, port: number): Error {
   const taken = "code" in error && error.code === "EADDRINUSE";
-  const reason = taken ? "the port is in use. Choose another one with --port." : error.message;
+  const reason = taken
+    ? "the port is in use. Choose another one with --port."
+    : `${error.message}. Choose another address with --host.`;
   return new Error(`Cannot listen on ${host}:${port}: ${reason}`, { cause: error });
 }
 

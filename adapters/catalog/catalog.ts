@@ -37,8 +37,8 @@ export class Catalog implements CoreKeeper {
 
   /** A tenant's cores; undefined = every tenant's. */
   async list(tenant: string | undefined): Promise<readonly ServedCore[]> {
-    const { registry, stored, tuned } = this.#parts;
-    const local = registry.list().filter((core) => tenant === undefined || core.tenant === tenant);
+    const { stored, tuned } = this.#parts;
+    const local = this.loaded(tenant);
     const kept = await stored?.list(tenant) ?? [];
     const names = new Set(kept.map(({ model }) => model));
     return [
@@ -46,6 +46,12 @@ export class Catalog implements CoreKeeper {
       ...kept,
       ...await tuned?.list(tenant) ?? [],
     ];
+  }
+
+  /** The same of those that this process has from files, all versions, whatever the store has. */
+  loaded(tenant: string | undefined): readonly ServedCore[] {
+    return this.#parts.registry.list()
+      .filter((core) => tenant === undefined || core.tenant === tenant);
   }
 
   /**

@@ -18,11 +18,16 @@ import type { GradientSource } from "../../src/train/gradients/gradient_source.t
 import { runFactors } from "./factors/command.ts";
 import { parseFactorsCommand } from "./factors/flags.ts";
 import type { FactorsBase } from "./factors/matrices.ts";
+import { naming } from "./flags.ts";
 import { standardErrorScreen } from "./train/progress.ts";
 
 /** @throws {TypeError | RangeError} where the spec names no model that can be had */
 async function load(spec: string | undefined): Promise<FactorsBase> {
-  const checkpoint = await openCheckpoint(await resolveModel(spec));
+  const checkpoint = await naming(
+    "--model",
+    spec ?? "",
+    async () => await openCheckpoint(await resolveModel(spec)),
+  );
   return {
     checkpoint,
     openSource: () => openSource(checkpoint),

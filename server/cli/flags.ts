@@ -11,6 +11,24 @@ export class FlagError extends Error {
   override readonly name = "FlagError";
 }
 
+/**
+ * Opens or reads what a flag names: what fails is told by the flag.
+ * @throws {TypeError} `Cannot use --flag value: …`
+ */
+export async function naming<T>(flag: string, value: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (cause) {
+    const reason = cause instanceof Deno.errors.NotFound && !cause.message.includes(flag)
+      ? `there is no '${value}'`
+      : cause instanceof Error
+      ? cause.message
+      : String(cause);
+    if (reason.includes(flag)) throw cause;
+    throw new TypeError(`Cannot use ${flag} ${value}: ${reason}`, { cause });
+  }
+}
+
 /** What a flag's text may be. */
 export interface FlagType<T> {
   /** Undefined where the text is no such value. */

@@ -75,9 +75,10 @@ export async function samplingDefaults(
 
 async function folderSampling(folder: string): Promise<SamplingDefaults> {
   const path = `${folder}/${FILE}`;
-  if (!await exists(path)) {
+  // a file where the folder should be is no folder either
+  if (!await exists(path).catch(() => false)) {
     throw new TypeError(
-      `Cannot use generation config '${folder}': there is no ${path}; ` +
+      `Cannot use generation config '${folder}' (--generation-config): there is no ${path}; ` +
         "it must be auto, model, none or a folder that has one",
     );
   }

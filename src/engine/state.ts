@@ -139,7 +139,7 @@ export class EngineState {
     this.deviceLock = options.deviceLock ?? new DeviceLock();
     if (this.maxContext >= 2) return;
     throw new RangeError(
-      `Cannot run with ${kvMemory} bytes of KV memory: not even one row of a few tokens fits`,
+      `Cannot run with ${kvMemory} bytes of KV memory: not even one row of a few tokens fits; raise --kv-memory`,
     );
   }
 

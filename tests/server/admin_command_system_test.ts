@@ -102,7 +102,40 @@ Deno.test("what cannot be run is one line that says what can", async () => {
     ["tenants list --server http://me:s3@cret@127.0.0.1:1", 1, /reach http:\/\/127\.0\.0\.1:1: /],
     ["tenants list --output xml", 2, /--output: current value is 'xml', it must be text or json/],
     ["tenants limit acme --weight much", 2, /--weight: current value is 'much'/],
-    ["keys create acme --expires soon", 2, /Cannot use 'soon' as a time/],
+    [
+      "keys create acme --expires soon",
+      2,
+      /Cannot use --expires: current value is 'soon', it must be 12h/,
+    ],
+    [
+      "tenants limit acme --priority 1.5",
+      2,
+      /--priority: current value is '1\.5', it must be a whole/,
+    ],
+    [
+      "tenants limit acme --weight 0",
+      2,
+      /--weight: current value is '0', it must be a number above/,
+    ],
+    [
+      "tenants limit acme --concurrency=-1",
+      2,
+      /--concurrency: current value is '-1', it must be a w/,
+    ],
+    ["usage --from soon", 2, /Cannot use --from: current value is 'soon'/],
+    ["usage --by week", 2, /--by: current value is 'week', it must be tenant, model or day/],
+    [
+      "keys create acme --scopes root",
+      2,
+      /--scopes: current value is 'root', it must be infer, train/,
+    ],
+    ["cores put a/b /none", 1, /Cannot read '\/none': there is no such file/],
+    [
+      "cores put a/b /none --publish x",
+      2,
+      /--publish: current value is 'x', it must be now or later/,
+    ],
+    ["restore /none /none", 1, /Cannot read '\/none': there is no such file/],
     ["cores publish acme/shelf", 2, /say which version, e\.g\. 'acme\/shelf@1'/],
     ["cores versions a/b/c", 2, /Cannot use adapter name "a\/b\/c"/],
     ["tenants list --server http://127.0.0.1:1", 1, /Cannot reach http:\/\/127\.0\.0\.1:1: /],
@@ -120,8 +153,13 @@ Deno.test("help names every command; times are spans or dates", async () => {
   for (const word of ["keys create TENANT", "--expires", "backup FILE", "--database"]) {
     assertStringIncludes(adminHelp(), word);
   }
+  const own = await succeed("keys create --help");
+  for (const word of ["deno task admin keys create TENANT", "--expires", "--server"]) {
+    assertStringIncludes(own, word);
+  }
+  assert(!own.includes("tenants"), own);
   const now = Date.UTC(2026, 0, 31);
-  assertEquals(momentOf("12h", now) - now / 1000, 12 * 3600);
-  assertEquals(momentOf("2w", now) - now / 1000, 14 * 86_400);
-  assertEquals(momentOf("2026-02-01", now) - now / 1000, 86_400);
+  assertEquals(momentOf("--to", "12h", now) - now / 1000, 12 * 3600);
+  assertEquals(momentOf("--to", "2w", now) - now / 1000, 14 * 86_400);
+  assertEquals(momentOf("--to", "2026-02-01", now) - now / 1000, 86_400);
 });

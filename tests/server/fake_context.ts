@@ -173,6 +173,10 @@ export class FakeCatalog implements CoreCatalog {
     return Promise.resolve([...this.cores.values()]);
   }
 
+  loaded(): readonly ServedCore[] {
+    return [...this.cores.values()];
+  }
+
   async find(name: string): Promise<ServedCore | undefined> {
     const own = this.cores.get(name);
     if (own !== undefined) return own;

@@ -23,7 +23,7 @@ export async function runAdmin(environment: AdminEnvironment): Promise<number> {
   try {
     const invocation = parseAdmin(args, env);
     if (invocation.type === "help") {
-      print(adminHelp());
+      print(adminHelp(invocation.of));
       return 0;
     }
     const { flags } = invocation;

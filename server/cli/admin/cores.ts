@@ -12,6 +12,7 @@ import {
   allOf,
   bytes,
   type Call,
+  checkWords,
   type Column,
   field,
   named,
@@ -65,8 +66,9 @@ export const CORE_COMMANDS: readonly AdminCommand[] = [
     },
     run: async (call) => {
       const { tenant, path } = coreOf(call);
-      const cores = (await named(call.words[1] ?? "", (path) => Deno.readFile(path))).toBase64();
       const publish = call.value("publish") ?? "now";
+      checkWords("publish", publish, ["now", "later"]);
+      const cores = (await named(call.words[1] ?? "", (path) => Deno.readFile(path))).toBase64();
       return one(await call.api.json(path, { tenant, body: { cores, publish } }));
     },
   },

@@ -48,7 +48,7 @@ export interface AdminFlags {
 }
 
 export type AdminInvocation =
-  | { readonly type: "help" }
+  | { readonly type: "help"; readonly of?: AdminCommand }
   | { readonly type: "run"; readonly flags: AdminFlags };
 
 const WHERE = {
@@ -81,7 +81,11 @@ export function parseAdmin(args: readonly string[], env: Environment): AdminInvo
     variable: (flag: string) => flag === "api-key" ? "LEMBAS_API_KEY" : undefined,
   } as const;
   const asked = readCommandLine(line, args, env);
-  if (asked.type !== "run" || args.length === 0) return { type: "help" };
+  if (asked.type !== "run") {
+    const of = commandIn(args.filter((arg) => !arg.startsWith("-")));
+    return of === undefined ? { type: "help" } : { type: "help", of };
+  }
+  if (args.length === 0) return { type: "help" };
   const { words, values } = asked;
   const command = commandOf(words);
   const given: Readonly<Record<string, unknown>> = values;
@@ -101,9 +105,14 @@ export function parseAdmin(args: readonly string[], env: Environment): AdminInvo
   };
 }
 
+function commandIn(words: readonly string[]): AdminCommand | undefined {
+  const asked = words.slice(0, 2).join(" ");
+  return COMMANDS.find(({ name }) => name === asked || name === words[0]);
+}
+
 function commandOf(words: readonly string[]): AdminCommand {
   const asked = words.slice(0, 2).join(" ");
-  const found = COMMANDS.find(({ name }) => name === asked || name === words[0]);
+  const found = commandIn(words);
   if (found !== undefined) return found;
   const near = nearest(asked, COMMANDS.map(({ name }) => name));
   throw new FlagError(
@@ -142,8 +151,18 @@ function whereOf(
   return { type: "server", url: url.href.replace(/\/(v1\/?)?$/, ""), apiKey };
 }
 
-/** The text of `--help`. */
-export function adminHelp(): string {
+/** The text of `--help`, of one command or of all. */
+export function adminHelp(command?: AdminCommand): string {
+  if (command !== undefined) {
+    const { name, words, help, flags } = command;
+    const own = Object.keys(flags).length === 0 ? "" : `Flags:\n${flagsHelp(flags)}\n\n`;
+    return `${help}
+
+Usage: deno task admin ${[name, ...words].join(" ")} [flags]
+
+${own}Where it works:
+${flagsHelp(WHERE)}`;
+  }
   const commands = COMMANDS.map(({ name, words, help, flags }) => {
     const options = Object.entries(flags).map(([flag, { value, help }]) =>
       `\n      --${flag} ${value}  ${help}`

@@ -1,6 +1,15 @@
 /** `admin keys …`: making keys, listing and revoking them. */
 import { FlagError, textFlag } from "../flags.ts";
-import { type AdminCommand, allOf, type Call, type Column, field, table, time } from "./output.ts";
+import {
+  type AdminCommand,
+  allOf,
+  type Call,
+  checkWords,
+  type Column,
+  field,
+  table,
+  time,
+} from "./output.ts";
 
 const COLUMNS: readonly Column[] = [
   field("id"),
@@ -39,10 +48,11 @@ export const KEY_COMMANDS: readonly AdminCommand[] = [
     },
     run: async (call) => {
       const [name, scopes, expires] = ["name", "scopes", "expires"].map(call.value);
+      if (scopes !== undefined) checkWords("scopes", scopes, ["infer", "train", "admin"]);
       const body = {
         ...(name !== undefined && { name }),
         ...(scopes !== undefined && { scopes: scopes.split(",").map((scope) => scope.trim()) }),
-        ...(expires !== undefined && { expires_at: momentOf(expires, Date.now()) }),
+        ...(expires !== undefined && { expires_at: momentOf("--expires", expires, Date.now()) }),
       };
       const item = await call.api.json(pathOf(call), { body });
       return { json: item, text: `${table([item], COLUMNS)}\n\n${item["key"]}` };
@@ -69,12 +79,12 @@ function pathOf({ words }: Call): string {
  * Unix seconds of `30d` from now, or of a date's beginning (UTC).
  * @throws {FlagError} for anything else
  */
-export function momentOf(text: string, now: number): number {
+export function momentOf(flag: string, text: string, now: number): number {
   const [, count, unit = ""] = /^(\d{1,5})([hdw])$/.exec(text) ?? [];
   if (count !== undefined) return Math.floor(now / 1000) + Number(count) * (UNITS[unit] ?? 0);
   const date = /^\d{4}-\d{2}-\d{2}(T[\d:.]+Z)?$/.test(text) ? Date.parse(text) : NaN;
   if (!Number.isNaN(date)) return Math.floor(date / 1000);
   throw new FlagError(
-    `Cannot use '${text}' as a time: it must be 12h, 30d, 8w, or a date such as 2030-01-31.`,
+    `Cannot use ${flag}: current value is '${text}', it must be 12h, 30d, 8w, or a date such as 2030-01-31.`,
   );
 }

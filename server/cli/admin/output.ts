@@ -3,7 +3,7 @@
  * JSON.
  */
 import { formatBytes } from "../../../src/util/bytes.ts";
-import type { ToldFlag } from "../flags.ts";
+import { FlagError, type ToldFlag } from "../flags.ts";
 import type { ApiClient, Shown } from "../client.ts";
 
 /** What a command has to say, in both forms. */
@@ -31,6 +31,14 @@ export interface AdminCommand {
   readonly flags: Readonly<Record<string, ToldFlag<string>>>;
   /** @throws {FlagError} for a word that cannot be; {TypeError} with the server's words */
   readonly run: (call: Call) => Promise<Output>;
+}
+
+/** @throws {FlagError} where a flag's words, several with commas, are not all of `known` */
+export function checkWords(flag: string, text: string, known: readonly string[]): void {
+  const wrong = text.split(",").map((word) => word.trim()).find((word) => !known.includes(word));
+  if (wrong === undefined) return;
+  const right = [known.slice(0, -1).join(", "), known.at(-1)].join(" or ");
+  throw new FlagError(`Cannot use --${flag}: current value is '${wrong}', it must be ${right}.`);
 }
 
 /**

@@ -1,5 +1,5 @@
 /** `admin backup`, `admin restore`: copies of a store. */
-import type { AdminCommand } from "./output.ts";
+import { type AdminCommand, named } from "./output.ts";
 import { restoreBackup } from "../../../adapters/store/backup.ts";
 import { formatBytes } from "../../../src/util/bytes.ts";
 
@@ -21,6 +21,7 @@ export const STORE_COMMANDS: readonly AdminCommand[] = [
     help: "Puts a backup into a directory that holds no store yet, to be served with --data DIR.",
     flags: {},
     run: async ({ words: [file = "", data = ""] }) => {
+      await named(file, (file) => Deno.stat(file));
       await restoreBackup(file, data);
       return { json: { file, data }, text: `restored ${file} into ${data}` };
     },

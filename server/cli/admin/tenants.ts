@@ -30,6 +30,26 @@ const LIMITS = {
   priority: textFlag("N", "lower is served sooner"),
 } as const;
 
+/** Of `requests-per-minute` and the others that count. */
+const COUNT = {
+  read: (text: string) => /^\d+$/.test(text) ? Number(text) : undefined,
+  right: "a whole number or none",
+};
+const KINDS = {
+  "stored-bytes": {
+    read: parseBytes,
+    right: "a number of bytes such as 1048576, 512MiB or 1.5GiB, or none",
+  },
+  weight: {
+    read: (text: string) => /^\d*\.?\d+$/.test(text) ? Number(text) || undefined : undefined,
+    right: "a number above 0",
+  },
+  priority: {
+    read: (text: string) => /^-?\d+$/.test(text) ? Number(text) : undefined,
+    right: "a whole number",
+  },
+};
+
 const COLUMNS: readonly Column[] = [
   field("id"),
   time("created_at"),
@@ -116,11 +136,8 @@ function limits({ value }: Call): Record<string, number | null> {
 
 function limit(flag: string, text: string): number | null {
   if (text === "none") return null;
-  const number = flag === "stored-bytes"
-    ? parseBytes(text)
-    : /^-?\d*\.?\d+$/.test(text)
-    ? Number(text)
-    : undefined;
+  const { read, right } = flag in KINDS ? KINDS[flag as keyof typeof KINDS] : COUNT;
+  const number = read(text);
   if (number !== undefined) return number;
-  throw new FlagError(`Cannot use --${flag}: current value is '${text}', it must be a number.`);
+  throw new FlagError(`Cannot use --${flag}: current value is '${text}', it must be ${right}.`);
 }

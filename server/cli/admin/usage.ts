@@ -1,7 +1,7 @@
 /** `admin usage`: sums of what was used. */
 import { textFlag } from "../flags.ts";
 import type { Shown } from "../client.ts";
-import { type AdminCommand, field, table } from "./output.ts";
+import { type AdminCommand, checkWords, field, table } from "./output.ts";
 import { momentOf } from "./keys.ts";
 
 export const USAGE_COMMANDS: readonly AdminCommand[] = [
@@ -16,11 +16,12 @@ export const USAGE_COMMANDS: readonly AdminCommand[] = [
     },
     run: async ({ api, words: [tenant], value }) => {
       const [from, to, by = "tenant"] = [value("from"), value("to"), value("by")];
+      checkWords("by", by, ["tenant", "model", "day"]);
       const query = new URLSearchParams({
         by,
         ...(tenant !== undefined && { tenant }),
-        ...(from !== undefined && { from: String(momentOf(from, Date.now())) }),
-        ...(to !== undefined && { to: String(momentOf(to, Date.now())) }),
+        ...(from !== undefined && { from: String(momentOf("--from", from, Date.now())) }),
+        ...(to !== undefined && { to: String(momentOf("--to", to, Date.now())) }),
       });
       const { data } = await api.json(`/v1/admin/usage?${query}`);
       const columns = [

@@ -7,6 +7,7 @@ import { defaultFactors } from "../../../adapters/lotr/make/default_factors.ts";
 import { gaussianFactors, randomFactors, svdFactors } from "../../../adapters/lotr/make/makers.ts";
 import { stackOf } from "../../../adapters/lotr/stack.ts";
 import type { LinearMatrix } from "../../../src/train/gradients/gradient_source.ts";
+import { naming } from "../flags.ts";
 import type { ProgressScreen } from "../train/progress.ts";
 import { workDisplay, type WorkProgress } from "./display.ts";
 import {
@@ -58,7 +59,7 @@ async function make(flags: MakeFlags, { load, screen, print }: FactorsEnvironmen
   using base = await load(flags.model);
   const factors = await makeFactors(base, flags, workDisplay(screen));
   const bytes = writeFactors(factors, flags.storage);
-  await Deno.writeFile(flags.out, bytes);
+  await naming("--out", flags.out, () => Deno.writeFile(flags.out, bytes));
   print(JSON.stringify({ out: flags.out, ...describeFile(bytes) }));
 }
 
@@ -78,7 +79,11 @@ export async function makeFactors(
         openSource,
         rank,
         modules,
-        examples: await readCalibration(flags.calibration, checkpoint),
+        examples: await naming(
+          "--calibration",
+          flags.calibration ?? "",
+          () => readCalibration(flags.calibration, checkpoint),
+        ),
         progress: ({ done, total, what }) => progress(done, total, what),
         directory: cache,
       });
@@ -192,15 +197,20 @@ async function exportCore(
   { core, factors, out, baseModel }: ExportFlags,
   { print }: FactorsEnvironment,
 ): Promise<void> {
-  const content = await readAs(core, readCore);
-  await writePeftDirectory(out, content, await readAs(factors, readFactors), { baseModel });
+  const content = await naming("--core", core, () => readFile(core, readCore));
+  const set = await naming("--factors", factors, () => readFile(factors, readFactors));
+  await naming("--out", out, () => writePeftDirectory(out, content, set, { baseModel }));
   print(JSON.stringify({ out, core: content.digest, rank: content.rank }));
+}
+
+async function readFile<T>(file: string, read: (bytes: Uint8Array) => T): Promise<T> {
+  return read(await Deno.readFile(file));
 }
 
 /** @throws {TypeError} naming the file */
 async function readAs<T>(file: string, read: (bytes: Uint8Array) => T): Promise<T> {
   try {
-    return read(await Deno.readFile(file));
+    return await readFile(file, read);
   } catch (error) {
     throw new TypeError(`${file}: ${error instanceof Error ? error.message : error}`);
   }

@@ -224,11 +224,19 @@ function makeFlags(values: Values): MakeFlags {
     calibration,
     maker,
     rank,
-    modules: parseModules((values.modules ?? DEFAULT_MODULES.join()).split(",")),
+    modules: modulesOf(values.modules ?? DEFAULT_MODULES.join()),
     seed: seed ?? 0,
     storage: values.float16 ? "float16" : "float32",
     out: needed("out", values.out, "the file to write"),
   };
+}
+
+function modulesOf(text: string): readonly ModuleName[] {
+  try {
+    return parseModules(text.split(","));
+  } catch (error) {
+    throw wrong(`--modules is '${text}', ${error instanceof Error ? error.message : error}`);
+  }
 }
 
 function measureFlags(

@@ -1,5 +1,5 @@
 /** The life of `deno task train`: flags, where to train, exit code. */
-import { FlagError } from "../flags.ts";
+import { FlagError, naming } from "../flags.ts";
 import type { TrainEnvironment } from "./base.ts";
 import { dryRun } from "./dry_run.ts";
 import { parseTrainCommand, type TrainFlags, trainHelp } from "./flags.ts";
@@ -27,15 +27,24 @@ export async function runTrain(environment: TrainEnvironment): Promise<number> {
   }
 }
 
-function train(flags: TrainFlags, environment: TrainEnvironment): Promise<number> {
+async function train(flags: TrainFlags, environment: TrainEnvironment): Promise<number> {
+  await checkFile("--data", flags.data);
+  if (flags.valid !== undefined) await checkFile("--valid", flags.valid);
   switch (flags.where.type) {
     case "here":
-      return trainHere(flags, environment);
+      return await trainHere(flags, environment);
     case "nowhere":
-      return dryRun(flags, environment);
+      return await dryRun(flags, environment);
     case "server":
-      return trainOnServer(flags, flags.where, environment);
+      return await trainOnServer(flags, flags.where, environment);
   }
+}
+
+function checkFile(flag: string, path: string): Promise<void> {
+  return naming(flag, path, async () => {
+    const { isDirectory } = await Deno.stat(path);
+    if (isDirectory) throw new TypeError("it is a directory");
+  });
 }
 
 /** A sentence for what the user can mend; a stack where the fault is ours. */

@@ -13,6 +13,7 @@ import type { PlannedRun, TrainFlags } from "./flags.ts";
 import { History } from "./history.ts";
 import { variantLabel } from "./sweep.ts";
 import { settleRank } from "../../../adapters/training/hyperparameters.ts";
+import { naming } from "../flags.ts";
 import { EndSignals } from "../signals.ts";
 import {
   CheckpointFile,
@@ -82,7 +83,7 @@ async function planRuns(flags: TrainFlags): Promise<Plan[]> {
   const paths = outputPaths(flags);
   return await Promise.all(flags.runs.map(async (run) => {
     const checkpoint = new CheckpointFile(paths, run.variant);
-    if (flags.start === "anew" && await checkpoint.exists()) {
+    if (flags.start === "anew" && await naming("--out", flags.out, () => checkpoint.exists())) {
       throw new TypeError(
         `Cannot start anew: ${checkpoint.path} is left from a run that was cut off. ` +
           `Go on with it by --resume, or remove it.`,
@@ -93,13 +94,7 @@ async function planRuns(flags: TrainFlags): Promise<Plan[]> {
 }
 
 async function loadFactors(path: string): Promise<FactorSet> {
-  const bytes = await readData(path);
-  try {
-    return readFactors(bytes);
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new TypeError(`Cannot use the factor set ${path}: ${reason}`, { cause: error });
-  }
+  return await naming("--factors", path, async () => readFactors(await readData(path)));
 }
 
 async function loadAll(

@@ -12,6 +12,7 @@ import { standardErrorProgress } from "../../../src/checkpoint/fetch/progress.ts
 import { resolveModel } from "../../../src/checkpoint/fetch/resolve.ts";
 import { DeviceLock } from "../../../src/runtime/device_lock.ts";
 import { openDevice } from "../../../src/runtime/open.ts";
+import { naming } from "../flags.ts";
 import type { OpenedTrainer, TrainBase, TrainerOptions } from "./base.ts";
 
 /** Chooses kernels for batches: what the server chooses by default. */
@@ -23,7 +24,11 @@ const PATIENCE = 2000;
 /** @throws {TypeError | RangeError} where the spec names no model that can be had */
 export async function loadTrainBase(spec: string | undefined): Promise<TrainBase> {
   const progress = standardErrorProgress();
-  const checkpoint = await openCheckpoint(await resolveModel(spec, { progress }));
+  const checkpoint = await naming(
+    "--model",
+    spec ?? "",
+    async () => await openCheckpoint(await resolveModel(spec, { progress })),
+  );
   return {
     source: checkpoint,
     digest: () => checkpoint.digest(),

@@ -55,6 +55,7 @@ async function list(c: AppContext, desk: Desk) {
   const { cores } = desk.admin.store;
   const own = desk.scope(c);
   const { items, hasMore } = await readPage(c, (query) => cores.list(own, query), "asc");
+  const loaded = desk.server.adapters.loaded(own);
   return (
     <Page frame={desk.frame(c)} title="Cores">
       <div class="head">
@@ -84,6 +85,27 @@ async function list(c: AppContext, desk: Desk) {
           hasMore={hasMore}
         />
       </Card>
+      {loaded.length > 0 && (
+        <Card title="Loaded from files">
+          <p>
+            Read from the directory of adapters when this server started; a core of the store under
+            the same name goes before it.
+          </p>
+          <Table
+            caption="Adapters of this server's directory"
+            columns={["Model", "Digest", "Factors", "Loaded, UTC", "From"]}
+            numbers={[]}
+            rows={loaded.map(({ model, name, digest, factors, created, source }) => [
+              <a href={`/console/playground?left=${encodeURIComponent(model)}`}>{name}</a>,
+              <code>{shortDigest(digest)}</code>,
+              <code>{shortDigest(factors)}</code>,
+              <time>{formatTime(1000 * created)}</time>,
+              own === undefined ? source : "a file of the server's",
+            ])}
+            empty="There is none."
+          />
+        </Card>
+      )}
     </Page>
   );
 }

@@ -114,6 +114,12 @@ async function show(c: AppContext, desk: Desk, tuning: FineTuning) {
         <div class="scroll" tabindex={0} role="region" aria-label="Loss by step">
           <img class="curve" src={`${path}/curve.svg`} alt={`Loss of ${job.id} by step`} />
         </div>
+        <p class="lead">
+          Across: steps of the optimizer, each on one batch of rows. Upward: the loss, in nats, of a
+          token that carries loss; lower is better. The thin line is each step's batch, the thick
+          one its running mean; dots are evaluations on the validation rows, or on a sample of the
+          training rows where there are none. The dashed line across is the untrained base.
+        </p>
       </Card>
       <Card title="Settings">
         <Facts facts={factsOf(job, tuning)} />

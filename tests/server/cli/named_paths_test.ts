@@ -1,8 +1,10 @@
 /** What serve's flags name on disk: errors name the flag, and an adapter gets the name before its path. */
-import { assertEquals, assertRejects } from "@std/assert";
+import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { writeCore } from "../../../adapters/lotr/format.ts";
 import { checkPaths, loadModules } from "../../../server/cli/named_paths.ts";
+import { folderOf } from "../../engine/tiny.ts";
 import { fakeLoad, someCore } from "../engine_context.ts";
+import { ServerProcess } from "../server_process.ts";
 
 const NONE = { adapters: undefined, factors: [], loraModules: [] };
 
@@ -42,5 +44,30 @@ Deno.test("--lora-modules serves an adapter from anywhere under its name", async
   } finally {
     await loaded.close();
     await Deno.remove(directory, { recursive: true });
+  }
+});
+
+Deno.test("what cannot be read, or listened on, is one line with its flag", async () => {
+  const folder = await Deno.makeTempDir();
+  const file = `${folder}/garbage`;
+  await Deno.writeTextFile(file, "garbage");
+  const serve = new URL("../../../server/cli/serve.ts", import.meta.url);
+  const model = folderOf("llama");
+  const cases: readonly (readonly [readonly string[], RegExp])[] = [
+    [["--factors", file], /Cannot use --factors \S+garbage: Cannot read safetensors/],
+    [["--generation-config", file], /--generation-config\): there is no \S+garbage/],
+    [["--kv-memory", "1"], /raise --kv-memory/],
+    [["--model", file], /Cannot use --model \S+garbage: /],
+    [["--host", "none.invalid"], /Choose another address with --host/],
+  ];
+  try {
+    for (const [given, message] of cases) {
+      const args = ["--port", "0", "--model", model, ...given];
+      const { code, lines } = await new ServerProcess(serve, { args }).ended();
+      assertEquals([code, lines.length], [1, 1], lines.join("\n"));
+      assertMatch(lines[0] ?? "", message);
+    }
+  } finally {
+    await Deno.remove(folder, { recursive: true });
   }
 });

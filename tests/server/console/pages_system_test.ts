@@ -2,6 +2,7 @@
 /** The console's pages without a browser: what they show to whom, and what their forms do. */
 import { assert, assertEquals, assertExists, assertMatch, assertStringIncludes } from "@std/assert";
 import { type KeyedApp, openKeyedApp } from "../keyed_app.ts";
+import { someCore } from "../engine_context.ts";
 import { addCores, addUsage, trainJob } from "./furnish.ts";
 import { Visitor } from "./visitor.ts";
 
@@ -65,6 +66,26 @@ Deno.test("the console's pages", async (t) => {
   );
 
   await run(
+    "adapters of the directory are listed beside the store's, each tenant's own",
+    async () => {
+      const { registry, factors } = keyed.loaded;
+      for (const name of ["acme/filed", "globex/filed"]) {
+        registry.add(name, { core: someCore(factors, 9), source: "/adapters/filed.safetensors" });
+      }
+      const all = (await admin.get("/console/cores")).html;
+      assertMatch(
+        all,
+        /Loaded from files[^]*acme\/filed@1[^]*\/adapters\/filed\.safetensors[^]*globex\/filed/,
+      );
+      const own = (await acme.get("/console/cores")).html;
+      assertStringIncludes(own, "acme/filed@1");
+      assert(!/globex|\/adapters\//.test(own), "another tenant's, or a path of the server's");
+      for (const name of ["acme/filed", "globex/filed"]) registry.remove(name);
+      assert(!(await admin.get("/console/cores")).html.includes("Loaded from files"));
+    },
+  );
+
+  await run(
     "publishing and rolling back change what a name stands for",
     () => versions(keyed, acme),
   );
@@ -118,6 +139,7 @@ Deno.test("the console's pages", async (t) => {
       assertMatch(curve.html, /<path class="base line"[^]*>base's loss, \d\.\d{3}</);
       const page = await acme.get(`/console/jobs/acme/${job}`);
       assertStringIncludes(page.html, "succeeded");
+      assertMatch(page.html, /Across: steps of the optimizer[^]*Upward: the loss, in nats/);
       assertMatch(page.html, /Training 24 examples for 4 epochs/);
       const over = await acme.post(`/console/jobs/acme/${job}/cancel`, {});
       assertEquals(over.status, 400);

@@ -150,9 +150,13 @@ Deno.test("a failure is one line and code 1, a wrong line code 2, and neither wr
       1,
       /Cannot train on \S+bad\.jsonl: 1 of its 6 lines is broken\nline 6: /,
     ],
-    [`--data ${place.root}/none.jsonl`, 1, /Cannot read \S+none\.jsonl: there is no such file/],
+    [
+      `--data ${place.root}/none.jsonl`,
+      1,
+      /Cannot use --data \S+none\.jsonl: there is no '\S+none\.jsonl'/,
+    ],
     [`--data ${place.root}/long.jsonl`, 1, /it has 71 tokens, at most 64 fit/],
-    [`--factors ${place.root}/d.jsonl`, 1, /Cannot use the factor set \S+d\.jsonl: /],
+    [`--factors ${place.root}/d.jsonl`, 1, /Cannot use --factors \S+d\.jsonl: /],
     ["--rank 16", 1, /Cannot train at rank 16: the factor set has rank 8/],
     ["--rank x", 2, /--rank/],
   ];
