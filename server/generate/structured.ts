@@ -1,6 +1,7 @@
 /** The one form that a request asks its output to have, whichever of its names it used. */
 import type { Grammar } from "../../src/grammar/pool.ts";
 import { invalid } from "../errors.ts";
+import { tagFormat } from "./structural_tag.ts";
 import type { GenerationFields } from "../http/schema/common.ts";
 
 type Fields = Pick<
@@ -43,6 +44,7 @@ function formOf(body: Fields): Grammar | undefined {
     ofGrammar("structured_outputs.grammar", refusedEmpty(outputs.grammar)),
     ofGrammar("guided_grammar", body.guided_grammar),
     ofGrammar("grammar", body.grammar),
+    ofTags("structured_outputs.structural_tag", outputs.structural_tag),
     outputs.json_object
       ? { field: "structured_outputs.json_object", grammar: { type: "json" } as const }
       : undefined,
@@ -71,9 +73,17 @@ function ofFormat(format: Fields["response_format"]): Form | undefined {
       const { schema, strict } = format.json_schema;
       return { field, grammar: { type: "json_schema", schema, strict: strict ?? false } };
     }
+    case "structural_tag":
+      return ofTags(field, format);
     default:
       return undefined;
   }
+}
+
+function ofTags(field: string, given: unknown): Form | undefined {
+  if (given === undefined || given === null || given === "") return undefined;
+  const format = tagFormat(field, typeof given === "string" ? parsed(field, given) : given);
+  return { field, grammar: { type: "structural_tag", format, field } };
 }
 
 function ofSchema(field: string, given: unknown): Form | undefined {

@@ -11,6 +11,7 @@ import { FieldError, OverloadedError } from "../util/errors.ts";
 import { type CompileJob, CompileQueue } from "./compile_queue.ts";
 import { ThreadMatcher, type TokenMatcher } from "./matcher.ts";
 import type { CallsGrammar } from "./compile_calls.ts";
+import type { TagGrammar } from "./compile_tags.ts";
 import type { TextGrammar } from "./compile_text.ts";
 import { SchemaError } from "./schema/schema_error.ts";
 import { type Breakdown, GrammarThread } from "./thread.ts";
@@ -28,6 +29,7 @@ export type Grammar =
     readonly field?: string;
   }
   | TextGrammar
+  | TagGrammar
   | CallsGrammar;
 
 /** Makes matchers. */
@@ -244,7 +246,7 @@ export class GrammarPool implements GrammarSource {
     if (matcher !== undefined) this.#fail(matcher, error);
     if (during === "compile" && compiling !== undefined) {
       const too = `is more than the grammar library takes: ${reason}`;
-      const isText = compiling.startsWith('{"text"');
+      const isText = /^\{"(?:text|tags)"/.test(compiling);
       const whole = isText
         ? `Cannot use the grammar: it ${too}`
         : new SchemaError("#", too).message;
@@ -278,8 +280,8 @@ function sourceText(grammar: Grammar, field: string): string {
   );
 }
 
-function isText(grammar: Grammar): grammar is TextGrammar {
-  return grammar.type === "choice" || grammar.type === "regex" || grammar.type === "ebnf";
+function isText(grammar: Grammar): boolean {
+  return ["choice", "regex", "ebnf", "structural_tag"].includes(grammar.type);
 }
 
 /** The request's field that a refusal names. */
@@ -296,6 +298,8 @@ function sourceOf(grammar: Grammar): Origin {
       return { schema: grammar.schema };
     case "calls":
       return { calls: grammar };
+    case "structural_tag":
+      return { tags: grammar };
     default:
       // the same grammar whichever field it came in
       return { text: { ...grammar, field: "" } };

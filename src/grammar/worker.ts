@@ -9,6 +9,7 @@ import type * as XGrammar from "@mlc-ai/web-xgrammar";
 import { Moved, serve } from "../util/worker_serve.ts";
 import { FieldError } from "../util/errors.ts";
 import { type CallsGrammar, compileCalls } from "./compile_calls.ts";
+import { compileTags, type TagGrammar, type WrittenTags } from "./compile_tags.ts";
 import { compileText, type TextGrammar } from "./compile_text.ts";
 import { compileSchema } from "./compile_schema.ts";
 import { Foresight } from "./foresight.ts";
@@ -56,7 +57,8 @@ export interface Refusal {
 export type Origin =
   | { readonly schema: unknown }
   | { readonly calls: CallsGrammar }
-  | { readonly text: TextGrammar };
+  | { readonly text: TextGrammar }
+  | { readonly tags: TagGrammar };
 
 /** An `Origin` (JSON text) to compile, and the number to keep it under. */
 interface ToCompile {
@@ -87,7 +89,10 @@ class Matchers {
   async compile({ grammar, schema }: ToCompile): Promise<CompileResult> {
     const written = writtenGrammar(schema);
     if ("reason" in written) return { refused: written };
-    this.#compiled.set(grammar, await this.#compiler.compileGrammar(written.text));
+    const compiled = "tags" in written
+      ? await this.#compiler.compileStructuralTag(written.tags)
+      : await this.#compiler.compileGrammar(written.text);
+    this.#compiled.set(grammar, compiled);
     return { weight: written.weight };
   }
 
@@ -134,10 +139,11 @@ class Matchers {
   }
 }
 
-function writtenGrammar(text: string): WrittenGrammar | Refusal {
+function writtenGrammar(text: string): WrittenGrammar | WrittenTags | Refusal {
   const source = JSON.parse(text) as Origin;
   if ("text" in source) return writtenText(source.text);
   try {
+    if ("tags" in source) return compileTags(source.tags);
     return "calls" in source ? compileCalls(source.calls) : compileSchema(source.schema);
   } catch (error) {
     if (error instanceof SchemaError) return { reason: error.message };

@@ -6,6 +6,14 @@ import { fakeContext } from "./fake_context.ts";
 import { errorOf as keyedError, openKeyedApp } from "./keyed_app.ts";
 
 const SCHEMA = { type: "object", properties: { a: { type: "boolean" } }, required: ["a"] };
+const TAG = {
+  type: "tag",
+  begin: "<f=a>",
+  content: { type: "json_schema", json_schema: SCHEMA },
+  end: "</f>",
+};
+const BARE_TAGS = { type: "triggered_tags", triggers: ["<f="], tags: [TAG] };
+const TAGS = { ...BARE_TAGS, at_least_one: false, stop_after_first: false };
 
 Deno.test("each name of a form reaches the engine as that form", async () => {
   const context = fakeContext();
@@ -18,6 +26,7 @@ Deno.test("each name of a form reaches the engine as that form", async () => {
   const regex = (field: string) => ({ type: "regex", pattern: "a+", field });
   const choice = (field: string) => ({ type: "choice", choices: ["a", "b"], field });
   const ebnf = (field: string) => ({ type: "ebnf", text: 'root ::= "a"', field });
+  const tags = (field: string) => ({ type: "structural_tag", format: TAGS, field });
   const text = JSON.stringify(SCHEMA);
   const cases: readonly (readonly [Json, unknown])[] = [
     [{ response_format: { type: "json_object" } }, { type: "json" }],
@@ -36,6 +45,21 @@ Deno.test("each name of a form reaches the engine as that form", async () => {
     [{ structured_outputs: { choice: ["a", "b"] } }, choice("structured_outputs.choice")],
     [{ structured_outputs: { grammar: 'root ::= "a"' } }, ebnf("structured_outputs.grammar")],
     [{ structured_outputs: { json_object: true } }, { type: "json" }],
+    [{ response_format: { type: "structural_tag", format: TAGS } }, tags("response_format")],
+    [
+      { structured_outputs: { structural_tag: JSON.stringify({ format: TAGS }) } },
+      tags("structured_outputs.structural_tag"),
+    ],
+    [
+      {
+        response_format: {
+          type: "structural_tag",
+          structures: [{ begin: "<f=a>", schema: SCHEMA, end: "</f>" }],
+          triggers: ["<f="],
+        },
+      },
+      { type: "structural_tag", format: BARE_TAGS, field: "response_format" },
+    ],
     [{ structured_outputs: null, guided_json: null, guided_regex: "" }, undefined],
   ];
   for (const [fields, grammar] of cases) {
@@ -55,7 +79,21 @@ Deno.test("two forms, or what is none, are refused by name", async () => {
     [{ response_format: { type: "json_object" }, guided_regex: "a" }, "guided_regex"],
     [{ guided_json: "{" }, "guided_json"],
     [{ guided_choice: [] }, "guided_choice"],
-    [{ structured_outputs: { structural_tag: "{}" } }, "structured_outputs.structural_tag"],
+    [{ structured_outputs: { structural_tag: "{" } }, "structured_outputs.structural_tag"],
+    [{ structured_outputs: { structural_tag: "{}" } }, "structured_outputs.structural_tag.format"],
+    [
+      { response_format: { type: "structural_tag", format: { ...TAGS, triggers: [] } } },
+      "response_format.format.triggers",
+    ],
+    [
+      {
+        response_format: {
+          type: "structural_tag",
+          format: { type: "sequence", elements: [{ type: "tag" }] },
+        },
+      },
+      "response_format.format.elements.0.begin",
+    ],
     [{ response_format: { type: "json_schema" } }, "response_format.json_schema"],
     [{ tools, tool_choice: "required", guided_regex: "a" }, "tools"],
   ];

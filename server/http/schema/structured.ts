@@ -22,6 +22,12 @@ const formats = z.discriminatedUnion("type", [
     }).nullish(),
     schema: jsonSchema.nullish(),
   }),
+  z.strictObject({
+    type: z.literal("structural_tag"),
+    format: jsonSchema.optional(),
+    structures: z.array(jsonSchema).optional(),
+    triggers: z.array(z.string()).optional(),
+  }),
 ]);
 
 type Format = z.output<typeof formats>;
@@ -29,6 +35,7 @@ type Format = z.output<typeof formats>;
 /** The same in OpenAI's one form. */
 type OneFormat =
   | { readonly type: "text" | "json_object" }
+  | { readonly type: "structural_tag" }
   | {
     readonly type: "json_schema";
     readonly json_schema: {
@@ -47,7 +54,7 @@ export const responseFormatSchema = formats.superRefine((format, c) => {
 }).transform(toOne).openapi("ResponseFormat");
 
 function toOne(format: Format): OneFormat {
-  if (format.type === "text") return format;
+  if (format.type === "text" || format.type === "structural_tag") return format;
   const given = format.type === "json_schema" ? format.json_schema : undefined;
   if (given) return { type: "json_schema", json_schema: given };
   const { schema } = format;
@@ -64,7 +71,9 @@ const structuredOutputsSchema = z.strictObject({
   disable_any_whitespace: z.literal([false]).nullish(),
   disable_additional_properties: z.literal([false]).nullish(),
   whitespace_pattern: z.null().optional(),
-  structural_tag: z.null().optional(),
+  structural_tag: schemaOrText.nullish().openapi({
+    description: "Free text in which tags have a form, as xgrammar has them, or its JSON text.",
+  }),
 }).openapi("StructuredOutputs", { description: "vLLM's; one of them." });
 
 /** The names that stand at a request's top. */
