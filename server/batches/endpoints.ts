@@ -20,6 +20,8 @@ const completions: BatchEndpoint = {
 const ENDPOINTS = {
   "/v1/chat/completions": completions,
   "/v1/completions": completions,
+  // one that is cut off is an error there
+  "/v1/responses": { wasCut: () => false },
 } as const satisfies Readonly<Record<string, BatchEndpoint>>;
 
 export type BatchEndpointPath = keyof typeof ENDPOINTS;

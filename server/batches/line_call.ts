@@ -46,6 +46,8 @@ export async function runLine(
       await waitFor(again, either);
       continue;
     }
+    // the server's own end, not the line's
+    if (response.status >= 500 && stop.aborted) throw new Interrupt("stop");
     const failed = !response.ok;
     const value: unknown = JSON.parse(answered);
     if (!failed && wasCut(batch.endpoint, value)) throw new Interrupt("stop");

@@ -10,7 +10,7 @@ import type {
   TokenLogprob,
 } from "../../src/engine/request/request.ts";
 import { type FieldError, type FieldRangeError, isFieldError } from "../../src/util/errors.ts";
-import type { AppContext, ServerContext } from "../context.ts";
+import { type AppContext, batchCallOf, type ServerContext } from "../context.ts";
 import { type ApiError, invalid, shuttingDown } from "../errors.ts";
 import { isBase, type Target } from "./model_name.ts";
 import type { UsageBody } from "../http/schema/common.ts";
@@ -62,6 +62,7 @@ export async function startRun(
 ): Promise<Run> {
   const abort = new AbortController();
   const signal = AbortSignal.any([c.req.raw.signal, abort.signal]);
+  const background = batchCallOf(c) !== undefined;
   let metered: MeteredRequest | undefined;
   let plan: RunPlan | undefined;
   const close = () => {
@@ -70,10 +71,11 @@ export async function startRun(
   };
   try {
     if (context.lifecycle.draining) throw shuttingDown();
-    metered = await context.metering?.begin(c.get("principal"), c.get("requestId"));
+    metered = await context.metering?.begin(c.get("principal"), c.get("requestId"), { background });
     plan = await makePlan(signal);
     metered?.reserve(tokensAsked(plan));
-    return await begin(context, plan, { target, signal, metered, trace: c.get("trace"), close });
+    const parts = { target, signal, metered, trace: c.get("trace"), background, close };
+    return await begin(context, plan, parts);
   } catch (error) {
     metered?.abandon(undefined);
     close();
@@ -93,6 +95,8 @@ interface RunParts {
   readonly signal: AbortSignal;
   readonly metered: MeteredRequest | undefined;
   readonly trace: RequestTrace | undefined;
+  /** Whether nobody waits for it: a batch's line. */
+  readonly background: boolean;
   /** Cancels what runs and lets the target go. */
   readonly close: () => void;
 }
@@ -186,7 +190,7 @@ function emptySample(index: number): GenerationDelta {
 function toRequests(
   plan: RunPlan,
   sampling: SamplingParams,
-  { target, signal, metered }: RunParts,
+  { target, signal, metered, background }: RunParts,
 ): GenerationRequest[] {
   return plan.prompts.map((prompt, index) => ({
     id: plan.prompts.length === 1 ? plan.id : `${plan.id}-${index}`,
@@ -198,6 +202,7 @@ function toRequests(
     n: plan.n,
     promptLogprobs: plan.promptLogprobs,
     priority: plan.priority,
+    background,
     signal,
   }));
 }

@@ -114,10 +114,11 @@ export class RateLimits {
 
   /**
    * Counts a request.
+   * @param spared share of a minute that the request leaves to others, 0 to 1
    * @throws {ApiError} 429 where the tenant has used up its requests, or owes tokens
    */
-  begin(tenant: string, limits: TenantLimits): RateTicket {
-    const ticket = new RateTicket(tenant, this.#limitsOf(tenant, limits), this.#now);
+  begin(tenant: string, limits: TenantLimits, spared = 0): RateTicket {
+    const ticket = new RateTicket(tenant, this.#limitsOf(tenant, limits), this.#now, spared);
     ticket.begin();
     return ticket;
   }
@@ -171,13 +172,15 @@ export class RateTicket {
   readonly #tenant: string;
   readonly #limits: Limits;
   readonly #now: () => number;
+  readonly #spared: number;
   #reserved = 0;
   #settled = false;
 
-  constructor(tenant: string, limits: Limits, now: () => number) {
+  constructor(tenant: string, limits: Limits, now: () => number, spared = 0) {
     this.#tenant = tenant;
     this.#limits = limits;
     this.#now = now;
+    this.#spared = spared;
   }
 
   /** @throws {ApiError} 429 */
@@ -224,11 +227,12 @@ export class RateTicket {
     const { bucket, perMinute } = limit;
     const level = bucket.level(this.#now());
     // what is more than this replica's share, though not than the limit, takes all and owes the rest
-    if (wanted <= perMinute && level >= Math.min(wanted, bucket.perMinute) && level >= 0) return;
-    throw this.#refusal(kind, limit, wanted);
+    const needed = Math.min(wanted + this.#spared * bucket.perMinute, bucket.perMinute);
+    if (wanted <= perMinute && level >= needed && level >= 0) return;
+    throw this.#refusal(kind, limit, wanted, needed);
   }
 
-  #refusal(kind: Kind, limit: Limit, wanted: number): ApiError {
+  #refusal(kind: Kind, limit: Limit, wanted: number, needed: number): ApiError {
     const now = this.#now();
     const { perMinute, bucket } = limit;
     const used = perMinute - leftOf(limit, now);
@@ -237,7 +241,7 @@ export class RateTicket {
     if (wanted > perMinute) {
       return rateError(kind, `Request too large ${whose} Ask for fewer tokens.`, this.headers());
     }
-    const wait = bucket.waitFor(wanted, now);
+    const wait = bucket.waitFor(needed, now);
     return rateError(
       kind,
       `Rate limit reached ${whose} Please try again in ${durationText(wait)}.`,

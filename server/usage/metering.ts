@@ -18,6 +18,9 @@ import type { UsageBody } from "../http/schema/common.ts";
 import { RateLimits, type RateTicket, TenantLimitsReader } from "../limits/tenant_limits.ts";
 import type { Log } from "../telemetry/log.ts";
 
+/** Share of each minute's requests and tokens that a batch's lines leave to other requests. */
+const BACKGROUND_SPARES = 1 / 2;
+
 export interface MeteringOptions {
   /** Undefined = no tenant has limits. */
   readonly limits?: Pick<TenantLimitsReader, "limitsOf">;
@@ -49,15 +52,19 @@ export class Metering {
   }
 
   /**
-   * Counts a request of a principal.
+   * Counts a request of a principal. One in the background leaves half of each minute to others.
    * @throws {ApiError} 429 where its tenant has used up its requests, 503 where the store does
    *   not answer or takes no usage
    */
-  async begin(principal: Principal, requestId: string): Promise<MeteredRequest> {
+  async begin(
+    principal: Principal,
+    requestId: string,
+    { background = false }: { readonly background?: boolean } = {},
+  ): Promise<MeteredRequest> {
     const { rates, recorder } = this.#options;
     if (recorder?.full === true) throw unavailable("usage cannot be written down");
     const limits = await limitsOf(this.#options.limits, principal.tenant);
-    const ticket = rates.begin(principal.tenant, limits);
+    const ticket = rates.begin(principal.tenant, limits, background ? BACKGROUND_SPARES : 0);
     return new MeteredRequest({ principal, requestId, limits, ticket, recorder });
   }
 

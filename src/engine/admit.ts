@@ -6,7 +6,14 @@
  * (`EngineState.vacate`) before it ends.
  */
 import { BLOCK_TOKENS, type KvMemory, type PrefixCache, worthTaking } from "./kv_memory.ts";
-import { bytesOf, planPreemption, planPrefill, type PrefillPlan } from "./policy/scheduler.ts";
+import {
+  BACKGROUND_EVERY,
+  bytesOf,
+  planPreemption,
+  planPrefill,
+  type PrefillPlan,
+  type PrefillView,
+} from "./policy/scheduler.ts";
 import type { FinishReason } from "./request/request.ts";
 import type { Lane, Sequence } from "./sequence.ts";
 import type { EngineState } from "./state.ts";
@@ -27,8 +34,14 @@ export function nextPrefill(state: EngineState, lane: Lane): PrefillPlan {
     admitted: state.rows,
     freeBytes: state.memory.free,
     heavy: state.ledger.heavy(performance.now()),
+    background: backgroundIn(state),
     hit: (sequence) => sequence.scores ? 0 : prefixHit(state.memory, sequence),
   });
+}
+
+function backgroundIn(state: EngineState): PrefillView["background"] {
+  if (state.rows.every(({ account }) => account.background)) return "free";
+  return state.decodedSince >= BACKGROUND_EVERY ? "few" : "wait";
 }
 
 /** The sequences of a plan, each with a row; one that could not be admitted has failed. */

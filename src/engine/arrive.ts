@@ -49,7 +49,11 @@ function laneFor({ options, lanes }: EngineState, { adapter, sampling }: Generat
 
 /** The account of a request's tenant, with the standing that the request brings. */
 function accountOf({ ledger }: EngineState, request: GenerationRequest): Account {
-  return ledger.account(request.tenant, request.standing ?? EQUAL_STANDING, performance.now());
+  const { tenant, standing = EQUAL_STANDING, background } = request;
+  const now = performance.now();
+  return background
+    ? ledger.background(tenant, standing, now)
+    : ledger.account(tenant, standing, now);
 }
 
 // ---- room in the queue ----
@@ -67,7 +71,10 @@ function makeRoomInQueue(
   const { queue, maxQueue } = state;
   const waiting = waitingOf(state);
   const missing = waiting + samples - maxQueue;
-  const victims = chooseVictims(queue.lines, { account, samples, missing });
+  // nobody leaves for those that nobody waits for
+  const victims = account.background && missing > 0
+    ? undefined
+    : chooseVictims(queue.lines, { account, samples, missing });
   if (victims === undefined) {
     throw refusal(state, "server", `The queue is full: ${waiting} of ${maxQueue} wait`);
   }

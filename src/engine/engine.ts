@@ -16,6 +16,7 @@ import { cancel, fail } from "./admit.ts";
 import { checkIntegrity } from "./integrity.ts";
 import { BLOCK_TOKENS } from "./kv_memory.ts";
 import type { AdapterLoad, EngineStats } from "./metrics.ts";
+import { BACKGROUND_EVERY } from "./policy/scheduler.ts";
 import type { Generation, GenerationRequest } from "./request/request.ts";
 import type { Lane, Sequence } from "./sequence.ts";
 import { type EngineOptions, EngineState } from "./state.ts";
@@ -26,6 +27,8 @@ export class Engine {
   readonly #state: EngineState;
   readonly #loop: Promise<void>;
   #nextLane = 0;
+  /** Turns that lanes with background rows alone have not had. */
+  #passedOver = 0;
   #idleSteps = 0;
   #closing = false;
   /** Why nothing can be computed any more. */
@@ -155,11 +158,21 @@ export class Engine {
     for (let i = 0; i < open.length; i++) {
       const at = (this.#nextLane + i) % open.length;
       const lane = open[at];
-      if (lane === undefined || !this.#hasWork(lane)) continue;
+      if (lane === undefined || !this.#hasWork(lane) || this.#isPassedOver(lane)) continue;
       this.#nextLane = at + 1;
       return lane;
     }
     return undefined;
+  }
+
+  /** A lane with background rows alone has its turn after every eighth of the others'. */
+  #isPassedOver(lane: Lane): boolean {
+    const { rows, queue } = this.#state;
+    const isForeground = (one: Sequence) => !one.account.background;
+    if (lane.rows.some(isForeground) || !rows.some(isForeground)) return false;
+    for (const one of queue) if (one.lane === lane && isForeground(one)) return false;
+    this.#passedOver = (this.#passedOver + 1) % BACKGROUND_EVERY;
+    return this.#passedOver !== 0;
   }
 
   #hasWork(lane: Lane): boolean {

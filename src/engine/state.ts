@@ -110,6 +110,8 @@ export class EngineState {
   readonly eosTokens: ReadonlySet<number>;
   readonly listener: EngineListener;
   readonly deviceLock: DeviceLock;
+  /** Decode runs since the last prefill of a background row. */
+  decodedSince = 0;
   /** New requests are refused. */
   draining = false;
   #waitForEnd: (() => void)[] = [];

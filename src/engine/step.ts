@@ -90,6 +90,7 @@ async function prefill(
     failRows(state, lane, sequences, error);
   }
   state.counters.prefillRuns++;
+  if (sequences[0]?.account.background) state.decodedSince = 0;
   endRun(state, lane, { kind: "prefill", rows: sequences.length, tokens }, started);
   return tokens;
 }
@@ -176,6 +177,7 @@ async function decode(state: EngineState, lane: Lane): Promise<boolean> {
     failRows(state, lane, running.flatMap((slot) => rows[slot] ?? []), error);
   }
   state.counters.decodeRuns++;
+  state.decodedSince++;
   const count = running.length;
   endRun(state, lane, { kind: "decode", rows: count, tokens: count }, started);
   return true;

@@ -83,7 +83,7 @@ export type RequestOptions = Partial<Omit<GenerationRequest, "prompt" | "samplin
 /** A request; sampling fields may stand beside the others. Greedy unless it says otherwise. */
 export function request(options: RequestOptions = {}): GenerationRequest {
   const { id, tenant, standing, prompt = "hello", adapter, ...rest } = options;
-  const { n, priority, signal, promptLogprobs, ...sampling } = rest;
+  const { n, priority, background = false, signal, promptLogprobs, ...sampling } = rest;
   return {
     id: id ?? `request-${crypto.randomUUID()}`,
     tenant: tenant ?? "tenant-a",
@@ -94,6 +94,7 @@ export function request(options: RequestOptions = {}): GenerationRequest {
     n: n ?? 1,
     promptLogprobs,
     priority: priority ?? 0,
+    background,
     signal,
   };
 }

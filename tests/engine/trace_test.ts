@@ -38,6 +38,7 @@ function randomRequest(random: () => number, id: number): GenerationRequest {
     adapter: core === undefined ? undefined : adapter(core, factors),
     n: random() < 0.1 ? 3 : 1,
     priority: random() < 0.2 ? Math.floor(random() * 5) - 2 : 0,
+    background: random() < 0.2,
     temperature: random() < 0.5 ? 0 : 1,
     seed: id,
     maxTokens: 1 + Math.floor(random() * 40),

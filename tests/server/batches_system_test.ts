@@ -8,6 +8,7 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import OpenAI from "openai";
+import { NO_LIMITS } from "../../adapters/store/store.ts";
 import { openStore } from "../../adapters/store/open_store.ts";
 import { keepingLog, newDataDirectory } from "../adapters/store/test_store.ts";
 import { answers, type Batch, batchThat, createBatch, ended, line, lines } from "./batch_client.ts";
@@ -252,6 +253,78 @@ Deno.test("a batch whose time is over keeps what it has done", () =>
       assertEquals(new Set(rest.map(({ error }) => error?.code)), new Set(["batch_expired"]));
       checkOnce([...out, ...rest], 60);
     });
+  }));
+
+Deno.test("a request that somebody waits for takes the rows of a batch's lines", () =>
+  withServer(async ({ client, loaded: { engine } }) => {
+    const long = { max_tokens: 60, ignore_eos: true };
+    const { id } = await createBatch(client, lines(24, long));
+    while (engine.stats().running < 4) await new Promise((resolve) => setTimeout(resolve, 1));
+    assertEquals(engine.stats().preemptions, 0);
+    const asked = { model: "tiny", prompt: "now", temperature: 0 };
+    await client.completions.create({ ...asked, ...long });
+    // all but one of the four rows gave way
+    assert(engine.stats().preemptions >= 3, `${engine.stats().preemptions} rows gave way`);
+    const before = await client.batches.retrieve(id);
+    assert((before.request_counts?.completed ?? 0) < 20);
+    const batch = await batchThat(client, id, ended);
+    assertEquals(batch.request_counts, { total: 24, completed: 24, failed: 0 });
+  }));
+
+Deno.test("lines wait for their tenant's limit, and leave half of it to others", () =>
+  withServer(async ({ client, store }) => {
+    const limits = { ...NO_LIMITS, requestsPerMinute: 600 };
+    await store.tenants.update({ id: "default", limits });
+    const { id } = await createBatch(client, lines(310, { max_tokens: 1 }));
+    await batchThat(client, id, (batch) => (batch.request_counts?.completed ?? 0) >= 300);
+    const asked = { model: "tiny", prompt: "now", max_tokens: 1 };
+    for (let i = 0; i < 20; i++) await client.completions.create(asked);
+    await store.tenants.update({ id: "default", limits: NO_LIMITS });
+    const batch = await batchThat(client, id, ended);
+    assertEquals(batch.request_counts, { total: 310, completed: 310, failed: 0 });
+  }));
+
+Deno.test("a batch whose answers are more than its tenant may store fails with those it has", () =>
+  withServer(async ({ client, store }) => {
+    const file = new File([lines(30).join("\n")], "in.jsonl");
+    const { id: input_file_id, bytes } = await client.files.create({ file, purpose: "batch" });
+    const limits = { ...NO_LIMITS, storedBytes: bytes + 3000 };
+    await store.tenants.update({ id: "default", limits });
+    const { id } = await batchOf(client, input_file_id);
+    const batch = await batchThat(client, id, ended);
+    assertEquals(batch.status, "failed");
+    assertEquals(batch.errors?.data?.map(({ code }) => code), ["storage_quota_exceeded"]);
+    const out = await answers(client, batch.output_file_id);
+    assertEquals(out.length, batch.request_counts?.completed);
+    assert(out.length > 0 && out.length < 30);
+    const stored = await store.tenants.storedBytes("default");
+    assert(stored > bytes && stored <= bytes + 3000);
+  }));
+
+function batchOf(client: OpenAI, input_file_id: string): Promise<Batch> {
+  const endpoint = "/v1/completions";
+  return client.batches.create({ input_file_id, endpoint, completion_window: "24h" });
+}
+
+Deno.test("every endpoint of a batch answers as over HTTP", () =>
+  withServer(async ({ client }) => {
+    const chat = { messages: [{ role: "user", content: "hello" }], max_tokens: 3, temperature: 0 };
+    const bodies = {
+      "/v1/chat/completions": chat,
+      "/v1/responses": { input: "hello", store: false, max_output_tokens: 3, temperature: 0 },
+    } as const;
+    for (const [endpoint, body] of Object.entries(bodies)) {
+      const head = { custom_id: "a", method: "POST", url: endpoint };
+      const request = JSON.stringify({ ...head, body: { model: "tiny", ...body } });
+      const more = { endpoint: endpoint as keyof typeof bodies };
+      const batch = await batchThat(client, (await createBatch(client, [request], more)).id, ended);
+      assertEquals(batch.request_counts, { total: 1, completed: 1, failed: 0 });
+      const [answer] = await answers(client, batch.output_file_id);
+      const { choices, output } = answer?.response?.body ?? {};
+      const text = choices?.[0].message.content ?? output?.[0].content[0].text;
+      assert(text.length > 0);
+      assert((batch.usage?.output_tokens ?? 0) > 0);
+    }
   }));
 
 Deno.test("one tenant's batches, and their files, are not there for another", () =>

@@ -17,6 +17,9 @@ const PRESENT_MILLISECONDS = 60_000;
 /** With so many accounts, those of absent tenants are forgotten. */
 const SWEEP_SIZE = 4096;
 
+/** Added to the priority of requests that nobody waits for: behind all that tenants may have. */
+const BACKGROUND_PRIORITY = 1e9;
+
 /** A tenant's standing unless its request brings another: equal shares, no limits. */
 export const EQUAL_STANDING: TenantStanding = {
   weight: 1,
@@ -41,7 +44,13 @@ export class Account {
   seenAt = 0;
   #served = 0;
 
-  constructor(readonly tenant: string) {}
+  /** @param foreground the tenant's own account, where this is that of its background requests */
+  constructor(readonly tenant: string, readonly foreground?: Account) {}
+
+  /** Whether it is that of requests that nobody waits for. */
+  get background(): boolean {
+    return this.foreground !== undefined;
+  }
 
   /** Virtual tokens divided by weight; comparable between accounts of one ledger. */
   get served(): number {
@@ -82,14 +91,37 @@ export class Ledger {
 
   /** A tenant's account, with the standing that this request brings. `now` in milliseconds. */
   account(tenant: string, standing: TenantStanding, now: number): Account {
-    let account = this.#accounts.get(tenant);
-    if (account === undefined) {
-      if (this.#accounts.size >= SWEEP_SIZE) this.#sweep(now);
-      account = new Account(tenant);
-      this.#accounts.set(tenant, account);
-    }
+    const account = this.#account(tenant, now, () => new Account(tenant));
     account.standing = standing;
     account.seenAt = now;
+    return account;
+  }
+
+  /**
+   * The account of a tenant's background requests, with the standing that this request brings: its
+   * priority is behind that of all foreground requests.
+   */
+  background(tenant: string, standing: TenantStanding, now: number): Account {
+    const foreground = this.#account(tenant, now, () => new Account(tenant));
+    // no tenant's name has a blank in it
+    const account = this.#account(
+      `${tenant} background`,
+      now,
+      () => new Account(tenant, foreground),
+    );
+    const priority = standing.priority + BACKGROUND_PRIORITY;
+    account.standing = { ...standing, priority, queued: undefined };
+    account.seenAt = now;
+    return account;
+  }
+
+  #account(key: string, now: number, make: () => Account): Account {
+    let account = this.#accounts.get(key);
+    if (account === undefined) {
+      if (this.#accounts.size >= SWEEP_SIZE) this.#sweep(now);
+      account = make();
+      this.#accounts.set(key, account);
+    }
     return account;
   }
 
@@ -97,28 +129,35 @@ export class Ledger {
    * Lifts the counter of an account that begins to wait to the lowest among those that already wait,
    * so that idle time is not saved up. Where none waits it is lifted to the highest counter of all
    * (the paper: to that of the tenant that left last), because what was served while none waited was
-   * taken from none.
+   * taken from none. Foreground and background are compared with their like alone.
    */
   lift(account: Account, waiting: Iterable<Account>): void {
+    const isLike = (other: Account) => other.background === account.background;
     let least = Infinity;
-    for (const other of waiting) least = Math.min(least, other.served);
+    for (const other of waiting) if (isLike(other)) least = Math.min(least, other.served);
     if (least === Infinity) {
       least = this.#forgotten;
-      for (const other of this.#accounts.values()) least = Math.max(least, other.served);
+      for (const other of this.#accounts.values()) {
+        if (isLike(other)) least = Math.max(least, other.served);
+      }
     }
     account.lift(least);
   }
 
   /**
    * The tenants that are heavy (`HEAVY_FACTOR`). A tenant that is present without samples counts
-   * with a demand of 0; a tenant that is present alone is never heavy.
+   * with a demand of 0; a tenant that is present alone is never heavy. Background accounts make
+   * nobody heavy, and are heavy themselves while anybody has a foreground sample.
    */
   heavy(now: number): ReadonlySet<Account> {
-    const present = [...this.#accounts.values()].filter((each) => isPresent(each, now));
-    if (present.length < 2) return new Set();
+    const all = [...this.#accounts.values()];
+    const present = all.filter((each) => !each.background && isPresent(each, now));
+    const isWanted = present.some(({ live }) => live > 0);
+    const behind = all.filter(({ background, live }) => background && live > 0 && isWanted);
+    if (present.length < 2) return new Set(behind);
     const least = present.reduce((low, { demand }) => Math.min(low, demand), Infinity);
     const limit = HEAVY_FACTOR * Math.max(1, least);
-    return new Set(present.filter(({ demand }) => demand > limit));
+    return new Set([...behind, ...present.filter(({ demand }) => demand > limit)]);
   }
 
   /**

@@ -13,6 +13,10 @@
  * - a tenant below its share of slots takes one from the tenant that holds most;
  * - a heavy tenant has at most 3/8 of the slots, and prefill runs of at most 64 tokens of its own;
  * - prompts of the other tenants go before a heavy tenant's chunks and before the next decode run.
+ *
+ * Background requests (`GenerationRequest.background`) have whatever is free while no other row is
+ * there. Beside one they are heavy, have an eighth of the slots (what is more gives way at once),
+ * and compute a chunk of their prompts only after every eighth decode run.
  */
 import { GRANULE_TOKENS, kvBytes } from "../../executor/kv_cache.ts";
 import type { Lane, Sequence } from "../sequence.ts";
@@ -30,6 +34,11 @@ const HEAVY_TOKENS = 64;
 /** Most of a lane's slots that one heavy tenant may have. */
 const HEAVY_SLOTS = 3 / 8;
 
+/** Most of a lane's slots that all background rows have beside others. */
+const BACKGROUND_SLOTS = 1 / 8;
+/** Decode runs between two prefills of background rows beside others. */
+export const BACKGROUND_EVERY = 8;
+
 export interface PrefillView {
   readonly lane: Lane;
   /** The waiting sequences of all lanes. */
@@ -40,6 +49,8 @@ export interface PrefillView {
   readonly freeBytes: number;
   /** Tenants that are heavy. */
   readonly heavy: ReadonlySet<Account>;
+  /** Whether background rows may have all that is free, a few rows, or must wait. */
+  readonly background: "free" | "few" | "wait";
   /** Tokens that a sequence's cached prefix would save; 0 = none worth taking. */
   hit(sequence: Sequence): number;
 }
@@ -68,8 +79,10 @@ export type PrefillPlan =
 
 /** The next prefill run of a lane. */
 export function planPrefill(view: PrefillView): PrefillPlan {
-  const { lane, heavy } = view;
-  const partials = lane.rows.filter((row) => row.state === "prefill");
+  const { lane, heavy, background } = view;
+  const partials = lane.rows.filter((row) =>
+    row.state === "prefill" && (background !== "wait" || !row.account.background)
+  );
   const partial = partials.find(({ account }) => !heavy.has(account)) ?? partials[0];
   if (partial === undefined) return new Draft(view, partials).plan();
   const chunk: PrefillPlan = { kind: "chunk", sequence: partial, tokens: chunkOf(view, partial) };
@@ -88,8 +101,11 @@ function goesBefore(plan: PrefillPlan, partial: Sequence): boolean {
   return own.standing.priority < other.standing.priority || own.served <= other.served;
 }
 
-function tokensOf({ lane, heavy }: PrefillView, { account }: Sequence): number {
+function tokensOf({ lane, heavy, background }: PrefillView, { account }: Sequence): number {
   const { prefillTokens } = lane.model;
+  if (account.background && background !== "free") {
+    return Math.min(lane.pace.tokens, prefillTokens);
+  }
   return heavy.has(account) ? Math.min(HEAVY_TOKENS, prefillTokens) : prefillTokens;
 }
 
@@ -183,11 +199,31 @@ class Draft {
     const { lane, heavy } = this.#view;
     const [first] = this.#batch;
     if (first !== undefined && heavy.has(first.account) !== heavy.has(account)) return false;
-    const { concurrency = Infinity } = account.standing;
-    if (this.#rows.held(account) >= concurrency) return false;
+    if (account.background && !this.#mayBeBehind()) return false;
+    const { foreground, standing: { concurrency = Infinity } } = account;
+    const others = foreground === undefined ? 0 : this.#rows.held(foreground);
+    if (this.#rows.held(account) + others >= concurrency) return false;
     const most = Math.max(1, Math.floor(HEAVY_SLOTS * lane.model.maxBatch));
     if (heavy.has(account) && this.#slots.held(account) >= most) return false;
     return this.#freeSlots > 0 || this.#slots.victimFor(account, 1) !== undefined;
+  }
+
+  /** Whether there may be one more background row. */
+  #mayBeBehind(): boolean {
+    const { background } = this.#view;
+    return background === "free" || background === "few" && this.#behind().length < this.#fewest();
+  }
+
+  /** Background rows that stay, those that came last at the end. */
+  #behind(): readonly Sequence[] {
+    return [...this.#view.admitted, ...this.#batch]
+      .filter((row) => row.account.background && !this.#victims.includes(row))
+      .sort((a, b) => a.arrival - b.arrival);
+  }
+
+  /** How many background rows there are beside others. */
+  #fewest(): number {
+    return Math.max(1, Math.floor(BACKGROUND_SLOTS * this.#view.lane.model.maxBatch));
   }
 
   /** Whether a prompt that takes several chunks may begin. */
@@ -233,6 +269,9 @@ class Draft {
 
   #takeSlot(sequence: Sequence): void {
     const { account } = sequence;
+    if (!account.background) {
+      this.#behind().slice(this.#fewest()).forEach((row) => this.#evict(row));
+    }
     const victim = this.#freeSlots > 0 ? undefined : this.#slots.victimFor(account, 1);
     if (victim !== undefined) this.#evict(victim);
     this.#freeSlots--;

@@ -97,6 +97,11 @@ export interface GenerationRequest {
   readonly n: number;
   /** Among its tenant's own requests, lower runs sooner (vLLM's `priority`); default 0. */
   readonly priority: number;
+  /**
+   * Nobody waits for it: it takes rows that nobody else wants, behind every tenant's other requests,
+   * and gives way to them. Default false.
+   */
+  readonly background?: boolean;
   readonly signal: AbortSignal | undefined;
 }
 

@@ -65,6 +65,7 @@ export class Line {
       admitted: lane.rows,
       freeBytes: 1e6,
       heavy: new Set(),
+      background: "free",
       hit: () => 0,
       ...more,
     };
