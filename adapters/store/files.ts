@@ -9,10 +9,18 @@ import { newId } from "../../src/util/ids.ts";
 import { beyond, limited, notListed, type Page, type PageQuery, toPage } from "./pages.ts";
 import { charge, checkQuota } from "./tenants.ts";
 
-export const FILE_PURPOSES = [
+/** OpenAI's; nothing here reads files of the last four. */
+export const UPLOAD_PURPOSES = [
   "fine-tune",
-  "fine-tune-results",
   "batch",
+  "assistants",
+  "vision",
+  "user_data",
+  "evals",
+] as const;
+export const FILE_PURPOSES = [
+  ...UPLOAD_PURPOSES,
+  "fine-tune-results",
   "batch_output",
 ] as const;
 export type FilePurpose = typeof FILE_PURPOSES[number];

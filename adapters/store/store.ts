@@ -44,7 +44,13 @@ export type { FactorRecord, FactorStore } from "./cores/factors.ts";
 export type { CoreVersion } from "./cores/core_queries.ts";
 export type { CoreStore } from "./cores/cores.ts";
 export { QuotaError } from "./errors.ts";
-export { FILE_PURPOSES, type FilePurpose, type FileRecord, type FileStore } from "./files.ts";
+export {
+  FILE_PURPOSES,
+  type FilePurpose,
+  type FileRecord,
+  type FileStore,
+  UPLOAD_PURPOSES,
+} from "./files.ts";
 export { JOB_STATUSES } from "./jobs/job_records.ts";
 export type {
   CheckpointRecord,

@@ -15,6 +15,7 @@ import { type ApiError, invalid, toApiError } from "../errors.ts";
 import type { GenerationFields, UsageBody } from "../http/schema/common.ts";
 import type { ToolCallDelta } from "../http/schema/tools.ts";
 import { logFailure } from "../telemetry/log.ts";
+import { obfuscated } from "./obfuscation.ts";
 
 /** A fresh id for a completion; unique whatever request id the client sent. */
 export function completionId(prefix: "chatcmpl-" | "cmpl-" | "msg_" | "resp_"): string {
@@ -22,13 +23,17 @@ export function completionId(prefix: "chatcmpl-" | "cmpl-" | "msg_" | "resp_"): 
 }
 
 /** @throws {ApiError} 400 for stream options without a stream. */
-export function usageWanted(body: GenerationFields): ChunkUsage {
+export function chunkOptions(body: GenerationFields): ChunkOptions {
   if (body.stream_options && !body.stream) {
     throw invalid("stream_options", "'stream_options' is only allowed when 'stream' is true.");
   }
   const last = body.stream_options?.include_usage ?? false;
-  // as in vLLM, where it says how often, not whether
-  return { last, continuous: last && (body.stream_options?.continuous_usage_stats ?? false) };
+  return {
+    last,
+    // as in vLLM, where it says how often, not whether
+    continuous: last && (body.stream_options?.continuous_usage_stats ?? false),
+    padded: body.stream_options?.include_obfuscation ?? false,
+  };
 }
 
 /** Puts a run's tokens on the request's log line. */
@@ -76,11 +81,13 @@ export interface ChunkHead {
   readonly system_fingerprint: string;
 }
 
-export interface ChunkUsage {
+export interface ChunkOptions {
   /** A last chunk with the usage, and null before it. */
   readonly last: boolean;
   /** The usage so far in every chunk. */
   readonly continuous: boolean;
+  /** Chunks do not show by their size how long a token is. */
+  readonly padded: boolean;
 }
 
 /** A delta as it is sent: one of the engine's, or a piece of one that has calls. */
@@ -110,17 +117,18 @@ export interface ChunkParts {
 export async function* chunkEvents(
   head: ChunkHead,
   run: Run,
-  usage: ChunkUsage,
+  options: ChunkOptions,
   write: ChoiceWriter,
   { first, silent = true, begin = {}, deltas = run }: ChunkParts = {},
 ): AsyncGenerator<string> {
   const opening = (fields: object) => `data: ${JSON.stringify(fields).slice(0, -1)},"choices":[`;
   const rest = opening(head);
   let open = opening({ ...head, ...begin });
-  const tail = usage.last && !usage.continuous ? `],"usage":null}\n\n` : `]}\n\n`;
-  const close = usage.continuous
-    ? () => `],"usage":${JSON.stringify(run.usage())}}\n\n`
-    : () => tail;
+  const { last, continuous, padded } = options;
+  const tail = last && !continuous ? `],"usage":null}\n\n` : `]}\n\n`;
+  const close = continuous ? () => `],"usage":${JSON.stringify(run.usage())}}\n\n` : () => tail;
+  const plain = (choice: string) => open + choice + close();
+  const event = padded ? (choice: string) => obfuscated(plain(choice)) : plain;
   const begun = new Set<number>();
   let running = run.plan.prompts.length * run.plan.n;
   for await (const delta of deltas) {
@@ -129,15 +137,15 @@ export async function* chunkEvents(
       begun.add(delta.index);
       const choice = first?.(delta.index);
       if (choice !== undefined) {
-        yield open + choice + close();
+        yield event(choice);
         open = rest;
       }
     }
     if (silent && isSilent(delta)) continue;
-    yield `${open}{"index":${delta.index},${write(delta)}${ending(delta)}}${close()}`;
+    yield event(`{"index":${delta.index},${write(delta)}${ending(delta)}}`);
     open = rest;
   }
-  yield usage.last ? open + usageEnd(run.usage()) + DONE_EVENT : DONE_EVENT;
+  yield last ? open + usageEnd(run.usage()) + DONE_EVENT : DONE_EVENT;
 }
 
 /**

@@ -1,6 +1,6 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
 /** Completions over HTTP against a fake engine: shapes of answers, parameters, what is refused. */
-import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { chatChunkSchema, chatCompletionSchema } from "../../server/http/schema/chat.ts";
 import { completionChunkSchema, completionSchema } from "../../server/http/schema/completions.ts";
 import { fakeContext } from "./fake_context.ts";
@@ -18,6 +18,36 @@ Deno.test("a chat completion has OpenAI's shape and adds up its usage", async ()
   assertEquals(body.usage.completion_tokens, 12);
   assertEquals(body.usage.total_tokens, prompt + 12);
   assertMatch(body.id, /^chatcmpl-[0-9a-f]{32}$/);
+});
+
+Deno.test("a padded stream's chunks are multiples of 64 bytes and say the same", async () => {
+  for (
+    const [path, more] of [
+      ["/v1/chat/completions", HELLO],
+      ["/v1/completions", { model: "tiny", prompt: "é" }],
+      ["/v1/responses", { model: "tiny", input: "hi" }],
+    ] as const
+  ) {
+    const ask = { ...more, stream: true };
+    const texts = [];
+    for (const include_obfuscation of [true, false]) {
+      const body = { ...ask, stream_options: { include_obfuscation } };
+      const response = await post(fakeContext(), path, body);
+      const sent = (await response.text()).split(/(?<=\n\n)/)
+        .filter((event) => /"delta":|"text":/.test(event) && !/done|added|completed/.test(event));
+      assert(sent.length > 3, path);
+      for (const event of sent) {
+        assertEquals(event.includes(`"obfuscation":"`), include_obfuscation, event);
+        if (include_obfuscation) {
+          assertEquals(new TextEncoder().encode(event).length % 64, 0, event);
+        }
+      }
+      texts.push(
+        sent.map((event) => /"(?:content|text|delta)":"([^"]*)"/.exec(event)?.[1]).join(""),
+      );
+    }
+    assertEquals(texts[0], texts[1]);
+  }
 });
 
 Deno.test("a streamed chat says role, text, end, usage, in that order", async () => {

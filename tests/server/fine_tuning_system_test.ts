@@ -162,7 +162,7 @@ Deno.test("an upload that cannot be is refused by name, and leaves nothing behin
         OpenAI.APIError,
       );
     const file = new File(["x"], "x.jsonl");
-    assertEquals((await create({ file, purpose: "assistants" })).param, "purpose");
+    assertEquals((await create({ file, purpose: "fine-tune-results" })).param, "purpose");
     assertEquals((await create({ file: new File([""], "x"), purpose: "fine-tune" })).param, "file");
     const big = await create({ file: new File(["x".repeat(3000)], "x"), purpose: "fine-tune" });
     assertEquals([big.status, big.code], [413, "request_too_large"]);

@@ -92,6 +92,7 @@ async function start(
     ...{ chat, tokenizer },
     begun: begunResponse(body, { id, model: chat.model, store, sampling }),
     logprobs: body.include?.includes(LOGPROBS) ?? false,
+    padded: body.stream_options?.include_obfuscation ?? false,
     keep: async (response) => {
       if (store) await kept.add(response, input, earlier);
     },

@@ -7,6 +7,7 @@ import type { ApiError } from "../../errors.ts";
 import type { AnswerDelta } from "../../generate/answer.ts";
 import { withCalls } from "../../generate/call_answer.ts";
 import type { ChatRun } from "../../generate/chat_run.ts";
+import { obfuscated } from "../../generate/obfuscation.ts";
 import { chatLogprobs } from "../../generate/logprobs.ts";
 import { endedResponse, endOf, failedResponse } from "./answer.ts";
 import type { ResponseBody, ResponseEventType } from "./answer_schema.ts";
@@ -19,6 +20,8 @@ export interface ResponseRun {
   readonly tokenizer: Tokenizer;
   /** Whether log probabilities are told. */
   readonly logprobs: boolean;
+  /** Whether the sizes of its deltas on the wire do not show how long a token is. */
+  readonly padded: boolean;
   /** Keeps the whole response, where it is to be. */
   readonly keep: (response: ResponseBody) => Promise<void>;
 }
@@ -72,7 +75,8 @@ export class ResponseEvents {
 
   #emit(type: ResponseEventType, fields: object): void {
     const data = JSON.stringify({ type, sequence_number: this.#count++, ...fields });
-    this.#text += `event: ${type}\ndata: ${data}\n\n`;
+    const event = `event: ${type}\ndata: ${data}\n\n`;
+    this.#text += this.#response.padded && type.endsWith(".delta") ? obfuscated(event) : event;
   }
 
   #take(): string {

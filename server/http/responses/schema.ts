@@ -1,6 +1,6 @@
 /** The requests of OpenAI's Responses API. Their tools are flat, and their format lies in `text`. */
 import { z } from "@hono/zod-openapi";
-import { generationFields, harmless, promptText } from "../schema/common.ts";
+import { generationFields, harmless, obfuscationField, promptText } from "../schema/common.ts";
 import { MOST_TOOLS, toolSchema } from "../schema/tools.ts";
 import { inputItemSchema } from "./items.ts";
 
@@ -120,7 +120,7 @@ export const responseRequestSchema = z.object({
   }),
   stream: z.boolean().nullish(),
   stream_options: z.strictObject({
-    include_obfuscation: harmless("stream_options.include_obfuscation", [false]),
+    include_obfuscation: obfuscationField,
   }).nullish(),
   metadata: metadataSchema.nullish(),
   user: z.string().nullish(),

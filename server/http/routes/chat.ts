@@ -8,12 +8,12 @@ import {
   type ChoiceWriter,
   chunkEvents,
   type ChunkHead,
+  chunkOptions,
   collect,
   completionId,
   noteUsage,
   type Sample,
   streamAnswer,
-  usageWanted,
 } from "../../generate/answer.ts";
 import type { App, AppContext, ServerContext } from "../../context.ts";
 import { post } from "../endpoint.ts";
@@ -59,7 +59,7 @@ export async function answerChat(
   c: AppContext,
   body: ChatRequest,
 ): Promise<Response> {
-  const usage = usageWanted(body);
+  const options = chunkOptions(body);
   refuseStreamedPrompt(body);
   const echo = echoed(body);
   const { run, model, target, calling } = await startChat(
@@ -74,7 +74,7 @@ export async function answerChat(
   const deltas = calling === undefined ? run : withCalls(run, calling);
   const begin = body.return_token_ids ? { prompt_token_ids: run.plan.prompts[0] } : {};
   const parts = { silent: !body.return_token_ids, begin, deltas };
-  return streamAnswer(context, c, run, chunkEvents(head, run, usage, write, parts));
+  return streamAnswer(context, c, run, chunkEvents(head, run, options, write, parts));
 }
 
 function chatHead(id: string, model: string, target: Target): ChunkHead {

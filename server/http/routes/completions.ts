@@ -7,12 +7,12 @@ import { outputLimit } from "../../../src/checkpoint/sampling_defaults.ts";
 import {
   type ChoiceWriter,
   chunkEvents,
+  chunkOptions,
   collect,
   completionId,
   noteUsage,
   type Sample,
   streamAnswer,
-  usageWanted,
 } from "../../generate/answer.ts";
 import type { App, AppContext, ServedModel, ServerContext } from "../../context.ts";
 import { post } from "../endpoint.ts";
@@ -80,7 +80,7 @@ export async function answerCompletion(
 ): Promise<Response> {
   const body = { ...asked, model: asked.model ?? baseName(context.model) };
   c.get("notes").model = body.model;
-  const usage = usageWanted(body);
+  const options = chunkOptions(body);
   refuseCombinations(body);
   const { tenant } = c.get("principal");
   const target = await resolveTarget(context, c.get("principal"), body.model, body.adapter);
@@ -102,7 +102,7 @@ export async function answerCompletion(
   if (body.stream) {
     const silent = !body.return_token_ids;
     const first = (index: number) => told.firstChunk(index);
-    const events = chunkEvents(head, run, usage, told.writer(), { first, silent });
+    const events = chunkEvents(head, run, options, told.writer(), { first, silent });
     return streamAnswer(context, c, run, events);
   }
   return await whole(c, run, (samples, usage): Completion => ({

@@ -34,6 +34,10 @@ const SCOPE: Readonly<Record<FilePurpose, Scope>> = {
   "fine-tune": "train",
   "fine-tune-results": "train",
   batch: "infer",
+  assistants: "infer",
+  vision: "infer",
+  "user_data": "infer",
+  evals: "infer",
   "batch_output": "infer",
 };
 

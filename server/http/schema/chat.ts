@@ -142,4 +142,5 @@ export const chatChunkSchema = z.object({
   })),
   prompt_token_ids: tokenIdsSchema,
   usage: usageSchema.nullish(),
+  obfuscation: z.string().optional(),
 }).openapi("ChatCompletionChunk");

@@ -64,6 +64,12 @@ const MOST_LENGTH = 64;
 
 export const stopString = z.string().min(1).max(MAX_STOP_LENGTH);
 
+export const obfuscationField = z.boolean().nullish().openapi({
+  description:
+    "Chunks are padded by a field `obfuscation` to multiples of 64 bytes, so that their " +
+    "sizes on the wire do not tell tokens (default: no).",
+});
+
 export const streamOptionsSchema = z.strictObject({
   include_usage: z.boolean().nullish().openapi({
     description: "A last chunk without choices carries the usage.",
@@ -71,7 +77,7 @@ export const streamOptionsSchema = z.strictObject({
   continuous_usage_stats: z.boolean().nullish().openapi({
     description: "With `include_usage`, every chunk carries the usage so far (vLLM).",
   }),
-  include_obfuscation: harmless("stream_options.include_obfuscation", [false]),
+  include_obfuscation: obfuscationField,
 }).openapi("StreamOptions");
 
 export const inlineAdapterSchema = z.strictObject({

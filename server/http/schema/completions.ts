@@ -75,4 +75,5 @@ export const completionChunkSchema = z.object({
     stop_reason: stopReasonSchema.optional(),
   })),
   usage: usageSchema.nullish(),
+  obfuscation: z.string().optional(),
 }).openapi("CompletionChunk");

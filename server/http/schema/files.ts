@@ -1,6 +1,6 @@
 /** Shapes of `/v1/files`, which are OpenAI's, and how a file's record shows in them. */
 import { z } from "@hono/zod-openapi";
-import { FILE_PURPOSES, type FileRecord } from "../../../adapters/store/store.ts";
+import { FILE_PURPOSES, type FileRecord, UPLOAD_PURPOSES } from "../../../adapters/store/store.ts";
 import { unixSeconds } from "../../../src/util/time.ts";
 
 export const fileSchema = z.object({
@@ -44,7 +44,11 @@ export const fileDeletedSchema = z.object({
 }).openapi("FileDeleted");
 
 /** What may be uploaded; the other purposes are those of results. */
-export const purposeSchema = z.enum(["fine-tune", "batch"]);
+export const purposeSchema = z.enum(UPLOAD_PURPOSES).openapi({
+  description:
+    "Training reads `fine-tune`, batches read `batch`; files of the others are kept for " +
+    "their owner, and nothing here reads them.",
+});
 
 const LIFETIME = { least: 3600, most: 2_592_000 };
 const anchorSchema = z.literal("created_at");

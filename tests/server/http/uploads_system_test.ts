@@ -53,7 +53,7 @@ Deno.test("uploads that cannot be are refused by their field, cancelled ones end
     const create = (more: object) => () => client.uploads.create({ ...NEW, bytes: 5, ...more });
     await refused(create({ bytes: (1 << 20) + 1 }), "bytes");
     await refused(create({ bytes: 0 }), "bytes");
-    await refused(create({ purpose: "vision" }), "purpose");
+    await refused(create({ purpose: "batch_output" as "batch" }), "purpose");
     await refused(create({ mime_type: "jsonl" }), "mime_type");
     const expires_after = { anchor: "created_at", seconds: 60 };
     await refused(create({ expires_after }), "expires_after.seconds");
