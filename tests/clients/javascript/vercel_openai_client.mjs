@@ -1,0 +1,6 @@
+/** Vercel's ai through @ai-sdk/openai, over chat completions. */
+import { createOpenAI } from "@ai-sdk/openai";
+import { KEY, MODEL, URL } from "./common.mjs";
+import { tryModel } from "./vercel_ai.mjs";
+
+await tryModel(createOpenAI({ baseURL: `${URL}/v1`, apiKey: KEY }).chat(MODEL));
