@@ -93,5 +93,7 @@ Deno.bench("64 events of a stream", { group: "events" }, async () => {
     },
   };
   const write: ChoiceWriter = ({ text }) => `"text":${JSON.stringify(text)},"logprobs":null`;
-  for await (const _ of chunkEvents(HEAD, run, { last: true, continuous: false }, write));
+  for await (
+    const _ of chunkEvents(HEAD, run, { last: true, continuous: false, padded: false }, write)
+  );
 });
