@@ -30,6 +30,8 @@ export interface Route<B extends z.ZodType | undefined = z.ZodType | undefined> 
   /** Takes a body with arguments that the schema has not, unless the server is strict. */
   readonly lenient?: boolean;
   readonly params?: z.ZodObject;
+  /** Regular expressions of parameters that would else take a path beside them for their own. */
+  readonly patterns?: Readonly<Record<string, string>>;
   /** What the query string may say. */
   readonly query?: z.ZodObject;
   /** A multipart body's fields, for the description; a route that has them reads them itself. */
@@ -55,7 +57,7 @@ export function get(
   handler: (c: AppContext) => Response | Promise<Response>,
 ): void {
   describe(app, route);
-  app[route.method](honoPath(route.path), (c) => {
+  app[route.method](honoPath(route), (c) => {
     admit(c, route);
     return handler(c);
   });
@@ -68,7 +70,7 @@ export function list<Q extends z.ZodObject>(
   handler: (c: AppContext, query: z.output<Q>) => Response | Promise<Response>,
 ): void {
   describe(app, route);
-  app.get(honoPath(route.path), (c) => {
+  app.get(honoPath(route), (c) => {
     admit(c, route);
     return handler(c, validated(route.query, nestedFields(new URL(c.req.url).searchParams)));
   });
@@ -98,7 +100,7 @@ export function post<B extends z.ZodObject>(
   handler: (c: AppContext, body: z.output<B>) => Response | Promise<Response>,
 ): void {
   describe(app, route);
-  app.post(honoPath(route.path), async (c) => {
+  app.post(honoPath(route), async (c) => {
     admit(c, route);
     const value = await c.get("bodies").read(c.req.raw);
     if (route.lenient) c.get("unknown").note(c.get("notes"), route.body, value);
@@ -118,8 +120,11 @@ function admit(c: AppContext, { open, scopes = [] }: Pick<Route, "open" | "scope
   if (!open) checkScope(c.get("principal"), scopes);
 }
 
-function honoPath(path: string): string {
-  return path.replaceAll(/\{(\w+)\}/g, ":$1");
+function honoPath({ path, patterns = {} }: Pick<Route, "path" | "patterns">): string {
+  return path.replaceAll(/\{(\w+)\}/g, (_, name: string) => {
+    const pattern = patterns[name];
+    return pattern === undefined ? `:${name}` : `:${name}{${pattern}}`;
+  });
 }
 
 const ERROR_TEXTS: Readonly<Record<number, string>> = {

@@ -21,6 +21,8 @@ const LISTED = 20;
 const common = {
   tag: "responses",
   params: z.object({ response_id: z.string() }),
+  // not input_tokens, which is beside them
+  patterns: { response_id: "[^i/][^/]*" },
   scopes: ["infer"],
 } as const;
 
