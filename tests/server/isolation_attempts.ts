@@ -212,6 +212,8 @@ export const ATTEMPTS: Attempts = {
   "GET /v1/admin/cores": refused("/v1/admin/cores"),
   "GET /v1/admin/usage": refused("/v1/admin/usage"),
   "GET /v1/admin/factors": refused("/v1/admin/factors"),
+  "POST /v1/admin/factors": refused("/v1/admin/factors", {}),
+  "DELETE /v1/admin/factors/{digest}": refused(`/v1/admin/factors/${"a".repeat(64)}`),
   "GET /v1/admin/backup": refused("/v1/admin/backup"),
   "GET /health": listing("/health"),
   "GET /ready": listing("/ready"),
