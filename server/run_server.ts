@@ -102,6 +102,7 @@ async function serveFrom(
       stats: () => loaded.engine.stats(),
       maxAdapters: loaded.maxBatch,
       kvBlocks: loaded.engine.kvBlocks,
+      maxContext: loaded.engine.maxContext,
     });
     traffic.attach(loaded.engine);
     await using tuning = await startTuning(loaded, store, flags, { log, metrics });

@@ -213,14 +213,23 @@ Deno.test("the pool's picker is there, and asks for metrics that the server give
   for (const label of ["max_lora", "running_lora_adapters", "waiting_lora_adapters"]) {
     assertStringIncludes(text, `${label}="`);
   }
-  assertStringIncludes(text, 'block_size="32",num_gpu_blocks="64"');
+  assertStringIncludes(
+    text,
+    'block_size="32",num_gpu_blocks="64",kv_cache_size_tokens="2048",kv_cache_max_concurrency="4.00"',
+  );
 });
 
 /** The metrics of a server with its whole engine attached. */
 async function exposed(): Promise<string> {
   const { engine } = fakeContext();
   const metrics = createMetrics();
-  metrics.attach({ model: "tiny", stats: () => engine.stats(), maxAdapters: 32, kvBlocks: 64 });
+  metrics.attach({
+    model: "tiny",
+    stats: () => engine.stats(),
+    maxAdapters: 32,
+    kvBlocks: 64,
+    maxContext: 512,
+  });
   return (await metrics.expose()).text;
 }
 

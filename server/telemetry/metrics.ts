@@ -21,6 +21,8 @@ export interface MetricsOptions {
   readonly maxAdapters?: number;
   /** How many blocks of tokens the KV memory holds; default: not told. */
   readonly kvBlocks?: number;
+  /** Most tokens of a sequence. */
+  readonly maxContext?: number;
   /** Read once a scrape. */
   readonly stats: () => EngineStats;
 }
@@ -30,6 +32,7 @@ interface Snapshot {
   readonly stats: () => EngineStats;
   readonly maxAdapters: number | undefined;
   readonly kvBlocks: number | undefined;
+  readonly maxContext: number | undefined;
 }
 
 /** What fine-tuning tells of itself. */
@@ -77,11 +80,11 @@ export function createMetrics(): Metrics {
     listener,
     training: trainingMetrics(registry, tenants),
     batches: batchMetrics(registry),
-    attach: ({ model, stats, maxAdapters, kvBlocks }) => {
+    attach: ({ model, stats, maxAdapters, kvBlocks, maxContext }) => {
       registry.setDefaultLabels({ model_name: model });
       let seen = stats();
       beginScrape = () => seen = stats();
-      registerEngine(registry, { stats: () => seen, maxAdapters, kvBlocks });
+      registerEngine(registry, { stats: () => seen, maxAdapters, kvBlocks, maxContext });
       registerProcess(registry);
     },
     response: (status, tenant) => {
@@ -263,14 +266,24 @@ function registerEngine(registry: Registry, options: Snapshot): void {
 }
 
 /** For endpoint pickers that follow prefixes: the Inference Extension's model server protocol. */
-function registerCache(registry: Registry, { kvBlocks }: Snapshot): void {
-  if (kvBlocks === undefined) return;
+function registerCache(registry: Registry, { kvBlocks, maxContext }: Snapshot): void {
+  if (kvBlocks === undefined || maxContext === undefined) return;
+  const tokens = kvBlocks * BLOCK_TOKENS;
   new Gauge({
     name: "vllm:cache_config_info",
     help: "The KV memory in blocks of tokens; the value is 1.",
-    labelNames: ["block_size", "num_gpu_blocks"],
+    labelNames: [
+      ...["block_size", "num_gpu_blocks"],
+      ...["kv_cache_size_tokens", "kv_cache_max_concurrency"],
+    ],
     registers: [registry],
-  }).set({ block_size: String(BLOCK_TOKENS), num_gpu_blocks: String(kvBlocks) }, 1);
+  }).set({
+    block_size: String(BLOCK_TOKENS),
+    num_gpu_blocks: String(kvBlocks),
+    kv_cache_size_tokens: String(tokens),
+    // sequences of full length that it holds
+    kv_cache_max_concurrency: (tokens / maxContext).toFixed(2),
+  }, 1);
 }
 
 function registerFinished(registry: Registry, options: Snapshot): void {
