@@ -97,7 +97,7 @@ export function failedResponse(begun: ResponseBody, failure: ApiError): Response
 function toUsage(usage: UsageBody): ResponseUsage {
   return {
     input_tokens: usage.prompt_tokens,
-    input_tokens_details: usage.prompt_tokens_details,
+    input_tokens_details: { ...usage.prompt_tokens_details, cache_write_tokens: 0 },
     output_tokens: usage.completion_tokens,
     output_tokens_details: { reasoning_tokens: 0 },
     total_tokens: usage.total_tokens,

@@ -6,7 +6,13 @@ import { LOGPROBS, responseTextFormat, responseToolChoice, responseToolSchema } 
 
 const usageSchema = z.object({
   input_tokens: z.int(),
-  input_tokens_details: z.object({ cached_tokens: z.int() }),
+  input_tokens_details: z.object({
+    cached_tokens: z.int(),
+    cache_write_tokens: z.literal(0).openapi({
+      description:
+        "What is kept for prompts that begin alike costs nothing extra, so nothing counts.",
+    }),
+  }),
   output_tokens: z.int(),
   output_tokens_details: z.object({ reasoning_tokens: z.int() }),
   total_tokens: z.int(),
