@@ -8,9 +8,12 @@ const messages = [{ role: "user", content: QUESTION }];
 const whole = await client.messages.create({ ...ask, messages });
 assert.ok(whole.content[0].text.length > 0);
 
-let streamed = "";
-const stream = client.messages.stream({ ...ask, messages }).on("text", (text) => streamed += text);
-assert.equal((await stream.finalMessage()).content[0].text, streamed);
+const streamed = [];
+const stream = client.messages.stream({ ...ask, messages }).on(
+  "text",
+  (text) => streamed.push(text),
+);
+assert.equal((await stream.finalMessage()).content[0].text, streamed.join(""));
 
 const tools = [{ name: "get_weather", description: "A city's.", input_schema: WEATHER_SCHEMA }];
 const weatherAsked = [{ role: "user", content: "What is the weather in Oslo?" }];

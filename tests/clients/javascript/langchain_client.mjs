@@ -14,9 +14,9 @@ const llm = new ChatOpenAI({
 });
 assert.match((await llm.invoke(QUESTION)).content, /Paris/);
 
-let streamed = "";
-for await (const chunk of await llm.stream(QUESTION)) streamed += chunk.content;
-assert.match(streamed, /Paris/);
+const streamed = [];
+for await (const chunk of await llm.stream(QUESTION)) streamed.push(chunk.content);
+assert.match(streamed.join(""), /Paris/);
 
 USER.parse(await llm.withStructuredOutput(USER).invoke(NOTE));
 

@@ -20,13 +20,13 @@ const whole = await client.chat.completions.create({ ...ask, messages });
 const text = whole.choices[0].message.content;
 assert.match(text, /Paris/);
 
-let streamed = "";
+const streamed = [];
 for await (
   const chunk of await client.chat.completions.create({ ...ask, messages, stream: true })
 ) {
-  streamed += chunk.choices[0]?.delta?.content ?? "";
+  streamed.push(chunk.choices[0]?.delta?.content ?? "");
 }
-assert.equal(streamed, text);
+assert.equal(streamed.join(""), text);
 
 const parsed = await client.chat.completions.parse({
   ...ask,
