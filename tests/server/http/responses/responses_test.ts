@@ -97,7 +97,7 @@ Deno.test("an answer says what it was asked for, what came out and what it cost"
     ...{ tool_choice: "auto", tools: [], top_logprobs: 0, top_p: 0.5, truncation: "disabled" },
     usage: {
       input_tokens: PROMPT.length,
-      input_tokens_details: { cached_tokens: 0 },
+      input_tokens_details: { cached_tokens: 0, cache_write_tokens: 0 },
       output_tokens: 12,
       output_tokens_details: { reasoning_tokens: 0 },
       total_tokens: PROMPT.length + 12,
