@@ -6,15 +6,18 @@ import type { TokenLogprob } from "./request/request.ts";
 import type { Lane, Sequence } from "./sequence.ts";
 import type { EngineState } from "./state.ts";
 
-/** After each run: measures the pace, saves a few blocks, and tells the listener what was done. */
+/**
+ * After each run (of several steps where they followed each other): measures the pace, saves a few
+ * blocks, and tells the listener what was done.
+ */
 export function endRun(
   state: EngineState,
   lane: Lane,
-  run: Omit<StepObservation, "seconds">,
+  { steps = 1, ...run }: Omit<StepObservation, "seconds"> & { readonly steps?: number },
   started: number,
 ): void {
   const seconds = (performance.now() - started) / 1000;
-  if (run.kind === "decode") lane.pace.decoded(seconds);
+  if (run.kind === "decode") lane.pace.decoded(seconds / steps);
   else if (run.kind === "prefill" && lane.continued) lane.pace.chunked(run.tokens, seconds);
   savePrefixes(state.memory, lane.rows, SAVED_BLOCKS);
   state.listener.step?.({ ...run, seconds });

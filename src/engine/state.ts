@@ -51,6 +51,11 @@ export interface EngineOptions {
   readonly listener?: EngineListener;
   /** Shared with others that run the device (a trainer); default: the engine's own. */
   readonly deviceLock?: DeviceLock;
+  /**
+   * Seconds that decode steps which follow each other in a device's own memory take at most together:
+   * in between tokens go out, arrivals come in and rows leave. Default 0.05.
+   */
+  readonly aheadSeconds?: number;
 }
 
 /** The engine's priority in the device lock: before any trainer's (1). */

@@ -16,6 +16,7 @@ import {
   savePrefixes,
   startFollowers,
 } from "./admit.ts";
+import { drawAhead, stepsAhead } from "./ahead.ts";
 import { deliverAll, endRun } from "./deliver.ts";
 import { jumpForward } from "./jump.ts";
 import type { PrefillPlan } from "./policy/scheduler.ts";
@@ -166,20 +167,24 @@ async function decode(state: EngineState, lane: Lane): Promise<boolean> {
   const rows = lane.rows.slice(0, tokens.length);
   const running: number[] = [];
   for (const [slot, row] of rows.entries()) if (row.state === "running") running.push(slot);
-  let started = performance.now();
+  const ahead = stepsAhead(state, lane);
+  let [started, steps] = [performance.now(), 1];
   try {
     using _turn = await state.deviceLock.take(ENGINE_PRIORITY);
     started = performance.now();
-    await lane.model.decode(tokens, lengths);
-    for (const row of rows) if (row.state === "running") row.computed++;
-    await sample(state, lane, rows, running);
+    if (ahead > 1) steps = await drawAhead(state, lane, ahead);
+    else {
+      await lane.model.decode(tokens, lengths);
+      for (const row of rows) if (row.state === "running") row.computed++;
+      await sample(state, lane, rows, running);
+    }
   } catch (error) {
     failRows(state, lane, running.flatMap((slot) => rows[slot] ?? []), error);
   }
-  state.counters.decodeRuns++;
-  state.decodedSince++;
+  state.counters.decodeRuns += steps;
+  state.decodedSince += steps;
   const count = running.length;
-  endRun(state, lane, { kind: "decode", rows: count, tokens: count }, started);
+  endRun(state, lane, { kind: "decode", rows: count, tokens: count * steps, steps }, started);
   return true;
 }
 

@@ -15,7 +15,7 @@ import { DeviceWeights } from "../models/device_weights.ts";
 import type { WeightFiles } from "../models/weight_files.ts";
 import type { LinearHook } from "../models/hook.ts";
 import { DecoderParameters, type Smoothing } from "../models/parameters.ts";
-import { type Device, RuntimeError, type Session } from "../runtime/device.ts";
+import { type Device, RuntimeError } from "../runtime/device.ts";
 import { openDevice } from "../runtime/open.ts";
 import { CoreCopies } from "./core_slots.ts";
 import { BlockPool } from "./block_pool.ts";
@@ -24,6 +24,7 @@ import { Executor } from "./executor.ts";
 import { integersOf } from "./integer_check.ts";
 import type { KvShape } from "./kv_cache.ts";
 import { laneBytes } from "./lane_bytes.ts";
+import type { Recording } from "./device/decode_steps.ts";
 import { decodeModel } from "./device/decode_model.ts";
 import { DeviceLogits } from "./device/logits.ts";
 import { DeviceSampler } from "./device/device_sampler.ts";
@@ -181,7 +182,6 @@ export class Base {
       scorer: this.#sampler,
       logits,
       recording,
-      onUnrecorded: (why) => this.#unrecorded(hook, why),
       blocks: this.#blocks,
       kv,
       maxContext: this.#options.maxContext,
@@ -201,7 +201,7 @@ export class Base {
     lowered: Lowered,
     logits: DeviceLogits | undefined,
     hook: LinearHook | undefined,
-  ): Promise<Session | undefined> {
+  ): Promise<Recording | undefined> {
     if (this.#options.recording === false) return undefined;
     const lack = this.#lackOfRecording(logits, hook);
     if (lack !== undefined) return this.#unrecorded(hook, lack);
@@ -210,11 +210,15 @@ export class Base {
       model: (places?: WeightPlaces) => decodeModel(lowered.model(places)),
     };
     try {
-      return await this.#weights.session(step, {
-        ...this.#options,
-        resident: true,
-        capture: true,
-      });
+      return {
+        session: await this.#weights.session(step, {
+          ...this.#options,
+          resident: true,
+          capture: true,
+        }),
+        feeds: this.#deviceSampler,
+        onUnrecorded: (why) => this.#unrecorded(hook, why),
+      };
     } catch (error) {
       // some node has no kernel on the device
       if (error instanceof RuntimeError) return this.#unrecorded(hook, error.message);

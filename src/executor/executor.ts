@@ -9,10 +9,18 @@ import { Lru } from "../util/memo.ts";
 import type { BlockPool } from "./block_pool.ts";
 import { CoreCopies, CoreSlots, type CoreView } from "./core_slots.ts";
 import { kvBytes, KvCache, type KvShape, type KvStore } from "./kv_cache.ts";
-import type { BatchModel, KvBlock, PrefillRow, ResidentCore, Sampled, SampleRow } from "./model.ts";
+import type {
+  BatchModel,
+  KvBlock,
+  PrefillRow,
+  ResidentCore,
+  Sampled,
+  SampleRow,
+  StepsAhead,
+} from "./model.ts";
 import type { Sampler } from "./sampler.ts";
 import { makeStep, type Step, type StepPlaces, type StepShape } from "./step.ts";
-import { type DecodePlaces, DecodeSteps } from "./device/decode_steps.ts";
+import { type DecodePlaces, DecodeSteps, type Recording } from "./device/decode_steps.ts";
 import type { DeviceLogits } from "./device/logits.ts";
 import { PREFILL_TOKENS, type Prompts } from "./device/prompts.ts";
 import type { StagedKv } from "./device/staged_kv.ts";
@@ -42,10 +50,8 @@ export interface ExecutorOptions {
   readonly staged?: StagedKv | undefined;
   /** Logits beside these, which `sampler` then draws from. */
   readonly logits?: DeviceLogits | undefined;
-  /** The step for one token of each row, whose commands the device records (`decodeModel`). */
-  readonly recording?: Session | undefined;
-  /** Hears of a size of batch whose recording does not repeat what it should. */
-  readonly onUnrecorded?: ((why: string) => void) | undefined;
+  /** The step for one token of each row, whose commands the device records. */
+  readonly recording?: Recording | undefined;
   /** How prompts are computed beside these. */
   readonly prompts?: Prompts | undefined;
   /** Query heads. */
@@ -129,6 +135,10 @@ export class Executor implements BatchModel {
     else await this.#decodePlain(tokens, lengths, cores);
   }
 
+  get ahead(): StepsAhead | undefined {
+    return this.#steps?.ahead;
+  }
+
   async #decodePlain(
     tokens: ArrayLike<number>,
     lengths: ArrayLike<number>,
@@ -151,14 +161,14 @@ export class Executor implements BatchModel {
 
   /** Decode steps that the device repeats, where everything is in its own memory. */
   #repeatedSteps(cores: CoreCopies | undefined): DecodeSteps | undefined {
-    const { device, recording: session, staged, logits, hook, vocabSize, onUnrecorded } =
-      this.#options;
-    if (session === undefined || staged === undefined || logits === undefined) return undefined;
+    const { device, recording, staged, logits, hook, vocabSize } = this.#options;
+    if (recording === undefined || staged === undefined || logits === undefined) return undefined;
     if (hook !== undefined && cores === undefined) return undefined;
     const slots = this.maxBatch;
     const plain: DecodePlaces["plain"] = (...step) => this.#decodePlain(...step, cores);
+    const { capacity: positions } = this.#options.kv;
     return new DecodeSteps({
-      ...{ device, session, slots, vocabSize, kv: staged, logits, cores, plain, onUnrecorded },
+      ...{ device, slots, positions, vocabSize, kv: staged, logits, cores, plain, ...recording },
     });
   }
 
@@ -285,7 +295,7 @@ export class Executor implements BatchModel {
     }
     this.#options.session.release();
     this.#steps?.[Symbol.dispose]();
-    this.#options.recording?.release();
+    this.#options.recording?.session.release();
     this.#kv.release();
     this.#copies?.then((copies) => copies.release(), () => {});
     this.#cores.release();

@@ -80,6 +80,23 @@ export interface KvBlock {
   release(): void;
 }
 
+/** Decode steps that a device does one after the other, each of the tokens that the last one drew. */
+export interface StepsAhead {
+  /** How many of them for rows that are drawn so, slot by slot; 1 where the host is needed between. */
+  most(rows: readonly SampleRow[]): number;
+  /**
+   * A `decode` and a `sample` of `rows` for each of `uniforms`, which has every row's uniform number
+   * of that step. It may do fewer, at least one.
+   * @returns the tokens of each step, slot by slot
+   */
+  run(
+    tokens: ArrayLike<number>,
+    lengths: ArrayLike<number>,
+    rows: readonly SampleRow[],
+    uniforms: readonly (readonly number[])[],
+  ): Promise<readonly (readonly number[])[]>;
+}
+
 /** One lane: a base model joined with one factor set (or none), and its own KV slots. */
 export interface BatchModel {
   readonly vocabSize: number;
@@ -118,6 +135,8 @@ export interface BatchModel {
   draft(row: PrefillRow): Promise<void>;
   /** Draws as `sample` does, from the last draft's logits. */
   sampleDraft(rows: readonly SampleRow[]): Promise<readonly Sampled[]>;
+  /** Undefined where the host is in every step. */
+  readonly ahead?: StepsAhead | undefined;
   /** Draws tokens from the last step's logits, in the order of `rows`. */
   sample(rows: readonly SampleRow[]): Promise<readonly Sampled[]>;
 

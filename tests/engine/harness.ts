@@ -41,6 +41,7 @@ export function harness(options: HarnessOptions = {}): Harness {
     tokenizer,
     eosTokenIds: [EOS],
     kvMemory: 100_000,
+    aheadSeconds: Infinity,
     ...options,
     adapters,
     listener: {

@@ -10,6 +10,8 @@ interface Trace {
   readonly requests: number;
   readonly kvMemory: number;
   readonly failures: boolean;
+  /** Decode steps that the model takes at once. */
+  readonly ahead?: number;
 }
 
 const TRACES: readonly Trace[] = [
@@ -17,6 +19,8 @@ const TRACES: readonly Trace[] = [
   { seed: 2, requests: 220, kvMemory: 2_400, failures: false },
   { seed: 3, requests: 220, kvMemory: 3_300, failures: true },
   { seed: 4, requests: 220, kvMemory: 9_000, failures: true },
+  { seed: 5, requests: 220, kvMemory: 2_400, failures: false, ahead: 4 },
+  { seed: 6, requests: 220, kvMemory: 9_000, failures: true, ahead: 8 },
 ];
 const MODEL = { maxBatch: 6, maxContext: 160, prefillTokens: 48, kvBytesPerToken: 10 };
 const OPENINGS = ["", "You are an elf. ".repeat(3), "the road the road the road ".repeat(3)];
@@ -27,7 +31,7 @@ function pick<T>(random: () => number, values: readonly T[]): T {
   return value;
 }
 
-function randomRequest(random: () => number, id: number): GenerationRequest {
+function randomRequest(random: () => number, id: number, ahead: boolean): GenerationRequest {
   const tenant = `tenant-${Math.floor(random() * 3)}`;
   const core = random() < 0.6 ? `${tenant}/core@${Math.floor(random() * 3)}` : undefined;
   const factors = random() < 0.7 ? "factors-a" : "factors-b";
@@ -44,9 +48,10 @@ function randomRequest(random: () => number, id: number): GenerationRequest {
     maxTokens: 1 + Math.floor(random() * 40),
     ignoreEos: random() < 0.5,
     stop: random() < 0.3 ? ["ing", "\n\n", "e"] : [],
-    presencePenalty: random() < 0.3 ? 1 : 0,
-    repetitionPenalty: random() < 0.2 ? 1.3 : 1,
-    minTokens: random() < 0.2 ? 1 : 0,
+    // one row that asks for these has all of its lane go step by step
+    presencePenalty: random() < (ahead ? 0.05 : 0.3) ? 1 : 0,
+    repetitionPenalty: random() < (ahead ? 0.05 : 0.2) ? 1.3 : 1,
+    minTokens: random() < (ahead ? 0.05 : 0.2) ? 1 : 0,
   });
 }
 
@@ -74,10 +79,12 @@ for (const trace of TRACES) {
     const adapters = new FakeAdapters({
       cold: ({ name }) => name.endsWith("2") ? Math.floor(random() * 4) : undefined,
     });
-    const second = fakeModel({ ...MODEL, onRun: stumble });
+    const { ahead = 1 } = trace;
+    const model = { ...MODEL, onRun: stumble, ahead };
+    const second = fakeModel(model);
     const own = harness({
       adapters,
-      model: { ...MODEL, onRun: stumble },
+      model,
       kvMemory: trace.kvMemory,
       prefixMemory: trace.kvMemory / 2,
       laneSource: {
@@ -89,7 +96,7 @@ for (const trace of TRACES) {
     const wrong: unknown[] = [];
     for (let id = 0; id < trace.requests; id++) {
       const control = new AbortController();
-      const asked = { ...randomRequest(random, id), signal: control.signal };
+      const asked = { ...randomRequest(random, id, ahead > 1), signal: control.signal };
       const cancelled = random() < 0.15;
       const check = async () => {
         const generation = own.engine.generate(asked);
@@ -116,6 +123,8 @@ for (const trace of TRACES) {
     assert(stats.finished.abort > 0, "the trace cancels");
     await own.engine.close();
     assertEquals(own.model.blocks + second.blocks, 0);
-    assert(own.steps() > 500, `${own.steps()} runs`);
+    const steps = stats.prefillRuns + stats.decodeRuns;
+    assert(steps > 500, `${steps} runs`);
+    assertEquals(own.steps() < steps, ahead > 1, "steps that follow each other count as they are");
   });
 }

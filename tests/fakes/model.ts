@@ -11,6 +11,7 @@ import type {
   ResidentCore,
   Sampled,
   SampleRow,
+  StepsAhead,
 } from "../../src/executor/model.ts";
 
 /** Tokens of a freed slot whose memory stays for the next row. */
@@ -23,6 +24,8 @@ export interface FakeModelOptions {
   readonly prefillTokens?: number;
   readonly chunkTokens?: (past: number) => number;
   readonly kvBytesPerToken?: number;
+  /** Decode steps that it takes at once, where rows are drawn without the host; default 1. */
+  readonly ahead?: number;
   /** Told of each run before it happens; may throw or wait. */
   readonly onRun?: (run: FakeRun) => void | Promise<void>;
 }
@@ -58,6 +61,8 @@ export class FakeModel implements BatchModel {
   readonly draftTokens = 8;
   /** Blocks saved and not released. */
   blocks = 0;
+  /** Where it takes several steps at once. */
+  readonly ahead: StepsAhead | undefined;
   readonly #slots: Slot[];
   readonly #onRun: (run: FakeRun) => void | Promise<void>;
   #logits: Float64Array[] = [];
@@ -72,6 +77,11 @@ export class FakeModel implements BatchModel {
     this.chunkTokens = options.chunkTokens ?? (() => this.prefillTokens);
     this.kvBytesPerToken = options.kvBytesPerToken ?? 10;
     this.#onRun = options.onRun ?? (() => {});
+    const { ahead = 1 } = options;
+    this.ahead = ahead === 1 ? undefined : {
+      most: (rows) => rows.every(isFree) ? ahead : 1,
+      run: (...step) => this.#runAhead(...step),
+    };
     this.#slots = Array.from({ length: this.maxBatch }, () => ({
       kv: new Int32Array(this.maxContext),
       written: 0,
@@ -111,6 +121,16 @@ export class FakeModel implements BatchModel {
         (_, slot) => this.#append(slot, lengths[slot] ?? 0, [tokens[slot] ?? 0]),
       );
     });
+  }
+
+  async #runAhead(...[first, lengths, rows, uniforms]: Parameters<StepsAhead["run"]>) {
+    const steps: number[][] = [];
+    for (const [i, step] of uniforms.entries()) {
+      await this.decode(steps[i - 1] ?? first, Array.from(lengths, (length) => length + i));
+      const wanted = rows.map((row, slot) => ({ ...row, uniform: step[slot] ?? -1 }));
+      steps.push((await this.sample(wanted)).map(({ token }) => token));
+    }
+    return steps;
   }
 
   async score(row: PrefillRow, next: ArrayLike<number>, top: number): Promise<readonly Sampled[]> {
@@ -283,6 +303,10 @@ export class FakeModel implements BatchModel {
       this.#busy = false;
     }
   }
+}
+
+function isFree({ mask, adjust, given, logprobs }: SampleRow): boolean {
+  return [mask, adjust, given, logprobs].every((asked) => asked === undefined);
 }
 
 /** Samples one row as the contract describes: exact, over the whole vocabulary. */

@@ -26,6 +26,12 @@ export class Pace {
     return Math.max(LEAST, Math.floor(this.#tokens / STEP) * STEP);
   }
 
+  /** Decode steps that take about so long together, at least one. */
+  stepsWithin(seconds: number): number {
+    if (this.#stepSeconds === undefined) return 1;
+    return Math.max(1, Math.floor(seconds / this.#stepSeconds));
+  }
+
   /** A decode step took so long. */
   decoded(seconds: number): void {
     const before = this.#stepSeconds ?? seconds;

@@ -293,10 +293,22 @@ export class SampleState {
     return this.#outputs;
   }
 
+  /** Whether the next draw may depend on tokens drawn before, beyond their logits. */
+  get looksBack(): boolean {
+    const { presencePenalty, frequencyPenalty, repetitionPenalty, minTokens } = this.#params;
+    return this.#words !== undefined || this.#outputs < minTokens ||
+      presencePenalty !== 0 || frequencyPenalty !== 0 || repetitionPenalty !== 1;
+  }
+
+  /** The number in [0, 1) of the next draw, or of a draw some tokens later. */
+  uniform(later = 0): number {
+    return uniformAt(this.#seed, this.#sample, this.#outputs + later);
+  }
+
   /** The row for logits row `row`; valid until the next call. */
   row(row: number, mask: Int32Array | undefined): SampleRow {
     this.#row.row = row;
-    this.#row.uniform = uniformAt(this.#seed, this.#sample, this.#outputs);
+    this.#row.uniform = this.uniform();
     if (this.#words !== undefined && this.#before.size === 0) this.#bar(this.#words);
     if (this.#adjust.size > 0) this.#row.adjust = this.#adjust.view();
     const allowed = mask ?? this.#allowed;

@@ -11,6 +11,7 @@ import { inputs } from "../../models/decoder.ts";
 export const STEP = "step";
 /** Inputs of the decoder by their row in `STEP`. */
 export const STEP_ROWS = { ids: 0, lengths: 1, total: 2, rows: 3 } as const;
+export const STEP_SIZE = Object.keys(STEP_ROWS).length;
 
 /** The model of `buildDecoder`'s graph with `STEP` for its small inputs. */
 export function decodeModel(model: Uint8Array): Uint8Array {
@@ -28,7 +29,7 @@ export function decodeModel(model: Uint8Array): Uint8Array {
 /** Takes the tensor apart. */
 function headModel(): Uint8Array {
   const writer = new OnnxWriter();
-  writer.input(STEP, "int32", [Object.keys(STEP_ROWS).length, "batch"]);
+  writer.input(STEP, "int32", [STEP_SIZE, "batch"]);
   const row = (at: number, to: string) => {
     const index = writer.constant(`step.${at}`, "int32", [], Int32Array.of(at));
     writer.node("Gather", [STEP, index], to, { attributes: { axis: 0 } });

@@ -6,13 +6,16 @@
  */
 import { inputs } from "../../models/decoder.ts";
 import type { Binding, Device, Session, Tensor } from "../../runtime/device.ts";
+import type { StepsAhead } from "../model.ts";
 import type { CoreCopies } from "../core_slots.ts";
-import { STEP, STEP_ROWS } from "./decode_model.ts";
+import { STEP, STEP_ROWS, STEP_SIZE } from "./decode_model.ts";
+import { type DeviceSampler, drawOf } from "./device_sampler.ts";
+import { FedSteps, MOST_STEPS } from "./fed_steps.ts";
 import type { DeviceLogits } from "./logits.ts";
 import type { StagedKv } from "./staged_kv.ts";
 
-/** A size's recording. Trap: its first run computes twice, and must write the same each time. */
-interface Recording {
+/** A size's step. Trap: its first run computes twice, and must write the same each time. */
+interface Recorded {
   readonly binding: Binding;
   /** `STEP`, in host memory and on the device. */
   readonly numbers: Int32Array;
@@ -20,6 +23,8 @@ interface Recording {
   readonly step: Tensor;
   /** The first rows of the lane's logits. */
   readonly logits: Tensor;
+  /** Steps of this size that follow each other without the host, once there were some. */
+  fed: FedSteps | undefined;
 }
 
 /** Two float16 sums in another order; what is repeated wrong is off by whole logits. */
@@ -27,18 +32,26 @@ const TOLERANCE = 1e-2;
 /** Tokens of a trial: to be recorded, then to be repeated. */
 const TRIAL = [1, 2] as const;
 
-export interface DecodePlaces {
-  readonly device: Device;
+/** What records steps, and what they need beside it. */
+export interface Recording {
   /** Made with `capture`, of `decodeModel`. */
   readonly session: Session;
+  /** Draws between steps that follow each other without the host. */
+  readonly feeds: Pick<DeviceSampler, "drawsAlone" | "feed">;
+  /** Hears of a size that does not repeat what it should. */
+  readonly onUnrecorded?: ((why: string) => void) | undefined;
+}
+
+export interface DecodePlaces extends Recording {
+  readonly device: Device;
   readonly slots: number;
+  /** Rows of a slot's keys and values. */
+  readonly positions: number;
   readonly vocabSize: number;
   readonly kv: StagedKv;
   readonly logits: DeviceLogits;
   /** Where there are factors. */
   readonly cores: CoreCopies | undefined;
-  /** Hears of a size that does not repeat what it should. */
-  readonly onUnrecorded?: ((why: string) => void) | undefined;
   /** The same step without a recording. */
   readonly plain: (tokens: ArrayLike<number>, lengths: ArrayLike<number>) => Promise<void>;
 }
@@ -46,7 +59,7 @@ export interface DecodePlaces {
 export class DecodeSteps implements Disposable {
   readonly #places: DecodePlaces;
   /** By size; undefined where it does not repeat what it should. */
-  readonly #recordings = new Map<number, Recording | undefined>();
+  readonly #recordings = new Map<number, Recorded | undefined>();
   readonly #made = new DisposableStack();
 
   constructor(places: DecodePlaces) {
@@ -60,20 +73,64 @@ export class DecodeSteps implements Disposable {
 
   /** As `BatchModel.decode`, of rows that are touched already. */
   async run(tokens: ArrayLike<number>, lengths: ArrayLike<number>): Promise<void> {
-    const { slots, plain } = this.#places;
-    const size = Math.min(slots, 2 ** Math.ceil(Math.log2(tokens.length)));
+    const size = this.#sizeOf(tokens.length);
     if (!this.#recordings.has(size)) this.#recordings.set(size, await this.#tried(size));
     const recording = this.#recordings.get(size);
-    if (recording === undefined) await plain(tokens, lengths);
+    if (recording === undefined) await this.#places.plain(tokens, lengths);
     else await this.#run(recording, tokens, lengths);
   }
 
+  /** Steps that follow each other, of sizes that are recorded; as many as the slots hold. */
+  readonly ahead: StepsAhead = {
+    most: (rows) => {
+      const { feeds } = this.#places;
+      const isRecorded = this.#recordings.get(this.#sizeOf(rows.length)) !== undefined;
+      return isRecorded && rows.every((row) => feeds.drawsAlone(row)) ? MOST_STEPS : 1;
+    },
+    run: async (tokens, lengths, rows, uniforms) => {
+      const recording = this.#recordings.get(this.#sizeOf(tokens.length));
+      if (recording === undefined) throw new Error("internal: these steps are not recorded");
+      const { kv, cores, positions } = this.#places;
+      const fed = recording.fed ??= await this.#feed(recording);
+      const longest = this.#fill(recording, tokens, lengths);
+      const steps = uniforms.slice(0, Math.min(MOST_STEPS, positions - longest));
+      for (let i = 0; i < tokens.length; i++) kv.touch(i, lengths[i] + steps.length);
+      const draws = steps.map((step) => rows.map((row, i) => drawOf({ ...row, uniform: step[i] })));
+      await Promise.all([kv.settled(), cores?.refresh()]);
+      return await fed.run({ from: recording.given, to: recording.step }, draws);
+    },
+  };
+
+  async #feed({ binding: decode, step, logits }: Recorded): Promise<FedSteps> {
+    const { device, feeds } = this.#places;
+    const session = await feeds.feed();
+    return this.#made.use(await FedSteps.open({ device, session, decode, step, logits }));
+  }
+
+  #sizeOf(rows: number): number {
+    return Math.min(this.#places.slots, 2 ** Math.ceil(Math.log2(rows)));
+  }
+
   async #run(
-    { binding, numbers, given, step }: Recording,
+    recording: Recorded,
     tokens: ArrayLike<number>,
     lengths: ArrayLike<number>,
   ): Promise<void> {
     const { device, kv, cores } = this.#places;
+    const { binding, given, step } = recording;
+    this.#fill(recording, tokens, lengths);
+    await Promise.all([kv.settled(), cores?.refresh()]);
+    await device.copy([{ from: given, to: step }]);
+    await binding.run();
+  }
+
+  /** Writes a step's numbers in host memory; returns its rows' largest length. */
+  #fill(
+    { numbers, step }: Recorded,
+    tokens: ArrayLike<number>,
+    lengths: ArrayLike<number>,
+  ): number {
+    const { kv } = this.#places;
     const [, size] = step.shape;
     let longest = 0;
     for (let slot = 0; slot < size; slot++) {
@@ -84,9 +141,7 @@ export class DecodeSteps implements Disposable {
       longest = Math.max(longest, length);
     }
     numbers.fill(longest + 1, STEP_ROWS.total * size, (STEP_ROWS.total + 1) * size);
-    await Promise.all([kv.settled(), cores?.refresh()]);
-    await device.copy([{ from: given, to: step }]);
-    await binding.run();
+    return longest;
   }
 
   [Symbol.dispose](): void {
@@ -94,7 +149,7 @@ export class DecodeSteps implements Disposable {
   }
 
   /** A recording whose repetition is what a plain step computes. */
-  async #tried(size: number): Promise<Recording | undefined> {
+  async #tried(size: number): Promise<Recorded | undefined> {
     const { device, kv, plain, onUnrecorded } = this.#places;
     const recording = await this.#record(size);
     // behind all that the slots hold
@@ -110,9 +165,9 @@ export class DecodeSteps implements Disposable {
     return undefined;
   }
 
-  async #record(size: number): Promise<Recording> {
+  async #record(size: number): Promise<Recorded> {
     const { device, session, vocabSize, kv, logits, cores } = this.#places;
-    const shape = [Object.keys(STEP_ROWS).length, size];
+    const shape = [STEP_SIZE, size];
     const numbers = new Int32Array(shape[0] * size);
     for (let slot = 0; slot < size; slot++) numbers[STEP_ROWS.rows * size + slot] = slot;
     const given = this.#made.use(device.tensor("int32", shape, numbers));
@@ -128,6 +183,6 @@ export class DecodeSteps implements Disposable {
       bound[inputs.cores(layer, site)] = tensor;
     }
     const binding = this.#made.use(session.bind(bound, out));
-    return { binding, numbers, given, step, logits: view };
+    return { binding, numbers, given, step, logits: view, fed: undefined };
   }
 }

@@ -8,6 +8,7 @@ import type { Sampled, SampleRow } from "../model.ts";
 import type { Sampler } from "../sampler.ts";
 import { chooseAmong, fallingOrder, filtersOf, inverseOf } from "../sampler/choice.ts";
 import type { Candidates } from "../sampler/row_logits.ts";
+import type { Draw } from "./fed_steps.ts";
 import { buildDeviceGraph, type DeviceGraph } from "./sampler_graphs.ts";
 
 /** Candidates of a row: more than a request may have reported, and than most nuclei have. */
@@ -71,6 +72,16 @@ export class DeviceSampler {
     return sampled as Sampled[];
   }
 
+  /** Whether a row's draw needs its logits and a uniform number, nothing else. */
+  drawsAlone(wanted: SampleRow): boolean {
+    return !this.#changes(wanted) && !this.#looks(wanted);
+  }
+
+  /** Draws a step's tokens and makes them the next one's. */
+  feed(): Promise<Session> {
+    return this.#session({ kind: "fed", vocabSize: this.#vocabSize });
+  }
+
   /** Nothing is kept for a buffer. */
   forget(_logits: Tensor): void {}
 
@@ -120,8 +131,7 @@ export class DeviceSampler {
     const greedy = asked.every(({ wanted }) => wanted.temperature === 0);
     const given = new Float32Array(rows * 3);
     for (const { wanted } of asked) {
-      const { row, temperature, uniform } = wanted;
-      given.set([temperature === 0 ? 0 : inverseOf(wanted), uniform, row], 3 * row);
+      given.set(drawOf(wanted), 3 * wanted.row);
     }
     const out = await this.#run(
       greedy ? { kind: "best" } : { kind: "drawn", vocabSize: this.#vocabSize },
@@ -220,6 +230,11 @@ export class DeviceSampler {
     }
     return session.get();
   }
+}
+
+/** What a row's draw is given. */
+export function drawOf({ temperature, uniform, row }: SampleRow): Draw {
+  return [temperature === 0 ? 0 : inverseOf({ temperature }), uniform, row];
 }
 
 /** Of logits by falling size: those above the least, of which some may be missing. */

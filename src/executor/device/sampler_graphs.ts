@@ -5,6 +5,7 @@
 import { onnxType, OnnxWriter } from "../../graph/lowering/onnx.ts";
 import { BELOW_ONE } from "../sampler/draw.ts";
 import { SUM_BLOCK } from "../sampler/graphs.ts";
+import { STEP_ROWS, STEP_SIZE } from "./decode_model.ts";
 
 /**
  * Over `logits` [n, V]:
@@ -12,6 +13,8 @@ import { SUM_BLOCK } from "../sampler/graphs.ts";
  * - `best` → `picked` [n, 2]: the most likely token, of equal ones the first, and its logit.
  * - `drawn`: `given` [n, 3]: 1 over the temperature, a uniform number, the row's number; where the
  *   first is 0, the row's token is its best → `picked` [n, 2], as before.
+ * - `fed`: the same, and `step` [4, n], a decode step's small inputs (`decode_model.ts`) → `next`
+ *   [4, n], those of the step that follows.
  * - `most`: `rows` [m], of which the `count` largest logits are wanted, `inverse` temperature [m, 1] →
  *   `found` [m, 2·count + 2]: logits by falling size, their tokens, and the sums over the row of
  *   exp(logit · inverse - the largest of these) and of the same without temperature.
@@ -19,7 +22,7 @@ import { SUM_BLOCK } from "../sampler/graphs.ts";
  */
 export type DeviceGraph =
   | { readonly kind: "best" }
-  | { readonly kind: "drawn"; readonly vocabSize: number }
+  | { readonly kind: "drawn" | "fed"; readonly vocabSize: number }
   | { readonly kind: "most"; readonly vocabSize: number; readonly count: number }
   | { readonly kind: "rows" };
 
@@ -31,6 +34,8 @@ export function buildDeviceGraph(graph: DeviceGraph): Uint8Array {
       return builder.best();
     case "drawn":
       return builder.drawn(graph.vocabSize);
+    case "fed":
+      return builder.fed(graph.vocabSize);
     case "most":
       return builder.most(graph.vocabSize, graph.count);
     case "rows":
@@ -39,6 +44,11 @@ export function buildDeviceGraph(graph: DeviceGraph): Uint8Array {
 }
 
 const KEPT = { keepdims: 1 };
+/** What a step adds to the rows of `STEP` behind the ids. */
+const GROWN = Int32Array.from({ length: STEP_SIZE - 1 }, (_, i) => {
+  const row = i + 1;
+  return row === STEP_ROWS.lengths || row === STEP_ROWS.total ? 1 : 0;
+});
 
 class Builder {
   readonly #writer = new OnnxWriter();
@@ -53,6 +63,27 @@ class Builder {
   }
 
   drawn(vocabSize: number): Uint8Array {
+    const token = this.#drawn(vocabSize);
+    return this.#picked("drawn", token, this.#taken("logits", this.#flat(token, vocabSize)));
+  }
+
+  fed(vocabSize: number): Uint8Array {
+    const writer = this.#writer;
+    const token = this.#drawn(vocabSize);
+    const step = writer.input("step", "int32", [STEP_SIZE, "n"]);
+    const ids = this.#op("Reshape", [this.#cast(token, "int32"), this.#int64([1, -1])]);
+    const bounds = [[STEP_ROWS.ids + 1], [STEP_SIZE], [0]].map((values) => this.#int64(values));
+    const rest = this.#op("Slice", [step, ...bounds]);
+    const grown = writer.constant("step.grown", "int32", [STEP_SIZE - 1, 1], GROWN);
+    writer.node("Concat", [ids, this.#op("Add", [rest, grown])], "next", {
+      attributes: { axis: 0 },
+    });
+    writer.output("next", "int32", [STEP_SIZE, "n"]);
+    return this.#picked("fed", token, this.#taken("logits", this.#flat(token, vocabSize)));
+  }
+
+  /** Tokens [n, 1]. */
+  #drawn(vocabSize: number): string {
     const writer = this.#writer;
     const given = writer.input("given", "float32", ["n", 3]);
     const columns = ["inverse", "uniform", "row"];
@@ -84,8 +115,7 @@ class Builder {
     const index = this.#passed(within, this.#op("Min", [past, sum]), SUM_BLOCK);
     const start = this.#op("Mul", [block, this.#float(SUM_BLOCK)]);
     const greedy = this.#op("Equal", ["inverse", this.#float(0)]);
-    const token = this.#op("Where", [greedy, this.#best(), this.#op("Add", [start, index])]);
-    return this.#picked("drawn", token, this.#taken("logits", this.#flat(token, vocabSize)));
+    return this.#op("Where", [greedy, this.#best(), this.#op("Add", [start, index])]);
   }
 
   most(vocabSize: number, count: number): Uint8Array {

@@ -35,3 +35,12 @@ Deno.test("chunks stay within bounds, and one disturbed run or a short rest chan
   pace.chunked(3, 10);
   assertEquals(pace.tokens, 32);
 });
+
+Deno.test("steps go ahead as far as they are known to take no longer together", () => {
+  const pace = new Pace();
+  assertEquals(pace.stepsWithin(0.05), 1, "nothing is measured");
+  for (let i = 0; i < 30; i++) pace.decoded(0.012);
+  assertEquals(pace.stepsWithin(0.05), 4);
+  for (let i = 0; i < 30; i++) pace.decoded(0.2);
+  assertEquals(pace.stepsWithin(0.05), 1);
+});

@@ -16,6 +16,7 @@ if (LONG) {
       assertGreaterOrEqual(short.steps + roomy.steps, STEPS);
       assertGreater(short.preemptions, 10);
       assertGreater(roomy.prefixHitTokens, 500);
+      assertGreater(short.ahead + roomy.ahead, 100);
     },
   });
 }

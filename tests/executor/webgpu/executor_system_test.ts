@@ -1,6 +1,7 @@
 /** The executor on a graphics device in software. */
 import { assert, assertEquals, assertGreaterOrEqual, assertLess, assertMatch } from "@std/assert";
 import { openCheckpoint } from "../../../src/checkpoint/open.ts";
+import { MOST_STEPS } from "../../../src/executor/device/fed_steps.ts";
 import { PREFILL_TOKENS } from "../../../src/executor/device/prompts.ts";
 import { folderOf } from "../../engine/tiny.ts";
 import { LONG } from "../../long.ts";
@@ -21,6 +22,19 @@ interface Found {
   readonly reserved: number;
   readonly scoresOff: number;
   readonly whole: readonly string[];
+  /** On the CPU, here, and here without recordings. */
+  readonly ahead: readonly Ahead[];
+}
+
+interface Ahead {
+  /** Tokens of each step, done one by one, and following each other without the host. */
+  readonly one: readonly (readonly number[])[];
+  readonly many?: readonly (readonly number[])[];
+  /** Steps that may follow each other, where tokens are drawn there, and where the host draws. */
+  readonly most?: number;
+  readonly host?: number;
+  /** Steps for which a slot had room. */
+  readonly full?: number;
 }
 
 /** Of keys and values in float32: six slots and the staging row, each of 96 tokens and one more. */
@@ -48,6 +62,14 @@ for (const name of LONG ? ["qwen3", "qwen2", "mistral"] : ["qwen3"]) {
       assertLess(found.off, TOLERANCE);
       assertLess(found.scoresOff, TOLERANCE);
       assertEquals(found.whole, ["scored", "scored"]);
+      const [here, ahead, plain] = found.ahead;
+      assertEquals(ahead.one, here.one);
+      if (name === "mistral") assertEquals([ahead.most, plain.most], [undefined, undefined]);
+      else {
+        assertEquals(ahead.many, ahead.one, "steps that feed each other draw the same");
+        assertEquals([ahead.most, ahead.host, ahead.full], [MOST_STEPS, 1, 3]);
+        assertEquals(plain.most, undefined, "nothing is fed to steps that are not recorded");
+      }
     },
   });
 }

@@ -8,11 +8,13 @@
  * it is served on WebGPU.
  */
 import { toResident } from "../../../adapters/lotr/core.ts";
+import type { SampleRow } from "../../../src/executor/model.ts";
 import type { Executor } from "../../../src/executor/executor.ts";
 import type { ServingDtype } from "../../../src/executor/plan/serving_plan.ts";
 import { MODULES } from "../../../src/models/hook.ts";
 import type { Device } from "../../../src/runtime/device.ts";
 import { openDevice } from "../../../src/runtime/open.ts";
+import { seeded } from "../../engine/harness.ts";
 import { greedy, mostLikely } from "../../engine/greedy.ts";
 import { randomCore, randomPrompt, Tiny } from "../../engine/tiny.ts";
 import { distance } from "../../graph/run.ts";
@@ -52,8 +54,10 @@ async function speak(device: "cpu" | "webgpu", recording = true) {
   for (const block of blocks) block.release();
   await next(2, 24);
   model.checkIntegrity();
+  const ahead = await aheads(model);
   const scored = await scores(model, opened);
   return {
+    ahead,
     tokens,
     logprobs,
     records: model.records,
@@ -93,6 +97,31 @@ async function oneMore(
   tokens.push([token]);
 }
 
+/**
+ * Steps of two rows that follow each other without the host, one row drawing its best, and the same
+ * one by one; and how many there are where the slots hold no more.
+ */
+async function aheads(model: Executor) {
+  const rows: SampleRow[] = [0, 0.9].map((temperature, row) => ({ row, temperature, uniform: 0 }));
+  const lengths = [20, 31];
+  const prompts = lengths.map((length, i) => randomPrompt(length, 3 + i));
+  await model.prefill(prompts.map((tokens, slot) => ({ slot, tokens, past: 0, last: true })));
+  const uniforms = seeded(3);
+  const given = Array.from({ length: 6 }, () => [uniforms(), uniforms()]);
+  const one: number[][] = [[7, 9]];
+  for (const [i, step] of given.entries()) {
+    await model.decode(one[i], lengths.map((length) => length + i));
+    const drawn = await model.sample(rows.map((row, at) => ({ ...row, uniform: step[at] })));
+    one.push(drawn.map(({ token }) => token));
+  }
+  const { ahead } = model;
+  if (ahead === undefined) return { one: one.slice(1) };
+  const many = await ahead.run(one[0], lengths, rows, given);
+  const full = await ahead.run(one[0], [20, model.maxContext - 2], rows, given);
+  const host = ahead.most(rows.map((row) => ({ ...row, topK: 3 })));
+  return { one: one.slice(1), many, most: ahead.most(rows), host, full: full.length };
+}
+
 const wanted = await speak("cpu");
 const found = await speak("webgpu");
 const plain = await speak("webgpu", false);
@@ -108,4 +137,5 @@ console.log(JSON.stringify({
     off: distance(found.logprobs, plain.logprobs),
   },
   whole: [wanted.whole, found.whole],
+  ahead: [wanted.ahead, found.ahead, plain.ahead],
 }));
