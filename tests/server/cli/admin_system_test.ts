@@ -158,7 +158,7 @@ async function manageKeys(served: KeyedApp): Promise<void> {
   assertEquals((listed["data"] as Json[])[0]?.["id"], id);
   const done = await served.ask("POST", "/v1/completions", { key: text, json: HELLO });
   assertEquals(done.status, 200);
-  const denied = await errorOf(await served.ask("GET", "/v1/files", { key: text }));
+  const denied = await errorOf(await served.ask("GET", "/v1/fine_tuning/jobs", { key: text }));
   assertEquals([denied.status, denied.code], [403, "insufficient_scope"]);
   assertStringIncludes(denied.message, "[infer]; it needs 'train'");
   const revoked = await admin("DELETE", `${keys}/${id}`);
