@@ -1,5 +1,6 @@
 /** What OpenAI's Responses API answers. */
 import { z } from "@hono/zod-openapi";
+import { orNull } from "../schema/common.ts";
 import { limitField } from "../schema/files.ts";
 import { itemSchema, outputItemSchema } from "./items.ts";
 import { LOGPROBS, responseTextFormat, responseToolChoice, responseToolSchema } from "./schema.ts";
@@ -49,7 +50,7 @@ export const responseSchema = z.object({
   top_logprobs: z.int(),
   top_p: z.number(),
   truncation: z.enum(["auto", "disabled"]),
-  usage: usageSchema.nullable(),
+  usage: orNull(usageSchema),
   user: text,
   output: z.array(outputItemSchema),
 }).openapi("Response");

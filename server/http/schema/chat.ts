@@ -5,6 +5,7 @@ import {
   finishReasonSchema,
   generationFields,
   harmless,
+  orNull,
   promptLogprobsSchema,
   promptText,
   stopReasonSchema,
@@ -117,7 +118,7 @@ export const chatCompletionSchema = z.object({
     token_ids: tokenIdsSchema,
   })),
   usage: usageSchema,
-  prompt_logprobs: promptLogprobsSchema.nullish(),
+  prompt_logprobs: orNull(promptLogprobsSchema).optional(),
   prompt_token_ids: tokenIdsSchema,
 }).openapi("ChatCompletion");
 export type ChatCompletion = z.output<typeof chatCompletionSchema>;
@@ -141,6 +142,6 @@ export const chatChunkSchema = z.object({
     token_ids: tokenIdsSchema,
   })),
   prompt_token_ids: tokenIdsSchema,
-  usage: usageSchema.nullish(),
+  usage: orNull(usageSchema).optional(),
   obfuscation: z.string().optional(),
 }).openapi("ChatCompletionChunk");

@@ -171,6 +171,14 @@ const generationSchema = z.object(generationFields);
 export type GenerationFields = Readonly<z.output<typeof generationSchema>>;
 export type InlineAdapterField = z.output<typeof inlineAdapterSchema>;
 
+/**
+ * A schema with a name, or null: `nullable()` says nothing of the null where the description only
+ * refers to the name.
+ */
+export function orNull<T extends z.ZodType>(named: T): z.ZodUnion<[T, z.ZodNull]> {
+  return z.union([named, z.null()]);
+}
+
 /** vLLM's: for each prompt token, by token id; null for the first. */
 export const promptLogprobsSchema = z.array(
   z.record(

@@ -4,6 +4,7 @@ import {
   finishReasonSchema,
   generationFields,
   harmless,
+  orNull,
   promptLogprobsSchema,
   promptText,
   stopReasonSchema,
@@ -61,7 +62,7 @@ export const completionSchema = z.object({
     ...choiceFields,
     finish_reason: finishReasonSchema,
     stop_reason: stopReasonSchema,
-    prompt_logprobs: promptLogprobsSchema.nullish(),
+    prompt_logprobs: orNull(promptLogprobsSchema).optional(),
   })),
   usage: usageSchema,
 }).openapi("Completion");
@@ -74,6 +75,6 @@ export const completionChunkSchema = z.object({
     finish_reason: finishReasonSchema.nullable(),
     stop_reason: stopReasonSchema.optional(),
   })),
-  usage: usageSchema.nullish(),
+  usage: orNull(usageSchema).optional(),
   obfuscation: z.string().optional(),
 }).openapi("CompletionChunk");

@@ -2,6 +2,7 @@
 import { z } from "@hono/zod-openapi";
 import type { FileRecord, UploadRecord } from "../../../adapters/store/store.ts";
 import { unixSeconds } from "../../../src/util/time.ts";
+import { orNull } from "../schema/common.ts";
 import { expiresAfterSchema, fileBody, fileSchema, purposeSchema } from "../schema/files.ts";
 
 export const createUploadSchema = z.strictObject({
@@ -34,7 +35,7 @@ export const uploadSchema = z.object({
   filename: z.string(),
   purpose: purposeSchema,
   status: z.enum(["pending", "completed", "cancelled", "expired"]),
-  file: z.union([fileSchema, z.null()]),
+  file: orNull(fileSchema),
 }).openapi("Upload");
 type UploadBody = z.output<typeof uploadSchema>;
 

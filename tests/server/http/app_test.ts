@@ -344,7 +344,15 @@ Deno.test("the OpenAPI document names every route and refers only to what it def
   for (const [, name = ""] of text.matchAll(/"#\/components\/schemas\/(\w+)"/g)) {
     assert(name in document.components.schemas, `${name} is referred to but not defined`);
   }
-  assertEquals(document.components.schemas.StreamOptions.additionalProperties, false);
+  const { schemas } = document.components;
+  assertEquals(schemas.StreamOptions.additionalProperties, false);
+  // named schemas, whose name alone says nothing of null
+  const orNull = [["ChatCompletionChunk", "usage"], ["CompletionChunk", "usage"]];
+  orNull.push(["ChatCompletion", "prompt_logprobs"]);
+  for (const [schema, property] of orNull) {
+    const { anyOf = [] } = schemas[schema].properties[property];
+    assert(anyOf.some(({ type }: Json) => type === "null"), `${schema}.${property} may be null`);
+  }
 });
 
 Deno.test("a tool's and a function's messages are shown to the template, as they are in training", async () => {
