@@ -25,6 +25,8 @@ import { isLarge, openPrepared } from "./prepared_weights.ts";
 export interface BaseSpec {
   /** Default: SmolLM2-135M-Instruct. */
   readonly model?: string | undefined;
+  /** The source of a chat template instead of the model's own. */
+  readonly chatTemplate?: string | undefined;
   /** Default: the CPU. */
   readonly device?: DeviceKind | undefined;
   readonly dtype: DtypeChoice;
@@ -64,7 +66,9 @@ export async function loadBase(spec: BaseSpec): Promise<LoadedBase> {
   if (spec.dtype !== "auto") await floatsOf(device, spec.dtype);
   const { progress } = spec;
   const path = await resolveModel(spec.model, progress && { progress });
-  const checkpoint = opened.use(await openCheckpoint(path).catch(rethrowOf(spec.model)));
+  const checkpoint = opened.use(
+    await openCheckpoint(path, { chatTemplate: spec.chatTemplate }).catch(rethrowOf(spec.model)),
+  );
   const base = await loadWeights(device, checkpoint, spec);
   opened.move();
   return { checkpoint, device, base };

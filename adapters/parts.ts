@@ -32,6 +32,8 @@ export type DeviceChoice = "auto" | DeviceKind;
 export interface LembasOptions {
   /** A path, `hf:owner/name` or `pypi:package==version`; default: SmolLM2-135M-Instruct. */
   readonly model?: string;
+  /** The source of a chat template (Jinja) instead of the model's own. */
+  readonly chatTemplate?: string | undefined;
   /** Factor sets, or files of them. */
   readonly factors?: readonly (FactorSet | string)[];
   /** A directory of adapters, scanned now. */
@@ -143,9 +145,12 @@ async function openTelling(
   options: LembasOptions,
 ): Promise<Omit<Parts, "chosen">> {
   const { dtype = "auto", maxBatch = DEFAULT_BATCH, progress } = options;
-  const { model, maxContext, kvMemory } = options;
+  const { model, chatTemplate, maxContext, kvMemory } = options;
   const onWarning = (message: string) => options.onWarning?.({ path: device, message });
-  const spec = { model, device, dtype, maxBatch, maxContext, kvMemory, progress, onWarning };
+  const spec = {
+    ...{ model, chatTemplate, device, dtype, maxBatch, maxContext },
+    ...{ kvMemory, progress, onWarning },
+  };
   const loaded = await loadBase(spec);
   using opened = new DisposableStack();
   opened.defer(() => releaseBase(loaded));

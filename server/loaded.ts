@@ -36,7 +36,7 @@ export interface LoadedTraining {
 export interface Loaded {
   readonly checkpoint:
     & Pick<Checkpoint, "id" | "config" | "tokenizer" | "chatTemplate" | "digest">
-    & Partial<Pick<Checkpoint, "path">>;
+    & Partial<Pick<Checkpoint, "path" | "givenTemplate">>;
   readonly engine: Engine;
   readonly registry: AdapterRegistry;
   /** Where `/v1/load_lora_adapter` reads; undefined = it does not. */
@@ -93,13 +93,13 @@ export function openBatches(
 
 function backendOf({ checkpoint }: Loaded, training: LoadedTraining): TrainingBackend {
   const { trainer, maxContext } = training;
-  const { path } = checkpoint;
+  const { path, givenTemplate: chatTemplate } = checkpoint;
   return {
     trainer,
     defaultFactors: () => training.defaultFactors(),
     reader: path === undefined
       ? (file, signal) => readDatasetInTurns(file, { source: checkpoint, maxContext, signal })
-      : (file, signal) => readDatasetOnThread(file, { path, maxContext, signal }),
+      : (file, signal) => readDatasetOnThread(file, { path, chatTemplate, maxContext, signal }),
   };
 }
 

@@ -12,6 +12,7 @@ import { createApp } from "./http/app.ts";
 import { Books } from "./books.ts";
 import { Traffic } from "./telemetry/traffic.ts";
 import type { ServerContext } from "./context.ts";
+import { nameOfTemplate } from "./cli/named_paths.ts";
 import { helpText, parseFlags, type ServeFlags } from "./cli/serve_flags.ts";
 import { FlagError } from "./cli/flags.ts";
 import { Replicas } from "./limits/replicas.ts";
@@ -115,8 +116,8 @@ async function serveFrom(
     const { admit } = door.access;
     if (flags.open) { for (const { tenant } of loaded.registry.list()) await admit(tenant); }
     await using metering = new StoreMetering(store, log, { replicas, admit });
-    const { path } = loaded.checkpoint;
-    using thread = path === undefined ? undefined : new TextTurns(path);
+    const { path, givenTemplate } = loaded.checkpoint;
+    using thread = path === undefined ? undefined : new TextTurns(path, givenTemplate);
     using jsonThread = new JsonThread();
     thread?.start();
     jsonThread.start();
@@ -203,6 +204,10 @@ function startLines(flags: ServeFlags, loaded: Loaded, context: ServerContext): 
     `(--dtype ${flags.dtype}, of a file in ${model.weightTypes.join(", ")})`,
     `sampling where a request says nothing: ${describeSampling(model.sampling)} ` +
     `(--generation-config ${flags.generationConfig})`,
+    ...(flags.chatTemplate === undefined ? [] : [
+      `chat template ${nameOfTemplate(flags.chatTemplate)} instead of the model's own ` +
+      "(--chat-template)",
+    ]),
     `slots ${loaded.maxBatch}, ${describeContext(flags, loaded)}`,
     `factors ${sets.length === 0 ? "none" : sets.join(", ")}`,
     `adapters ${adapters} ${flags.adapters === undefined ? "" : `in ${flags.adapters}`}`.trimEnd(),

@@ -2,6 +2,7 @@
 import { basename, dirname, resolve } from "node:path";
 import { AdapterDirectory } from "../../adapters/catalog/directory.ts";
 import type { AdapterRegistry } from "../../adapters/catalog/registry.ts";
+import { givenTemplate } from "../../src/checkpoint/text/chat_template.ts";
 import type { ServeFlags } from "./serve_flags.ts";
 
 type Paths = Pick<ServeFlags, "adapters" | "factors" | "loraModules">;
@@ -23,6 +24,33 @@ async function check(flag: string, path: string, wanted: string): Promise<void> 
   }
   if (wanted.includes(found.isDirectory ? "directory" : "file")) return;
   throw new TypeError(`Cannot use ${flag}: '${path}' is no ${wanted}.`);
+}
+
+/** A template's text rather than a path: it has Jinja's braces, or lines. */
+const TEMPLATE_TEXT = /\{[{%#]|\n/;
+
+/**
+ * The source of `--chat-template`, the text itself or a file's. As vLLM has it, a text without any
+ * braces is taken for a path.
+ * @throws {TypeError} naming the flag, where there is no such file or it is no template
+ */
+export async function readTemplate(given: ServeFlags["chatTemplate"]): Promise<string | undefined> {
+  if (given === undefined) return undefined;
+  const isText = TEMPLATE_TEXT.test(given);
+  if (!isText) await check("--chat-template", given, "file");
+  try {
+    return givenTemplate(isText ? given : await Deno.readTextFile(given), {}).source;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new TypeError(`Cannot use --chat-template ${nameOfTemplate(given)}: ${reason}`, {
+      cause,
+    });
+  }
+}
+
+/** What a log says of `--chat-template`. */
+export function nameOfTemplate(given: string): string {
+  return TEMPLATE_TEXT.test(given) ? "(a text)" : given;
 }
 
 /**

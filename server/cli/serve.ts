@@ -9,7 +9,7 @@ import { standardErrorProgress } from "../../src/checkpoint/fetch/progress.ts";
 import type { EngineListener } from "../../src/engine/metrics.ts";
 import { vulkanAdapters } from "../../src/runtime/vulkan.ts";
 import { keepAllocatorSmall } from "../../src/runtime/memory.ts";
-import { checkPaths, loadModules } from "./named_paths.ts";
+import { checkPaths, loadModules, readTemplate } from "./named_paths.ts";
 import type { DeviceChoice } from "../../adapters/parts.ts";
 import { type FrontOptions, runFront } from "../front/front.ts";
 import { parseFlags, type ServeFlags } from "./serve_flags.ts";
@@ -20,12 +20,14 @@ import { runServer } from "../run_server.ts";
 /** Loads what the flags name. */
 async function load(flags: ServeFlags, listener: EngineListener, log: Log): Promise<Loaded> {
   await checkPaths(flags);
+  const chatTemplate = await readTemplate(flags.chatTemplate);
   const lembas = await Lembas.load({
     ...(flags.model === undefined ? {} : { model: flags.model }),
     ...(flags.adapters === undefined ? {} : { adapters: flags.adapters }),
     ...(flags.maxContext === undefined ? {} : { maxContext: flags.maxContext }),
     ...(flags.kvMemory === undefined ? {} : { kvMemory: flags.kvMemory }),
     ...(flags.coreMemory === undefined ? {} : { coreMemory: flags.coreMemory }),
+    chatTemplate,
     generationConfig: flags.generationConfig,
     laneMemory: flags.laneMemory,
     factors: flags.factors,

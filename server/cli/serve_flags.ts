@@ -72,6 +72,12 @@ const FLAGS = {
       "output, its do_sample is not read (both as in vLLM)",
     fallback: "auto",
   },
+  "chat-template": {
+    value: "FILE|TEXT",
+    type: anyText,
+    help: "chat template (Jinja) instead of the model's own: a file, or the template itself, " +
+      "which is told by its braces; for chat, tools and training data",
+  },
   "tool-call-parser": {
     value: `auto|${CALL_FORMATS.join("|")}`,
     type: oneOf(["auto", ...CALL_FORMATS]),

@@ -30,6 +30,7 @@ type Start = () => void;
 /** A thread for long texts that tenants share. */
 export class TextTurns implements Disposable {
   readonly #path: string;
+  readonly #chatTemplate: string | undefined;
   readonly #thread = new WorkerThread<TextWork>({
     module: new URL("../../src/checkpoint/text/text_worker.ts", import.meta.url),
     failure: "Cannot read a text",
@@ -39,9 +40,13 @@ export class TextTurns implements Disposable {
   #count = 0;
   #busy = false;
 
-  /** @param path of the checkpoint, as `openCheckpoint` takes it */
-  constructor(path: string) {
+  /**
+   * @param path of the checkpoint, as `openCheckpoint` takes it
+   * @param chatTemplate instead of the checkpoint's own
+   */
+  constructor(path: string, chatTemplate?: string) {
     this.#path = path;
+    this.#chatTemplate = chatTemplate;
   }
 
   /** Starts the thread before there is a text: a start holds up the event loop. */
@@ -57,7 +62,7 @@ export class TextTurns implements Disposable {
   read(caller: TextCaller, prompt: Prompt, options: PromptOptions): Promise<PromptTokens> {
     return this.#inTurn(caller, async () => {
       const transfer = buffersOf(prompt);
-      const asked = { path: this.#path, prompt, options };
+      const asked = { path: this.#path, chatTemplate: this.#chatTemplate, prompt, options };
       const tokens = await this.#thread.call("read", asked, { transfer });
       return tokens.type === "ids" ? { ...tokens, ids: [...tokens.ids] } : tokens;
     });

@@ -179,6 +179,8 @@ export interface Checkpoint extends Disposable {
   readonly tokenizer: Tokenizer;
   /** Undefined where the checkpoint has none: chat is then refused, completion works. */
   readonly chatTemplate: ChatTemplate | undefined;
+  /** The source of `chatTemplate` where it was opened with another one than its own. */
+  readonly givenTemplate?: string | undefined;
   /** As its files have them; `sampling_defaults.ts` says what holds. */
   readonly sampling: SamplingDefaults;
   /** For people who load it: what was missing or contradictory, and what is done about it. */

@@ -4,7 +4,12 @@
  */
 
 import { cacheDirectory } from "../util/cache_directory.ts";
-import { chatTemplate, pairedTemplate } from "./text/chat_template.ts";
+import {
+  chatTemplate,
+  givenTemplate,
+  pairedTemplate,
+  type SpecialTokens,
+} from "./text/chat_template.ts";
 import type {
   ChatTemplate,
   Checkpoint,
@@ -40,6 +45,8 @@ import { JsonTokenizer, readTokenizerJson } from "./text/tokenizer.ts";
 export interface OpenOptions {
   /** The cache directory, where digests are remembered; the user's by default. */
   readonly cache?: string;
+  /** The source of a chat template (Jinja) that is used instead of the checkpoint's own. */
+  readonly chatTemplate?: string | undefined;
 }
 
 /**
@@ -47,7 +54,8 @@ export interface OpenOptions {
  * exactly one `.gguf`. Headers, config and the shapes of all weights are checked; the weights stay
  * on disk until they are read.
  *
- * @throws {TypeError} where the checkpoint is damaged, incomplete or of an unsupported kind
+ * @throws {TypeError} where the checkpoint is damaged, incomplete or of an unsupported kind, or the
+ *   given chat template is no Jinja
  * @throws {Deno.errors.NotFound} where there is nothing at `path`
  *
  * @example
@@ -63,24 +71,26 @@ export async function openCheckpoint(
   path: string,
   options: OpenOptions = {},
 ): Promise<Checkpoint> {
-  const parts = await openParts(path);
+  const parts = await openParts(path, options.chatTemplate);
   try {
     checkWeights(parts.config, parts.weights);
-    return new OpenCheckpoint(path, parts, options.cache ?? userCache());
+    return new OpenCheckpoint(path, parts, options);
   } catch (error) {
     parts.close();
     throw error;
   }
 }
 
-async function openParts(path: string): Promise<Parts> {
+async function openParts(path: string, template: string | undefined): Promise<Parts> {
   const { isDirectory } = await Deno.stat(path);
-  if (!isDirectory) return openGguf(path);
+  if (!isDirectory) return openGguf(path, template);
   const names = Array.from(Deno.readDirSync(path), (entry) => entry.name);
-  if (names.some((name) => name.endsWith(".safetensors"))) return await openDirectory(path);
+  if (names.some((name) => name.endsWith(".safetensors"))) {
+    return await openDirectory(path, template);
+  }
   const ggufs = names.filter((name) => name.endsWith(".gguf"));
   const [only] = ggufs;
-  if (only !== undefined && ggufs.length === 1) return openGguf(`${path}/${only}`);
+  if (only !== undefined && ggufs.length === 1) return openGguf(`${path}/${only}`, template);
   throw new TypeError(
     `Cannot open ${path}: it holds ${ggufs.length} .gguf files and no .safetensors; ` +
       `pass one .gguf file, or a directory with a model`,
@@ -145,7 +155,11 @@ class OpenCheckpoint implements Checkpoint {
   readonly warnings: readonly string[];
   readonly #digest: Once<string>;
 
-  constructor(readonly path: string, parts: Parts, cache: string | undefined) {
+  readonly givenTemplate: string | undefined;
+
+  constructor(readonly path: string, parts: Parts, options: OpenOptions) {
+    const cache = options.cache ?? userCache();
+    this.givenTemplate = options.chatTemplate;
     const { config, ends, tokenizer, chatTemplate } = parts;
     this.#parts = parts;
     const { paths, weights } = parts;
@@ -193,7 +207,7 @@ class OpenCheckpoint implements Checkpoint {
   }
 }
 
-function openGguf(path: string): Parts {
+function openGguf(path: string, template: string | undefined): Parts {
   const file = RandomAccessFile.open(path);
   try {
     const header = readGgufHeader(file);
@@ -207,7 +221,7 @@ function openGguf(path: string): Parts {
       config,
       weights,
       tokenizer,
-      chatTemplate: ggufChatTemplate(header),
+      chatTemplate: ggufChatTemplate(header, template),
       sampling: ggufSampling(header),
       ends: ggufEndTokens(config.eosTokenIds, tokenizer),
       warnings: ggufTokenizerWarnings(header),
@@ -235,26 +249,30 @@ function lastPart(path: string): string {
   return path.replace(/[/\\]+$/, "").split(/[/\\]/).at(-1) ?? path;
 }
 
-function ggufChatTemplate(header: GgufHeader): ChatTemplate | undefined {
-  const source = header.metadata.get("tokenizer.chat_template");
-  if (typeof source !== "string") return undefined;
-  const tokens = Object.fromEntries(
+function ggufChatTemplate(
+  header: GgufHeader,
+  given: string | undefined,
+): ChatTemplate | undefined {
+  const tokens: SpecialTokens = Object.fromEntries(
     TEMPLATE_TOKENS.map(([name, token]) => [name, ggufSpecialToken(header, token) ?? ""]),
   );
+  if (given !== undefined) return givenTemplate(given, tokens);
+  const source = header.metadata.get("tokenizer.chat_template");
+  if (typeof source !== "string") return undefined;
   const plain = chatTemplate(source, tokens);
   const withTools = header.metadata.get("tokenizer.chat_template.tool_use");
   if (typeof withTools !== "string") return plain;
   return pairedTemplate(plain, chatTemplate(withTools, tokens));
 }
 
-async function openDirectory(directory: string): Promise<Parts> {
+async function openDirectory(directory: string, template: string | undefined): Promise<Parts> {
   const generation = await optionalJson(`${directory}/generation_config.json`);
   const json = await readJson(`${directory}/config.json`);
   const config = decoderConfig(json, generation);
   const packing = quantisationOf(new Fields("config.json", json));
   const tokenizerJson = await readJson(`${directory}/tokenizer.json`);
   const tokenizer = new JsonTokenizer(readTokenizerJson(tokenizerJson));
-  const { chatTemplate, specialTokens } = await readSidecars(directory);
+  const { chatTemplate, specialTokens } = await readSidecars(directory, template);
   const paths = await safetensorsPaths(directory);
   const parts = {
     id: lastPart(await Deno.realPath(directory)),

@@ -284,3 +284,21 @@ Deno.test("a closed checkpoint reads no weights, and closing twice is harmless",
   checkpoint.close();
   assertThrows(() => checkpoint.weights.read("model.norm.weight"), Deno.errors.BadResource);
 });
+
+Deno.test("a given template is used instead of the checkpoint's own, with its special tokens", async () => {
+  const source = "{% for one in messages %}{{ eos_token }}{{ one.content }}{% endfor %}";
+  for (const name of ["llama.gguf", "mistral", "qwen3"]) {
+    const path = fixture(name);
+    using own = await openCheckpoint(path);
+    using given = await openCheckpoint(path, { chatTemplate: source });
+    assertEquals([given.givenTemplate, given.chatTemplate?.source], [source, source]);
+    assertEquals(given.warnings.filter((line) => line.includes("chat is refused")), []);
+    assertMatch(given.chatTemplate?.render([{ role: "user", content: "Hi" }]) ?? "", /^<.+>Hi$/);
+    assertEquals(await given.digest(), await own.digest());
+    await assertRejects(
+      () => openCheckpoint(path, { chatTemplate: "{% if %}" }),
+      TypeError,
+      "Cannot read the chat template",
+    );
+  }
+});

@@ -28,6 +28,19 @@ export function chatTemplate(source: string, specialTokens: SpecialTokens): Chat
   }
 }
 
+/**
+ * A template that somebody chose, who is told at once of what is wrong with it.
+ * @throws {TypeError} where the source is no Jinja
+ */
+export function givenTemplate(source: string, specialTokens: SpecialTokens): ChatTemplate {
+  try {
+    return new JinjaChatTemplate(source, specialTokens);
+  } catch (cause) {
+    if (!(cause instanceof SyntaxError)) throw cause;
+    throw new TypeError(cause.message, { cause });
+  }
+}
+
 /** Two templates of a checkpoint: the other one is for requests with tools, as transformers has it. */
 export function pairedTemplate(plain: ChatTemplate, withTools: ChatTemplate): ChatTemplate {
   const { source, fault } = plain;

@@ -6,6 +6,7 @@
 import { exists } from "../fetch/cache.ts";
 import {
   chatTemplate,
+  givenTemplate,
   pairedTemplate,
   refusingTemplate,
   type SpecialTokens,
@@ -21,14 +22,20 @@ export interface Sidecars {
   readonly specialTokens: SpecialTokens;
 }
 
-/** @throws {TypeError} naming a file that is damaged */
-export async function readSidecars(directory: string): Promise<Sidecars> {
+/**
+ * @param template the source of one that is used instead
+ * @throws {TypeError} naming a file that is damaged, or saying why the given template is no Jinja
+ */
+export async function readSidecars(directory: string, template?: string): Promise<Sidecars> {
   const config = (await optionalJson(`${directory}/tokenizer_config.json`)) ?? {};
   const map = (await optionalJson(`${directory}/special_tokens_map.json`)) ?? {};
   const tokens = specialTokens(
     new Fields("tokenizer_config.json", config),
     new Fields("special_tokens_map.json", map),
   );
+  if (template !== undefined) {
+    return { chatTemplate: givenTemplate(template, tokens), specialTokens: tokens };
+  }
   const source = await templateSource(directory, config);
   const chosen = source === undefined ? undefined : chosenTemplate(source, tokens);
   return { chatTemplate: chosen, specialTokens: tokens };

@@ -12,6 +12,7 @@ import { type Prompt, type PromptOptions, promptTokens } from "./prompt.ts";
 interface Asked {
   /** Of the checkpoint, as `openCheckpoint` takes it: the same each time. */
   readonly path: string;
+  readonly chatTemplate: string | undefined;
   readonly prompt: Prompt;
   readonly options: PromptOptions;
 }
@@ -23,10 +24,10 @@ function textWork() {
   let checkpoint: Once<Checkpoint> | undefined;
   let idle: ReturnType<typeof setTimeout> | undefined;
   return {
-    async read({ path, prompt, options }: Asked) {
+    async read({ path, chatTemplate, prompt, options }: Asked) {
       clearTimeout(idle);
       idle = setTimeout(() => checkpoint = undefined, IDLE_MS);
-      checkpoint ??= new Once(() => openCheckpoint(path));
+      checkpoint ??= new Once(() => openCheckpoint(path, { chatTemplate }));
       const tokens = promptTokens(await checkpoint.get(), prompt, options);
       if (tokens.type !== "ids") return tokens;
       const ids = Int32Array.from(tokens.ids);

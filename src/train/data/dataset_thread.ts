@@ -6,6 +6,8 @@ import type { DatasetWork } from "./dataset_worker.ts";
 export interface DatasetThreadOptions extends Pick<DatasetOptions, "maxContext"> {
   /** Of the checkpoint, as `openCheckpoint` takes it. */
   readonly path: string;
+  /** Instead of the checkpoint's own. */
+  readonly chatTemplate?: string | undefined;
   readonly signal?: AbortSignal;
 }
 
@@ -16,7 +18,7 @@ export interface DatasetThreadOptions extends Pick<DatasetOptions, "maxContext">
  */
 export async function readDatasetOnThread(
   pieces: AsyncIterable<Uint8Array>,
-  { path, maxContext, signal }: DatasetThreadOptions,
+  { path, chatTemplate, maxContext, signal }: DatasetThreadOptions,
 ): Promise<Dataset> {
   using thread = new WorkerThread<DatasetWork>({
     module: new URL("./dataset_worker.ts", import.meta.url),
@@ -25,7 +27,8 @@ export async function readDatasetOnThread(
   const iterator = pieces[Symbol.asyncIterator]();
   const file = ReadableStream.from({ [Symbol.asyncIterator]: () => iterator });
   try {
-    return await thread.call("read", { file, path, maxContext }, { transfer: [file], signal });
+    const asked = { file, path, chatTemplate, maxContext };
+    return await thread.call("read", asked, { transfer: [file], signal });
   } finally {
     // a stream that was handed over cannot be cancelled from here
     await iterator.return?.();

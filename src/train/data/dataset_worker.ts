@@ -10,12 +10,13 @@ interface Asked {
   readonly file: ReadableStream<Uint8Array>;
   /** Of the checkpoint, as `openCheckpoint` takes it. */
   readonly path: string;
+  readonly chatTemplate: string | undefined;
   readonly maxContext: number;
 }
 
 const work = {
-  async read({ file, path, maxContext }: Asked) {
-    using source = await openCheckpoint(path);
+  async read({ file, path, chatTemplate, maxContext }: Asked) {
+    using source = await openCheckpoint(path, { chatTemplate });
     return await readDatasetInTurns(file, { source, maxContext });
   },
 };

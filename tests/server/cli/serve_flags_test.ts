@@ -15,6 +15,7 @@ Deno.test("without flags there are the documented defaults", () => {
     port: 8000,
     host: "127.0.0.1",
     model: undefined,
+    chatTemplate: undefined,
     generationConfig: "auto",
     toolCallParser: "auto",
     factors: [],
