@@ -83,6 +83,7 @@ export async function checkServed(
   for (const tenant of tenants) {
     await settleJobs(tenant, options);
     await checkFiles(tenant, options);
+    await checkResponses(tenant, options);
     await checkCoreServed({ url: options.url, key: tenant.key }, options.ledger);
   }
 }
@@ -116,6 +117,14 @@ async function checkFiles(tenant: Tenant, { url, ledger }: TrafficOptions): Prom
     if (digest === undefined) continue;
     const bytes = await exchange(door, "GET", `/v1/files/${id}/content`);
     assertEquals(await digestOf(bytes), digest, id);
+  }
+}
+
+async function checkResponses(tenant: Tenant, { url, ledger }: TrafficOptions): Promise<void> {
+  for (const [id, { tenant: owner, output }] of ledger.responses) {
+    if (owner !== tenant.id) continue;
+    const kept = textOf(await exchange({ url, key: tenant.key }, "GET", `/v1/responses/${id}`));
+    assertEquals(JSON.parse(kept).output, JSON.parse(output), id);
   }
 }
 
@@ -244,6 +253,7 @@ async function checkBytes(store: Store, tenant: string): Promise<void> {
     `SELECT (SELECT coalesce(sum(bytes), 0) FROM files JOIN contents c ON c.id = content
         WHERE tenant = '${tenant}')
       + (SELECT coalesce(sum(bytes), 0) FROM core_versions WHERE tenant = '${tenant}')
+      + (SELECT coalesce(sum(bytes), 0) FROM responses WHERE tenant = '${tenant}')
       + (SELECT coalesce(sum(k.bytes), 0) FROM checkpoints k JOIN jobs j ON j.id = k.job
         WHERE tenant = '${tenant}') AS sum`,
   );

@@ -154,11 +154,11 @@ class KillRun {
     const open = performance.now() - started;
     const { unseen } = await checkStored(store, this.#tenants, { ledger: this.#ledger });
     assertEquals(log.warnings, []);
-    const { files, jobs, cores, answers, broken } = this.#ledger;
+    const { files, jobs, cores, answers, responses, broken } = this.#ledger;
     const versions = [...cores.values()].reduce((sum, { digests }) => sum + digests.size, 0);
     console.log(
       `${store.kind}, seed ${SEED}, ${KILLS} kills: ${files.size} files, ${jobs.size} jobs, ` +
-        `${versions} core versions, ${answers.size} answers; broken off ${
+        `${versions} core versions, ${answers.size} answers, ${responses.size} of them stored; broken off ${
           JSON.stringify(broken)
         }, ` +
         `of these answers ${unseen} counted; store open at most ` +

@@ -53,6 +53,8 @@ export class Ledger {
   readonly jobs = new Map<string, SeenJob>();
   readonly cores = new Map<string, SeenCore>();
   readonly answers = new Map<string, Answer>();
+  /** Outputs of responses that are stored, as JSON. */
+  readonly responses = new Map<string, { readonly tenant: string; readonly output: string }>();
   /** Answers that only the check of what is served asked for. */
   checks = 0;
   /** Requests that broke off, by what they were. */
@@ -79,7 +81,12 @@ export async function drive(tenants: readonly Tenant[], options: TrafficOptions)
   const clients = tenants.flatMap((tenant) => {
     const client = new Client(tenant, options);
     const work = [() => client.upload(), () => client.tune(), () => client.publish()];
-    return [...work, () => client.ask("chat"), () => client.ask("completion")];
+    return [
+      ...work,
+      () => client.ask("chat"),
+      () => client.ask("completion"),
+      () => client.respond(),
+    ];
   });
   await Promise.all(clients.map(untilBroken));
 }
@@ -230,6 +237,24 @@ export class Client {
     });
   }
 
+  /** Has a response stored; every other one is streamed. */
+  async respond(): Promise<void> {
+    const stream = this.#below(2) === 0;
+    const max_output_tokens = 1 + this.#below(20);
+    const body = { model: "tiny", stream, max_output_tokens, input: "ab ".repeat(this.#below(10)) };
+    const send = () => this.#bytes("POST", "/v1/responses", { ...body, temperature: 0 });
+    const bytes = await this.#counting("answer", send);
+    const { id, usage, output } = stream ? lastResponse(bytes) : JSON.parse(textOf(bytes));
+    const { id: tenant } = this.#tenant;
+    this.#options.ledger.responses.set(id, { tenant, output: JSON.stringify(output) });
+    this.#options.ledger.answers.set(id, {
+      ...{ tenant, kind: "chat", model: "tiny" },
+      prompt: usage.input_tokens,
+      cached: usage.input_tokens_details.cached_tokens,
+      completion: usage.output_tokens,
+    });
+  }
+
   async #counting<T>(kind: "upload" | "job" | "answer", work: () => Promise<T>): Promise<T> {
     try {
       return await work();
@@ -295,6 +320,14 @@ function lastEvent(bytes: Uint8Array) {
   const events = textOf(bytes).split("\n\n");
   if (events.at(-2) !== "data: [DONE]") throw new BrokenOff("the stream has no end");
   return JSON.parse((events.at(-3) ?? "").slice("data: ".length));
+}
+
+/** What the last event of a response tells. @throws {BrokenOff} where the stream has no end */
+function lastResponse(bytes: Uint8Array) {
+  const last = textOf(bytes).trimEnd().split("\n\n").at(-1) ?? "";
+  const found = /^event: response\.(completed|incomplete)\ndata: (.*)$/.exec(last);
+  if (found === null) throw new BrokenOff("the stream has no end");
+  return JSON.parse(found[2] ?? "").response;
 }
 
 function sleep(milliseconds: number): Promise<void> {
