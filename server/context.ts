@@ -76,6 +76,8 @@ export interface ServerOptions {
   /** Largest request body in bytes. */
   readonly maxBody: number;
   readonly version: string;
+  /** Sequences that run at once, for llama.cpp's `/slots`; default: 1. */
+  readonly maxBatch?: number;
   /** Who may read `/metrics`; default: administrators. */
   readonly metricsAccess?: "key" | "open";
   /** Host names beside loopback's that a server without keys answers to; default: none. */

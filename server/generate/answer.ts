@@ -109,6 +109,8 @@ export interface ChunkParts {
   readonly silent?: boolean;
   /** More fields of the first event. */
   readonly begin?: object;
+  /** More fields of every event, with values of now. */
+  readonly each?: (() => object) | undefined;
   /** Instead of the run's own deltas. */
   readonly deltas?: AsyncIterable<AnswerDelta>;
 }
@@ -119,14 +121,16 @@ export async function* chunkEvents(
   run: Run,
   options: ChunkOptions,
   write: ChoiceWriter,
-  { first, silent = true, begin = {}, deltas = run }: ChunkParts = {},
+  { first, silent = true, begin = {}, each, deltas = run }: ChunkParts = {},
 ): AsyncGenerator<string> {
   const opening = (fields: object) => `data: ${JSON.stringify(fields).slice(0, -1)},"choices":[`;
   const rest = opening(head);
   let open = opening({ ...head, ...begin });
   const { last, continuous, padded } = options;
-  const tail = last && !continuous ? `],"usage":null}\n\n` : `]}\n\n`;
-  const close = continuous ? () => `],"usage":${JSON.stringify(run.usage())}}\n\n` : () => tail;
+  const more = () => each === undefined ? "" : `,${JSON.stringify(each()).slice(1, -1)}`;
+  const tail = last && !continuous ? `,"usage":null}\n\n` : `}\n\n`;
+  const end = continuous ? () => `,"usage":${JSON.stringify(run.usage())}}\n\n` : () => tail;
+  const close = () => `]${more()}${end()}`;
   const plain = (choice: string) => open + choice + close();
   const event = padded ? (choice: string) => obfuscated(plain(choice)) : plain;
   const begun = new Set<number>();
@@ -145,7 +149,7 @@ export async function* chunkEvents(
     yield event(`{"index":${delta.index},${write(delta)}${ending(delta)}}`);
     open = rest;
   }
-  yield last ? open + usageEnd(run.usage()) + DONE_EVENT : DONE_EVENT;
+  yield last ? `${open}]${more()}${usageEnd(run.usage())}${DONE_EVENT}` : DONE_EVENT;
 }
 
 /**
@@ -163,7 +167,7 @@ function ending({ finishReason, stopReason }: AnswerDelta): string {
 }
 
 function usageEnd(usage: UsageBody): string {
-  return `],"usage":${JSON.stringify(usage)}}\n\n`;
+  return `,"usage":${JSON.stringify(usage)}}\n\n`;
 }
 
 const HEADERS = {

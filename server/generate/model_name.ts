@@ -19,7 +19,7 @@ export interface Target extends Disposable {
    * find.
    */
   readonly tenant: string;
-  /** The `system_fingerprint`: changes with base, core and dtype. */
+  /** The `system_fingerprint`: the build as llama.cpp begins it, then base, dtype and core. */
   readonly fingerprint: string;
 }
 
@@ -123,7 +123,8 @@ function target(
   core: ServedCore | undefined,
   release: () => void = () => {},
 ): Target {
-  const base = `fp_${context.model.digest.slice(0, 10)}_${context.model.dtype}`;
+  const { model: { digest, dtype }, options: { version } } = context;
+  const base = `b${version}_${digest.slice(0, 10)}_${dtype}`;
   return {
     core,
     tenant,

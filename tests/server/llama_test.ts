@@ -7,8 +7,10 @@ import {
   llamaAnswerSchema,
   llamaChunkSchema,
   propsSchema,
+  slotsSchema,
 } from "../../server/http/llama/schema.ts";
-import { errorOf, type Json, post } from "./asked.ts";
+import { chatChunkSchema, chatCompletionSchema } from "../../server/http/schema/chat.ts";
+import { errorOf, HELLO, type Json, post } from "./asked.ts";
 import { type FakeContext, fakeContext } from "./fake_context.ts";
 
 async function complete(context: FakeContext, body: Json): Promise<LlamaAnswer> {
@@ -161,4 +163,53 @@ Deno.test("/props tells the model, its context and its defaults", async () => {
   assertEquals(props.model_path, context.model.root);
   assertStringIncludes(props.build_info, context.options.version);
   assert(!("seed" in props.default_generation_settings.params));
+});
+
+Deno.test("/slots tells as many busy rows as run, to administrators alone", async () => {
+  const context = fakeContext({ apiKey: "s3cret", maxBatch: 3 });
+  const stats = context.engine.stats();
+  context.engine.stats = () => ({ ...stats, running: 2 });
+  const app = createApp(context);
+  assertEquals((await app.request("/slots")).status, 401);
+  const headers = { authorization: "Bearer s3cret" };
+  const slots = slotsSchema.parse(await (await app.request("/slots", { headers })).json());
+  assertEquals(slots.map((slot) => slot.is_processing), [true, true, false]);
+  assertEquals(slots.map(({ id, n_ctx }) => [id, n_ctx])[2], [2, context.engine.maxContext]);
+  const props = await (await app.request("/props", { headers })).json();
+  assertEquals(props.total_slots, 3);
+});
+
+Deno.test("a chat tells its timings and its prompt where llama.cpp's fields ask for them", async () => {
+  const context = fakeContext();
+  const asked = { ...HELLO, timings_per_token: true, verbose: true };
+  const response = await post(context, "/v1/chat/completions", asked);
+  const { timings, __verbose, usage, ...answer } = chatCompletionSchema.parse(
+    await response.json(),
+  );
+  assertEquals(timings?.predicted_n, usage.completion_tokens);
+  assertEquals(
+    (timings?.cache_n ?? 0) + (timings?.prompt_n ?? 0),
+    usage.prompt_tokens,
+  );
+  assertEquals(__verbose, {
+    prompt: promptsOf(context)[0] ?? "",
+    tokens_evaluated: usage.prompt_tokens,
+  });
+  assert(answer.system_fingerprint.startsWith(`b${context.options.version}_`));
+  const plain = await (await post(context, "/v1/chat/completions", HELLO)).json();
+  assertEquals(["timings" in plain, "__verbose" in plain], [false, false]);
+});
+
+Deno.test("a streamed chat tells its timings in every event, the last one of all tokens", async () => {
+  const asked = { ...HELLO, stream: true, timings_per_token: true };
+  for (const options of [{}, { stream_options: { include_usage: true } }]) {
+    const response = await post(fakeContext(), "/v1/chat/completions", { ...asked, ...options });
+    const events = (await response.text()).split("\n\n").filter((event) =>
+      event.startsWith("data: {")
+    );
+    const chunks = events.map((event) => chatChunkSchema.parse(JSON.parse(event.slice(6))));
+    const counts = chunks.map(({ timings }) => timings?.predicted_n ?? -1);
+    assert(counts.every((count, at) => count >= (counts[at - 1] ?? 0)), counts.join());
+    assertEquals(counts.at(-1), 12);
+  }
 });

@@ -10,7 +10,8 @@ import type { ApiError } from "../../errors.ts";
 import type { Sample } from "../../generate/answer.ts";
 import { chatLogprobs } from "../../generate/logprobs.ts";
 import type { Run } from "../../generate/run.ts";
-import type { Drawn, LlamaAnswer, LlamaChunk, LlamaRequest, Timings } from "./schema.ts";
+import type { Drawn, LlamaAnswer, LlamaChunk, LlamaRequest } from "./schema.ts";
+import type { Timings } from "../schema/common.ts";
 import { type LlamaPlan, settingsOf } from "./to_run.ts";
 
 /** When a run was asked for, and when it gave its first token: milliseconds. */
@@ -108,19 +109,9 @@ export class Telling {
 
   /** Of several sequences the cache's part is known of all together alone: it counts as none. */
   #timings(promptTokens: number, predicted: number, run: Run): Timings {
-    const { asked, first } = this.#clock;
     const all = this.#plan.prompts.length === 1 ? run.usage().prompt_tokens_details : undefined;
     const cached = all?.cached_tokens ?? 0;
-    const [prompt_ms, predicted_ms] = [first - asked, performance.now() - first];
-    return {
-      cache_n: cached,
-      prompt_n: promptTokens - cached,
-      prompt_ms,
-      prompt_per_second: rate(promptTokens - cached, prompt_ms),
-      predicted_n: predicted,
-      predicted_ms,
-      predicted_per_second: rate(predicted, predicted_ms),
-    };
+    return timingsOf(this.#clock, { cached, computed: promptTokens - cached, predicted });
   }
 
   #probabilities(logprobs: readonly TokenLogprob[] | undefined): Pick<
@@ -141,6 +132,23 @@ function drawnOf(tokenizer: Tokenizer, logprobs: readonly TokenLogprob[]): Drawn
       top_logprobs: top_logprobs.map((other, at) => ({ id: top[at]?.token ?? 0, ...other })),
     };
   });
+}
+
+/** What a run took until now, of so many tokens of a cached prefix, the rest of the prompt and the answer. */
+export function timingsOf(
+  { asked, first }: Clock,
+  tokens: { readonly cached: number; readonly computed: number; readonly predicted: number },
+): Timings {
+  const [prompt_ms, predicted_ms] = [first - asked, performance.now() - first];
+  return {
+    cache_n: tokens.cached,
+    prompt_n: tokens.computed,
+    prompt_ms,
+    prompt_per_second: rate(tokens.computed, prompt_ms),
+    predicted_n: tokens.predicted,
+    predicted_ms,
+    predicted_per_second: rate(tokens.predicted, predicted_ms),
+  };
 }
 
 function rate(tokens: number, ms: number): number {

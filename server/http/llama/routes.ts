@@ -21,6 +21,7 @@ import {
   type LlamaRequest,
   llamaRequestSchema,
   propsSchema,
+  slotsSchema,
 } from "./schema.ts";
 import { isSeveral, type LlamaPlan, planLlama } from "./to_run.ts";
 
@@ -61,6 +62,7 @@ export function registerLlama(app: App, context: ServerContext): void {
     ok: { description: "The count.", json: inputTokensSchema },
   }, async (c, body) => c.json({ input_tokens: (await chatIds(context, c, body)).length }));
   registerProps(app, context);
+  registerSlots(app, context);
 }
 
 /** Through the tokens, so that a long text is not rendered on the event loop. */
@@ -96,12 +98,35 @@ function registerProps(app: App, { model, engine, options }: ServerContext): voi
       },
       model_alias: baseName(model),
       model_path: model.root,
+      total_slots: slotsOf(options),
       chat_template: model.chatTemplate?.source ?? null,
       bos_token: spelled(model.bosTokenId),
       eos_token: spelled(model.eosTokenIds[0]),
       modalities: { vision: false, audio: false },
       build_info: `lembas ${options.version}`,
     });
+  });
+}
+
+function slotsOf({ maxBatch = 1 }: ServerContext["options"]): number {
+  return maxBatch;
+}
+
+function registerSlots(app: App, { engine, options }: ServerContext): void {
+  get(app, {
+    method: "get",
+    path: "/slots",
+    tag: "llama.cpp",
+    summary: "Which rows of the batch are busy, for administrators and scrapers (llama.cpp).",
+    ok: { description: "The rows.", json: slotsSchema },
+    open: options.metricsAccess === "open",
+  }, (c) => {
+    const { running } = engine.stats();
+    return c.json(Array.from({ length: slotsOf(options) }, (_, id) => ({
+      id,
+      n_ctx: engine.maxContext,
+      is_processing: id < running,
+    })));
   });
 }
 

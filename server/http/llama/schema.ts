@@ -1,7 +1,13 @@
 /** The requests and answers of llama.cpp's own `/completion`, beside OpenAI's. */
 import { z } from "@hono/zod-openapi";
 import { messageSchema, templateFields } from "../schema/chat.ts";
-import { generationFields, harmless, promptText, stopString } from "../schema/common.ts";
+import {
+  generationFields,
+  harmless,
+  promptText,
+  stopString,
+  timingsSchema,
+} from "../schema/common.ts";
 import { MAX_STOPS } from "../../../src/engine/request/sampling.ts";
 
 /** Most of each prompt's likeliest tokens that are told. */
@@ -88,19 +94,6 @@ export const settingsSchema = z.object({
 }).openapi("LlamaSettings");
 export type Settings = z.output<typeof settingsSchema>;
 
-const timingsSchema = z.object({
-  cache_n: z.int(),
-  prompt_n: z.int(),
-  prompt_ms: z.number(),
-  prompt_per_second: z.number(),
-  predicted_n: z.int(),
-  predicted_ms: z.number(),
-  predicted_per_second: z.number(),
-}).openapi("LlamaTimings", {
-  description: "Tokens, milliseconds with any wait in the queue, and tokens a second.",
-});
-export type Timings = z.output<typeof timingsSchema>;
-
 export const stopTypeSchema = z.enum(["eos", "word", "limit", "none"]);
 
 export const llamaAnswerSchema = z.object({
@@ -148,9 +141,18 @@ export const propsSchema = z.object({
   }),
   model_alias: z.string(),
   model_path: z.string().openapi({ description: "Where the model was loaded from." }),
+  total_slots: z.int(),
   chat_template: z.string().nullable(),
   bos_token: z.string().nullable(),
   eos_token: z.string().nullable(),
   modalities: z.object({ vision: z.literal(false), audio: z.literal(false) }),
   build_info: z.string(),
 }).openapi("LlamaProps");
+
+export const slotsSchema = z.array(z.object({
+  id: z.int(),
+  n_ctx: z.int(),
+  is_processing: z.boolean(),
+})).openapi("LlamaSlots", {
+  description: "Rows of the batch. A sequence has none of its own: as many are busy as run.",
+});

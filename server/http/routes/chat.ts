@@ -31,6 +31,7 @@ import {
   type ChatRequest,
   chatRequestSchema,
 } from "../schema/chat.ts";
+import { type Clock, timingsOf } from "../llama/answer.ts";
 
 export function registerChat(app: App, context: ServerContext): void {
   post(app, {
@@ -62,19 +63,31 @@ export async function answerChat(
   const options = chunkOptions(body);
   refuseStreamedPrompt(body);
   const echo = echoed(body);
+  const asked = performance.now();
   const { run, model, target, calling } = await startChat(
     context,
     c,
     body,
     completionId("chatcmpl-"),
   );
+  const timings = timingsTold(body, run, { asked, first: performance.now() });
   const head = chatHead(run.plan.id, model, target);
-  if (!body.stream) return await whole(context, c, { head, body, echo, run, calling });
+  if (!body.stream) return await whole(context, c, { head, body, echo, run, calling, timings });
   const write = choiceWriter(context.model.tokenizer, body, echo);
   const deltas = calling === undefined ? run : withCalls(run, calling);
   const begin = body.return_token_ids ? { prompt_token_ids: run.plan.prompts[0] } : {};
-  const parts = { silent: !body.return_token_ids, begin, deltas };
+  const parts = { silent: !body.return_token_ids, begin, each: timings, deltas };
   return streamAnswer(context, c, run, chunkEvents(head, run, options, write, parts));
+}
+
+/** Tells how fast a run is, where that is asked for. */
+function timingsTold(body: ChatRequest, run: Run, clock: Clock) {
+  if (!body.timings_per_token) return undefined;
+  return () => {
+    const { prompt_tokens: prompt, completion_tokens: predicted, ...usage } = run.usage();
+    const { cached_tokens: cached } = usage.prompt_tokens_details;
+    return { timings: timingsOf(clock, { cached, computed: prompt - cached, predicted }) };
+  };
 }
 
 function chatHead(id: string, model: string, target: Target): ChunkHead {
@@ -128,12 +141,13 @@ interface Answered {
   readonly echo: string;
   readonly run: Run;
   readonly calling: Calling | undefined;
+  readonly timings: ReturnType<typeof timingsTold>;
 }
 
 async function whole(
   context: ServerContext,
   c: AppContext,
-  { head, body, echo, run, calling }: Answered,
+  { head, body, echo, run, calling, timings }: Answered,
 ): Promise<Response> {
   const { tokenizer } = context.model;
   try {
@@ -147,11 +161,20 @@ async function whole(
       choices: samples.map((sample) => toChoice(tokenizer, sample, body, { echo, calling })),
       usage,
       ...ofPrompt(tokenizer, body, run),
+      ...timings?.(),
+      ...(body.verbose && { __verbose: verboseOf(tokenizer, run) }),
     };
     return c.json(completion);
   } finally {
     run.close();
   }
+}
+
+/** The prompt as it was read (llama.cpp). */
+function verboseOf(tokenizer: Tokenizer, { plan }: Run): ChatCompletion["__verbose"] {
+  const [ids = []] = plan.prompts;
+  const prompt = tokenizer.decode(ids, { skipSpecialTokens: false });
+  return { prompt, tokens_evaluated: ids.length };
 }
 
 /** What is asked for of the prompt (vLLM). */

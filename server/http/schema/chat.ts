@@ -9,6 +9,7 @@ import {
   promptLogprobsSchema,
   promptText,
   stopReasonSchema,
+  timingsSchema,
   tokenIdsSchema,
 } from "./common.ts";
 import { usageSchema } from "./common.ts";
@@ -77,6 +78,12 @@ export const chatRequestSchema = z.object({
   echo: z.boolean().nullish().openapi({
     description: "The answer begins with the final message, where that is the assistant's (vLLM).",
   }),
+  timings_per_token: z.boolean().nullish().openapi({
+    description: "Tells how fast the prompt and the answer are computed (llama.cpp).",
+  }),
+  verbose: z.boolean().nullish().openapi({
+    description: "Tells the prompt as the template wrote it, where it is not streamed (llama.cpp).",
+  }),
   best_of: harmless("best_of", [1]),
 }).openapi("ChatCompletionRequest");
 export type ChatRequest = Readonly<z.output<typeof chatRequestSchema>>;
@@ -120,6 +127,8 @@ export const chatCompletionSchema = z.object({
   usage: usageSchema,
   prompt_logprobs: orNull(promptLogprobsSchema).optional(),
   prompt_token_ids: tokenIdsSchema,
+  timings: timingsSchema.optional(),
+  __verbose: z.object({ prompt: z.string(), tokens_evaluated: z.int() }).optional(),
 }).openapi("ChatCompletion");
 export type ChatCompletion = z.output<typeof chatCompletionSchema>;
 
@@ -143,5 +152,6 @@ export const chatChunkSchema = z.object({
   })),
   prompt_token_ids: tokenIdsSchema,
   usage: orNull(usageSchema).optional(),
+  timings: timingsSchema.optional(),
   obfuscation: z.string().optional(),
 }).openapi("ChatCompletionChunk");

@@ -212,3 +212,17 @@ export const errorSchema = z.object({
     code: z.string().nullable(),
   }),
 }).openapi("Error");
+
+/** llama.cpp's. */
+export const timingsSchema = z.object({
+  cache_n: z.int(),
+  prompt_n: z.int(),
+  prompt_ms: z.number(),
+  prompt_per_second: z.number(),
+  predicted_n: z.int(),
+  predicted_ms: z.number(),
+  predicted_per_second: z.number(),
+}).openapi("LlamaTimings", {
+  description: "Tokens, milliseconds with any wait in the queue, and tokens a second.",
+});
+export type Timings = z.output<typeof timingsSchema>;
