@@ -28,9 +28,12 @@ export function baseName({ id, served = [] }: ServedModel): string {
   return served[0] ?? id;
 }
 
-/** Whether a request's name means the base. */
+/**
+ * Whether a request's name means the base. All in lower case does so, too: openai-agents sends what
+ * its OPENAI_DEFAULT_MODEL says in lower case.
+ */
 export function isBase({ id, served = [], aliases = [] }: ServedModel, name: string): boolean {
-  return name === id || served.includes(name) || aliases.includes(name);
+  return [id, ...served, ...aliases].some((own) => name === own || name === own.toLowerCase());
 }
 
 /**

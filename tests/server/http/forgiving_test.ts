@@ -107,6 +107,8 @@ Deno.test("the base answers under all of its names, and where a request names no
   }
   const hub = { model: "acme/Tiny-1B", prompt: "a" };
   assertEquals((await post(context, TEXT, hub)).status, 200);
+  assertEquals((await post(context, TEXT, { ...hub, model: "acme/tiny-1b" })).status, 200);
+  assertEquals((await post(context, TEXT, { ...hub, model: "acme/TINY-1B" })).status, 404);
   assertEquals((await post(context, "/tokenize", hub)).status, 200);
   assertEquals((await post(context, TEXT, { prompt: "a" })).status, 200);
   assertEquals((await post(context, TEXT, { model: "other", prompt: "a" })).status, 404);
