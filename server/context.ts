@@ -8,6 +8,7 @@ import type { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../src/checkpoint/checkpoint.ts";
 import type { CallFormat } from "../src/calls/formats.ts";
+import type { ReasoningFormat } from "../src/calls/reasoning.ts";
 import type { Catalog } from "../adapters/catalog/catalog.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { Access, BatchCall, Principal } from "./access/access.ts";
@@ -57,6 +58,8 @@ export interface ServedModel {
   readonly chatTemplate: ChatTemplate | undefined;
   /** How it writes tool calls; undefined = as its chat template says. */
   readonly callFormat?: CallFormat | undefined;
+  /** How it marks reasoning; undefined = what it writes is its answer. */
+  readonly reasoning?: ReasoningFormat | undefined;
   /** Sampling defaults, used where a request says nothing. */
   readonly sampling: SamplingDefaults;
   /** Where long texts are encoded and rendered; undefined = on the event loop. */
@@ -90,6 +93,8 @@ export interface ServerOptions {
   readonly servedModelNames?: readonly string[];
   /** How the model writes tool calls; default: as its chat template says. */
   readonly toolCallParser?: CallFormat | "auto";
+  /** How the model marks its reasoning; default: what it writes is its answer. */
+  readonly reasoningParser?: ReasoningFormat | "auto" | "none";
 }
 
 /** Something that must answer before the server is ready. */

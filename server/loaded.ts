@@ -12,6 +12,7 @@ import type { Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.
 import { hubName } from "../src/checkpoint/fetch/resolve.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
+import { reasoningFormatOf } from "../src/calls/reasoning.ts";
 import { unixSeconds } from "../src/util/time.ts";
 import { readDatasetInTurns } from "../src/train/data/dataset.ts";
 import { readDatasetOnThread } from "../src/train/data/dataset_thread.ts";
@@ -123,7 +124,7 @@ export async function toContext(
     & Pick<ServedModel, "thread">,
 ): Promise<ServerContext> {
   const { checkpoint, engine, registry } = loaded;
-  const { toolCallParser } = parts.options;
+  const { toolCallParser, reasoningParser } = parts.options;
   return {
     ...parts,
     engine,
@@ -152,6 +153,11 @@ export async function toContext(
       tokenizer: checkpoint.tokenizer,
       chatTemplate: checkpoint.chatTemplate,
       callFormat: toolCallParser === "auto" ? undefined : toolCallParser,
+      reasoning: reasoningParser === "auto"
+        ? reasoningFormatOf(checkpoint.chatTemplate?.source ?? "")
+        : reasoningParser === "none"
+        ? undefined
+        : reasoningParser,
       sampling: loaded.sampling,
       thread,
     },

@@ -1,5 +1,6 @@
 /** The command line of `deno task serve`: its flags, and what follows from several of them. */
 import { CALL_FORMATS } from "../../src/calls/formats.ts";
+import { REASONING_FORMATS } from "../../src/calls/reasoning.ts";
 import { isLoopback } from "../http/sites.ts";
 import { LOG_FORMATS, LOG_LEVELS } from "../telemetry/log.ts";
 import {
@@ -83,6 +84,15 @@ const FLAGS = {
     type: oneOf(["auto", ...CALL_FORMATS]),
     help: "how the model writes tool calls: as its chat template says (auto), or in this format",
     fallback: "auto",
+  },
+  "reasoning-parser": {
+    value: `none|auto|${REASONING_FORMATS.join("|")}`,
+    type: oneOf(["none", "auto", ...REASONING_FORMATS]),
+    help:
+      "the marks of the reasoning that the model writes first, which is then `reasoning` beside " +
+      "the answer's content: as its chat template has them (auto), or of this kind; or the text is " +
+      "left as it is (none)",
+    fallback: "none",
   },
   factors: {
     value: "FILE",

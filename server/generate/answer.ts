@@ -4,13 +4,9 @@
  * end. The constant part of a stream's events is written once, so that a token costs one
  * `JSON.stringify` of its text.
  */
-import type {
-  FinishReason,
-  GenerationDelta,
-  TokenLogprob,
-} from "../../src/engine/request/request.ts";
+import type { FinishReason, TokenLogprob } from "../../src/engine/request/request.ts";
 import type { AppContext, ServerContext, StreamEnd } from "../context.ts";
-import type { Run } from "./run.ts";
+import type { Run, RunDelta } from "./run.ts";
 import { type ApiError, invalid, toApiError } from "../errors.ts";
 import type { GenerationFields, UsageBody } from "../http/schema/common.ts";
 import type { ToolCallDelta } from "../http/schema/tools.ts";
@@ -91,7 +87,7 @@ export interface ChunkOptions {
 }
 
 /** A delta as it is sent: one of the engine's, or a piece of one that has calls. */
-export interface AnswerDelta extends Omit<GenerationDelta, "finishReason"> {
+export interface AnswerDelta extends Omit<RunDelta, "finishReason"> {
   readonly finishReason: FinishReason | "tool_calls" | undefined;
   readonly call?: ToolCallDelta;
   /** The call of this index, which went out so far, is none after all: `text` is all of it. */
@@ -157,7 +153,8 @@ export async function* chunkEvents(
  * string's begin.
  */
 function isSilent(delta: AnswerDelta): boolean {
-  return delta.text === "" && delta.finishReason === undefined && delta.call === undefined &&
+  return delta.text === "" && !delta.reasoning && delta.finishReason === undefined &&
+    delta.call === undefined &&
     (delta.logprobs === undefined || delta.logprobs.length === 0);
 }
 
@@ -248,6 +245,8 @@ function fail(controller: ReadableStreamDefaultController<Uint8Array>, last: Uin
 export interface Sample {
   readonly index: number;
   readonly text: string;
+  /** Undefined = the model is not one that reasons. */
+  readonly reasoning: string | undefined;
   readonly tokens: readonly number[];
   readonly logprobs: readonly TokenLogprob[] | undefined;
   readonly finishReason: FinishReason;
@@ -256,6 +255,7 @@ export interface Sample {
 
 interface Gathering {
   text: string;
+  reasoning: string | undefined;
   readonly tokens: number[];
   logprobs: TokenLogprob[] | undefined;
   finishReason: FinishReason;
@@ -264,11 +264,12 @@ interface Gathering {
 
 /** Samples 0 … count-1, in order. */
 export async function collect(
-  deltas: AsyncIterable<GenerationDelta>,
+  deltas: AsyncIterable<RunDelta>,
   count: number,
 ): Promise<Sample[]> {
   const samples = Array.from({ length: count }, (): Gathering => ({
     text: "",
+    reasoning: undefined,
     tokens: [],
     logprobs: undefined,
     finishReason: "error",
@@ -284,8 +285,9 @@ export async function collect(
   return samples.map((sample, index) => ({ index, ...sample }));
 }
 
-function add(sample: Gathering, delta: GenerationDelta): void {
+function add(sample: Gathering, delta: RunDelta): void {
   sample.text += delta.text;
+  if (delta.reasoning !== undefined) sample.reasoning = (sample.reasoning ?? "") + delta.reasoning;
   sample.tokens.push(...delta.tokens);
   if (delta.logprobs !== undefined) (sample.logprobs ??= []).push(...delta.logprobs);
   if (delta.finishReason === undefined) return;

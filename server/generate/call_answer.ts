@@ -5,9 +5,10 @@
  */
 import { callParser } from "../../src/calls/formats.ts";
 import type { CallEvent, CallParser, TextEnd } from "../../src/calls/parser.ts";
-import type { FinishReason, GenerationDelta } from "../../src/engine/request/request.ts";
+import type { FinishReason } from "../../src/engine/request/request.ts";
 import type { ToolCallBody, ToolCallDelta } from "../http/schema/tools.ts";
 import type { AnswerDelta, Sample } from "./answer.ts";
+import type { RunDelta } from "./run.ts";
 import type { Calling } from "./tools.ts";
 
 /** An id for a call, as OpenAI's look; Mistral's templates refuse any but their own kind. */
@@ -28,7 +29,7 @@ function parserFor({ format, names, opener }: Calling): CallParser {
 
 /** Deltas of samples whose text may have calls. */
 export async function* withCalls(
-  deltas: AsyncIterable<GenerationDelta>,
+  deltas: AsyncIterable<RunDelta>,
   calling: Calling,
 ): AsyncGenerator<AnswerDelta> {
   const samples = new Map<number, CallSample>();
@@ -53,8 +54,10 @@ class CallSample {
     this.#parser = parserFor(calling);
   }
 
-  /** Its tokens and log probabilities go with the first piece, its end with the last. */
-  read({ finishReason, stopReason, logprobs, ...delta }: GenerationDelta): readonly AnswerDelta[] {
+  /** Its reasoning, tokens and log probabilities go with the first piece, its end with the last. */
+  read(
+    { finishReason, stopReason, logprobs, reasoning, ...delta }: RunDelta,
+  ): readonly AnswerDelta[] {
     const events = [
       ...this.#parser.push(delta.text),
       ...(finishReason === undefined ? [] : this.#parser.finish(endOf(finishReason))),
@@ -66,6 +69,7 @@ class CallSample {
       return {
         ...delta,
         ...piece,
+        ...(index === 0 && reasoning !== undefined && { reasoning }),
         tokens: index === 0 ? delta.tokens : [],
         logprobs: index === 0 ? logprobs : undefined,
         finishReason: last ? this.#reason(finishReason) : undefined,

@@ -5,6 +5,7 @@ import { invalid } from "../errors.ts";
 import type { ChatRequest } from "../http/schema/chat.ts";
 import { baseName, resolveTarget, type Target } from "./model_name.ts";
 import { checkLength, encodeChat, toSampling } from "./plan.ts";
+import { behindReasoning, continued, reasonedRun, reasoningOf } from "./reasoning.ts";
 import { type Run, type RunPlan, startRun } from "./run.ts";
 import type { TextCaller } from "./text_turns.ts";
 import { type ToolUse, toolUse } from "./tools.ts";
@@ -43,7 +44,11 @@ export async function startChat(
       model,
     }),
   );
-  return { run, model, target, calling: use.calling };
+  const { reasoning } = run.plan;
+  return {
+    ...{ model, target, calling: use.calling },
+    run: reasoning === undefined ? run : reasonedRun(run, reasoning),
+  };
 }
 
 /**
@@ -72,13 +77,18 @@ async function planChat(
   const { model, engine: { maxContext } } = context;
   const asked = body.max_completion_tokens ?? body.max_tokens ?? undefined;
   const maxTokens = outputLimit(asked, model.sampling);
+  const last = continued(body);
   const prompt = await chatPrompt(context, body, use, { maxTokens, caller });
   checkLength("messages", prompt, maxContext, maxTokens);
   const logprobs = wantedLogprobs(body);
+  const { calling } = use;
+  const reasoning = reasoningOf(model, body, calling, { prompt, last });
+  const sampling = toSampling(body, { maxTokens, logprobs, model, calling });
   return {
     kind: "chat",
     prompts: [prompt],
-    sampling: toSampling(body, { maxTokens, logprobs, model, calling: use.calling }),
+    sampling: reasoning === undefined ? sampling : behindReasoning(sampling, reasoning, calling),
+    reasoning,
     n: body.n ?? 1,
     priority: body.priority ?? 0,
     promptLogprobs: body.prompt_logprobs ?? undefined,

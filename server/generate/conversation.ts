@@ -88,6 +88,7 @@ function checkAnswered(
 
 function toMessage(at: string, body: MessageBody): TextMessage {
   const { content, name, tool_call_id } = body;
+  const reasoning = body.reasoning ?? body.reasoning_content;
   const calls = toCalls(at, body);
   if ((content === undefined || content === null) && calls.length === 0) {
     throw missing(`${at}.content`);
@@ -96,6 +97,7 @@ function toMessage(at: string, body: MessageBody): TextMessage {
     role: templateRole(body.role),
     content: Array.isArray(content) ? joinLines(content.map(({ text }) => text)) : content ?? "",
     ...(name && { name }),
+    ...(reasoning && { reasoning, reasoning_content: reasoning }),
     ...(tool_call_id && { tool_call_id }),
     ...(calls.length > 0 && { tool_calls: calls }),
   };

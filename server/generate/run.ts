@@ -10,12 +10,27 @@ import type {
   TokenLogprob,
 } from "../../src/engine/request/request.ts";
 import { type FieldError, type FieldRangeError, isFieldError } from "../../src/util/errors.ts";
+import type { ReasoningOptions } from "../../src/calls/reasoning.ts";
 import { type AppContext, batchCallOf, type ServerContext } from "../context.ts";
 import { type ApiError, invalid, shuttingDown } from "../errors.ts";
 import { isBase, type Target } from "./model_name.ts";
 import type { UsageBody } from "../http/schema/common.ts";
 import type { RequestTrace } from "../telemetry/tracing.ts";
 import type { MeteredRequest, Use } from "../usage/metering.ts";
+
+/** A delta of the engine's, without the reasoning that its model wrote. */
+export interface RunDelta extends GenerationDelta {
+  /** Undefined = the model is not one that reasons. */
+  readonly reasoning?: string;
+}
+
+/** How the texts of a run begin: with reasoning, by these marks. */
+export interface Reasoning extends ReasoningOptions {
+  /** Whether the request wants to see it. */
+  readonly shown: boolean;
+  /** Whether a mark is a special token, which the text has to show. */
+  readonly special: boolean;
+}
 
 /** What to generate: `n` samples of each prompt. */
 export interface RunPlan {
@@ -30,10 +45,12 @@ export interface RunPlan {
   readonly priority: number;
   /** How many alternatives to report of each prompt token; undefined = nothing of the prompts. */
   readonly promptLogprobs?: number | undefined;
+  /** Undefined = the texts have no reasoning. */
+  readonly reasoning?: Reasoning | undefined;
 }
 
 /** Deltas of all samples; `index` counts prompts first, samples of one prompt next to each other. */
-export interface Run extends AsyncIterable<GenerationDelta> {
+export interface Run extends AsyncIterable<RunDelta> {
   readonly plan: RunPlan;
   usage(): UsageBody;
   /**

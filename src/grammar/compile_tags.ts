@@ -54,6 +54,26 @@ export interface TagGrammar {
   readonly field: string;
 }
 
+/** A grammar that holds behind free text which ends by a mark. */
+export interface WrittenBehind {
+  readonly start: string;
+  readonly end: string;
+  /** Whether that text comes first, with or without its mark `start`; or it may, and has that. */
+  readonly required: boolean;
+  readonly grammar: WrittenGrammar | WrittenTags;
+}
+
+/** As one grammar of the library's. */
+export function behind({ start, end, required, grammar }: WrittenBehind): WrittenTags {
+  const then = "tags" in grammar
+    ? JSON.parse(grammar.tags).format
+    : { type: "grammar", grammar: grammar.text };
+  const first = { type: "tag", begin: required ? "" : start, content: { type: "any_text" }, end };
+  const both = { type: "sequence", elements: [first, then] };
+  const format = required ? both : { type: "or", elements: [both, then] };
+  return { tags: JSON.stringify({ type: "structural_tag", format }), weight: grammar.weight };
+}
+
 /** What the library compiles (JSON text), and its weight as `WrittenGrammar` has it. */
 export interface WrittenTags {
   readonly tags: string;

@@ -11,7 +11,7 @@ import { FieldError, OverloadedError } from "../util/errors.ts";
 import { type CompileJob, CompileQueue } from "./compile_queue.ts";
 import { ThreadMatcher, type TokenMatcher } from "./matcher.ts";
 import type { CallsGrammar } from "./compile_calls.ts";
-import type { TagGrammar } from "./compile_tags.ts";
+import type { TagGrammar, WrittenBehind } from "./compile_tags.ts";
 import type { TextGrammar } from "./compile_text.ts";
 import { SchemaError } from "./schema/schema_error.ts";
 import { type Breakdown, GrammarThread } from "./thread.ts";
@@ -30,7 +30,14 @@ export type Grammar =
   }
   | TextGrammar
   | TagGrammar
-  | CallsGrammar;
+  | CallsGrammar
+  | BehindGrammar;
+
+/** A grammar that holds behind free text, which ends by a mark: a model's reasoning. */
+export interface BehindGrammar extends Omit<WrittenBehind, "grammar"> {
+  readonly type: "behind";
+  readonly grammar: Grammar;
+}
 
 /** Makes matchers. */
 export interface GrammarSource {
@@ -246,7 +253,7 @@ export class GrammarPool implements GrammarSource {
     if (matcher !== undefined) this.#fail(matcher, error);
     if (during === "compile" && compiling !== undefined) {
       const too = `is more than the grammar library takes: ${reason}`;
-      const isText = /^\{"(?:text|tags)"/.test(compiling);
+      const isText = /^\{(?:"behind":.*"origin":\{)?"(?:text|tags)"/.test(compiling);
       const whole = isText
         ? `Cannot use the grammar: it ${too}`
         : new SchemaError("#", too).message;
@@ -281,11 +288,13 @@ function sourceText(grammar: Grammar, field: string): string {
 }
 
 function isText(grammar: Grammar): boolean {
+  if (grammar.type === "behind") return isText(grammar.grammar);
   return ["choice", "regex", "ebnf", "structural_tag"].includes(grammar.type);
 }
 
 /** The request's field that a refusal names. */
 function fieldOf(grammar: Grammar): string {
+  if (grammar.type === "behind") return fieldOf(grammar.grammar);
   if (grammar.type === "calls") return "tools";
   return "field" in grammar ? grammar.field ?? SCHEMA_FIELD : SCHEMA_FIELD;
 }
@@ -300,6 +309,10 @@ function sourceOf(grammar: Grammar): Origin {
       return { calls: grammar };
     case "structural_tag":
       return { tags: grammar };
+    case "behind": {
+      const { start, end, required } = grammar;
+      return { behind: { start, end, required, origin: sourceOf(grammar.grammar) } };
+    }
     default:
       // the same grammar whichever field it came in
       return { text: { ...grammar, field: "" } };

@@ -9,7 +9,13 @@ import type * as XGrammar from "@mlc-ai/web-xgrammar";
 import { Moved, serve } from "../util/worker_serve.ts";
 import { FieldError } from "../util/errors.ts";
 import { type CallsGrammar, compileCalls } from "./compile_calls.ts";
-import { compileTags, type TagGrammar, type WrittenTags } from "./compile_tags.ts";
+import {
+  behind,
+  compileTags,
+  type TagGrammar,
+  type WrittenBehind,
+  type WrittenTags,
+} from "./compile_tags.ts";
 import { compileText, type TextGrammar } from "./compile_text.ts";
 import { compileSchema } from "./compile_schema.ts";
 import { Foresight } from "./foresight.ts";
@@ -58,7 +64,10 @@ export type Origin =
   | { readonly schema: unknown }
   | { readonly calls: CallsGrammar }
   | { readonly text: TextGrammar }
-  | { readonly tags: TagGrammar };
+  | { readonly tags: TagGrammar }
+  | {
+    readonly behind: Omit<WrittenBehind, "grammar"> & { readonly origin: Origin };
+  };
 
 /** An `Origin` (JSON text) to compile, and the number to keep it under. */
 interface ToCompile {
@@ -140,7 +149,15 @@ class Matchers {
 }
 
 function writtenGrammar(text: string): WrittenGrammar | WrittenTags | Refusal {
-  const source = JSON.parse(text) as Origin;
+  return written(JSON.parse(text) as Origin);
+}
+
+function written(source: Origin): WrittenGrammar | WrittenTags | Refusal {
+  if ("behind" in source) {
+    const { origin, ...marks } = source.behind;
+    const grammar = written(origin);
+    return "reason" in grammar ? grammar : behind({ ...marks, grammar });
+  }
   if ("text" in source) return writtenText(source.text);
   try {
     if ("tags" in source) return compileTags(source.tags);

@@ -30,8 +30,8 @@ function asked(format: TagFormat): Grammar {
 }
 
 /** How much of a text the grammar takes, and whether it may end there. */
-async function taken(pool: GrammarPool, format: TagFormat, text: string): Promise<string> {
-  const matcher = await pool.matcher(asked(format), "ada");
+async function taken(pool: GrammarPool, grammar: Grammar, text: string): Promise<string> {
+  const matcher = await pool.matcher(grammar, "ada");
   const allows = (id: number) => (((matcher.mask[id >> 5] ?? 0) >>> (id & 31)) & 1) === 1;
   const bytes = new TextEncoder().encode(text);
   let at = 0;
@@ -75,8 +75,50 @@ Deno.test("outside of tags text is free, inside it has their form", async () => 
   const pool = new GrammarPool({ tokenizer, vocabSize, stopTokens: [EOS] });
   try {
     for (const [format, text, expected] of CASES) {
-      assertEquals(await taken(pool, format, text), expected);
+      assertEquals(await taken(pool, asked(format), text), expected);
     }
+  } finally {
+    pool.close();
+  }
+});
+
+Deno.test("a grammar behind reasoning holds from its end on, whichever grammar it is", async () => {
+  const { vocabSize } = tokenizer;
+  const pool = new GrammarPool({ tokenizer, vocabSize, stopTokens: [EOS] });
+  const behind = (required: boolean, grammar: Grammar): Grammar => ({
+    ...{ type: "behind", start: "<think>", end: "</think>", required, grammar },
+  });
+  const schema: Grammar = { type: "json_schema", schema: COUNT, strict: false };
+  const calls: Grammar = {
+    type: "calls",
+    format: "hermes",
+    tools: [{ name: "f", parameters: COUNT, field: "tools[0]" }],
+    ...{ most: 1, opened: false, otherwise: undefined },
+  };
+  const call = '<tool_call>\n{"name": "f", "arguments": {"n": 7}}\n</tool_call>';
+  const cases: readonly (readonly [Grammar, string, string])[] = [
+    [behind(true, schema), 'a < b</t </think>{"n": 7}', 'a < b</t </think>{"n": 7}.'],
+    [behind(true, schema), '<think>{"n": x</think>{"n": 12}', '<think>{"n": x</think>{"n": 1'],
+    [behind(true, schema), '{"n": 7}', '{"n": 7}'],
+    [behind(false, schema), '{"n": 7} ', '{"n": 7}.'],
+    [behind(false, schema), '<think>hm</think>{"n": 7}', '<think>hm</think>{"n": 7}.'],
+    [behind(false, schema), "hm", ""],
+    [behind(true, { type: "json" }), "</think>[", "</think>"],
+    [behind(true, calls), `hm</think>${call}`, `hm</think>${call}.`],
+    [behind(true, asked(FREE)), "hm</think>so <f=g>y", "hm</think>so <f=g>"],
+    [
+      behind(true, { type: "choice", choices: ["yes", "no"], field: "guided_choice" }),
+      "</think>nay",
+      "</think>n",
+    ],
+  ];
+  try {
+    for (const [grammar, text, expected] of cases) {
+      assertEquals(await taken(pool, grammar, text), expected);
+    }
+    const wrong = behind(true, { ...schema, schema: { not: {} } });
+    const error = await assertRejects(() => pool.matcher(wrong, "ada"), FieldError);
+    assertEquals(error.field, "response_format.json_schema.schema");
   } finally {
     pool.close();
   }

@@ -4,6 +4,7 @@
  * with the engine.
  */
 import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../../src/checkpoint/checkpoint.ts";
+import type { ReasoningFormat } from "../../src/calls/reasoning.ts";
 import type { EngineStats } from "../../src/engine/metrics.ts";
 import type {
   Generation,
@@ -208,6 +209,7 @@ export class FakeCatalog implements CoreCatalog {
 
 export interface FakeOptions extends Partial<ServerContext["options"]> {
   readonly sampling?: SamplingDefaults;
+  readonly reasoning?: ReasoningFormat;
 }
 
 export interface FakeContext extends ServerContext {
@@ -217,7 +219,7 @@ export interface FakeContext extends ServerContext {
 }
 
 export function fakeContext(
-  { sampling = {}, ...options }: FakeOptions = {},
+  { sampling = {}, reasoning, ...options }: FakeOptions = {},
 ): FakeContext {
   const engine = new FakeEngine();
   const metrics = createMetrics();
@@ -239,6 +241,7 @@ export function fakeContext(
       tokenizer: byteTokenizer,
       chatTemplate: plainTemplate,
       sampling,
+      reasoning,
     },
     options: { apiKey: undefined, maxBody: 100_000, version: "0.0.0", ...options },
     metrics,

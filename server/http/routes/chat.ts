@@ -106,11 +106,15 @@ function choiceWriter(tokenizer: Tokenizer, body: ChatRequest, echo: string): Ch
   const idsOf = ({ tokens }: AnswerDelta) =>
     body.return_token_ids ? `,"token_ids":${JSON.stringify(tokens)}` : "";
   return (delta) => {
-    const { index, text, call, logprobs } = delta;
+    const { index, call, logprobs } = delta;
+    const text = begun.has(index) ? delta.text : echo + delta.text;
+    const thought = delta.reasoning ? `"reasoning":${JSON.stringify(delta.reasoning)}` : "";
     const said = call === undefined
-      ? `"content":${JSON.stringify(begun.has(index) ? text : echo + text)}`
+      ? `"content":${JSON.stringify(text)}`
       : `"tool_calls":[${JSON.stringify(call)}]`;
-    const content = `${said}},"logprobs":` +
+    const silent = thought !== "" && text === "" && call === undefined;
+    const content =
+      `${silent ? thought : thought && `${thought},`}${silent ? "" : said}},"logprobs":` +
       (logprobs === undefined ? "null" : JSON.stringify(wrap(tokenizer, logprobs, body))) +
       idsOf(delta);
     if (begun.has(index)) return `"delta":{${content}`;
@@ -208,11 +212,23 @@ function toChoice(
   };
 }
 
-function said({ text, finishReason }: Sample): Pick<Choice, "message" | "finish_reason"> {
+/** Content that is empty beside reasoning is null, as vLLM has it. */
+function said(sample: Sample): Pick<Choice, "message" | "finish_reason"> {
+  const { text, reasoning, finishReason } = sample;
   return {
-    message: { role: "assistant", content: text, refusal: null },
+    message: {
+      role: "assistant",
+      content: reasoning ? text || null : text,
+      refusal: null,
+      ...thought(sample),
+    },
     finish_reason: finishReason,
   };
+}
+
+/** Null where the model did not reason, or nobody wants to see it. */
+function thought({ reasoning }: Sample) {
+  return reasoning === undefined ? {} : { reasoning: reasoning || null };
 }
 
 /** Content that is empty beside calls is null, as OpenAI has it. */
@@ -229,6 +245,7 @@ function called(
       role: "assistant",
       content: content || null,
       refusal: null,
+      ...thought(sample),
       tool_calls: [...calls],
     },
     finish_reason: finishReason,

@@ -32,6 +32,10 @@ export const messageSchema = z.object({
   tool_call_id: z.string().nullish().openapi({ description: "The call that a tool answers." }),
   refusal: harmless("messages[].refusal", []),
   audio: harmless("messages[].audio", []),
+  reasoning: z.string().nullish().openapi({
+    description: "What the assistant thought, where its template shows it.",
+  }),
+  reasoning_content: z.string().nullish().openapi({ description: "The same, by its older name." }),
   tool_calls: z.array(messageCallSchema).nullish().openapi({
     description: "What the assistant called; its content may then be null.",
   }),
@@ -71,6 +75,9 @@ export const chatRequestSchema = z.object({
   functions: harmless("functions", [[]]),
   modalities: harmless("modalities", [["text"]]),
   prediction: harmless("prediction", []),
+  include_reasoning: z.boolean().nullish().openapi({
+    description: "Whether the answer has its reasoning (default: yes; vLLM).",
+  }),
   reasoning_effort: harmless("reasoning_effort", ["none"]),
   store: harmless("store", [false]),
   verbosity: harmless("verbosity", ["medium"]),
@@ -117,6 +124,7 @@ export const chatCompletionSchema = z.object({
       role: z.literal("assistant"),
       content: z.string().nullable(),
       refusal: z.null(),
+      reasoning: z.string().nullable().optional(),
       tool_calls: z.array(toolCallSchema).optional(),
     }),
     logprobs: chatLogprobsSchema,
@@ -143,6 +151,7 @@ export const chatChunkSchema = z.object({
     delta: z.object({
       role: z.literal("assistant").optional(),
       content: z.string().optional(),
+      reasoning: z.string().optional(),
       tool_calls: z.array(toolCallDeltaSchema).optional(),
     }),
     logprobs: chatLogprobsSchema,

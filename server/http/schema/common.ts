@@ -196,6 +196,9 @@ export const usageSchema = z.object({
   completion_tokens: z.int(),
   total_tokens: z.int(),
   prompt_tokens_details: z.object({ cached_tokens: z.int() }),
+  completion_tokens_details: z.object({ reasoning_tokens: z.int() }).optional().openapi({
+    description: "Where the server parts reasoning from answers (--reasoning-parser).",
+  }),
 }).openapi("Usage");
 export type UsageBody = z.output<typeof usageSchema>;
 

@@ -55,7 +55,8 @@ export function sizeOf(prompt: Prompt): number {
   if (isText(prompt)) return prompt.length;
   const { messages, options: { tools } } = prompt;
   return messages.reduce(
-    (sum, { content, tool_calls: calls }) => sum + content.length + jsonSize(calls) + MESSAGE_COST,
+    (sum, { content, tool_calls: calls, reasoning }) =>
+      sum + content.length + jsonSize(calls) + jsonSize(reasoning) + MESSAGE_COST,
     jsonSize(tools),
   );
 }

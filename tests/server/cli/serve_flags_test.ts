@@ -18,6 +18,7 @@ Deno.test("without flags there are the documented defaults", () => {
     chatTemplate: undefined,
     generationConfig: "auto",
     toolCallParser: "auto",
+    reasoningParser: "none",
     factors: [],
     adapters: undefined,
     loraModules: [],
