@@ -71,7 +71,7 @@ Deno.test("loading that stops half way closes the model's files", loading, async
   const adapters = "/nowhere/at/all";
   await assertRejects(() => Lembas.load({ ...OPTIONS, adapters }), Deno.errors.NotFound);
   const factors = ["/nowhere/factors.safetensors"];
-  await assertRejects(() => Lembas.load({ ...OPTIONS, factors }), Deno.errors.NotFound);
+  await assertRejects(() => Lembas.load({ ...OPTIONS, factors }), TypeError, "--factors /nowhere/");
   await assertRejects(() => Lembas.load({ ...OPTIONS, kvMemory: 1 }), RangeError, "KV memory");
   assertEquals(openFiles(), []);
   const whole = await Lembas.load(OPTIONS);
