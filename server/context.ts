@@ -131,12 +131,12 @@ export interface ServerContext {
   readonly tuning?: FineTuning | undefined;
   /** Batches of requests; undefined = the server has no such endpoints. */
   readonly batches?: Pick<BatchRunner, "of" | "create" | "cancel"> | undefined;
-  /** Where responses are kept; undefined = none is. */
+  /** Where responses and chats are kept; undefined = none is. */
   readonly responses?: ResponseKeeping | undefined;
 }
 
 export interface ResponseKeeping {
-  readonly store: { forTenant(tenant: string): Pick<TenantData, "responses"> };
+  readonly store: { forTenant(tenant: string): Pick<TenantData, "responses" | "chats"> };
   /** Days that a response is kept after it, or one that goes on from it, was made. */
   readonly days: number;
 }

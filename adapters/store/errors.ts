@@ -25,7 +25,7 @@ export class QuotaError extends Error {
     const { limit, used, asked } = quota;
     super(
       `Cannot store ${asked} bytes for tenant '${tenant}': it stores ${used}, its limit is ` +
-        `${limit}. Delete files, cores or stored responses, or raise the limit 'storedBytes'.`,
+        `${limit}. Delete files, cores, stored responses or chats, or raise the limit 'storedBytes'.`,
     );
   }
 }

@@ -3,7 +3,7 @@
  * own file beside this one.
  *
  * What belongs to a tenant is reached by naming that tenant: `store.forTenant("acme")` gives acme's
- * files, uploads, jobs, batches, models and responses; another tenant's ids are unknown there. Keys, cores and usage take the
+ * files, uploads, jobs, batches, models, responses and chats; another tenant's ids are unknown there. Keys, cores and usage take the
  * tenant as an argument. Factor sets are shared: they are weights of nobody.
  *
  * Records are JSON values: what is absent is null. Times are Unix milliseconds. Whatever a promise
@@ -24,7 +24,9 @@ import { JobDirectory, JobStore } from "./jobs/jobs.ts";
 import { KeyStore } from "./keys.ts";
 import type { StoreLog } from "./log.ts";
 import { ModelDirectory, ModelStore } from "./models.ts";
-import { ResponseStore, sweepResponses } from "./responses/responses.ts";
+import { ChatStore } from "./responses/chats.ts";
+import { sweepKept } from "./responses/kept_rows.ts";
+import { ResponseStore } from "./responses/responses.ts";
 import { TenantStore } from "./tenants.ts";
 import { sweepUploads, UploadStore } from "./uploads.ts";
 import { UsageStore } from "./usage.ts";
@@ -66,6 +68,7 @@ export type { JobDirectory, JobStore } from "./jobs/jobs.ts";
 export { type KeyRecord, type KeyStore, type Scope, SCOPES } from "./keys.ts";
 export type { ModelDirectory, ModelStore, NewModel, PublishedModel } from "./models.ts";
 export type { Page, PageQuery } from "./pages.ts";
+export type { ChatMetadata, ChatStore, ListedChat, StoredChat } from "./responses/chats.ts";
 export type { StoredResponse } from "./responses/response_records.ts";
 export type { ResponseStore } from "./responses/responses.ts";
 export { NO_LIMITS, TENANT_ID } from "./tenants.ts";
@@ -90,7 +93,7 @@ export interface StoreParts {
 async function sweepExpired(db: Database["db"]): Promise<void> {
   await sweepUploads(db);
   await sweepFiles(db);
-  await sweepResponses(db, Date.now());
+  await sweepKept(db, Date.now());
 }
 
 /** One tenant's part. Writing for a tenant that is not there throws RangeError. */
@@ -102,6 +105,7 @@ export interface TenantData {
   readonly batches: BatchStore;
   readonly models: ModelStore;
   readonly responses: ResponseStore;
+  readonly chats: ChatStore;
 }
 
 export class Store implements AsyncDisposable {
@@ -180,6 +184,7 @@ export class Store implements AsyncDisposable {
       jobs: new JobStore(this.database, tenant, this.#log),
       models: new ModelStore(db, tenant),
       responses: new ResponseStore(db, tenant),
+      chats: new ChatStore(db, tenant),
     };
   }
 

@@ -7,6 +7,7 @@ import type { Database } from "./database.ts";
 import { schemaMigration } from "./migrations/0001_schema.ts";
 import { batchesMigration } from "./migrations/0002_batches.ts";
 import { responsesMigration } from "./migrations/0003_responses.ts";
+import { chatsMigration } from "./migrations/0004_chats.ts";
 
 /** By name, in the order in which they are run. */
 function migrationsFor(kind: Database["kind"]): Record<string, Migration> {
@@ -14,6 +15,7 @@ function migrationsFor(kind: Database["kind"]): Record<string, Migration> {
     "0001_schema": schemaMigration(kind),
     "0002_batches": batchesMigration(kind),
     "0003_responses": responsesMigration(kind),
+    "0004_chats": chatsMigration(kind),
   };
 }
 

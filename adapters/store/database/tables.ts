@@ -193,6 +193,19 @@ export interface ResponseTable {
   readonly body: string;
 }
 
+export interface ChatTable {
+  readonly id: string;
+  readonly seq: GeneratedAlways<number>;
+  readonly tenant: string;
+  readonly model: string;
+  readonly createdAt: number;
+  readonly expiresAt: number;
+  readonly bytes: number;
+  readonly metadata: string;
+  readonly messages: string;
+  readonly body: string;
+}
+
 /** SQLite's queue of jobs; PostgreSQL's is pg-boss's. */
 export interface QueueTable {
   readonly seq: GeneratedAlways<number>;
@@ -228,5 +241,6 @@ export interface Tables {
   readonly checkpoints: CheckpointTable;
   readonly models: ModelTable;
   readonly responses: ResponseTable;
+  readonly chats: ChatTable;
   readonly queue: QueueTable;
 }

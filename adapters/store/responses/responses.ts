@@ -4,8 +4,8 @@
  * its newest part. Trap: what has expired may lie here still, and is not there for anybody.
  */
 import { type Db, LIST, transact } from "../database/kysely.ts";
-import { GoneError, noTenant } from "../errors.ts";
-import { charge, checkQuota } from "../tenants.ts";
+import { charge } from "../tenants.ts";
+import { bytesOf, checkRoom, removeRow } from "./kept_rows.ts";
 import type { Conversation, ConversationPart, StoredResponse } from "./response_records.ts";
 
 const COLUMNS = ["id", "previous", "createdAt", "expiresAt", "input", "output", "body"] as const;
@@ -25,10 +25,7 @@ export class ResponseStore {
    * @throws {GoneError} where the tenant is not there; {QuotaError} where it may store no more
    */
   async checkRoom(bytes: number): Promise<void> {
-    const row = await this.#db.selectFrom("tenants").select(["storedBytes", "limits"])
-      .where("id", "=", this.#tenant).executeTakeFirst();
-    if (row === undefined) throw noTenant(this.#tenant);
-    checkQuota(this.#tenant, { ...row, storedBytes: row.storedBytes + bytes }, bytes);
+    await checkRoom(this.#db, this.#tenant, bytes);
   }
 
   /**
@@ -38,8 +35,8 @@ export class ResponseStore {
    */
   async add(response: StoredResponse, before: readonly string[]): Promise<void> {
     const tenant = this.#tenant;
-    const { previous, expiresAt } = response;
-    const bytes = bytesOf(response);
+    const { previous, expiresAt, input, output, body } = response;
+    const bytes = bytesOf([input, output, body]);
     await transact(this.#db, async (trx) => {
       await charge(trx, tenant, bytes);
       const earlier = previous === null ? undefined : await trx.selectFrom("responses")
@@ -74,16 +71,7 @@ export class ResponseStore {
 
   /** Whether there was such a response. */
   async remove(id: string): Promise<boolean> {
-    const there = await this.#there().select("bytes").where("id", "=", id).executeTakeFirst();
-    if (there === undefined) return false;
-    return await transact(this.#db, async (trx) => {
-      // the tenant's row first, as all writers have it
-      await charge(trx, this.#tenant, -there.bytes);
-      const row = await trx.deleteFrom("responses").where("tenant", "=", this.#tenant)
-        .where("id", "=", id).returning("id").executeTakeFirst();
-      if (row === undefined) await charge(trx, this.#tenant, there.bytes);
-      return row !== undefined;
-    });
+    return await removeRow(this.#db, "responses", { tenant: this.#tenant, id });
   }
 
   #there() {
@@ -112,33 +100,4 @@ export class ResponseStore {
       .selectFrom("responses").innerJoin("chain", "chain.link", "responses.id")
       .select(["id", "previous", "input", "output"]).orderBy("seq").execute();
   }
-}
-
-function bytesOf({ input, output, body }: StoredResponse): number {
-  const encoder = new TextEncoder();
-  return [input, output, body].reduce((sum, text) => sum + encoder.encode(text).length, 0);
-}
-
-/** Takes away what has expired, tenant by tenant. */
-export async function sweepResponses(db: Db, now: number): Promise<void> {
-  const tenants = await db.selectFrom("responses").select("tenant").distinct()
-    .where("expiresAt", "<=", now).execute();
-  for (const { tenant } of tenants) {
-    try {
-      await sweepTenant(db, tenant, now);
-    } catch (error) {
-      // the tenant went meanwhile, with all that it had
-      if (!(error instanceof GoneError)) throw error;
-    }
-  }
-}
-
-async function sweepTenant(db: Db, tenant: string, now: number): Promise<void> {
-  await transact(db, async (trx) => {
-    // the tenant's row first, as all writers have it
-    await charge(trx, tenant, 0);
-    const rows = await trx.deleteFrom("responses").where("tenant", "=", tenant)
-      .where("expiresAt", "<=", now).returning("bytes").execute();
-    await charge(trx, tenant, -rows.reduce((sum, { bytes }) => sum + bytes, 0));
-  });
 }

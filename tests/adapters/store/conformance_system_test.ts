@@ -9,6 +9,7 @@ import { FILE_CASES } from "./files_suite.ts";
 import { JOB_CASES } from "./jobs_suite.ts";
 import { onPostgres } from "../../programs/postgres.ts";
 import { startPostgres } from "./postgres_server.ts";
+import { CHAT_CASES } from "./chats_suite.ts";
 import { RESPONSE_CASES } from "./responses_suite.ts";
 import { SCHEMA_CASES } from "./schema_suite.ts";
 import { TENANT_CASES } from "./tenants_suite.ts";
@@ -24,6 +25,7 @@ const SUITES: Readonly<Record<string, Cases>> = {
   cores: CORE_CASES,
   jobs: JOB_CASES,
   responses: RESPONSE_CASES,
+  chats: CHAT_CASES,
   backups: BACKUP_CASES,
 };
 

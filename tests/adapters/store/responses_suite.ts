@@ -1,7 +1,7 @@
 /** What holds of stored responses on any database. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { QuotaError } from "../../../adapters/store/errors.ts";
-import { sweepResponses } from "../../../adapters/store/responses/responses.ts";
+import { sweepKept } from "../../../adapters/store/responses/kept_rows.ts";
 import { NO_LIMITS, type StoredResponse } from "../../../adapters/store/store.ts";
 import type { Cases } from "./cases.ts";
 
@@ -81,7 +81,7 @@ export const RESPONSE_CASES: Cases = {
     assertEquals(await responses.find(old.id), undefined);
     assertEquals(await responses.conversation(old.id, 1e9), { type: "gone", id: old.id });
     assertEquals(await responses.remove(old.id), false);
-    await sweepResponses(store.database.db, Date.now());
+    await sweepKept(store.database.db, Date.now());
     const rows = await store.database.db.selectFrom("responses").select("id")
       .where("tenant", "=", tenant).execute();
     assertEquals(rows.map(({ id }) => id), [kept.id]);
