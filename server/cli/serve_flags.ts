@@ -186,7 +186,8 @@ const FLAGS = {
     value: "DAYS",
     type: integer(1, 36500),
     help:
-      "days that /v1/responses keeps a response after it, or one that goes on from it, was made",
+      "days that a response, or a chat with `store`, is kept after it, or one that goes on from " +
+      "it, was made",
     fallback: "30",
   },
   "train-share": {
@@ -234,7 +235,7 @@ const FLAGS = {
     value: "true|false",
     type: oneOf(["true", "false"]),
     alone: "true",
-    help: "whether a request's argument that nothing here knows is refused; else it is left out, " +
+    help: "whether a request's argument that has no effect here is refused; else it is left out, " +
       "and named in the header lembas-ignored and once in the log",
     fallback: "false",
   },

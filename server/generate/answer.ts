@@ -167,7 +167,8 @@ function usageEnd(usage: UsageBody): string {
   return `,"usage":${JSON.stringify(usage)}}\n\n`;
 }
 
-const HEADERS = {
+/** Of an event stream. */
+export const EVENT_HEADERS = {
   "content-type": "text/event-stream; charset=utf-8",
   // no-transform: Deno.serve would compress, and so hold back, an event stream
   "cache-control": "no-cache, no-transform",
@@ -229,7 +230,7 @@ export function eventStream({ events, signal, close, onError }: EventStreamOptio
   }, { highWaterMark: 0 });
   if (signal.aborted) cancel();
   else signal.addEventListener("abort", cancel);
-  return { response: new Response(body, { headers: HEADERS }), ended };
+  return { response: new Response(body, { headers: EVENT_HEADERS }), ended };
 }
 
 function fail(controller: ReadableStreamDefaultController<Uint8Array>, last: Uint8Array): void {

@@ -225,7 +225,8 @@ function tokensOf(
 
 function toBias(bias: GenerationFields["logit_bias"]): ReadonlyMap<number, number> {
   if (!bias) return DEFAULT_SAMPLING.logitBias;
-  return new Map(Object.entries(bias).map(([id, value]) => [Number(id), value]));
+  const some = Object.entries(bias).filter(([, value]) => value !== 0);
+  return new Map(some.map(([id, value]) => [Number(id), value]));
 }
 
 /** The defaults as the API spells them: every field that has one, the neutral ones too. */

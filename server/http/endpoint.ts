@@ -5,7 +5,7 @@
  */
 import type { z } from "@hono/zod-openapi";
 import type { Scope } from "../../adapters/store/store.ts";
-import { validationError } from "../errors.ts";
+import { invalid, validationError } from "../errors.ts";
 import { checkScope } from "../access/access.ts";
 import type { App, AppContext } from "../context.ts";
 import { errorSchema } from "./schema/common.ts";
@@ -72,8 +72,19 @@ export function list<Q extends z.ZodObject>(
   describe(app, route);
   app.get(honoPath(route), (c) => {
     admit(c, route);
-    return handler(c, validated(route.query, nestedFields(new URL(c.req.url).searchParams)));
+    const { searchParams } = new URL(c.req.url);
+    refuseNul(searchParams);
+    return handler(c, validated(route.query, nestedFields(searchParams)));
   });
+}
+
+/** Databases take no text with a NUL. @throws {ApiError} 400 naming the first that has one */
+function refuseNul(pairs: Iterable<readonly [string, string]>): void {
+  for (const [key, value] of pairs) {
+    if (`${key}${value}`.includes("\u0000")) {
+      throw invalid(key, `Invalid '${key}': a query cannot have a NUL character.`);
+    }
+  }
 }
 
 /** `a=1&m[k]=v` → `{ a: "1", m: { k: "v" } }`. */

@@ -38,10 +38,28 @@ export class UnknownArguments {
       const message = `Unrecognized request argument supplied: ${first}`;
       throw invalid(first, message, "unknown_parameter");
     }
+    this.#name(notes, names);
+  }
+
+  /**
+   * The same of a field that is known, and whose value has no effect.
+   * @throws {ApiError} 400 where the server is strict
+   */
+  leaveOut(notes: { ignored?: string }, name: string, neutral: string): void {
+    if (this.#strict) {
+      const message = `Unsupported parameter: '${name}' has no effect on this server; leave it ` +
+        `out or send "${neutral}".`;
+      throw invalid(name, message, "unsupported_parameter");
+    }
+    this.#name(notes, [name]);
+  }
+
+  #name(notes: { ignored?: string }, names: readonly string[]): void {
     const told = names.slice(0, MOST_NAMES).map((name) =>
       name.slice(0, MOST_LENGTH).toWellFormed()
     );
-    notes.ignored = told.map(encodeURIComponent).join(", ");
+    const before = notes.ignored === undefined ? [] : [notes.ignored];
+    notes.ignored = [...before, ...told.map(encodeURIComponent)].join(", ");
     for (const name of told) this.#tell(name);
   }
 
@@ -49,7 +67,7 @@ export class UnknownArguments {
   #tell(name: string): void {
     if (this.#logged.has(name) || this.#logged.size >= MOST_LOGGED) return;
     this.#logged.add(name);
-    this.#log.warning("ignored a request's argument that nothing here knows (--strict refuses)", {
+    this.#log.warning("ignored a request's argument that has no effect here (--strict refuses)", {
       argument: name,
     });
   }

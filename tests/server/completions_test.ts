@@ -168,7 +168,7 @@ Deno.test("sampling parameters reach the engine under its own names", async () =
     seed: -3,
     stop: "x",
     stop_token_ids: [5],
-    logit_bias: { "65": -100 },
+    logit_bias: { "65": -100, "66": 0, "no token": 0 },
     presence_penalty: 1,
     frequency_penalty: -1,
     repetition_penalty: 1.5,

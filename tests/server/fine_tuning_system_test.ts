@@ -210,7 +210,7 @@ Deno.test("the description of the API has files and jobs, with lembas' own field
     const { paths, components } = await (await fetch(`${url}/openapi.json`)).json();
     const { parameters } = paths["/v1/files"].get;
     const limit = parameters.find(({ name }: { readonly name: string }) => name === "limit");
-    assertEquals(limit.schema, { type: "integer", minimum: 1, maximum: 10_000 });
+    assertEquals(limit.schema, { type: "integer", minimum: 0, maximum: 10_000 });
     const job = "/v1/fine_tuning/jobs/{fine_tuning_job_id}";
     for (const path of ["/v1/files", "/v1/files/{file_id}/content", job, `${job}/events`]) {
       assertExists(paths[path], path);

@@ -4,7 +4,7 @@
  * it, and what must come of that. An operation that is not here fails the suite: whoever adds one
  * says how it keeps tenants apart.
  */
-import { CORE, VICTIM, type Victim } from "./isolation_victim.ts";
+import { CORE, MARKER, VICTIM, type Victim } from "./isolation_victim.ts";
 
 export interface Attempt {
   readonly path: string;
@@ -72,6 +72,14 @@ function byEarlier(path: string) {
   ];
 }
 
+const CHATS = "/v1/chat/completions";
+
+function byChat(more: string, json?: unknown) {
+  return ({ chat }: Victim): Attempt[] => [
+    { path: `${CHATS}/${chat}${more}`, json, expected: [404] },
+  ];
+}
+
 function byCore(more: string, json?: unknown) {
   return (): Attempt[] =>
     [CORE, "blimp", `${VICTIM}/${CORE}`, `${VICTIM}%2F${CORE}`].map((name) => ({
@@ -85,6 +93,15 @@ const CHAT = { messages: [{ role: "user", content: "hello" }], max_tokens: 1 };
 
 export const ATTEMPTS: Attempts = {
   "POST /v1/chat/completions": byModel("/v1/chat/completions", CHAT),
+  [`GET ${CHATS}`]: listing(CHATS, ({ chat }) => [
+    { path: `${CHATS}?after=${chat}`, expected: [400] },
+    { path: `${CHATS}?metadata[word]=${MARKER}`, expected: [200] },
+    { path: `${CHATS}?model=tiny`, expected: [200] },
+  ]),
+  [`GET ${CHATS}/{completion_id}`]: byChat(""),
+  [`POST ${CHATS}/{completion_id}`]: byChat("", { metadata: {} }),
+  [`DELETE ${CHATS}/{completion_id}`]: byChat(""),
+  [`GET ${CHATS}/{completion_id}/messages`]: byChat("/messages"),
   "POST /invocations": (victim) => [
     ...byModel("/invocations", CHAT)(victim),
     ...byModel("/invocations", { prompt: "hello", max_tokens: 1 })(victim),
@@ -100,7 +117,10 @@ export const ATTEMPTS: Attempts = {
   "GET /props": none,
   "POST /v1/responses": byEarlier(RESPONSES),
   "POST /v1/responses/input_tokens": byEarlier(`${RESPONSES}/input_tokens`),
-  "GET /v1/responses/{response_id}": byResponse(),
+  "GET /v1/responses/{response_id}": (victim) => [
+    ...byResponse()(victim),
+    ...byResponse("?stream=true")(victim),
+  ],
   "DELETE /v1/responses/{response_id}": byResponse(),
   "GET /v1/responses/{response_id}/input_items": byResponse("/input_items"),
   "POST /v1/responses/{response_id}/cancel": byResponse("/cancel"),

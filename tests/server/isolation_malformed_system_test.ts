@@ -153,7 +153,7 @@ async function tryQueries(served: KeyedApp, operations: readonly Operation[]): P
   for (const operation of listing) {
     const known = operation.query.map((name) => `?${name}=%00`);
     const limits = operation.query.includes("limit")
-      ? ["?limit=0", "?limit=-1", "?limit=1e3", "?limit=99999999999", "?limit=x", "?limit="]
+      ? ["?limit=-1", "?limit=1e3", "?limit=99999999999", "?limit=x", "?limit="]
       : [];
     for (const query of ["?nonsense=1", ...known, ...limits]) {
       await refused(served, operation, { query });

@@ -80,6 +80,8 @@ async function compareAnswers({ ask, keys }: KeyedApp, victim: Victim): Promise<
     [`/v1/cores/${CORE}`, CORE],
     [`/v1/responses/${victim.response}`, victim.response],
     [`/v1/responses/${victim.response}/input_items`, victim.response],
+    [`/v1/chat/completions/${victim.chat}`, victim.chat],
+    [`/v1/chat/completions/${victim.chat}/messages`, victim.chat],
   ];
   for (const [path, id] of paths) {
     const [there, nowhere] = await Promise.all([path, path.replace(id, other(id))].map(
@@ -93,7 +95,7 @@ async function compareAnswers({ ask, keys }: KeyedApp, victim: Victim): Promise<
 }
 
 async function guessIds({ ask, keys }: KeyedApp, victim: Victim): Promise<void> {
-  const { file, job, batch, response } = victim;
+  const { file, job, batch, response, chat } = victim;
   const guesses = (id: string) =>
     [
       ...[id.toUpperCase(), id.toLowerCase(), `${id} `, ` ${id}`, id.slice(0, -1), `${id}0`],
@@ -116,6 +118,7 @@ async function guessIds({ ask, keys }: KeyedApp, victim: Victim): Promise<void> 
     ["/v1/fine_tuning/jobs/", job],
     ["/v1/batches/", batch],
     ["/v1/responses/", response],
+    ["/v1/chat/completions/", chat],
   ] as const;
   for (const [path, id] of places) {
     for (const guess of guesses(id)) {
@@ -353,6 +356,7 @@ async function nothingChanged({ ask, keys }: KeyedApp, victim: Victim): Promise<
   assertEquals((await get(`/v1/files/${victim.file}`))["id"], victim.file);
   assertEquals((await get(`/v1/fine_tuning/jobs/${victim.job}`))["status"], "succeeded");
   assertEquals((await get(`/v1/responses/${victim.response}`))["id"], victim.response);
+  assertEquals((await get(`/v1/chat/completions/${victim.chat}`))["metadata"], { word: MARKER });
   const versions = (await get(`/v1/cores/${CORE}`))["data"] as Json[];
   assertEquals(versions.map(({ version, current }) => [version, current]), [[2, true], [1, false]]);
   assertEquals((await get(`/v1/models/${victim.model}`))["id"], victim.model);

@@ -27,6 +27,8 @@ export interface Victim {
   /** A stored response, and the item that it was asked with. */
   readonly response: string;
   readonly item: string;
+  /** A stored chat completion. */
+  readonly chat: string;
   /** What no answer to another tenant may say. */
   readonly secrets: readonly string[];
 }
@@ -78,6 +80,10 @@ export async function makeVictim(
   const [checkpoint] = await first("checkpoints");
   const response = await send("POST", "/v1/responses", { input: MARKER, max_output_tokens: 2 });
   const items = await send("GET", `/v1/responses/${response["id"]}/input_items`);
+  const chat = await send("POST", "/v1/chat/completions", {
+    messages: [{ role: "user", content: MARKER }],
+    ...{ max_tokens: 2, store: true, metadata: { word: MARKER } },
+  });
   const listed = await store.keys.list(tenant, { after: undefined, limit: 1, order: "asc" });
   const ids = {
     file,
@@ -95,6 +101,7 @@ export async function makeVictim(
     key: listed.items[0]?.id ?? "",
     response: String(response["id"]),
     item: String(items["last_id"]),
+    chat: String(chat["id"]),
   };
   return { ...ids, secrets: [VICTIM, CORE, MARKER, "blimp", ...Object.values(ids)] };
 }

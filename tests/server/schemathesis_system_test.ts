@@ -46,6 +46,7 @@ async function realNames(served: KeyedApp, key: string): Promise<string> {
     "path.model": ["tiny", CORE, made.model],
     "body.training_file": [made.file],
     "path.response_id": [made.response],
+    "path.completion_id": [made.chat],
     "body.previous_response_id": [made.response],
     "path.file_id": [made.file, made.result],
     "path.upload_id": [made.upload],

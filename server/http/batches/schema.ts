@@ -3,8 +3,8 @@ import { z } from "@hono/zod-openapi";
 import { BATCH_STATUSES, type BatchRecord } from "../../../adapters/store/store.ts";
 import { unixSeconds } from "../../../src/util/time.ts";
 import { BATCH_ENDPOINTS } from "../../batches/endpoints.ts";
+import { metadataSchema } from "../schema/common.ts";
 import { expiresAfterSchema, limitField } from "../schema/files.ts";
-import { metadataSchema } from "../schema/fine_tuning.ts";
 
 export const createBatchSchema = z.strictObject({
   input_file_id: z.string().min(1).openapi({

@@ -98,11 +98,19 @@ const include = z.union([z.string(), z.record(z.string(), z.string())]).refine(
 ).optional();
 
 export const retrieveQuerySchema = z.strictObject({
-  stream: z.string().refine((value) => value === "false", {
-    message: "Unsupported value for 'stream': a stored response is told whole; leave it out.",
-  }).optional().openapi({ enum: ["false"] }),
+  stream: z.enum(["true", "false"]).optional().openapi({
+    description: "Whether it is told as OpenAI's events, each text as one delta.",
+  }),
+  starting_after: z.string().regex(/^\d{1,9}$/, "it must be a number").transform(Number).optional()
+    .openapi({
+      type: "integer",
+      minimum: 0,
+      description: "Of a stream: the number of the event after which it begins.",
+    }),
   include,
-  include_obfuscation: z.enum(["true", "false"]).optional(),
+  include_obfuscation: z.enum(["true", "false"]).optional().openapi({
+    description: "Of a stream: pads its deltas (default: no).",
+  }),
 });
 
 export const itemsQuerySchema = z.strictObject({

@@ -21,8 +21,8 @@ export interface Earlier {
 
 export const NOTHING_EARLIER: Earlier = { items: [], ids: [] };
 
-/** JSON of items, whose long texts may be bytes. */
-export function itemsText(items: readonly Item[]): string {
+/** JSON of items, or of what has some, whose long texts may be bytes. */
+export function itemsText(items: object): string {
   return JSON.stringify(items, (_, value: unknown) => isText(value) ? stringOf(value) : value);
 }
 
@@ -134,6 +134,15 @@ export class KeptResponses {
 
   async inputOf({ input }: StoredResponse): Promise<readonly Item[]> {
     return await this.#parsed([input]);
+  }
+
+  async outputOf({ output }: StoredResponse): Promise<readonly OutputItem[]> {
+    return await this.#parsed([output]) as readonly OutputItem[];
+  }
+
+  /** All but its output. */
+  async bodyOf({ body }: StoredResponse): Promise<Omit<ResponseBody, "output">> {
+    return await this.#parts.bodies.parse(body) as Omit<ResponseBody, "output">;
   }
 
   /** @throws {ApiError} 404 */

@@ -8,6 +8,7 @@ import { completionId, noteUsage, streamAnswer } from "../../generate/answer.ts"
 import { chatPrompt, startChat } from "../../generate/chat_run.ts";
 import { toolUse } from "../../generate/tools.ts";
 import { post } from "../endpoint.ts";
+import { noteVerbosity } from "../verbosity.ts";
 import { checkModel, counted } from "../routes/tokenize.ts";
 import { begunResponse } from "./answer.ts";
 import { countSchema, responseEventSchema, responseSchema } from "./answer_schema.ts";
@@ -79,6 +80,7 @@ async function start(
   c: AppContext,
   body: ResponseRequest,
 ): Promise<ResponseRun> {
+  noteVerbosity(c, "text.verbosity", body.text?.verbosity);
   const id = completionId("resp_");
   const kept = KeptResponses.of(context, c);
   const { earlier, given, items } = await readItems(kept, body, id);
@@ -120,7 +122,12 @@ async function readItems(
   const before = earlier.items.map((item) => ({ item, at: "previous_response_id" }));
   const items = [...before, ...given];
   if (items.length > 0) return { earlier, given, items };
-  throw invalid("input", "Missing required parameter: 'input'.", "missing_required_parameter");
+  throw invalid(
+    "input",
+    "Missing required parameter: 'input'. Send a text or items; it can be left out only beside " +
+      "'previous_response_id'.",
+    "missing_required_parameter",
+  );
 }
 
 async function earlierOf(kept: KeptResponses | undefined, previous: string): Promise<Earlier> {
@@ -136,6 +143,7 @@ async function countTokens(
   c: AppContext,
   body: CountRequest,
 ): Promise<Response> {
+  noteVerbosity(c, "text.verbosity", body.text?.verbosity);
   await checkModel(context, c.get("principal"), body.model);
   const { items } = await readItems(KeptResponses.of(context, c), body, completionId("resp_"));
   const chat = toPrompt(body, items);

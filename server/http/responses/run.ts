@@ -1,3 +1,4 @@
+// deno-lint-ignore-file camelcase -- names of the wire format
 /**
  * A response that runs: whole at its end, or as events while it grows. It is kept before its last word
  * goes out; one that fails, or whose client leaves, is not.
@@ -74,9 +75,9 @@ export class ResponseEvents {
   }
 
   #emit(type: ResponseEventType, fields: object): void {
-    const data = JSON.stringify({ type, sequence_number: this.#count++, ...fields });
-    const event = `event: ${type}\ndata: ${data}\n\n`;
-    this.#text += this.#response.padded && type.endsWith(".delta") ? obfuscated(event) : event;
+    const { padded } = this.#response;
+    const sequence_number = this.#count++;
+    this.#text += eventText({ type, sequence_number, fields: JSON.stringify(fields), padded });
   }
 
   #take(): string {
@@ -84,6 +85,20 @@ export class ResponseEvents {
     this.#text = "";
     return text;
   }
+}
+
+/** @param fields of the event, a JSON object that has one at least */
+export function eventText(
+  { type, sequence_number, fields, padded }: {
+    readonly type: ResponseEventType;
+    readonly sequence_number: number;
+    readonly fields: string;
+    readonly padded: boolean;
+  },
+): string {
+  const data = `{"type":"${type}","sequence_number":${sequence_number},${fields.slice(1)}`;
+  const event = `event: ${type}\ndata: ${data}\n\n`;
+  return padded && type.endsWith(".delta") ? obfuscated(event) : event;
 }
 
 function deltasOf({ run, calling }: ChatRun): AsyncIterable<AnswerDelta> {

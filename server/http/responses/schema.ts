@@ -1,6 +1,13 @@
 /** The requests of OpenAI's Responses API. Their tools are flat, and their format lies in `text`. */
 import { z } from "@hono/zod-openapi";
-import { generationFields, harmless, obfuscationField, promptText } from "../schema/common.ts";
+import {
+  generationFields,
+  harmless,
+  metadataSchema,
+  obfuscationField,
+  promptText,
+  verbositySchema,
+} from "../schema/common.ts";
 import { MOST_TOOLS, toolSchema } from "../schema/tools.ts";
 import { inputItemSchema } from "./items.ts";
 
@@ -50,7 +57,7 @@ export const responseTextFormat = z.discriminatedUnion("type", [
 
 const textSchema = z.object({
   format: responseTextFormat.nullish(),
-  verbosity: harmless("text.verbosity", ["medium"]),
+  verbosity: verbositySchema,
 }).openapi("ResponseText");
 
 const reasoningSchema = z.object({
@@ -58,11 +65,6 @@ const reasoningSchema = z.object({
   summary: harmless("reasoning.summary", ["auto"]),
   generate_summary: harmless("reasoning.generate_summary", ["auto"]),
 }).openapi("ResponseReasoning");
-
-const metadataSchema = z.record(z.string().max(64), z.string().max(512)).refine(
-  (metadata) => Object.keys(metadata).length <= 16,
-  { message: "Invalid 'metadata': it has at most 16 pairs." },
-);
 
 /** What becomes the prompt. */
 const promptFields = {

@@ -4,15 +4,18 @@ import { z } from "@hono/zod-openapi";
 import { pageOf } from "../../../adapters/store/pages.ts";
 import type { App, AppContext, ServerContext } from "../../context.ts";
 import { invalid } from "../../errors.ts";
+import { EVENT_HEADERS } from "../../generate/answer.ts";
 import { get, list } from "../endpoint.ts";
 import {
   deletedSchema,
   itemListSchema,
   itemsQuerySchema,
+  responseEventSchema,
   responseSchema,
   retrieveQuerySchema,
 } from "./answer_schema.ts";
 import { itemsText, KeptResponses, storedText } from "./kept.ts";
+import { replay } from "./replay.ts";
 
 const PATH = "/v1/responses/{response_id}";
 /** Items of a page, as OpenAI has it. */
@@ -33,8 +36,19 @@ export function registerStored(app: App, context: ServerContext): void {
     path: PATH,
     summary: "A stored response.",
     query: retrieveQuerySchema,
-    ok: { description: "The response, without log probabilities.", json: responseSchema },
-  }, async (c) => json(storedText(await keptOf(context, c).find(idOf(c)))));
+    ok: {
+      description: "The response, without log probabilities; its events where `stream` is true.",
+      json: responseSchema,
+      events: responseEventSchema,
+    },
+  }, async (c, { stream, starting_after: after = -1, include_obfuscation }) => {
+    const kept = keptOf(context, c);
+    const found = await kept.find(idOf(c));
+    if (stream !== "true") return json(storedText(found));
+    const events = await replay(kept, found, { after, padded: include_obfuscation === "true" });
+    const body = ReadableStream.from(events).pipeThrough(new TextEncoderStream());
+    return new Response(body, { headers: EVENT_HEADERS });
+  });
   get(app, {
     ...common,
     method: "delete",

@@ -16,7 +16,11 @@ import {
   streamAnswer,
 } from "../../generate/answer.ts";
 import type { App, AppContext, ServerContext } from "../../context.ts";
+import { keptDeltas } from "../chats/gathered.ts";
+import { chatKeeper, type KeepChat } from "../chats/kept.ts";
+import { registerStoredChats } from "../chats/routes.ts";
 import { post } from "../endpoint.ts";
+import { noteVerbosity } from "../verbosity.ts";
 import { chatLogprobs, promptLogprobs } from "../../generate/logprobs.ts";
 import type { Target } from "../../generate/model_name.ts";
 import { startChat } from "../../generate/chat_run.ts";
@@ -49,6 +53,7 @@ export function registerChat(app: App, context: ServerContext): void {
     errors: [429],
     scopes: ["infer"],
   }, (c, body) => answerChat(context, c, body));
+  if (context.responses !== undefined) registerStoredChats(app, context);
 }
 
 /**
@@ -63,18 +68,22 @@ export async function answerChat(
   const options = chunkOptions(body);
   refuseStreamedPrompt(body);
   const echo = echoed(body);
+  noteVerbosity(c, "verbosity", body.verbosity);
+  const id = completionId("chatcmpl-");
+  const keep = await chatKeeper(context, c, body, id);
   const asked = performance.now();
-  const { run, model, target, calling } = await startChat(
-    context,
-    c,
-    body,
-    completionId("chatcmpl-"),
-  );
+  const { run, model, target, calling } = await startChat(context, c, body, id);
   const timings = timingsTold(body, run, { asked, first: performance.now() });
-  const head = chatHead(run.plan.id, model, target);
-  if (!body.stream) return await whole(context, c, { head, body, echo, run, calling, timings });
+  const head = chatHead(id, model, target);
+  if (!body.stream) {
+    return await whole(context, c, { head, body, echo, run, calling, timings, keep });
+  }
   const write = choiceWriter(context.model.tokenizer, body, echo);
-  const deltas = calling === undefined ? run : withCalls(run, calling);
+  const said = calling === undefined ? run : withCalls(run, calling);
+  const deltas = keep === undefined ? said : keptDeltas(said, {
+    ...{ count: run.plan.n, begin: echo },
+    keep: (choices) => keep(completionOf(head, choices, run)),
+  });
   const begin = body.return_token_ids ? { prompt_token_ids: run.plan.prompts[0] } : {};
   const parts = { silent: !body.return_token_ids, begin, each: timings, deltas };
   return streamAnswer(context, c, run, chunkEvents(head, run, options, write, parts));
@@ -146,28 +155,31 @@ interface Answered {
   readonly run: Run;
   readonly calling: Calling | undefined;
   readonly timings: ReturnType<typeof timingsTold>;
+  readonly keep: KeepChat | undefined;
+}
+
+function completionOf(head: ChunkHead, choices: Choice[], run: Run): ChatCompletion {
+  return { ...head, object: "chat.completion", choices, usage: run.usage() };
 }
 
 async function whole(
   context: ServerContext,
   c: AppContext,
-  { head, body, echo, run, calling, timings }: Answered,
+  { head, body, echo, run, calling, timings, keep }: Answered,
 ): Promise<Response> {
   const { tokenizer } = context.model;
   try {
     const samples = await collect(run, run.plan.n);
     await run.complete();
-    const usage = run.usage();
-    noteUsage(c, usage);
+    noteUsage(c, run.usage());
+    const choices = samples.map((sample) => toChoice(tokenizer, sample, body, { echo, calling }));
     const completion: ChatCompletion = {
-      ...head,
-      object: "chat.completion",
-      choices: samples.map((sample) => toChoice(tokenizer, sample, body, { echo, calling })),
-      usage,
+      ...completionOf(head, choices, run),
       ...ofPrompt(tokenizer, body, run),
       ...timings?.(),
       ...(body.verbose && { __verbose: verboseOf(tokenizer, run) }),
     };
+    await keep?.(completion);
     return c.json(completion);
   } finally {
     run.close();

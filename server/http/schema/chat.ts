@@ -5,12 +5,14 @@ import {
   finishReasonSchema,
   generationFields,
   harmless,
+  metadataSchema,
   orNull,
   promptLogprobsSchema,
   promptText,
   stopReasonSchema,
   timingsSchema,
   tokenIdsSchema,
+  verbositySchema,
 } from "./common.ts";
 import { usageSchema } from "./common.ts";
 import {
@@ -66,7 +68,7 @@ export const chatRequestSchema = z.object({
   max_completion_tokens: z.int().min(1).nullish().openapi({ description: MAX_TOKENS }),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(20).nullish(),
-  metadata: z.record(z.string(), z.string()).nullish(),
+  metadata: metadataSchema.nullish(),
   safety_identifier: z.string().nullish(),
   prompt_cache_key: z.string().nullish(),
   ...toolFields,
@@ -79,8 +81,11 @@ export const chatRequestSchema = z.object({
     description: "Whether the answer has its reasoning (default: yes; vLLM).",
   }),
   reasoning_effort: harmless("reasoning_effort", ["none"]),
-  store: harmless("store", [false]),
-  verbosity: harmless("verbosity", ["medium"]),
+  store: z.boolean().nullish().openapi({
+    description: "Whether it is kept, with its `metadata`, to be listed and read (default: no). " +
+      "What broke off or failed is not.",
+  }),
+  verbosity: verbositySchema,
   web_search_options: harmless("web_search_options", []),
   echo: z.boolean().nullish().openapi({
     description: "The answer begins with the final message, where that is the assistant's (vLLM).",

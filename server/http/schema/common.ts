@@ -40,14 +40,26 @@ export const promptText = z.custom<Text>().superRefine((input, c) => {
   c.addIssue({ code: "invalid_type", expected: "string", input, continue: false });
 }).openapi({ type: "string" });
 
+/** OpenAI's `metadata`. */
+export const metadataSchema = z.record(z.string().max(64), z.string().max(512))
+  .refine((pairs) => Object.keys(pairs).length <= 16, "at most 16 pairs");
+
+/** `low` and `high` are left out, and named as left out (`UnknownArguments.leaveOut`). */
+export const verbositySchema = z.enum(["low", "medium", "high"]).nullish().openapi({
+  description: "Without effect; what is not `medium` is named in the header `lembas-ignored`, " +
+    "and refused where the server is strict.",
+});
+
 /** The words for a default that the model's authors may have set. */
 function byModel(neutral: string): string {
   return `Default: the model's, as /v1/models/{model} says under sampling_defaults, else ${neutral}.`;
 }
 
-/** Names all keys that are none. */
+/** Names all keys that are none; one of a bias of 0 changes nothing, whatever it is. */
 function keysAreIds(bias: Readonly<Record<string, number>>, c: z.core.$RefinementCtx): void {
-  const wrong = Object.keys(bias).filter((key) => !/^\d{1,9}$/.test(key)).slice(0, MOST_KEYS);
+  const wrong = Object.entries(bias)
+    .filter(([key, value]) => value !== 0 && !/^\d{1,9}$/.test(key))
+    .map(([key]) => key).slice(0, MOST_KEYS);
   if (wrong.length === 0) return;
   const keys = wrong.map((key) => JSON.stringify(key.slice(0, MOST_LENGTH))).join(", ");
   c.addIssue({

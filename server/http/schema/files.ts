@@ -84,8 +84,8 @@ export const uploadFormSchema = uploadFieldsSchema.extend({
 /** A number in a query string. */
 export function limitField(most: number): z.ZodType<number | undefined, string | undefined> {
   return z.string().regex(/^\d{1,9}$/, "it must be a number").transform(Number)
-    .pipe(z.int().min(1).max(most)).optional()
-    .openapi({ type: "integer", minimum: 1, maximum: most }) as z.ZodType<
+    .pipe(z.int().min(0).max(most)).optional()
+    .openapi({ type: "integer", minimum: 0, maximum: most }) as z.ZodType<
       number | undefined,
       string | undefined
     >;

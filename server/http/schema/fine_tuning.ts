@@ -20,6 +20,7 @@ import {
 import { checkpointName } from "../../../adapters/catalog/name.ts";
 import { unixSeconds } from "../../../src/util/time.ts";
 import { harmless } from "./common.ts";
+import { metadataSchema } from "./common.ts";
 import { limitField } from "./files.ts";
 
 /** What a tenant or a suffix may be: a part of an adapter's name. */
@@ -57,9 +58,6 @@ export const hyperparametersSchema = z.strictObject({
   }),
 }).openapi("FineTuningHyperparameters");
 export type HyperparametersField = Readonly<z.output<typeof hyperparametersSchema>>;
-
-export const metadataSchema = z.record(z.string().max(64), z.string().max(512))
-  .refine((pairs) => Object.keys(pairs).length <= 16, "at most 16 pairs");
 
 export const createJobSchema = z.strictObject({
   model: z.string().min(1).openapi({ description: "The base model." }),

@@ -50,6 +50,42 @@ Deno.test("arguments at the value that asks for nothing are taken, others of the
   }
 });
 
+Deno.test("a verbosity but medium is named as left out, with what else is; strict refuses it", async () => {
+  const context = fakeContext();
+  const app = createApp(context);
+  const ask = async (path: string, more: Json) => {
+    const body = path === CHAT ? HELLO : { model: "tiny", input: "a" };
+    const response = await app.request(path, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ ...body, ...more }),
+    });
+    assertEquals(response.status, 200);
+    await response.text();
+    return response.headers.get("lembas-ignored");
+  };
+  const responses = "/v1/responses";
+  for (const verbosity of ["low", "high"]) {
+    assertEquals(await ask(CHAT, { verbosity }), "verbosity");
+    assertEquals(await ask(CHAT, { verbosity, odd: 1, stream: true }), "odd, verbosity");
+    assertEquals(await ask(responses, { text: { verbosity } }), "text.verbosity");
+    assertEquals(await ask(`${responses}/input_tokens`, { text: { verbosity } }), "text.verbosity");
+  }
+  assertEquals(await ask(CHAT, { verbosity: "medium" }), null);
+  assertEquals(await ask(responses, { text: { verbosity: null } }), null);
+  assertEquals(context.lines.filter((line) => line.includes("argument=verbosity")).length, 1);
+  const strict = fakeContext({ strict: true });
+  for (
+    const [path, more, named] of [
+      [CHAT, { ...HELLO, verbosity: "low" }, "verbosity"],
+      [responses, { input: "a", text: { verbosity: "high" } }, "text.verbosity"],
+    ] as const
+  ) {
+    const { status, param, code } = await errorOf(await post(strict, path, more));
+    assertEquals([status, param, code], [400, named, "unsupported_parameter"]);
+  }
+});
+
 Deno.test("an answer's message goes back as the client has it", async () => {
   const context = fakeContext();
   const client = clientOf(context);

@@ -143,11 +143,42 @@ Deno.test("kept responses", async (t) => {
   await step("what cannot be done with a kept response is said", async () => {
     const { id } = await responses.create({ ...SHORT, input: "x" });
     await assertRejects(() => responses.cancel(id), OpenAI.BadRequestError, "background");
-    await assertRejects(
-      () => responses.retrieve(id, { stream: true }),
-      OpenAI.BadRequestError,
-      "'stream'",
-    );
+    const { ask, keys: { acme: key } } = served;
+    for (const query of ["stream=yes", "starting_after=-1", "starting_after=x"]) {
+      assertEquals((await ask("GET", `${PATH}/${id}?${query}`, { key })).status, 400, query);
+    }
+  });
+
+  await step("a response is told again as events, from any of them on", async () => {
+    const { id, output_text, status } = await responses.create({ ...SHORT, input: "one" });
+    const whole = await responses.retrieve(id);
+    const read = async (more: { readonly starting_after?: number } = {}) =>
+      await Array.fromAsync(await responses.retrieve(id, { stream: true, ...more }));
+    const events = await read();
+    assertEquals(events.map(({ sequence_number }) => sequence_number), [...events.keys()]);
+    assertEquals(events.map(({ type }) => type), [
+      ...["response.created", "response.in_progress", "response.output_item.added"],
+      ...["response.content_part.added", "response.output_text.delta"],
+      ...["response.output_text.done", "response.content_part.done"],
+      ...["response.output_item.done", `response.${status}`],
+    ]);
+    const [created, delta, last] = [events[0], events[4], events.at(-1)];
+    assert(created?.type === "response.created" && last?.type === "response.incomplete");
+    assert(delta?.type === "response.output_text.delta");
+    assertEquals([created.response.status, created.response.output], ["in_progress", []]);
+    assertEquals(delta.delta, output_text);
+    assertEquals({ ...last.response, output_text }, bare(whole));
+    assertEquals(await read({ starting_after: 6 }), events.slice(7));
+    assertEquals(await read({ starting_after: 99 }), []);
+    // the same types as when it was made
+    const made = await responses.create({ ...SHORT, input: "one", stream: true });
+    const types = (await Array.fromAsync(made)).map(({ type }) => type);
+    assertEquals([...new Set(types)], events.map(({ type }) => type));
+    const padded = await served.ask("GET", `${PATH}/${id}?stream=true&include_obfuscation=true`, {
+      key: served.keys.acme,
+    });
+    assertEquals(padded.headers.get("content-type"), "text/event-stream; charset=utf-8");
+    assertEquals((await padded.text()).match(/"obfuscation"/g)?.length, 1);
   });
 
   await step("what is no response's id is not found, and input_tokens is only posted", async () => {

@@ -37,7 +37,7 @@ Deno.test("refusals name the field of the request, and what is possible", async 
     [{ tool_choice: "required" }, "tool_choice", "'tools'"],
     [{ tools: [WEATHER], tool_choice: { type: "function", name: "x" } }, "tool_choice", "'x'"],
     [{ tools: [WEATHER], tool_choice: { type: "web_search" } }, "tool_choice.type", `"function"`],
-    [{ text: { verbosity: "high" } }, "text.verbosity", `"medium"`],
+    [{ text: { verbosity: "loud" } }, "text.verbosity", `"medium"`],
     [{ reasoning: { effort: "high" } }, "reasoning.effort", `"none"`],
     [{ top_logprobs: 3 }, "top_logprobs", logprobs[0] ?? ""],
     [{ include: logprobs, top_logprobs: 21 }, "top_logprobs", "<= 20"],
