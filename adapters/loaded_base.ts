@@ -4,7 +4,7 @@
  */
 import { writeAtomically } from "../src/checkpoint/fetch/cache.ts";
 import { cacheDirectory } from "../src/util/cache_directory.ts";
-import type { Checkpoint, DecoderConfig } from "../src/checkpoint/checkpoint.ts";
+import type { Checkpoint, DecoderConfig, TemplateChoice } from "../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../src/checkpoint/open.ts";
 import { resolveModel, type ResolveOptions } from "../src/checkpoint/fetch/resolve.ts";
 import { Base } from "../src/executor/base.ts";
@@ -22,11 +22,9 @@ import type { FloatType } from "../src/util/floats.ts";
 import { textDigest } from "../src/util/ids.ts";
 import { isLarge, openPrepared } from "./prepared_weights.ts";
 
-export interface BaseSpec {
+export interface BaseSpec extends TemplateChoice {
   /** Default: SmolLM2-135M-Instruct. */
   readonly model?: string | undefined;
-  /** The source of a chat template instead of the model's own. */
-  readonly chatTemplate?: string | undefined;
   /** Default: the CPU. */
   readonly device?: DeviceKind | undefined;
   readonly dtype: DtypeChoice;
@@ -67,11 +65,15 @@ export async function loadBase(spec: BaseSpec): Promise<LoadedBase> {
   const { progress } = spec;
   const path = await resolveModel(spec.model, progress && { progress });
   const checkpoint = opened.use(
-    await openCheckpoint(path, { chatTemplate: spec.chatTemplate }).catch(rethrowOf(spec.model)),
+    await openCheckpoint(path, templateOf(spec)).catch(rethrowOf(spec.model)),
   );
   const base = await loadWeights(device, checkpoint, spec);
   opened.move();
   return { checkpoint, device, base };
+}
+
+function templateOf({ chatTemplate, chatTemplateKwargs }: BaseSpec): TemplateChoice {
+  return { chatTemplate, chatTemplateKwargs };
 }
 
 /** What is at a spec and cannot be opened is told by the spec. */

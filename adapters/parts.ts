@@ -2,7 +2,12 @@
  * What a `Lembas` stands on: a base loaded, its factor sets and adapters, its grammars, opened in one
  * order and released in the other. Trap: a base is released before its device and checkpoint.
  */
-import type { Checkpoint, SamplingDefaults, Tokenizer } from "../src/checkpoint/checkpoint.ts";
+import type {
+  Checkpoint,
+  SamplingDefaults,
+  TemplateChoice,
+  Tokenizer,
+} from "../src/checkpoint/checkpoint.ts";
 import type { ResolveOptions } from "../src/checkpoint/fetch/resolve.ts";
 import { type GenerationConfig, samplingDefaults } from "../src/checkpoint/sampling_defaults.ts";
 import type { Base } from "../src/executor/base.ts";
@@ -29,11 +34,9 @@ import { stackOf } from "./lotr/stack.ts";
 export type DeviceChoice = "auto" | DeviceKind;
 
 /** What to load and how much memory it may take. */
-export interface LembasOptions {
+export interface LembasOptions extends TemplateChoice {
   /** A path, `hf:owner/name` or `pypi:package==version`; default: SmolLM2-135M-Instruct. */
   readonly model?: string;
-  /** The source of a chat template (Jinja) instead of the model's own. */
-  readonly chatTemplate?: string | undefined;
   /** Factor sets, or files of them. */
   readonly factors?: readonly (FactorSet | string)[];
   /** A directory of adapters, scanned now. */
@@ -145,10 +148,10 @@ async function openTelling(
   options: LembasOptions,
 ): Promise<Omit<Parts, "chosen">> {
   const { dtype = "auto", maxBatch = DEFAULT_BATCH, progress } = options;
-  const { model, chatTemplate, maxContext, kvMemory } = options;
+  const { model, chatTemplate, chatTemplateKwargs, maxContext, kvMemory } = options;
   const onWarning = (message: string) => options.onWarning?.({ path: device, message });
   const spec = {
-    ...{ model, chatTemplate, device, dtype, maxBatch, maxContext },
+    ...{ model, chatTemplate, chatTemplateKwargs, device, dtype, maxBatch, maxContext },
     ...{ kvMemory, progress, onWarning },
   };
   const loaded = await loadBase(spec);

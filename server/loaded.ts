@@ -37,7 +37,7 @@ export interface LoadedTraining {
 export interface Loaded {
   readonly checkpoint:
     & Pick<Checkpoint, "id" | "config" | "tokenizer" | "chatTemplate" | "digest">
-    & Partial<Pick<Checkpoint, "path" | "givenTemplate">>;
+    & Partial<Pick<Checkpoint, "path" | "templateChoice">>;
   readonly engine: Engine;
   readonly registry: AdapterRegistry;
   /** Where `/v1/load_lora_adapter` reads; undefined = it does not. */
@@ -94,13 +94,13 @@ export function openBatches(
 
 function backendOf({ checkpoint }: Loaded, training: LoadedTraining): TrainingBackend {
   const { trainer, maxContext } = training;
-  const { path, givenTemplate: chatTemplate } = checkpoint;
+  const { path, templateChoice: template } = checkpoint;
   return {
     trainer,
     defaultFactors: () => training.defaultFactors(),
     reader: path === undefined
       ? (file, signal) => readDatasetInTurns(file, { source: checkpoint, maxContext, signal })
-      : (file, signal) => readDatasetOnThread(file, { path, chatTemplate, maxContext, signal }),
+      : (file, signal) => readDatasetOnThread(file, { path, template, maxContext, signal }),
   };
 }
 

@@ -116,8 +116,8 @@ async function serveFrom(
     const { admit } = door.access;
     if (flags.open) { for (const { tenant } of loaded.registry.list()) await admit(tenant); }
     await using metering = new StoreMetering(store, log, { replicas, admit });
-    const { path, givenTemplate } = loaded.checkpoint;
-    using thread = path === undefined ? undefined : new TextTurns(path, givenTemplate);
+    const { path, templateChoice } = loaded.checkpoint;
+    using thread = path === undefined ? undefined : new TextTurns(path, templateChoice);
     using jsonThread = new JsonThread();
     thread?.start();
     jsonThread.start();

@@ -28,6 +28,7 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
     ...(flags.kvMemory === undefined ? {} : { kvMemory: flags.kvMemory }),
     ...(flags.coreMemory === undefined ? {} : { coreMemory: flags.coreMemory }),
     chatTemplate,
+    chatTemplateKwargs: flags.defaultChatTemplateKwargs,
     generationConfig: flags.generationConfig,
     laneMemory: flags.laneMemory,
     factors: flags.factors,

@@ -25,6 +25,7 @@ import {
   modelName,
   origin,
   share,
+  templateKwargs,
 } from "./serve_values.ts";
 
 export const DTYPES = ["auto", "int8", "int4", "file", "fp32", "fp16"] as const;
@@ -78,6 +79,12 @@ const FLAGS = {
     type: anyText,
     help: "chat template (Jinja) instead of the model's own: a file, or the template itself, " +
       "which is told by its braces; for chat, tools and training data",
+  },
+  "default-chat-template-kwargs": {
+    value: "JSON",
+    type: templateKwargs,
+    help: "the chat template's variables where a request's chat_template_kwargs says nothing of " +
+      'them, e.g. {"enable_thinking": false}; in training data, too',
   },
   "tool-call-parser": {
     value: `auto|${CALL_FORMATS.join("|")}`,

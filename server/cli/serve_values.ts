@@ -1,6 +1,7 @@
 /** What values of serve's flags may be, beside the common ones of `flags.ts`. */
 import type { GenerationConfig } from "../../src/checkpoint/sampling_defaults.ts";
 import type { DeviceChoice } from "../../adapters/parts.ts";
+import { RESERVED_KWARGS } from "../generate/conversation.ts";
 import type { FlagType } from "./flags.ts";
 
 const DEVICE = /^(?:auto|cpu|(?:webgpu|cuda)(?::\d{1,3})?)$/;
@@ -25,6 +26,25 @@ export const share: FlagType<number> = {
   },
   right: "a number above 0 and at most 1, e.g. 0.25",
 };
+
+export const templateKwargs: FlagType<Readonly<Record<string, unknown>>> = {
+  read: (text) => {
+    const value = parsedObject(text);
+    return value === undefined || RESERVED_KWARGS.some((name) => name in value) ? undefined : value;
+  },
+  right: `a JSON object of variables, without ${RESERVED_KWARGS.slice(0, 3).join(", ")}`,
+};
+
+function parsedObject(text: string): Readonly<Record<string, unknown>> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null && !Array.isArray(value)
+      ? value as Readonly<Record<string, unknown>>
+      : undefined;
+  } catch {
+    return undefined;
+  }
+}
 
 /** As requests and `/v1/models` have it; a tuned model's name begins with `ft:`. */
 export const modelName: FlagType<string> = {

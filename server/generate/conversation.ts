@@ -26,7 +26,12 @@ export interface TemplateFields {
 }
 
 /** Names that a template gets from us, which `chat_template_kwargs` may not set. */
-const RESERVED = ["messages", "tools", "add_generation_prompt", "addGenerationPrompt"];
+export const RESERVED_KWARGS = [
+  "messages",
+  "tools",
+  "add_generation_prompt",
+  "addGenerationPrompt",
+];
 
 /** @throws {ApiError} 400 where there is no template, or for messages that cannot be */
 export function toConversation(model: ServedModel, body: TemplateFields): Conversation {
@@ -40,7 +45,7 @@ export function toConversation(model: ServedModel, body: TemplateFields): Conver
     );
   }
   const extra = body.chat_template_kwargs ?? {};
-  for (const name of RESERVED) {
+  for (const name of RESERVED_KWARGS) {
     if (name in extra) {
       throw invalid("chat_template_kwargs", `'chat_template_kwargs' cannot set '${name}'.`);
     }

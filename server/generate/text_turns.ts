@@ -8,6 +8,7 @@ import {
   type PromptOptions,
   type PromptTokens,
 } from "../../src/checkpoint/text/prompt.ts";
+import type { TemplateChoice } from "../../src/checkpoint/checkpoint.ts";
 import type { TextWork } from "../../src/checkpoint/text/text_worker.ts";
 import { OverloadedError } from "../../src/util/errors.ts";
 import { WorkerThread } from "../../src/util/worker_thread.ts";
@@ -30,7 +31,7 @@ type Start = () => void;
 /** A thread for long texts that tenants share. */
 export class TextTurns implements Disposable {
   readonly #path: string;
-  readonly #chatTemplate: string | undefined;
+  readonly #template: TemplateChoice | undefined;
   readonly #thread = new WorkerThread<TextWork>({
     module: new URL("../../src/checkpoint/text/text_worker.ts", import.meta.url),
     failure: "Cannot read a text",
@@ -42,11 +43,11 @@ export class TextTurns implements Disposable {
 
   /**
    * @param path of the checkpoint, as `openCheckpoint` takes it
-   * @param chatTemplate instead of the checkpoint's own
+   * @param template as the checkpoint was opened with
    */
-  constructor(path: string, chatTemplate?: string) {
+  constructor(path: string, template?: TemplateChoice) {
     this.#path = path;
-    this.#chatTemplate = chatTemplate;
+    this.#template = template;
   }
 
   /** Starts the thread before there is a text: a start holds up the event loop. */
@@ -62,7 +63,7 @@ export class TextTurns implements Disposable {
   read(caller: TextCaller, prompt: Prompt, options: PromptOptions): Promise<PromptTokens> {
     return this.#inTurn(caller, async () => {
       const transfer = buffersOf(prompt);
-      const asked = { path: this.#path, chatTemplate: this.#chatTemplate, prompt, options };
+      const asked = { path: this.#path, template: this.#template, prompt, options };
       const tokens = await this.#thread.call("read", asked, { transfer });
       return tokens.type === "ids" ? { ...tokens, ids: [...tokens.ids] } : tokens;
     });

@@ -158,6 +158,14 @@ export interface ChatTemplate {
   ): string;
 }
 
+/** What somebody chose about a checkpoint's chat template. */
+export interface TemplateChoice {
+  /** The source of one (Jinja) that is used instead of the checkpoint's own. */
+  readonly chatTemplate?: string | undefined;
+  /** Its variables where a conversation says nothing of them, e.g. `enable_thinking`. */
+  readonly chatTemplateKwargs?: Readonly<Record<string, unknown>> | undefined;
+}
+
 /** What holds where a request says nothing; what is absent here, too, is neutral. */
 export interface SamplingDefaults {
   readonly temperature?: number;
@@ -179,8 +187,8 @@ export interface Checkpoint extends Disposable {
   readonly tokenizer: Tokenizer;
   /** Undefined where the checkpoint has none: chat is then refused, completion works. */
   readonly chatTemplate: ChatTemplate | undefined;
-  /** The source of `chatTemplate` where it was opened with another one than its own. */
-  readonly givenTemplate?: string | undefined;
+  /** How it was opened, for another thread to do the same. */
+  readonly templateChoice?: TemplateChoice | undefined;
   /** As its files have them; `sampling_defaults.ts` says what holds. */
   readonly sampling: SamplingDefaults;
   /** For people who load it: what was missing or contradictory, and what is done about it. */

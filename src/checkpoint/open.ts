@@ -9,12 +9,14 @@ import {
   givenTemplate,
   pairedTemplate,
   type SpecialTokens,
+  withDefaults,
 } from "./text/chat_template.ts";
 import type {
   ChatTemplate,
   Checkpoint,
   DecoderConfig,
   SamplingDefaults,
+  TemplateChoice,
   Tokenizer,
   WeightSource,
 } from "./checkpoint.ts";
@@ -42,11 +44,9 @@ import { SafetensorsWeights, shardNames } from "./formats/safetensors_weights.ts
 import { readSidecars } from "./text/sidecars.ts";
 import { JsonTokenizer, readTokenizerJson } from "./text/tokenizer.ts";
 
-export interface OpenOptions {
+export interface OpenOptions extends TemplateChoice {
   /** The cache directory, where digests are remembered; the user's by default. */
   readonly cache?: string;
-  /** The source of a chat template (Jinja) that is used instead of the checkpoint's own. */
-  readonly chatTemplate?: string | undefined;
 }
 
 /**
@@ -155,12 +155,15 @@ class OpenCheckpoint implements Checkpoint {
   readonly warnings: readonly string[];
   readonly #digest: Once<string>;
 
-  readonly givenTemplate: string | undefined;
+  readonly chatTemplate: ChatTemplate | undefined;
+  readonly templateChoice: TemplateChoice;
 
   constructor(readonly path: string, parts: Parts, options: OpenOptions) {
     const cache = options.cache ?? userCache();
-    this.givenTemplate = options.chatTemplate;
-    const { config, ends, tokenizer, chatTemplate } = parts;
+    const { config, ends, tokenizer } = parts;
+    const { chatTemplate: source, chatTemplateKwargs: kwargs = {} } = options;
+    this.templateChoice = { chatTemplate: source, chatTemplateKwargs: kwargs };
+    this.chatTemplate = parts.chatTemplate && withDefaults(parts.chatTemplate, kwargs);
     this.#parts = parts;
     const { paths, weights } = parts;
     this.#digest = new Once(() => cachedDigest(cache, paths, () => modelDigest(config, weights)));
@@ -169,7 +172,7 @@ class OpenCheckpoint implements Checkpoint {
       ...parts.warnings,
       ...ends.warnings,
       ...vocabularyWarnings(config, tokenizer),
-      ...chatWarnings(this.config, chatTemplate),
+      ...chatWarnings(this.config, this.chatTemplate),
     ];
   }
 
@@ -183,10 +186,6 @@ class OpenCheckpoint implements Checkpoint {
 
   get tokenizer(): Tokenizer {
     return this.#parts.tokenizer;
-  }
-
-  get chatTemplate(): ChatTemplate | undefined {
-    return this.#parts.chatTemplate;
   }
 
   get sampling(): SamplingDefaults {

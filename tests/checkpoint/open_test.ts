@@ -291,7 +291,10 @@ Deno.test("a given template is used instead of the checkpoint's own, with its sp
     const path = fixture(name);
     using own = await openCheckpoint(path);
     using given = await openCheckpoint(path, { chatTemplate: source });
-    assertEquals([given.givenTemplate, given.chatTemplate?.source], [source, source]);
+    assertEquals([given.templateChoice?.chatTemplate, given.chatTemplate?.source], [
+      source,
+      source,
+    ]);
     assertEquals(given.warnings.filter((line) => line.includes("chat is refused")), []);
     assertMatch(given.chatTemplate?.render([{ role: "user", content: "Hi" }]) ?? "", /^<.+>Hi$/);
     assertEquals(await given.digest(), await own.digest());

@@ -3,7 +3,7 @@
  * messages and special tokens; no tokenizer and no file.
  */
 
-import type { ChatMessage, ChatTemplate } from "../checkpoint.ts";
+import type { ChatMessage, ChatTemplate, TemplateChoice } from "../checkpoint.ts";
 import { globalScope } from "../jinja/builtins/globals.ts";
 import type { Statement } from "../jinja/nodes.ts";
 import { parseTemplate } from "../jinja/parser.ts";
@@ -52,6 +52,20 @@ export function pairedTemplate(plain: ChatTemplate, withTools: ChatTemplate): Ch
       const chosen = (options?.tools?.length ?? 0) > 0 ? withTools : plain;
       return chosen.render(messages, options);
     },
+  };
+}
+
+/** A template whose variables have these values where a conversation says nothing of them. */
+export function withDefaults(
+  template: ChatTemplate,
+  defaults: NonNullable<TemplateChoice["chatTemplateKwargs"]>,
+): ChatTemplate {
+  const { source, fault, toolSource } = template;
+  return {
+    source,
+    ...(fault !== undefined && { fault }),
+    ...(toolSource !== undefined && { toolSource }),
+    render: (messages, options) => template.render(messages, { ...defaults, ...options }),
   };
 }
 

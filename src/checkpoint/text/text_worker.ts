@@ -5,14 +5,14 @@
  */
 import { Once } from "../../util/memo.ts";
 import { Moved, serve } from "../../util/worker_serve.ts";
-import type { Checkpoint } from "../checkpoint.ts";
+import type { Checkpoint, TemplateChoice } from "../checkpoint.ts";
 import { openCheckpoint } from "../open.ts";
 import { type Prompt, type PromptOptions, promptTokens } from "./prompt.ts";
 
 interface Asked {
   /** Of the checkpoint, as `openCheckpoint` takes it: the same each time. */
   readonly path: string;
-  readonly chatTemplate: string | undefined;
+  readonly template: TemplateChoice | undefined;
   readonly prompt: Prompt;
   readonly options: PromptOptions;
 }
@@ -24,10 +24,10 @@ function textWork() {
   let checkpoint: Once<Checkpoint> | undefined;
   let idle: ReturnType<typeof setTimeout> | undefined;
   return {
-    async read({ path, chatTemplate, prompt, options }: Asked) {
+    async read({ path, template, prompt, options }: Asked) {
       clearTimeout(idle);
       idle = setTimeout(() => checkpoint = undefined, IDLE_MS);
-      checkpoint ??= new Once(() => openCheckpoint(path, { chatTemplate }));
+      checkpoint ??= new Once(() => openCheckpoint(path, template));
       const tokens = promptTokens(await checkpoint.get(), prompt, options);
       if (tokens.type !== "ids") return tokens;
       const ids = Int32Array.from(tokens.ids);

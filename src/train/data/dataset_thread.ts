@@ -1,4 +1,5 @@
 /** Reads a training file in a thread of its own, which ends with it. */
+import type { TemplateChoice } from "../../checkpoint/checkpoint.ts";
 import { WorkerThread } from "../../util/worker_thread.ts";
 import type { Dataset, DatasetOptions } from "./dataset.ts";
 import type { DatasetWork } from "./dataset_worker.ts";
@@ -6,8 +7,7 @@ import type { DatasetWork } from "./dataset_worker.ts";
 export interface DatasetThreadOptions extends Pick<DatasetOptions, "maxContext"> {
   /** Of the checkpoint, as `openCheckpoint` takes it. */
   readonly path: string;
-  /** Instead of the checkpoint's own. */
-  readonly chatTemplate?: string | undefined;
+  readonly template?: TemplateChoice | undefined;
   readonly signal?: AbortSignal;
 }
 
@@ -18,7 +18,7 @@ export interface DatasetThreadOptions extends Pick<DatasetOptions, "maxContext">
  */
 export async function readDatasetOnThread(
   pieces: AsyncIterable<Uint8Array>,
-  { path, chatTemplate, maxContext, signal }: DatasetThreadOptions,
+  { path, template, maxContext, signal }: DatasetThreadOptions,
 ): Promise<Dataset> {
   using thread = new WorkerThread<DatasetWork>({
     module: new URL("./dataset_worker.ts", import.meta.url),
@@ -27,7 +27,7 @@ export async function readDatasetOnThread(
   const iterator = pieces[Symbol.asyncIterator]();
   const file = ReadableStream.from({ [Symbol.asyncIterator]: () => iterator });
   try {
-    const asked = { file, path, chatTemplate, maxContext };
+    const asked = { file, path, template, maxContext };
     return await thread.call("read", asked, { transfer: [file], signal });
   } finally {
     // a stream that was handed over cannot be cancelled from here

@@ -2,6 +2,7 @@
  * The thread that turns one training file into examples: megabytes of text on one line would hold up
  * the event loop. The stream that it is handed waits for it, so no more than a piece or two are here.
  */
+import type { TemplateChoice } from "../../checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../checkpoint/open.ts";
 import { serve } from "../../util/worker_serve.ts";
 import { readDatasetInTurns } from "./dataset.ts";
@@ -10,13 +11,13 @@ interface Asked {
   readonly file: ReadableStream<Uint8Array>;
   /** Of the checkpoint, as `openCheckpoint` takes it. */
   readonly path: string;
-  readonly chatTemplate: string | undefined;
+  readonly template: TemplateChoice | undefined;
   readonly maxContext: number;
 }
 
 const work = {
-  async read({ file, path, chatTemplate, maxContext }: Asked) {
-    using source = await openCheckpoint(path, { chatTemplate });
+  async read({ file, path, template, maxContext }: Asked) {
+    using source = await openCheckpoint(path, template);
     return await readDatasetInTurns(file, { source, maxContext });
   },
 };

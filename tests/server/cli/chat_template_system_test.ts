@@ -10,8 +10,11 @@ import { ServerProcess } from "../server_process.ts";
 const MAIN = new URL("../../../server/cli/serve.ts", import.meta.url);
 const MODEL = new URL("../../fixtures/checkpoint/llama.gguf", import.meta.url).pathname;
 /** It shows no content, so that a long conversation is a short prompt. */
-const TEMPLATE = `{% for one in messages %}[{{ one.role }}]{% if one.content == "Melkor" %}{{
+const TEMPLATE =
+  `{% for one in messages %}[{{ mood }}{{ one.role }}]{% if one.content == "Melkor" %}{{
   raise_exception("no Melkor here") }}{% endif %}{% endfor %}`;
+
+const MOOD = ["--default-chat-template-kwargs", '{"mood": "sad "}'];
 
 /** Serves the tiny model while `use` asks; tells the log. */
 async function serving(
@@ -58,11 +61,13 @@ Deno.test("a template from a file shows chats, long ones and training data, and 
   const path = `${directory}/roles.jinja`;
   try {
     await Deno.writeTextFile(path, TEMPLATE);
-    const log = await serving(["--chat-template", path], async (url) => {
+    const log = await serving(["--chat-template", path, ...MOOD], async (url) => {
       for (const content of ["Hi", "long ".repeat(4000)]) {
         const messages = [{ role: "user", content }, { role: "assistant", content: "So?" }];
         const { prompt } = await post(`${url}/apply-template`, { messages });
-        assertEquals(prompt, "[user][assistant]");
+        assertEquals(prompt, "[sad user][sad assistant]");
+        const own = { messages, chat_template_kwargs: { mood: "" } };
+        assertEquals((await post(`${url}/apply-template`, own))["prompt"], "[user][assistant]");
         const { tokens } = await post(`${url}/tokenize`, { messages });
         assertEquals((await post(`${url}/detokenize`, { tokens }))["prompt"], prompt);
       }

@@ -16,6 +16,7 @@ Deno.test("without flags there are the documented defaults", () => {
     host: "127.0.0.1",
     model: undefined,
     chatTemplate: undefined,
+    defaultChatTemplateKwargs: undefined,
     generationConfig: "auto",
     toolCallParser: "auto",
     reasoningParser: "none",
@@ -176,4 +177,13 @@ Deno.test("what is no host and no origin is refused with what would be right", (
     assertMatch(assertThrows(() => parse(args), FlagError).message, text);
   }
   assertEquals(parse(["--cors-origin", "*", "--open=false"]).corsOrigins, ["*"]);
+});
+
+Deno.test("--default-chat-template-kwargs is a JSON object without what a template gets from us", () => {
+  const flag = "--default-chat-template-kwargs";
+  const { defaultChatTemplateKwargs } = parse([flag, '{"enable_thinking": false}']);
+  assertEquals(defaultChatTemplateKwargs, { enable_thinking: false });
+  for (const wrong of ["thinking", "[1]", "null", '{"messages": []}', '{"tools": 1}']) {
+    assertThrows(() => parse([flag, wrong]), FlagError, flag);
+  }
 });
