@@ -10,7 +10,8 @@ import {
 } from "ai";
 import { assert, NOTE, QUESTION, USER, WEATHER, weather } from "./common.mjs";
 
-export async function tryModel(model) {
+/** @param providerOptions have one call at most in an answer */
+export async function tryModel(model, providerOptions) {
   const ask = { model, temperature: 0, maxOutputTokens: 100, maxRetries: 0 };
   const { text } = await generateText({ ...ask, prompt: QUESTION });
   assert.match(text, /Paris/);
@@ -35,6 +36,7 @@ export async function tryModel(model) {
   });
   const looped = {
     ...ask,
+    providerOptions,
     tools: { get_weather },
     prompt: "What is the weather in Oslo?",
     stopWhen: stepCountIs(4),

@@ -10,7 +10,7 @@ const lembas = createOpenAICompatible({
   apiKey: KEY,
   supportsStructuredOutputs: true,
 });
-await tryModel(lembas(MODEL));
+await tryModel(lembas(MODEL), { lembas: { parallel_tool_calls: false } });
 const model = lembas.completionModel(MODEL);
 const { text } = await generateText({ model, prompt: "One, two, three,", maxOutputTokens: 8 });
 assert.ok(text.length > 0);

@@ -3,4 +3,5 @@ import { createOpenAI } from "@ai-sdk/openai";
 import { KEY, MODEL, URL } from "./common.mjs";
 import { tryModel } from "./vercel_ai.mjs";
 
-await tryModel(createOpenAI({ baseURL: `${URL}/v1`, apiKey: KEY }).chat(MODEL));
+const model = createOpenAI({ baseURL: `${URL}/v1`, apiKey: KEY }).chat(MODEL);
+await tryModel(model, { openai: { parallelToolCalls: false } });
