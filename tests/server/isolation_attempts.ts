@@ -244,4 +244,5 @@ export const ATTEMPTS: Attempts = {
   "GET /metrics": refused("/metrics"),
   "GET /load": refused("/load"),
   "GET /server_info": refused("/server_info"),
+  "GET /slots": refused("/slots"),
 };
