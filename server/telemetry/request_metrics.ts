@@ -50,7 +50,11 @@ export function requestMetrics(registry: Registry, tenants: TenantMetrics): Engi
     FIRST_TOKEN,
   );
   const between = histogram("inter_token_latency_seconds", "Token to token.", PER_TOKEN);
-  const tokens = histogram("iteration_tokens_total", "Tokens of a run of the model.", TOKENS);
+  const tokens = histogram(
+    "iteration_tokens_total",
+    "Tokens of a step of the model: those computed, and those drawn behind prompts.",
+    TOKENS,
+  );
   const step = new Histogram({
     name: "lembas_step_seconds",
     help: "One run of the model, sampling included.",
@@ -67,9 +71,9 @@ export function requestMetrics(registry: Registry, tenants: TenantMetrics): Engi
   return {
     firstToken: (seconds) => first.observe(seconds),
     interToken: (seconds) => between.observe(seconds),
-    step: ({ kind, seconds, tokens: computed }) => {
+    step: ({ kind, seconds, tokens: computed, steps, first }) => {
       step.observe({ kind }, seconds);
-      tokens.observe(computed);
+      for (let i = 0; i < steps; i++) tokens.observe(computed / steps + first);
     },
     finished: (seen) => {
       tenants.finished(seen);

@@ -13,14 +13,16 @@ import type { EngineState } from "./state.ts";
 export function endRun(
   state: EngineState,
   lane: Lane,
-  { steps = 1, ...run }: Omit<StepObservation, "seconds"> & { readonly steps?: number },
+  { steps = 1, first = 0, ...run }:
+    & Omit<StepObservation, "seconds" | "steps" | "first">
+    & Partial<Pick<StepObservation, "steps" | "first">>,
   started: number,
 ): void {
   const seconds = (performance.now() - started) / 1000;
   if (run.kind === "decode") lane.pace.decoded(seconds / steps);
   else if (run.kind === "prefill" && lane.continued) lane.pace.chunked(run.tokens, seconds);
   savePrefixes(state.memory, lane.rows, SAVED_BLOCKS);
-  state.listener.step?.({ ...run, seconds });
+  state.listener.step?.({ ...run, steps, first, seconds });
 }
 
 /** Hands the tokens out; returns the sequences that end with theirs. */

@@ -39,6 +39,10 @@ export interface StepObservation {
   readonly rows: number;
   /** Tokens the run computed, padding not counted, nor what a jump foresaw in vain. */
   readonly tokens: number;
+  /** Steps of it that followed each other, each over its part of the tokens. */
+  readonly steps: number;
+  /** Tokens that were drawn behind prompts it ended. */
+  readonly first: number;
   /** Seconds of the run and its sampling. */
   readonly seconds: number;
 }

@@ -73,6 +73,7 @@ async function prefill(
   const rows = sequences.map((sequence) => chunkOf(sequence, most));
   const tokens = rows.reduce((sum, row) => sum + row.tokens.length, 0);
   let started = performance.now();
+  let first = 0;
   try {
     using _turn = await state.deviceLock.take(ENGINE_PRIORITY);
     started = performance.now();
@@ -85,14 +86,15 @@ async function prefill(
     }
     for (const i of complete) completePrompt(state, sequences[i]);
     const ended = endWithoutOutput(complete.flatMap((i) => sequences[i] ?? []));
-    await sample(state, lane, sequences, complete.filter((i) => !ended.includes(sequences[i])));
+    const going = complete.filter((i) => !ended.includes(sequences[i]));
+    first = await sample(state, lane, sequences, going);
     removeEnded(state, lane, ended);
   } catch (error) {
     failRows(state, lane, sequences, error);
   }
   state.counters.prefillRuns++;
   if (sequences[0]?.account.background) state.decodedSince = 0;
-  endRun(state, lane, { kind: "prefill", rows: sequences.length, tokens }, started);
+  endRun(state, lane, { kind: "prefill", rows: sequences.length, tokens, first }, started);
   return tokens;
 }
 
@@ -200,7 +202,7 @@ async function sample(
   lane: Lane,
   sequences: readonly Sequence[],
   indices: readonly number[],
-): Promise<void> {
+): Promise<number> {
   const drawn: Sequence[] = [];
   const rows: SampleRow[] = [];
   await masksMade(indices.flatMap((index) => sequences[index]?.matcher ?? []), indices.length);
@@ -213,9 +215,10 @@ async function sample(
       rows.push(sequence.sampling.row(index, sequence.matcher?.mask));
     }
   }
-  if (rows.length === 0) return;
+  if (rows.length === 0) return 0;
   const sampled = await lane.model.sample(rows);
   removeEnded(state, lane, deliverAll(state, drawn, sampled));
+  return rows.length;
 }
 
 /** Waits for masks that are not made yet, longer where no other row can be drawn for. */

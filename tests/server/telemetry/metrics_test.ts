@@ -40,8 +40,15 @@ Deno.test("a request's phases, its preemptions and what it asked for are histogr
   // the same request's next sample, which was refused its first token
   const none = { queued: undefined, firstToken: undefined, lastToken: undefined };
   metrics.listener.finished?.({ ...seen, ...none, index: 1, maxTokens: undefined });
-  metrics.listener.step?.({ kind: "prefill", rows: 2, tokens: 40, seconds: 0.1 });
-  metrics.listener.step?.({ kind: "decode", rows: 2, tokens: 2, seconds: 0.1 });
+  metrics.listener.step?.({
+    kind: "prefill",
+    rows: 2,
+    tokens: 40,
+    steps: 1,
+    first: 2,
+    seconds: 0.1,
+  });
+  metrics.listener.step?.({ kind: "decode", rows: 2, tokens: 6, steps: 3, first: 0, seconds: 0.1 });
   const { text } = await metrics.expose();
   const wanted = {
     request_prefill_time_seconds: [1.5, 1],
@@ -51,7 +58,7 @@ Deno.test("a request's phases, its preemptions and what it asked for are histogr
     request_num_preemptions: [4, 2],
     request_params_max_tokens: [64, 1],
     request_params_n: [3, 1],
-    iteration_tokens_total: [42, 2],
+    iteration_tokens_total: [48, 4],
   };
   for (const [name, [sum = NaN, count]] of Object.entries(wanted)) {
     const found = histogramIn(text, name);
