@@ -28,7 +28,10 @@ import { refuseStreamedPrompt } from "../../generate/plan.ts";
 import type { Run } from "../../generate/run.ts";
 import type { Calling } from "../../generate/tools.ts";
 import { readCalls, withCalls } from "../../generate/call_answer.ts";
+import type { UsageBody } from "../schema/common.ts";
 import {
+  type ChatBatchRequest,
+  chatBatchSchema,
   chatChunkSchema,
   type ChatCompletion,
   chatCompletionSchema,
@@ -54,6 +57,17 @@ export function registerChat(app: App, context: ServerContext): void {
     scopes: ["infer"],
   }, (c, body) => answerChat(context, c, body));
   if (context.responses !== undefined) registerStoredChats(app, context);
+  post(app, {
+    method: "post",
+    path: "/v1/chat/completions/batch",
+    tag: "completions",
+    summary: "Answers several conversations at once (vLLM).",
+    body: chatBatchSchema,
+    lenient: true,
+    ok: { description: "The completion, a choice a conversation.", json: chatCompletionSchema },
+    errors: [429],
+    scopes: ["infer"],
+  }, (c, body) => answerBatch(context, c, body));
 }
 
 /**
@@ -96,6 +110,58 @@ function timingsTold(body: ChatRequest, run: Run, clock: Clock) {
     const { prompt_tokens: prompt, completion_tokens: predicted, ...usage } = run.usage();
     const { cached_tokens: cached } = usage.prompt_tokens_details;
     return { timings: timingsOf(clock, { cached, computed: prompt - cached, predicted }) };
+  };
+}
+
+/** Each conversation is a chat of its own; none runs on where one cannot begin, or fails. */
+async function answerBatch(
+  context: ServerContext,
+  c: AppContext,
+  { messages: conversations, ...shared }: ChatBatchRequest,
+): Promise<Response> {
+  const runs: Run[] = [];
+  const begin = async (messages: ChatRequest["messages"]): Promise<Answered> => {
+    const body: ChatRequest = { ...shared, messages, tools: undefined, store: false };
+    const echo = echoed(body);
+    const { run, model, target, calling } = await startChat(
+      context,
+      c,
+      body,
+      completionId("chatcmpl-"),
+    );
+    runs.push(run);
+    const head = chatHead(run.plan.id, model, target);
+    return { head, body, echo, run, calling, timings: undefined, keep: undefined };
+  };
+  try {
+    const begun = conversations.map(begin);
+    // whatever becomes of some, what has begun can then be ended
+    await Promise.allSettled(begun);
+    const started = await Promise.all(begun);
+    const answers = await Promise.all(started.map((each) => wholeOf(context, each)));
+    const [first] = answers;
+    if (first === undefined) throw new RangeError("internal: a batch without conversations");
+    const usage = answers.map((one) => one.usage).reduce(addedUsage);
+    noteUsage(c, usage);
+    const choices = answers.flatMap((one, index) =>
+      one.choices.map((choice) => ({ ...choice, index }))
+    );
+    return c.json({ ...first, choices, usage });
+  } finally {
+    for (const run of runs) run.close();
+  }
+}
+
+function addedUsage(a: UsageBody, b: UsageBody): UsageBody {
+  const reasoned = a.completion_tokens_details !== undefined;
+  const tokens = (usage: UsageBody) => usage.completion_tokens_details?.reasoning_tokens ?? 0;
+  const cached = (usage: UsageBody) => usage.prompt_tokens_details.cached_tokens;
+  return {
+    prompt_tokens: a.prompt_tokens + b.prompt_tokens,
+    completion_tokens: a.completion_tokens + b.completion_tokens,
+    total_tokens: a.total_tokens + b.total_tokens,
+    prompt_tokens_details: { cached_tokens: cached(a) + cached(b) },
+    ...(reasoned && { completion_tokens_details: { reasoning_tokens: tokens(a) + tokens(b) } }),
   };
 }
 
@@ -165,25 +231,31 @@ function completionOf(head: ChunkHead, choices: Choice[], run: Run): ChatComplet
 async function whole(
   context: ServerContext,
   c: AppContext,
-  { head, body, echo, run, calling, timings, keep }: Answered,
+  answered: Answered,
 ): Promise<Response> {
-  const { tokenizer } = context.model;
   try {
-    const samples = await collect(run, run.plan.n);
-    await run.complete();
-    noteUsage(c, run.usage());
-    const choices = samples.map((sample) => toChoice(tokenizer, sample, body, { echo, calling }));
-    const completion: ChatCompletion = {
-      ...completionOf(head, choices, run),
-      ...ofPrompt(tokenizer, body, run),
-      ...timings?.(),
-      ...(body.verbose && { __verbose: verboseOf(tokenizer, run) }),
-    };
-    await keep?.(completion);
+    const completion = await wholeOf(context, answered);
+    noteUsage(c, completion.usage);
+    await answered.keep?.(completion);
     return c.json(completion);
   } finally {
-    run.close();
+    answered.run.close();
   }
+}
+
+async function wholeOf(
+  { model: { tokenizer } }: ServerContext,
+  { head, body, echo, run, calling, timings }: Answered,
+): Promise<ChatCompletion> {
+  const samples = await collect(run, run.plan.n);
+  await run.complete();
+  const choices = samples.map((sample) => toChoice(tokenizer, sample, body, { echo, calling }));
+  return {
+    ...completionOf(head, choices, run),
+    ...ofPrompt(tokenizer, body, run),
+    ...timings?.(),
+    ...(body.verbose && { __verbose: verboseOf(tokenizer, run) }),
+  };
 }
 
 /** The prompt as it was read (llama.cpp). */

@@ -100,6 +100,18 @@ export const chatRequestSchema = z.object({
 }).openapi("ChatCompletionRequest");
 export type ChatRequest = Readonly<z.output<typeof chatRequestSchema>>;
 
+export const chatBatchSchema = chatRequestSchema.extend({
+  messages: z.array(z.array(messageSchema).min(1)).min(1).max(128).openapi({
+    description: "Conversations: the answer has a choice for each.",
+  }),
+  n: z.literal(1).nullish(),
+  stream: z.literal(false).nullish(),
+  tools: z.array(z.unknown()).max(0, "a batch of conversations has no tools").nullish(),
+  tool_choice: z.literal("none").nullish(),
+  store: harmless("store", [false]),
+}).openapi("ChatBatchRequest");
+export type ChatBatchRequest = Readonly<z.output<typeof chatBatchSchema>>;
+
 const topLogprobSchema = z.object({
   token: z.string(),
   logprob: z.number(),
