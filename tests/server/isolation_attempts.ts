@@ -93,6 +93,7 @@ const CHAT = { messages: [{ role: "user", content: "hello" }], max_tokens: 1 };
 
 export const ATTEMPTS: Attempts = {
   "POST /v1/chat/completions": byModel("/v1/chat/completions", CHAT),
+  [`POST ${CHATS}/batch`]: byModel(`${CHATS}/batch`, { ...CHAT, messages: [CHAT.messages] }),
   [`GET ${CHATS}`]: listing(CHATS, ({ chat }) => [
     { path: `${CHATS}?after=${chat}`, expected: [400] },
     { path: `${CHATS}?metadata[word]=${MARKER}`, expected: [200] },
