@@ -24,6 +24,7 @@ import { ApiError, toApiError } from "../errors.ts";
 import { logFailure } from "../telemetry/log.ts";
 import { JsonBodies } from "./json_body.ts";
 import { registerBatches } from "./batches/routes.ts";
+import { registerStoredChats } from "./chats/routes.ts";
 import { registerAdapters } from "./routes/adapters.ts";
 import { registerAdmin } from "./routes/admin.ts";
 import { registerChat } from "./routes/chat.ts";
@@ -71,6 +72,8 @@ export function createApp(context: ServerContext): App {
   registerInvocations(app, context);
   registerMessages(app, context);
   registerLlama(app, context);
+  // behind all other paths below its own, as an id may be anything
+  if (context.responses !== undefined) registerStoredChats(app, context);
   registerResponses(app, context);
   registerModels(app, context);
   registerAdapters(app, context);

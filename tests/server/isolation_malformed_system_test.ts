@@ -84,6 +84,20 @@ const BROKEN: readonly (readonly [string, Asked, number])[] = [
   ["compressed", { body: "{}", headers: { ...JSON_TYPE, "content-encoding": "gzip" } }, 415],
 ];
 
+Deno.test("no route takes what another one is for", async () => {
+  await using served = await openKeyedApp();
+  const { routes } = served.app;
+  const own = routes.filter(({ method, path }) => method !== "ALL" && !path.includes("*"));
+  const hidden = own.flatMap(({ method, path }, at) =>
+    own.slice(0, at).filter((earlier) => {
+      if (earlier.method !== method || earlier.path === path) return false;
+      const pattern = earlier.path.replaceAll(/:\w+(\{[^}]*\})?/g, "[^/]+");
+      return new RegExp(`^${pattern}$`).test(path);
+    }).map((earlier) => `${method} ${path} behind ${earlier.path}`)
+  );
+  assertEquals(hidden, []);
+});
+
 Deno.test("what is no request is refused as described, by every endpoint", async (t) => {
   await using served = await openKeyedApp();
   const operations = await operationsOf(served);

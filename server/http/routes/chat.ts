@@ -18,7 +18,6 @@ import {
 import type { App, AppContext, ServerContext } from "../../context.ts";
 import { keptDeltas } from "../chats/gathered.ts";
 import { chatKeeper, type KeepChat } from "../chats/kept.ts";
-import { registerStoredChats } from "../chats/routes.ts";
 import { post } from "../endpoint.ts";
 import { noteVerbosity } from "../verbosity.ts";
 import { chatLogprobs, promptLogprobs } from "../../generate/logprobs.ts";
@@ -56,7 +55,6 @@ export function registerChat(app: App, context: ServerContext): void {
     errors: [429],
     scopes: ["infer"],
   }, (c, body) => answerChat(context, c, body));
-  if (context.responses !== undefined) registerStoredChats(app, context);
   post(app, {
     method: "post",
     path: "/v1/chat/completions/batch",
