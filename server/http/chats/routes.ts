@@ -25,8 +25,8 @@ const one = {
   ...common,
   path: ONE,
   params: z.object({ completion_id: z.string() }),
-  // not input_tokens, which is beside them
-  patterns: { completion_id: "[^i/][^/]*" },
+  // not batch and input_tokens, which are beside them
+  patterns: { completion_id: "[^bi/][^/]*" },
 } as const;
 
 /** For a server that keeps chats. */
