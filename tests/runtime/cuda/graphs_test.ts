@@ -8,6 +8,8 @@ import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { type GraphProto, ModelProtoSchema, type NodeProto, TensorProto_DataType } from "onnx-buf";
 import onnxruntime from "onnxruntime-node/package.json" with { type: "json" };
 import { openCheckpoint } from "../../../src/checkpoint/open.ts";
+import { rowGraph } from "../../../src/executor/device/row_graphs.ts";
+import { buildDeviceGraph, type DeviceGraph } from "../../../src/executor/device/sampler_graphs.ts";
 import { devicePlan, type ServingDtype } from "../../../src/executor/plan/serving_plan.ts";
 import { lower, type LoweringPlan } from "../../../src/graph/lowering/lowering.ts";
 import { buildDecoder } from "../../../src/models/decoder.ts";
@@ -70,6 +72,14 @@ const OPERATORS: Readonly<Record<string, (types: readonly string[], node: NodePr
     types: [x, "true"],
     out: x,
   }),
+  ArgMax: ([first]) => ({ kernel: "ArgMax", types: [first], out: "int64" }),
+  CumSum: ([first]) => ({ kernel: "CumSum", types: [], out: first }),
+  Equal: ([first]) => ({ kernel: "Equal", types: [first], out: "bool" }),
+  LessOrEqual: ([first]) => ({ kernel: "LessOrEqual", types: [first], out: "bool" }),
+  ScatterND: ([first]) => ({ kernel: "ScatterNDWithAtomicReduction", types: [], out: first }),
+  // the number of the largest is an input
+  TopK: ([first]) => ({ kernel: "TopK", types: ["true"], out: first }),
+  Where: ([, first]) => ({ kernel: "Where", types: [first], out: first }),
   Cast: ([from], { attribute }) => {
     const to = NAMES[Number(attribute.find(({ name }) => name === "to")?.i)];
     return { kernel: "Cast", types: [from], out: to };
@@ -78,7 +88,19 @@ const OPERATORS: Readonly<Record<string, (types: readonly string[], node: NodePr
 
 /** Inputs that must be of the first one's type, as well as the first. */
 const ALIKE: ReadonlySet<string> = new Set([
-  ...["Add", "Mul", "MatMul", "Gemm", "Concat", "GroupQueryAttention"],
+  ...[
+    "Add",
+    "Sub",
+    "Min",
+    "Max",
+    "Mul",
+    "LessOrEqual",
+    "Equal",
+    "MatMul",
+    "Gemm",
+    "Concat",
+    "GroupQueryAttention",
+  ],
   "SkipSimplifiedLayerNormalization",
 ]);
 const COUNTS: ReadonlySet<string> = new Set(["int32", "int64"]);
@@ -91,6 +113,7 @@ function lacks(graph: GraphProto): readonly string[] {
     const simple = { kernel: node.opType, types: [given[0]], out: given[0] };
     const wanted = OPERATORS[node.opType]?.(given, node) ?? simple;
     for (const name of node.output) types.set(name, wanted.out);
+    if (node.opType === "TopK") types.set(node.output[1], "int64");
     const mixed = ALIKE.has(node.opType) &&
       given.some((type) => type !== "" && type !== given[0] && !COUNTS.has(type));
     const known = KERNELS[wanted.kernel]?.includes(wanted.types.join(" ")) ?? false;
@@ -112,7 +135,11 @@ async function graphOf(name: string, plan: LoweringPlan): Promise<GraphProto> {
   const hook = factorsOf(checkpoint, await checkpoint.digest(), { rank: 8, modules: MODULES });
   const parameters = new DecoderParameters(checkpoint, 32, { hook });
   const lowered = lower(buildDecoder(checkpoint.config, 32, hook), parameters, plan);
-  const { graph } = fromBinary(ModelProtoSchema, lowered.model());
+  return graphIn(lowered.model());
+}
+
+function graphIn(model: Uint8Array): GraphProto {
+  const { graph } = fromBinary(ModelProtoSchema, model);
   assert(graph !== undefined);
   return graph;
 }
@@ -134,6 +161,23 @@ for (const name of [...FIXTURES, "llama.gguf"]) {
     }
   });
 }
+
+Deno.test("CUDA has a kernel for every node that draws tokens and moves keys and values", () => {
+  const vocabSize = 1000;
+  const drawing: readonly DeviceGraph[] = [
+    ...[{ kind: "best" }, { kind: "drawn", vocabSize }, { kind: "fed", vocabSize }] as const,
+    ...[{ kind: "most", vocabSize, count: 256 }, { kind: "rows" }] as const,
+  ];
+  for (const graph of drawing) {
+    assertEquals(lacks(graphIn(buildDeviceGraph(graph))), [], graph.kind);
+  }
+  const shape = { layers: 2, slots: 4, kvHeads: 2, capacity: 33, headDim: 16 };
+  for (const dtype of FLOATS) {
+    for (const kind of ["take", "place", "save", "load"] as const) {
+      assertEquals(lacks(graphIn(rowGraph(kind, { ...shape, dtype }))), [], `${kind} in ${dtype}`);
+    }
+  }
+});
 
 Deno.test("nodes are told that CUDA has no kernel for: attention in float32, rounded embeddings", async () => {
   const webgpu = await graphOf("qwen3", devicePlan("webgpu", { dtype: "fp32" }, "float32"));

@@ -13,25 +13,41 @@ export type KernelTable = Readonly<Record<string, readonly string[]>>;
 /** Classes of kernels that lembas' graphs use: contrib operators are in a namespace of their own. */
 export const CLASSES = [
   "Add",
+  "ArgMax",
   "Cast",
   "Concat",
+  "CumSum",
+  "Equal",
+  "Exp",
   "Gather",
   "GatherBlockQuantized",
   "Gemm",
   "GroupQueryAttention",
   "LayerNorm",
+  "LessOrEqual",
   "MatMul",
   "MatMulNBits",
+  "Max",
+  "Min",
   "Mul",
+  "Pad",
   "QuickGelu",
+  "ReduceMax",
   "ReduceSum",
   "Reshape",
+  "ScatterNDWithAtomicReduction",
   "SkipLayerNorm",
   "Slice",
+  "Softmax",
   "Split_18",
+  "Sub",
+  "TopK",
+  "Where",
 ] as const;
 
 const PREFIX = "N11onnxruntime";
+const VARIADIC =
+  /^N11onnxruntime4cuda21VariadicElementwiseOpINS0_24variadic_elementwise_ops\d(\w+?)EJ(.+)EEE$/;
 const BUILTIN: Readonly<Record<string, string>> = {
   ...{ f: "float", d: "double", a: "int8", h: "uint8", i: "int32", l: "int64", b: "bool" },
   ...{ s: "int16", t: "uint16", j: "uint32", m: "uint64" },
@@ -50,6 +66,8 @@ export async function readKernels(path: string): Promise<KernelTable> {
     for (const [name] of text.matchAll(/N11onnxruntime(?:7contrib)?4cuda\w+E(?=\0)/g)) {
       const kernel = kernelOf(name);
       if (kernel !== undefined) found.get(kernel.name)?.add(kernel.types.join(" "));
+      const variadic = variadicOf(name);
+      for (const type of variadic?.types ?? []) found.get(variadic?.name ?? "")?.add(type);
     }
     // a name may go on in the next part
     rest = text.slice(-256);
@@ -76,6 +94,20 @@ function kernelOf(mangled: string): { name: string; types: readonly string[] } |
     at++;
   }
   return mangled.slice(at) === "E" ? { name: named.name, types } : undefined;
+}
+
+/** `Min` and `Max`: one class for a pack of types. */
+function variadicOf(mangled: string): { name: string; types: readonly string[] } | undefined {
+  const [, name, pack] = VARIADIC.exec(mangled) ?? [];
+  if (name === undefined || pack === undefined) return undefined;
+  const types: string[] = [];
+  for (let at = 0; at < pack.length;) {
+    const argument = argumentAt(pack, at, types);
+    if (argument === undefined) return undefined;
+    types.push(argument.type);
+    at = argument.end;
+  }
+  return { name, types };
 }
 
 /** A template argument: a built-in type, a type of ONNX Runtime's, a truth value, or one met before. */
