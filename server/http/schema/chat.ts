@@ -100,7 +100,9 @@ export const chatRequestSchema = z.object({
 }).openapi("ChatCompletionRequest");
 export type ChatRequest = Readonly<z.output<typeof chatRequestSchema>>;
 
-export const chatBatchSchema = chatRequestSchema.extend({
+// not extended, which would describe it as both at once
+export const chatBatchSchema = z.object({
+  ...chatRequestSchema.shape,
   messages: z.array(z.array(messageSchema).min(1)).min(1).max(128).openapi({
     description: "Conversations: the answer has a choice for each.",
   }),

@@ -346,6 +346,17 @@ Deno.test("the OpenAPI document names every route and refers only to what it def
   }
   const { schemas } = document.components;
   assertEquals(schemas.StreamOptions.additionalProperties, false);
+  // a value is of all parts at once: none says again, and otherwise, what another one says
+  for (const [name, { allOf = [] }] of Object.entries<Json>(schemas)) {
+    const said = (allOf as Json[]).flatMap(({ $ref, properties = {} }) =>
+      Object.keys(
+        $ref === undefined
+          ? properties ?? {}
+          : schemas[`${$ref}`.split("/").at(-1) ?? ""].properties,
+      )
+    );
+    assertEquals(said.length, new Set(said).size, name);
+  }
   // named schemas, whose name alone says nothing of null
   const orNull = [["ChatCompletionChunk", "usage"], ["CompletionChunk", "usage"]];
   orNull.push(["ChatCompletion", "prompt_logprobs"]);

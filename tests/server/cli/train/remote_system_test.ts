@@ -156,7 +156,7 @@ Deno.test("what a server refuses is one line with its reason, and code 1", async
     assertEquals(broken.code, 1);
     assertMatch(broken.stderr, /Job ftjob-\w+ failed: .*1 of its 6 lines is broken\nline 6: /);
     const tooMuch = await train(at, ["--data", `${at.root}/none.jsonl`]);
-    assertMatch(tooMuch.stderr, /none\.jsonl: there is no such file/);
+    assertMatch(tooMuch.stderr, /^Cannot use --data \S+: there is no '\S+none\.jsonl'\n$/);
     const gone = await train(at, ["--server", "http://127.0.0.1:9"]);
     assertMatch(gone.stderr, /^Cannot reach http:\/\/127\.0\.0\.1:9: .*\n$/);
   });
