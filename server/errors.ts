@@ -273,7 +273,8 @@ function unionMismatch(param: string, issue: z.core.$ZodIssueInvalidUnion): ApiE
   const expected = issue.errors.flatMap(([first]) => first === undefined ? [] : wantedBy(first));
   if (expected.length > 0) return typeMismatch(param, expected, issue.input);
   const options = "options" in issue && Array.isArray(issue.options) ? issue.options : [];
-  return unsupported(param, options, valueAt(issue));
+  // a branch whose name may be left out has undefined among its names
+  return unsupported(param, options.filter((name) => name !== undefined), valueAt(issue));
 }
 
 function wantedBy(issue: Issue): readonly string[] {

@@ -20,7 +20,7 @@ Deno.test("refusals name the field of the request, and what is possible", async 
     [{ input: [] }, "input", "'input'"],
     [{ input: 5 }, "input", "a string or an array"],
     [{ input: [{ role: "tool", content: "x" }] }, "input[0].role", "'input[0].role'"],
-    [{ input: [{ type: "web_search_call" }] }, "input[0].type", `"function_call_output"`],
+    [{ input: [{ type: "web_search_call" }] }, "input[0].type", `"message", "function_call", `],
     [user({ type: "input_image" }), "input[0].content[0].type", `"input_text"`],
     [user({ type: "input_file" }), "input[0].content[0].type", `"input_text"`],
     [{ input: [result] }, "input[0].call_id", "no 'function_call' before it"],
