@@ -10,6 +10,7 @@ import {
   type Store,
 } from "../../adapters/store/store.ts";
 import { waitFor } from "../../src/util/time.ts";
+import { listenFor, LOOK_MS } from "../jobs/occasions.ts";
 import { openQueues } from "../jobs/open_queues.ts";
 import type { Lease, WorkItem, WorkQueue, WorkQueues } from "../jobs/work_queue.ts";
 import type { Log } from "../telemetry/log.ts";
@@ -49,10 +50,6 @@ export class BatchStateError extends Error {
 /** Batches that one process works at; they share its lines. */
 const MOST_BATCHES = 16;
 const WINDOW_MS = 24 * 3_600_000;
-/** Milliseconds between looks into the queue: another process's lease ends without a notice. */
-const LOOK_MS = { postgres: 1000, sqlite: 5000 } as const;
-/** Milliseconds between looks for batches that lie in no queue because a process died before. */
-const SWEEP_MS = 60_000;
 /** How often in a row work at a batch may fail by the server's own fault. */
 const MOST_FAILURES = 5;
 
@@ -65,7 +62,7 @@ export class BatchRunner implements AsyncDisposable {
   /** Failures in a row, by batch. */
   readonly #failures = new Map<string, number>();
   readonly #stopping = new AbortController();
-  readonly #ends: (() => void)[] = [];
+  readonly #ends = new DisposableStack();
   #answer: Answerer | undefined;
   #looking: Promise<void> | undefined;
   #lookAgain = false;
@@ -91,20 +88,13 @@ export class BatchRunner implements AsyncDisposable {
 
   /** Begins to take batches, also those that earlier processes left. @param answer runs lines */
   async start(answer: Answerer): Promise<void> {
-    const { changes, kind } = this.#options.store;
     this.#answer = answer;
     await this.#sweep();
-    const news = [
-      changes.on("batch", ({ id }) => this.#hear(id)),
-      changes.on("resync", () => this.#hear(undefined)),
-    ];
-    const look = setInterval(() => this.#look(), LOOK_MS[kind]);
-    const sweep = setInterval(() => this.#attempt(this.#sweep()), SWEEP_MS);
-    this.#ends.push(
-      () => clearInterval(look),
-      () => clearInterval(sweep),
-      ...news.map((one) => () => one[Symbol.dispose]()),
-    );
+    this.#ends.use(listenFor(this.#options.store, "batch", {
+      hear: (id) => this.#hear(id),
+      look: () => this.#look(),
+      sweep: () => void this.#attempt(this.#sweep()),
+    }));
     this.#look();
   }
 
@@ -150,7 +140,7 @@ export class BatchRunner implements AsyncDisposable {
   async stop(): Promise<void> {
     if (this.#stopping.signal.aborted) return;
     this.#stopping.abort();
-    for (const end of this.#ends) end();
+    this.#ends.dispose();
     await this.#looking;
     await Promise.all([...this.#held.values()].map(({ done }) => done));
     await this.#queues[Symbol.asyncDispose]();

@@ -8,6 +8,7 @@ import type { Dataset } from "./dataset.ts";
 import { HeldJob, type Phase, PHASES } from "./held_job.ts";
 import { checkInterruptible, checkPaused, isUnderWay } from "./job_status.ts";
 import { tell } from "./journal.ts";
+import { listenFor } from "./occasions.ts";
 import { openQueues } from "./open_queues.ts";
 import { type Ending, JobPhases, type PhaseOptions } from "./phases.ts";
 import { waitFor } from "../../src/util/time.ts";
@@ -37,14 +38,10 @@ const NEW_JOB = {
 /** What a job is to be created with. */
 export type NewJob = Omit<JobRecord, keyof typeof NEW_JOB | "id" | "createdAt">;
 
-/** Milliseconds between looks into the queue: another process's lease ends without a notice. */
-const LOOK_MS = { postgres: 1000, sqlite: 5000 } as const;
 /** Seconds before a job is done again whose end could not be written down. */
 const AGAIN_SECONDS = 1;
 /** Milliseconds before a statement that the database refused is tried again; doubled each time. */
 const INSIST_MS = { first: 500, last: 30_000 } as const;
-/** Milliseconds between looks for jobs that lie in no queue because a process died before. */
-const SWEEP_MS = 60_000;
 
 export class JobRunner {
   readonly #options: RunnerOptions;
@@ -54,7 +51,7 @@ export class JobRunner {
   readonly #held = new Map<string, HeldJob>();
   /** Examples of jobs that were validated here and may train here next. */
   readonly #ready = new Map<string, Dataset>();
-  readonly #ends: (() => void)[] = [];
+  readonly #ends = new DisposableStack();
   #looking: Promise<void> | undefined;
   #lookAgain = false;
   readonly #stopping = new AbortController();
@@ -86,19 +83,12 @@ export class JobRunner {
 
   /** Begins to take jobs, also those that earlier processes left unfinished. */
   async start(): Promise<void> {
-    const { changes, kind } = this.#options.store;
     await this.#sweep();
-    const news = [
-      changes.on("job", ({ id }) => this.#hear(id)),
-      changes.on("resync", () => this.#hear(undefined)),
-    ];
-    const look = setInterval(() => this.#look(), LOOK_MS[kind]);
-    const sweep = setInterval(() => this.#attempt(this.#sweep()), SWEEP_MS);
-    this.#ends.push(
-      () => clearInterval(look),
-      () => clearInterval(sweep),
-      ...news.map((one) => () => one[Symbol.dispose]()),
-    );
+    this.#ends.use(listenFor(this.#options.store, "job", {
+      hear: (id) => this.#hear(id),
+      look: () => this.#look(),
+      sweep: () => void this.#attempt(this.#sweep()),
+    }));
     this.#look();
   }
 
@@ -142,7 +132,7 @@ export class JobRunner {
   async stop(): Promise<void> {
     if (this.#stopped) return;
     this.#stopping.abort();
-    for (const end of this.#ends) end();
+    this.#ends.dispose();
     await this.#looking;
     for (const held of this.#held.values()) held.interrupt("stop");
     await Promise.all([...this.#held.values()].map(({ done }) => done));
