@@ -91,7 +91,7 @@ export class LaneContestant implements Contestant {
   /** Fills slots 0 … batch-1 in as few runs as the model takes, a first token drawn for each. */
   async #fill(batch: number, length: number): Promise<{ ms: number; tokens: number[] }> {
     const model = this.#model;
-    for (let slot = 0; slot < batch; slot++) model.setCore(slot, this.#core(slot));
+    for (let slot = 0; slot < batch; slot++) model.setAdapter(slot, this.#core(slot));
     const perRun = Math.max(1, Math.floor(model.prefillTokens / length));
     const tokens: number[] = [];
     const start = performance.now();
@@ -120,7 +120,7 @@ export class LaneContestant implements Contestant {
 
   #free(batch: number): void {
     for (let slot = batch - 1; slot >= 0; slot--) {
-      this.#model.setCore(slot, undefined);
+      this.#model.setAdapter(slot, undefined);
       this.#model.free(slot);
     }
   }

@@ -25,7 +25,9 @@ export class InstantModel implements BatchModel {
     return this.prefillTokens;
   }
 
-  setCore(): void {}
+  prepare(): undefined {}
+
+  setAdapter(): void {}
 
   prefill(_rows: readonly PrefillRow[]): Promise<void> {
     return Promise.resolve();

@@ -149,8 +149,9 @@ export class FactorSets {
     }
   }
 
-  /** As `ensure`, for a core that a request names. @throws {UnservableError} where that cannot be */
+  /** As `ensure`, for a core that a request names; a LoRA has none. @throws {UnservableError} where that cannot be */
   async ensureFor({ name, factors }: ServedCore): Promise<void> {
+    if (factors === undefined) return;
     try {
       await this.ensure(factors);
     } catch (cause) {

@@ -153,11 +153,11 @@ export class AdapterRegistry {
   }
 
   async load(served: ServedCore): Promise<ResidentCore> {
-    return toResident(await this.core(served), this.factors.shapeOf(served.factors));
+    return toResident(await this.core(served), this.factors.shapeOf(factorsOf(served)));
   }
 
-  residentBytes({ factors }: ServedCore): number {
-    return this.factors.shapeOf(factors).residentBytes;
+  residentBytes(served: ServedCore): number {
+    return this.factors.shapeOf(factorsOf(served)).residentBytes;
   }
 
   /** @throws {FieldError | FieldRangeError} for a core of another base, or of factors not loaded */
@@ -190,6 +190,11 @@ export class AdapterRegistry {
     this.#requests.set(core.digest, entry);
     return entry;
   }
+}
+
+function factorsOf({ name, factors }: ServedCore): string {
+  if (factors !== undefined) return factors;
+  throw new TypeError(`Cannot load adapter '${name}': it is a LoRA`);
 }
 
 function fromBase64(text: string): Uint8Array {

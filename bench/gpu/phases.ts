@@ -222,7 +222,7 @@ async function speak(device: Device, checkpoint: Checkpoint, rank: number) {
     const cores = residentCores(factors, ROWS);
     const { vocabSize } = checkpoint.config;
     const prompt = (row: number) => [...example(LENGTH, row, vocabSize).tokens];
-    cores.forEach((core, slot) => lane.setCore(slot, core));
+    cores.forEach((core, slot) => lane.setAdapter(slot, core));
     using scores = device.tensor("float32", [LENGTH, vocabSize]);
     await lane.logitsOf(prompt(0), 0, scores);
     const logits = (scores.data as Float32Array).slice();

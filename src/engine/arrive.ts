@@ -183,6 +183,8 @@ async function load({ options, lanes }: EngineState, sequence: Sequence): Promis
     if (loaded !== adapter.digest) {
       throw new Error(`internal: core ${loaded} came for ${adapter.name}, ${adapter.digest}`);
     }
+    const prepared = sequence.lease && sequence.lane.model.prepare(sequence.lease.core);
+    if (prepared !== undefined) await prepared;
   }
   if (sampling.grammar !== undefined && sequence.state === "loading") {
     sequence.matcher = await options.grammars?.matcher(sampling.grammar, tenant);

@@ -99,12 +99,15 @@ export class LanePool {
   }
 
   /**
-   * The lane of an adapter's factor set; `ready` says when it can run.
+   * The lane of an adapter's factor set, of a LoRA the default lane; `ready` says when it can run.
    * @throws {FieldError} for a set that is not known
    * @throws {FieldRangeError} for a set whose lane is larger than all memory for lanes
    */
   forAdapter(adapter: ServedCore): Lane {
-    const lane = this.#lanes.get(adapter.factors) ?? this.#make(adapter);
+    const { name, factors } = adapter;
+    const lane = factors === undefined
+      ? this.first
+      : this.#lanes.get(factors) ?? this.#make(name, factors);
     lane.usedAt = ++this.#uses;
     return lane;
   }
@@ -162,7 +165,7 @@ export class LanePool {
     throw new Error(`internal: lanes: ${fault[0]}; ${JSON.stringify(this.stats())}`);
   }
 
-  #make({ name, factors }: ServedCore): Lane {
+  #make(name: string, factors: string): Lane {
     const bytes = this.#options.source?.bytes(factors);
     if (bytes === undefined) {
       const loaded = this.#open.flatMap((lane) => lane.factors ?? []);

@@ -289,7 +289,7 @@ export class Lane {
     this.#rows.push(sequence);
     sequence.slot = slot;
     sequence.computed = 0;
-    this.model.setCore(slot, sequence.lease?.core);
+    this.model.setAdapter(slot, sequence.lease?.core);
     return slot;
   }
 

@@ -9,14 +9,15 @@ import { Lru } from "../util/memo.ts";
 import type { BlockPool } from "./block_pool.ts";
 import { CoreCopies, CoreSlots, type CoreView } from "./core_slots.ts";
 import { kvBytes, KvCache, type KvShape, type KvStore } from "./kv_cache.ts";
-import type {
-  BatchModel,
-  KvBlock,
-  PrefillRow,
-  ResidentCore,
-  Sampled,
-  SampleRow,
-  StepsAhead,
+import {
+  type BatchModel,
+  isLora,
+  type KvBlock,
+  type PrefillRow,
+  type ResidentAdapter,
+  type Sampled,
+  type SampleRow,
+  type StepsAhead,
 } from "./model.ts";
 import type { Sampler } from "./sampler.ts";
 import { makeStep, type Step, type StepPlaces, type StepShape } from "./step.ts";
@@ -111,8 +112,13 @@ export class Executor implements BatchModel {
     return Math.min(this.prefillTokens, most);
   }
 
-  setCore(slot: number, core: ResidentCore | undefined): void {
-    this.#cores.set(slot, core);
+  prepare(adapter: ResidentAdapter): Promise<void> | undefined {
+    if (!isLora(adapter)) return undefined;
+    return Promise.reject(new TypeError(`Cannot run LoRA ${adapter.digest}: this lane has none`));
+  }
+
+  setAdapter(slot: number, adapter: ResidentAdapter | undefined): void {
+    this.#cores.set(slot, isLora(adapter) ? undefined : adapter);
   }
 
   async prefill(rows: readonly PrefillRow[]): Promise<void> {

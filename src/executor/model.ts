@@ -6,12 +6,22 @@
  * one run over all of them. When a sequence leaves, the engine moves the last slot into the hole.
  */
 
+import type { ResidentLora } from "../models/lora.ts";
+
 /** A core as the model wants it: full factor rank, scale folded in, zero padded. */
 export interface ResidentCore {
   /** SHA-256 of the core, hex. */
   readonly digest: string;
   /** [layers][rank][modules × rank], row major: `u · [G_q | G_k | …]`, s folded in. */
   readonly data: Float32Array;
+}
+
+/** What a slot's row has beside the base. */
+export type ResidentAdapter = ResidentCore | ResidentLora;
+
+/** Whether it brings its own A and B. */
+export function isLora(adapter: ResidentAdapter | undefined): adapter is ResidentLora {
+  return adapter !== undefined && "modules" in adapter;
 }
 
 export interface PrefillRow {
@@ -109,8 +119,10 @@ export interface BatchModel {
   /** Most tokens of a row's chunk behind `past` others, so that its memory stays bounded. */
   chunkTokens(past: number): number;
 
-  /** Gives a slot its core (undefined = base) before its first prefill. */
-  setCore(slot: number, core: ResidentCore | undefined): void;
+  /** Makes ready what rows of an adapter need; undefined where that is there. */
+  prepare(adapter: ResidentAdapter): Promise<void> | undefined;
+  /** Gives a slot its prepared adapter (undefined = base) before its first prefill. */
+  setAdapter(slot: number, adapter: ResidentAdapter | undefined): void;
   /**
    * Runs chunks. Several rows in one run only where all have past = 0; a row with past > 0 goes
    * alone. Logits of each row's last position become rows 0 … rows.length-1 for `sample`.

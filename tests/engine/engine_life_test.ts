@@ -136,10 +136,10 @@ Deno.test("an error in one sample's prefill fails its request as a whole", async
 
 Deno.test("a core that the model refuses fails its request, its batch goes on", async () => {
   await using own = harness();
-  const setCore = own.model.setCore.bind(own.model);
-  own.model.setCore = (slot, core) => {
+  const setAdapter = own.model.setAdapter.bind(own.model);
+  own.model.setAdapter = (slot, core) => {
     if (core?.digest.includes("odd")) throw new TypeError("this core has another shape");
-    setCore(slot, core);
+    setAdapter(slot, core);
   };
   const asked = ["a", "odd", "b"].map((name) => request({ adapter: adapter(name) }));
   const [first, odd, last] = await Promise.allSettled(

@@ -111,7 +111,7 @@ async function replay(
   { tokens }: Sample,
 ): Promise<void> {
   const { prompt, sampling, id } = asked;
-  model.setCore(0, core);
+  model.setAdapter(0, core);
   await model.prefill([{ slot: 0, tokens: prompt, past: 0, last: true }]);
   for (const [i, token] of tokens.entries()) {
     if (i > 0) await model.decode([tokens[i - 1]], [prompt.length + i - 1]);

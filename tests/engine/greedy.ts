@@ -22,7 +22,7 @@ export async function greedy(
   rows: readonly GreedyRow[],
   count: number,
 ): Promise<Spoken[]> {
-  rows.forEach(({ core }, slot) => model.setCore(slot, core));
+  rows.forEach(({ core }, slot) => model.setAdapter(slot, core));
   await model.prefill(
     rows.map(({ prompt }, slot) => ({ slot, tokens: prompt, past: 0, last: true })),
   );

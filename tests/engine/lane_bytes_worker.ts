@@ -30,7 +30,7 @@ async function residentBytes(trim: () => Promise<void>): Promise<number> {
 /** Runs every row with a core, and as many shapes of steps as bindings are kept. */
 async function runFull(lane: Executor, numbers: number): Promise<void> {
   const data = new Float32Array(numbers).fill(1e-6);
-  for (let slot = 0; slot < ROWS; slot++) lane.setCore(slot, { digest: `core ${slot}`, data });
+  for (let slot = 0; slot < ROWS; slot++) lane.setAdapter(slot, { digest: `core ${slot}`, data });
   for (let rows = 1; rows <= ROWS; rows++) {
     await lane.decode(new Array(rows).fill(5), new Array(rows).fill(1));
     await lane.sample(

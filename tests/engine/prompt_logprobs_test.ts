@@ -7,7 +7,7 @@ import { alone, fakeModel, harness, read, readOne, request, tokenizer } from "./
 /** By the model alone, one token after the other. */
 async function naive(asked: GenerationRequest, top: number): Promise<TokenLogprob[]> {
   const model = fakeModel();
-  model.setCore(0, undefined);
+  model.setAdapter(0, undefined);
   const found: TokenLogprob[] = [];
   for (const [past, token] of asked.prompt.slice(0, -1).entries()) {
     const next = asked.prompt.slice(past + 1, past + 2);

@@ -221,7 +221,7 @@ Deno.test("a row that is moved, saved and loaded, with its slot freed, goes on a
   const model = await tiny.base.lane(factors);
   const prompt = randomPrompt(37, 3);
   const prefill = async (slot: number) => {
-    model.setCore(slot, core);
+    model.setAdapter(slot, core);
     await model.prefill([{ slot, tokens: prompt, past: 0, last: true }]);
   };
   await prefill(0);
@@ -236,18 +236,18 @@ Deno.test("a row that is moved, saved and loaded, with its slot freed, goes on a
   const blocks = [model.save(2, 0, 32), model.save(2, 32, 37)];
   model.free(2);
   await model.prefill([{ slot: 2, tokens: randomPrompt(60, 9), past: 0, last: true }]);
-  model.setCore(3, core);
+  model.setAdapter(3, core);
   blocks.forEach((block, i) => model.load(3, i * 32, block));
   assertLess(distance(await next(model, 3, 37), wanted), TOLERANCE, "saved and loaded");
 
   model.load(0, 0, blocks[0]);
   const rest = prompt.slice(32);
-  model.setCore(0, core);
+  model.setAdapter(0, core);
   await model.prefill([{ slot: 0, tokens: rest, past: 32, last: true }]);
   assertLess(distance(await next(model, 0, 37), wanted), TOLERANCE, "a loaded prefix, completed");
 
   // The blocks hold what the core made of the prompt: under the base they are another text's.
-  model.setCore(3, undefined);
+  model.setAdapter(3, undefined);
   assertGreater(distance(await next(model, 3, 37), wanted), 0.01);
 });
 
@@ -264,17 +264,17 @@ Deno.test("setting a core changes its own slot only", async () => {
     for (const row of [0, 1, 2]) found.push(await distributionAt(model, row));
     return found;
   };
-  model.setCore(0, cores[0]);
+  model.setAdapter(0, cores[0]);
   const before = await run();
-  model.setCore(1, cores[1]);
+  model.setAdapter(1, cores[1]);
   const after = await run();
   assertEquals(after[0], before[0]);
   assertEquals(after[2], before[2]);
   assertGreater(distance(after[1], before[1]), 0.01);
-  model.setCore(1, undefined);
+  model.setAdapter(1, undefined);
   assertEquals(await run(), before);
   const short = { digest: "short", data: new Float32Array(3) };
-  assertThrows(() => model.setCore(1, short), RangeError, "3 numbers");
+  assertThrows(() => model.setAdapter(1, short), RangeError, "3 numbers");
 });
 
 /** Cores of the factors' rank, 8, and of a lower one. */
@@ -368,7 +368,7 @@ for (const dtype of ["int8", "int4"] as const) {
     const [a, b] = [await exact.base.lane(factors), await rough.base.lane(factors)];
     const tokens = randomPrompt(40, 1);
     const after = async (model: Executor, held: ResidentCore | undefined) => {
-      model.setCore(0, held);
+      model.setAdapter(0, held);
       const [found] = await inChunks(model, tokens, [40]);
       return found.map(Math.exp);
     };

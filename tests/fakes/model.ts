@@ -8,7 +8,7 @@ import type {
   BatchModel,
   KvBlock,
   PrefillRow,
-  ResidentCore,
+  ResidentAdapter,
   Sampled,
   SampleRow,
   StepsAhead,
@@ -91,8 +91,10 @@ export class FakeModel implements BatchModel {
     }));
   }
 
-  setCore(slot: number, core: ResidentCore | undefined): void {
-    this.#idle("setCore");
+  prepare(): undefined {}
+
+  setAdapter(slot: number, core: ResidentAdapter | undefined): void {
+    this.#idle("setAdapter");
     this.#slot(slot).core = core === undefined ? 1 : hashText(core.digest);
   }
 

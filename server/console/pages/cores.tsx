@@ -98,7 +98,7 @@ async function list(c: AppContext, desk: Desk) {
             rows={loaded.map(({ model, name, digest, factors, created, source }) => [
               <a href={`/console/playground?left=${encodeURIComponent(model)}`}>{name}</a>,
               <code>{shortDigest(digest)}</code>,
-              <code>{shortDigest(factors)}</code>,
+              <code>{factors === undefined ? "own (LoRA)" : shortDigest(factors)}</code>,
               <time>{formatTime(1000 * created)}</time>,
               own === undefined ? source : "a file of the server's",
             ])}

@@ -79,7 +79,7 @@ async function load(
 
 function success({ lora_name: name }: LoadBody, { core, residual }: LoadedCore): string {
   const text = `Success: LoRA adapter '${name}' added successfully.`;
-  if (residual === undefined) return text;
+  if (residual === undefined || core.factors === undefined) return text;
   return `${text} It was projected onto factors ${core.factors.slice(0, 12)}: ` +
     `${(100 * residual).toFixed(2)}% of its energy lies outside of them.`;
 }

@@ -1,15 +1,15 @@
 /** What a caller asks of the engine, a core among it, and what it gets back, in tokens and text. */
-import type { ResidentCore } from "../../executor/model.ts";
+import type { ResidentAdapter } from "../../executor/model.ts";
 import type { Grammar } from "../../grammar/pool.ts";
 
-/** A core under a name: what a request's `model` stands for, one thing from HTTP to slot. */
+/** A core or a LoRA under a name: what a request's `model` stands for, one thing from HTTP to slot. */
 export interface ServedCore {
   /** `tenant/name@version`, or an `ft:` name: one content for as long as it is served. */
   readonly name: string;
-  /** SHA-256 of the core, hex. */
+  /** SHA-256 of its file, hex. */
   readonly digest: string;
-  /** SHA-256 of its factor set, hex: the lane it runs in. */
-  readonly factors: string;
+  /** SHA-256 of a core's factor set, hex: the lane it runs in; undefined for a LoRA. */
+  readonly factors: string | undefined;
   /** Whose it is. */
   readonly tenant: string;
   /** The name without its version: what a request says that wants the current one. */
@@ -20,9 +20,9 @@ export interface ServedCore {
   readonly created: number;
 }
 
-/** A core pinned in memory until released. */
+/** A core or a LoRA pinned in memory until released. */
 export interface CoreLease {
-  readonly core: ResidentCore;
+  readonly core: ResidentAdapter;
   release(): void;
 }
 

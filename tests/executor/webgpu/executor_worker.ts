@@ -49,7 +49,7 @@ async function speak(device: "cpu" | "webgpu", recording = true) {
   const blocks = [model.save(3, 0, 16), model.save(3, 16, 24)];
   model.free(3);
   await model.prefill([{ slot: 3, tokens: randomPrompt(50, 9), past: 0, last: true }]);
-  model.setCore(2, rows[3].core);
+  model.setAdapter(2, rows[3].core);
   blocks.forEach((block, i) => model.load(2, i * 16, block));
   for (const block of blocks) block.release();
   await next(2, 24);
@@ -68,7 +68,7 @@ async function speak(device: "cpu" | "webgpu", recording = true) {
 
 /** Logits of a text of 60 tokens in two parts, and whether a whole prompt's are refused. */
 async function scores(model: Executor, device: Device) {
-  model.setCore(0, undefined);
+  model.setAdapter(0, undefined);
   const text = randomPrompt(60, 5);
   const logits: number[] = [];
   for (const past of [0, 30]) {
