@@ -67,7 +67,7 @@ export class TuningJob {
     const deadline = performance.now() + PATIENCE_MS;
     for (;;) {
       const job = await this.client.fineTuning.jobs.retrieve(this.id);
-      const now: string = job.status;
+      const now: string = "paused" in job && job.paused ? "paused" : job.status;
       if (now === status) return;
       if (now === "failed" || performance.now() > deadline) {
         throw new Error(`Cannot go on: the job is ${now}, not ${status}: ${job.error?.message}`);

@@ -303,6 +303,14 @@ Deno.test("what asks for nothing passes", async () => {
   await response.body?.cancel();
 });
 
+Deno.test("best_of is taken where it is n, or nothing", async () => {
+  for (const more of [{ best_of: 0 }, { best_of: 0, n: 2 }, { best_of: 2, n: 2 }]) {
+    const body = { model: "tiny", prompt: "x", ...more };
+    const response = await post(fakeContext(), "/v1/completions", body);
+    assertEquals((await response.json()).choices.length, more.n ?? 1);
+  }
+});
+
 Deno.test("completions refuse streamed prompt_logprobs, and best_of other than n", async () => {
   const base = { model: "tiny", prompt: "x" };
   const cases: readonly [Json, string][] = [

@@ -108,7 +108,7 @@ interface Items {
   readonly items: readonly PlacedItem[];
 }
 
-/** @throws {ApiError} 400 or 404 for what is not there, and where there is nothing */
+/** @throws {ApiError} 400 or 404 for what is not there */
 async function readItems(
   kept: KeptResponses | undefined,
   { input, previous_response_id: previous }: CountRequest,
@@ -120,14 +120,7 @@ async function readItems(
     throw invalid(at, `Invalid '${at}': this server keeps no responses. Send the item itself.`);
   });
   const before = earlier.items.map((item) => ({ item, at: "previous_response_id" }));
-  const items = [...before, ...given];
-  if (items.length > 0) return { earlier, given, items };
-  throw invalid(
-    "input",
-    "Missing required parameter: 'input'. Send a text or items; it can be left out only beside " +
-      "'previous_response_id'.",
-    "missing_required_parameter",
-  );
+  return { earlier, given, items: [...before, ...given] };
 }
 
 async function earlierOf(kept: KeptResponses | undefined, previous: string): Promise<Earlier> {

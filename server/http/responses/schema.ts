@@ -70,7 +70,9 @@ const reasoningSchema = z.object({
 const promptFields = {
   model: generationFields.model,
   input: z.union([promptText, z.array(inputItemSchema)]).nullish().openapi({
-    description: "A text of the user's, or items. Left out only beside 'previous_response_id'.",
+    description:
+      "A text of the user's, or items. Default: nothing more than what it goes on from, or " +
+      "than `instructions`, where the model's chat template can do with that.",
   }),
   instructions: promptText.nullish().openapi({
     description: "The system's message; that of the response before it does not count any more.",

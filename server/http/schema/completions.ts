@@ -28,7 +28,9 @@ export const completionRequestSchema = z.object({
   }),
   echo: z.boolean().nullish(),
   logprobs: z.int().min(0).max(20).nullish(),
-  best_of: z.int().min(1).nullish().openapi({ description: "Accepted only where it equals n." }),
+  best_of: z.int().min(0).nullish().openapi({
+    description: "Accepted only where it equals n; 0 is as if it were left out.",
+  }),
   suffix: harmless("suffix", [""]),
 }).openapi("CompletionRequest");
 export type CompletionRequest = Readonly<z.output<typeof completionRequestSchema>>;

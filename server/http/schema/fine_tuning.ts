@@ -87,6 +87,8 @@ const settledSchema = z.record(z.string(), z.union([z.string(), z.number(), z.nu
   { description: "As in the request; numbers take the place of `auto` when training starts." },
 );
 
+const SHOWN_STATUSES = JOB_STATUSES.filter((status) => status !== "paused");
+
 export const jobSchema = z.object({
   id: z.string(),
   object: z.literal("fine_tuning.job"),
@@ -94,7 +96,10 @@ export const jobSchema = z.object({
   model: z.string(),
   fine_tuned_model: z.string().nullable(),
   organization_id: z.string().openapi({ description: "The tenant." }),
-  status: z.enum(JOB_STATUSES),
+  status: z.enum(SHOWN_STATUSES).openapi({
+    description: "OpenAI's; a paused job is `queued`, and `paused` says so.",
+  }),
+  paused: z.boolean().openapi({ description: "Whether it waits to be resumed (lembas)." }),
   training_file: z.string(),
   validation_file: z.string().nullable(),
   result_files: z.array(z.string()).openapi({
@@ -185,7 +190,9 @@ export function jobBody(job: JobRecord, estimatedFinish: number | undefined): Jo
     model: job.model,
     fine_tuned_model: job.fineTunedModel,
     organization_id: job.tenant,
-    status: job.status,
+    // OpenAI's clients know no status of its own for it
+    status: job.status === "paused" ? "queued" : job.status,
+    paused: job.status === "paused",
     training_file: job.trainingFile,
     validation_file: job.validationFile,
     result_files: [...job.resultFiles],

@@ -16,8 +16,6 @@ Deno.test("refusals name the field of the request, and what is possible", async 
   const tool = (type: string) => ({ tools: [{ type }] });
   const logprobs = ["message.output_text.logprobs"];
   const cases: readonly (readonly [Json, string, string])[] = [
-    [{ input: undefined }, "input", "'input'"],
-    [{ input: [] }, "input", "'input'"],
     [{ input: 5 }, "input", "a string or an array"],
     [{ input: [{ role: "tool", content: "x" }] }, "input[0].role", "'input[0].role'"],
     [{ input: [{ type: "web_search_call" }] }, "input[0].type", `"message", "function_call", `],
