@@ -128,6 +128,23 @@ export interface Ops {
     readonly grid: Value;
   };
   /**
+   * LoRA's branch (arXiv 2106.09685) of many adapters at once, each cut into K pieces of rank p: cell
+   * [k, j] holds token cells[k, j], and for module m of this site
+   * `out[t, offset_m …] = y[t, offset_m …] + Σ_i (x[t] · A_m[k]) · B_m[k]` over the cells places[t, i],
+   * counted row by row, k being the row of each: x [T, d_in], y [T, d_out], cells [K, W] and places
+   * [T, P] int32, each a [K, d_in, p], each b [K, p, d_m]. Tokens of no adapter lie in cells of a piece
+   * of zeros, and what lies in cells that no token names is nobody's.
+   */
+  readonly lora: {
+    readonly x: Value;
+    readonly y: Value;
+    readonly a: readonly Value[];
+    readonly b: readonly Value[];
+    readonly offsets: readonly number[];
+    readonly cells: Value;
+    readonly places: Value;
+  };
+  /**
    * Rotates q and k (RoFormer, arXiv 2104.09864, halves apart), writes k and v into the caches at
    * each row's own position and attends causally (arXiv 2305.13245): qkv [T, (H + 2·KV)·D], caches
    * [N, KV, S, D], lengths [N] int32 = tokens in the cache after this step, minus one; total [1]

@@ -76,6 +76,7 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
     if (wants(x)) give(x, graph.add("projectGrad", { dy: du, w: a }, `${name}.x`));
   },
 
+  lora: none("lora: it is served, and never trained"),
   attention: none("attention writes its caches in place: train with causalAttention"),
 
   causalAttention(args, { graph, out, dy, wants, give }) {

@@ -57,6 +57,25 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
     });
     return float(y.shape);
   },
+  lora({ x, y, a, b, offsets, cells, places }) {
+    const features = matrix("lora", x);
+    const width = matrix("lora", y);
+    for (const index of [cells, places]) {
+      const fits = index.dtype === "int32" && index.shape.length === 2;
+      expect("lora", fits, "cells [K, W] and places [T, P] int32", index);
+    }
+    a.forEach((factor, m) => {
+      const [, inputs, rank] = factor.shape;
+      const fits = factor.shape.length === 3 && inputs === features;
+      expect("lora", fits, `a [K, ${features}, p]`, factor);
+      const other = b[m];
+      if (other === undefined) throw new TypeError("lora wants a b for each a");
+      const end = (offsets[m] ?? NaN) + Number(other.shape[2]);
+      const good = other.shape.length === 3 && other.shape[1] === rank && end <= width;
+      expect("lora", good, `b [K, ${rank}, d_m] within ${width} columns`, other);
+    });
+    return float(y.shape);
+  },
   attention({ qkv, keys, values, lengths, total, cos, sin, heads, kvHeads, headDim }) {
     const width = (heads + 2 * kvHeads) * headDim;
     expect("attention", matrix("attention", qkv) === width, `qkv [T, ${width}]`, qkv);

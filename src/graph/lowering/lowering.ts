@@ -9,7 +9,8 @@ import { emitEmbedding } from "./embedding.ts";
 import { emitLinear } from "./kernels.ts";
 import { ATTENTION_RULES } from "./lowering_attention.ts";
 import { LoweringContext, type LoweringPlan, type Rule } from "./lowering_context.ts";
-import { emitGate, emitHalves, emitLotr, fuseGate } from "./lowering_lotr.ts";
+import { emitLora } from "./adapters/lora.ts";
+import { emitGate, emitHalves, emitLotr, fuseGate } from "./adapters/lotr.ts";
 import { TRAINING_RULES } from "./lowering_training.ts";
 import { MICROSOFT, onnxType, type PackingNode, type Places, type Weight } from "./onnx.ts";
 import type { BlockSource } from "../quantise.ts";
@@ -118,6 +119,7 @@ const RULES: { readonly [K in OpName]: Rule<K> } = {
     emitLinear(context, args, out);
   },
   lotr: emitLotr,
+  lora: emitLora,
   add(context, { a, b }, out) {
     context.writer.node("Add", [context.name(a), context.name(b)], out);
   },

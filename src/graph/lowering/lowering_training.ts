@@ -7,7 +7,7 @@
 import type { OpName, Value } from "../ops.ts";
 import { emitHeadGrad, emitLinearGrad } from "./gradient_kernels.ts";
 import { gridShape, type LoweringContext, type Rule } from "./lowering_context.ts";
-import { blockDiagonal } from "./lowering_lotr.ts";
+import { blockDiagonal } from "./adapters/lotr.ts";
 import { onnxType } from "./onnx.ts";
 import { emitProduct } from "./products.ts";
 import { transpose } from "../quantise.ts";

@@ -11,6 +11,7 @@ import {
   type Evaluated,
   linear,
   type Lookup,
+  matrixAt,
   multiply,
   type Rule,
   type Rules,
@@ -94,6 +95,21 @@ const RULES: Rules<OpName> = {
         const cell = places === undefined ? token : at(places).data[token];
         const v = coreProduct(u, at(cores), { token, row: Math.floor(cell / time), m, rank });
         addProduct(out, token, offsets[m], v, at(factor));
+      }
+    });
+    return out;
+  },
+  lora({ x, y, a, b, offsets, cells, places }, at) {
+    const [input, cell, place] = [at(x), at(cells), at(places)];
+    const out = zeros(at(y).shape);
+    out.data.set(at(y).data);
+    a.forEach((factor, m) => {
+      for (let i = 0; i < place.data.length; i++) {
+        const token = cell.data[place.data[i]];
+        const piece = Math.floor(place.data[i] / cell.shape[1]);
+        const u = multiply(matrixAt(input, token), matrixAt(at(factor), piece));
+        const row = Math.floor(i / place.shape[1]);
+        addProduct(out, row, offsets[m], u.data, matrixAt(at(b[m]), piece));
       }
     });
     return out;

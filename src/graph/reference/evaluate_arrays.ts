@@ -27,6 +27,13 @@ export function columnsOf(value: Evaluated): number {
   return value.shape[value.shape.length - 1];
 }
 
+/** Element i of the first dimension, as a matrix. */
+export function matrixAt({ shape, data }: Evaluated, i: number): Evaluated {
+  const [rows, columns] = shape.length === 2 ? [1, shape[1]] : shape.slice(1);
+  const size = rows * columns;
+  return { shape: [rows, columns], data: data.subarray(i * size, (i + 1) * size) };
+}
+
 export function takeRows(table: Evaluated, index: Evaluated): Evaluated {
   const width = columnsOf(table);
   const out = zeros([index.data.length, width]);
@@ -50,7 +57,7 @@ export function linear(x: Evaluated, weight: Evaluated, bias: Evaluated | undefi
 }
 
 /** x [T, k] · y [k, n]. */
-export function multiply(x: Evaluated, y: Evaluated): Evaluated {
+export function multiply(x: Evaluated, y: Evaluated): Filling {
   const [k, n] = y.shape;
   const out = zeros([x.shape[0], n]);
   for (let i = 0; i < out.data.length; i++) {

@@ -2,10 +2,10 @@
  * How LoTR's branch is computed: u = x · A and v = u · G row by row of the batch, then v · B added to
  * what it adapts. Where several modules share an input, G holds theirs side by side.
  */
-import type { Node } from "../graph.ts";
-import type { Ops, Value } from "../ops.ts";
-import { gridShape, type LoweringContext } from "./lowering_context.ts";
-import { MICROSOFT } from "./onnx.ts";
+import type { Node } from "../../graph.ts";
+import type { Ops, Value } from "../../ops.ts";
+import { gridShape, type LoweringContext } from "../lowering_context.ts";
+import { MICROSOFT } from "../onnx.ts";
 
 /** All modules in one product: B as one matrix, with zeros where a module's columns are not. */
 export function emitLotr(context: LoweringContext, args: Ops["lotr"], out: string): void {
