@@ -9,7 +9,8 @@ import type { Graph } from "../graph/graph.ts";
 import { lower, type Lowered, type LoweringPlan } from "../graph/lowering/lowering.ts";
 import type { Places as WeightPlaces } from "../graph/lowering/onnx.ts";
 import { halves, weightCount } from "../graph/segments.ts";
-import { buildDecoder, inputs } from "../models/decoder.ts";
+import { buildDecoder } from "../models/decoder.ts";
+import { inputs } from "../models/inputs.ts";
 import { packedSumsHold } from "../models/packed_sums.ts";
 import { DeviceWeights } from "../models/device_weights.ts";
 import type { WeightFiles } from "../models/weight_files.ts";
@@ -150,7 +151,7 @@ export class Base {
   /** The base joined with a factor set (or none), with slots of its own. */
   async lane(hook?: LinearHook): Promise<Executor> {
     const positions = this.#positions;
-    const graph = buildDecoder(this.config, positions, hook);
+    const graph = buildDecoder(this.config, positions, { hook });
     const parameters = new DecoderParameters(this.#checkpoint, positions, {
       ...(hook === undefined ? {} : { hook }),
       ...(this.smoothing === undefined ? {} : { smoothing: this.smoothing }),

@@ -5,7 +5,8 @@
  */
 import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { lower, type LoweringPlan } from "../graph/lowering/lowering.ts";
-import { buildLayer, inputs } from "../models/decoder.ts";
+import { buildLayer } from "../models/decoder.ts";
+import { inputs } from "../models/inputs.ts";
 import { inputsOf } from "../models/widths.ts";
 import { DeviceWeights } from "../models/device_weights.ts";
 import { type ModuleName, type SiteName, SITES } from "../models/hook.ts";

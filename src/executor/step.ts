@@ -1,5 +1,5 @@
 /** A step's binding: the compiled graph over some slots, and the small arrays that each run writes. */
-import { inputs } from "../models/decoder.ts";
+import { inputs } from "../models/inputs.ts";
 import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
 import type { CoreView } from "./core_slots.ts";
 import type { KvViews } from "./kv_cache.ts";

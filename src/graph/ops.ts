@@ -128,12 +128,12 @@ export interface Ops {
     readonly grid: Value;
   };
   /**
-   * LoRA's branch (arXiv 2106.09685) of many adapters at once, each cut into K pieces of rank p: cell
-   * [k, j] holds token cells[k, j], and for module m of this site
+   * LoRA's branch (arXiv 2106.09685) of many adapters at once, cut into K pieces of rank p, each for R
+   * products of W tokens: cell [k, r, w] holds token cells[k, r, w], and for module m of this site
    * `out[t, offset_m …] = y[t, offset_m …] + Σ_i (x[t] · A_m[k]) · B_m[k]` over the cells places[t, i],
-   * counted row by row, k being the row of each: x [T, d_in], y [T, d_out], cells [K, W] and places
-   * [T, P] int32, each a [K, d_in, p], each b [K, p, d_m]. Tokens of no adapter lie in cells of a piece
-   * of zeros, and what lies in cells that no token names is nobody's.
+   * counted one by one, k being the piece of each: x [T, d_in], y [T, d_out], cells [K, R, W] and places
+   * [T, P] int32, each a [K, 1, d_in, p], each b [K, 1, p, d_m]. Tokens of no adapter lie in cells of a
+   * piece of zeros, and what lies in cells that no token names is nobody's.
    */
   readonly lora: {
     readonly x: Value;

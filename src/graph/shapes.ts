@@ -60,19 +60,20 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
   lora({ x, y, a, b, offsets, cells, places }) {
     const features = matrix("lora", x);
     const width = matrix("lora", y);
-    for (const index of [cells, places]) {
-      const fits = index.dtype === "int32" && index.shape.length === 2;
-      expect("lora", fits, "cells [K, W] and places [T, P] int32", index);
-    }
+    const isIndex = ({ dtype, shape }: Value, size: number) =>
+      dtype === "int32" && shape.length === size;
+    expect("lora", isIndex(cells, 3), "cells [K, R, W] int32", cells);
+    expect("lora", isIndex(places, 2), "places [T, P] int32", places);
     a.forEach((factor, m) => {
-      const [, inputs, rank] = factor.shape;
-      const fits = factor.shape.length === 3 && inputs === features;
-      expect("lora", fits, `a [K, ${features}, p]`, factor);
+      const rank = Number(factor.shape[3]);
+      const fits = sameShape(factor.shape.slice(1), [1, features, rank]);
+      expect("lora", fits, `a [K, 1, ${features}, p]`, factor);
       const other = b[m];
       if (other === undefined) throw new TypeError("lora wants a b for each a");
-      const end = (offsets[m] ?? NaN) + Number(other.shape[2]);
-      const good = other.shape.length === 3 && other.shape[1] === rank && end <= width;
-      expect("lora", good, `b [K, ${rank}, d_m] within ${width} columns`, other);
+      const size = Number(other.shape[3]);
+      const end = (offsets[m] ?? NaN) + size;
+      const good = sameShape(other.shape.slice(1), [1, rank, size]) && end <= width;
+      expect("lora", good, `b [K, 1, ${rank}, d_m] within ${width} columns`, other);
     });
     return float(y.shape);
   },

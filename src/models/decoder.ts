@@ -5,46 +5,26 @@
  */
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { type Graph, GraphBuilder } from "../graph/graph.ts";
-import type { AttentionForm, Layout, Value } from "../graph/ops.ts";
+import type { AttentionForm, Value } from "../graph/ops.ts";
 import { addHeadLayout } from "../graph/lowering/head_layout.ts";
-import { type ModuleName, SITE_OF, type SiteName, SITES } from "./hook.ts";
+import { BranchBuilder, type Branches, fromOrigin, type Origin } from "./branches.ts";
+import { type ModuleName, SITE_OF, SITES } from "./hook.ts";
+import { inputs } from "./inputs.ts";
 import { names, queryScale } from "./parameters.ts";
-import { type HookShape, modulesOf, outputsOf } from "./widths.ts";
-
-/** Names of a decoder graph's inputs that the engine's executor binds. */
-export const inputs = {
-  ids: "ids",
-  grid: "grid",
-  lengths: "lengths",
-  total: "total",
-  rows: "rows",
-  keys: (layer: number) => `keys.${layer}`,
-  values: (layer: number) => `values.${layer}`,
-  cores: (layer: number, site: SiteName) => `cores.${layer}.${site}`,
-  logits: "logits",
-  /** Of one layer alone: what it reads, what it puts out, and what its sites read. */
-  hidden: "hidden",
-  hiddenOut: "0.out",
-  site: (site: SiteName) => `0.${site}`,
-  /** Of training: prefixes that rows share (`SharedContext` in `graph/ops.ts`). */
-  context: "context",
-  offsets: "offsets",
-  /** Where tokens lie on the grid (`Layout` in `graph/ops.ts`). */
-  cells: "cells",
-  places: "places",
-  /** What each of `rows` should predict, and how much it counts. */
-  targets: "targets",
-  seeds: "seeds",
-} as const;
+import { type HookShape, outputsOf } from "./widths.ts";
 
 /**
  * A step of the decoder over a batch of rows: ids [tokens] (batch × time, flattened), grid [2],
  * lengths [batch], total [1] (see `attention` in `graph/ops.ts`), rows [R] = the tokens whose logits
- * are wanted, caches [batch, KV, capacity, D] a layer, cores [batch, r, m·r] a layer and adapted site
- * → logits [R, V].
+ * are wanted, caches [batch, KV, capacity, D] a layer, cores [batch, r, m·r] a layer and adapted site,
+ * LoRAs' pieces [K, d_in, 8] and [K, 8, d_out] a layer and module → logits [R, V].
  */
-export function buildDecoder(config: DecoderConfig, positions: number, hook?: HookShape): Graph {
-  return new DecoderBuilder(config, positions, hook).build();
+export function buildDecoder(
+  config: DecoderConfig,
+  positions: number,
+  branches: Branches = {},
+): Graph {
+  return new DecoderBuilder(config, positions, branches).build();
 }
 
 /**
@@ -53,7 +33,7 @@ export function buildDecoder(config: DecoderConfig, positions: number, hook?: Ho
  * `0.out` [tokens, d], and what each site reads, `0.SITE` [tokens, d_in]. Its grid, lengths, total and caches are those of a decoder of one layer.
  */
 export function buildLayer(config: DecoderConfig, positions: number): Graph {
-  return new DecoderBuilder(config, positions, undefined).buildLayer();
+  return new DecoderBuilder(config, positions, {}).buildLayer();
 }
 
 /** A decoder with its loss, not yet differentiated: values to differentiate by and to cut at. */
@@ -84,35 +64,30 @@ export function buildTraining(
   hook: HookShape | undefined,
   factors: "parameters" | "inputs" = "parameters",
 ): TrainingDecoder {
-  return new DecoderBuilder(config, positions, hook).buildTraining(factors);
+  return new DecoderBuilder(config, positions, { hook }).buildTraining(factors);
 }
 
 /** How a layer's queries attend to what came before, given the packed projections. */
 type Attend = (layer: number, qkv: Value) => Value;
 
-/** Weights and factors are parameters, or inputs of the graph where they change from run to run. */
-type Origin = "parameters" | "inputs";
-
 class DecoderBuilder {
   readonly #graph = new GraphBuilder();
   readonly #config: DecoderConfig;
-  readonly #hook: HookShape | undefined;
+  readonly #branches: BranchBuilder;
   readonly #grid: Value;
   readonly #cos: Value;
   readonly #sin: Value;
   #attend: Attend;
-  #factors: Origin = "parameters";
   #weights: Origin = "parameters";
   #training = false;
-  #layout: Partial<Layout> = {};
   /** What each site of each layer reads, by `LAYER.SITE`, and the head, by `head`. */
   readonly #sites = new Map<string, Value>();
 
-  constructor(config: DecoderConfig, positions: number, hook: HookShape | undefined) {
+  constructor(config: DecoderConfig, positions: number, branches: Branches) {
     const graph = this.#graph;
     this.#config = config;
-    this.#hook = hook;
     this.#grid = graph.input(inputs.grid, "int64", [2]);
+    this.#branches = new BranchBuilder(graph, config, branches, this.#grid);
     this.#cos = graph.parameter(names.cos, [positions, config.headDim / 2]);
     this.#sin = graph.parameter(names.sin, [positions, config.headDim / 2]);
     this.#attend = this.#cached();
@@ -132,7 +107,7 @@ class DecoderBuilder {
 
   buildTraining(factors: Origin): TrainingDecoder {
     const graph = this.#graph;
-    this.#factors = factors;
+    this.#branches.factors = factors;
     this.#training = true;
     const context = graph.input(inputs.context, "int32", ["batch", "contexts"]);
     const offsets = graph.input(inputs.offsets, "int32", ["batch"]);
@@ -142,7 +117,7 @@ class DecoderBuilder {
     const positions = graph.add("positions", { offsets, grid }, "positions");
     const cells = graph.input(inputs.cells, "int32", ["cells"]);
     const places = graph.input(inputs.places, "int32", ["tokens"]);
-    this.#layout = { cells, places };
+    this.#branches.layout = { cells, places };
     const layout = { cells, places, ...addHeadLayout(graph, form, { cells, places }) };
     this.#attend = (layer, qkv) => {
       const args = { qkv, context, offsets, mask, positions, ...layout, ...form };
@@ -229,7 +204,7 @@ class DecoderBuilder {
     const pick = (value: Value, name: string) =>
       this.#graph.add("rows", { x: value, index: rows }, name);
     // A branch wants whole rows of the batch.
-    const branches = SITES.some((site) => site !== "attn_in" && this.#adapts(site));
+    const branches = SITES.some((site) => site !== "attn_in" && this.#branches.hasCores(site));
     if (branches || !this.#training) {
       return pick(this.#afterAttention(layer, x, attended), "last");
     }
@@ -255,17 +230,13 @@ class DecoderBuilder {
   #mixed(layer: number, x: Value): Value {
     const name = `${layer}.mlp_mid`;
     const apart = this.#training || this.#weights === "inputs";
-    if (!apart || this.#adapts("mlp_in")) {
+    if (!apart || this.#branches.hasCores("mlp_in")) {
       const both = this.#linear(layer, ["gate_proj", "up_proj"], x, false);
       return this.#graph.add("swiglu", { x: both }, name);
     }
     const gate = this.#linear(layer, ["gate_proj"], x, false);
     const up = this.#linear(layer, ["up_proj"], x, false);
     return this.#graph.add("gated", { gate, up }, name);
-  }
-
-  #adapts(site: SiteName): boolean {
-    return this.#hook !== undefined && modulesOf(this.#hook, site).length > 0;
   }
 
   #attention(layer: number, x: Value): Value {
@@ -300,7 +271,7 @@ class DecoderBuilder {
   #linear(layer: number, modules: readonly ModuleName[], x: Value, bias: boolean): Value {
     const [first] = modules;
     if (first !== undefined) this.#sites.set(`${layer}.${SITE_OF[first]}`, x);
-    return this.#branch(layer, modules, x, this.#products(layer, modules, x, bias));
+    return this.#branches.add(layer, modules, x, this.#products(layer, modules, x, bias));
   }
 
   #products(layer: number, modules: readonly ModuleName[], x: Value, bias: boolean): Value {
@@ -323,51 +294,7 @@ class DecoderBuilder {
   }
 
   #weight(name: string, shape: readonly number[]): Value {
-    return this.#from(this.#weights, name, shape);
-  }
-
-  #branch(layer: number, modules: readonly ModuleName[], x: Value, y: Value): Value {
-    const hook = this.#hook;
-    const [first] = modules;
-    if (hook === undefined || first === undefined) return y;
-    const site = SITE_OF[first];
-    const adapted = modulesOf(hook, site);
-    if (adapted.length === 0) return y;
-    const { rank } = hook;
-    const offsets = adapted.map((module) => this.#offset(modules, module));
-    const args = {
-      x,
-      y,
-      a: this.#factor(names.a(layer, site), [Number(x.shape[1]), rank]),
-      cores: this.#graph.input(inputs.cores(layer, site), "float32", [
-        "batch",
-        rank,
-        adapted.length * rank,
-      ]),
-      b: adapted.map((module) =>
-        this.#factor(names.b(layer, module), [rank, outputsOf(this.#config, module)])
-      ),
-      offsets,
-      grid: this.#grid,
-      ...this.#layout,
-    };
-    return this.#graph.add("lotr", args, `${layer}.${site}.adapted`);
-  }
-
-  #factor(name: string, shape: readonly number[]): Value {
-    return this.#from(this.#factors, name, shape);
-  }
-
-  #from(origin: Origin, name: string, shape: readonly number[]): Value {
-    return origin === "parameters"
-      ? this.#graph.parameter(name, shape)
-      : this.#graph.input(name, "float32", shape);
-  }
-
-  /** Where a module's outputs begin in the packed ones. */
-  #offset(modules: readonly ModuleName[], module: ModuleName): number {
-    return modules.slice(0, modules.indexOf(module))
-      .reduce((sum, before) => sum + outputsOf(this.#config, before), 0);
+    return fromOrigin(this.#graph, this.#weights, name, shape);
   }
 }
 

@@ -17,8 +17,10 @@ interface Site {
   readonly offsets: readonly number[];
 }
 
-/** Where tokens and pieces meet: `cells` [K][W], `places` [T][P]. */
+/** Where tokens and pieces meet: `cells` [K][R·W], `places` [T][P]. */
 interface Meeting {
+  /** Tokens of one product; default 1, as in a decode step. */
+  readonly time?: number;
   readonly cells: readonly (readonly number[])[];
   readonly places: readonly (readonly number[])[];
 }
@@ -40,6 +42,7 @@ const MEETINGS: readonly Meeting[] = [
   { cells: [[0, 0], [0, 2], [1, 0]], places: [[2], [4], [3]] },
   // a prompt of five tokens with three pieces
   {
+    time: 5,
     cells: [[0, 0, 0, 0, 0], ...[1, 2, 3].map(() => [0, 1, 2, 3, 4])],
     places: [0, 1, 2, 3, 4].map((t) => [5 + t, 10 + t, 15 + t]),
   },
@@ -49,14 +52,14 @@ const MEETINGS: readonly Meeting[] = [
 
 const PIECE = 8;
 
-async function branch({ width, sizes, offsets }: Site, { cells, places }: Meeting) {
+async function branch({ width, sizes, offsets }: Site, { time = 1, cells, places }: Meeting) {
   const graph = new GraphBuilder();
   const x = graph.input("x", "float32", ["tokens", INPUTS]);
   const y = graph.input("y", "float32", ["tokens", width]);
-  const a = sizes.map((_, m) => graph.input(`a${m}`, "float32", ["pieces", INPUTS, PIECE]));
-  const b = sizes.map((size, m) => graph.input(`b${m}`, "float32", ["pieces", PIECE, size]));
+  const a = sizes.map((_, m) => graph.input(`a${m}`, "float32", ["pieces", 1, INPUTS, PIECE]));
+  const b = sizes.map((size, m) => graph.input(`b${m}`, "float32", ["pieces", 1, PIECE, size]));
   const index = {
-    cells: graph.input("cells", "int32", ["pieces", "cells"]),
+    cells: graph.input("cells", "int32", ["pieces", "rows", "time"]),
     places: graph.input("places", "int32", ["tokens", "each"]),
   };
   const out = graph.add("lora", { x, y, a, b, offsets, ...index }, "out");
@@ -65,11 +68,11 @@ async function branch({ width, sizes, offsets }: Site, { cells, places }: Meetin
     x: floats([tokens, INPUTS], 1),
     y: floats([tokens, width], 2),
     ...Object.fromEntries(sizes.flatMap((size, m) => [
-      [`a${m}`, withoutFirst(floats([pieces, INPUTS, PIECE], 3 + m))],
-      [`b${m}`, withoutFirst(floats([pieces, PIECE, size], 13 + m))],
+      [`a${m}`, withoutFirst(floats([pieces, 1, INPUTS, PIECE], 3 + m))],
+      [`b${m}`, withoutFirst(floats([pieces, 1, PIECE, size], 13 + m))],
     ])),
-    cells: table(cells),
-    places: table(places),
+    cells: ints(cells, cells[0].length / time, time),
+    places: ints(places),
   };
   const [pair] = await both(graph.finish([out]), given);
   return { pair, given };
@@ -119,10 +122,10 @@ Deno.test("lora's shapes must fit", () => {
   const good = {
     x: value(["T", 6]),
     y: value(["T", 9]),
-    a: [value(["K", 6, 8])],
-    b: [value(["K", 8, 4])],
+    a: [value(["K", 1, 6, 8])],
+    b: [value(["K", 1, 8, 4])],
     offsets: [5],
-    cells: value(["K", "W"], "int32"),
+    cells: value(["K", "R", "W"], "int32"),
     places: value(["T", "P"], "int32"),
   };
   assertEquals(SHAPES.lora(good).shape, ["T", 9]);
@@ -135,10 +138,10 @@ Deno.test("lora's shapes must fit", () => {
     return false;
   };
   assertEquals([
-    wrong({ cells: value(["K", "W"]) }),
+    wrong({ cells: value(["K", "R", "W"]) }),
     wrong({ places: value(["T"], "int32") }),
-    wrong({ a: [value(["K", 5, 8])] }),
-    wrong({ b: [value(["K", 7, 4])] }),
+    wrong({ a: [value(["K", 1, 5, 8])] }),
+    wrong({ b: [value(["K", 1, 7, 4])] }),
     wrong({ b: [] }),
     wrong({ offsets: [6] }),
   ], [true, true, true, true, true, true]);
@@ -150,6 +153,8 @@ function withoutFirst(pieces: ReturnType<typeof floats>): ReturnType<typeof floa
   return pieces;
 }
 
-function table(rows: readonly (readonly number[])[]) {
-  return { shape: [rows.length, rows[0].length], data: Int32Array.from(rows.flat()) };
+/** Rows of integers, by default [rows, columns]. */
+function ints(rows: readonly (readonly number[])[], ...inner: readonly number[]) {
+  const shape = [rows.length, ...inner.length === 0 ? [rows[0].length] : inner];
+  return { shape, data: Int32Array.from(rows.flat()) };
 }

@@ -37,7 +37,7 @@ Deno.test("weights, keys, values and cores are of the activations' type, logits 
   using checkpoint = await openCheckpoint(folderOf("qwen3"));
   const hook = factorsOf(checkpoint, await checkpoint.digest(), { rank: 4, modules: MODULES });
   const parameters = new DecoderParameters(checkpoint, 16, { hook });
-  const graph = buildDecoder(checkpoint.config, 16, hook);
+  const graph = buildDecoder(checkpoint.config, 16, { hook });
   for (const activations of ["float32", "float16", "bfloat16"] as const) {
     for (const dtype of ["fp16", "int8", "int4"] as const) {
       const lowered = lower(graph, parameters, devicePlan("webgpu", { dtype }, activations));

@@ -5,7 +5,8 @@
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { KvCache } from "../../src/executor/kv_cache.ts";
 import { lower, type LoweringPlan } from "../../src/graph/lowering/lowering.ts";
-import { buildDecoder, inputs } from "../../src/models/decoder.ts";
+import { buildDecoder } from "../../src/models/decoder.ts";
+import { inputs } from "../../src/models/inputs.ts";
 import { DecoderParameters, type Smoothing } from "../../src/models/parameters.ts";
 import type { Device, Session, Tensor } from "../../src/runtime/device.ts";
 

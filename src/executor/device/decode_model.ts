@@ -5,7 +5,7 @@
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ModelProtoSchema } from "onnx-buf";
 import { OnnxWriter } from "../../graph/lowering/onnx.ts";
-import { inputs } from "../../models/decoder.ts";
+import { inputs } from "../../models/inputs.ts";
 
 /** The input [4, batch] int32 that stands for `STEP_ROWS`; the total is its row's first number. */
 export const STEP = "step";

@@ -4,7 +4,7 @@
  * write behind what their slots hold. A recording is tried once against a step that is not recorded:
  * a driver may repeat another thing than it computed.
  */
-import { inputs } from "../../models/decoder.ts";
+import { inputs } from "../../models/inputs.ts";
 import type { Binding, Device, Session, Tensor } from "../../runtime/device.ts";
 import type { StepsAhead } from "../model.ts";
 import type { CoreCopies } from "../core_slots.ts";

@@ -106,7 +106,7 @@ const RULES: Rules<OpName> = {
     a.forEach((factor, m) => {
       for (let i = 0; i < place.data.length; i++) {
         const token = cell.data[place.data[i]];
-        const piece = Math.floor(place.data[i] / cell.shape[1]);
+        const piece = Math.floor(place.data[i] / (cell.shape[1] * cell.shape[2]));
         const u = multiply(matrixAt(input, token), matrixAt(at(factor), piece));
         const row = Math.floor(i / place.shape[1]);
         addProduct(out, row, offsets[m], u.data, matrixAt(at(b[m]), piece));

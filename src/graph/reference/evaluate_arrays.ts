@@ -27,9 +27,9 @@ export function columnsOf(value: Evaluated): number {
   return value.shape[value.shape.length - 1];
 }
 
-/** Element i of the first dimension, as a matrix. */
+/** Element i of the first dimension: a row, or a matrix [rows, columns] of [K, 1, rows, columns]. */
 export function matrixAt({ shape, data }: Evaluated, i: number): Evaluated {
-  const [rows, columns] = shape.length === 2 ? [1, shape[1]] : shape.slice(1);
+  const [rows, columns] = [1, ...shape.slice(1)].slice(-2);
   const size = rows * columns;
   return { shape: [rows, columns], data: data.subarray(i * size, (i + 1) * size) };
 }

@@ -5,7 +5,8 @@
  */
 import type { DecoderConfig } from "../../checkpoint/checkpoint.ts";
 import type { Value } from "../../graph/ops.ts";
-import { buildTraining, inputs, type TrainingDecoder } from "../../models/decoder.ts";
+import { buildTraining, type TrainingDecoder } from "../../models/decoder.ts";
+import { inputs } from "../../models/inputs.ts";
 import { type LinearHook, SITE_OF, type SiteName } from "../../models/hook.ts";
 import { CoreLayout } from "./core_layout.ts";
 import {

@@ -6,7 +6,8 @@ import type { Checkpoint } from "../../../src/checkpoint/checkpoint.ts";
 import { lower, type LoweringPlan } from "../../../src/graph/lowering/lowering.ts";
 import type { ParameterSource } from "../../../src/graph/graph.ts";
 import type { BlockSource } from "../../../src/graph/quantise.ts";
-import { buildDecoder, inputs } from "../../../src/models/decoder.ts";
+import { buildDecoder } from "../../../src/models/decoder.ts";
+import { inputs } from "../../../src/models/inputs.ts";
 import type { LinearHook } from "../../../src/models/hook.ts";
 import { DecoderParameters } from "../../../src/models/parameters.ts";
 import type { DType } from "../../../src/runtime/device.ts";
@@ -65,7 +66,7 @@ export class Stepper implements Disposable {
     const { config } = checkpoint;
     const parameters = reading(new DecoderParameters(checkpoint, capacity, { hook }));
     const { activations = "float32" } = plan;
-    const lowered = lower(buildDecoder(config, capacity, hook), parameters, plan);
+    const lowered = lower(buildDecoder(config, capacity, { hook }), parameters, plan);
     const copies: Record<string, Tensor> = {};
     for (const [name, { dtype, shape, make }] of lowered.weights) {
       copies[name] = device.tensor(dtype, shape, await make());

@@ -134,7 +134,7 @@ async function graphOf(name: string, plan: LoweringPlan): Promise<GraphProto> {
   using checkpoint = await openCheckpoint(pathOf(name));
   const hook = factorsOf(checkpoint, await checkpoint.digest(), { rank: 8, modules: MODULES });
   const parameters = new DecoderParameters(checkpoint, 32, { hook });
-  const lowered = lower(buildDecoder(checkpoint.config, 32, hook), parameters, plan);
+  const lowered = lower(buildDecoder(checkpoint.config, 32, { hook }), parameters, plan);
   return graphIn(lowered.model());
 }
 

@@ -13,7 +13,7 @@ export function emitLora(
   out: string,
 ): void {
   const { writer } = context;
-  const widths = b.map(({ shape }) => Number(shape[2]));
+  const widths = b.map(({ shape }) => Number(shape[3]));
   const total = widths.reduce((sum, width) => sum + width, 0);
   writer.node("Gather", [context.name(x), context.name(cells)], `${out}.x`);
   const parts = a.map((factor, m) => {
@@ -22,7 +22,7 @@ export function emitLora(
   });
   const joined = parts.length === 1
     ? parts[0]
-    : writer.node("Concat", parts, `${out}.v`, { attributes: { axis: 2 } });
+    : writer.node("Concat", parts, `${out}.v`, { attributes: { axis: 3 } });
   const rows = context.int64(`shape.joined.${total}`, [-1, total]);
   writer.node("Reshape", [joined, rows], `${out}.cells`);
   writer.node("Gather", [`${out}.cells`, context.name(places)], `${out}.pieces`);
