@@ -14,9 +14,16 @@ import { inputs } from "../models/inputs.ts";
 import { packedSumsHold } from "../models/packed_sums.ts";
 import { DeviceWeights } from "../models/device_weights.ts";
 import type { WeightFiles } from "../models/weight_files.ts";
-import type { LinearHook } from "../models/hook.ts";
+import type { LinearHook, ModuleName } from "../models/hook.ts";
+import {
+  type Lora,
+  type LoraPlace,
+  type ResidentLora,
+  residentLoraBytes,
+  toResidentLora,
+} from "../models/lora.ts";
 import { DecoderParameters, type Smoothing } from "../models/parameters.ts";
-import { type Device, RuntimeError } from "../runtime/device.ts";
+import { type Device, RuntimeError, type Session } from "../runtime/device.ts";
 import { openDevice } from "../runtime/open.ts";
 import { CoreCopies } from "./core_slots.ts";
 import { BlockPool } from "./block_pool.ts";
@@ -25,6 +32,7 @@ import { Executor } from "./executor.ts";
 import { integersOf } from "./integer_check.ts";
 import type { KvShape } from "./kv_cache.ts";
 import { laneBytes } from "./lane_bytes.ts";
+import type { LoraOptions } from "./lora/lora_steps.ts";
 import type { Recording } from "./device/decode_steps.ts";
 import { decodeModel } from "./device/decode_model.ts";
 import { DeviceLogits } from "./device/logits.ts";
@@ -150,22 +158,9 @@ export class Base {
 
   /** The base joined with a factor set (or none), with slots of its own. */
   async lane(hook?: LinearHook): Promise<Executor> {
-    const positions = this.#positions;
-    const graph = buildDecoder(this.config, positions, { hook });
-    const parameters = new DecoderParameters(this.#checkpoint, positions, {
-      ...(hook === undefined ? {} : { hook }),
-      ...(this.smoothing === undefined ? {} : { smoothing: this.smoothing }),
-    });
-    const pieces = (this.#isApart(graph) ? halves(graph) : [graph])
-      .map((piece) => lower(piece, parameters, this.#plan));
+    const pieces = this.#lowered({ hook });
     using made = new DisposableStack();
-    const session = made.use(
-      await this.#weights.chain(pieces, inputs.ids, {
-        ...this.#options,
-        attention: "direct",
-        resident: this.#device.name !== "cpu",
-      }),
-    );
+    const session = made.use(await this.#compiled(pieces));
     await this.#device.trim();
     const kv = this.#kvShape;
     const staged = this.#device.name === "cpu"
@@ -191,10 +186,60 @@ export class Base {
       heads: this.config.numHeads,
       vocabSize,
       hook,
+      loras: this.#loras(hook),
     });
     made.move();
     this.#lanes.add(executor);
     return executor;
+  }
+
+  #parameters(hook: LinearHook | undefined): DecoderParameters {
+    return new DecoderParameters(this.#checkpoint, this.#positions, {
+      ...(hook === undefined ? {} : { hook }),
+      ...(this.smoothing === undefined ? {} : { smoothing: this.smoothing }),
+    });
+  }
+
+  #lowered({ hook, lora }: {
+    readonly hook: LinearHook | undefined;
+    readonly lora?: readonly ModuleName[];
+  }): readonly Lowered[] {
+    const graph = buildDecoder(this.config, this.#positions, { hook, lora });
+    const parameters = this.#parameters(hook);
+    return (this.#isApart(graph) ? halves(graph) : [graph])
+      .map((piece) => lower(piece, parameters, this.#plan));
+  }
+
+  #compiled(pieces: readonly Lowered[]): Promise<Session> {
+    return this.#weights.chain(pieces, inputs.ids, {
+      ...this.#options,
+      attention: "direct",
+      resident: this.#device.name !== "cpu",
+    });
+  }
+
+  /** How rows of a lane have LoRAs: on the CPU, with a graph of the lane's with branches for them. */
+  #loras(hook: LinearHook | undefined): LoraOptions | undefined {
+    if (this.#device.name !== "cpu") return undefined;
+    return {
+      config: this.config,
+      compile: async (lora) => {
+        const session = await this.#compiled(this.#lowered({ hook, lora }));
+        await this.#device.trim();
+        return session;
+      },
+    };
+  }
+
+  /** A LoRA laid out for this base's lanes. @throws as `toResidentLora` does */
+  residentLora(lora: Lora): ResidentLora {
+    const parameters = this.#parameters(undefined);
+    return toResidentLora(lora, this.config, (...of) => parameters.factorScale(...of));
+  }
+
+  /** Bytes of a LoRA over these linears for this base's lanes. */
+  residentLoraBytes(places: readonly LoraPlace[]): number {
+    return residentLoraBytes(this.config, places);
   }
 
   /** The step for one token of each row, where the device can record it; else it is told why not. */

@@ -4,10 +4,12 @@
  * small arrays and runs.
  */
 import type { LinearHook } from "../models/hook.ts";
+import { FieldError } from "../util/errors.ts";
+import { type LoraOptions, LoraSteps } from "./lora/lora_steps.ts";
 import type { Device, Session, Tensor } from "../runtime/device.ts";
 import { Lru } from "../util/memo.ts";
 import type { BlockPool } from "./block_pool.ts";
-import { CoreCopies, CoreSlots, type CoreView } from "./core_slots.ts";
+import { CoreCopies, CoreSlots } from "./core_slots.ts";
 import { kvBytes, KvCache, type KvShape, type KvStore } from "./kv_cache.ts";
 import {
   type BatchModel,
@@ -61,7 +63,12 @@ export interface ExecutorOptions {
   readonly blocks: BlockPool;
   readonly vocabSize: number;
   readonly hook: LinearHook | undefined;
+  /** How rows have LoRAs of their own; by default they cannot. */
+  readonly loras?: LoraOptions | undefined;
 }
+
+/** What a step reads and writes, and in which graph, where that is not the lane's own. */
+type Places = Partial<StepPlaces> & { readonly session?: Session };
 
 export class Executor implements BatchModel {
   readonly vocabSize: number;
@@ -72,6 +79,7 @@ export class Executor implements BatchModel {
   readonly #options: ExecutorOptions;
   readonly #kv: KvStore;
   readonly #cores: CoreSlots;
+  readonly #loras: LoraSteps | undefined;
   /** Beside keys and values in device memory. */
   #copies: Promise<CoreCopies> | undefined;
   readonly #logits: Tensor;
@@ -99,6 +107,7 @@ export class Executor implements BatchModel {
     this.#kv = made.adopt(cache, () => cache.release());
     const cores = new CoreSlots(device, hook, kv.layers, kv.slots, kv.dtype);
     this.#cores = made.adopt(cores, () => cores.release());
+    this.#loras = options.loras && new LoraSteps(device, kv.slots, options.loras);
     this.#logits = options.logits?.all ??
       made.use(device.tensor("float32", [kv.slots, vocabSize]));
     made.move();
@@ -114,11 +123,13 @@ export class Executor implements BatchModel {
 
   prepare(adapter: ResidentAdapter): Promise<void> | undefined {
     if (!isLora(adapter)) return undefined;
-    return Promise.reject(new TypeError(`Cannot run LoRA ${adapter.digest}: this lane has none`));
+    if (this.#loras !== undefined) return this.#loras.prepare(adapter);
+    throw new FieldError("model", `Cannot run LoRA ${adapter.digest}: LoRAs run on the CPU alone`);
   }
 
   setAdapter(slot: number, adapter: ResidentAdapter | undefined): void {
     this.#cores.set(slot, isLora(adapter) ? undefined : adapter);
+    this.#loras?.set(slot, isLora(adapter) ? adapter : undefined);
   }
 
   async prefill(rows: readonly PrefillRow[]): Promise<void> {
@@ -127,7 +138,7 @@ export class Executor implements BatchModel {
       for (const [i, row] of rows.entries()) await this.#prefillStaged(staged, row, i);
       return;
     }
-    for (const { first, slots } of adjacent(rows)) {
+    for (const { first, slots } of this.#runs(rows)) {
       await this.#prefillGroup(rows.slice(first, first + slots), first);
     }
   }
@@ -152,7 +163,12 @@ export class Executor implements BatchModel {
   ): Promise<void> {
     const batch = tokens.length;
     const { staged } = this.#options;
-    const step = this.#decodes[batch] ??= this.#makeDecode(batch, cores?.views(batch));
+    const step = this.#loras?.decode(
+      batch,
+      `${batch}`,
+      (session, more) => this.#makeDecode(batch, { session, more }),
+    ) ??
+      (this.#decodes[batch] ??= this.#makeDecode(batch, cores && { cores: cores.views(batch) }));
     let longest = 0;
     for (let i = 0; i < batch; i++) {
       const length = lengths[i];
@@ -235,7 +251,10 @@ export class Executor implements BatchModel {
   ): Promise<void> {
     const time = tokens.length;
     const shape = { first: slot, batch: 1, time, logits: 0 };
-    const step = this.#makeStep(shape, { ...places, rows: time });
+    const make = (more: Places) => this.#makeStep(shape, { ...places, ...more, rows: time });
+    const step =
+      this.#loras?.prompt(slot, time, undefined, (session, more) => make({ session, more })) ??
+        make({});
     using _made = step.made;
     step.ids.set(tokens);
     step.lengths[0] = past + time - 1;
@@ -253,10 +272,12 @@ export class Executor implements BatchModel {
   move(from: number, to: number, length: number): void {
     this.#kv.move(from, to, length);
     this.#cores.move(from, to);
+    this.#loras?.move(from, to);
   }
 
   free(slot: number): void {
     this.#kv.trim(slot, KEPT_TOKENS);
+    this.#loras?.set(slot, undefined);
   }
 
   /** Whether decode steps so far were recorded and repeated. */
@@ -283,6 +304,7 @@ export class Executor implements BatchModel {
   checkIntegrity(): void {
     this.#kv.checkIntegrity();
     this.#cores.checkIntegrity();
+    this.#loras?.checkIntegrity();
     if (this.#prefills.size <= KEPT_PREFILLS) return;
     throw new Error(`internal: ${this.#prefills.size} prefill bindings, at most ${KEPT_PREFILLS}`);
   }
@@ -305,6 +327,7 @@ export class Executor implements BatchModel {
     this.#kv.release();
     this.#copies?.then((copies) => copies.release(), () => {});
     this.#cores.release();
+    this.#loras?.release();
     if (this.#options.logits !== undefined) return this.#options.logits[Symbol.dispose]();
     // its garbage may be collected much later: the pages go now
     device.discard(this.#logits, 0, this.maxBatch * this.vocabSize);
@@ -362,15 +385,40 @@ export class Executor implements BatchModel {
     await step.binding.run();
   }
 
-  #makeDecode(batch: number, cores?: readonly CoreView[]): Step {
-    const places = cores === undefined ? {} : { cores };
+  /**
+   * Groups rows into runs: consecutive slots without past and with one LoRA, or none, go together, a
+   * row with past alone.
+   */
+  #runs(rows: readonly PrefillRow[]): { first: number; slots: number }[] {
+    const runs: { first: number; slots: number }[] = [];
+    rows.forEach((row, i) => {
+      const before = rows[i - 1];
+      const run = runs.at(-1);
+      const joins = before !== undefined && before.slot + 1 === row.slot &&
+        before.past === 0 && row.past === 0 &&
+        this.#loras?.agree(before.slot, row.slot) !== false;
+      if (joins && run !== undefined) run.slots++;
+      else runs.push({ first: i, slots: 1 });
+    });
+    return runs;
+  }
+
+  #makeDecode(batch: number, places: Places = {}): Step {
     const step = this.#makeStep({ first: 0, batch, time: 1, logits: 0 }, places);
     step.rows.forEach((_, i) => step.rows[i] = i);
     return step;
   }
 
-  #prefillStep(shape: StepShape, places: Partial<StepPlaces> = {}): Step {
-    const key = `${shape.first}+${shape.batch}x${shape.time}@${shape.logits}`;
+  #prefillStep(shape: StepShape, places: Places = {}): Step {
+    const { first, batch, time, logits } = shape;
+    const key = `${first}+${batch}x${time}@${logits}`;
+    const adapted = this.#loras?.prompt(
+      first,
+      batch * time,
+      key,
+      (session, more) => this.#makeStep(shape, { ...places, session, more }),
+    );
+    if (adapted !== undefined) return adapted;
     const known = this.#prefills.get(key);
     if (known !== undefined) return known;
     const step = this.#makeStep(shape, places);
@@ -379,27 +427,16 @@ export class Executor implements BatchModel {
   }
 
   /** By default over what lies with its slots. */
-  #makeStep(shape: StepShape, places: Partial<StepPlaces>): Step {
+  #makeStep(shape: StepShape, places: Places): Step {
     const { first, batch } = shape;
-    return makeStep(this.#options, shape, {
+    const { device, vocabSize } = this.#options;
+    const { session = this.#options.session, more = {} } = places;
+    return makeStep({ device, session, vocabSize }, shape, {
+      more,
       logits: places.logits ?? this.#logits,
       rows: places.rows ?? batch,
       caches: places.caches ?? this.#kv.views(first, batch),
       cores: places.cores ?? this.#cores.views(first, batch),
     });
   }
-}
-
-/** Groups rows into runs: consecutive slots without past go together, a row with past alone. */
-function adjacent(rows: readonly PrefillRow[]): { first: number; slots: number }[] {
-  const runs: { first: number; slots: number }[] = [];
-  rows.forEach((row, i) => {
-    const before = rows[i - 1];
-    const run = runs.at(-1);
-    const joins = before !== undefined && before.slot + 1 === row.slot &&
-      before.past === 0 && row.past === 0;
-    if (joins && run !== undefined) run.slots++;
-    else runs.push({ first: i, slots: 1 });
-  });
-  return runs;
 }

@@ -30,6 +30,8 @@ export interface StepPlaces {
   readonly rows: number;
   readonly caches: readonly KvViews[];
   readonly cores: readonly CoreView[];
+  /** Inputs of another graph than the lane's own, by name. */
+  readonly more?: Readonly<Record<string, Tensor>>;
 }
 
 /** Its logits go to row `logits` of the buffer and following. */
@@ -40,7 +42,7 @@ export function makeStep(
     readonly vocabSize: number;
   },
   { batch, time, logits }: StepShape,
-  { logits: buffer, rows, caches, cores }: StepPlaces,
+  { logits: buffer, rows, caches, cores, more = {} }: StepPlaces,
 ): Step {
   const arrays = {
     ids: new Int32Array(batch * time),
@@ -51,6 +53,7 @@ export function makeStep(
   using made = new DisposableStack();
   const tensor: Device["tensor"] = (...args) => made.use(device.tensor(...args));
   const given: Record<string, Tensor> = {
+    ...more,
     [inputs.ids]: tensor("int32", [batch * time], arrays.ids),
     [inputs.grid]: tensor("int64", [2], BigInt64Array.of(BigInt(batch), BigInt(time))),
     [inputs.lengths]: tensor("int32", [batch], arrays.lengths),

@@ -87,8 +87,38 @@ export function toResidentLora(
   return { digest, modules, data };
 }
 
+/** Where a piece's numbers are in a LoRA's data. */
+export interface PieceRange {
+  /** Of layer 0: A, then B. */
+  readonly start: number;
+  /** From layer to layer. */
+  readonly stride: number;
+  /** Numbers of A. */
+  readonly aSize: number;
+}
+
+/** Undefined where the LoRA has no such piece of the module. */
+export function pieceRange(
+  config: DecoderConfig,
+  { modules }: ResidentLora,
+  module: ModuleName,
+  piece: number,
+): PieceRange | undefined {
+  let start = 0;
+  for (const { module: each, pieces } of modules) {
+    const size = pieceSize(config, each);
+    if (each === module) {
+      if (piece >= pieces) return undefined;
+      const aSize = PIECE_RANK * inputsOf(config, SITE_OF[module]);
+      return { start: start + piece * size, stride: pieces * size, aSize };
+    }
+    start += config.numLayers * pieces * size;
+  }
+  return undefined;
+}
+
 /** Numbers of a piece of a module. */
-export function pieceSize(config: DecoderConfig, module: ModuleName): number {
+function pieceSize(config: DecoderConfig, module: ModuleName): number {
   return PIECE_RANK * (inputsOf(config, SITE_OF[module]) + outputsOf(config, module));
 }
 
