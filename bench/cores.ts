@@ -9,7 +9,11 @@ import { writeCore, writeFactors } from "../adapters/lotr/format.ts";
 import { randomFactors } from "../adapters/lotr/make/makers.ts";
 import { gaussian } from "../src/util/random.ts";
 import type { Stack } from "../adapters/lotr/stack.ts";
+import type { DecoderConfig } from "../src/checkpoint/checkpoint.ts";
 import type { ResidentCore } from "../src/executor/model.ts";
+import { type ModuleName, SITE_OF } from "../src/models/hook.ts";
+import type { Lora } from "../src/models/lora.ts";
+import { inputsOf, outputsOf } from "../src/models/widths.ts";
 
 /** The shapes of the default model, under no model's digest. */
 export const STACK: Stack = {
@@ -45,6 +49,30 @@ export function benchCore(factors: FactorSet, k: number): Core {
 /** Cores 0 … count-1 as a lane wants them. */
 export function residentCores(factors: FactorSet, count: number): readonly ResidentCore[] {
   return Array.from({ length: count }, (_, k) => toResident(benchCore(factors, k), factors));
+}
+
+/** LoRA number k of an endless row of different ones, of one rank at some linears of all layers. */
+export function benchLora(
+  config: DecoderConfig,
+  { rank, modules }: { readonly rank: number; readonly modules: readonly ModuleName[] },
+  k: number,
+): Lora {
+  const numbers = (count: number, stream: number, size: number) =>
+    Float32Array.from(gaussian(k, stream, count), (value) => size * value);
+  const linears = Array.from(
+    { length: config.numLayers },
+    (_, layer) =>
+      modules.map((module, m) => {
+        const inputs = inputsOf(config, SITE_OF[module]);
+        const stream = 100 + 20 * layer + 2 * m;
+        return {
+          ...{ layer, module, rank, scale: 1 },
+          a: numbers(rank * inputs, stream, 1 / Math.sqrt(inputs)),
+          b: numbers(outputsOf(config, module) * rank, stream + 1, SPREAD),
+        };
+      }),
+  ).flat();
+  return { digest: `bench ${k}, rank ${rank} on ${modules}`, linears };
 }
 
 /** Files for a server: a factor set and `count` cores in float16. */

@@ -3,7 +3,7 @@
  * one process, by medians, because the same process started again differs by up to 1.4×. It owns
  * the turns and the clock. A contestant is a lembas lane (any `BatchModel`) or a peer.
  */
-import type { BatchModel, ResidentCore, SampleRow } from "../src/executor/model.ts";
+import type { BatchModel, ResidentAdapter, SampleRow } from "../src/executor/model.ts";
 import { median, round, type Spread, spread } from "./stats.ts";
 
 /** Tokens of each prompt before decoding, where nothing else is said. */
@@ -44,17 +44,17 @@ export interface Decoding extends Disposable {
 /** A lane of lembas. Each step draws a greedy token for every row, as serving does. */
 export class LaneContestant implements Contestant {
   readonly #model: BatchModel;
-  readonly #core: (row: number) => ResidentCore | undefined;
+  readonly #adapter: (row: number) => ResidentAdapter | undefined;
   readonly maxBatch: number;
 
   constructor(
     readonly label: string,
     model: BatchModel,
-    /** The core of each row; undefined = base. */
-    core: (row: number) => ResidentCore | undefined = () => undefined,
+    /** What each row has, prepared; undefined = base. */
+    adapter: (row: number) => ResidentAdapter | undefined = () => undefined,
   ) {
     this.#model = model;
-    this.#core = core;
+    this.#adapter = adapter;
     this.maxBatch = model.maxBatch;
   }
 
@@ -91,7 +91,7 @@ export class LaneContestant implements Contestant {
   /** Fills slots 0 … batch-1 in as few runs as the model takes, a first token drawn for each. */
   async #fill(batch: number, length: number): Promise<{ ms: number; tokens: number[] }> {
     const model = this.#model;
-    for (let slot = 0; slot < batch; slot++) model.setAdapter(slot, this.#core(slot));
+    for (let slot = 0; slot < batch; slot++) model.setAdapter(slot, this.#adapter(slot));
     const perRun = Math.max(1, Math.floor(model.prefillTokens / length));
     const tokens: number[] = [];
     const start = performance.now();

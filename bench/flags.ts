@@ -35,6 +35,8 @@ model
 decode, peers
   --batches LIST         default 1,4,16,32
   --ranks LIST           cores' ranks (default 16,32; peers: 32)
+  --loras LIST           ranks of LoRAs, different in every row: on q and v, in every second row,
+                         on all linears (default none)
   --steps N              decoded tokens a turn (default 64)
   --behind LIST          tokens of each row's prompt before them (default 64)
   --only LIST            decode, prefill, room (default all; peers: decode, prefill)
@@ -66,6 +68,7 @@ export interface BenchFlags {
   readonly rounds: number;
   readonly batches: readonly number[];
   readonly ranks: readonly number[];
+  readonly loras: readonly number[];
   readonly steps: number;
   readonly behind: readonly number[];
   readonly only: readonly string[];
@@ -92,6 +95,7 @@ const NAMES = [
   "rounds",
   "batches",
   "ranks",
+  "loras",
   "steps",
   "behind",
   "only",
@@ -133,7 +137,8 @@ export function parseFlags(args: readonly string[]): BenchFlags | undefined {
   const optional = (name: Name): string | undefined => given[name]?.toString();
   const count = (name: Name, fallback: string) => whole(name, text(name, fallback));
   const counts = (name: Name, fallback: string) =>
-    text(name, fallback).split(",").map((part) => whole(name, part));
+    text(name, fallback).split(",").filter((part) => part !== "")
+      .map((part) => whole(name, part));
   const peers = mode === "peers";
   const threads = optional("threads");
   return {
@@ -143,8 +148,8 @@ export function parseFlags(args: readonly string[]): BenchFlags | undefined {
     threads: threads === undefined ? undefined : whole("threads", threads),
     rounds: count("rounds", "3"),
     batches: counts("batches", "1,4,16,32"),
-    ranks: text("ranks", peers ? "32" : "16,32").split(",").filter((part) => part !== "")
-      .map((part) => whole("ranks", part)),
+    ranks: counts("ranks", peers ? "32" : "16,32"),
+    loras: counts("loras", ""),
     steps: count("steps", "64"),
     behind: counts("behind", "64"),
     only: text("only", peers ? "decode,prefill" : "decode,prefill,room").split(","),

@@ -87,6 +87,7 @@ async function lembasLanes(target: Target, flags: BenchFlags): Promise<Contestan
   const base = await target.base({ maxBatch: Math.max(16, ...flags.batches), maxContext });
   const lanes: Contestant[] = [await target.bare(base)];
   for (const rank of flags.ranks) lanes.push(await target.adapted(base, rank));
+  for (const rank of flags.loras) lanes.push(...await target.withLoras(base, rank));
   if (flags.batches.includes(1)) {
     const single = await target.base({ maxBatch: 1, maxContext });
     lanes.push(await target.bare(single, `lembas ${flags.dtype}, --max-batch 1`));

@@ -10,9 +10,10 @@ import { openCheckpoint } from "../src/checkpoint/open.ts";
 import { resolveModel } from "../src/checkpoint/fetch/resolve.ts";
 import type { Base } from "../src/executor/base.ts";
 import type { DtypeChoice } from "../src/executor/precision.ts";
+import { type ModuleName, MODULES } from "../src/models/hook.ts";
 import type { Device } from "../src/runtime/device.ts";
 import { openDevice } from "../src/runtime/open.ts";
-import { benchFactors, residentCores } from "./cores.ts";
+import { benchFactors, benchLora, residentCores } from "./cores.ts";
 import { LaneContestant } from "./decode.ts";
 
 export interface TargetOptions {
@@ -75,6 +76,30 @@ export class Target implements Disposable {
     const cores = residentCores(factors, lane.maxBatch);
     const label = `lembas ${this.#options.dtype}, cores of rank ${rank}`;
     return new LaneContestant(label, lane, (row) => cores[row]);
+  }
+
+  /** Rows of one lane of the base with LoRAs of this rank, different in every row that has one. */
+  async withLoras(base: Base, rank: number): Promise<readonly LaneContestant[]> {
+    const lane = await base.lane();
+    const make = async (modules: readonly ModuleName[], what: string, every: number) => {
+      const count = Math.ceil(lane.maxBatch / every);
+      const loras = Array.from(
+        { length: count },
+        (_, k) => base.residentLora(benchLora(base.config, { rank, modules }, k)),
+      );
+      for (const lora of loras) await lane.prepare(lora);
+      const label = `lembas ${this.#options.dtype}, LoRAs of rank ${rank} ${what}`;
+      return new LaneContestant(
+        label,
+        lane,
+        (row) => row % every === 0 ? loras[row / every] : undefined,
+      );
+    };
+    return [
+      await make(["q_proj", "v_proj"], "on q and v", 1),
+      await make(["q_proj", "v_proj"], "on q and v in every second row", 2),
+      await make(MODULES, "on all linears", 1),
+    ];
   }
 
   /** Random factors of this rank for this model. */

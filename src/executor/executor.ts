@@ -22,7 +22,7 @@ import {
   type StepsAhead,
 } from "./model.ts";
 import type { Sampler } from "./sampler.ts";
-import { makeStep, type Step, type StepPlaces, type StepShape } from "./step.ts";
+import { makeStep, runsOf, type Step, type StepPlaces, type StepShape } from "./step.ts";
 import { type DecodePlaces, DecodeSteps, type Recording } from "./device/decode_steps.ts";
 import type { DeviceLogits } from "./device/logits.ts";
 import { PREFILL_TOKENS, type Prompts } from "./device/prompts.ts";
@@ -138,7 +138,8 @@ export class Executor implements BatchModel {
       for (const [i, row] of rows.entries()) await this.#prefillStaged(staged, row, i);
       return;
     }
-    for (const { first, slots } of this.#runs(rows)) {
+    const agree = (slot: number, other: number) => this.#loras?.agree(slot, other) ?? true;
+    for (const { first, slots } of runsOf(rows, agree)) {
       await this.#prefillGroup(rows.slice(first, first + slots), first);
     }
   }
@@ -383,24 +384,6 @@ export class Executor implements BatchModel {
     });
     step.total[0] = past + time;
     await step.binding.run();
-  }
-
-  /**
-   * Groups rows into runs: consecutive slots without past and with one LoRA, or none, go together, a
-   * row with past alone.
-   */
-  #runs(rows: readonly PrefillRow[]): { first: number; slots: number }[] {
-    const runs: { first: number; slots: number }[] = [];
-    rows.forEach((row, i) => {
-      const before = rows[i - 1];
-      const run = runs.at(-1);
-      const joins = before !== undefined && before.slot + 1 === row.slot &&
-        before.past === 0 && row.past === 0 &&
-        this.#loras?.agree(before.slot, row.slot) !== false;
-      if (joins && run !== undefined) run.slots++;
-      else runs.push({ first: i, slots: 1 });
-    });
-    return runs;
   }
 
   #makeDecode(batch: number, places: Places = {}): Step {

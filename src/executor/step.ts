@@ -3,6 +3,7 @@ import { inputs } from "../models/inputs.ts";
 import type { Binding, Device, Session, Tensor } from "../runtime/device.ts";
 import type { CoreView } from "./core_slots.ts";
 import type { KvViews } from "./kv_cache.ts";
+import type { PrefillRow } from "./model.ts";
 
 /** A binding and the arrays that a step writes into. */
 export interface Step {
@@ -73,4 +74,24 @@ export function makeStep(
   }
   const binding = made.use(session.bind(given, out));
   return { ...arrays, binding, made: made.move() };
+}
+
+/**
+ * Groups the rows of a prefill into runs: consecutive slots without past that `agree` go together, a
+ * row with past alone.
+ */
+export function runsOf(
+  rows: readonly PrefillRow[],
+  agree: (slot: number, other: number) => boolean,
+): readonly { readonly first: number; readonly slots: number }[] {
+  const runs: { first: number; slots: number }[] = [];
+  rows.forEach((row, i) => {
+    const before = rows[i - 1];
+    const run = runs.at(-1);
+    const joins = before !== undefined && before.slot + 1 === row.slot &&
+      before.past === 0 && row.past === 0 && agree(before.slot, row.slot);
+    if (joins && run !== undefined) run.slots++;
+    else runs.push({ first: i, slots: 1 });
+  });
+  return runs;
 }
