@@ -1,6 +1,6 @@
+/** Names of a decoder graph's inputs, that whoever runs it binds. */
 import type { ModuleName, SiteName } from "./hook.ts";
 
-/** Names of a decoder graph's inputs that the engine's executor binds. */
 export const inputs = {
   ids: "ids",
   grid: "grid",
