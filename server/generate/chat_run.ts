@@ -5,7 +5,13 @@ import { invalid } from "../errors.ts";
 import type { ChatRequest } from "../http/schema/chat.ts";
 import { baseName, resolveTarget, type Target } from "./model_name.ts";
 import { checkLength, encodeChat, toSampling } from "./plan.ts";
-import { behindReasoning, continued, reasonedRun, reasoningOf } from "./reasoning.ts";
+import {
+  behindReasoning,
+  continued,
+  reasonedRun,
+  reasoningBudget,
+  reasoningOf,
+} from "./reasoning.ts";
 import { type Run, type RunPlan, startRun } from "./run.ts";
 import type { TextCaller } from "./text_turns.ts";
 import { type ToolUse, toolUse } from "./tools.ts";
@@ -83,7 +89,10 @@ async function planChat(
   const logprobs = wantedLogprobs(body);
   const { calling } = use;
   const reasoning = reasoningOf(model, body, calling, { prompt, last });
-  const sampling = toSampling(body, { maxTokens, logprobs, model, calling });
+  const sampling = {
+    ...toSampling(body, { maxTokens, logprobs, model, calling }),
+    reasoningBudget: reasoningBudget(model, body, reasoning),
+  };
   return {
     kind: "chat",
     prompts: [prompt],

@@ -7,6 +7,7 @@ import { CALL_TOKENS } from "../../src/calls/formats.ts";
 import { type Parted, REASONING_MARKS, ReasoningReader } from "../../src/calls/reasoning.ts";
 import type { ReasoningMarks } from "../../src/calls/reasoning.ts";
 import { stringOf, type Text } from "../../src/checkpoint/text/prompt.ts";
+import type { ReasoningBudget } from "../../src/engine/request/reasoning_bound.ts";
 import type { SamplingParams } from "../../src/engine/request/request.ts";
 import type { Grammar } from "../../src/grammar/pool.ts";
 import type { ServedModel } from "../context.ts";
@@ -33,17 +34,45 @@ export function reasoningOf(
   const marks = REASONING_MARKS[format];
   const tail = tokenizer.decode(prompt.slice(-TAIL), { skipSpecialTokens: false });
   const thinking = body.chat_template_kwargs?.["enable_thinking"] !== false;
-  const begins = begun(marks, tail.trimEnd(), last) ?? (thinking && marks.begins);
+  const said = begun(marks, tail.trimEnd(), last);
+  const begins = said ?? (thinking && marks.begins);
   if (begins === "over" || !thinking && !begins) return undefined;
   return {
     ...marks,
     begins,
+    begun: said === true,
     openers: calling === undefined ? [] : CALL_TOKENS[calling.format],
     shown: body.include_reasoning !== false,
     special: [marks.start, marks.end].some((mark) => {
       const id = tokenizer.tokenId(mark);
       return id !== undefined && tokenizer.isSpecial(id);
     }),
+  };
+}
+
+/**
+ * How long the model may reason, where the request bounds it.
+ * @throws {ApiError} 400 where the server does not know how this model marks its reasoning
+ */
+export function reasoningBudget(
+  { reasoning: format, tokenizer }: ServedModel,
+  { thinking_token_budget: tokens }: ChatRequest,
+  reasoning: Reasoning | undefined,
+): ReasoningBudget | undefined {
+  if (tokens === undefined || tokens === null || tokens === -1) return undefined;
+  if (format === undefined) {
+    throw invalid(
+      "thinking_token_budget",
+      "Cannot bound the reasoning: this server is not told how its model marks it. Leave " +
+        "'thinking_token_budget' out, or start the server with --reasoning-parser.",
+    );
+  }
+  if (reasoning === undefined) return undefined;
+  const { start, end, openers, begins, begun } = reasoning;
+  return {
+    ...{ tokens, start, ends: [end, ...openers] },
+    closing: tokenizer.encode(end, { addSpecialTokens: false }),
+    begins: begun ? "within" : begins ? "unmarked" : "before",
   };
 }
 

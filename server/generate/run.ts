@@ -26,6 +26,8 @@ export interface RunDelta extends GenerationDelta {
 
 /** How the texts of a run begin: with reasoning, by these marks. */
 export interface Reasoning extends ReasoningOptions {
+  /** Whether the prompt has the first mark. */
+  readonly begun: boolean;
   /** Whether the request wants to see it. */
   readonly shown: boolean;
   /** Whether a mark is a special token, which the text has to show. */

@@ -21,6 +21,7 @@ import {
   type TokenOutcome,
   type TokenTexts,
 } from "./request/output.ts";
+import { ReasoningBound } from "./request/reasoning_bound.ts";
 import { SampleState } from "./request/sampling.ts";
 
 export type SequenceState = "loading" | "waiting" | "prefill" | "running" | "finished";
@@ -117,8 +118,11 @@ export class Sequence {
     this.#tokens = Int32Array.from(prompt);
     this.#length = prompt.length;
     const stopTokens = [...eosTokens, ...params.stopTokenIds];
-    const { vocabSize } = group;
-    this.sampling = new SampleState({ params, seed, sample: index, prompt, stopTokens, vocabSize });
+    const { vocabSize, texts } = group;
+    const { reasoningBudget: budget } = params;
+    const bound = budget && new ReasoningBound(budget, (token) => texts.spelled(token));
+    const options = { params, seed, sample: index, prompt, stopTokens, vocabSize, bound };
+    this.sampling = new SampleState(options);
     this.#output = new OutputText(group.texts, eosTokens, params);
   }
 

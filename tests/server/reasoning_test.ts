@@ -158,6 +158,37 @@ Deno.test("a form holds behind the reasoning, and alone where there is none", as
   ]);
 });
 
+Deno.test("thinking_token_budget bounds the reasoning, from where the prompt says it begins", async () => {
+  const bounded = { thinking_token_budget: 5 };
+  const open = "{{ messages[-1].content }}<assistant><think>\n";
+  const contexts = [saying("x", "qwen3"), saying("x", "deepseek_v3"), saying("x", "qwen3", open)];
+  const begins = ["unmarked", "before", "within"] as const;
+  for (const [i, context] of contexts.entries()) {
+    await said(context, bounded);
+    await said(context, { ...bounded, tools: TOOLS });
+    const closing = context.model.tokenizer.encode("</think>");
+    const budget = { tokens: 5, start: "<think>", closing, begins: begins[i] };
+    assertEquals(context.engine.requests.map(({ sampling }) => sampling.reasoningBudget), [
+      { ...budget, ends: ["</think>"] },
+      { ...budget, ends: ["</think>", "<tool_call>"] },
+    ]);
+  }
+});
+
+Deno.test("a bound of -1 is none, nor is one where the model does not reason; without a parser it is refused", async () => {
+  const context = saying("x");
+  await said(context, { thinking_token_budget: -1 });
+  const quiet = { chat_template_kwargs: { enable_thinking: false } };
+  await said(context, { thinking_token_budget: 5, ...quiet });
+  const asked = context.engine.requests.map(({ sampling }) => sampling.reasoningBudget);
+  assertEquals(asked, [undefined, undefined]);
+  for (const [parser, tokens] of [["none", 5], ["qwen3", -2], ["qwen3", 1.5]] as const) {
+    const body = { ...HELLO, thinking_token_budget: tokens };
+    const refused = await errorOf(await post(saying("x", parser), CHAT, body));
+    assertEquals([refused.status, refused.param], [400, "thinking_token_budget"]);
+  }
+});
+
 Deno.test("special marks are shown to the reader, and no form is held behind them", async () => {
   const context = saying("[THINK]hm[/THINK]so", "mistral");
   const { tokenizer } = context.model;

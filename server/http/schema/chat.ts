@@ -80,6 +80,10 @@ export const chatRequestSchema = z.object({
   include_reasoning: z.boolean().nullish().openapi({
     description: "Whether the answer has its reasoning (default: yes; vLLM).",
   }),
+  thinking_token_budget: z.int().min(-1).nullish().openapi({
+    description: "Most tokens that the model reasons in, where the server knows its marks " +
+      "(--reasoning-parser): then the mark that ends reasoning is written. -1 = no bound (vLLM).",
+  }),
   reasoning_effort: harmless("reasoning_effort", ["none"]),
   store: z.boolean().nullish().openapi({
     description: "Whether it is kept, with its `metadata`, to be listed and read (default: no). " +

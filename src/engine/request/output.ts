@@ -35,6 +35,11 @@ export class TokenTexts {
     return this.#tokenizer.isSpecial(token) ? this.#tokenizer.tokenText(token) : undefined;
   }
 
+  /** Its bytes, a character each, and a special token's spelling. */
+  spelled(token: number): string {
+    return this.special(token) ?? String.fromCharCode(...this.bytes(token));
+  }
+
   /** The token's text where its bytes are whole characters, undefined where they are not. */
   whole(token: number): string | undefined {
     const known = this.#whole[token];

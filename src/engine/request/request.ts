@@ -1,6 +1,7 @@
 /** What a caller asks of the engine, a core among it, and what it gets back, in tokens and text. */
 import type { ResidentAdapter } from "../../executor/model.ts";
 import type { Grammar } from "../../grammar/pool.ts";
+import type { ReasoningBudget } from "./reasoning_bound.ts";
 
 /** A core or a LoRA under a name: what a request's `model` stands for, one thing from HTTP to slot. */
 export interface ServedCore {
@@ -64,6 +65,8 @@ export interface SamplingParams {
   readonly allowedTokens?: readonly number[] | undefined;
   /** Sequences of tokens that the output must not have; undefined = none. */
   readonly badWords?: readonly (readonly number[])[] | undefined;
+  /** How long the model may reason; undefined = as long as it likes. */
+  readonly reasoningBudget?: ReasoningBudget | undefined;
 }
 
 /** What a tenant is entitled to beside others. */

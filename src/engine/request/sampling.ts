@@ -7,6 +7,7 @@ import type { SampleRow } from "../../executor/model.ts";
 import { uniformAt } from "../../executor/philox.ts";
 import { ContextLengthError, FieldRangeError } from "../../util/errors.ts";
 import { BARRED, BarredWords, maskOf } from "./barred.ts";
+import type { ReasoningBound } from "./reasoning_bound.ts";
 import type { GenerationRequest, SamplingParams, TenantStanding } from "./request.ts";
 
 /** Alternatives that `logprobs` may ask for (OpenAI's limit). */
@@ -247,6 +248,8 @@ export interface SampleStateOptions {
   readonly stopTokens: Iterable<number>;
   /** The model's: the length of masks. */
   readonly vocabSize: number;
+  /** What bounds its reasoning; undefined = nothing. */
+  readonly bound?: ReasoningBound | undefined;
 }
 
 /** Builds one sequence's `SampleRow` for each step. */
@@ -260,6 +263,8 @@ export class SampleState {
   readonly #barred: readonly number[];
   readonly #allowed: Int32Array | undefined;
   readonly #words: BarredWords | undefined;
+  readonly #bound: ReasoningBound | undefined;
+  readonly #vocabSize: number;
   /** Changes of tokens that are barred for the next draw alone, as they were before. */
   readonly #before = new Map<number, number>();
   #outputs = 0;
@@ -286,6 +291,8 @@ export class SampleState {
     const { allowedTokens, badWords = [] } = params;
     this.#allowed = allowedTokens && maskOf(allowedTokens, options.vocabSize);
     this.#words = badWords.length === 0 ? undefined : new BarredWords(badWords);
+    this.#bound = options.bound;
+    this.#vocabSize = options.vocabSize;
   }
 
   /** Output tokens seen so far. */
@@ -296,7 +303,7 @@ export class SampleState {
   /** Whether the next draw may depend on tokens drawn before, beyond their logits. */
   get looksBack(): boolean {
     const { presencePenalty, frequencyPenalty, repetitionPenalty, minTokens } = this.#params;
-    return this.#words !== undefined || this.#outputs < minTokens ||
+    return this.#words !== undefined || this.#outputs < minTokens || this.#bound?.over === false ||
       presencePenalty !== 0 || frequencyPenalty !== 0 || repetitionPenalty !== 1;
   }
 
@@ -311,8 +318,12 @@ export class SampleState {
     this.#row.uniform = this.uniform();
     if (this.#words !== undefined && this.#before.size === 0) this.#bar(this.#words);
     if (this.#adjust.size > 0) this.#row.adjust = this.#adjust.view();
-    const allowed = mask ?? this.#allowed;
+    const forced = this.#bound?.forced;
+    const allowed = forced === undefined
+      ? mask ?? this.#allowed
+      : maskOf([forced], this.#vocabSize);
     if (allowed !== undefined) this.#row.mask = allowed;
+    else delete this.#row.mask;
     return this.#row;
   }
 
@@ -322,6 +333,7 @@ export class SampleState {
     this.#outputs++;
     this.#admit();
     this.#words?.push(token);
+    this.#bound?.push(token);
     if (this.#outputs === minTokens) this.#admitStops();
     if (frequencyPenalty !== 0) this.#adjust.add(token, -frequencyPenalty);
     if (presencePenalty === 0 && repetitionPenalty === 1) return;
