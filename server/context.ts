@@ -131,12 +131,14 @@ export interface ServerContext {
   readonly tuning?: FineTuning | undefined;
   /** Batches of requests; undefined = the server has no such endpoints. */
   readonly batches?: Pick<BatchRunner, "of" | "create" | "cancel"> | undefined;
-  /** Where responses and chats are kept; undefined = none is. */
+  /** Where responses, chats and conversations are kept; undefined = none is. */
   readonly responses?: ResponseKeeping | undefined;
 }
 
+type KeptPart = "responses" | "chats" | "conversations";
+
 export interface ResponseKeeping {
-  readonly store: { forTenant(tenant: string): Pick<TenantData, "responses" | "chats"> };
+  readonly store: { forTenant(tenant: string): Pick<TenantData, KeptPart> };
   /** Days that a response is kept after it, or one that goes on from it, was made. */
   readonly days: number;
 }

@@ -25,6 +25,7 @@ import { KeyStore } from "./keys.ts";
 import type { StoreLog } from "./log.ts";
 import { ModelDirectory, ModelStore } from "./models.ts";
 import { ChatStore } from "./responses/chats.ts";
+import { ConversationStore } from "./responses/conversations.ts";
 import { sweepKept } from "./responses/kept_rows.ts";
 import { ResponseStore } from "./responses/responses.ts";
 import { TenantStore } from "./tenants.ts";
@@ -69,6 +70,7 @@ export { type KeyRecord, type KeyStore, type Scope, SCOPES } from "./keys.ts";
 export type { ModelDirectory, ModelStore, NewModel, PublishedModel } from "./models.ts";
 export type { Page, PageQuery } from "./pages.ts";
 export type { ChatMetadata, ChatStore, ListedChat, StoredChat } from "./responses/chats.ts";
+export type { ConversationItem, ConversationRecord } from "./responses/conversations.ts";
 export type { StoredResponse } from "./responses/response_records.ts";
 export type { ResponseStore } from "./responses/responses.ts";
 export { NO_LIMITS, TENANT_ID } from "./tenants.ts";
@@ -106,6 +108,7 @@ export interface TenantData {
   readonly models: ModelStore;
   readonly responses: ResponseStore;
   readonly chats: ChatStore;
+  readonly conversations: ConversationStore;
 }
 
 export class Store implements AsyncDisposable {
@@ -185,6 +188,7 @@ export class Store implements AsyncDisposable {
       models: new ModelStore(db, tenant),
       responses: new ResponseStore(db, tenant),
       chats: new ChatStore(db, tenant),
+      conversations: new ConversationStore(db, tenant),
     };
   }
 

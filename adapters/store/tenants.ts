@@ -19,7 +19,7 @@ export interface TenantLimits {
   readonly concurrency: number | null;
   /** Requests that wait. */
   readonly queued: number | null;
-  /** Bytes of files, cores, checkpoints, stored responses and chats together. */
+  /** Bytes of files, cores, checkpoints, stored responses, chats and conversations together. */
   readonly storedBytes: number | null;
   /** Share of the device beside others'; above 0. */
   readonly weight: number;
@@ -101,7 +101,7 @@ export class TenantStore {
     });
   }
 
-  /** With all it has: keys, files, uploads, jobs, batches, models, cores, responses, chats; usage stays. Whether there was one. */
+  /** With all it has: keys, files, uploads, jobs, batches, models, cores, responses, chats, conversations; usage stays. Whether there was one. */
   remove(id: string): Promise<boolean> {
     return transact(this.#db, async (trx) => {
       const row = await trx.selectFrom("tenants").select("id").where("id", "=", id).forUpdate()

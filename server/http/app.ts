@@ -40,6 +40,7 @@ import { registerLlama } from "./llama/routes.ts";
 import { isMessagesPath, messageErrorResponse } from "./messages/errors.ts";
 import { registerMessages } from "./messages/routes.ts";
 import { isResponsesPath, responseError } from "./responses/errors.ts";
+import { registerConversations } from "./conversations/routes.ts";
 import { registerResponses } from "./responses/routes.ts";
 import { registerPages } from "./pages/pages.tsx";
 import { routedPath } from "./paths.ts";
@@ -75,6 +76,7 @@ export function createApp(context: ServerContext): App {
   // behind all other paths below its own, as an id may be anything
   if (context.responses !== undefined) registerStoredChats(app, context);
   registerResponses(app, context);
+  if (context.responses !== undefined) registerConversations(app, context);
   registerModels(app, context);
   registerAdapters(app, context);
   registerTokenize(app, context);

@@ -69,7 +69,20 @@ function byEarlier(path: string) {
     ...byModel(path, { input: "hello" })(victim),
     { path, json: { input: "hello", previous_response_id: victim.response }, expected: [400] },
     { path, json: { input: [{ type: "item_reference", id: victim.item }] }, expected: [404] },
+    { path, json: { input: "hello", conversation: victim.conversation }, expected: [404] },
   ];
+}
+
+const CONVERSATIONS = "/v1/conversations";
+
+function byConversation(more: string, json?: unknown) {
+  return ({ conversation }: Victim): Attempt[] => [
+    { path: `${CONVERSATIONS}/${conversation}${more}`, json, expected: [404] },
+  ];
+}
+
+function byTurn({ conversation, turn }: Victim): Attempt[] {
+  return [{ path: `${CONVERSATIONS}/${conversation}/items/${turn}`, expected: [404] }];
 }
 
 const CHATS = "/v1/chat/completions";
@@ -125,6 +138,22 @@ export const ATTEMPTS: Attempts = {
   "DELETE /v1/responses/{response_id}": byResponse(),
   "GET /v1/responses/{response_id}/input_items": byResponse("/input_items"),
   "POST /v1/responses/{response_id}/cancel": byResponse("/cancel"),
+  [`POST ${CONVERSATIONS}`]: ({ item }) => [
+    {
+      path: CONVERSATIONS,
+      json: { items: [{ type: "item_reference", id: item }] },
+      expected: [404],
+    },
+  ],
+  [`GET ${CONVERSATIONS}/{conversation_id}`]: byConversation(""),
+  [`POST ${CONVERSATIONS}/{conversation_id}`]: byConversation("", { metadata: {} }),
+  [`DELETE ${CONVERSATIONS}/{conversation_id}`]: byConversation(""),
+  [`GET ${CONVERSATIONS}/{conversation_id}/items`]: byConversation("/items"),
+  [`POST ${CONVERSATIONS}/{conversation_id}/items`]: byConversation("/items", {
+    items: [{ role: "user", content: "hello" }],
+  }),
+  [`GET ${CONVERSATIONS}/{conversation_id}/items/{item_id}`]: byTurn,
+  [`DELETE ${CONVERSATIONS}/{conversation_id}/items/{item_id}`]: byTurn,
   "POST /tokenize": byModel("/tokenize", { prompt: "hello" }),
   "POST /detokenize": byModel("/detokenize", { tokens: [1] }),
   "GET /v1/models": listing("/v1/models"),

@@ -27,6 +27,9 @@ export interface Victim {
   /** A stored response, and the item that it was asked with. */
   readonly response: string;
   readonly item: string;
+  /** A conversation, and an item of it. */
+  readonly conversation: string;
+  readonly turn: string;
   /** A stored chat completion. */
   readonly chat: string;
   /** What no answer to another tenant may say. */
@@ -84,6 +87,11 @@ export async function makeVictim(
     messages: [{ role: "user", content: MARKER }],
     ...{ max_tokens: 2, store: true, metadata: { word: MARKER } },
   });
+  const conversation = await send("POST", "/v1/conversations", {
+    items: [{ role: "user", content: MARKER }],
+    metadata: { word: MARKER },
+  });
+  const turns = await send("GET", `/v1/conversations/${conversation["id"]}/items`);
   const listed = await store.keys.list(tenant, { after: undefined, limit: 1, order: "asc" });
   const ids = {
     file,
@@ -101,6 +109,8 @@ export async function makeVictim(
     key: listed.items[0]?.id ?? "",
     response: String(response["id"]),
     item: String(items["last_id"]),
+    conversation: String(conversation["id"]),
+    turn: String(turns["last_id"]),
     chat: String(chat["id"]),
   };
   return { ...ids, secrets: [VICTIM, CORE, MARKER, "blimp", ...Object.values(ids)] };

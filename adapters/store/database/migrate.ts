@@ -8,6 +8,7 @@ import { schemaMigration } from "./migrations/0001_schema.ts";
 import { batchesMigration } from "./migrations/0002_batches.ts";
 import { responsesMigration } from "./migrations/0003_responses.ts";
 import { chatsMigration } from "./migrations/0004_chats.ts";
+import { conversationsMigration } from "./migrations/0005_conversations.ts";
 
 /** By name, in the order in which they are run. */
 function migrationsFor(kind: Database["kind"]): Record<string, Migration> {
@@ -16,6 +17,7 @@ function migrationsFor(kind: Database["kind"]): Record<string, Migration> {
     "0002_batches": batchesMigration(kind),
     "0003_responses": responsesMigration(kind),
     "0004_chats": chatsMigration(kind),
+    "0005_conversations": conversationsMigration(kind),
   };
 }
 

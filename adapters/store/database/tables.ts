@@ -206,6 +206,22 @@ export interface ChatTable {
   readonly body: string;
 }
 
+export interface ConversationTable {
+  readonly id: string;
+  readonly tenant: string;
+  readonly createdAt: number;
+  /** With its items. */
+  readonly bytes: number;
+  readonly metadata: string;
+}
+
+export interface ConversationItemTable {
+  readonly seq: GeneratedAlways<number>;
+  readonly conversation: string;
+  readonly id: string;
+  readonly body: string;
+}
+
 /** SQLite's queue of jobs; PostgreSQL's is pg-boss's. */
 export interface QueueTable {
   readonly seq: GeneratedAlways<number>;
@@ -242,5 +258,7 @@ export interface Tables {
   readonly models: ModelTable;
   readonly responses: ResponseTable;
   readonly chats: ChatTable;
+  readonly conversations: ConversationTable;
+  readonly conversationItems: ConversationItemTable;
   readonly queue: QueueTable;
 }

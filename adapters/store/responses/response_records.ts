@@ -1,4 +1,4 @@
-/** What is kept of a response, and a conversation of them. */
+/** What is kept of a response, and a chain of them. */
 
 export interface StoredResponse {
   readonly id: string;
@@ -15,12 +15,12 @@ export interface StoredResponse {
   readonly body: string;
 }
 
-export type ConversationPart = Pick<StoredResponse, "id" | "previous" | "input" | "output">;
+export type ChainPart = Pick<StoredResponse, "id" | "previous" | "input" | "output">;
 
 /** A response with all that it goes on from. */
-export type Conversation =
+export type Chain =
   /** The first one first. */
-  | { readonly type: "whole"; readonly responses: readonly ConversationPart[] }
+  | { readonly type: "whole"; readonly responses: readonly ChainPart[] }
   /** The response of this id is not there, itself or one before it. */
   | { readonly type: "gone"; readonly id: string }
   | { readonly type: "too large"; readonly bytes: number };

@@ -1,14 +1,26 @@
 /**
  * A tenant's stored responses: what was asked and answered, until it expires. One that goes on from
- * another names it, and together they are a conversation: going on with it keeps all of it as long as
+ * another names it, and together they are a chain: going on with it keeps all of it as long as
  * its newest part. Trap: what has expired may lie here still, and is not there for anybody.
  */
 import { type Db, LIST, transact } from "../database/kysely.ts";
 import { charge } from "../tenants.ts";
+import { appendItems, type ConversationItem } from "./conversations.ts";
 import { bytesOf, checkRoom, removeRow } from "./kept_rows.ts";
-import type { Conversation, ConversationPart, StoredResponse } from "./response_records.ts";
+import type { Chain, ChainPart, StoredResponse } from "./response_records.ts";
 
 const COLUMNS = ["id", "previous", "createdAt", "expiresAt", "input", "output", "body"] as const;
+
+/** What a response belongs to. */
+export interface ResponseLinks {
+  /** Ids of those that it goes on from; default: none. */
+  readonly before?: readonly string[];
+  /** What it adds to a conversation. */
+  readonly said?: {
+    readonly conversation: string;
+    readonly items: readonly ConversationItem[];
+  } | undefined;
+}
 
 /** Of one tenant. */
 export class ResponseStore {
@@ -29,11 +41,14 @@ export class ResponseStore {
   }
 
   /**
-   * Keeps a response, and those before it as long.
-   * @param before ids of those that it goes on from
+   * Keeps a response, and those before it as long; and adds what it says to a conversation, where
+   * that is still there.
    * @throws {GoneError} where the tenant is not there; {QuotaError} where it may store no more
    */
-  async add(response: StoredResponse, before: readonly string[]): Promise<void> {
+  async add(
+    response: StoredResponse,
+    { before = [], said }: ResponseLinks = {},
+  ): Promise<void> {
     const tenant = this.#tenant;
     const { previous, expiresAt, input, output, body } = response;
     const bytes = bytesOf([input, output, body]);
@@ -50,6 +65,9 @@ export class ResponseStore {
           .where("tenant", "=", tenant).where("id", "in", before.slice(at, at + LIST))
           .where("expiresAt", "<", expiresAt).execute();
       }
+      if (said !== undefined) {
+        await appendItems(trx, { tenant, id: said.conversation, items: said.items });
+      }
     });
   }
 
@@ -58,11 +76,11 @@ export class ResponseStore {
   }
 
   /** @param most bytes of all of them together */
-  async conversation(id: string, most: number): Promise<Conversation> {
+  async chain(id: string, most: number): Promise<Chain> {
     const last = await this.#there().select("chainBytes").where("id", "=", id).executeTakeFirst();
     if (last === undefined) return { type: "gone", id };
     if (last.chainBytes > most) return { type: "too large", bytes: last.chainBytes };
-    const responses = await this.#chain(id);
+    const responses = await this.#upTo(id);
     const [first] = responses;
     if (first === undefined) return { type: "gone", id };
     if (first.previous !== null) return { type: "gone", id: first.previous };
@@ -80,7 +98,7 @@ export class ResponseStore {
   }
 
   /** The response and those before it, by age, as far as they are there. */
-  async #chain(id: string): Promise<ConversationPart[]> {
+  async #upTo(id: string): Promise<ChainPart[]> {
     const [tenant, now] = [this.#tenant, Date.now()];
     return await this.#db
       .withRecursive(

@@ -7,6 +7,7 @@ import type { AnswerDelta } from "../../generate/answer.ts";
 import { samplingBody } from "../../generate/plan.ts";
 import type { UsageBody } from "../schema/common.ts";
 import type { ResponseBody, ResponseUsage } from "./answer_schema.ts";
+import { conversationId } from "./input.ts";
 import type { OutputItem } from "./items.ts";
 import type { ResponseRequest } from "./schema.ts";
 
@@ -18,6 +19,7 @@ export function begunResponse(
   },
 ): ResponseBody {
   const defaults = samplingBody(sampling);
+  const conversation = conversationId(body.conversation);
   return {
     id,
     object: "response",
@@ -31,6 +33,7 @@ export function begunResponse(
     model,
     parallel_tool_calls: body.parallel_tool_calls ?? true,
     previous_response_id: body.previous_response_id ?? null,
+    conversation: conversation === undefined ? null : { id: conversation },
     prompt_cache_key: body.prompt_cache_key ?? null,
     reasoning: { effort: null, summary: null },
     safety_identifier: body.safety_identifier ?? null,

@@ -38,6 +38,7 @@ export const responseSchema = z.object({
   model: z.string(),
   parallel_tool_calls: z.boolean(),
   previous_response_id: text,
+  conversation: z.object({ id: z.string() }).nullable(),
   prompt_cache_key: text,
   reasoning: z.object({ effort: z.null(), summary: z.null() }),
   safety_identifier: text,

@@ -1,6 +1,8 @@
 /** What a request puts in, as items that can be kept: whole, with ids, without reasoning. */
+import { invalid } from "../../errors.ts";
 import type { Text } from "../../../src/checkpoint/text/prompt.ts";
 import { type InputItem, type Item, itemId } from "./items.ts";
+import { type Earlier, type KeptResponses, NOTHING_EARLIER } from "./kept.ts";
 import type { CountRequest } from "./schema.ts";
 import type { PlacedItem } from "./to_chat.ts";
 
@@ -76,4 +78,60 @@ function message(role: Message["role"], content: Message["content"], id: string)
     ...{ annotations: [], logprobs: [] },
   }));
   return { ...fields, role, content: told };
+}
+
+/** What a request goes on from, what it puts in, and both. */
+export interface RequestItems {
+  readonly earlier: Earlier;
+  readonly given: readonly Item[];
+  readonly items: readonly PlacedItem[];
+}
+
+/**
+ * @param id of the response that is made of it
+ * @throws {ApiError} 400 or 404 for what is not there
+ */
+export async function readItems(
+  kept: KeptResponses | undefined,
+  body: CountRequest,
+  id: string,
+): Promise<RequestItems> {
+  const { earlier, at } = await earlierOf(kept, body);
+  const given = await readInput(body.input, id, async (item, at) => {
+    if (kept !== undefined) return await kept.item(item, at);
+    throw invalid(at, `Invalid '${at}': this server keeps no responses. Send the item itself.`);
+  });
+  const before = earlier.items.map((item) => ({ item, at }));
+  return { earlier, given: given.map(({ item }) => item), items: [...before, ...given] };
+}
+
+async function earlierOf(
+  kept: KeptResponses | undefined,
+  { previous_response_id: previous, conversation }: Pick<CountRequest, EarlierField>,
+): Promise<{ readonly earlier: Earlier; readonly at: EarlierField }> {
+  if (previous && conversation) {
+    throw invalid(
+      "conversation",
+      "Mutually exclusive parameters: 'previous_response_id' and 'conversation'. Send one of them.",
+    );
+  }
+  const at = conversation ? "conversation" : "previous_response_id";
+  if (!previous && !conversation) return { earlier: NOTHING_EARLIER, at };
+  if (kept === undefined) {
+    throw invalid(
+      at,
+      `Invalid '${at}': this server keeps no responses. Send all items in 'input'.`,
+    );
+  }
+  if (previous) return { earlier: await kept.upTo(previous), at };
+  return { earlier: await kept.conversation(conversationId(conversation) ?? ""), at };
+}
+
+type EarlierField = "previous_response_id" | "conversation";
+
+/** The id of the conversation that a request names, either way. */
+export function conversationId(
+  conversation: CountRequest["conversation"],
+): string | undefined {
+  return typeof conversation === "string" ? conversation : conversation?.id;
 }

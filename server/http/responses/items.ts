@@ -142,3 +142,8 @@ export function responseOf(item: string): string | undefined {
 export function isResponseId(text: string): boolean {
   return /^resp_[0-9a-f]{32}$/.test(text);
 }
+
+/** Whether a text can be a conversation's id. */
+export function isConversationId(text: string): boolean {
+  return /^conv_[0-9a-f]{32}$/.test(text);
+}

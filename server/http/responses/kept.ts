@@ -8,26 +8,33 @@ import type { AppContext, ServerContext } from "../../context.ts";
 import { ApiError, invalid } from "../../errors.ts";
 import type { JsonBodies } from "../json_body.ts";
 import type { ResponseBody } from "./answer_schema.ts";
-import { isResponseId, type Item, type OutputItem, responseOf } from "./items.ts";
+import { isConversationId, isResponseId, type Item, type OutputItem, responseOf } from "./items.ts";
 
 const DAY_MS = 86_400_000;
 
-/** What a response goes on from. */
+/** What a response goes on from: others, or a conversation. */
 export interface Earlier {
   readonly items: readonly Item[];
   /** Of the responses, the first one first. */
   readonly ids: readonly string[];
+  /** The conversation's id, to which the response is added. */
+  readonly conversation?: string;
 }
 
 export const NOTHING_EARLIER: Earlier = { items: [], ids: [] };
+
+/** A response, and what was put in for it. */
+export interface Said {
+  readonly response: ResponseBody;
+  readonly given: readonly Item[];
+}
 
 /** JSON of items, or of what has some, whose long texts may be bytes. */
 export function itemsText(items: object): string {
   return JSON.stringify(items, (_, value: unknown) => isText(value) ? stringOf(value) : value);
 }
 
-interface KeptParts {
-  readonly responses: TenantData["responses"];
+interface KeptParts extends Pick<TenantData, "responses" | "conversations"> {
   readonly bodies: JsonBodies;
   /** Most bytes that a request may read. */
   readonly most: number;
@@ -53,21 +60,22 @@ export class KeptResponses {
     const { responses: keeping, options, access } = context;
     if (keeping === undefined) return undefined;
     const { tenant } = c.get("principal");
+    const { responses, conversations } = keeping.store.forTenant(tenant);
     return new KeptResponses({
-      responses: keeping.store.forTenant(tenant).responses,
+      ...{ responses, conversations },
       ...{ bodies: c.get("bodies"), most: options.maxBody, days: keeping.days },
       admit: async () => await access?.admit(tenant),
     });
   }
 
   /**
-   * The conversation up to a response.
+   * All up to a response.
    * @throws {ApiError} 400 where it is not there, or not whole; 413 where it is too large
    */
-  async earlier(previous: string): Promise<Earlier> {
+  async upTo(previous: string): Promise<Earlier> {
     const { responses, most } = this.#parts;
     const found = isResponseId(previous)
-      ? await responses.conversation(previous, most)
+      ? await responses.chain(previous, most)
       : { type: "gone", id: previous } as const;
     switch (found.type) {
       case "gone":
@@ -86,6 +94,33 @@ export class KeptResponses {
           items: await this.#parsed(texts),
           ids: found.responses.map(({ id }) => id),
         };
+      }
+    }
+  }
+
+  /**
+   * All of a conversation.
+   * @throws {ApiError} 404 where it is not there; 413 where it is too large
+   */
+  async conversation(id: string): Promise<Earlier> {
+    const { conversations, most } = this.#parts;
+    const found = isConversationId(id)
+      ? await conversations.whole(id, most)
+      : { type: "gone" } as const;
+    switch (found.type) {
+      case "gone":
+        throw noConversation(id, "conversation");
+      case "too large":
+        throw new ApiError(
+          413,
+          `The conversation '${id}' has ${found.bytes} bytes; a request's limit is ${most}. ` +
+            "Delete items of it, or begin another one with what still matters.",
+          { param: "conversation", code: "request_too_large" },
+        );
+      case "whole": {
+        const texts = found.items.map(({ body }) => `[${body}]`);
+        this.#left -= texts.reduce((sum, text) => sum + text.length, 0);
+        return { items: await this.#parsed(texts), ids: [], conversation: id };
       }
     }
   }
@@ -157,17 +192,24 @@ export class KeptResponses {
   }
 
   /**
-   * Keeps an answer, without its log probabilities.
-   * @param input JSON of its own items
+   * Keeps an answer, without its log probabilities, and adds it to its conversation.
    * @throws {QuotaError} where there is no room for it
    */
-  async add({ output, ...body }: ResponseBody, input: string, earlier: Earlier): Promise<void> {
+  async add({ response, given }: Said, { ids: before, conversation }: Earlier): Promise<void> {
+    const { responses, conversations, days } = this.#parts;
+    const { output, ...body } = response;
+    const told = output.map(bare);
+    const items = [...given, ...told].map((item) => ({ id: item.id, body: itemsText(item) }));
+    if (!body.store) {
+      if (conversation !== undefined) await conversations.append(conversation, items);
+      return;
+    }
     const createdAt = Date.now();
-    await this.#parts.responses.add({
+    await responses.add({
       ...{ id: body.id, previous: body.previous_response_id, createdAt },
-      expiresAt: createdAt + this.#parts.days * DAY_MS,
-      ...{ input, output: JSON.stringify(output.map(bare)), body: JSON.stringify(body) },
-    }, earlier.ids);
+      expiresAt: createdAt + days * DAY_MS,
+      ...{ input: itemsText(given), output: JSON.stringify(told), body: JSON.stringify(body) },
+    }, { before, said: conversation === undefined ? undefined : { conversation, items } });
   }
 
   /** Lists of items as one. */
@@ -198,6 +240,14 @@ function notFound(previous: string, gone: string): ApiError {
         "expired.",
     "previous_response_not_found",
   );
+}
+
+/** @param param what names it */
+export function noConversation(id: string, param: string): ApiError {
+  return new ApiError(404, `Conversation with id '${id.slice(0, 80)}' not found.`, {
+    param,
+    code: "conversation_not_found",
+  });
 }
 
 function noResponse(id: string): never {

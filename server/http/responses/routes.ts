@@ -3,7 +3,6 @@
  * completions run on.
  */
 import type { App, AppContext, ServerContext } from "../../context.ts";
-import { invalid } from "../../errors.ts";
 import { completionId, noteUsage, streamAnswer } from "../../generate/answer.ts";
 import { chatPrompt, startChat } from "../../generate/chat_run.ts";
 import { toolUse } from "../../generate/tools.ts";
@@ -12,8 +11,8 @@ import { noteVerbosity } from "../verbosity.ts";
 import { checkModel, counted } from "../routes/tokenize.ts";
 import { begunResponse } from "./answer.ts";
 import { countSchema, responseEventSchema, responseSchema } from "./answer_schema.ts";
-import { readInput } from "./input.ts";
-import { type Earlier, itemsText, KeptResponses, NOTHING_EARLIER } from "./kept.ts";
+import { readItems } from "./input.ts";
+import { itemsText, KeptResponses } from "./kept.ts";
 import { ResponseEvents, type ResponseRun, wholeResponse } from "./run.ts";
 import {
   type CountRequest,
@@ -23,7 +22,7 @@ import {
   responseRequestSchema,
 } from "./schema.ts";
 import { registerStored } from "./stored_routes.ts";
-import { type PlacedItem, toChat, toPrompt } from "./to_chat.ts";
+import { toChat, toPrompt } from "./to_chat.ts";
 
 export function registerResponses(app: App, context: ServerContext): void {
   const common = {
@@ -86,8 +85,8 @@ async function start(
   const { earlier, given, items } = await readItems(kept, body, id);
   const request = toChat(body, items);
   const store = kept !== undefined && body.store !== false;
-  const input = store ? itemsText(given.map(({ item }) => item)) : "";
-  if (store) await kept.checkRoom(input.length);
+  const keeps = store || earlier.conversation !== undefined;
+  if (keeps) await kept?.checkRoom(itemsText(given).length);
   const chat = await startChat(context, c, request, id);
   const { sampling, tokenizer } = context.model;
   return {
@@ -96,39 +95,9 @@ async function start(
     logprobs: body.include?.includes(LOGPROBS) ?? false,
     padded: body.stream_options?.include_obfuscation ?? false,
     keep: async (response) => {
-      if (store) await kept.add(response, input, earlier);
+      if (keeps) await kept?.add({ response, given }, earlier);
     },
   };
-}
-
-/** What a request goes on from, what it puts in, and both. */
-interface Items {
-  readonly earlier: Earlier;
-  readonly given: readonly PlacedItem[];
-  readonly items: readonly PlacedItem[];
-}
-
-/** @throws {ApiError} 400 or 404 for what is not there */
-async function readItems(
-  kept: KeptResponses | undefined,
-  { input, previous_response_id: previous }: CountRequest,
-  id: string,
-): Promise<Items> {
-  const earlier = typeof previous === "string" ? await earlierOf(kept, previous) : NOTHING_EARLIER;
-  const given = await readInput(input, id, async (item, at) => {
-    if (kept !== undefined) return await kept.item(item, at);
-    throw invalid(at, `Invalid '${at}': this server keeps no responses. Send the item itself.`);
-  });
-  const before = earlier.items.map((item) => ({ item, at: "previous_response_id" }));
-  return { earlier, given, items: [...before, ...given] };
-}
-
-async function earlierOf(kept: KeptResponses | undefined, previous: string): Promise<Earlier> {
-  if (kept !== undefined) return await kept.earlier(previous);
-  throw invalid(
-    "previous_response_id",
-    "Invalid 'previous_response_id': this server keeps no responses. Send all items in 'input'.",
-  );
 }
 
 async function countTokens(

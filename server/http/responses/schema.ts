@@ -91,7 +91,10 @@ const promptFields = {
     description: "`auto`: of a prompt that is too long the beginning is left out, instructions " +
       "too; say `max_output_tokens`, so that there is room for an answer.",
   }),
-  conversation: harmless("conversation", []),
+  conversation: z.union([z.string(), z.strictObject({ id: z.string() })]).nullish().openapi({
+    description: "A conversation to go on with, to which what is put in and comes out is added; " +
+      "not beside `previous_response_id`.",
+  }),
 } as const;
 
 export const countRequestSchema = z.object({

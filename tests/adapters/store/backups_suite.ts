@@ -25,7 +25,7 @@ export const BACKUP_CASES: Cases = {
   ) => {
     const tenant = await newTenant();
     const id = await addFile(store, tenant, "before");
-    await store.forTenant(tenant).responses.add(RESPONSE, []);
+    await store.forTenant(tenant).responses.add(RESPONSE);
     const at = await Deno.makeTempDir();
     const [one, two] = [`${at}/one`, `${at}/two`];
     const backups = () => [one, two].map((path) => store.backup(`${path}.db`));

@@ -4,6 +4,7 @@ import type { Store } from "../../../adapters/store/store.ts";
 import { BACKUP_CASES } from "./backups_suite.ts";
 import { BATCH_CASES } from "./batches_suite.ts";
 import type { Bench, Cases } from "./cases.ts";
+import { CONVERSATION_CASES } from "./conversations_suite.ts";
 import { CORE_CASES } from "./cores_suite.ts";
 import { FILE_CASES } from "./files_suite.ts";
 import { JOB_CASES } from "./jobs_suite.ts";
@@ -26,6 +27,7 @@ const SUITES: Readonly<Record<string, Cases>> = {
   jobs: JOB_CASES,
   responses: RESPONSE_CASES,
   chats: CHAT_CASES,
+  conversations: CONVERSATION_CASES,
   backups: BACKUP_CASES,
 };
 

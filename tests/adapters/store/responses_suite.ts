@@ -28,12 +28,12 @@ export const RESPONSE_CASES: Cases = {
     const [mine, other] = [await newTenant(), await newTenant()];
     const one = response();
     const { responses } = store.forTenant(mine);
-    await responses.add(one, []);
+    await responses.add(one);
     assertEquals(await responses.find(one.id), one);
     assertEquals(await store.tenants.storedBytes(mine), sizeOf(one));
     const theirs = store.forTenant(other).responses;
     assertEquals(await theirs.find(one.id), undefined);
-    assertEquals(await theirs.conversation(one.id, 1e9), { type: "gone", id: one.id });
+    assertEquals(await theirs.chain(one.id, 1e9), { type: "gone", id: one.id });
     assertEquals(await theirs.remove(one.id), false);
     assertEquals(await responses.remove(one.id), true);
     assertEquals(await responses.remove(one.id), false);
@@ -43,7 +43,7 @@ export const RESPONSE_CASES: Cases = {
     assertEquals(await store.forTenant("nobody").responses.remove(one.id), false);
   },
 
-  "a conversation is read from its first response on, up to a size": async (
+  "a chain is read from its first response on, up to a size": async (
     { store, newTenant },
   ) => {
     const { responses } = store.forTenant(await newTenant());
@@ -51,19 +51,19 @@ export const RESPONSE_CASES: Cases = {
     const second = response({ previous: first.id });
     const third = response({ previous: second.id });
     const beside = response({ previous: first.id });
-    await responses.add(first, []);
-    await responses.add(second, [first.id]);
-    await responses.add(third, [first.id, second.id]);
-    await responses.add(beside, [first.id]);
+    await responses.add(first);
+    await responses.add(second, { before: [first.id] });
+    await responses.add(third, { before: [first.id, second.id] });
+    await responses.add(beside, { before: [first.id] });
     const read = async (id: string) => {
-      const found = await responses.conversation(id, 1e9);
+      const found = await responses.chain(id, 1e9);
       return found.type === "whole" ? found.responses.map(({ id }) => id) : found;
     };
     assertEquals(await read(third.id), [first.id, second.id, third.id]);
     assertEquals(await read(beside.id), [first.id, beside.id]);
     const bytes = sizeOf(first) + sizeOf(second) + sizeOf(third);
-    assertEquals((await responses.conversation(third.id, bytes)).type, "whole");
-    assertEquals(await responses.conversation(third.id, bytes - 1), { type: "too large", bytes });
+    assertEquals((await responses.chain(third.id, bytes)).type, "whole");
+    assertEquals(await responses.chain(third.id, bytes - 1), { type: "too large", bytes });
     await responses.remove(second.id);
     assertEquals(await read(third.id), { type: "gone", id: second.id });
     assertEquals(await read(beside.id), [first.id, beside.id]);
@@ -76,10 +76,10 @@ export const RESPONSE_CASES: Cases = {
     const { responses } = store.forTenant(tenant);
     const old = response({ expiresAt: Date.now() - 1 });
     const kept = response();
-    await responses.add(old, []);
-    await responses.add(kept, []);
+    await responses.add(old);
+    await responses.add(kept);
     assertEquals(await responses.find(old.id), undefined);
-    assertEquals(await responses.conversation(old.id, 1e9), { type: "gone", id: old.id });
+    assertEquals(await responses.chain(old.id, 1e9), { type: "gone", id: old.id });
     assertEquals(await responses.remove(old.id), false);
     await sweepKept(store.database.db, Date.now());
     const rows = await store.database.db.selectFrom("responses").select("id")
@@ -92,15 +92,15 @@ export const RESPONSE_CASES: Cases = {
     const { responses } = store.forTenant(await newTenant());
     const soon = Date.now() + 1000;
     const [first, aside] = [response({ expiresAt: soon }), response({ expiresAt: soon })];
-    await responses.add(first, []);
-    await responses.add(aside, []);
+    await responses.add(first);
+    await responses.add(aside);
     const second = response({ previous: first.id });
-    await responses.add(second, [first.id]);
+    await responses.add(second, { before: [first.id] });
     assertEquals((await responses.find(first.id))?.expiresAt, second.expiresAt);
     assertEquals((await responses.find(aside.id))?.expiresAt, soon);
     // a shorter life takes nothing from those before
     const third = response({ previous: second.id, expiresAt: soon });
-    await responses.add(third, [first.id, second.id]);
+    await responses.add(third, { before: [first.id, second.id] });
     assertEquals((await responses.find(second.id))?.expiresAt, second.expiresAt);
   },
 
@@ -114,14 +114,14 @@ export const RESPONSE_CASES: Cases = {
     await store.tenants.update({ id: tenant, limits: { ...NO_LIMITS, storedBytes } });
     await responses.checkRoom(storedBytes);
     await assertRejects(() => responses.checkRoom(storedBytes + 1), QuotaError);
-    await responses.add(one, []);
+    await responses.add(one);
     const more = response();
-    await assertRejects(() => responses.add(more, []), QuotaError, "stored responses");
+    await assertRejects(() => responses.add(more), QuotaError, "stored responses");
     assertEquals(await responses.find(more.id), undefined);
     assert(await store.tenants.remove(tenant));
     const rows = await store.database.db.selectFrom("responses").select("id")
       .where("tenant", "=", tenant).execute();
     assertEquals(rows, []);
-    await assertRejects(() => responses.add(more, []), RangeError, tenant);
+    await assertRejects(() => responses.add(more), RangeError, tenant);
   },
 };

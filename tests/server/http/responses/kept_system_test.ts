@@ -7,17 +7,12 @@ import { createApp } from "../../../../server/http/app.ts";
 import { JsonThread } from "../../../../server/http/json_thread.ts";
 import { post } from "../../asked.ts";
 import { fakeContext } from "../../fake_context.ts";
-import { errorOf, type Json, type KeyedApp, openKeyedApp } from "../../keyed_app.ts";
+import { errorOf, type Json, openKeyedApp } from "../../keyed_app.ts";
+import { clientOf } from "./keyed_client.ts";
 
 const PATH = "/v1/responses";
 /** An answer of a few tokens. */
 const SHORT = { model: "tiny", max_output_tokens: 4, temperature: 0 };
-
-function clientOf({ app }: KeyedApp, apiKey: string): OpenAI {
-  const fetch = (input: string | URL | Request, init?: RequestInit) =>
-    Promise.resolve(app.request(String(input), init));
-  return new OpenAI({ baseURL: "http://localhost/v1", apiKey, maxRetries: 0, fetch });
-}
 
 /** What both answers have; the client adds its own. */
 function bare(response: OpenAI.Responses.Response): unknown {

@@ -41,7 +41,7 @@ Deno.test("refusals name the field of the request, and what is possible", async 
     [{ include: logprobs, top_logprobs: 21 }, "top_logprobs", "<= 20"],
     [{ include: ["everything"] }, "include[0]", logprobs[0] ?? ""],
     [{ background: true }, "background", "false"],
-    [{ conversation: "conv_1" }, "conversation", "'conversation' is not supported"],
+    [{ conversation: "conv_1" }, "conversation", "keeps no responses"],
     [{ prompt: { id: "pmpt_1" } }, "prompt", "'prompt' is not supported"],
     [{ service_tier: "flex" }, "service_tier", `"default"`],
     [{ truncation: "some" }, "truncation", `"auto"`],

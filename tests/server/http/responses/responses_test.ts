@@ -88,7 +88,7 @@ Deno.test("an answer says what it was asked for, what came out and what it cost"
     object: "response",
     ...{ status: "completed", background: false, error: null, incomplete_details: null },
     ...{ instructions: null, max_output_tokens: null, max_tool_calls: 3, metadata },
-    ...{ model: "tiny", parallel_tool_calls: true, previous_response_id: null },
+    ...{ model: "tiny", parallel_tool_calls: true, previous_response_id: null, conversation: null },
     ...{ prompt_cache_key: "k", reasoning: { effort: null, summary: null } },
     ...{ safety_identifier: null, service_tier: "default" },
     // this server keeps nothing
