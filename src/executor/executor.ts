@@ -22,7 +22,15 @@ import {
   type StepsAhead,
 } from "./model.ts";
 import type { Sampler } from "./sampler.ts";
-import { makeStep, runsOf, type Step, type StepPlaces, type StepShape } from "./step.ts";
+import { Scores } from "./sampler/scores.ts";
+import {
+  fillDecode,
+  makeStep,
+  runsOf,
+  type Step,
+  type StepPlaces,
+  type StepShape,
+} from "./step.ts";
 import { type DecodePlaces, DecodeSteps, type Recording } from "./device/decode_steps.ts";
 import type { DeviceLogits } from "./device/logits.ts";
 import { PREFILL_TOKENS, type Prompts } from "./device/prompts.ts";
@@ -83,8 +91,8 @@ export class Executor implements BatchModel {
   /** Beside keys and values in device memory. */
   #copies: Promise<CoreCopies> | undefined;
   readonly #logits: Tensor;
-  /** Logits of a prompt's tokens, [scored tokens, V], once some are scored. */
-  #scores: Tensor | undefined;
+  /** Logits of a prompt's tokens. */
+  readonly #scores: Scores;
   readonly scoredTokens: number;
   readonly draftTokens: number;
   #steps: DecodeSteps | undefined;
@@ -101,6 +109,7 @@ export class Executor implements BatchModel {
     using made = new DisposableStack();
     this.prefillTokens = options.prompts?.tokens ?? PREFILL_TOKENS;
     this.scoredTokens = Math.min(SCORED_TOKENS, this.prefillTokens);
+    this.#scores = new Scores(device, options.scorer, this.scoredTokens, vocabSize);
     // in device memory a row would go to the staging row and back
     this.draftTokens = options.staged === undefined ? this.scoredTokens : 0;
     const cache = options.staged ?? new KvCache(device, kv, options.blocks);
@@ -164,20 +173,10 @@ export class Executor implements BatchModel {
   ): Promise<void> {
     const batch = tokens.length;
     const { staged } = this.#options;
-    const step = this.#loras?.decode(
-      batch,
-      `${batch}`,
-      (session, more) => this.#makeDecode(batch, { session, more }),
-    ) ??
-      (this.#decodes[batch] ??= this.#makeDecode(batch, cores && { cores: cores.views(batch) }));
-    let longest = 0;
-    for (let i = 0; i < batch; i++) {
-      const length = lengths[i];
-      step.ids[i] = tokens[i];
-      step.lengths[i] = length;
-      if (length > longest) longest = length;
-    }
-    step.total[0] = longest + 1;
+    const adapted = this.#loras?.decode(batch, `${batch}`, (own) => this.#makeDecode(batch, own));
+    const plain = () => this.#makeDecode(batch, cores && { cores: cores.views(batch) });
+    const step = adapted ?? (this.#decodes[batch] ??= plain());
+    fillDecode(step, tokens, lengths);
     if (staged !== undefined) await Promise.all([staged.settled(), cores?.refresh()]);
     await step.binding.run();
   }
@@ -216,34 +215,22 @@ export class Executor implements BatchModel {
   }
 
   async score(row: PrefillRow, next: ArrayLike<number>, top: number): Promise<readonly Sampled[]> {
-    const { device, staged, scorer } = this.#options;
-    const scores = this.#scoreRows();
+    const { staged } = this.#options;
     if (staged !== undefined && row.past > 0) staged.take(row.slot);
-    using logits = device.view(scores, 0, [row.tokens.length, this.vocabSize]);
+    using logits = this.#scores.view(row.tokens.length);
     const caches = staged?.staging;
     await this.#everyToken(row, caches === undefined ? { logits } : { logits, caches });
     staged?.place(row.slot);
-    return await scorer.sample(
-      scores,
-      Array.from(next, (token, i) => ({
-        ...{ row: i, temperature: 0, uniform: 0, logprobs: top, given: [token] },
-      })),
-    );
+    return await this.#scores.ofNext(next, top);
   }
 
   async draft(row: PrefillRow): Promise<void> {
-    const scores = this.#scoreRows();
-    using logits = this.#options.device.view(scores, 0, [row.tokens.length, this.vocabSize]);
+    using logits = this.#scores.view(row.tokens.length);
     await this.#everyToken(row, { logits });
   }
 
   sampleDraft(rows: readonly SampleRow[]): Promise<readonly Sampled[]> {
-    return this.#options.scorer.sample(this.#scoreRows(), rows);
-  }
-
-  #scoreRows(): Tensor {
-    const { device } = this.#options;
-    return this.#scores ??= device.tensor("float32", [this.scoredTokens, this.vocabSize]);
+    return this.#scores.sample(rows);
   }
 
   async #everyToken(
@@ -253,9 +240,7 @@ export class Executor implements BatchModel {
     const time = tokens.length;
     const shape = { first: slot, batch: 1, time, logits: 0 };
     const make = (more: Places) => this.#makeStep(shape, { ...places, ...more, rows: time });
-    const step =
-      this.#loras?.prompt(slot, time, undefined, (session, more) => make({ session, more })) ??
-        make({});
+    const step = this.#loras?.prompt(slot, time, undefined, make) ?? make({});
     using _made = step.made;
     step.ids.set(tokens);
     step.lengths[0] = past + time - 1;
@@ -317,11 +302,7 @@ export class Executor implements BatchModel {
       made.dispose();
     }
     this.#options.sampler.forget(this.#logits);
-    if (this.#scores !== undefined) {
-      this.#options.scorer.forget(this.#scores);
-      device.discard(this.#scores, 0, this.scoredTokens * this.vocabSize);
-      this.#scores.release();
-    }
+    this.#scores.release();
     this.#options.session.release();
     this.#steps?.[Symbol.dispose]();
     this.#options.recording?.session.release();
@@ -395,16 +376,12 @@ export class Executor implements BatchModel {
   #prefillStep(shape: StepShape, places: Places = {}): Step {
     const { first, batch, time, logits } = shape;
     const key = `${first}+${batch}x${time}@${logits}`;
-    const adapted = this.#loras?.prompt(
-      first,
-      batch * time,
-      key,
-      (session, more) => this.#makeStep(shape, { ...places, session, more }),
-    );
+    const bind = (own: Places) => this.#makeStep(shape, { ...places, ...own });
+    const adapted = this.#loras?.prompt(first, batch * time, key, bind);
     if (adapted !== undefined) return adapted;
     const known = this.#prefills.get(key);
     if (known !== undefined) return known;
-    const step = this.#makeStep(shape, places);
+    const step = bind({});
     this.#prefills.set(key, step);
     return step;
   }

@@ -76,6 +76,22 @@ export function makeStep(
   return { ...arrays, binding, made: made.move() };
 }
 
+/** Writes the arrays of a step of one token a row, behind so many others in each. */
+export function fillDecode(
+  step: Step,
+  tokens: ArrayLike<number>,
+  lengths: ArrayLike<number>,
+): void {
+  let longest = 0;
+  for (let i = 0; i < tokens.length; i++) {
+    const length = lengths[i];
+    step.ids[i] = tokens[i];
+    step.lengths[i] = length;
+    if (length > longest) longest = length;
+  }
+  step.total[0] = longest + 1;
+}
+
 /**
  * Groups the rows of a prefill into runs: consecutive slots without past that `agree` go together, a
  * row with past alone.

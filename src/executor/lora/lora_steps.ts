@@ -20,8 +20,13 @@ export interface LoraOptions {
   readonly compile: (modules: readonly ModuleName[]) => Promise<Session>;
 }
 
-/** Binds a compiled step with more inputs, by name. */
-export type BindStep = (session: Session, inputs: Readonly<Record<string, Tensor>>) => Step;
+/** A compiled step with branches, and its inputs besides the lane's, by name. */
+export interface BranchedStep {
+  readonly session: Session;
+  readonly more: Readonly<Record<string, Tensor>>;
+}
+
+export type BindStep = (branched: BranchedStep) => Step;
 
 interface LoraStep {
   readonly step: Step;
@@ -139,7 +144,7 @@ export class LoraSteps {
     if (session === undefined) throw new Error("internal: a row's LoRA was not prepared");
     using made = new DisposableStack();
     const { tensors, fill } = meetingInputs(this.#device, adapted, tokens, made);
-    const step = bind(session, { ...tensors, ...this.#rows.views(adapted, made) });
+    const step = bind({ session, more: { ...tensors, ...this.#rows.views(adapted, made) } });
     const views = made.move();
     step.made.defer(() => views.dispose());
     return { step, fill };

@@ -178,3 +178,23 @@ Deno.test("the bytes of a LoRA are known before it is laid out", async () => {
     assertEquals(tiny.base.residentLoraBytes(lora.linears), data.byteLength);
   }
 });
+
+Deno.test("a dropped lane gives back every native object of its LoRAs, one that is being prepared, too", async () => {
+  using tiny = await Tiny.open("llama", { dtype: "int8" });
+  const loras = KINDS.slice(0, 2).map((kind) => randomLora(tiny.base.config, kind));
+  const comeAndGo = async () => {
+    const lane = await tiny.base.lane();
+    const resident = await readied(tiny, lane, loras);
+    await greedy(lane, rowsOf(resident), 4);
+    await tiny.base.drop(lane);
+  };
+  await comeAndGo();
+  const before = tiny.device.liveObjects;
+  await comeAndGo();
+  assertEquals(tiny.device.liveObjects, before);
+  const lane = await tiny.base.lane();
+  const preparing = lane.prepare(tiny.base.residentLora(loras[0]));
+  await tiny.base.drop(lane);
+  await preparing;
+  assertEquals(tiny.device.liveObjects, before);
+});
