@@ -55,7 +55,8 @@ export { stackOf } from "./adapters/lotr/stack.ts";
 // Their files, and the way from and to PEFT and plain weights.
 export { readCore, readFactors, writeCore, writeFactors } from "./adapters/lotr/format.ts";
 export { importPeft, LossyImportError } from "./adapters/lotr/peft/peft_import.ts";
-export { readPeftDirectory, writePeftDirectory } from "./adapters/catalog/directory.ts";
+export { readPeftDirectory } from "./adapters/lora/peft_files.ts";
+export { writePeftDirectory } from "./adapters/catalog/directory.ts";
 export { mergedSafetensors } from "./adapters/lotr/merge.ts";
 
 // Checkpoints as they lie on disk.

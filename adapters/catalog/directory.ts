@@ -6,7 +6,7 @@
  * "default"; PEFT directories `<root>/[<tenant>/]<name>/`; factor files anywhere beside them.
  */
 import type { ServedCore } from "../../src/engine/request/request.ts";
-import { FieldError, FieldRangeError, readField } from "../../src/util/errors.ts";
+import { FieldError, readField } from "../../src/util/errors.ts";
 import type { Core } from "../lotr/core.ts";
 import type { FactorSet } from "../lotr/factors.ts";
 import {
@@ -19,13 +19,10 @@ import {
 } from "../lotr/format.ts";
 import { DEFAULT_TENANT } from "./name.ts";
 import { exportPeft, type PeftExportOptions } from "../lotr/peft/peft_export.ts";
-import { importPeft, type PeftFiles, type ProjectionReport } from "../lotr/peft/peft_import.ts";
+import { importPeft, type ProjectionReport } from "../lotr/peft/peft_import.ts";
+import { CONFIG_FILE, readBounded, readPeftDirectory, WEIGHTS_FILE } from "../lora/peft_files.ts";
 import type { AdapterRegistry } from "./registry.ts";
 
-const CONFIG_FILE = "adapter_config.json";
-const WEIGHTS_FILE = "adapter_model.safetensors";
-const MAX_CONFIG_BYTES = 2 ** 20;
-const MAX_PEFT_BYTES = 2 ** 30;
 const EXTENSION = ".safetensors";
 
 export interface LoadOptions {
@@ -218,32 +215,6 @@ export class AdapterDirectory {
 }
 
 /**
- * Reads the two files of a PEFT directory. @throws {FieldError} naming the file at fault.
- *
- * @example
- * ```ts
- * import { readPeftDirectory } from "@lembas/lembas";
- *
- * const { config, weights } = await readPeftDirectory("tests/fixtures/adapters/peft_lora");
- * console.assert(config !== undefined && weights.length > 0);
- * ```
- */
-export async function readPeftDirectory(path: string): Promise<PeftFiles> {
-  const text = new TextDecoder().decode(
-    await readBounded(`${path}/${CONFIG_FILE}`, MAX_CONFIG_BYTES),
-  );
-  let config: unknown;
-  try {
-    config = JSON.parse(text);
-  } catch (cause) {
-    throw new FieldError("path", `Cannot import LoRA: ${path}/${CONFIG_FILE} is not JSON`, {
-      cause,
-    });
-  }
-  return { config, weights: await readBounded(`${path}/${WEIGHTS_FILE}`, MAX_PEFT_BYTES) };
-}
-
-/**
  * Writes a core as a PEFT directory, made where it is missing. @throws as `exportPeft` does.
  *
  * @example
@@ -326,15 +297,4 @@ async function realPathOf(path: string): Promise<string | undefined> {
 
 function isUnder(root: string, path: string): boolean {
   return path.startsWith(root.endsWith("/") ? root : `${root}/`);
-}
-
-async function readBounded(path: string, most: number): Promise<Uint8Array> {
-  const { size, isFile } = await Deno.stat(path);
-  if (!isFile || size > most) {
-    throw new FieldRangeError(
-      "path",
-      `Cannot read ${path}: it is no plain file of at most ${most} bytes, its size is ${size}`,
-    );
-  }
-  return await Deno.readFile(path);
 }

@@ -26,6 +26,9 @@ export interface LoraLinear extends LoraPlace {
   readonly b: Float32Array;
 }
 
+/** The highest rank of each module that a LoRA adapts: what it takes of memory is known by these. */
+export type LoraRanks = Readonly<Partial<Record<ModuleName, number>>>;
+
 export interface Lora {
   /** SHA-256 of its file, hex. */
   readonly digest: string;
@@ -53,9 +56,9 @@ export type FactorScale = (
   of: SiteName | ModuleName,
 ) => ArrayLike<number> | undefined;
 
-/** Bytes of a LoRA over these linears as a lane wants it. */
-export function residentLoraBytes(config: DecoderConfig, places: readonly LoraPlace[]): number {
-  const numbers = modulesIn(places).reduce(
+/** Bytes of a LoRA of these ranks as a lane wants it. */
+export function residentLoraBytes(config: DecoderConfig, ranks: LoraRanks): number {
+  const numbers = modulesIn(ranks).reduce(
     (sum, { module, pieces }) => sum + config.numLayers * pieces * pieceSize(config, module),
     0,
   );
@@ -71,8 +74,9 @@ export function toResidentLora(
   scaleOf: FactorScale,
 ): ResidentLora {
   for (const linear of linears) checkLinear(config, linear);
-  const modules = modulesIn(linears);
-  const bytes = residentLoraBytes(config, linears);
+  const ranks = ranksOf(linears);
+  const modules = modulesIn(ranks);
+  const bytes = residentLoraBytes(config, ranks);
   const data = new Float32Array(bytes / Float32Array.BYTES_PER_ELEMENT);
   let start = 0;
   for (const { module, pieces } of modules) {
@@ -122,10 +126,16 @@ function pieceSize(config: DecoderConfig, module: ModuleName): number {
   return PIECE_RANK * (inputsOf(config, SITE_OF[module]) + outputsOf(config, module));
 }
 
-function modulesIn(places: readonly LoraPlace[]): readonly LoraModule[] {
+/** The highest of each module's ranks. */
+export function ranksOf(places: readonly LoraPlace[]): LoraRanks {
+  const ranks: { -readonly [M in keyof LoraRanks]: LoraRanks[M] } = {};
+  for (const { module, rank } of places) ranks[module] = Math.max(rank, ranks[module] ?? 0);
+  return ranks;
+}
+
+function modulesIn(ranks: LoraRanks): readonly LoraModule[] {
   return MODULES.flatMap((module) => {
-    const ranks = places.filter((place) => place.module === module).map(({ rank }) => rank);
-    const pieces = Math.ceil(Math.max(0, ...ranks) / PIECE_RANK);
+    const pieces = Math.ceil((ranks[module] ?? 0) / PIECE_RANK);
     return pieces === 0 ? [] : [{ module, pieces }];
   });
 }

@@ -11,7 +11,7 @@ import type { ModuleName } from "../../../src/models/hook.ts";
 import type { Core } from "../core.ts";
 import { factorsAt, type FactorSet } from "../factors.ts";
 import { type Dense, dense, firstColumns, multiply, scaled, transpose } from "../linalg.ts";
-import type { PeftFiles } from "./peft_import.ts";
+import type { PeftFiles } from "../../lora/peft_files.ts";
 import { weightName } from "../stack.ts";
 
 export interface PeftExportOptions {

@@ -3,10 +3,6 @@
  * lost by it. ΔW is never formed: everything goes through the low-rank factors, the energies
  * through their Gram matrices.
  */
-import {
-  parseSafetensors,
-  type SafetensorsTensor,
-} from "../../../src/checkpoint/formats/safetensors.ts";
 import { FieldRangeError } from "../../../src/util/errors.ts";
 import { type ModuleName, MODULES } from "../../../src/models/hook.ts";
 import { type Core, coreFrom } from "../core.ts";
@@ -21,19 +17,11 @@ import {
   traceOfProduct,
   transpose,
 } from "../linalg.ts";
-import { parsePeftConfig, type PeftConfig } from "./peft_config.ts";
-import { checkFinite, isModule, weightName } from "../stack.ts";
+import { type PeftFiles, type PeftLinear, peftLinears } from "../../lora/peft_files.ts";
+import { checkFinite } from "../stack.ts";
 
 /** A LoRA that loses more than this share of its energy is refused unless `allowLossy`. */
 export const MAX_RESIDUAL = 0.05;
-
-/** The two files of a LoRA directory. */
-export interface PeftFiles {
-  /** `adapter_config.json`, parsed. */
-  readonly config: unknown;
-  /** `adapter_model.safetensors`. */
-  readonly weights: Uint8Array;
-}
 
 /** What the projection of one linear lost. */
 export interface LinearResidual {
@@ -96,7 +84,7 @@ export function importPeft(
   factors: FactorSet,
   options: { readonly allowLossy?: boolean } = {},
 ): PeftImport {
-  const deltas = readDeltas(files, factors.layers);
+  const deltas = peftLinears(files).map((linear) => lowRank(linear, factors.layers));
   const { modules, rank } = factors;
   const cores = new Float32Array(factors.layers * modules.length * rank ** 2);
   const projectors = new Map(modules.map((module) => [module, projectorOf(factors, module)]));
@@ -172,75 +160,21 @@ function checkWidths({ layer, module, p, q }: LowRank, factors: FactorSet): void
   }
 }
 
-const TENSOR_NAME =
-  /^base_model\.model\.(?:model\.)?layers\.(\d{1,6})\.(self_attn|mlp)\.([a-z_]+)\.lora_([AB])\.weight$/;
-
-function readDeltas({ config, weights }: PeftFiles, layers: number): LowRank[] {
-  const peft = parsePeftConfig(config);
-  const pairs = new Map<string, { a?: SafetensorsTensor; b?: SafetensorsTensor }>();
-  for (const [name, tensor] of parseSafetensors(weights).tensors) {
-    const [, layer, block, module, part] = TENSOR_NAME.exec(name) ?? refuseTensor(name);
-    const key = `layers.${Number(layer)}.${block}.${module}`;
-    pairs.set(key, { ...pairs.get(key), [part === "A" ? "a" : "b"]: tensor });
-  }
-  if (pairs.size === 0) throw new TypeError("Cannot import LoRA: it has no tensors");
-  return [...pairs].map(([key, { a, b }]) => {
-    if (a === undefined || b === undefined) {
-      throw new TypeError(`Cannot import LoRA: '${key}' has only one of lora_A and lora_B`);
-    }
-    return readDelta(key, a, b, peft, layers);
-  });
-}
-
-function refuseTensor(name: string): never {
-  const what = name.includes("lora_embedding")
-    ? "an embedding's LoRA"
-    : name.includes("lora_magnitude")
-    ? "DoRA's magnitude"
-    : name.includes("lora_")
-    ? "the LoRA of a module that is none of a layer's linears"
-    : "no LoRA tensor";
-  throw new TypeError(`Cannot import LoRA: tensor '${name}' is ${what}, which is not supported`);
-}
-
-function readDelta(
-  key: string,
-  a: SafetensorsTensor,
-  b: SafetensorsTensor,
-  config: PeftConfig,
-  layers: number,
-): LowRank {
-  const [, number = "", , module = ""] = key.split(".");
-  const layer = Number(number);
-  if (!isModule(module) || `model.${key}.weight` !== weightName(layer, module)) {
-    throw new TypeError(
-      `Cannot import LoRA: it adapts '${key}', known linears are ${MODULES.join(", ")}`,
-    );
-  }
-  if (layer >= layers || config.layers?.has(layer) === false) {
+function lowRank({ layer, module, rank, scale, a, b }: PeftLinear, layers: number): LowRank {
+  if (layer >= layers) {
     throw new RangeError(
-      `Cannot import LoRA: it adapts layer ${layer}, which is not among the ` +
-        (layer >= layers ? `base's ${layers}` : `config's layers_to_transform`),
+      `Cannot import LoRA: it adapts layer ${layer}, which is not among the base's ${layers}`,
     );
   }
-  if (!config.targets(key)) {
-    throw new TypeError(`Cannot import LoRA: '${key}' is not among the config's target_modules`);
-  }
-  const { rank, scale } = config.at(key);
-  const [aRank, dIn = 0] = a.shape;
-  const [dOut = 0, bRank] = b.shape;
-  if (a.shape.length !== 2 || b.shape.length !== 2 || aRank !== rank || bRank !== rank) {
-    throw new TypeError(
-      `Cannot import LoRA: '${key}' has shapes [${a.shape}] and [${b.shape}], ` +
-        `its config says rank ${rank}`,
-    );
-  }
-  const p = transpose(dense(rank, dIn, finite(`${key}.lora_A`, a)));
-  const q = transpose(dense(dOut, rank, finite(`${key}.lora_B`, b)));
+  const name = `${module} of layer ${layer}`;
+  const [, inputs = 0] = a.shape;
+  const [outputs = 0] = b.shape;
+  const p = transpose(dense(rank, inputs, finite(`${name}, lora_A`, a)));
+  const q = transpose(dense(outputs, rank, finite(`${name}, lora_B`, b)));
   return { layer, module, p, q, scale };
 }
 
-function finite(name: string, tensor: SafetensorsTensor): Float32Array {
+function finite(name: string, tensor: PeftLinear["a"]): Float32Array {
   const values = decode(name, tensor);
   checkFinite(name, values);
   return values;

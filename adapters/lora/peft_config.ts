@@ -1,7 +1,9 @@
 /**
- * PEFT's `adapter_config.json` for LoRA (huggingface/peft 0.21): rank and scale of each linear, and
- * a refusal by name of every variant that is more than `y = x·W + s·x·Aᵀ·Bᵀ`.
+ * PEFT's `adapter_config.json` for LoRA (huggingface/peft 0.21): which linears it adapts, at what rank
+ * and scale, and a refusal by name of every variant that is more than `y = x·W + s·x·Aᵀ·Bᵀ`. Keys are
+ * PEFT's names of modules within the base, `model.layers.0.self_attn.q_proj`.
  */
+import { PythonPattern } from "./python_pattern.ts";
 
 /** What a LoRA adds to a linear: its rank and its scale. */
 export interface PeftScale {
@@ -9,13 +11,13 @@ export interface PeftScale {
   readonly scale: number;
 }
 
+/** A field by which a config leaves a module out. */
+export type LeavingField = "target_modules" | "exclude_modules" | "layers_to_transform";
+
 export interface PeftConfig {
-  /** Rank and scale of the linear `layers.N.block.module` (without weight's or PEFT's affixes). */
   at(key: string): PeftScale;
-  /** Whether `target_modules` names the linear; a pattern or "all-linear" is taken to. */
-  targets(key: string): boolean;
-  /** Layers that may be adapted; undefined for all. */
-  readonly layers: ReadonlySet<number> | undefined;
+  /** The field that leaves the module out; undefined for one that is adapted. */
+  leaves(key: string): LeavingField | undefined;
   /** `base_model_name_or_path`, for people. */
   readonly base: string | undefined;
 }
@@ -70,7 +72,7 @@ const PLAIN_INITS: readonly unknown[] = [
  */
 export function parsePeftConfig(json: unknown): PeftConfig {
   if (typeof json !== "object" || json === null || Array.isArray(json)) {
-    throw new TypeError("Cannot import LoRA: adapter_config.json is not an object");
+    throw new TypeError("Cannot read LoRA: adapter_config.json is not an object");
   }
   const fields = new Map<string, unknown>(Object.entries(json));
   refuseVariants(fields);
@@ -86,8 +88,7 @@ export function parsePeftConfig(json: unknown): PeftConfig {
       const a = matchPattern(alphas, key) ?? alpha;
       return { rank: r, scale: a / (rootScale ? Math.sqrt(r) : r) };
     },
-    targets: targetsOf(fields.get("target_modules")),
-    layers: layersOf(fields.get("layers_to_transform")),
+    leaves: leavingOf(fields),
     base: typeof base === "string" ? base : undefined,
   };
 }
@@ -109,7 +110,7 @@ function refuseVariants(fields: ReadonlyMap<string, unknown>): void {
 
 function refuse(field: string, value: unknown, wanted: string): never {
   const text = JSON.stringify(value)?.slice(0, 80);
-  throw new TypeError(`Cannot import LoRA: ${field} is ${text}, supported is ${wanted}`);
+  throw new TypeError(`Cannot read LoRA: ${field} is ${text}, supported is ${wanted}`);
 }
 
 function isOff(value: unknown): boolean {
@@ -124,32 +125,61 @@ function positive(name: string, value: unknown, whole: boolean): number {
   return value;
 }
 
-/** Keys as PEFT has them, but names only: a key of its own may be any regular expression. */
-function patternOf(name: string, value: unknown, whole: boolean): ReadonlyMap<string, number> {
-  if (isOff(value)) return new Map();
-  if (typeof value !== "object" || value === null) refuse(name, value, "an object");
-  return new Map(
-    Object.entries(value).map(([key, number]) => {
-      if (!/^\^?[A-Za-z0-9_.]+$/.test(key)) refuse(`${name}'s key`, key, "a module's name");
-      return [key, positive(`${name}['${key}']`, number, whole)];
-    }),
-  );
-}
-
-/** The first key that is the module's name or the end of it, as PEFT's `get_pattern_key` does. */
-function matchPattern(pattern: ReadonlyMap<string, number>, key: string): number | undefined {
-  for (const [name, value] of pattern) {
-    const bare = name.replace(/^\^/, "");
-    const full = `model.${key}`;
-    if (full === bare || (bare === name && full.endsWith(`.${name}`))) return value;
+/** A pattern of the config's, as `re.fullmatch` takes it. @throws {TypeError} naming the field */
+function pythonPattern(name: string, pattern: string): (key: string) => boolean {
+  try {
+    const read = new PythonPattern(pattern);
+    return (key) => read.matches(key);
+  } catch (cause) {
+    if (!(cause instanceof TypeError)) throw cause;
+    throw new TypeError(`Cannot read LoRA: ${name}: ${cause.message}`, { cause });
   }
-  return undefined;
 }
 
-function targetsOf(value: unknown): (key: string) => boolean {
-  if (!Array.isArray(value)) return () => true;
-  const names = value.map(String);
-  return (key) => names.some((name) => `.model.${key}`.endsWith(`.${name}`));
+type Pattern = readonly { readonly fits: (key: string) => boolean; readonly value: number }[];
+
+/** Each key is an expression for the name, or for the end of it behind a dot (`get_pattern_key`). */
+function patternOf(name: string, value: unknown, whole: boolean): Pattern {
+  if (isOff(value)) return [];
+  if (typeof value !== "object" || value === null) refuse(name, value, "an object");
+  return Object.entries(value).map(([key, number]) => ({
+    fits: pythonPattern(`${name}'s key`, `(.*\\.)?(${key})`),
+    value: positive(`${name}['${key}']`, number, whole),
+  }));
+}
+
+/** The first key that fits, as `get_pattern_key` has it. */
+function matchPattern(pattern: Pattern, key: string): number | undefined {
+  return pattern.find(({ fits }) => fits(key))?.value;
+}
+
+/** As PEFT's `check_target_module_exists`. */
+function leavingOf(fields: ReadonlyMap<string, unknown>): PeftConfig["leaves"] {
+  const targets = namesOf("target_modules", fields.get("target_modules"));
+  const excluded = namesOf("exclude_modules", fields.get("exclude_modules"));
+  const layers = layersOf(fields.get("layers_to_transform"));
+  const places = layerPlaces(fields.get("layers_pattern"));
+  // an expression says itself which layers it means
+  const chosen = Array.isArray(fields.get("target_modules")) ? layers : undefined;
+  return (key) => {
+    if (excluded?.(key)) return "exclude_modules";
+    if (targets?.(key) === false) return "target_modules";
+    if (chosen === undefined) return undefined;
+    const layer = places.map((place) => place.exec(key)?.[1]).find((found) => found !== undefined);
+    return layer !== undefined && chosen.has(Number(layer)) ? undefined : "layers_to_transform";
+  };
+}
+
+/** Whether a list of names, or an expression, has a module; undefined where the field says nothing. */
+function namesOf(name: string, value: unknown): ((key: string) => boolean) | undefined {
+  if (value === undefined || value === null || value === "all-linear") return undefined;
+  if (typeof value === "string") return pythonPattern(name, value);
+  if (!isTexts(value)) refuse(name, value, "a list of names, or an expression");
+  return (key) => value.some((each) => `.${key}`.endsWith(`.${each}`));
+}
+
+function isTexts(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every((each) => typeof each === "string");
 }
 
 function layersOf(value: unknown): ReadonlySet<number> | undefined {
@@ -158,4 +188,15 @@ function layersOf(value: unknown): ReadonlySet<number> | undefined {
   const layers = list.filter((layer): layer is number => Number.isInteger(layer));
   if (layers.length < list.length) refuse("layers_to_transform", value, "a list of whole numbers");
   return layers.length === 0 ? undefined : new Set(layers);
+}
+
+/** Where a name says its layer: the first number behind a list's name, of these or of any. */
+function layerPlaces(value: unknown): readonly RegExp[] {
+  const names: readonly unknown[] = value === undefined || value === null ? [] : [value].flat();
+  if (!isTexts(names) || !names.every((name) => /^\w*$/.test(name))) {
+    refuse("layers_pattern", value, "a name, or a list of names");
+  }
+  const lists = names.filter((name) => name !== "");
+  if (lists.length === 0) return [/^.*?\.[^.]*\.(\d+)\./];
+  return lists.map((name) => new RegExp(`^(?:.*?\\.)?${name}\\.(\\d+)\\.`));
 }
