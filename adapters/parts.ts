@@ -28,7 +28,7 @@ import type { MakerProgress } from "./lotr/make/gradient_factors.ts";
 import { loadBase, type LoadedBase } from "./loaded_base.ts";
 import { KeptQuality, type MeasuredQuality, qualityWarning } from "./quality.ts";
 import { AdapterRegistry } from "./catalog/registry.ts";
-import { stackOf } from "./lotr/stack.ts";
+import { MAX_RANK, stackOf } from "./lotr/stack.ts";
 
 /** A device, or "auto" for the first that works of CUDA, WebGPU on a card, and the CPU. */
 export type DeviceChoice = "auto" | DeviceKind;
@@ -64,8 +64,10 @@ export interface LembasOptions extends TemplateChoice {
    * Default 1 GiB.
    */
   readonly laneMemory?: number;
-  /** Bytes of resident cores. Default 512 MiB. */
+  /** Bytes of resident cores and LoRAs. Default 512 MiB. */
   readonly coreMemory?: number;
+  /** The highest rank of a LoRA that is served, to 64. Default 64. */
+  readonly maxLoraRank?: number;
   /** Samples that may wait. Default 1024. */
   readonly maxQueue?: number;
   /** How much of the device training may take while requests run, above 0 to 1. Default 0.25. */
@@ -160,6 +162,7 @@ async function openTelling(
   const { checkpoint, base } = loaded;
   const registry = new AdapterRegistry({
     stack: stackOf(await checkpoint.digest(), checkpoint.config),
+    ...(device === "cpu" ? { loras: { base, maxRank: options.maxLoraRank ?? MAX_RANK } } : {}),
   });
   const directory = await openAdapters(options, registry, base);
   for (const message of checkpoint.warnings) {

@@ -1,5 +1,5 @@
 /**
- * The cores resident in memory: bounded in bytes, least recently used out first, never one that is
+ * The cores and LoRAs resident in memory: bounded in bytes, least recently used out first, never one that is
  * leased. (So it is no `Lru`: bytes are counted, and leases keep cores in.)
  *
  * A core is loading, then resident; resident ones are pinned while any lease is out. Memory is set
@@ -7,7 +7,7 @@
  * loading, an acquire waits its turn, and nobody else waits for it.
  */
 import type { AdapterSource, CoreLease, ServedCore } from "../../src/engine/request/request.ts";
-import type { ResidentCore } from "../../src/executor/model.ts";
+import type { ResidentAdapter } from "../../src/executor/model.ts";
 import type { AdapterRegistry } from "./registry.ts";
 
 /** Fetches a cold core, scale folded in and padded, and says before how many bytes that takes. */
@@ -41,13 +41,13 @@ interface Entry {
   leases: number;
   state: EntryState;
   /** Settles when the core is resident or its load has failed. */
-  readonly loaded: Promise<ResidentCore>;
+  readonly loaded: Promise<ResidentAdapter>;
 }
 
 type EntryState =
   | { readonly name: "waiting"; readonly grant: () => void }
   | { readonly name: "loading" }
-  | { readonly name: "resident"; readonly core: ResidentCore };
+  | { readonly name: "resident"; readonly core: ResidentAdapter };
 
 export class CoreCache implements AdapterSource {
   readonly #loader: CoreLoader;
@@ -148,7 +148,7 @@ export class CoreCache implements AdapterSource {
     const bytes = this.#loader.residentBytes(served);
     if (bytes > this.#maxBytes) {
       throw new RangeError(
-        `Cannot hold core '${served.name}': it takes ${bytes} bytes, core memory is ${this.#maxBytes}`,
+        `Cannot hold adapter '${served.name}': it takes ${bytes} bytes, core memory is ${this.#maxBytes}`,
       );
     }
     const { promise: granted, resolve: grant } = Promise.withResolvers<void>();
@@ -161,12 +161,12 @@ export class CoreCache implements AdapterSource {
     return entry;
   }
 
-  async #load(entry: Entry): Promise<ResidentCore> {
+  async #load(entry: Entry): Promise<ResidentAdapter> {
     try {
       const core = await this.#loader.load(entry.served);
       if (core.data.byteLength !== entry.bytes || core.digest !== entry.served.digest) {
         throw new TypeError(
-          `Cannot hold core '${entry.served.name}': wanted are ${entry.bytes} bytes of ` +
+          `Cannot hold adapter '${entry.served.name}': wanted are ${entry.bytes} bytes of ` +
             `${entry.served.digest}, loaded are ${core.data.byteLength} of ${core.digest}`,
         );
       }
@@ -199,7 +199,7 @@ export class CoreCache implements AdapterSource {
     }
   }
 
-  #lease(entry: Entry, core: ResidentCore): CoreLease {
+  #lease(entry: Entry, core: ResidentAdapter): CoreLease {
     let held = true;
     return {
       core,

@@ -4,8 +4,8 @@
  */
 import type { ServedCore } from "../../src/engine/request/request.ts";
 import { FieldError } from "../../src/util/errors.ts";
-import type { Core } from "../lotr/core.ts";
-import type { AdapterDirectory, LoadedCore } from "./directory.ts";
+import type { AdapterContent } from "../lora/adapter_file.ts";
+import type { AdapterDirectory, LoadedCore, Projection } from "./directory.ts";
 import { type AdapterName, DEFAULT_TENANT, parseAdapterName, TUNED_PREFIX } from "./name.ts";
 import type { AdapterRegistry, CoreKeeper, RequestCore } from "./registry.ts";
 import type { StoredCores } from "./stored_cores.ts";
@@ -23,8 +23,8 @@ export interface CatalogParts {
 }
 
 export interface LoadPathOptions {
-  /** Accepts a PEFT LoRA whose residual is above the limit. */
-  readonly allowLossy: boolean;
+  /** Brings a PEFT LoRA onto the factors; undefined = it is served as it is. */
+  readonly projection?: Projection | undefined;
 }
 
 export class Catalog implements CoreKeeper {
@@ -67,8 +67,8 @@ export class Catalog implements CoreKeeper {
     return await this.#findStored(parsed) ?? this.#parts.registry.resolve(name);
   }
 
-  /** The content of a core of the store's. @throws {RangeError | TypeError} where it is gone, or damaged */
-  async load(served: ServedCore): Promise<Core> {
+  /** The content of an adapter of the store's. @throws {RangeError | TypeError} where it is gone, or damaged */
+  async load(served: ServedCore): Promise<AdapterContent> {
     const { stored, tuned } = this.#parts;
     const keeper = served.name.startsWith(TUNED_PREFIX) ? tuned : stored;
     if (keeper !== undefined) return await keeper.load(served);
@@ -81,12 +81,12 @@ export class Catalog implements CoreKeeper {
    * @throws {FieldError | FieldRangeError} saying what is wrong with the path or does not fit;
    *   {QuotaError} where the tenant may store no more
    */
-  async loadPath(name: string, path: string, { allowLossy }: LoadPathOptions): Promise<LoadedCore> {
+  async loadPath(name: string, path: string, { projection }: LoadPathOptions): Promise<LoadedCore> {
     const { directory, stored, admit } = this.#parts;
     if (directory === undefined) {
       throw new FieldError("path", "Cannot read a path: the server was started without --adapters");
     }
-    if (stored === undefined) return await directory.load({ name, path, allowLossy });
+    if (stored === undefined) return await directory.load({ name, path, projection });
     const { tenant = DEFAULT_TENANT, name: bare, version } = parseAdapterName(name);
     if (version.type !== "latest") {
       throw new FieldError(
@@ -94,7 +94,7 @@ export class Catalog implements CoreKeeper {
         `Cannot publish '${name}': leave the version out, the next one is counted by the server`,
       );
     }
-    const { bytes, residual, source } = await directory.read({ path, allowLossy });
+    const { bytes, residual, source } = await directory.read({ path, projection });
     await admit?.(tenant);
     return { core: await stored.publish({ tenant, name: bare }, bytes, source), residual };
   }

@@ -2,25 +2,29 @@
  * The directory of adapters on disk, the only place from which a server reads paths. A path must
  * stay under its root after links are followed.
  *
- * Layout: `<root>/<tenant>/<name>.safetensors`; `<root>/<name>.safetensors` for the tenant
- * "default"; PEFT directories `<root>/[<tenant>/]<name>/`; factor files anywhere beside them.
+ * Layout: `<root>/<tenant>/<name>.safetensors`, a core or a LoRA file; `<root>/<name>.safetensors` for
+ * the tenant "default"; PEFT directories `<root>/[<tenant>/]<name>/`, served as they are; factor files
+ * anywhere beside them.
  */
 import type { ServedCore } from "../../src/engine/request/request.ts";
 import { FieldError, readField } from "../../src/util/errors.ts";
+import { readAdapter } from "../lora/adapter_file.ts";
+import { MAX_LORA_BYTES, writeLora } from "../lora/lora_file.ts";
+import {
+  CONFIG_FILE,
+  type PeftFiles,
+  peftLinears,
+  readBounded,
+  readPeftDirectory,
+  refusePickle,
+  WEIGHTS_FILE,
+} from "../lora/peft_files.ts";
 import type { Core } from "../lotr/core.ts";
 import type { FactorSet } from "../lotr/factors.ts";
-import {
-  fileKind,
-  MAX_CORE_BYTES,
-  MAX_FACTORS_BYTES,
-  readCore,
-  readFactors,
-  writeCore,
-} from "../lotr/format.ts";
-import { DEFAULT_TENANT } from "./name.ts";
+import { fileKind, readFactors, writeCore } from "../lotr/format.ts";
 import { exportPeft, type PeftExportOptions } from "../lotr/peft/peft_export.ts";
-import { importPeft, type ProjectionReport } from "../lotr/peft/peft_import.ts";
-import { CONFIG_FILE, readBounded, readPeftDirectory, WEIGHTS_FILE } from "../lora/peft_files.ts";
+import { importPeft } from "../lotr/peft/peft_import.ts";
+import { DEFAULT_TENANT } from "./name.ts";
 import type { AdapterRegistry } from "./registry.ts";
 
 const EXTENSION = ".safetensors";
@@ -28,33 +32,31 @@ const EXTENSION = ".safetensors";
 export interface LoadOptions {
   /** `tenant/name`, `name`, either with `@version`. */
   readonly name: string;
-  /** A core file or a PEFT directory under the root; relative paths start at the root. */
+  /** A core or LoRA file, or a PEFT directory, under the root; relative paths start at the root. */
   readonly path: string;
-  /** Accepts a LoRA that loses more than 5% of its energy. */
-  readonly allowLossy?: boolean;
-  /** Digest of the factor set a LoRA is projected onto; default: the first one loaded. */
+  /** Brings a PEFT LoRA onto a factor set, as a core; undefined = it is served as it is. */
+  readonly projection?: Projection | undefined;
+  /** Digest of that factor set; default: the first one loaded. */
   readonly factors?: string;
 }
 
+/** "within": only a LoRA that loses at most 5% of its energy. "lossy": any. */
+export type Projection = "within" | "lossy";
+
 export interface LoadedCore {
   readonly core: ServedCore;
-  /** Share of a PEFT LoRA's energy that the factors cannot hold; undefined for a core file. */
+  /** Share of a projected LoRA's energy that the factors cannot hold; undefined for all others. */
   readonly residual: number | undefined;
 }
 
 /** An adapter that was read. */
 export interface ReadResult {
-  /** A core file. */
+  /** A core or a LoRA file. */
   readonly bytes: Uint8Array;
   /** As `LoadedCore.residual`. */
   readonly residual: number | undefined;
   /** The path, links followed. */
   readonly source: string;
-}
-
-interface ProjectedCore {
-  readonly core: Core;
-  readonly report: ProjectionReport;
 }
 
 /** A file that could not be used at the start; the others serve on. */
@@ -108,17 +110,20 @@ export class AdapterDirectory {
   }
 
   /**
-   * Reads one adapter without registering it, as a core file.
+   * Reads one adapter without registering it, as a core or a LoRA file.
    * @throws {FieldError | FieldRangeError} naming the path, and what is wrong with it or its content
    */
   async read(options: Omit<LoadOptions, "name">): Promise<ReadResult> {
     const source = await this.#resolve(options.path);
     const { isDirectory } = await Deno.stat(source);
     if (!isDirectory) {
-      return { bytes: await readBounded(source, MAX_CORE_BYTES), residual: undefined, source };
+      return { bytes: await readBounded(source, MAX_LORA_BYTES), residual: undefined, source };
     }
-    const { core, report } = await this.#readPeft(source, options);
-    return { bytes: writeCore(core), residual: report.residual, source };
+    if (options.projection === undefined) {
+      return { bytes: await this.#readLora(source), residual: undefined, source };
+    }
+    const { core, residual } = await this.#project(source, options);
+    return { bytes: writeCore(core), residual, source };
   }
 
   /** Registers all factor sets, then all adapters; a broken one becomes a warning. */
@@ -152,30 +157,51 @@ export class AdapterDirectory {
 
   /** The set in a factor file; undefined for another file. */
   async #factorsIn(path: string): Promise<FactorSet | undefined> {
-    const bytes = await readBounded(await this.#resolve(path), MAX_FACTORS_BYTES);
+    const bytes = await readBounded(await this.#resolve(path), MAX_LORA_BYTES);
     return fileKind(bytes) === "factors" ? readFactors(bytes) : undefined;
   }
 
   async #loadFile(path: string, { name }: LoadOptions): Promise<LoadedCore> {
     const reload = async () => {
-      const bytes = await readBounded(path, MAX_CORE_BYTES);
-      return readField("path", () => readCore(bytes));
+      const bytes = await readBounded(path, MAX_LORA_BYTES);
+      return readField("path", () => readAdapter(bytes));
     };
     const core = this.#registry.add(name, { core: await reload(), source: path, reload });
     return { core, residual: undefined };
   }
 
   async #loadPeft(path: string, { name, ...options }: LoadOptions): Promise<LoadedCore> {
-    const { core, report: { residual } } = await this.#readPeft(path, options);
-    return { core: this.#registry.add(name, { core, source: path }), residual };
+    if (options.projection !== undefined) {
+      const { core, residual } = await this.#project(path, options);
+      return { core: this.#registry.add(name, { core, source: path }), residual };
+    }
+    const reload = async () => readAdapter(await this.#readLora(path));
+    const core = this.#registry.add(name, { core: await reload(), source: path, reload });
+    return { core, residual: undefined };
   }
 
-  async #readPeft(path: string, options: Omit<LoadOptions, "name">): Promise<ProjectedCore> {
+  /** A PEFT directory as a LoRA file. */
+  async #readLora(path: string): Promise<Uint8Array> {
+    const files = await this.#readPeft(path);
+    const { stack, loraLimits } = this.#registry;
+    return readField("path", () => writeLora(peftLinears(files), stack, loraLimits));
+  }
+
+  async #project(
+    path: string,
+    { projection, factors }: Omit<LoadOptions, "name">,
+  ): Promise<{ readonly core: Core; readonly residual: number }> {
+    const files = await this.#readPeft(path);
+    const set = await this.#factorsFor(factors);
+    const allowLossy = projection === "lossy";
+    const { core, report } = readField("path", () => importPeft(files, set, { allowLossy }));
+    return { core, residual: report.residual };
+  }
+
+  async #readPeft(path: string): Promise<PeftFiles> {
+    await refusePickle(path);
     for (const file of [CONFIG_FILE, WEIGHTS_FILE]) await this.#resolve(`${path}/${file}`);
-    const files = await readPeftDirectory(path);
-    const factors = await this.#factorsFor(options.factors);
-    const { allowLossy = false } = options;
-    return readField("path", () => importPeft(files, factors, { allowLossy }));
+    return await readPeftDirectory(path);
   }
 
   async #factorsFor(digest: string | undefined): Promise<FactorSet> {
@@ -184,7 +210,8 @@ export class AdapterDirectory {
     if (first === undefined) {
       throw new FieldError(
         "factors",
-        "Cannot import LoRA: no factor set is loaded to project it onto",
+        "Cannot project LoRA: no factor set is loaded to project it onto; without 'project' it is " +
+          "served as it is",
       );
     }
     return first;

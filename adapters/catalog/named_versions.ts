@@ -26,7 +26,7 @@ interface Versions {
 const NO_VERSIONS: Versions = { entries: [], current: undefined, latest: 0 };
 
 /** What a version holds. */
-export type Content = Pick<ServedCore, "digest" | "factors" | "source" | "created">;
+export type Content = Pick<ServedCore, "digest" | "factors" | "ranks" | "source" | "created">;
 
 export class NamedVersions {
   /** By `tenant/name`. */

@@ -1,24 +1,27 @@
 /**
- * What this process knows without a store: cores under names, cores that came inside requests, and
+ * What this process knows without a store: cores and LoRAs under names, cores that came inside requests, and
  * factor sets, with a way to read each of them again. For any other core it asks `elsewhere`.
  */
 import type { ServedCore } from "../../src/engine/request/request.ts";
 import { FieldError, OverloadedError, readField } from "../../src/util/errors.ts";
 import { unixSeconds } from "../../src/util/time.ts";
-import type { ResidentCore } from "../../src/executor/model.ts";
+import type { Base } from "../../src/executor/base.ts";
+import type { ResidentAdapter } from "../../src/executor/model.ts";
+import { type AdapterContent, isLora, kindOf } from "../lora/adapter_file.ts";
+import { checkLora, type LoraContent, type LoraLimits } from "../lora/lora_file.ts";
 import { type Core, toResident } from "../lotr/core.ts";
 import { shortDigest, type Stack } from "../lotr/stack.ts";
 import { MAX_CORE_BYTES, readCore } from "../lotr/format.ts";
 import { FactorSets } from "./factor_sets.ts";
 import { NamedVersions } from "./named_versions.ts";
 
-/** A core to register, and how to get it again when it has left memory. */
+/** A core or a LoRA to register, and how to get it again when it has left memory. */
 export interface CoreSource {
-  readonly core: Core;
+  readonly core: AdapterContent;
   /** For people: a path, "memory". */
   readonly source: string;
-  /** Default: the core itself is kept. */
-  readonly reload?: () => Promise<Core>;
+  /** Default: the content itself is kept. */
+  readonly reload?: () => Promise<AdapterContent>;
 }
 
 /** A core that came inside a request, served until disposed; idempotent. Never listed. */
@@ -29,11 +32,18 @@ export interface RequestCore extends Disposable {
 /** Has the cores that are not registered here. */
 export interface CoreKeeper {
   /** @throws {RangeError | TypeError} where it is gone, or damaged */
-  load(core: ServedCore): Promise<Core>;
+  load(core: ServedCore): Promise<AdapterContent>;
+}
+
+/** What LoRAs are laid out for, and which are taken. */
+export interface LoraServing extends LoraLimits {
+  readonly base: Pick<Base, "residentLora" | "residentLoraBytes">;
 }
 
 export interface RegistryOptions {
   readonly stack: Stack;
+  /** Undefined = LoRAs are not served as they are. */
+  readonly loras?: LoraServing;
   /** Bound on the float32 cores of requests in flight, bytes. Default 256 MiB. */
   readonly requestBytes?: number;
   /** Bound on factor sets that can be had again, bytes. Default 64 MiB. */
@@ -51,11 +61,12 @@ export class AdapterRegistry {
   readonly stack: Stack;
   /** Those that cores may name. */
   readonly factors: FactorSets;
+  readonly #loras: LoraServing | undefined;
   readonly #requestBytes: number;
   readonly #now: () => number;
   readonly #names = new NamedVersions();
   /** How to get a registered core, by digest. */
-  readonly #sources = new Map<string, () => Promise<Core>>();
+  readonly #sources = new Map<string, () => Promise<AdapterContent>>();
   /** Cores inside requests, by digest. */
   readonly #requests = new Map<string, HeldCore>();
   #elsewhere: CoreKeeper | undefined;
@@ -63,21 +74,22 @@ export class AdapterRegistry {
   constructor(options: RegistryOptions) {
     const { stack, requestBytes = 256 * 2 ** 20, now = Date.now } = options;
     this.stack = stack;
+    this.#loras = options.loras;
     this.factors = new FactorSets(stack, options.factorBytes);
     this.#requestBytes = requestBytes;
     this.#now = now;
   }
 
   /**
-   * Registers a core under a name, which means that core from now on.
-   * @throws {FieldError | FieldRangeError} for a bad name, a taken version, or a core of another base
-   *   or of factors that are not loaded
+   * Registers a core or a LoRA under a name, which means that content from now on.
+   * @throws {FieldError | FieldRangeError} for a bad name, a taken version, or an adapter of another
+   *   base or of factors that are not loaded
    */
   add(name: string, { core, source, reload }: CoreSource): ServedCore {
     this.check(core);
-    const { digest, factors } = core;
+    const { digest } = core;
     const created = unixSeconds(this.#now());
-    const served = this.#names.add(name, { digest, factors, source, created });
+    const served = this.#names.add(name, { digest, ...kindOf(core), source, created });
     this.#sources.set(digest, reload ?? (() => Promise.resolve(core)));
     return served;
   }
@@ -137,8 +149,7 @@ export class AdapterRegistry {
     this.#elsewhere = keeper;
   }
 
-  /** Reads the core itself. @throws {RangeError} where it was unloaded meanwhile */
-  async core(served: ServedCore): Promise<Core> {
+  async content(served: ServedCore): Promise<AdapterContent> {
     const core = await this.#find(served);
     if (core === undefined) {
       throw new RangeError(`Cannot load adapter '${served.name}': it was unloaded`);
@@ -152,16 +163,44 @@ export class AdapterRegistry {
     return core;
   }
 
-  async load(served: ServedCore): Promise<ResidentCore> {
-    return toResident(await this.core(served), this.factors.shapeOf(factorsOf(served)));
+  /** An adapter as lanes want it. @throws {RangeError | TypeError} where it is gone, or damaged */
+  async load(served: ServedCore): Promise<ResidentAdapter> {
+    const content = await this.content(served);
+    if (!isLora(content)) return toResident(content, this.factors.shapeOf(content.factors));
+    return this.#serving().base.residentLora(content);
   }
 
-  residentBytes(served: ServedCore): number {
-    return this.factors.shapeOf(factorsOf(served)).residentBytes;
+  residentBytes({ factors, ranks = {} }: ServedCore): number {
+    return factors === undefined
+      ? this.#serving().base.residentLoraBytes(ranks)
+      : this.factors.shapeOf(factors).residentBytes;
   }
 
-  /** @throws {FieldError | FieldRangeError} for a core of another base, or of factors not loaded */
-  check(core: Core): void {
+  /** The highest rank of a LoRA that is taken. @throws {FieldError} where none is served */
+  get loraLimits(): LoraLimits {
+    return this.#serving();
+  }
+
+  /** @throws {FieldError | FieldRangeError} for an adapter of another base, or of factors not loaded */
+  check(content: AdapterContent): void {
+    if (isLora(content)) this.#checkLora(content);
+    else this.#checkCore(content);
+  }
+
+  #checkLora(lora: LoraContent): void {
+    const limits = this.#serving();
+    readField("lora", () => checkLora(lora, this.stack, limits));
+  }
+
+  #serving(): LoraServing {
+    if (this.#loras !== undefined) return this.#loras;
+    throw new FieldError(
+      "lora",
+      "Cannot use LoRA: LoRAs are served as they are on the CPU alone; 'project' makes a core of it",
+    );
+  }
+
+  #checkCore(core: Core): void {
     if (core.base !== this.stack.base) {
       throw new FieldError(
         "core",
@@ -171,7 +210,7 @@ export class AdapterRegistry {
     core.checkFactors(this.factors.shapeOf(core.factors));
   }
 
-  #find(served: ServedCore): Core | Promise<Core> | undefined {
+  #find(served: ServedCore): AdapterContent | Promise<AdapterContent> | undefined {
     const request = this.#requests.get(served.digest);
     return request?.core ?? this.#sources.get(served.digest)?.() ?? this.#elsewhere?.load(served);
   }
@@ -190,11 +229,6 @@ export class AdapterRegistry {
     this.#requests.set(core.digest, entry);
     return entry;
   }
-}
-
-function factorsOf({ name, factors }: ServedCore): string {
-  if (factors !== undefined) return factors;
-  throw new TypeError(`Cannot load adapter '${name}': it is a LoRA`);
 }
 
 function fromBase64(text: string): Uint8Array {

@@ -1,14 +1,13 @@
 /**
- * The store's cores as this process serves them. A name is looked up once and remembered until the
+ * The store's cores and LoRAs as this process serves them. A name is looked up once and remembered until the
  * store tells of a change; the content is read when the first request needs it.
  */
 import type { ServedCore } from "../../src/engine/request/request.ts";
-import type { Core } from "../lotr/core.ts";
+import { type AdapterContent, isLora, readAdapter } from "../lora/adapter_file.ts";
 import { readField } from "../../src/util/errors.ts";
 import { ScopedAnswers } from "../../src/util/memo.ts";
 import { unixSeconds } from "../../src/util/time.ts";
 import { UnservableError } from "./factor_sets.ts";
-import { readCore } from "../lotr/format.ts";
 import { type AdapterName, formatAdapterName } from "./name.ts";
 import type { AdapterRegistry } from "./registry.ts";
 import type { CoreVersion, Store } from "../store/store.ts";
@@ -94,8 +93,8 @@ export class StoredCores implements Disposable {
   }
 
   /**
-   * Keeps a core file as the current version of a tenant's name, for all processes.
-   * @throws {FieldError | FieldRangeError} where it is no core of this base and of known factors;
+   * Keeps a core or LoRA file as the current version of a tenant's name, for all processes.
+   * @throws {FieldError | FieldRangeError} where it is none of this base and of known factors;
    *   {QuotaError} where the tenant may store no more
    */
   async publish(
@@ -104,10 +103,10 @@ export class StoredCores implements Disposable {
     source: string,
   ): Promise<ServedCore> {
     const { store, registry } = this.#options;
-    const core = readField("core", () => readCore(bytes));
-    const set = await registry.factors.get(core.factors);
-    registry.check(core);
-    await registry.factors.keep(set);
+    const content = readField("core", () => readAdapter(bytes));
+    const set = isLora(content) ? undefined : await registry.factors.get(content.factors);
+    registry.check(content);
+    if (set !== undefined) await registry.factors.keep(set);
     const version = await store.cores.put(tenant, name, bytes, { source, publish: "now" });
     this.#forget(tenant, name);
     return served(version);
@@ -120,9 +119,9 @@ export class StoredCores implements Disposable {
     return removed;
   }
 
-  /** A core's content. @throws {RangeError | TypeError} where it is gone, or damaged */
-  async load({ digest }: ServedCore): Promise<Core> {
-    return readCore(await this.#options.store.cores.bytes(digest));
+  /** The content of a core or a LoRA. @throws {RangeError | TypeError} where it is gone, or damaged */
+  async load({ digest }: ServedCore): Promise<AdapterContent> {
+    return readAdapter(await this.#options.store.cores.bytes(digest));
   }
 
   [Symbol.dispose](): void {
@@ -136,12 +135,13 @@ export class StoredCores implements Disposable {
 }
 
 function served(
-  { tenant, name, version, digest, factors, source, createdAt }: CoreVersion,
+  { tenant, name, version, digest, factors, ranks, source, createdAt }: CoreVersion,
 ): ServedCore {
   return {
     name: formatAdapterName(tenant, name, version),
     digest,
     factors,
+    ranks,
     tenant,
     model: `${tenant}/${name}`,
     source,

@@ -5,6 +5,7 @@
 import type { ServedCore } from "../../src/engine/request/request.ts";
 import { ScopedAnswers } from "../../src/util/memo.ts";
 import { unixSeconds } from "../../src/util/time.ts";
+import type { AdapterContent } from "../lora/adapter_file.ts";
 import type { Core } from "../lotr/core.ts";
 import type { FactorSet } from "../lotr/factors.ts";
 import { readCore, writeCore } from "../lotr/format.ts";
@@ -162,7 +163,7 @@ export class TunedModels implements CoreKeeper, Disposable {
   }
 
   /** The content behind a name of the store's. */
-  async load(served: ServedCore): Promise<Core> {
+  async load(served: ServedCore): Promise<AdapterContent> {
     const parsed = parseTunedName(served.name);
     if (parsed?.step === undefined) return await this.#options.cores.load(served);
     const found = await this.#findCheckpoint(parsed);

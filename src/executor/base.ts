@@ -17,7 +17,7 @@ import type { WeightFiles } from "../models/weight_files.ts";
 import type { LinearHook, ModuleName } from "../models/hook.ts";
 import {
   type Lora,
-  type LoraPlace,
+  type LoraRanks,
   type ResidentLora,
   residentLoraBytes,
   toResidentLora,
@@ -237,9 +237,9 @@ export class Base {
     return toResidentLora(lora, this.config, (...of) => parameters.factorScale(...of));
   }
 
-  /** Bytes of a LoRA over these linears for this base's lanes. */
-  residentLoraBytes(places: readonly LoraPlace[]): number {
-    return residentLoraBytes(this.config, places);
+  /** Bytes of a LoRA of these ranks for this base's lanes. */
+  residentLoraBytes(ranks: LoraRanks): number {
+    return residentLoraBytes(this.config, ranks);
   }
 
   /** The step for one token of each row, where the device can record it; else it is told why not. */

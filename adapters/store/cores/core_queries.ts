@@ -1,23 +1,28 @@
 /** How versions of cores are looked up: by name, by number, by the digest's first digits. */
 import { type RawBuilder, type SelectQueryBuilder, sql } from "kysely";
+import type { LoraRanks } from "../../../src/models/lora.ts";
 import { FieldRangeError } from "../../../src/util/errors.ts";
 import type { AdapterVersion } from "../../catalog/name.ts";
 import type { Db } from "../database/kysely.ts";
 import type { Tables } from "../database/tables.ts";
 import { beyond, limited, type PageQuery } from "../pages.ts";
 
-/** One version of a core under a tenant's name. */
+/** One version of a core, or a LoRA, under a tenant's name. */
 export interface CoreVersion {
   readonly tenant: string;
   readonly name: string;
   /** From 1; never used again, even after removal. */
   readonly version: number;
-  /** Of the core, its base and its factor set, hex. */
+  /** Of the core and its base, hex. */
   readonly digest: string;
   readonly base: string;
-  readonly factors: string;
+  /** Of a core's factor set, hex; undefined for a LoRA. */
+  readonly factors: string | undefined;
+  /** A LoRA's highest. */
   readonly rank: number;
-  /** Of the core file. */
+  /** A LoRA's, by module; undefined for a core. */
+  readonly ranks: LoraRanks | undefined;
+  /** Of the file. */
   readonly bytes: number;
   readonly createdAt: number;
   /** Where it came from, for people. */
@@ -36,6 +41,7 @@ interface VersionRow {
   readonly base: string;
   readonly factors: string;
   readonly rank: number;
+  readonly ranks: string | null;
   readonly bytes: number;
   readonly createdAt: number;
   readonly source: string;
@@ -54,6 +60,7 @@ const VERSION_COLUMNS = [
   "cores.base",
   "cores.factors",
   "cores.rank",
+  "cores.ranks",
   "cores.state",
 ] as const;
 
@@ -153,9 +160,11 @@ function behind(
     : sql<boolean>`(tenant, name) ${is} (${tenant}, ${name})`;
 }
 
-export function toVersion({ current, ...row }: VersionRow): CoreVersion {
+export function toVersion({ current, factors, ranks, ...row }: VersionRow): CoreVersion {
   return {
     ...row,
+    factors: ranks === null ? factors : undefined,
+    ranks: ranks === null ? undefined : JSON.parse(ranks) as LoraRanks,
     state: row.state === "stored" ? "stored" : "quarantined",
     current: current === row.version,
   };

@@ -1,29 +1,36 @@
 /**
- * Cores by digest: one row however many names, versions and checkpoints point to it. A core goes when
+ * Cores and LoRAs by digest: one row however many names, versions and checkpoints point to it. A core goes when
  * none does any more; a damaged one is set aside until it is put again.
  */
-import type { Core } from "../../lotr/core.ts";
+import { type AdapterContent, isLora } from "../../lora/adapter_file.ts";
+import { rankOf } from "../../lora/lora_file.ts";
 import { tell } from "../changes.ts";
 import { readContent, removeContents, writeContent } from "../contents.ts";
 import { type Db, LIST, transact, type Trx } from "../database/kysely.ts";
+import type { CoreTable } from "../database/tables.ts";
 import { DamagedError } from "../errors.ts";
 import type { StoreLog } from "../log.ts";
 
-/** Keeps a core; one that is there stays, a quarantined one is mended. */
-export async function keepCore(trx: Trx, core: Core, file: Uint8Array): Promise<void> {
-  const { digest, base, factors, rank } = core;
+/** Keeps a core or a LoRA; one that is there stays, a quarantined one is mended. */
+export async function keepCore(trx: Trx, core: AdapterContent, file: Uint8Array): Promise<void> {
+  const { digest, base } = core;
   const row = await trx.selectFrom("cores").select(["state", "content"])
     .where("digest", "=", digest).executeTakeFirst();
   if (row?.state === "stored") return;
   const { id: content } = await writeContent(trx, file);
   if (row === undefined) {
     await trx.insertInto("cores")
-      .values({ digest, base, factors, rank, state: "stored", content }).execute();
+      .values({ digest, base, ...columnsOf(core), state: "stored", content }).execute();
     return;
   }
   await trx.updateTable("cores").set({ state: "stored", content }).where("digest", "=", digest)
     .execute();
   await removeContents(trx, [row.content]);
+}
+
+function columnsOf(core: AdapterContent): Pick<CoreTable, "factors" | "rank" | "ranks"> {
+  if (!isLora(core)) return { factors: core.factors, rank: core.rank, ranks: null };
+  return { factors: "", rank: rankOf(core.ranks), ranks: JSON.stringify(core.ranks) };
 }
 
 /** Removes those of these cores that nothing points to any more. */

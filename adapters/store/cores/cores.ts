@@ -1,9 +1,9 @@
 /**
- * Names and versions of cores: what a name stands for. Versions, contents and quota change together;
+ * Names and versions of cores and LoRAs: what a name stands for. Versions, contents and quota change together;
  * the cores' own rows are `core_rows.ts`'.
  */
 import { sql } from "kysely";
-import { readCore } from "../../lotr/format.ts";
+import { readAdapter } from "../../lora/adapter_file.ts";
 import { type AdapterVersion, parseAdapterName } from "../../catalog/name.ts";
 import { FieldError, FieldRangeError } from "../../../src/util/errors.ts";
 import { tell } from "../changes.ts";
@@ -35,10 +35,10 @@ export class CoreStore {
   }
 
   /**
-   * Keeps a core file as the name's next version; the same digest under the same name is the same
+   * Keeps a core or LoRA file as the name's next version; the same digest under the same name is the same
    * version (and mends it, where it was quarantined). `publish` "now" makes it current, "later"
    * leaves the name as it is.
-   * @throws {TypeError} for what is no core file or no name; {RangeError} where the tenant is not
+   * @throws {TypeError} for what is no such file or no name; {RangeError} where the tenant is not
    *   there; {QuotaError} where it may store no more
    */
   put(tenant: string, name: string, bytes: Uint8Array, meta: PutMeta): Promise<CoreVersion> {
@@ -112,7 +112,7 @@ export class CoreStore {
     return transact(this.#db, (trx) => removeVersions(trx, { tenant, name, version }));
   }
 
-  /** The core file; its digest is checked. @throws {RangeError | TypeError} gone, or quarantined */
+  /** The file; its digest is checked. @throws {RangeError | TypeError} gone, or quarantined */
   bytes(digest: string): Promise<Uint8Array<ArrayBuffer>> {
     return readCoreFile(this.#db, digest, this.#log);
   }
@@ -133,7 +133,7 @@ export async function putCore(
     & { readonly bytes: Uint8Array },
 ): Promise<CoreVersion> {
   checkName(name);
-  const core = readCore(bytes);
+  const core = readAdapter(bytes);
   // first, so that writers of one tenant come one after the other
   await charge(trx, tenant, 0);
   await keepCore(trx, core, bytes);

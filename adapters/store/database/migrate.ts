@@ -9,6 +9,7 @@ import { batchesMigration } from "./migrations/0002_batches.ts";
 import { responsesMigration } from "./migrations/0003_responses.ts";
 import { chatsMigration } from "./migrations/0004_chats.ts";
 import { conversationsMigration } from "./migrations/0005_conversations.ts";
+import { lorasMigration } from "./migrations/0006_loras.ts";
 
 /** By name, in the order in which they are run. */
 function migrationsFor(kind: Database["kind"]): Record<string, Migration> {
@@ -18,6 +19,7 @@ function migrationsFor(kind: Database["kind"]): Record<string, Migration> {
     "0003_responses": responsesMigration(kind),
     "0004_chats": chatsMigration(kind),
     "0005_conversations": conversationsMigration(kind),
+    "0006_loras": lorasMigration(),
   };
 }
 

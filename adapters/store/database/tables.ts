@@ -100,8 +100,11 @@ export interface FactorTable {
 export interface CoreTable {
   readonly digest: string;
   readonly base: string;
+  /** Of a LoRA, which has none: "". */
   readonly factors: string;
   readonly rank: number;
+  /** Of a LoRA, by module; null = it is a core. */
+  readonly ranks: Json | null;
   readonly state: string;
   readonly content: number;
 }

@@ -28,7 +28,8 @@ const COLUMNS: readonly Column[] = [
   field("rank"),
   bytes("bytes"),
   ["digest", ({ digest }) => String(digest).slice(0, 12)],
-  ["factors", ({ factors }) => String(factors).slice(0, 12)],
+  field("kind"),
+  ["factors", ({ factors }) => String(factors ?? "-").slice(0, 12)],
   time("created_at"),
   field("source"),
 ];

@@ -1,4 +1,5 @@
 /** Cores and their versions: which one a name stands for, publishing another one, rolling back. */
+import { rankOf } from "../../../adapters/lora/lora_file.ts";
 import type { CoreVersion } from "../../../adapters/store/store.ts";
 import type { AppContext } from "../../context.ts";
 import { checkScope } from "../../access/access.ts";
@@ -67,11 +68,12 @@ async function list(c: AppContext, desk: Desk) {
       <Card title="By name">
         <Table
           caption="Cores"
-          columns={["Model", "Serves", "Digest", "Rank", "Size", "Made, UTC", "From"]}
-          numbers={[3, 4]}
+          columns={["Model", "Serves", "Kind", "Digest", "Rank", "Size", "Made, UTC", "From"]}
+          numbers={[4, 5]}
           rows={items.map((core) => [
             <a href={pathOf(core)}>{core.tenant}/{core.name}</a>,
             <Standing of={core} />,
+            core.ranks === undefined ? "core" : "LoRA",
             <code>{shortDigest(core.digest)}</code>,
             String(core.rank),
             formatBytes(core.bytes),
@@ -95,10 +97,12 @@ async function list(c: AppContext, desk: Desk) {
             caption="Adapters of this server's directory"
             columns={["Model", "Digest", "Factors", "Loaded, UTC", "From"]}
             numbers={[]}
-            rows={loaded.map(({ model, name, digest, factors, created, source }) => [
+            rows={loaded.map(({ model, name, digest, factors, ranks, created, source }) => [
               <a href={`/console/playground?left=${encodeURIComponent(model)}`}>{name}</a>,
               <code>{shortDigest(digest)}</code>,
-              <code>{factors === undefined ? "own (LoRA)" : shortDigest(factors)}</code>,
+              factors === undefined
+                ? `own (LoRA, rank ${rankOf(ranks ?? {})})`
+                : <code>{shortDigest(factors)}</code>,
               <time>{formatTime(1000 * created)}</time>,
               own === undefined ? source : "a file of the server's",
             ])}
@@ -108,6 +112,11 @@ async function list(c: AppContext, desk: Desk) {
       )}
     </Page>
   );
+}
+
+/** What a core runs over; a LoRA brings its own. */
+function Factors({ of: { factors } }: { readonly of: CoreVersion }) {
+  return factors === undefined ? <>own (LoRA)</> : <code>{shortDigest(factors)}</code>;
 }
 
 /** The state of a name in the list of cores. */
@@ -170,7 +179,7 @@ function Versions({ frame, versions }: VersionsOptions) {
       rows={versions.map((core) => [
         String(core.version),
         <code>{shortDigest(core.digest)}</code>,
-        <code>{shortDigest(core.factors)}</code>,
+        <Factors of={core} />,
         String(core.rank),
         formatBytes(core.bytes),
         <time>{formatTime(core.createdAt)}</time>,

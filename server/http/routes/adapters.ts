@@ -71,7 +71,8 @@ async function load(
     );
   }
   try {
-    return await context.adapters.loadPath(full, path, { allowLossy: body.allow_lossy ?? false });
+    const projection = body.allow_lossy ? "lossy" : body.project ? "within" : undefined;
+    return await context.adapters.loadPath(full, path, { projection });
   } catch (error) {
     throw loadError(error, body) ?? error;
   }

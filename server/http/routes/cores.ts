@@ -4,7 +4,7 @@
  */
 import { unixSeconds } from "../../../src/util/time.ts";
 import { z } from "@hono/zod-openapi";
-import { readCore } from "../../../adapters/lotr/format.ts";
+import { kindOf, readAdapter } from "../../../adapters/lora/adapter_file.ts";
 import { formatAdapterName } from "../../../adapters/catalog/name.ts";
 import type { CoreStore, CoreVersion, FactorStore } from "../../../adapters/store/store.ts";
 import type { App, AppContext } from "../../context.ts";
@@ -180,7 +180,8 @@ export function coreBody(core: CoreVersion): CoreVersionBody {
     version: core.version,
     digest: core.digest,
     base: core.base,
-    factors: core.factors,
+    kind: core.ranks === undefined ? "core" : "lora",
+    factors: core.factors ?? null,
     rank: core.rank,
     bytes: core.bytes,
     created_at: unixSeconds(core.createdAt),
@@ -216,10 +217,12 @@ async function readBytes(
   base64: string,
   { base, factors }: CoreServices,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const [bytes, core] = decodeCore(base64, base);
+  const [bytes, content] = decodeAdapter(base64, base);
+  const wanted = kindOf(content).factors;
+  if (wanted === undefined) return bytes;
   const known = (await factors?.list())?.map(({ digest }) => digest);
-  if (known === undefined || known.includes(core.factors)) return bytes;
-  throw unknownFactors(core.factors, known);
+  if (known === undefined || known.includes(wanted)) return bytes;
+  throw unknownFactors(wanted, known);
 }
 
 function unknownFactors(wanted: string, known: readonly string[]): ApiError {
@@ -233,12 +236,12 @@ function unknownFactors(wanted: string, known: readonly string[]): ApiError {
   );
 }
 
-function decodeCore(base64: string, base: string | undefined) {
+function decodeAdapter(base64: string, base: string | undefined) {
   try {
     const bytes = Uint8Array.fromBase64(base64);
-    const core = readCore(bytes);
-    if (base === undefined || core.base === base) return [bytes, core] as const;
-    throw new TypeError(`its base is ${core.base}, served is ${base}`);
+    const content = readAdapter(bytes);
+    if (base === undefined || content.base === base) return [bytes, content] as const;
+    throw new TypeError(`its base is ${content.base}, served is ${base}`);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw invalid("cores", `Invalid 'cores': ${reason}.`, "invalid_core");

@@ -68,11 +68,16 @@ export const modelDeletedSchema = z.object({
 export const loadAdapterSchema = z.object({
   lora_name: z.string().min(1).max(256),
   lora_path: z.string().min(1).max(4096).openapi({
-    description: "A core file, or a PEFT LoRA directory, below the adapters' directory.",
+    description: "A PEFT LoRA directory, or a core or LoRA file, below the adapters' directory.",
   }),
   load_inplace: z.boolean().nullish().openapi({ description: "Replaces one of the same name." }),
+  project: z.boolean().nullish().openapi({
+    description:
+      "Brings a PEFT LoRA onto the factors, as a core, where they hold all but 5% of it; " +
+      "else it is served as it is.",
+  }),
   allow_lossy: z.boolean().nullish().openapi({
-    description: "Accepts a PEFT LoRA of which the factors lose more than 5% of the energy.",
+    description: "Projects it whatever the factors lose of it; the answer says how much.",
   }),
   base_model_name: z.string().nullish(),
 }).openapi("LoadLoraAdapterRequest");

@@ -10,8 +10,11 @@ export const coreVersionSchema = z.object({
   version: z.int(),
   digest: z.string(),
   base: z.string().openapi({ description: "Digest of its base model." }),
-  factors: z.string().openapi({ description: "Digest of its factor set." }),
-  rank: z.int(),
+  kind: z.enum(["core", "lora"]).openapi({ description: "`lora`: it has A and B of its own." }),
+  factors: z.string().nullable().openapi({
+    description: "Digest of a core's factor set; null for a LoRA.",
+  }),
+  rank: z.int().openapi({ description: "A LoRA's highest." }),
   bytes: z.int(),
   created_at: z.int(),
   source: z.string(),
@@ -31,7 +34,7 @@ export const coreListSchema = z.object({
 }).openapi("CoreVersionList");
 
 export const putCoreSchema = z.strictObject({
-  cores: z.string().min(1).openapi({ description: "A core file (safetensors), base64." }),
+  cores: z.string().min(1).openapi({ description: "A core or LoRA file (safetensors), base64." }),
   publish: z.enum(["now", "later"]).optional().openapi({
     description: "`now` (the default) makes it what the name stands for.",
   }),

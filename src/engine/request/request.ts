@@ -1,5 +1,6 @@
 /** What a caller asks of the engine, a core among it, and what it gets back, in tokens and text. */
 import type { ResidentAdapter } from "../../executor/model.ts";
+import type { LoraRanks } from "../../models/lora.ts";
 import type { Grammar } from "../../grammar/pool.ts";
 import type { ReasoningBudget } from "./reasoning_bound.ts";
 
@@ -11,6 +12,8 @@ export interface ServedCore {
   readonly digest: string;
   /** SHA-256 of a core's factor set, hex: the lane it runs in; undefined for a LoRA. */
   readonly factors: string | undefined;
+  /** A LoRA's ranks, by which its memory is known before it is there. */
+  readonly ranks?: LoraRanks | undefined;
   /** Whose it is. */
   readonly tenant: string;
   /** The name without its version: what a request says that wants the current one. */

@@ -14,7 +14,7 @@ import { jobOf } from "../store/jobs_suite.ts";
 import { openTestStore } from "../store/test_store.ts";
 import { fakeLoad, type FakeLoaded, someCore } from "../../server/engine_context.ts";
 
-const OPTIONS = { allowLossy: false };
+const OPTIONS = {};
 
 /** A directory with the core `acme/local`, and files of others that are not loaded. */
 async function withCatalog(
@@ -65,13 +65,13 @@ Deno.test("what is loaded lies in the store: versions, removal, content on deman
     assertEquals((await catalog.find("acme/shelf@1"))?.digest, first?.digest);
     const prefix = first?.digest.slice(0, 8);
     assertEquals((await catalog.find(`acme/shelf@${prefix}`))?.name, "acme/shelf@1");
-    assertEquals((await registry.core(first ?? never())).digest, first?.digest);
+    assertEquals((await registry.content(first ?? never())).digest, first?.digest);
     assertEquals(await catalog.find("default/shelf"), undefined);
     await catalog.unload("acme/shelf@2");
     assertEquals((await catalog.find("acme/shelf"))?.name, "acme/shelf@1");
     await catalog.unload("acme/shelf");
     assertEquals(await catalog.find("acme/shelf"), undefined);
-    await assertRejects(() => registry.core(first ?? never()), RangeError);
+    await assertRejects(() => registry.content(first ?? never()), RangeError);
   }));
 
 Deno.test("a name of the store's wins over the directory's, which is unloaded after it", () =>

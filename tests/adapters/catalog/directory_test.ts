@@ -8,7 +8,11 @@ import {
   assertStringIncludes,
 } from "@std/assert";
 import { toResident } from "../../../adapters/lotr/core.ts";
-import { AdapterDirectory, writePeftDirectory } from "../../../adapters/catalog/directory.ts";
+import {
+  AdapterDirectory,
+  type Projection,
+  writePeftDirectory,
+} from "../../../adapters/catalog/directory.ts";
 import { writeCore, writeFactors } from "../../../adapters/lotr/format.ts";
 import { LossyImportError } from "../../../adapters/lotr/peft/peft_import.ts";
 import { AdapterRegistry } from "../../../adapters/catalog/registry.ts";
@@ -50,18 +54,14 @@ Deno.test("a directory is scanned into tenants, names and versions, whatever lie
     await Deno.writeTextFile(`${root}/acme/notes.txt`, "not an adapter");
     const orphan = smallFactors({ seed: 77 });
     await Deno.writeFile(`${root}/orphan.safetensors`, writeCore(smallCore(orphan, 1)));
-    await writePeftDirectory(`${root}/acme/lora`, smallCore(factors, 6), factors, {
-      baseModel: "b",
-    });
     const { adapters, factors: sets, warnings } = await directory.scan();
     assertEquals(sets.map(({ digest }) => digest), [factors.digest]);
     assertEquals(adapters.map(({ name }) => name).sort(), [
       "acme/helper@1",
       "acme/helper@5",
-      "acme/lora@1",
       "default/plain@1",
     ]);
-    assertEquals(registry.list().length, 4);
+    assertEquals(registry.list().length, 3);
     const files = warnings.map(({ path }) => path.slice(root.length + 1)).sort();
     assertEquals(files, [
       "acme/bad name.safetensors",
@@ -69,7 +69,7 @@ Deno.test("a directory is scanned into tenants, names and versions, whatever lie
       "orphan.safetensors",
     ]);
     for (const { message } of warnings) assertMatch(message, /^Cannot /);
-    assertEquals(registry.resolve("lora")?.source, `${directory.root}/acme/lora`);
+    assertEquals(registry.resolve("plain")?.source, `${directory.root}/plain.safetensors`);
   });
 });
 
@@ -141,18 +141,19 @@ Deno.test("a LoRA is projected onto the factor set asked for, and lossy ones nee
   await withPlace(async ({ root, registry, directory }) => {
     const own = smallFactors({ seed: 4 });
     await writePeftDirectory(`${root}/lora`, smallCore(own, 1), own, { baseModel: "b" });
-    await assertRejects(
-      () => directory.load({ name: "x", path: "lora" }),
-      TypeError,
-      "no factor set",
-    );
+    const load = (projection: Projection, digest?: string) =>
+      directory.load({
+        ...{ name: "x", path: "lora", projection },
+        ...(digest === undefined ? {} : { factors: digest }),
+      });
+    await assertRejects(() => load("within"), TypeError, "no factor set");
     registry.factors.add(factors);
     registry.factors.add(own);
-    await assertRejects(() => directory.load({ name: "x", path: "lora" }), LossyImportError);
-    const lossy = await directory.load({ name: "x", path: "lora", allowLossy: true });
+    await assertRejects(() => load("within"), LossyImportError);
+    const lossy = await load("lossy");
     assertEquals(lossy.core.factors, factors.digest);
     assertGreater(lossy.residual ?? 0, 0.05);
-    const exact = await directory.load({ name: "y", path: "lora", factors: own.digest });
+    const exact = await load("within", own.digest);
     assert((exact.residual ?? 1) < 1e-9);
     await Deno.writeTextFile(`${root}/lora/adapter_config.json`, "{");
     await assertRejects(() => directory.load({ name: "x", path: "lora" }), TypeError, "not JSON");

@@ -1,3 +1,4 @@
+// deno-lint-ignore-file camelcase -- fields of PEFT's config
 /** LoRAs as PEFT saved them, as lembas keeps them, and what is refused on the way. */
 import { assert, assertEquals, assertMatch, assertNotEquals, assertThrows } from "@std/assert";
 import { checkLora, isLoraFile, readLora, writeLora } from "../../../adapters/lora/lora_file.ts";

@@ -7,7 +7,9 @@ import type { Database } from "../../../adapters/store/database/database.ts";
 import { readCore, writeCore } from "../../../adapters/lotr/format.ts";
 import type { StoreLog } from "../../../adapters/store/log.ts";
 import type { FileStore, PageQuery, Store } from "../../../adapters/store/store.ts";
-import { smallCore, smallFactors } from "../small.ts";
+import { readLora } from "../../../adapters/lora/lora_file.ts";
+import { smallLora } from "../lora/small_loras.ts";
+import { smallCore, smallFactors, STACK } from "../small.ts";
 
 export interface Bench {
   readonly store: Store;
@@ -32,6 +34,12 @@ export interface CoreFile {
 export function coreFile(seed: number): CoreFile {
   const bytes = writeCore(smallCore(FACTORS, seed));
   return { bytes, digest: readCore(bytes).digest };
+}
+
+/** A LoRA file of a seed. */
+export function loraFile(seed: number): CoreFile {
+  const bytes = smallLora(STACK, seed);
+  return { bytes, digest: readLora(bytes).digest };
 }
 
 export function textBytes(text: string): Uint8Array<ArrayBuffer> {

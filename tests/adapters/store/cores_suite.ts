@@ -1,7 +1,16 @@
 /** What holds of cores, their versions and published models on any database. */
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { NO_LIMITS, QuotaError, type Store } from "../../../adapters/store/store.ts";
-import { ALL, type Cases, type CoreFile, coreFile, damage, FACTORS, query } from "./cases.ts";
+import {
+  ALL,
+  type Cases,
+  type CoreFile,
+  coreFile,
+  damage,
+  FACTORS,
+  loraFile,
+  query,
+} from "./cases.ts";
 
 const LATEST = { type: "latest" } as const;
 const at = (number: number) => ({ type: "number", number }) as const;
@@ -27,7 +36,8 @@ export const CORE_CASES: Cases = {
     const { createdAt: _, ...rest } = first;
     assertEquals(rest, {
       ...{ tenant, name: "bot", version: 1, digest: one.digest, base: FACTORS.base },
-      ...{ factors: FACTORS.digest, rank: 4, bytes: one.bytes.length, source: "test" },
+      ...{ factors: FACTORS.digest, rank: 4, ranks: undefined },
+      ...{ bytes: one.bytes.length, source: "test" },
       ...{ state: "stored", current: true },
     });
     const second = await put(store, tenant, two, { publish: "later" });
@@ -39,6 +49,38 @@ export const CORE_CASES: Cases = {
     assertEquals(await store.cores.bytes(two.digest), two.bytes);
     const versions = await store.cores.versions(tenant, "bot");
     assertEquals(versions.map(({ version }) => version), [2, 1]);
+  },
+
+  "a LoRA is a version like a core, of its own kind, under the same name": async (
+    { store, newTenant, log },
+  ) => {
+    const tenant = await newTenant();
+    const [core, lora] = [coreFile(1), loraFile(1)];
+    await put(store, tenant, core);
+    const { createdAt: _, ...rest } = await put(store, tenant, lora);
+    assertEquals(rest, {
+      ...{ tenant, name: "bot", version: 2, digest: lora.digest, base: FACTORS.base },
+      ...{ factors: undefined, rank: 4, ranks: { q_proj: 4, v_proj: 4 } },
+      ...{ bytes: lora.bytes.length, source: "test", state: "stored", current: true },
+    });
+    assertEquals(await store.cores.bytes(lora.digest), lora.bytes);
+    assertEquals((await put(store, tenant, lora)).version, 2);
+    assertEquals((await store.cores.rollback(tenant, "bot")).factors, FACTORS.digest);
+    assertEquals((await store.cores.publish(tenant, "bot", 2)).ranks, { q_proj: 4, v_proj: 4 });
+    const { items } = await store.cores.list(tenant, ALL);
+    assertEquals(items.map(({ version, factors }) => [version, factors]), [[2, undefined]]);
+    assertEquals(
+      await store.tenants.storedBytes(tenant),
+      core.bytes.length + lora.bytes.length,
+    );
+    await damage(store, "cores", `digest = '${lora.digest}'`);
+    await assertRejects(() => store.cores.bytes(lora.digest), TypeError, `${tenant}/bot@2`);
+    assertStringIncludes(log.warnings.at(-1) ?? "", `${tenant}/bot@2`);
+    assertEquals((await put(store, tenant, lora)).state, "stored");
+    assertEquals(await store.cores.bytes(lora.digest), lora.bytes);
+    await store.cores.remove(tenant, "bot", undefined);
+    assertEquals(await store.tenants.storedBytes(tenant), 0);
+    await assertRejects(() => store.cores.bytes(lora.digest), RangeError, "not stored");
   },
 
   "the same content under a name is the same version, and is stored once": async (

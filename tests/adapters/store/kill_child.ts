@@ -5,7 +5,7 @@
 import { openStore, type StoreLocation } from "../../../adapters/store/open_store.ts";
 import { newId } from "../../../src/util/ids.ts";
 import type { Store } from "../../../adapters/store/store.ts";
-import { addFile, coreFile } from "./cases.ts";
+import { addFile, coreFile, loraFile } from "./cases.ts";
 import { jobOf } from "./jobs_suite.ts";
 import { keepingLog } from "./test_store.ts";
 
@@ -32,9 +32,9 @@ async function upload(store: Store, tell: (promised: Promised) => void): Promise
 }
 
 async function publish(store: Store, tell: (promised: Promised) => void): Promise<void> {
-  for (;;) {
+  for (let turn = 0;;) {
     const [seed] = crypto.getRandomValues(new Uint32Array(1));
-    const { bytes, digest } = coreFile(seed ?? 0);
+    const { bytes, digest } = (turn++ % 2 === 0 ? coreFile : loraFile)(seed ?? 0);
     const meta = { source: "test", publish: "now" } as const;
     const { version } = await store.cores.put(TENANT, "bot", bytes, meta);
     tell({ type: "core", version, digest });

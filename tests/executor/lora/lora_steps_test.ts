@@ -8,7 +8,7 @@ import { toResident } from "../../../adapters/lotr/core.ts";
 import type { Executor } from "../../../src/executor/executor.ts";
 import type { ResidentAdapter } from "../../../src/executor/model.ts";
 import { MODULES } from "../../../src/models/hook.ts";
-import type { Lora } from "../../../src/models/lora.ts";
+import { type Lora, ranksOf } from "../../../src/models/lora.ts";
 import { greedy, type GreedyRow, type Spoken } from "../../engine/greedy.ts";
 import { randomCore, randomPrompt, Tiny } from "../../engine/tiny.ts";
 import { distance } from "../../graph/run.ts";
@@ -175,7 +175,7 @@ Deno.test("the bytes of a LoRA are known before it is laid out", async () => {
   for (const kind of KINDS) {
     const lora = randomLora(tiny.base.config, kind);
     const { data } = tiny.base.residentLora(lora);
-    assertEquals(tiny.base.residentLoraBytes(lora.linears), data.byteLength);
+    assertEquals(tiny.base.residentLoraBytes(ranksOf(lora.linears)), data.byteLength);
   }
 });
 
