@@ -8,6 +8,12 @@
  */
 import type { DType } from "../runtime/device.ts";
 
+/**
+ * Least probability that a `kl` takes a model to leave for tokens that are not its teacher's: one less a
+ * float32 sum of near one is no finer.
+ */
+export const LEAST_REST = 1e-6;
+
 /** A dimension: a number, or the name of one that is known only at run time. */
 export type Dim = number | string;
 export type Shape = readonly Dim[];
@@ -223,6 +229,21 @@ export interface Ops {
     readonly x?: Value;
     readonly weight?: Value;
   };
+  /**
+   * Forward KL divergence from a teacher of whom the K likeliest tokens are known and, together, the
+   * rest: `out[i] = Σ_j s_j · log(s_j / q_j)`, q the softmax of logits[i] at tokens[i] and, last, what it
+   * leaves for all others, at least `LEAST_REST`; a share of 0 adds nothing. logits [R, V], tokens
+   * [R, K] int32, each row's its own, shares [R, K + 1], which sum to 1 → [R]. With p, x and weight as
+   * in `nll`.
+   */
+  readonly kl: {
+    readonly logits: Value;
+    readonly tokens: Value;
+    readonly shares: Value;
+    readonly p?: Value;
+    readonly x?: Value;
+    readonly weight?: Value;
+  };
   /** 1 where the target is the largest logit, else 0: logits [R, V], targets [R] int32 → [R]. */
   readonly hits: { readonly logits: Value; readonly targets: Value };
 
@@ -261,6 +282,28 @@ export interface Ops {
     readonly p: Value;
     readonly weight: Value;
     readonly targets: Value;
+    readonly dy: Value;
+  };
+  /**
+   * dlogits of `kl`: `dy · (q_j - s_j)` at the teacher's tokens, `dy · q_j · (1 - s_rest / q_rest)`
+   * elsewhere: dy [R] → [R, V].
+   */
+  readonly klGrad: {
+    readonly logits: Value;
+    readonly tokens: Value;
+    readonly shares: Value;
+    readonly dy: Value;
+  };
+  /**
+   * dx of `kl` of `x · weightᵀ`, with t = s_rest / q_rest:
+   * `dy · ((1 - t) · p · weight + Σ_j (t · q_j - s_j) · weight[tokens_j])`: p [R, V], weight [V, d],
+   * dy [R] → [R, d].
+   */
+  readonly klHeadGrad: {
+    readonly p: Value;
+    readonly weight: Value;
+    readonly tokens: Value;
+    readonly shares: Value;
     readonly dy: Value;
   };
   /** dx of `columns`: x [T, size] at columns start … of zeros → [T, width]. */

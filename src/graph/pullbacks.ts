@@ -124,7 +124,7 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
     give(x, graph.add("scatterRows", { x: dy, index, like: x }, `d.${out.name}.x`));
   },
 
-  softmax: none("a softmax is differentiated as part of nll"),
+  softmax: none("a softmax is differentiated as part of a loss"),
 
   nll({ logits, targets, p, x, weight }, { graph, out, dy, wants, give }) {
     if (!wants(logits)) return;
@@ -132,6 +132,16 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
       return give(x, graph.add("headGrad", { p, weight, targets, dy }, `d.${out.name}.x`));
     }
     give(logits, graph.add("nllGrad", { logits, targets, dy }, `d.${out.name}.logits`));
+  },
+
+  kl({ logits, tokens, shares, p, x, weight }, { graph, out, dy, wants, give }) {
+    if (!wants(logits)) return;
+    const name = `d.${out.name}`;
+    if (p !== undefined && x !== undefined && weight !== undefined && !wants(weight)) {
+      const args = { p, weight, tokens, shares, dy };
+      return give(x, graph.add("klHeadGrad", args, `${name}.x`));
+    }
+    give(logits, graph.add("klGrad", { logits, tokens, shares, dy }, `${name}.logits`));
   },
 
   project({ x, w }, { graph, out, dy, wants, give }) {
@@ -161,6 +171,8 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
   causalAttentionGrad: once("causalAttentionGrad"),
   nllGrad: once("nllGrad"),
   headGrad: once("headGrad"),
+  klGrad: once("klGrad"),
+  klHeadGrad: once("klHeadGrad"),
   spread: once("spread"),
   scatterRows: once("scatterRows"),
   projectGrad: once("projectGrad"),

@@ -150,6 +150,9 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
   nll({ logits, targets }) {
     return lossShape("nll", logits, targets);
   },
+  kl({ logits, tokens, shares }) {
+    return distilledShape("kl", logits, tokens, shares);
+  },
   hits({ logits, targets }) {
     return lossShape("hits", logits, targets);
   },
@@ -193,6 +196,18 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
     expect("headGrad", sameShape(dy.shape, targets.shape), showShape(targets.shape), dy);
     expect("headGrad", weight.shape[0] === matrix("headGrad", p), `[${p.shape[1]}, d]`, weight);
     return float([p.shape[0], matrix("headGrad", weight)]);
+  },
+  klGrad({ logits, tokens, shares, dy }) {
+    const { shape } = distilledShape("klGrad", logits, tokens, shares);
+    expect("klGrad", sameShape(dy.shape, shape), showShape(shape), dy);
+    return float(logits.shape);
+  },
+  klHeadGrad({ p, weight, tokens, shares, dy }) {
+    const { shape } = distilledShape("klHeadGrad", p, tokens, shares);
+    expect("klHeadGrad", sameShape(dy.shape, shape), showShape(shape), dy);
+    const fits = weight.shape[0] === matrix("klHeadGrad", p);
+    expect("klHeadGrad", fits, `[${p.shape[1]}, d]`, weight);
+    return float([p.shape[0], matrix("klHeadGrad", weight)]);
   },
   spread({ x, start, width }) {
     expect("spread", start + matrix("spread", x) <= width, `at most ${width - start} columns`, x);
@@ -243,6 +258,14 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
 function lossShape(op: string, logits: Value, targets: Value): Inferred {
   matrix(op, logits);
   expect(op, targets.dtype === "int32" && targets.shape.length === 1, "targets [R] int32", targets);
+  return float([logits.shape[0]]);
+}
+
+function distilledShape(op: string, logits: Value, tokens: Value, shares: Value): Inferred {
+  matrix(op, logits);
+  const count = matrix(op, tokens);
+  expect(op, tokens.dtype === "int32", "tokens [R, K] int32", tokens);
+  expect(op, matrix(op, shares) === count + 1, `shares [R, ${count + 1}]`, shares);
   return float([logits.shape[0]]);
 }
 

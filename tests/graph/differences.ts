@@ -58,11 +58,15 @@ export class Sketch {
     return this.graph.input(name, "int32", [dim]);
   }
 
-  /** Rows of integers, [batch, contexts]. */
-  table(name: string, rows: readonly (readonly number[])[]): Value {
+  /** Rows of integers, by default [batch, contexts]. */
+  table(
+    name: string,
+    rows: readonly (readonly number[])[],
+    dims: Shape = ["batch", "contexts"],
+  ): Value {
     const shape = [rows.length, rows[0]?.length ?? 0];
     this.given[name] = { shape, data: Int32Array.from(rows.flat()) };
-    return this.graph.input(name, "int32", ["batch", "contexts"]);
+    return this.graph.input(name, "int32", dims);
   }
 
   grid(batch: number, time: number): Value {

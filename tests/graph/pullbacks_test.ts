@@ -191,6 +191,22 @@ check("nll", [[0], [6, 2, 2, 0]], (to, targets) => {
   return { out, wanted: [logits] };
 });
 
+const TAUGHT = [
+  { tokens: [[2]], shares: [[0.7, 0.3]] },
+  {
+    tokens: [[6, 0, 3], [1, 2, 5], [4, 5, 6]],
+    shares: [[0.5, 0.2, 0.1, 0.2], [0.9, 0, 0.1, 0], [0.1, 0.1, 0.1, 0.7]],
+  },
+];
+
+check("kl, by logits,", TAUGHT, (to, { tokens: ids, shares: given }) => {
+  const logits = to.floats("logits", ["rows", 7], [ids.length, 7], 2);
+  const tokens = to.table("tokens", ids, ["rows", ids[0].length]);
+  const shares = to.floats("shares", ["rows", given[0].length], [given.length, given[0].length]);
+  to.given.shares.data.set(given.flat());
+  return { out: to.graph.add("kl", { logits, tokens, shares }, "loss"), wanted: [logits] };
+});
+
 check("project by both factors", [[1, 1, 1], [5, 3, 4]], (to, [tokens, k, n]) => {
   const x = to.tokens("x", tokens, k);
   const w = to.floats("w", [k, n]);

@@ -48,6 +48,16 @@ const MISFITS: readonly (readonly [string, () => unknown, readonly string[]])[] 
     ["nllGrad", "[R]", "[T, 12]"],
   ],
   [
+    "a teacher's shares without the rest's",
+    () => SHAPES.kl({ logits: WIDE, tokens: value(["T", 4], "int32"), shares: value(["T", 4]) }),
+    ["kl", "shares [R, 5]", "[T, 4]"],
+  ],
+  [
+    "a teacher's tokens as floats",
+    () => SHAPES.kl({ logits: WIDE, tokens: value(["T", 4]), shares: value(["T", 5]) }),
+    ["kl", "tokens [R, K] int32"],
+  ],
+  [
     "a gradient narrower than the weights are high",
     () => SHAPES.linearGrad({ dy: WIDE, weights: [value([6, 5]), value([7, 5])] }),
     ["linearGrad", "[T, 13]", "[T, 12]"],
@@ -141,6 +151,11 @@ Deno.test("gradients have the shape of what they are by", () => {
   const logits = value(["R", 50]);
   assertEquals(SHAPES.nll({ logits, targets: INDEX }).shape, ["R"]);
   assertEquals(SHAPES.nllGrad({ logits, targets: INDEX, dy: VECTOR }).shape, ["R", 50]);
+  const taught = { tokens: value(["R", 3], "int32"), shares: value(["R", 4]) };
+  assertEquals(SHAPES.kl({ logits, ...taught }).shape, ["R"]);
+  assertEquals(SHAPES.klGrad({ logits, ...taught, dy: value(["R"]) }).shape, ["R", 50]);
+  const head = { p: logits, weight: value([50, 8]), dy: value(["R"]) };
+  assertEquals(SHAPES.klHeadGrad({ ...head, ...taught }).shape, ["R", 8]);
   const dv = value(["T", 6]);
   assertEquals(SHAPES.coreGrad({ u: NARROW, dv, cores: CORES, grid: GRID }).shape, ["N", 3, 6]);
   const b = [value([3, 4]), value([3, 5])];

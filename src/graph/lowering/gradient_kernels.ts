@@ -56,22 +56,45 @@ export function emitHeadGrad(
   out: string,
 ): void {
   const { writer } = context;
-  const [outputs, inputs] = weight.shape.map(Number);
-  const linear = { name: weight.name, weights: [weight], inputs, outputs };
-  const target = `${out}.target`;
-  if (context.plan.gradient(weight.name) === "float32") {
-    const rows = float32Weight(context, linear);
-    writer.node("MatMul", [context.name(p), rows], `${out}.all`);
-    writer.node("Gather", [rows, context.name(targets)], target);
-  } else {
-    const matrix = inputScaled(context, linear);
-    probabilityProduct(context, p, matrix, `${out}.all`);
-    writer.node("Gather", [matrix.q, context.name(targets)], `${target}.q`);
-    writer.node("Mul", [asFloat(context, `${target}.q`), matrix.scales], target);
-  }
-  writer.node("Sub", [`${out}.all`, target], `${out}.less`);
+  emitHeadProduct(context, { p, weight }, `${out}.all`);
+  emitHeadRows(context, { weight, index: targets }, `${out}.target`);
+  writer.node("Sub", [`${out}.all`, `${out}.target`], `${out}.less`);
   writer.node("Unsqueeze", [context.name(dy), context.int64("int64.1", [1])], `${out}.dy`);
   writer.node("Mul", [`${out}.less`, `${out}.dy`], out);
+}
+
+/** Emits probabilities times the output layer's weights: p [R, V] → [R, d]. */
+export function emitHeadProduct(
+  context: LoweringContext,
+  { p, weight }: { readonly p: Value; readonly weight: Value },
+  out: string,
+): void {
+  const matrix = headMatrix(context, weight);
+  if (typeof matrix !== "string") return probabilityProduct(context, p, matrix, out);
+  context.writer.node("MatMul", [context.name(p), matrix], out);
+}
+
+/** Emits some of the output layer's weights, by token: index [R] → [R, d], [R, K] → [R, K, d]. */
+export function emitHeadRows(
+  context: LoweringContext,
+  { weight, index }: { readonly weight: Value; readonly index: Value },
+  out: string,
+): void {
+  const { writer } = context;
+  const matrix = headMatrix(context, weight);
+  if (typeof matrix === "string") {
+    return void writer.node("Gather", [matrix, context.name(index)], out);
+  }
+  writer.node("Gather", [matrix.q, context.name(index)], `${out}.q`);
+  writer.node("Mul", [asFloat(context, `${out}.q`), matrix.scales], out);
+}
+
+/** The output layer's weights as its pullback reads them: float32, or int8 by input channel. */
+function headMatrix(context: LoweringContext, weight: Value): string | IntegerMatrix {
+  const [outputs, inputs] = weight.shape.map(Number);
+  const linear = { name: weight.name, weights: [weight], inputs, outputs };
+  const isFloat = context.plan.gradient(weight.name) === "float32";
+  return isFloat ? float32Weight(context, linear) : inputScaled(context, linear);
 }
 
 /** int8 weights [Σ d_out_i, d_in] with a scale per input channel. */

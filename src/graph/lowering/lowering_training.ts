@@ -8,6 +8,7 @@ import type { OpName, Value } from "../ops.ts";
 import { emitHeadGrad, emitLinearGrad } from "./gradient_kernels.ts";
 import { gridShape, type LoweringContext, type Rule } from "./lowering_context.ts";
 import { blockDiagonal } from "./adapters/lotr.ts";
+import { emitKl, emitKlGrad, emitKlHeadGrad } from "./distillation.ts";
 import { onnxType } from "./onnx.ts";
 import { emitProduct } from "./products.ts";
 import { transpose } from "../quantise.ts";
@@ -16,6 +17,7 @@ type TrainingOp = Extract<
   OpName,
   | "softmax"
   | "nll"
+  | "kl"
   | "hits"
   | "spread"
   | "scatterRows"
@@ -73,6 +75,10 @@ export const TRAINING_RULES: { readonly [K in TrainingOp]: Rule<K> } = {
   headGrad(context, args, out) {
     emitHeadGrad(context, args, out);
   },
+
+  kl: emitKl,
+  klGrad: emitKlGrad,
+  klHeadGrad: emitKlHeadGrad,
 
   linearGrad(context, args, out) {
     emitLinearGrad(context, args, out);

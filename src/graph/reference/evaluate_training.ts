@@ -11,6 +11,7 @@ import {
   zeros,
 } from "./evaluate_arrays.ts";
 import { attentionMask, causalAttention, causalAttentionGrad } from "./evaluate_causal.ts";
+import { DISTILLATION_RULES } from "./evaluate_distillation.ts";
 import type { OpName } from "../ops.ts";
 
 /** Operations of training graphs only. */
@@ -23,6 +24,7 @@ type TrainingOp = Extract<
   | "headPlaces"
   | "softmax"
   | "nll"
+  | keyof typeof DISTILLATION_RULES
   | "hits"
   | "project"
   | "outer"
@@ -73,6 +75,7 @@ export const TRAINING_RULES: Rules<TrainingOp> = {
   nll({ logits, targets }, at) {
     return byRow(at(logits), at(targets), (row, target) => logSumExp(row) - row[target]);
   },
+  ...DISTILLATION_RULES,
   hits({ logits, targets }, at) {
     return byRow(at(logits), at(targets), (row, target) => row[target] === largest(row) ? 1 : 0);
   },
