@@ -43,16 +43,69 @@ export function multiply(a: Dense, b: Dense): Dense {
       `Cannot multiply [${a.rows}, ${a.columns}] by [${b.rows}, ${b.columns}]`,
     );
   }
-  const out = new Float64Array(a.rows * b.columns);
+  const out = zeros(a.rows, b.columns);
   for (let i = 0; i < a.rows; i++) {
-    const row = out.subarray(i * b.columns, (i + 1) * b.columns);
-    for (let k = 0; k < a.columns; k++) {
-      const weight = a.data[i * a.columns + k];
-      const from = k * b.columns;
-      for (let j = 0; j < row.length; j++) row[j] += weight * b.data[from + j];
+    const row = out.data.subarray(i * b.columns, (i + 1) * b.columns);
+    addRows(row, a.data, { first: i * a.columns, stride: 1 }, b);
+  }
+  return out;
+}
+
+/** Adds aᵀ·b to a sum, in place: [k, m]ᵀ × [k, n] to [m, n]. */
+export function addTransposed(sum: Dense, a: Dense, b: Dense): void {
+  if (a.rows !== b.rows || sum.rows !== a.columns || sum.columns !== b.columns) {
+    throw new RangeError(
+      `Cannot add [${a.rows}, ${a.columns}]ᵀ × [${b.rows}, ${b.columns}] ` +
+        `to [${sum.rows}, ${sum.columns}]`,
+    );
+  }
+  for (let i = 0; i < sum.rows; i++) {
+    const row = sum.data.subarray(i * sum.columns, (i + 1) * sum.columns);
+    addRows(row, a.data, { first: i, stride: a.columns }, b);
+  }
+}
+
+/**
+ * Adds b's rows to one, each by its weight: four at a time, since a loop of single ones is bound by
+ * its loads and stores.
+ */
+function addRows(
+  row: Float64Array,
+  weights: Float64Array,
+  { first, stride }: { readonly first: number; readonly stride: number },
+  { rows, data }: Dense,
+): void {
+  const n = row.length;
+  let k = 0;
+  for (; k + 3 < rows; k += 4) {
+    const at = first + k * stride;
+    const [w, x, y, z] = [
+      weights[at],
+      weights[at + stride],
+      weights[at + 2 * stride],
+      weights[at + 3 * stride],
+    ];
+    const from = k * n;
+    for (let j = 0; j < n; j++) {
+      const b = from + j;
+      row[j] += w * data[b] + x * data[b + n] + y * data[b + 2 * n] + z * data[b + 3 * n];
     }
   }
-  return { rows: a.rows, columns: b.columns, data: out };
+  for (; k < rows; k++) {
+    const weight = weights[first + k * stride];
+    for (let j = 0; j < n; j++) row[j] += weight * data[k * n + j];
+  }
+}
+
+/** a·aᵀ. */
+export function gramOf(a: Dense): Dense {
+  const sum = zeros(a.rows, a.rows);
+  addGram(sum, a, "rows");
+  return sum;
+}
+
+export function zeros(rows: number, columns: number): Dense {
+  return { rows, columns, data: new Float64Array(rows * columns) };
 }
 
 /** a scaled by a number. */

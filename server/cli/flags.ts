@@ -126,8 +126,7 @@ export function readCommandLine<T extends FlagTable>(
 ): Asked<T> {
   const { flags, command, asks, words, refuse = (fault: Fault) => refusal(fault, command) } = line;
   const names = Object.keys(flags);
-  const given = words === "taken" ? args : spread(args, flags);
-  const parsed = parseArgs([...given], {
+  const parsed = parseArgs([...args], {
     string: [...names.filter((name) => flagOf(flags, name).type !== undefined), "_"],
     boolean: [...names.filter((name) => flagOf(flags, name).type === undefined), ...asks],
     alias: { help: "h" },
@@ -153,18 +152,6 @@ export function readCommandLine<T extends FlagTable>(
   });
   const record = Object.fromEntries(values) as FlagValues<T>;
   return { type: "run", values: record, words: parsed._.map(String) };
-}
-
-/** `--list a b` as `--list a --list b`, as Python's commands take it. */
-function spread(args: readonly string[], flags: FlagTable): string[] {
-  let list: string | undefined;
-  return args.flatMap((arg, index) => {
-    const [, name] = /^--([\w-]+)$/.exec(arg) ?? [];
-    const isValue = !arg.startsWith("-");
-    const more = isValue && args[index - 1] !== list ? list : undefined;
-    if (!isValue) list = name !== undefined && "list" in (flags[name] ?? {}) ? arg : undefined;
-    return more === undefined ? [arg] : [more, arg];
-  });
 }
 
 function flagOf(flags: FlagTable, name: string): Flag | Switch {
@@ -203,10 +190,8 @@ export function camel(name: string): string {
   return name.replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
 }
 
-/** What stands in braces is one part, whatever commas it has. */
 function commaSeparated(text: string): string[] {
-  const parts = text.match(/\{[^{}]*\}|[^,]+/g) ?? [];
-  return parts.map((part) => part.trim()).filter((part) => part !== "");
+  return text.split(",").map((part) => part.trim()).filter((part) => part !== "");
 }
 
 /** The usual words for a fault; `shown`: a flag as they name it. */

@@ -89,10 +89,9 @@ async function planChat(
   const logprobs = wantedLogprobs(body);
   const { calling } = use;
   const reasoning = reasoningOf(model, body, calling, { prompt, last });
-  const bound = reasoningBudget(model, body, reasoning);
   const sampling = {
     ...toSampling(body, { maxTokens, logprobs, model, calling }),
-    ...(bound && { reasoningBudget: bound }),
+    reasoningBudget: reasoningBudget(model, body, reasoning),
   };
   return {
     kind: "chat",

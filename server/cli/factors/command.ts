@@ -8,33 +8,18 @@ import { gaussianFactors, randomFactors, svdFactors } from "../../../adapters/lo
 import { stackOf } from "../../../adapters/lotr/stack.ts";
 import type { LinearMatrix } from "../../../src/train/gradients/gradient_source.ts";
 import { naming } from "../flags.ts";
-import type { ProgressScreen } from "../train/progress.ts";
+import { compress } from "./compress.ts";
+import { factorsHelp } from "./help.ts";
 import { workDisplay, type WorkProgress } from "./display.ts";
-import {
-  type EnergyOf,
-  type ExportFlags,
-  type FactorsCommand,
-  factorsHelp,
-  type MakeFlags,
-  type MeasureFlags,
-} from "./flags.ts";
+import type { EnergyOf, ExportFlags, FactorsCommand, MakeFlags, MeasureFlags } from "./flags.ts";
 import {
   type FactorsBase,
-  type FactorsBaseLoader,
+  type FactorsEnvironment,
   gradientMatrices,
   readCalibration,
   weightMatrices,
 } from "./matrices.ts";
 import { energyReport, energyTable, overlapTable } from "./tables.ts";
-
-/** What a process gives the command. */
-export interface FactorsEnvironment {
-  readonly load: FactorsBaseLoader;
-  /** Where progress goes. */
-  readonly screen: ProgressScreen;
-  /** A line, or a table, of the result. */
-  readonly print: (text: string) => void;
-}
 
 /** @throws {Error} of one line that says what is wrong */
 export async function runFactors(
@@ -46,6 +31,8 @@ export async function runFactors(
       return environment.print(factorsHelp(command.of));
     case "make":
       return await make(command.flags, environment);
+    case "compress":
+      return await compress(command.flags, environment);
     case "inspect":
       return await inspect(command.flags, environment);
     case "compare":

@@ -9,8 +9,10 @@ import {
   parseModules,
 } from "../../../adapters/lotr/stack.ts";
 import type { ModuleName } from "../../../src/models/hook.ts";
+import { COMPRESS_FLAGS, type CompressFlags, compressFlags } from "./compress_flags.ts";
 import {
   anyText,
+  camel,
   type Fault,
   type FlagTable,
   type FlagType,
@@ -65,22 +67,36 @@ export interface ExportFlags {
 export type FactorsCommand =
   | { readonly type: "help"; readonly of?: CommandName }
   | { readonly type: "make"; readonly flags: MakeFlags }
+  | { readonly type: "compress"; readonly flags: CompressFlags }
   | { readonly type: "inspect"; readonly flags: MeasureFlags }
   | { readonly type: "compare"; readonly flags: MeasureFlags }
   | { readonly type: "export"; readonly flags: ExportFlags };
 
-const DEFAULT_BASE_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct";
+/** What PEFT users load the default base by. */
+export const DEFAULT_BASE_NAME = "HuggingFaceTB/SmolLM2-135M-Instruct";
 
 /** The flags of each command, to refuse one that would have no effect. */
 const COMMANDS = {
-  make: ["calibration", "float16", "maker", "model", "modules", "out", "rank", "seed"],
+  make: [
+    "calibration",
+    "captured",
+    "clusters",
+    "float16",
+    "from-loras",
+    "maker",
+    "model",
+    "modules",
+    "out",
+    "rank",
+    "seed",
+  ],
   inspect: ["calibration", "energy", "json", "model", "rank"],
   compare: ["calibration", "energy", "json", "model", "rank"],
   export: ["base", "core", "factors", "out"],
 } as const satisfies Readonly<
-  Record<Exclude<FactorsCommand["type"], "help">, readonly (keyof typeof FLAGS)[]>
+  Record<Exclude<FactorsCommand["type"], "help" | "compress">, readonly (keyof typeof FLAGS)[]>
 >;
-type CommandName = keyof typeof COMMANDS;
+export type CommandName = keyof typeof COMMANDS;
 
 const FLAGS = {
   base: { type: anyText },
@@ -92,67 +108,12 @@ const FLAGS = {
   model: { type: anyText },
   modules: { type: anyText, alone: "" },
   out: { type: anyText },
-  rank: { type: whole(MIN_RANK, MAX_RANK) },
+  rank: { type: whole(MIN_RANK, MAX_RANK), list: "commas" },
   seed: { type: whole(0, 2 ** 32 - 1) },
+  ...COMPRESS_FLAGS,
   float16: {},
   json: {},
 } as const satisfies FlagTable;
-
-/** How each command is written. */
-const USAGES: Readonly<Record<CommandName, string>> = {
-  make: `Make a factor set:
-  deno task factors make --out FILE [--maker ${MAKERS.join("|")}] [--model SPEC]
-                    [--calibration FILE] [--rank 1-${MAX_RANK}, default ${DEFAULT_RANK}]
-                    [--modules ${DEFAULT_MODULES.join(",")}] [--seed N, default 0] [--float16]
-`,
-  inspect:
-    `Show factor or core files; with --energy, what the factors hold of a base's gradients or weights:
-  deno task factors inspect FILE... [--energy ${ENERGIES.join("|")}] [--model SPEC]
-                    [--calibration FILE] [--rank N] [--json]
-`,
-  compare: `Compare two factor sets: principal angles between what they span, and captured energy:
-  deno task factors compare FILE FILE [--energy ${ENERGIES.join("|")}] [--model SPEC]
-                    [--calibration FILE] [--rank N] [--json]
-`,
-  export: `Write a core as a PEFT LoRA directory:
-  deno task factors export --core FILE --factors FILE --out DIR [--base NAME]
-`,
-};
-
-const MAKERS_HELP = `
-gradient  the leading directions of the first-step gradients of language modelling over general
-          text, or over --calibration (Tucker-2); the best for cores, and the default
-random    A and B orthonormal, spanning random directions; needs no weights
-gaussian  A and B ~ N(0, 1) and s = 1/rank, as in arXiv 2402.01376
-svd       the leading directions of the stacked weights (Tucker-2); seconds for q and v, minutes for all
-`;
-
-const MEASURES_HELP = `
---calibration is plain text, passages parted by empty lines, or JSONL as for training; the default
-is the general text that lembas brings. --rank of inspect and compare: the first N directions only.
-`;
-
-const EXPORT_HELP = `
---core is the file to write, --factors the set that it names, --out the directory, which is made.
---base is what PEFT users load the base by (default: ${DEFAULT_BASE_NAME}).
-`;
-
-export const FACTORS_HELP = Object.values(USAGES).join("") + MAKERS_HELP + MEASURES_HELP;
-
-/** What `--help` says, of one command or of all. */
-export function factorsHelp(command: CommandName | undefined): string {
-  switch (command) {
-    case undefined:
-      return FACTORS_HELP;
-    case "make":
-      return USAGES.make + MAKERS_HELP + MEASURES_HELP;
-    case "inspect":
-    case "compare":
-      return USAGES[command] + MEASURES_HELP;
-    case "export":
-      return USAGES.export + EXPORT_HELP;
-  }
-}
 
 /**
  * Reads a command line.
@@ -179,6 +140,9 @@ export function parseFactorsCommand(args: readonly string[]): FactorsCommand {
   checkIdle(command, asked.values);
   switch (command) {
     case "make":
+      if (asked.values.fromLoras.length > 0) {
+        return { type: "compress", flags: compressFlags(asked.values, rest, wrong) };
+      }
       checkNoFiles(rest);
       return { type: "make", flags: makeFlags(asked.values) };
     case "inspect":
@@ -202,9 +166,21 @@ function isCommand(word: string): word is CommandName {
 /** A flag that the command would not look at is a mistake. */
 function checkIdle(command: CommandName, values: Values): void {
   const looked: readonly string[] = COMMANDS[command];
-  const idle = Object.entries(values)
-    .find(([name, value]) => value !== undefined && value !== false && !looked.includes(name));
-  if (idle !== undefined) throw wrong(`${command} has no flag --${idle[0]}`);
+  const names = Object.keys(FLAGS) as (keyof typeof FLAGS)[];
+  const idle = names.find((name) =>
+    isSaid(values[camel(name) as keyof Values]) && !looked.includes(name)
+  );
+  if (idle !== undefined) throw wrong(`${command} has no flag --${idle}`);
+}
+
+function isSaid(value: unknown): boolean {
+  return value !== undefined && value !== false && !(Array.isArray(value) && value.length === 0);
+}
+
+/** The only rank of a list that others than LoRAs' compression take. */
+function onlyRank(ranks: readonly number[]): number | undefined {
+  if (ranks.length < 2) return ranks[0];
+  throw wrong(`--rank is ${ranks.join()}, several are for --from-loras`);
 }
 
 function checkNoFiles([first]: readonly string[]): void {
@@ -212,7 +188,9 @@ function checkNoFiles([first]: readonly string[]): void {
 }
 
 function makeFlags(values: Values): MakeFlags {
-  const { model, calibration, maker = "gradient", rank = DEFAULT_RANK, seed } = values;
+  const { model, calibration, maker = "gradient", seed } = values;
+  const alone = (["clusters", "captured"] as const).find((name) => values[name] !== undefined);
+  if (alone !== undefined) throw wrong(`--${alone} is for --from-loras`);
   if (calibration !== undefined && maker !== "gradient") {
     throw wrong(`--calibration is for the gradient maker, --maker is '${maker}'`);
   }
@@ -223,7 +201,7 @@ function makeFlags(values: Values): MakeFlags {
     model,
     calibration,
     maker,
-    rank,
+    rank: onlyRank(values.rank) ?? DEFAULT_RANK,
     modules: modulesOf(values.modules ?? DEFAULT_MODULES.join()),
     seed: seed ?? 0,
     storage: values.float16 ? "float16" : "float32",
@@ -244,12 +222,13 @@ function measureFlags(
   values: Values,
   files: readonly string[],
 ): MeasureFlags {
-  const { energy, model, calibration, rank, json } = values;
+  const { energy, model, calibration, json } = values;
+  const rank = onlyRank(values.rank);
   if (energy !== "gradients" && calibration !== undefined) {
     throw wrong("--calibration is for --energy gradients");
   }
   const idle = command === "compare" ? ["model"] as const : ["model", "rank", "json"] as const;
-  const without = idle.find((name) => energy === undefined && values[name]);
+  const without = idle.find((name) => energy === undefined && isSaid(values[name]));
   if (without !== undefined) {
     throw wrong(`--${without} is for --energy ${ENERGIES.join(" or ")}`);
   }

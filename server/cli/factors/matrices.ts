@@ -13,6 +13,7 @@ import { transpose } from "../../../src/graph/quantise.ts";
 import { type ModuleName, SITE_OF } from "../../../src/models/hook.ts";
 import type { GradientSource, LinearMatrix } from "../../../src/train/gradients/gradient_source.ts";
 import type { Example } from "../../../src/train/gradients/model.ts";
+import type { ProgressScreen } from "../train/progress.ts";
 import type { WorkProgress } from "./display.ts";
 
 /** What the commands need of a base model. */
@@ -26,6 +27,15 @@ export interface FactorsBase extends Disposable {
 
 /** Opens the base that a spec names; undefined = the default one. */
 export type FactorsBaseLoader = (spec: string | undefined) => Promise<FactorsBase>;
+
+/** What a process gives the command. */
+export interface FactorsEnvironment {
+  readonly load: FactorsBaseLoader;
+  /** Where progress goes. */
+  readonly screen: ProgressScreen;
+  /** A line, or a table, of the result. */
+  readonly print: (text: string) => void;
+}
 
 /** The examples of `--calibration`, or of the general text. */
 export async function readCalibration(

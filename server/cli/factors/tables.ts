@@ -4,6 +4,7 @@ import {
   type CapturedEnergy,
   meanEnergy,
 } from "../../../adapters/lotr/energy.ts";
+import type { ToldCore } from "./compress_output.ts";
 import type { ModuleName } from "../../../src/models/hook.ts";
 
 /** Energies under the name that their factor set is shown by. */
@@ -57,6 +58,19 @@ export function overlapTable(overlaps: readonly BasisOverlap[]): string {
       degrees(angles[Math.floor(angles.length / 2)]),
       degrees(angles.at(-1)),
     ]),
+  ]);
+}
+
+/** What compressed LoRAs' cores hold of them, cut to each of the ranks; the mean comes first. */
+export function capturedTable(cores: readonly ToldCore[], ranks: readonly number[]): string {
+  const shares = ({ captured }: ToldCore) => ranks.map((rank) => captured[rank - 1] ?? 0);
+  const means = ranks.map((_, i) =>
+    cores.reduce((sum, core) => sum + (shares(core)[i] ?? 0), 0) / cores.length
+  );
+  return tableText([
+    ["energy held", "set", ...ranks.map((rank) => `rank ${rank}`)],
+    ["mean", "", ...means.map(percent)],
+    ...cores.map((core) => [core.name, String(core.set + 1), ...shares(core).map(percent)]),
   ]);
 }
 

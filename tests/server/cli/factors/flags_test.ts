@@ -1,10 +1,7 @@
 /** The command line of factors: defaults, and one line of refusal for what is wrong. */
 import { assert, assertEquals, assertMatch, assertStringIncludes, assertThrows } from "@std/assert";
-import {
-  FACTORS_HELP,
-  factorsHelp,
-  parseFactorsCommand,
-} from "../../../../server/cli/factors/flags.ts";
+import { parseFactorsCommand } from "../../../../server/cli/factors/flags.ts";
+import { FACTORS_HELP, factorsHelp } from "../../../../server/cli/factors/help.ts";
 
 Deno.test("making factors has defaults for all but the file to write", () => {
   assertEquals(parseFactorsCommand(["make", "--out", "f.safetensors"]), {
@@ -96,5 +93,39 @@ Deno.test("a command's help is about that command", () => {
 Deno.test("the help names every command and maker", () => {
   for (const word of ["make", "inspect", "compare", "export", "gradient", "gaussian", "svd"]) {
     assertMatch(FACTORS_HELP, new RegExp(`\\b${word}\\b`));
+  }
+});
+
+Deno.test("LoRAs are compressed at one rank into a directory, or at several into a table", () => {
+  const flags = (line: string) => {
+    const command = parseFactorsCommand(line.split(" "));
+    return command.type === "compress" ? command.flags : undefined;
+  };
+  assertEquals(flags("make --from-loras a b --from-loras=c --out d"), {
+    model: undefined,
+    loras: ["a", "c", "b"],
+    ranks: [32],
+    clusters: 1,
+    enough: 0.9,
+    seed: 0,
+    storage: "float32",
+    out: "d",
+  });
+  assertEquals(flags("make --from-loras a --rank 64,16 --rank 32")?.ranks, [16, 32, 64]);
+  const auto = flags("make --from-loras a --clusters auto --captured 75 --out d --rank 8");
+  assertEquals([auto?.clusters, auto?.enough, auto?.ranks], ["auto", 0.75, [8]]);
+  const refused: [string, RegExp][] = [
+    ["make --from-loras a", /--out is missing/],
+    ["make --from-loras a --rank 8,16 --out d", /--out is for one rank/],
+    ["make --from-loras a --out d --maker svd", /--maker has no effect with --from-loras/],
+    ["make --from-loras a --out d --clusters few", /--clusters is 'few', a whole number or auto/],
+    ["make --from-loras a --out d --captured 50", /--captured is for --clusters auto/],
+    ["make --from-loras a --out d --clusters auto --captured 100", /between 0 and 100/],
+    ["make --out f --clusters 2", /--clusters is for --from-loras/],
+    ["make --out f --rank 8,16", /several are for --from-loras/],
+    ["inspect f --from-loras a", /inspect has no flag --from-loras/],
+  ];
+  for (const [line, text] of refused) {
+    assertMatch(assertThrows(() => parseFactorsCommand(line.split(" ")), TypeError).message, text);
   }
 });
