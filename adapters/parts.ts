@@ -162,7 +162,9 @@ async function openTelling(
   const { checkpoint, base } = loaded;
   const registry = new AdapterRegistry({
     stack: stackOf(await checkpoint.digest(), checkpoint.config),
-    ...(device === "cpu" ? { loras: { base, maxRank: options.maxLoraRank ?? MAX_RANK } } : {}),
+    ...(device === "cpu"
+      ? { loras: { base, maxRank: Math.min(options.maxLoraRank ?? MAX_RANK, MAX_RANK) } }
+      : {}),
   });
   const directory = await openAdapters(options, registry, base);
   for (const message of checkpoint.warnings) {

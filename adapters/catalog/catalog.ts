@@ -6,6 +6,7 @@ import type { ServedCore } from "../../src/engine/request/request.ts";
 import { FieldError } from "../../src/util/errors.ts";
 import type { AdapterContent } from "../lora/adapter_file.ts";
 import type { AdapterDirectory, LoadedCore, Projection } from "./directory.ts";
+import { type AdapterPlace, HUB_PREFIX, onHub } from "./hub.ts";
 import { type AdapterName, DEFAULT_TENANT, parseAdapterName, TUNED_PREFIX } from "./name.ts";
 import type { AdapterRegistry, CoreKeeper, RequestCore } from "./registry.ts";
 import type { StoredCores } from "./stored_cores.ts";
@@ -76,17 +77,15 @@ export class Catalog implements CoreKeeper {
   }
 
   /**
-   * Reads an adapter below the adapters' directory and publishes it; a name that is taken gets a new
+   * Reads an adapter below the adapters' directory, or of the hub, and publishes it; a name that is taken gets a new
    * version. With a store it is durable, and every process serves it.
    * @throws {FieldError | FieldRangeError} saying what is wrong with the path or does not fit;
    *   {QuotaError} where the tenant may store no more
    */
   async loadPath(name: string, path: string, { projection }: LoadPathOptions): Promise<LoadedCore> {
-    const { directory, stored, admit } = this.#parts;
-    if (directory === undefined) {
-      throw new FieldError("path", "Cannot read a path: the server was started without --adapters");
-    }
-    if (stored === undefined) return await directory.load({ name, path, projection });
+    const { stored, admit } = this.#parts;
+    const { directory, ...place } = await this.#placeOf(path);
+    if (stored === undefined) return await directory.load({ name, ...place, projection });
     const { tenant = DEFAULT_TENANT, name: bare, version } = parseAdapterName(name);
     if (version.type !== "latest") {
       throw new FieldError(
@@ -94,7 +93,7 @@ export class Catalog implements CoreKeeper {
         `Cannot publish '${name}': leave the version out, the next one is counted by the server`,
       );
     }
-    const { bytes, residual, source } = await directory.read({ path, projection });
+    const { bytes, residual, source } = await directory.read({ ...place, projection });
     await admit?.(tenant);
     return { core: await stored.publish({ tenant, name: bare }, bytes, source), residual };
   }
@@ -117,6 +116,13 @@ export class Catalog implements CoreKeeper {
   /** A core file in base64, for one request. @throws as `AdapterRegistry.fromRequest` does */
   inline(tenant: string, base64: string): RequestCore {
     return this.#parts.registry.fromRequest(tenant, base64);
+  }
+
+  async #placeOf(path: string): Promise<Omit<AdapterPlace, "source"> & { source?: string }> {
+    const { directory, registry } = this.#parts;
+    if (path.startsWith(HUB_PREFIX)) return await onHub(path, registry);
+    if (directory !== undefined) return { directory, path };
+    throw new FieldError("path", "Cannot read a path: the server was started without --adapters");
   }
 
   async #findStored({ tenant, ...name }: AdapterName): Promise<ServedCore | undefined> {

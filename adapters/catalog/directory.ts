@@ -34,6 +34,8 @@ export interface LoadOptions {
   readonly name: string;
   /** A core or LoRA file, or a PEFT directory, under the root; relative paths start at the root. */
   readonly path: string;
+  /** What lists say of where it came from; default: its path, links followed. */
+  readonly source?: string | undefined;
   /** Brings a PEFT LoRA onto a factor set, as a core; undefined = it is served as it is. */
   readonly projection?: Projection | undefined;
   /** Digest of that factor set; default: the first one loaded. */
@@ -114,15 +116,16 @@ export class AdapterDirectory {
    * @throws {FieldError | FieldRangeError} naming the path, and what is wrong with it or its content
    */
   async read(options: Omit<LoadOptions, "name">): Promise<ReadResult> {
-    const source = await this.#resolve(options.path);
-    const { isDirectory } = await Deno.stat(source);
+    const path = await this.#resolve(options.path);
+    const { source = path } = options;
+    const { isDirectory } = await Deno.stat(path);
     if (!isDirectory) {
-      return { bytes: await readBounded(source, MAX_LORA_BYTES), residual: undefined, source };
+      return { bytes: await readBounded(path, MAX_LORA_BYTES), residual: undefined, source };
     }
     if (options.projection === undefined) {
-      return { bytes: await this.#readLora(source), residual: undefined, source };
+      return { bytes: await this.#readLora(path), residual: undefined, source };
     }
-    const { core, residual } = await this.#project(source, options);
+    const { core, residual } = await this.#project(path, options);
     return { bytes: writeCore(core), residual, source };
   }
 
@@ -161,22 +164,25 @@ export class AdapterDirectory {
     return fileKind(bytes) === "factors" ? readFactors(bytes) : undefined;
   }
 
-  async #loadFile(path: string, { name }: LoadOptions): Promise<LoadedCore> {
+  async #loadFile(path: string, { name, source = path }: LoadOptions): Promise<LoadedCore> {
     const reload = async () => {
       const bytes = await readBounded(path, MAX_LORA_BYTES);
       return readField("path", () => readAdapter(bytes));
     };
-    const core = this.#registry.add(name, { core: await reload(), source: path, reload });
+    const core = this.#registry.add(name, { core: await reload(), source, reload });
     return { core, residual: undefined };
   }
 
-  async #loadPeft(path: string, { name, ...options }: LoadOptions): Promise<LoadedCore> {
+  async #loadPeft(
+    path: string,
+    { name, source = path, ...options }: LoadOptions,
+  ): Promise<LoadedCore> {
     if (options.projection !== undefined) {
       const { core, residual } = await this.#project(path, options);
-      return { core: this.#registry.add(name, { core, source: path }), residual };
+      return { core: this.#registry.add(name, { core, source }), residual };
     }
     const reload = async () => readAdapter(await this.#readLora(path));
-    const core = this.#registry.add(name, { core: await reload(), source: path, reload });
+    const core = this.#registry.add(name, { core: await reload(), source, reload });
     return { core, residual: undefined };
   }
 

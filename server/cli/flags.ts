@@ -126,7 +126,8 @@ export function readCommandLine<T extends FlagTable>(
 ): Asked<T> {
   const { flags, command, asks, words, refuse = (fault: Fault) => refusal(fault, command) } = line;
   const names = Object.keys(flags);
-  const parsed = parseArgs([...args], {
+  const given = words === "taken" ? args : spread(args, flags);
+  const parsed = parseArgs([...given], {
     string: [...names.filter((name) => flagOf(flags, name).type !== undefined), "_"],
     boolean: [...names.filter((name) => flagOf(flags, name).type === undefined), ...asks],
     alias: { help: "h" },
@@ -152,6 +153,18 @@ export function readCommandLine<T extends FlagTable>(
   });
   const record = Object.fromEntries(values) as FlagValues<T>;
   return { type: "run", values: record, words: parsed._.map(String) };
+}
+
+/** `--list a b` as `--list a --list b`, as Python's commands take it. */
+function spread(args: readonly string[], flags: FlagTable): string[] {
+  let list: string | undefined;
+  return args.flatMap((arg, index) => {
+    const [, name] = /^--([\w-]+)$/.exec(arg) ?? [];
+    const isValue = !arg.startsWith("-");
+    const more = isValue && args[index - 1] !== list ? list : undefined;
+    if (!isValue) list = name !== undefined && "list" in (flags[name] ?? {}) ? arg : undefined;
+    return more === undefined ? [arg] : [more, arg];
+  });
 }
 
 function flagOf(flags: FlagTable, name: string): Flag | Switch {
@@ -190,8 +203,10 @@ export function camel(name: string): string {
   return name.replaceAll(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
 }
 
+/** What stands in braces is one part, whatever commas it has. */
 function commaSeparated(text: string): string[] {
-  return text.split(",").map((part) => part.trim()).filter((part) => part !== "");
+  const parts = text.match(/\{[^{}]*\}|[^,]+/g) ?? [];
+  return parts.map((part) => part.trim()).filter((part) => part !== "");
 }
 
 /** The usual words for a fault; `shown`: a flag as they name it. */

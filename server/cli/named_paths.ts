@@ -1,6 +1,5 @@
 /** What the flags of serve name on disk: looked at before a model is loaded, so that errors name the flag. */
-import { basename, dirname, resolve } from "node:path";
-import { AdapterDirectory } from "../../adapters/catalog/directory.ts";
+import { anywhere, HUB_PREFIX, onHub } from "../../adapters/catalog/hub.ts";
 import type { AdapterRegistry } from "../../adapters/catalog/registry.ts";
 import { givenTemplate } from "../../src/checkpoint/text/chat_template.ts";
 import type { ServeFlags } from "./serve_flags.ts";
@@ -11,7 +10,9 @@ type Paths = Pick<ServeFlags, "adapters" | "factors" | "loraModules">;
 export async function checkPaths({ adapters, factors, loraModules }: Paths): Promise<void> {
   if (adapters !== undefined) await check("--adapters", adapters, "directory");
   for (const path of factors) await check("--factors", path, "file");
-  for (const { path } of loraModules) await check("--lora-modules", path, "file or directory");
+  for (const { path } of loraModules) {
+    if (!path.startsWith(HUB_PREFIX)) await check("--lora-modules", path, "file or directory");
+  }
 }
 
 async function check(flag: string, path: string, wanted: string): Promise<void> {
@@ -62,10 +63,10 @@ export async function loadModules(
   registry: AdapterRegistry,
 ): Promise<void> {
   for (const { name, path } of modules) {
-    const whole = resolve(path);
-    const directory = await AdapterDirectory.open(dirname(whole), registry);
     try {
-      await directory.load({ name, path: basename(whole) });
+      const find = path.startsWith(HUB_PREFIX) ? onHub : anywhere;
+      const { directory, ...place } = await find(path, registry);
+      await directory.load({ name, ...place });
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause);
       throw new TypeError(`Cannot use --lora-modules ${name}=${path}: ${reason}`, { cause });

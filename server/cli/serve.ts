@@ -31,6 +31,7 @@ async function load(flags: ServeFlags, listener: EngineListener, log: Log): Prom
     chatTemplateKwargs: flags.defaultChatTemplateKwargs,
     generationConfig: flags.generationConfig,
     laneMemory: flags.laneMemory,
+    maxLoraRank: flags.maxLoraRank,
     factors: flags.factors,
     device: flags.device as DeviceChoice,
     dtype: flags.dtype,

@@ -116,9 +116,32 @@ const FLAGS = {
     value: "NAME=PATH",
     type: loraModule,
     list: "commas",
-    help:
-      "an adapter to serve under a name: a core file or a PEFT directory; may be repeated, or " +
+    help: "an adapter to serve under a name: a PEFT directory, a core or LoRA file, or " +
+      "hf:owner/name; also as JSON with name and path; may be repeated, or several behind it, or " +
       "separated by commas",
+  },
+  "max-lora-rank": {
+    value: "N",
+    type: integer(1, 512),
+    help: "the highest rank of a LoRA that is taken, at most 64",
+    fallback: "64",
+  },
+  "enable-lora": {
+    value: "true|false",
+    type: oneOf(["true", "false"]),
+    alone: "true",
+    help: "taken as vLLM has it: LoRAs are served in any case",
+    fallback: "true",
+  },
+  "max-loras": {
+    value: "N",
+    type: integer(1, 1 << 20),
+    help: "taken as vLLM has it, and not used: each row of a batch may have its own",
+  },
+  "max-cpu-loras": {
+    value: "N",
+    type: integer(1, 1 << 20),
+    help: "taken as vLLM has it, and not used: --core-memory bounds what is resident, in bytes",
   },
   device: {
     value: "auto|cpu|webgpu[:N]|cuda[:N][,...]",

@@ -59,11 +59,19 @@ interface LoraModule {
 
 export const loraModule: FlagType<LoraModule> = {
   read: (text) => {
+    if (text.startsWith("{")) return moduleOf(parsedObject(text) ?? {});
     const [, name = "", path = ""] = /^([^=]+)=(.+)$/s.exec(text) ?? [];
     return name === "" ? undefined : { name, path };
   },
-  right: "NAME=PATH, e.g. shelf=cores/shelf.safetensors",
+  right: "NAME=PATH, e.g. shelf=loras/shelf, or the same as JSON: " +
+    '{"name": "shelf", "path": "loras/shelf"}',
 };
+
+/** vLLM's JSON form; its base_model_name is a label that has no use here. */
+function moduleOf({ name, path }: Readonly<Record<string, unknown>>): LoraModule | undefined {
+  const given = typeof name === "string" && typeof path === "string" && name !== "" && path !== "";
+  return given ? { name, path } : undefined;
+}
 
 /** Lower case, no port. */
 export const hostName: FlagType<string> = {

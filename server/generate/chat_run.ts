@@ -89,9 +89,10 @@ async function planChat(
   const logprobs = wantedLogprobs(body);
   const { calling } = use;
   const reasoning = reasoningOf(model, body, calling, { prompt, last });
+  const bound = reasoningBudget(model, body, reasoning);
   const sampling = {
     ...toSampling(body, { maxTokens, logprobs, model, calling }),
-    reasoningBudget: reasoningBudget(model, body, reasoning),
+    ...(bound && { reasoningBudget: bound }),
   };
   return {
     kind: "chat",

@@ -191,7 +191,7 @@ export class FakeCatalog implements CoreCatalog {
   loadPath(name: string, path: string): Promise<LoadedCore> {
     if (path === "foreign") throw new FieldError("core", "base digest aa is not bb");
     if (path === "bug") throw new TypeError("undefined is not a function");
-    const residual = path === "lora" ? 0.0123 : undefined;
+    const residual = new Map([["lora", 0.0123], ["lossy", 0.94]]).get(path);
     return Promise.resolve({ core: this.add(name), residual });
   }
 

@@ -44,6 +44,12 @@ export interface PeftImport {
   readonly report: ProjectionReport;
 }
 
+/** What to do with a LoRA that does not lie within the factors. */
+const ROADS = "Serve it as it is: load it without 'project' (deno task serve --lora-modules " +
+  "NAME=DIR). Or make factors for it and others, with a core of each: deno task factors make " +
+  "--from-loras DIR. Or have a core learn from it: deno task train --teacher NAME --data " +
+  "PROMPTS.jsonl. 'allow_lossy' takes it all the same";
+
 /** A LoRA of which too much would be lost; the report says where. */
 export class LossyImportError extends FieldRangeError {
   override readonly name = "LossyImportError";
@@ -141,9 +147,9 @@ function lossy(report: ProjectionReport, factors: FactorSet): LossyImportError {
     return linears.length === 0 ? [] : [`${module} ${percent(totalResidual(linears))}`];
   });
   return new LossyImportError(
-    `Cannot import LoRA: ${percent(report.residual)} of its energy lies outside factor set ` +
-      `${factors.digest} (${parts.join(", ")}), at most ${percent(MAX_RESIDUAL)} may; ` +
-      `allow_lossy takes it all the same`,
+    `Cannot project LoRA: ${percent(report.residual)} of its energy lies outside factor set ` +
+      `${factors.digest} (${parts.join(", ")}), at most ${percent(MAX_RESIDUAL)} may. ` +
+      ROADS,
     report,
   );
 }
@@ -154,7 +160,7 @@ function checkWidths({ layer, module, p, q }: LowRank, factors: FactorSet): void
   const wanted = [a.length / factors.rank, b.length / factors.rank];
   if (p.rows !== wanted[0] || q.columns !== wanted[1]) {
     throw new TypeError(
-      `Cannot import LoRA: ${module} of layer ${layer} goes ${p.rows}→${q.columns}, ` +
+      `Cannot project LoRA: ${module} of layer ${layer} goes ${p.rows}→${q.columns}, ` +
         `the factor set's ${wanted.join("→")}`,
     );
   }
@@ -163,7 +169,7 @@ function checkWidths({ layer, module, p, q }: LowRank, factors: FactorSet): void
 function lowRank({ layer, module, rank, scale, a, b }: PeftLinear, layers: number): LowRank {
   if (layer >= layers) {
     throw new RangeError(
-      `Cannot import LoRA: it adapts layer ${layer}, which is not among the base's ${layers}`,
+      `Cannot project LoRA: it adapts layer ${layer}, which is not among the base's ${layers}`,
     );
   }
   const name = `${module} of layer ${layer}`;

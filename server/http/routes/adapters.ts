@@ -2,6 +2,7 @@
 import type { z } from "@hono/zod-openapi";
 import { type LoadedCore, NoSuchPathError } from "../../../adapters/catalog/directory.ts";
 import { TUNED_PREFIX } from "../../../adapters/catalog/name.ts";
+import { MAX_RESIDUAL } from "../../../adapters/lotr/peft/peft_import.ts";
 import { isFieldError } from "../../../src/util/errors.ts";
 import type { App, ServerContext } from "../../context.ts";
 import { post } from "../endpoint.ts";
@@ -18,7 +19,7 @@ export function registerAdapters(app: App, context: ServerContext): void {
     method: "post",
     path: "/v1/load_lora_adapter",
     tag: "adapters",
-    summary: "Loads a core file, or projects a PEFT LoRA directory onto the factors.",
+    summary: "Loads a PEFT LoRA as it is, or projected onto factors; or a core or LoRA file.",
     body: loadAdapterSchema,
     lenient: true,
     ok: { description: "What was loaded, as a sentence.", text: ["text/plain"] },
@@ -79,10 +80,13 @@ async function load(
 }
 
 function success({ lora_name: name }: LoadBody, { core, residual }: LoadedCore): string {
-  const text = `Success: LoRA adapter '${name}' added successfully.`;
-  if (residual === undefined || core.factors === undefined) return text;
-  return `${text} It was projected onto factors ${core.factors.slice(0, 12)}: ` +
-    `${(100 * residual).toFixed(2)}% of its energy lies outside of them.`;
+  const text = `LoRA adapter '${name}' added successfully.`;
+  if (residual === undefined || core.factors === undefined) return `Success: ${text}`;
+  const factors = core.factors.slice(0, 12);
+  const lost = `${(100 * residual).toFixed(2)}% of its energy`;
+  return residual > MAX_RESIDUAL
+    ? `Lost: ${lost}, which lies outside of factors ${factors}. The rest is a core: ${text}`
+    : `Success: ${text} It was projected onto factors ${factors}: ${lost} lies outside of them.`;
 }
 
 function loadError(error: unknown, { lora_name: name, lora_path: path }: LoadBody) {

@@ -68,7 +68,9 @@ export const modelDeletedSchema = z.object({
 export const loadAdapterSchema = z.object({
   lora_name: z.string().min(1).max(256),
   lora_path: z.string().min(1).max(4096).openapi({
-    description: "A PEFT LoRA directory, or a core or LoRA file, below the adapters' directory.",
+    description:
+      "A PEFT LoRA directory, or a core or LoRA file, below the adapters' directory; or " +
+      "`hf:owner/name` on the hub.",
   }),
   load_inplace: z.boolean().nullish().openapi({ description: "Replaces one of the same name." }),
   project: z.boolean().nullish().openapi({

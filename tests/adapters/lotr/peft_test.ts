@@ -5,6 +5,7 @@ import {
   assertEquals,
   assertLess,
   assertMatch,
+  assertStringIncludes,
   assertThrows,
 } from "@std/assert";
 import type { Core } from "../../../adapters/lotr/core.ts";
@@ -168,6 +169,9 @@ Deno.test("a LoRA of which more than 5% is lost is refused, unless the caller ta
   const other = smallFactors({ seed: 2 });
   const error = assertThrows(() => importPeft(files, other), LossyImportError);
   assertMatch(error.message, /\d+\.\d% of its energy .*q_proj \d+\.\d%, v_proj/);
+  for (const road of ["--lora-modules", "--from-loras", "--teacher", "allow_lossy"]) {
+    assertStringIncludes(error.message, road);
+  }
   assert(error.report.residual > 0.05);
   assertEquals(importPeft(files, other, { allowLossy: true }).report, error.report);
 });

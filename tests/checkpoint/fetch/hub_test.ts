@@ -2,7 +2,11 @@
 
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { createHash } from "node:crypto";
-import { resolveModel, type ResolveOptions } from "../../../src/checkpoint/fetch/resolve.ts";
+import {
+  resolveHubAdapter,
+  resolveModel,
+  type ResolveOptions,
+} from "../../../src/checkpoint/fetch/resolve.ts";
 import { fixture, withDirectory } from "../fixtures.ts";
 
 /** A hub of one repository and its commits, as far as @huggingface/hub asks it. */
@@ -221,3 +225,33 @@ Deno.test("a repository that is not there, or has two models, is refused", LOOSE
     );
   });
 });
+
+Deno.test(
+  "of a LoRA its two files are fetched, and offline it says what to do",
+  LOOSE,
+  async () => {
+    await withHub(async (hub, cache) => {
+      const options = hub.options(cache);
+      const pickle = {
+        "adapter_config.json": GGUF.slice(0, 9),
+        "adapter_model.bin": GGUF.slice(0, 9),
+      };
+      hub.commit(pickle);
+      await assertRejects(
+        () => resolveHubAdapter("some/model", options),
+        TypeError,
+        "no adapter_model.safetensors; its adapter_model.bin is a pickle",
+      );
+      const lora = { ...pickle, "adapter_model.safetensors": GGUF.slice(0, 99), ...someFiles() };
+      const commit = hub.commit(lora);
+      const path = await resolveHubAdapter("some/model", options);
+      assertEquals(path, `${cache}/adapters/hf/some/${commit}/model`);
+      const names = Array.from(Deno.readDirSync(path), ({ name }) => name).sort();
+      assertEquals(names, ["adapter_config.json", "adapter_model.safetensors"]);
+      await hub.close();
+      assertEquals(await resolveHubAdapter("some/model", options), path);
+      const offline = await assertRejects(() => resolveHubAdapter("no/lora", options), TypeError);
+      assertMatch(offline.message, /Cannot fetch no\/lora.*hf download no\/lora --local-dir DIR/);
+    });
+  },
+);

@@ -23,6 +23,10 @@ Deno.test("without flags there are the documented defaults", () => {
     factors: [],
     adapters: undefined,
     loraModules: [],
+    maxLoraRank: 64,
+    enableLora: "true",
+    maxLoras: undefined,
+    maxCpuLoras: undefined,
     device: "auto",
     dtype: "auto",
     maxBatch: 32,
@@ -61,6 +65,24 @@ Deno.test("a flag wins over its environment variable", () => {
 Deno.test("factors repeat, or are separated by commas in the environment", () => {
   assertEquals(parse(["--factors", "a", "--factors=b"]).factors, ["a", "b"]);
   assertEquals(parse([], { LEMBAS_FACTORS: "a,b" }).factors, ["a", "b"]);
+});
+
+Deno.test("LoRAs come as vLLM has them: several behind their flag, with commas, as JSON", () => {
+  const [a, b] = [{ name: "a", path: "loras/a" }, { name: "b", path: "hf:some/b" }];
+  const modules = (...args: string[]) => parse(["--lora-modules", ...args]).loraModules;
+  assertEquals(modules("a=loras/a", "b=hf:some/b", "--port", "1"), [a, b]);
+  assertEquals(modules("a=loras/a,b=hf:some/b"), [a, b]);
+  assertEquals(modules("a=loras/a", "--lora-modules", "b=hf:some/b"), [a, b]);
+  const json = ({ name, path }: typeof a) =>
+    JSON.stringify({ name, path, "base_model_name": "base" });
+  assertEquals(modules(json(a), json(b)), [a, b]);
+  assertEquals(parse([], { LEMBAS_LORA_MODULES: `${json(a)}, b=hf:some/b` }).loraModules, [a, b]);
+  for (const wrong of ['{"name":"a"}', '{"name":1,"path":"b"}', "{a}", "a"]) {
+    assertThrows(() => modules(wrong), FlagError, "--lora-modules");
+  }
+  const flags = ["--enable-lora", "--max-loras", "4", "--max-lora-rank=16", "--max-cpu-loras=8"];
+  assertEquals(parse(flags).maxLoraRank, 16);
+  assertThrows(() => parse(["--port", "1", "a=b"]), FlagError, "Unexpected argument 'a=b'");
 });
 
 Deno.test("strict stands alone or has a value; the base may be served under several names", () => {

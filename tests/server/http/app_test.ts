@@ -148,6 +148,8 @@ Deno.test("adapters load and unload with vLLM's sentences", async () => {
   assertEquals(await ok.text(), "Success: LoRA adapter 'ada/haiku' added successfully.");
   const peft = await load({ lora_name: "ada/x", lora_path: "lora", allow_lossy: true });
   assertStringIncludes(await peft.text(), "1.23% of its energy");
+  const lossy = await load({ lora_name: "ada/z", lora_path: "lossy", allow_lossy: true });
+  assertMatch(await lossy.text(), /^Lost: 94\.00% of its energy/);
   const again = await errorOf(await load({ lora_name: "ada/haiku", lora_path: "haiku" }));
   assertStringIncludes(again.message, "has already been loaded");
   assertEquals(
