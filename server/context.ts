@@ -183,3 +183,29 @@ export function batchCallOf(c: AppContext): BatchCall | undefined {
   const beside: AppEnv["Bindings"] | undefined = c.env;
   return beside?.batch;
 }
+
+/** Who asks for a generation: the request, or what runs on when the request has been answered. */
+export interface Asker {
+  readonly principal: Principal;
+  readonly requestId: string;
+  readonly notes: RequestNotes;
+  readonly trace: RequestTrace | undefined;
+  /** Aborted when nobody wants the answer any more. */
+  readonly signal: AbortSignal;
+  /** Whether nobody waits for it: a batch's line. */
+  readonly line: boolean;
+  /** Called when the tenant's limits and the engine's queue have let it in. */
+  readonly admitted?: () => void;
+}
+
+/** The request itself. */
+export function askerOf(c: AppContext): Asker {
+  return {
+    principal: c.get("principal"),
+    requestId: c.get("requestId"),
+    notes: c.get("notes"),
+    trace: c.get("trace"),
+    signal: c.req.raw.signal,
+    line: batchCallOf(c) !== undefined,
+  };
+}

@@ -26,7 +26,7 @@ import type { StoreLog } from "./log.ts";
 import { ModelDirectory, ModelStore } from "./models.ts";
 import { ChatStore } from "./responses/chats.ts";
 import { ConversationStore } from "./responses/conversations.ts";
-import { sweepKept } from "./responses/kept_rows.ts";
+import { forsakeRunning, sweepKept } from "./responses/kept_rows.ts";
 import { ResponseStore } from "./responses/responses.ts";
 import { TenantStore } from "./tenants.ts";
 import { sweepUploads, UploadStore } from "./uploads.ts";
@@ -71,7 +71,8 @@ export type { ModelDirectory, ModelStore, NewModel, PublishedModel } from "./mod
 export type { Page, PageQuery } from "./pages.ts";
 export type { ChatMetadata, ChatStore, ListedChat, StoredChat } from "./responses/chats.ts";
 export type { ConversationItem, ConversationRecord } from "./responses/conversations.ts";
-export type { StoredResponse } from "./responses/response_records.ts";
+export type { ResponseLinks } from "./responses/responses.ts";
+export type { ResponseEnd, StoredResponse } from "./responses/response_records.ts";
 export type { ResponseStore } from "./responses/responses.ts";
 export { NO_LIMITS, TENANT_ID } from "./tenants.ts";
 export type { TenantLimits, TenantRecord, TenantStore } from "./tenants.ts";
@@ -152,8 +153,9 @@ export class Store implements AsyncDisposable {
     await migrate(database);
     const store = new Store(parts, await Changes.open(database, log));
     await store.tenants.ensure(DEFAULT_TENANT);
-    // in a directory no upload outlives its process
+    // in a directory no upload, and no running response, outlives its process
     await sweepContents(database.db, Date.now() - (database.kind === "sqlite" ? 0 : ARRIVAL_MS));
+    if (database.kind === "sqlite") await forsakeRunning(database.db);
     await sweepExpired(database.db);
     store.#sweepEvery(parts.sweepEvery ?? SWEEP_MS);
     return store;

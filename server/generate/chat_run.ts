@@ -1,6 +1,6 @@
 /** Starts a chat, whichever API asked for it: its model, tools and prompt, as one run of the engine. */
 import { outputLimit } from "../../src/checkpoint/sampling_defaults.ts";
-import type { AppContext, ServerContext } from "../context.ts";
+import type { Asker, ServerContext } from "../context.ts";
 import { invalid } from "../errors.ts";
 import type { ChatRequest } from "../http/schema/chat.ts";
 import { baseName, resolveTarget, type Target } from "./model_name.ts";
@@ -25,24 +25,25 @@ export interface ChatRun extends Pick<ToolUse, "calling"> {
 }
 
 /**
- * Starts a chat for the request's principal, and waits for its first delta.
+ * Starts a chat for whoever asks, and waits for its first delta.
  * @param id of the answer
  * @throws {ApiError} where there will be no answer
  */
 export async function startChat(
   context: ServerContext,
-  c: AppContext,
+  asker: Asker,
   body: ChatRequest,
   id: string,
 ): Promise<ChatRun> {
   const model = body.model ?? baseName(context.model);
-  c.get("notes").model = model;
-  const { tenant } = c.get("principal");
+  const { notes, principal } = asker;
+  notes.model = model;
+  const { tenant } = principal;
   const use = toolUse(context.model, body);
-  const target = await resolveTarget(context, c.get("principal"), model, body.adapter);
+  const target = await resolveTarget(context, principal, model, body.adapter);
   const run = await startRun(
     context,
-    c,
+    asker,
     target,
     async (signal) => ({
       ...await planChat(context, body, use, { tenant, signal }),

@@ -11,7 +11,7 @@ import type {
 } from "../../src/engine/request/request.ts";
 import { type FieldError, type FieldRangeError, isFieldError } from "../../src/util/errors.ts";
 import type { ReasoningOptions } from "../../src/calls/reasoning.ts";
-import { type AppContext, batchCallOf, type ServerContext } from "../context.ts";
+import type { Asker, ServerContext } from "../context.ts";
 import { type ApiError, invalid, shuttingDown } from "../errors.ts";
 import { isBase, type Target } from "./model_name.ts";
 import type { UsageBody } from "../http/schema/common.ts";
@@ -75,13 +75,13 @@ export interface Run extends AsyncIterable<RunDelta> {
  */
 export async function startRun(
   context: ServerContext,
-  c: AppContext,
+  asker: Asker,
   target: Target,
   makePlan: (signal: AbortSignal) => Promise<RunPlan>,
 ): Promise<Run> {
   const abort = new AbortController();
-  const signal = AbortSignal.any([c.req.raw.signal, abort.signal]);
-  const background = batchCallOf(c) !== undefined;
+  const { principal, requestId, trace, line: background } = asker;
+  const signal = AbortSignal.any([asker.signal, abort.signal]);
   let metered: MeteredRequest | undefined;
   let plan: RunPlan | undefined;
   const close = () => {
@@ -90,17 +90,21 @@ export async function startRun(
   };
   try {
     if (context.lifecycle.draining) throw shuttingDown();
-    metered = await context.metering?.begin(c.get("principal"), c.get("requestId"), { background });
+    metered = await context.metering?.begin(principal, requestId, { background });
     plan = await makePlan(signal);
     metered?.reserve(tokensAsked(plan));
-    const parts = { target, signal, metered, trace: c.get("trace"), background, close };
+    const admitted = () => {
+      asker.notes.headers = metered?.headers();
+      asker.admitted?.();
+    };
+    const parts = { target, signal, metered, trace, background, admitted, close };
     return await begin(context, plan, parts);
   } catch (error) {
     metered?.abandon(undefined);
     close();
     throw isFieldError(error) ? refusalOf(error) : error;
   } finally {
-    c.get("notes").headers = metered?.headers();
+    asker.notes.headers = metered?.headers();
   }
 }
 
@@ -116,6 +120,7 @@ interface RunParts {
   readonly trace: RequestTrace | undefined;
   /** Whether nobody waits for it: a batch's line. */
   readonly background: boolean;
+  readonly admitted: () => void;
   /** Cancels what runs and lets the target go. */
   readonly close: () => void;
 }
@@ -128,6 +133,7 @@ async function begin(context: ServerContext, plan: RunPlan, parts: RunParts): Pr
   const requests = toRequests(plan, plan.sampling, parts);
   for (const request of requests) parts.trace?.adopt(request);
   const generations = context.engine.generateAll(requests);
+  parts.admitted();
   const deltas = merge(generations, plan.n);
   const first = await deltas.next();
   const usage = () => addUsage(generations);

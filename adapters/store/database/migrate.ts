@@ -10,6 +10,7 @@ import { responsesMigration } from "./migrations/0003_responses.ts";
 import { chatsMigration } from "./migrations/0004_chats.ts";
 import { conversationsMigration } from "./migrations/0005_conversations.ts";
 import { lorasMigration } from "./migrations/0006_loras.ts";
+import { runningResponsesMigration } from "./migrations/0007_running_responses.ts";
 
 /** By name, in the order in which they are run. */
 function migrationsFor(kind: Database["kind"]): Record<string, Migration> {
@@ -20,6 +21,7 @@ function migrationsFor(kind: Database["kind"]): Record<string, Migration> {
     "0004_chats": chatsMigration(kind),
     "0005_conversations": conversationsMigration(kind),
     "0006_loras": lorasMigration(),
+    "0007_running_responses": runningResponsesMigration(),
   };
 }
 

@@ -194,6 +194,7 @@ export interface ResponseTable {
   readonly input: string;
   readonly output: string;
   readonly body: string;
+  readonly runningUntil: number | null;
 }
 
 export interface ChatTable {

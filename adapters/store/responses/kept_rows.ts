@@ -68,3 +68,9 @@ export function bytesOf(texts: readonly string[]): number {
   const encoder = new TextEncoder();
   return texts.reduce((sum, text) => sum + encoder.encode(text).length, 0);
 }
+
+/** Gives up the responses that ran, where whoever did so is gone: nobody vouches for them any more. */
+export async function forsakeRunning(db: Db): Promise<void> {
+  await db.updateTable("responses").set({ runningUntil: 0 }).where("runningUntil", "is not", null)
+    .execute();
+}

@@ -13,9 +13,20 @@ export interface StoredResponse {
   readonly output: string;
   /** JSON of all else that it says of itself, an object. */
   readonly body: string;
+  /**
+   * Until when, in Unix milliseconds, whoever runs it vouches for it: from then on it was lost; null =
+   * it has ended.
+   */
+  readonly runningUntil: number | null;
 }
 
-export type ChainPart = Pick<StoredResponse, "id" | "previous" | "input" | "output">;
+/** How a response ended that ran. */
+export type ResponseEnd = Pick<StoredResponse, "output" | "body">;
+
+export type ChainPart = Pick<
+  StoredResponse,
+  "id" | "previous" | "input" | "output" | "runningUntil"
+>;
 
 /** A response with all that it goes on from. */
 export type Chain =

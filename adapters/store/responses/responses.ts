@@ -7,9 +7,14 @@ import { type Db, LIST, transact } from "../database/kysely.ts";
 import { charge } from "../tenants.ts";
 import { appendItems, type ConversationItem } from "./conversations.ts";
 import { bytesOf, checkRoom, removeRow } from "./kept_rows.ts";
-import type { Chain, ChainPart, StoredResponse } from "./response_records.ts";
+import type { Chain, ChainPart, ResponseEnd, StoredResponse } from "./response_records.ts";
 
-const COLUMNS = ["id", "previous", "createdAt", "expiresAt", "input", "output", "body"] as const;
+const COLUMNS = [
+  ...["id", "previous", "createdAt", "expiresAt", "input", "output", "body"] as const,
+  "runningUntil",
+] as const;
+/** Bytes that a running response counts beside what it has, so that how it ends has room. */
+const END_BYTES = 1024;
 
 /** What a response belongs to. */
 export interface ResponseLinks {
@@ -50,8 +55,8 @@ export class ResponseStore {
     { before = [], said }: ResponseLinks = {},
   ): Promise<void> {
     const tenant = this.#tenant;
-    const { previous, expiresAt, input, output, body } = response;
-    const bytes = bytesOf([input, output, body]);
+    const { previous, expiresAt, input, output, body, runningUntil } = response;
+    const bytes = bytesOf([input, output, body]) + (runningUntil === null ? 0 : END_BYTES);
     await transact(this.#db, async (trx) => {
       await charge(trx, tenant, bytes);
       const earlier = previous === null ? undefined : await trx.selectFrom("responses")
@@ -68,6 +73,54 @@ export class ResponseStore {
       if (said !== undefined) {
         await appendItems(trx, { tenant, id: said.conversation, items: said.items });
       }
+    });
+  }
+
+  /** Says something else of a response that runs. */
+  async tell(id: string, body: string): Promise<void> {
+    await this.#running(id).set({ body }).execute();
+  }
+
+  /**
+   * Vouches for responses that run.
+   * @returns the ids of those that still do
+   */
+  async vouch(ids: readonly string[], runningUntil: number): Promise<ReadonlySet<string>> {
+    const running = new Set<string>();
+    for (const id of ids) {
+      const row = await this.#running(id).set({ runningUntil }).returning("id").executeTakeFirst();
+      if (row !== undefined) running.add(row.id);
+    }
+    return running;
+  }
+
+  /**
+   * Ends a response that runs; whether it did.
+   * @throws {QuotaError} where the tenant may store no more
+   */
+  async end(
+    id: string,
+    { output, body }: ResponseEnd,
+    said?: ResponseLinks["said"],
+  ): Promise<boolean> {
+    const tenant = this.#tenant;
+    return await transact(this.#db, async (trx) => {
+      // the tenant's row first, as all writers have it
+      await charge(trx, tenant, 0);
+      const row = await trx.selectFrom("responses").select(["input", "bytes", "chainBytes"])
+        .where("tenant", "=", tenant).where("id", "=", id)
+        .where("runningUntil", ">", Date.now()).executeTakeFirst();
+      if (row === undefined) return false;
+      const bytes = bytesOf([row.input, output, body]);
+      await charge(trx, tenant, bytes - row.bytes);
+      const chainBytes = row.chainBytes - row.bytes + bytes;
+      await trx.updateTable("responses")
+        .set({ output, body, bytes, chainBytes, runningUntil: null }).where("id", "=", id)
+        .execute();
+      if (said !== undefined) {
+        await appendItems(trx, { tenant, id: said.conversation, items: said.items });
+      }
+      return true;
     });
   }
 
@@ -97,6 +150,11 @@ export class ResponseStore {
       .where("expiresAt", ">", Date.now());
   }
 
+  #running(id: string) {
+    return this.#db.updateTable("responses").where("tenant", "=", this.#tenant)
+      .where("id", "=", id).where("runningUntil", ">", Date.now());
+  }
+
   /** The response and those before it, by age, as far as they are there. */
   async #upTo(id: string): Promise<ChainPart[]> {
     const [tenant, now] = [this.#tenant, Date.now()];
@@ -116,6 +174,6 @@ export class ResponseStore {
             ),
       )
       .selectFrom("responses").innerJoin("chain", "chain.link", "responses.id")
-      .select(["id", "previous", "input", "output"]).orderBy("seq").execute();
+      .select(["id", "previous", "input", "output", "runningUntil"]).orderBy("seq").execute();
   }
 }

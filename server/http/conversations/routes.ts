@@ -13,7 +13,9 @@ import { get, list, post } from "../endpoint.ts";
 import { itemListSchema, itemsQuerySchema } from "../responses/answer_schema.ts";
 import { readInput } from "../responses/input.ts";
 import { type InputItem, isConversationId, itemSchema, responseOf } from "../responses/items.ts";
-import { itemsText, KeptResponses, noConversation } from "../responses/kept.ts";
+import { noConversation } from "../responses/stored/errors.ts";
+import { KeptResponses } from "../responses/stored/kept.ts";
+import { itemsText } from "../responses/stored/rows.ts";
 import {
   addItemsSchema,
   conversationDeletedSchema,

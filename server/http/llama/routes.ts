@@ -3,7 +3,7 @@
  * What llama.cpp's server has beside OpenAI's paths: `/completion`, `/apply-template`, `/props` and
  * the count of a chat's tokens. Its `/tokenize` and `/detokenize` are vLLM's, which take both shapes.
  */
-import type { App, AppContext, ServerContext } from "../../context.ts";
+import { type App, type AppContext, askerOf, type ServerContext } from "../../context.ts";
 import { collect, noteUsage, streamAnswer } from "../../generate/answer.ts";
 import { baseName, resolveTarget } from "../../generate/model_name.ts";
 import { encodeChat, samplingBody } from "../../generate/plan.ts";
@@ -142,7 +142,7 @@ async function complete(
   const { tenant } = principal;
   const target = await resolveTarget(context, principal, name, body.adapter);
   const planned = Promise.withResolvers<LlamaPlan>();
-  const run = await startRun(context, c, target, async (signal) => {
+  const run = await startRun(context, askerOf(c), target, async (signal) => {
     const plan = await planLlama(context, body, name, { tenant, signal });
     planned.resolve(plan);
     return plan;

@@ -2,7 +2,7 @@
  * `POST /v1/messages` and `/v1/messages/count_tokens`: Anthropic's Messages API over what chat
  * completions run on.
  */
-import type { App, AppContext, ServerContext } from "../../context.ts";
+import { type App, type AppContext, askerOf, type ServerContext } from "../../context.ts";
 import type { ApiError } from "../../errors.ts";
 import { collect, completionId, noteUsage, streamAnswer } from "../../generate/answer.ts";
 import { withCalls } from "../../generate/call_answer.ts";
@@ -60,7 +60,7 @@ async function answerMessage(
   c: AppContext,
   body: MessageRequest,
 ): Promise<Response> {
-  const chat = await startChat(context, c, toChat(body), completionId("msg_"));
+  const chat = await startChat(context, askerOf(c), toChat(body), completionId("msg_"));
   if (!body.stream) return await whole(c, chat);
   const { run, model, calling } = chat;
   const deltas = calling === undefined ? run : withCalls(run, calling);

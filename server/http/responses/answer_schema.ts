@@ -26,8 +26,8 @@ export const responseSchema = z.object({
   id: z.string(),
   object: z.literal("response"),
   created_at: z.int(),
-  status: z.enum(["in_progress", "completed", "incomplete", "failed"]),
-  background: z.literal(false),
+  status: z.enum(["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]),
+  background: z.boolean(),
   completed_at: z.int().nullable(),
   error: z.object({ code: z.string(), message: z.string() }).nullable(),
   incomplete_details: z.object({ reason: z.literal("max_output_tokens") }).nullable(),
@@ -61,6 +61,7 @@ export type ResponseBody = z.output<typeof responseSchema>;
 export const responseEventSchema = z.looseObject({
   type: z.enum([
     "response.created",
+    "response.queued",
     "response.in_progress",
     "response.output_item.added",
     "response.content_part.added",
@@ -73,7 +74,7 @@ export const responseEventSchema = z.looseObject({
     "response.completed",
     "response.incomplete",
     "response.failed",
-  ]),
+  ]).openapi({ description: "`response.failed` ends one that was cancelled, too." }),
   sequence_number: z.int(),
 }).openapi("ResponseEvent");
 export type ResponseEventType = z.output<typeof responseEventSchema>["type"];

@@ -2,7 +2,8 @@
 import { invalid } from "../../errors.ts";
 import type { Text } from "../../../src/checkpoint/text/prompt.ts";
 import { type InputItem, type Item, itemId } from "./items.ts";
-import { type Earlier, type KeptResponses, NOTHING_EARLIER } from "./kept.ts";
+import type { KeptResponses } from "./stored/kept.ts";
+import { type Earlier, NOTHING_EARLIER } from "./stored/rows.ts";
 import type { CountRequest } from "./schema.ts";
 import type { PlacedItem } from "./to_chat.ts";
 

@@ -2,29 +2,34 @@
  * `POST /v1/responses` and `/v1/responses/input_tokens`: OpenAI's Responses API over what chat
  * completions run on.
  */
-import type { App, AppContext, ServerContext } from "../../context.ts";
+import { type App, type AppContext, askerOf, type ServerContext } from "../../context.ts";
+import type { ApiError } from "../../errors.ts";
 import { completionId, noteUsage, streamAnswer } from "../../generate/answer.ts";
 import { chatPrompt, startChat } from "../../generate/chat_run.ts";
 import { toolUse } from "../../generate/tools.ts";
 import { post } from "../endpoint.ts";
 import { noteVerbosity } from "../verbosity.ts";
 import { checkModel, counted } from "../routes/tokenize.ts";
-import { begunResponse } from "./answer.ts";
+import { failedResponse } from "./answer.ts";
 import { countSchema, responseEventSchema, responseSchema } from "./answer_schema.ts";
+import { responseError } from "./errors.ts";
+import { BackgroundResponses } from "./background.ts";
 import { readItems } from "./input.ts";
-import { itemsText, KeptResponses } from "./kept.ts";
-import { ResponseEvents, type ResponseRun, wholeResponse } from "./run.ts";
+import { KeptResponses } from "./stored/kept.ts";
+import { ResponseEvents, wholeResponse } from "./run.ts";
 import {
   type CountRequest,
   countRequestSchema,
-  LOGPROBS,
   type ResponseRequest,
   responseRequestSchema,
 } from "./schema.ts";
-import { registerStored } from "./stored_routes.ts";
-import { toChat, toPrompt } from "./to_chat.ts";
+import { askedResponse } from "./start.ts";
+import { registerStored } from "./stored/routes.ts";
+import { streamOf } from "./stored/replay.ts";
+import { toPrompt } from "./to_chat.ts";
 
 export function registerResponses(app: App, context: ServerContext): void {
+  const background = new BackgroundResponses(context);
   const common = {
     method: "post",
     tag: "responses",
@@ -42,7 +47,7 @@ export function registerResponses(app: App, context: ServerContext): void {
       json: responseSchema,
       events: responseEventSchema,
     },
-  }, (c, body) => answer(context, c, body));
+  }, (c, body) => answer(context, background, c, body));
   post(app, {
     ...common,
     path: "/v1/responses/input_tokens",
@@ -50,54 +55,38 @@ export function registerResponses(app: App, context: ServerContext): void {
     body: countRequestSchema,
     ok: { description: "The count.", json: countSchema },
   }, (c, body) => countTokens(context, c, body));
-  if (context.responses !== undefined) registerStored(app, context);
+  if (context.responses !== undefined) registerStored(app, context, background);
 }
 
 async function answer(
   context: ServerContext,
+  background: BackgroundResponses,
   c: AppContext,
   body: ResponseRequest,
 ): Promise<Response> {
-  const response = await start(context, c, body);
-  const { run } = response.chat;
+  const asked = await askedResponse(context, c, body);
+  const { begun, kept, request } = asked;
+  if (body.background && kept !== undefined) {
+    const log = await background.start(c, kept, asked);
+    const padded = body.stream_options?.include_obfuscation ?? false;
+    return body.stream ? streamOf(log.read({ after: -1, padded })) : c.json(begun);
+  }
+  const chat = await startChat(context, askerOf(c), request, begun.id);
+  const response = asked.running(Promise.resolve(chat));
   if (body.stream) {
     const events = new ResponseEvents(response);
     const iterator = events[Symbol.asyncIterator]();
-    return streamAnswer(context, c, run, iterator, (failure) => events.failed(failure));
+    const failed = (failure: ApiError) =>
+      events.failed(failedResponse(begun, responseError(failure)));
+    return streamAnswer(context, c, chat.run, iterator, failed);
   }
   try {
     const whole = await wholeResponse(response);
-    noteUsage(c, run.usage());
+    noteUsage(c, chat.run.usage());
     return c.json(whole);
   } finally {
-    run.close();
+    chat.run.close();
   }
-}
-
-async function start(
-  context: ServerContext,
-  c: AppContext,
-  body: ResponseRequest,
-): Promise<ResponseRun> {
-  noteVerbosity(c, "text.verbosity", body.text?.verbosity);
-  const id = completionId("resp_");
-  const kept = KeptResponses.of(context, c);
-  const { earlier, given, items } = await readItems(kept, body, id);
-  const request = toChat(body, items);
-  const store = kept !== undefined && body.store !== false;
-  const keeps = store || earlier.conversation !== undefined;
-  if (keeps) await kept?.checkRoom(itemsText(given).length);
-  const chat = await startChat(context, c, request, id);
-  const { sampling, tokenizer } = context.model;
-  return {
-    ...{ chat, tokenizer },
-    begun: begunResponse(body, { id, model: chat.model, store, sampling }),
-    logprobs: body.include?.includes(LOGPROBS) ?? false,
-    padded: body.stream_options?.include_obfuscation ?? false,
-    keep: async (response) => {
-      if (keeps) await kept?.add({ response, given }, earlier);
-    },
-  };
 }
 
 async function countTokens(

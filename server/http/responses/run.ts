@@ -4,25 +4,26 @@
  * goes out; one that fails, or whose client leaves, is not.
  */
 import type { Tokenizer } from "../../../src/checkpoint/checkpoint.ts";
-import type { ApiError } from "../../errors.ts";
 import type { AnswerDelta } from "../../generate/answer.ts";
 import { withCalls } from "../../generate/call_answer.ts";
 import type { ChatRun } from "../../generate/chat_run.ts";
 import { obfuscated } from "../../generate/obfuscation.ts";
 import { chatLogprobs } from "../../generate/logprobs.ts";
-import { endedResponse, endOf, failedResponse } from "./answer.ts";
+import { endedResponse, endOf } from "./answer.ts";
 import type { ResponseBody, ResponseEventType } from "./answer_schema.ts";
-import { responseError } from "./errors.ts";
 import { type Emit, Output } from "./output.ts";
 
 export interface ResponseRun {
-  readonly chat: ChatRun;
+  /** Resolves with its first delta. */
+  readonly chat: Promise<ChatRun>;
   readonly begun: ResponseBody;
   readonly tokenizer: Tokenizer;
   /** Whether log probabilities are told. */
   readonly logprobs: boolean;
   /** Whether the sizes of its deltas on the wire do not show how long a token is. */
   readonly padded: boolean;
+  /** Hears that it has begun to run, where it was queued. */
+  readonly progress?: (response: ResponseBody) => Promise<void>;
   /** Keeps the whole response, where it is to be. */
   readonly keep: (response: ResponseBody) => Promise<void>;
 }
@@ -31,7 +32,7 @@ export interface ResponseRun {
 export async function wholeResponse(response: ResponseRun): Promise<ResponseBody> {
   const output = outputOf(response, () => {});
   let reason: AnswerDelta["finishReason"];
-  for await (const delta of deltasOf(response.chat)) {
+  for await (const delta of deltasOf(await response.chat)) {
     output.read(delta);
     reason = delta.finishReason;
   }
@@ -44,18 +45,27 @@ export class ResponseEvents {
   /** Of events that have not gone out. */
   #text = "";
   #count = 0;
+  /** Events that went out. */
+  #sent = 0;
 
   constructor(response: ResponseRun) {
     this.#response = response;
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<string> {
-    const { begun, chat } = this.#response;
+    const { begun, chat, progress } = this.#response;
     const output = outputOf(this.#response, (type, fields) => this.#emit(type, fields));
     this.#emit("response.created", { response: begun });
-    this.#emit("response.in_progress", { response: begun });
+    if (begun.status === "queued") {
+      this.#emit("response.queued", { response: begun });
+      yield this.#take();
+    }
+    const started = await chat;
+    const response = { ...begun, status: "in_progress" as const };
+    await progress?.(response);
+    this.#emit("response.in_progress", { response });
     yield this.#take();
-    for await (const delta of deltasOf(chat)) {
+    for await (const delta of deltasOf(started)) {
       output.read(delta);
       if (delta.finishReason !== undefined) {
         const response = await end(this.#response, output, delta.finishReason);
@@ -67,9 +77,9 @@ export class ResponseEvents {
   }
 
   /** The last event of a stream that failed. */
-  failed(failure: ApiError): string {
-    this.#take();
-    const response = failedResponse(this.#response.begun, responseError(failure));
+  failed(response: ResponseBody): string {
+    // what did not go out never was
+    [this.#text, this.#count] = ["", this.#sent];
     this.#emit("response.failed", { response });
     return this.#take();
   }
@@ -83,6 +93,7 @@ export class ResponseEvents {
   #take(): string {
     const text = this.#text;
     this.#text = "";
+    this.#sent = this.#count;
     return text;
   }
 }
@@ -114,12 +125,13 @@ function outputOf({ begun: { id }, tokenizer, logprobs }: ResponseRun, emit: Emi
 }
 
 async function end(
-  { begun, chat: { run }, keep }: ResponseRun,
+  { begun, chat, keep }: ResponseRun,
   output: Output,
   reason: AnswerDelta["finishReason"],
 ): Promise<ResponseBody> {
   const status = endOf(reason);
   output.end(status);
+  const { run } = await chat;
   await run.complete();
   const response = endedResponse(begun, { status, output: output.items, usage: run.usage() });
   await keep(response);

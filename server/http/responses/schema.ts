@@ -123,7 +123,8 @@ export const responseRequestSchema = z.object({
   store: z.boolean().nullish().openapi({
     description:
       "Whether it is kept, to be read and gone on from (default: yes, where the server " +
-      "keeps anything). What broke off or failed is not.",
+      "keeps anything). What broke off or failed is not, but in the " +
+      "background.",
   }),
   stream: z.boolean().nullish(),
   stream_options: z.strictObject({
@@ -135,7 +136,11 @@ export const responseRequestSchema = z.object({
   prompt_cache_key: z.string().nullish(),
   prompt_cache_retention: harmless("prompt_cache_retention", ["in_memory", "24h"]),
   service_tier: harmless("service_tier", ["auto", "default"]),
-  background: harmless("background", [false]),
+  background: z.boolean().nullish().openapi({
+    description:
+      "Answers at once, and runs without anybody waiting: it is read, heard from any event " +
+      "on, or cancelled under its id. Only what is kept (`store`) can.",
+  }),
   context_management: harmless("context_management", [[]]),
   moderation: harmless("moderation", []),
   prompt: harmless("prompt", []),

@@ -15,7 +15,7 @@ import {
   type Sample,
   streamAnswer,
 } from "../../generate/answer.ts";
-import type { App, AppContext, ServerContext } from "../../context.ts";
+import { type App, type AppContext, askerOf, type ServerContext } from "../../context.ts";
 import { keptDeltas } from "../chats/gathered.ts";
 import { chatKeeper, type KeepChat } from "../chats/kept.ts";
 import { post } from "../endpoint.ts";
@@ -84,7 +84,7 @@ export async function answerChat(
   const id = completionId("chatcmpl-");
   const keep = await chatKeeper(context, c, body, id);
   const asked = performance.now();
-  const { run, model, target, calling } = await startChat(context, c, body, id);
+  const { run, model, target, calling } = await startChat(context, askerOf(c), body, id);
   const timings = timingsTold(body, run, { asked, first: performance.now() });
   const head = chatHead(id, model, target);
   if (!body.stream) {
@@ -123,7 +123,7 @@ async function answerBatch(
     const echo = echoed(body);
     const { run, model, target, calling } = await startChat(
       context,
-      c,
+      askerOf(c),
       body,
       completionId("chatcmpl-"),
     );

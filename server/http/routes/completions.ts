@@ -14,7 +14,13 @@ import {
   type Sample,
   streamAnswer,
 } from "../../generate/answer.ts";
-import type { App, AppContext, ServedModel, ServerContext } from "../../context.ts";
+import {
+  type App,
+  type AppContext,
+  askerOf,
+  type ServedModel,
+  type ServerContext,
+} from "../../context.ts";
 import { post } from "../endpoint.ts";
 import { invalid } from "../../errors.ts";
 import {
@@ -86,7 +92,7 @@ export async function answerCompletion(
   const target = await resolveTarget(context, c.get("principal"), body.model, body.adapter);
   const run = await startRun(
     context,
-    c,
+    askerOf(c),
     target,
     (signal) => planCompletion(context, body, { tenant, signal }),
   );

@@ -16,7 +16,7 @@ async function restored(archive: string, at: string, tenant: string, file: strin
 
 const RESPONSE: StoredResponse = {
   ...{ id: "resp_backed", previous: null, createdAt: Date.now(), expiresAt: Date.now() + 1e9 },
-  ...{ input: "[]", output: "[]", body: "{}" },
+  ...{ input: "[]", output: "[]", body: "{}", runningUntil: null },
 };
 
 export const BACKUP_CASES: Cases = {

@@ -20,7 +20,15 @@ function response(): StoredResponse {
   const now = Date.now();
   const id = `resp_${crypto.randomUUID().replaceAll("-", "")}`;
   const times = { createdAt: now, expiresAt: now + 3_600_000 };
-  return { id, previous: null, ...times, input: "[]", output: "[]", body: "{}" };
+  return {
+    id,
+    previous: null,
+    ...times,
+    input: "[]",
+    output: "[]",
+    body: "{}",
+    runningUntil: null,
+  };
 }
 
 export const CONVERSATION_CASES: Cases = {

@@ -15,6 +15,7 @@ function response(more: Partial<StoredResponse> = {}): StoredResponse {
     ...{ createdAt: now, expiresAt: now + HOUR },
     input: JSON.stringify([{ type: "message", content: "ä\u0000\u2028" }]),
     ...{ output: "[]", body: JSON.stringify({ status: "completed" }) },
+    runningUntil: null,
     ...more,
   };
 }
@@ -123,5 +124,35 @@ export const RESPONSE_CASES: Cases = {
       .where("tenant", "=", tenant).execute();
     assertEquals(rows, []);
     await assertRejects(() => responses.add(more), RangeError, tenant);
+  },
+
+  "one that runs is vouched for, told of and ended once; a lost one is neither": async (
+    { store, newTenant },
+  ) => {
+    const tenant = await newTenant();
+    const { responses } = store.forTenant(tenant);
+    const until = Date.now() + HOUR;
+    const [one, lost] = [response({ runningUntil: until }), response({ runningUntil: 1 })];
+    for (const each of [one, lost]) await responses.add(each);
+    const ids = [one.id, lost.id, "resp_none"];
+    assertEquals(await responses.vouch(ids, until + 1), new Set([one.id]));
+    for (const { id } of [one, lost]) await responses.tell(id, "{}");
+    assertEquals(await responses.find(one.id), { ...one, body: "{}", runningUntil: until + 1 });
+    assertEquals(await responses.find(lost.id), lost);
+    const end = { output: `["ä"]`, body: `{"a":1}` };
+    const others = store.forTenant(await newTenant()).responses;
+    assertEquals(await others.end(one.id, end), false);
+    assertEquals([await responses.end(lost.id, end), await responses.remove(lost.id)], [
+      false,
+      true,
+    ]);
+    assertEquals(await responses.end(one.id, end), true);
+    assertEquals(await responses.end(one.id, end), false);
+    assertEquals(await responses.vouch([one.id], until), new Set());
+    const ended = { ...one, ...end, runningUntil: null };
+    assertEquals(await responses.find(one.id), ended);
+    assertEquals(await store.tenants.storedBytes(tenant), sizeOf(ended));
+    const chained = await responses.chain(one.id, sizeOf(ended));
+    assertEquals(chained.type, "whole");
   },
 };

@@ -3,35 +3,67 @@
  * A stored response as the events of a stream. Trap: each text is one delta, so that events have other
  * numbers than when it was made.
  */
-import type { StoredResponse } from "../../../adapters/store/store.ts";
-import type { ResponseBody, ResponseEventType } from "./answer_schema.ts";
-import type { OutputCall, OutputItem, OutputMessage } from "./items.ts";
-import { itemsText, type KeptResponses, storedText } from "./kept.ts";
-import { eventText } from "./run.ts";
+import type { StoredResponse } from "../../../../adapters/store/store.ts";
+import { EVENT_HEADERS } from "../../../generate/answer.ts";
+import type { ResponseBody, ResponseEventType } from "../answer_schema.ts";
+import type { OutputCall, OutputItem, OutputMessage } from "../items.ts";
+import type { KeptResponses } from "./kept.ts";
+import { itemsText, storedText } from "./rows.ts";
+import type { EventReading } from "../event_log.ts";
+import { eventText } from "../run.ts";
 
 /** An event, its fields as JSON. */
 type Told = readonly [ResponseEventType, string];
 
-export interface ReplayOptions {
-  /** The number of the last event that is left out. */
-  readonly after: number;
-  readonly padded: boolean;
-}
+/** Milliseconds between two looks at one that another server runs. */
+const LOOK_MS = 1000;
 
-/** Events of a response as text; what is to be read is read before the first one. */
+/**
+ * Events of a response as text, when it has ended; what is to be read is read before the first one.
+ * Whoever heard it live, by other numbers, still hears its last event.
+ */
 export async function replay(
   kept: KeptResponses,
   stored: StoredResponse,
-  { after, padded }: ReplayOptions,
+  reading: EventReading,
+): Promise<AsyncIterable<string> | Iterable<string>> {
+  return stored.runningUntil === null
+    ? await replayed(kept, stored, reading)
+    : replayLater(kept, stored.id, reading);
+}
+
+async function* replayLater(
+  kept: KeptResponses,
+  id: string,
+  reading: EventReading,
+): AsyncGenerator<string> {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    const stored = await kept.find(id);
+    if (stored.runningUntil === null) return yield* await replayed(kept, stored, reading);
+  }
+}
+
+async function replayed(
+  kept: KeptResponses,
+  stored: StoredResponse,
+  { after, padded }: EventReading,
 ): Promise<Iterable<string>> {
   const [body, output] = [await kept.bodyOf(stored), await kept.outputOf(stored)];
+  const events = [...eventsOf(stored, body, output)];
+  const first = Math.min(after + 1, body.background ? events.length - 1 : events.length);
   return (function* () {
-    let number = 0;
-    for (const [type, fields] of eventsOf(stored, body, output)) {
-      const sequence_number = number++;
-      if (sequence_number > after) yield eventText({ type, sequence_number, fields, padded });
+    for (const [at, [type, fields]] of events.slice(first).entries()) {
+      const sequence_number = Math.max(first, after + 1) + at;
+      yield eventText({ type, sequence_number, fields, padded });
     }
   })();
+}
+
+/** Events as the answer to a request. */
+export function streamOf(events: AsyncIterable<string> | Iterable<string>): Response {
+  const body = ReadableStream.from(events).pipeThrough(new TextEncoderStream());
+  return new Response(body, { headers: EVENT_HEADERS });
 }
 
 function* eventsOf(
@@ -39,7 +71,7 @@ function* eventsOf(
   body: Omit<ResponseBody, "output">,
   output: readonly OutputItem[],
 ): Iterable<Told> {
-  const begun = { ...body, status: "in_progress", output: [], usage: null };
+  const begun = { ...body, status: "in_progress", output: [], usage: null, error: null };
   const response = { ...begun, completed_at: null, incomplete_details: null };
   yield told("response.created", { response });
   yield told("response.in_progress", { response });
@@ -49,7 +81,8 @@ function* eventsOf(
     yield* within;
     yield told("response.output_item.done", { output_index, item });
   }
-  const end = body.status === "incomplete" ? "incomplete" : "completed";
+  const { status } = body;
+  const end = status === "completed" || status === "incomplete" ? status : "failed";
   yield [`response.${end}`, `{"response":${storedText(stored)}}`];
 }
 

@@ -2,37 +2,22 @@
  * A tenant's stored responses as requests reach them: to go on from, to refer to, and to keep. Trap:
  * what is read for one request counts together, as if it had come in its body.
  */
-import { isText, stringOf } from "../../../src/checkpoint/text/prompt.ts";
-import type { StoredResponse, TenantData } from "../../../adapters/store/store.ts";
-import type { AppContext, ServerContext } from "../../context.ts";
-import { ApiError, invalid } from "../../errors.ts";
-import type { JsonBodies } from "../json_body.ts";
-import type { ResponseBody } from "./answer_schema.ts";
-import { isConversationId, isResponseId, type Item, type OutputItem, responseOf } from "./items.ts";
+import type { StoredResponse, TenantData } from "../../../../adapters/store/store.ts";
+import type { AppContext, ServerContext } from "../../../context.ts";
+import { ApiError } from "../../../errors.ts";
+import type { JsonBodies } from "../../json_body.ts";
+import type { ResponseBody } from "../answer_schema.ts";
+import {
+  isConversationId,
+  isResponseId,
+  type Item,
+  type OutputItem,
+  responseOf,
+} from "../items.ts";
+import { noConversation, noResponse, notFound, stillRunning } from "./errors.ts";
+import { type Asked, type Earlier, isLost, itemsText, lostText, rowText, saidOf } from "./rows.ts";
 
 const DAY_MS = 86_400_000;
-
-/** What a response goes on from: others, or a conversation. */
-export interface Earlier {
-  readonly items: readonly Item[];
-  /** Of the responses, the first one first. */
-  readonly ids: readonly string[];
-  /** The conversation's id, to which the response is added. */
-  readonly conversation?: string;
-}
-
-export const NOTHING_EARLIER: Earlier = { items: [], ids: [] };
-
-/** A response, and what was put in for it. */
-export interface Said {
-  readonly response: ResponseBody;
-  readonly given: readonly Item[];
-}
-
-/** JSON of items, or of what has some, whose long texts may be bytes. */
-export function itemsText(items: object): string {
-  return JSON.stringify(items, (_, value: unknown) => isText(value) ? stringOf(value) : value);
-}
 
 interface KeptParts extends Pick<TenantData, "responses" | "conversations"> {
   readonly bodies: JsonBodies;
@@ -90,6 +75,9 @@ export class KeptResponses {
       case "whole": {
         const texts = found.responses.flatMap(({ input, output }) => [input, output]);
         this.#left -= texts.reduce((sum, text) => sum + text.length, 0);
+        if (found.responses.some((one) => one.runningUntil !== null && !isLost(one))) {
+          throw stillRunning(previous);
+        }
         return {
           items: await this.#parsed(texts),
           ids: found.responses.map(({ id }) => id),
@@ -164,7 +152,8 @@ export class KeptResponses {
   /** @throws {ApiError} 404 */
   async find(id: string): Promise<StoredResponse> {
     const found = isResponseId(id) ? await this.#parts.responses.find(id) : undefined;
-    return found ?? noResponse(id);
+    if (found === undefined) return noResponse(id);
+    return isLost(found) ? { ...found, body: lostText(found.body), runningUntil: null } : found;
   }
 
   async inputOf({ input }: StoredResponse): Promise<readonly Item[]> {
@@ -191,25 +180,58 @@ export class KeptResponses {
     await this.#parts.responses.checkRoom(bytes);
   }
 
+  /** The rows behind it, for whoever vouches for those that run. */
+  get rows(): Pick<TenantData["responses"], "vouch"> {
+    return this.#parts.responses;
+  }
+
   /**
    * Keeps an answer, without its log probabilities, and adds it to its conversation.
    * @throws {QuotaError} where there is no room for it
    */
-  async add({ response, given }: Said, { ids: before, conversation }: Earlier): Promise<void> {
-    const { responses, conversations, days } = this.#parts;
-    const { output, ...body } = response;
-    const told = output.map(bare);
-    const items = [...given, ...told].map((item) => ({ id: item.id, body: itemsText(item) }));
-    if (!body.store) {
-      if (conversation !== undefined) await conversations.append(conversation, items);
-      return;
-    }
+  async add(response: ResponseBody, asked: Asked): Promise<void> {
+    const { responses, conversations } = this.#parts;
+    const said = saidOf(response, asked);
+    if (response.store) {
+      const row = this.#rowOf(response, asked, null);
+      await responses.add(row, { before: asked.earlier.ids, said });
+    } else if (said !== undefined) await conversations.append(said.conversation, said.items);
+  }
+
+  /**
+   * Keeps a response that is to run.
+   * @param runningUntil Unix milliseconds
+   * @throws {QuotaError} where there is no room for it
+   */
+  async begin(
+    asked: Asked & { readonly begun: ResponseBody },
+    runningUntil: number,
+  ): Promise<void> {
+    const row = this.#rowOf(asked.begun, asked, runningUntil);
+    await this.#parts.responses.add(row, { before: asked.earlier.ids });
+  }
+
+  /** Says of a response that runs how far it is. */
+  async tell(response: ResponseBody): Promise<void> {
+    await this.#parts.responses.tell(response.id, rowText(response).body);
+  }
+
+  /**
+   * Keeps how a response ended that ran, and adds it to its conversation; whether it did run.
+   * @throws {QuotaError} where there is no room for it
+   */
+  async end(response: ResponseBody, asked?: Asked): Promise<boolean> {
+    const said = asked && saidOf(response, asked);
+    return await this.#parts.responses.end(response.id, rowText(response), said);
+  }
+
+  #rowOf(response: ResponseBody, asked: Asked, runningUntil: number | null): StoredResponse {
     const createdAt = Date.now();
-    await responses.add({
-      ...{ id: body.id, previous: body.previous_response_id, createdAt },
-      expiresAt: createdAt + days * DAY_MS,
-      ...{ input: itemsText(given), output: JSON.stringify(told), body: JSON.stringify(body) },
-    }, { before, said: conversation === undefined ? undefined : { conversation, items } });
+    return {
+      ...{ id: response.id, previous: response.previous_response_id, createdAt, runningUntil },
+      expiresAt: createdAt + this.#parts.days * DAY_MS,
+      ...{ input: itemsText(asked.given), ...rowText(response) },
+    };
   }
 
   /** Lists of items as one. */
@@ -218,41 +240,4 @@ export class KeptResponses {
     const value = await this.#parts.bodies.parse(`{"input":[${inner.join(",")}]}`);
     return (value as { readonly input: readonly Item[] }).input;
   }
-}
-
-function bare(item: OutputItem): OutputItem {
-  if (item.type !== "message") return item;
-  return { ...item, content: item.content.map((part) => ({ ...part, logprobs: [] })) };
-}
-
-/** A stored response as it was answered. */
-export function storedText({ body, output }: Pick<StoredResponse, "body" | "output">): string {
-  return `${body.slice(0, -1)},"output":${output}}`;
-}
-
-function notFound(previous: string, gone: string): ApiError {
-  const name = previous.slice(0, 80);
-  return invalid(
-    "previous_response_id",
-    gone === previous
-      ? `Previous response with id '${name}' not found.`
-      : `Cannot go on from '${name}': '${gone}', which it goes on from itself, was deleted or has ` +
-        "expired.",
-    "previous_response_not_found",
-  );
-}
-
-/** @param param what names it */
-export function noConversation(id: string, param: string): ApiError {
-  return new ApiError(404, `Conversation with id '${id.slice(0, 80)}' not found.`, {
-    param,
-    code: "conversation_not_found",
-  });
-}
-
-function noResponse(id: string): never {
-  throw new ApiError(404, `Response with id '${id.slice(0, 80)}' not found.`, {
-    param: "response_id",
-    code: "response_not_found",
-  });
 }

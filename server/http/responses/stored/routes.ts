@@ -1,11 +1,10 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
-/** `/v1/responses/{response_id}`: stored responses, read and deleted. */
+/** `/v1/responses/{response_id}`: stored responses, read, heard, cancelled and deleted. */
 import { z } from "@hono/zod-openapi";
-import { pageOf } from "../../../adapters/store/pages.ts";
-import type { App, AppContext, ServerContext } from "../../context.ts";
-import { invalid } from "../../errors.ts";
-import { EVENT_HEADERS } from "../../generate/answer.ts";
-import { get, list } from "../endpoint.ts";
+import { pageOf } from "../../../../adapters/store/pages.ts";
+import type { App, AppContext, ServerContext } from "../../../context.ts";
+import { invalid } from "../../../errors.ts";
+import { get, list } from "../../endpoint.ts";
 import {
   deletedSchema,
   itemListSchema,
@@ -13,9 +12,11 @@ import {
   responseEventSchema,
   responseSchema,
   retrieveQuerySchema,
-} from "./answer_schema.ts";
-import { itemsText, KeptResponses, storedText } from "./kept.ts";
-import { replay } from "./replay.ts";
+} from "../answer_schema.ts";
+import { type BackgroundResponses, cancelledResponse } from "../background.ts";
+import { KeptResponses } from "./kept.ts";
+import { replay, streamOf } from "./replay.ts";
+import { itemsText, storedText } from "./rows.ts";
 
 const PATH = "/v1/responses/{response_id}";
 /** Items of a page, as OpenAI has it. */
@@ -24,12 +25,16 @@ const LISTED = 20;
 const common = {
   tag: "responses",
   params: z.object({ response_id: z.string() }),
-  // not input_tokens, which is beside them
-  patterns: { response_id: "[^i/][^/]*" },
+  // not input_tokens and compact, which are beside them
+  patterns: { response_id: "[^ic/][^/]*" },
   scopes: ["infer"],
 } as const;
 
-export function registerStored(app: App, context: ServerContext): void {
+export function registerStored(
+  app: App,
+  context: ServerContext,
+  background: BackgroundResponses,
+): void {
   list(app, {
     ...common,
     method: "get",
@@ -45,9 +50,9 @@ export function registerStored(app: App, context: ServerContext): void {
     const kept = keptOf(context, c);
     const found = await kept.find(idOf(c));
     if (stream !== "true") return json(storedText(found));
-    const events = await replay(kept, found, { after, padded: include_obfuscation === "true" });
-    const body = ReadableStream.from(events).pipeThrough(new TextEncoderStream());
-    return new Response(body, { headers: EVENT_HEADERS });
+    const reading = { after, padded: include_obfuscation === "true" };
+    const log = background.log(found.id);
+    return streamOf(log?.read(reading) ?? await replay(kept, found, reading));
   });
   get(app, {
     ...common,
@@ -58,6 +63,7 @@ export function registerStored(app: App, context: ServerContext): void {
   }, async (c) => {
     const id = idOf(c);
     await keptOf(context, c).remove(id);
+    background.stop(id);
     return c.json({ id, object: "response", deleted: true });
   });
   list(app, {
@@ -75,21 +81,44 @@ export function registerStored(app: App, context: ServerContext): void {
     const rest = JSON.stringify({ object: "list", ...ids, has_more: hasMore });
     return json(`${rest.slice(0, -1)},"data":${itemsText(items)}}`);
   });
+  registerCancel(app, context, background);
+}
+
+function registerCancel(app: App, context: ServerContext, background: BackgroundResponses): void {
   get(app, {
     ...common,
     method: "post",
     path: `${PATH}/cancel`,
-    summary: "Refuses: only responses in the background can be cancelled, and none is here.",
-    ok: { description: "Never.", json: responseSchema },
+    summary: "Cancels a response that runs in the background.",
+    ok: {
+      description: "The response, cancelled; again, where it was before.",
+      json: responseSchema,
+    },
     errors: [400],
   }, async (c) => {
-    const { id } = await keptOf(context, c).find(idOf(c));
-    throw invalid(
-      "response_id",
-      `Cannot cancel '${id}': only a response with 'background' can be cancelled, and this server ` +
-        "runs none. To cancel one that runs, close its connection.",
-    );
+    const kept = keptOf(context, c);
+    const found = await kept.find(idOf(c));
+    const body = await kept.bodyOf(found);
+    if (found.runningUntil !== null) {
+      if (await kept.end(cancelledResponse({ ...body, output: [] }))) background.stop(found.id);
+    } else if (body.status !== "cancelled") {
+      throw notCancellable(found.id, body);
+    }
+    return json(storedText(await kept.find(found.id)));
   });
+}
+
+function notCancellable(
+  id: string,
+  { background, status }: { readonly background: boolean; readonly status: string },
+) {
+  return invalid(
+    "response_id",
+    background
+      ? `Cannot cancel '${id}': its status is '${status}', and only one that still runs can be.`
+      : `Cannot cancel '${id}': only a response with 'background' can be cancelled. To cancel ` +
+        "another one while it runs, close its connection.",
+  );
 }
 
 function idOf(c: AppContext): string {
