@@ -89,6 +89,10 @@ export interface ServerOptions {
   readonly corsOrigins?: readonly string[];
   /** Whether arguments that no endpoint knows are refused; default: they are left out and named. */
   readonly strict?: boolean;
+  /** Path below which it answers, too, e.g. `/llm`; default: none. */
+  readonly rootPath?: string | undefined;
+  /** Whether streams of completions tell the usage, asked or not; default: where asked. */
+  readonly forceIncludeUsage?: boolean;
   /** Names of the base beside its own, the first one by default; default: none. */
   readonly servedModelNames?: readonly string[];
   /** How the model writes tool calls; default: as its chat template says. */

@@ -24,6 +24,7 @@ import {
   loraModule,
   modelName,
   origin,
+  rootPath,
   share,
   templateKwargs,
 } from "./serve_values.ts";
@@ -50,6 +51,12 @@ const FLAGS = {
     type: anyText,
     help: "address to listen on; other than loopback it is never open",
     fallback: "127.0.0.1",
+  },
+  "root-path": {
+    value: "PATH",
+    type: rootPath,
+    help: "a path below which the API answers, too, for a proxy that leaves it in place: with " +
+      "/llm, /llm/v1/models is /v1/models",
   },
   model: {
     value: "SPEC",
@@ -269,6 +276,15 @@ const FLAGS = {
       "and named in the header lembas-ignored and once in the log",
     fallback: "false",
   },
+  "enable-force-include-usage": {
+    value: "true|false",
+    type: oneOf(["true", "false"]),
+    alone: "true",
+    help:
+      "whether every chunk of a stream of /v1/chat/completions and /v1/completions carries the " +
+      "usage so far, whatever its stream_options say (vLLM)",
+    fallback: "false",
+  },
   "jump-forward": {
     value: "true|false",
     type: oneOf(["true", "false"]),
@@ -306,13 +322,20 @@ const FLAGS = {
 export type ServeFlags =
   & Omit<
     FlagValues<typeof FLAGS>,
-    "corsOrigin" | "open" | "strict" | "servedModelName" | "jumpForward"
+    | "corsOrigin"
+    | "open"
+    | "strict"
+    | "servedModelName"
+    | "jumpForward"
+    | "enableForceIncludeUsage"
   >
   & {
     /** Origins whose web pages may use the API; `*` = any. */
     readonly corsOrigins: readonly string[];
     /** Whether whoever reaches it needs no key and is the administrator. */
     readonly open: boolean;
+    /** Whether streams of completions tell the usage, asked or not. */
+    readonly forceIncludeUsage: boolean;
     /** Whether text that a grammar forces is computed several tokens at a time. */
     readonly jumpForward: boolean;
     /** Whether arguments that nothing knows are refused. */
@@ -350,9 +373,15 @@ function refuse(fault: Fault): FlagError {
 
 /** What depends on several flags. */
 function settled(
-  { corsOrigin, open: askedOpen, strict, servedModelName, jumpForward, ...flags }: FlagValues<
-    typeof FLAGS
-  >,
+  {
+    corsOrigin,
+    open: askedOpen,
+    strict,
+    servedModelName,
+    jumpForward,
+    enableForceIncludeUsage,
+    ...flags
+  }: FlagValues<typeof FLAGS>,
   usualUrl: string | undefined,
 ): ServeFlags {
   const databaseUrl = flags.databaseUrl ?? usualUrl;
@@ -380,6 +409,7 @@ function settled(
     ...{ databaseUrl, open, corsOrigins: corsOrigin },
     strict: strict === "true",
     jumpForward: jumpForward === "true",
+    forceIncludeUsage: enableForceIncludeUsage === "true",
     servedModelNames: servedModelName,
   };
 }

@@ -83,6 +83,12 @@ export const hostName: FlagType<string> = {
   right: "a host name without scheme, port and path, e.g. lembas.lan",
 };
 
+/** Without a slash at its end. */
+export const rootPath: FlagType<string> = {
+  read: (text) => /^(\/[\w.~-]+)+\/?$/.test(text) ? text.replace(/\/$/, "") : undefined,
+  right: "a path that begins with a slash, e.g. /llm",
+};
+
 /** As browsers spell it: `https://App.example:443` → `https://app.example`. */
 export const origin: FlagType<string> = {
   read: (text) => {

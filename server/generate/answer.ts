@@ -19,15 +19,16 @@ export function completionId(prefix: "chatcmpl-" | "cmpl-" | "msg_" | "resp_"): 
 }
 
 /** @throws {ApiError} 400 for stream options without a stream. */
-export function chunkOptions(body: GenerationFields): ChunkOptions {
+export function chunkOptions({ options }: ServerContext, body: GenerationFields): ChunkOptions {
   if (body.stream_options && !body.stream) {
     throw invalid("stream_options", "'stream_options' is only allowed when 'stream' is true.");
   }
-  const last = body.stream_options?.include_usage ?? false;
+  const { forceIncludeUsage: forced = false } = options;
+  const last = forced || (body.stream_options?.include_usage ?? false);
   return {
     last,
     // as in vLLM, where it says how often, not whether
-    continuous: last && (body.stream_options?.continuous_usage_stats ?? false),
+    continuous: forced || last && (body.stream_options?.continuous_usage_stats ?? false),
     padded: body.stream_options?.include_obfuscation ?? false,
   };
 }

@@ -62,7 +62,8 @@ const PROBES: ReadonlySet<string> = new Set(["/health", "/ping", "/ready", "/met
  * The application over a loaded model. `app.request(…)` and `Deno.serve(app.fetch)` both work.
  */
 export function createApp(context: ServerContext): App {
-  const app = new OpenAPIHono<AppEnv>({ getPath: routedPath });
+  const { rootPath } = context.options;
+  const app = new OpenAPIHono<AppEnv>({ getPath: (request) => routedPath(request, rootPath) });
   const access = context.access ?? accessOf(context.options.apiKey);
   app.use(observe(context));
   const { allowedHosts = [], corsOrigins = [] } = context.options;
@@ -220,6 +221,7 @@ function registerOpenApi(app: App, context: ServerContext): void {
     in: "header",
     name: API_KEY_HEADER,
   });
+  const { rootPath } = context.options;
   let document: unknown;
   app.get("/openapi.json", (c) => {
     document ??= app.getOpenAPI31Document({
@@ -229,6 +231,7 @@ function registerOpenApi(app: App, context: ServerContext): void {
         version: context.options.version,
         description: "One frozen base model, many tenants: OpenAI's API and vLLM's extras.",
       },
+      ...(rootPath !== undefined && { servers: [{ url: rootPath }, { url: "/" }] }),
     });
     return c.json(document as Record<string, unknown>);
   });

@@ -74,6 +74,23 @@ Deno.test("continuous usage stats count up in every chunk", async () => {
   assertEquals(chunks.slice(0, 3).map((chunk) => chunk.usage?.completion_tokens), [1, 2, 3]);
 });
 
+Deno.test("a server may be told that every chunk of every stream carries the usage", async () => {
+  const plain = fakeContext();
+  const context = { ...plain, options: { ...plain.options, forceIncludeUsage: true } };
+  const bodies = [
+    ["/v1/completions", { model: "tiny", prompt: "a" }],
+    ["/v1/chat/completions", { ...HELLO, stream_options: { include_usage: false } }],
+  ] as const;
+  for (const [path, body] of bodies) {
+    const chunks = await events(await post(context, path, { ...body, stream: true }));
+    const counts = chunks.map(({ usage }) => (usage as Json)["completion_tokens"] as number);
+    const total = counts.at(-1) ?? 0;
+    assertEquals([...counts].sort((a, b) => a - b), counts);
+    assertEquals([new Set(counts).size >= total, chunks.at(-1)?.["choices"]], [true, []]);
+  }
+  assertEquals((await post(context, "/v1/chat/completions", HELLO)).status, 200);
+});
+
 Deno.test("continuous usage stats alone ask for no usage", async () => {
   const stream_options = { include_usage: false, continuous_usage_stats: true };
   const body = { model: "tiny", prompt: "a", stream: true, stream_options };

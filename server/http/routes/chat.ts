@@ -77,7 +77,7 @@ export async function answerChat(
   c: AppContext,
   body: ChatRequest,
 ): Promise<Response> {
-  const options = chunkOptions(body);
+  const options = chunkOptions(context, body);
   refuseStreamedPrompt(body);
   const echo = echoed(body);
   noteVerbosity(c, "verbosity", body.verbosity);

@@ -86,7 +86,7 @@ export async function answerCompletion(
 ): Promise<Response> {
   const body = { ...asked, model: asked.model ?? baseName(context.model) };
   c.get("notes").model = body.model;
-  const options = chunkOptions(body);
+  const options = chunkOptions(context, body);
   refuseCombinations(body);
   const { tenant } = c.get("principal");
   const target = await resolveTarget(context, c.get("principal"), body.model, body.adapter);

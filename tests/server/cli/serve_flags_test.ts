@@ -14,6 +14,7 @@ Deno.test("without flags there are the documented defaults", () => {
   assertEquals(parse([]), {
     port: 8000,
     host: "127.0.0.1",
+    rootPath: undefined,
     model: undefined,
     chatTemplate: undefined,
     defaultChatTemplateKwargs: undefined,
@@ -36,6 +37,7 @@ Deno.test("without flags there are the documented defaults", () => {
     laneMemory: 2 ** 30,
     maxQueue: 1024,
     jumpForward: false,
+    forceIncludeUsage: false,
     maxBody: 8 << 20,
     maxFile: 512 * 2 ** 20,
     data: undefined,
@@ -91,6 +93,13 @@ Deno.test("strict stands alone or has a value; the base may be served under seve
   const names = ["--served-model-name", "gpt-4o,acme/tiny", "--served-model-name", "small"];
   assertEquals(parse(names).servedModelNames, ["gpt-4o", "acme/tiny", "small"]);
   assertThrows(() => parse(["--served-model-name", "ft:x"]), FlagError, "--served-model-name");
+});
+
+Deno.test("a root path begins with a slash and ends with none", () => {
+  assertEquals(parse(["--root-path", "/llm/v2/"]).rootPath, "/llm/v2");
+  for (const path of ["llm", "/", "//llm", "/llm?x", "https://x/llm"]) {
+    assertThrows(() => parse(["--root-path", path]), FlagError, "--root-path");
+  }
 });
 
 Deno.test("an empty environment variable counts as unset", () => {

@@ -371,3 +371,29 @@ Deno.test("an error of our own that begins with 'Cannot' is no fault of response
   const { status, code } = await errorOf(answer);
   assertEquals([status, code], [500, "internal_error"]);
 });
+
+Deno.test("below its root path a server answers, too, and asks for keys there as elsewhere", async () => {
+  const plain = fakeContext({ apiKey: "secret" });
+  const app = createApp({ ...plain, options: { ...plain.options, rootPath: "/llm" } });
+  const status = async (path: string, key?: string) => {
+    const headers = key === undefined ? {} : { authorization: `Bearer ${key}` };
+    const response = await app.request(path, { headers });
+    await response.body?.cancel();
+    return response.status;
+  };
+  const paths = ["/v1/models", "/llm/v1/models", "/llm/models/", "/llm/health", "/llm", "/llm/"];
+  assertEquals(
+    await Promise.all(paths.map((path) => status(path, "secret"))),
+    paths.map(() => 200),
+  );
+  assertEquals(await status("/llm/health"), 200);
+  const none = ["/llmx/v1/models", "/llm/llm/v1/models", "/x/llm/v1/models"];
+  assertEquals(await Promise.all(none.map((path) => status(path, "secret"))), none.map(() => 404));
+  for (const key of [undefined, "wrong"]) {
+    for (const path of ["/v1/models", "/llm/v1/models", "/llm/metrics"]) {
+      assertEquals(await status(path, key), 401, path);
+    }
+  }
+  const described = await (await app.request("/llm/openapi.json")).json();
+  assertEquals(described.servers, [{ url: "/llm" }, { url: "/" }]);
+});
