@@ -3,7 +3,8 @@ import { outputLimit } from "../../src/checkpoint/sampling_defaults.ts";
 import type { Asker, ServerContext } from "../context.ts";
 import { invalid } from "../errors.ts";
 import type { ChatRequest } from "../http/schema/chat.ts";
-import { baseName, resolveTarget, type Target } from "./model_name.ts";
+import { modelAsked } from "./adapter_id.ts";
+import { resolveTarget, type Target } from "./model_name.ts";
 import { checkLength, encodeChat, toSampling } from "./plan.ts";
 import {
   behindReasoning,
@@ -35,8 +36,8 @@ export async function startChat(
   body: ChatRequest,
   id: string,
 ): Promise<ChatRun> {
-  const model = body.model ?? baseName(context.model);
   const { notes, principal } = asker;
+  const model = await modelAsked(context, principal, body);
   notes.model = model;
   const { tenant } = principal;
   const use = toolUse(context.model, body);

@@ -37,6 +37,7 @@ import { registerInvocations } from "./routes/invocations.ts";
 import { registerModels } from "./routes/models.ts";
 import { registerTokenize } from "./routes/tokenize.ts";
 import { registerLlama } from "./llama/routes.ts";
+import { registerLorax } from "./lorax/routes.ts";
 import { isMessagesPath, messageErrorResponse } from "./messages/errors.ts";
 import { registerMessages } from "./messages/routes.ts";
 import { isResponsesPath, responseError } from "./responses/errors.ts";
@@ -74,6 +75,7 @@ export function createApp(context: ServerContext): App {
   registerInvocations(app, context);
   registerMessages(app, context);
   registerLlama(app, context);
+  registerLorax(app, context);
   // behind all other paths below its own, as an id may be anything
   if (context.responses !== undefined) registerStoredChats(app, context);
   registerResponses(app, context);

@@ -102,6 +102,28 @@ function byCore(more: string, json?: unknown) {
     }));
 }
 
+/** LoRAX's way to another's adapter, and to files that nobody loaded. */
+function byAdapterId(path: string) {
+  const ids = [
+    `${VICTIM}/${CORE}`,
+    "blimp",
+    `${VICTIM}/${CORE}.safetensors`,
+    "../lembas.db",
+    "/etc",
+  ];
+  return (): Attempt[] =>
+    ids.flatMap((id) =>
+      [undefined, "local", "hub"].map((source) => ({
+        path,
+        json: {
+          inputs: "hello",
+          parameters: { max_new_tokens: 1, adapter_id: id, adapter_source: source },
+        },
+        expected: [404],
+      }))
+    );
+}
+
 const CHAT = { messages: [{ role: "user", content: "hello" }], max_tokens: 1 };
 
 export const ATTEMPTS: Attempts = {
@@ -126,6 +148,8 @@ export const ATTEMPTS: Attempts = {
     messages: CHAT.messages,
   }),
   "POST /completion": byModel("/completion", { prompt: "hello", n_predict: 1 }),
+  "POST /generate": byAdapterId("/generate"),
+  "POST /generate_stream": byAdapterId("/generate_stream"),
   "POST /apply-template": none,
   "POST /v1/chat/completions/input_tokens": none,
   "GET /props": none,

@@ -31,7 +31,8 @@ import {
   type TokenNames,
   visibleLength,
 } from "../../generate/logprobs.ts";
-import { baseName, resolveTarget } from "../../generate/model_name.ts";
+import { modelAsked } from "../../generate/adapter_id.ts";
+import { resolveTarget } from "../../generate/model_name.ts";
 import {
   checkLength,
   checkTokenIds,
@@ -84,7 +85,7 @@ export async function answerCompletion(
   c: AppContext,
   asked: CompletionRequest,
 ): Promise<Response> {
-  const body = { ...asked, model: asked.model ?? baseName(context.model) };
+  const body = { ...asked, model: await modelAsked(context, c.get("principal"), asked) };
   c.get("notes").model = body.model;
   const options = chunkOptions(context, body);
   refuseCombinations(body);

@@ -98,6 +98,18 @@ export const inlineAdapterSchema = z.strictObject({
   description: "A core that travels inside the request; `model` must then be the base model.",
 });
 
+/** LoRAX's way to name an adapter. */
+export const adapterIdFields = {
+  adapter_id: z.string().min(1).max(4096).nullish().openapi({
+    description: "An adapter instead of `model` (LoRAX): its name, or what `adapter_source` says.",
+  }),
+  adapter_source: z.enum(["local", "hub"]).nullish().openapi({
+    description: "What `adapter_id` is where it is no name: `local`, a path below the adapters' " +
+      "directory; `hub`, an id there. What is not here yet is loaded for administrators.",
+  }),
+} as const;
+export type AdapterIdFields = Readonly<z.output<z.ZodObject<typeof adapterIdFields>>>;
+
 /** The fields of both completion endpoints. */
 export const generationFields = {
   model: z.string().min(1).nullish().openapi({
@@ -106,6 +118,7 @@ export const generationFields = {
     example: "SmolLM2-135M-Instruct",
   }),
   adapter: inlineAdapterSchema.nullish(),
+  ...adapterIdFields,
   temperature: z.number().min(0).max(2).nullish().openapi({
     description: `0 = greedy. ${byModel("1")}`,
   }),
