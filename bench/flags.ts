@@ -24,6 +24,7 @@ modes
   cores     very many registered cores beside few: \`deno task bench cores --help\`
   flood     first tokens beside one tenant's flood: \`deno task bench flood --help\`
   quality-base  what serving costs in perplexity: \`deno task bench quality-base --help\`
+  answers   rows that adapters answer rightly: \`deno task bench answers --help\`
   soak      thousands of mixed requests, memory and soundness: \`deno task bench soak --help\`
 
 model

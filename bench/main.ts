@@ -3,6 +3,7 @@
  * `deno task bench`: runs one mode, tells people what it measures as it goes, and ends in one line
  * of JSON with the machine, the settings and every figure. The modes' work is in the files beside it.
  */
+import { benchAnswers } from "./answers/main.ts";
 import {
   compareDecode,
   comparePrefill,
@@ -196,6 +197,7 @@ async function main(): Promise<void> {
   if (Deno.args[0] === "train") return await benchTrain(Deno.args.slice(1));
   if (Deno.args[0] === "cores") return await benchRegistered(Deno.args.slice(1));
   if (Deno.args[0] === "flood") return await benchFlood(Deno.args.slice(1));
+  if (Deno.args[0] === "answers") return await benchAnswers(Deno.args.slice(1));
   if (Deno.args[0] === "quality-base") return await benchQuality(Deno.args.slice(1));
   if (Deno.args[0] === "soak") return await benchSoak(Deno.args.slice(1));
   const flags = parseFlags(Deno.args);

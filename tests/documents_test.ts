@@ -3,6 +3,7 @@
  * variables. Each flag of a help must parse, each command line in a document must be one.
  */
 import { assert, assertEquals } from "@std/assert";
+import { HELP as ANSWERS_HELP, parseAnswersFlags } from "../bench/answers/flags.ts";
 import { HELP as BENCH_HELP, MODES, parseFlags as parseBench } from "../bench/flags.ts";
 import { HELP as FLOOD_HELP, parseFloodFlags } from "../bench/flood/flags.ts";
 import { GPU_HELP, parseGpuFlags } from "../bench/gpu/flags.ts";
@@ -42,6 +43,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   "setup:cuda": { help: SETUP_CUDA_HELP, parse: parseSetupCuda },
   "bench train": { help: TRAIN_BENCH_HELP, parse: parseTrainFlags },
   "bench cores": { help: CORES_HELP, parse: parseRegisteredFlags },
+  "bench answers": { help: ANSWERS_HELP, parse: parseAnswersFlags },
   "bench flood": { help: FLOOD_HELP, parse: parseFloodFlags },
   "bench quality-base": { help: QUALITY_HELP, parse: parseQualityFlags },
   "bench soak": { help: SOAK_HELP, parse: parseSoakFlags },
@@ -95,7 +97,7 @@ Deno.test("each flag that a command's help names is one that it takes", () => {
 });
 
 Deno.test("the bench's help names each of its modes, and each has a help that says so", () => {
-  for (const mode of [...MODES, "train", "cores", "flood", "soak", "quality-base"]) {
+  for (const mode of [...MODES, "train", "cores", "flood", "soak", "quality-base", "answers"]) {
     assert(new RegExp(`^  ${mode} `, "m").test(BENCH_HELP), mode);
   }
   for (const bench of BENCHES) assert(TRAIN_BENCH_HELP.includes(`\n  ${bench} `), bench);

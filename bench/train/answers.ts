@@ -32,25 +32,48 @@ export async function judge(
   const labels = labelTokens(lembas, rows);
   const bias = new Map([...labels.values()].map((token) => [token, ONLY]));
   const named = adapter === undefined ? {} : { adapter };
-  const greedy = { ...named, temperature: 0 };
-  const exact = new Array<string>(rows.length);
-  const likeliest = new Array<string>(rows.length);
-  const next = rows.entries();
-  const work = async () => {
-    for (const [i, { messages, answer }] of next) {
-      const { text } = await lembas.chat(messages, { ...greedy, maxTokens: ANSWER_TOKENS });
-      exact[i] = text.trim() === answer ? "1" : "0";
-      const first = await lembas.chat(messages, { ...greedy, maxTokens: 1, logitBias: bias });
-      likeliest[i] = first.tokens[0] === labels.get(answer) ? "1" : "0";
-    }
-  };
-  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  const exact = await exactVerdicts(lembas, rows, { ...named, maxTokens: ANSWER_TOKENS });
+  const likeliest = await verdictsOf(rows, async ({ messages, answer }) => {
+    const options = { ...named, temperature: 0, maxTokens: 1, logitBias: bias };
+    const { tokens } = await lembas.chat(messages, options);
+    return tokens[0] === labels.get(answer);
+  });
   return {
     exact: shareOf(exact),
     label: shareOf(likeliest),
     rowsExact: exact.join(""),
     rowsLabel: likeliest.join(""),
   };
+}
+
+/** "1" for each row whose greedy answer is the row's own, "0" for others. */
+export async function exactVerdicts(
+  lembas: Lembas,
+  rows: readonly Judged[],
+  options: { readonly adapter?: string; readonly maxTokens: number },
+): Promise<readonly string[]> {
+  return await verdictsOf(rows, async ({ messages, answer }) => {
+    const { text } = await lembas.chat(messages, { ...options, temperature: 0 });
+    return text.trim() === answer;
+  });
+}
+
+/** Share of "1" among verdicts. */
+export function shareOf(verdicts: readonly string[]): number {
+  return verdicts.filter((one) => one === "1").length / verdicts.length;
+}
+
+async function verdictsOf(
+  rows: readonly Judged[],
+  isRight: (row: Judged) => Promise<boolean>,
+): Promise<readonly string[]> {
+  const verdicts = new Array<string>(rows.length);
+  const next = rows.entries();
+  const work = async () => {
+    for (const [i, row] of next) verdicts[i] = await isRight(row) ? "1" : "0";
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  return verdicts;
 }
 
 /** The first token of each label. */
@@ -66,8 +89,4 @@ function labelTokens(
     throw new TypeError(`Cannot judge by label: two of ${labels.join(", ")} begin alike`);
   }
   return firsts;
-}
-
-function shareOf(verdicts: readonly string[]): number {
-  return verdicts.filter((one) => one === "1").length / verdicts.length;
 }

@@ -62,6 +62,11 @@ export async function readTraining(
   return readDataset(file, { source, maxContext }).examples;
 }
 
+/** A file's conversations, each up to the answer that is wanted. */
+export async function readJudged(path: string): Promise<readonly Judged[]> {
+  return judged(await Deno.readFile(path));
+}
+
 function judged(file: Uint8Array): readonly Judged[] {
   const lines = new TextDecoder().decode(file).split("\n").filter((line) => line.trim() !== "");
   return lines.map((line) => {

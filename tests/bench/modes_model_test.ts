@@ -16,6 +16,7 @@ const SHORT: Readonly<Record<string, string>> = {
   "decode": "--model MODEL --rounds 1 --steps 2 --batches 1,2 --ranks 4",
   "overhead": "--model MODEL --rounds 1 --batches 1,2",
   "quality-base": "--model MODEL --dtype int8,fp32 --window 32 --windows 2",
+  "answers": "--model MODEL --data DATA --rows 2",
   "train speed": "--model MODEL --rounds 1 --steps 1 --ranks 4 --data DATA",
   "train jobs": "--model MODEL --data DATA --jobs 2 --rows 4 --batch 2 --alone 1",
   "train quality": "--model MODEL --data DATA --methods core4 --seeds 0 --rates 1 --rows 4 " +
@@ -36,6 +37,7 @@ Deno.test("every mode of the bench is run by these tests", () => {
   const modes = [
     ...MODES,
     ...BENCHES.map((one) => `train ${one}`),
+    "answers",
     "cores",
     "flood",
     "quality-base",
@@ -79,7 +81,7 @@ Deno.test({
 });
 
 Deno.test("a flag that is none is one line, not a stack", async () => {
-  for (const mode of ["decode", "train speed", "cores", "flood", "soak"]) {
+  for (const mode of ["decode", "train speed", "answers", "cores", "flood", "soak"]) {
     const { code, errors } = await bench(mode, "--no-such-flag 1");
     assertEquals([code, errors.length], [1, 1], `${mode}: ${errors.join("\n")}`);
     assertMatch(errors[0] ?? "", /^Cannot bench: /);
