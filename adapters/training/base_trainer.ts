@@ -37,8 +37,8 @@ export class BaseTrainer implements AsyncDisposable {
     this.#options = options;
     this.trainer = new CoreTrainer({
       models: {
-        core: (factors) => DecoderGradients.compile(this.#over(factors)),
-        lotr: (factors) => LotrGradients.compile(this.#over(factors)),
+        core: (factors, taught) => DecoderGradients.compile(this.#over(factors, taught)),
+        lotr: (factors, taught) => LotrGradients.compile(this.#over(factors, taught)),
       },
       defaultFactors: () => this.defaultFactors(),
     });
@@ -77,7 +77,7 @@ export class BaseTrainer implements AsyncDisposable {
   }
 
   /** What a model over these factors is compiled with. */
-  #over(factors: FactorSet): LotrGradientsOptions {
+  #over(factors: FactorSet, taught: number | undefined): LotrGradientsOptions {
     const { device, checkpoint, weights, plan, smoothing, positions } = this.#base;
     const { turn, pieces } = this.#options;
     const hook = { hook: factors, ...(smoothing === undefined ? {} : { smoothing }) };
@@ -86,6 +86,7 @@ export class BaseTrainer implements AsyncDisposable {
       hook: factors,
       scale: factors.alpha / factors.rank,
       positions,
+      taught,
       device,
       weights,
       plan,

@@ -32,14 +32,17 @@ import type {
 
 export interface CoreTrainerOptions {
   /**
-   * Opens a model that trains over a factor set; released by the trainer when it is done with it.
+   * Opens a model that trains over a factor set, by so many of a teacher's tokens where there is one;
+   * released by the trainer when it is done with it.
    */
-  readonly models: Readonly<Record<TrainMethod, (factors: FactorSet) => Promise<GradientModel>>>;
+  readonly models: Readonly<Record<TrainMethod, ModelOpener>>;
   /** The set of requests that name none. */
   readonly defaultFactors: () => Promise<FactorSet>;
   /** Milliseconds of some clock, for speeds and the age of checkpoints. */
   readonly now?: () => number;
 }
+
+export type ModelOpener = (factors: FactorSet, taught?: number) => Promise<GradientModel>;
 
 /** Most training rows that evaluations go by where there are no validation rows. */
 const MOST_SAMPLED = 64;
@@ -54,7 +57,7 @@ interface OpenModel {
 
 /**
  * Trains cores; many `train` calls at once share micro-batches where they name the same factor set
- * and method. A model that no job uses is kept until another one is opened.
+ * and method, and are taught alike. A model that no job uses is kept until another one is opened.
  */
 export class CoreTrainer implements AsyncDisposable {
   readonly #options: CoreTrainerOptions;
@@ -72,7 +75,8 @@ export class CoreTrainer implements AsyncDisposable {
     const factors = request.factors ?? await this.#options.defaultFactors();
     const job = jobOf(request, factors);
     // the LoTR method at a smaller rank trains a factor set that is cut to that rank
-    const model = this.#modelFor(request.hyperparameters.method, job.trainable.factors);
+    const { method } = request.hyperparameters;
+    const model = this.#modelFor(method, job.trainable.factors, job.taught);
     model.users++;
     try {
       const { trainer } = await model.opened;
@@ -97,11 +101,11 @@ export class CoreTrainer implements AsyncDisposable {
   }
 
   /** After a failure to open, the next caller tries again. */
-  #modelFor(method: TrainMethod, factors: FactorSet): OpenModel {
-    const key = `${method} ${factors.digest}`;
+  #modelFor(method: TrainMethod, factors: FactorSet, taught: number | undefined): OpenModel {
+    const key = `${method} ${factors.digest} ${taught ?? ""}`;
     const known = this.#models.get(key);
     if (known !== undefined) return known;
-    const added: OpenModel = { opened: this.#open(method, factors), users: 0 };
+    const added: OpenModel = { opened: this.#open(method, factors, taught), users: 0 };
     this.#models.set(key, added);
     added.opened.catch(() => {
       if (this.#models.get(key) === added) this.#models.delete(key);
@@ -109,9 +113,9 @@ export class CoreTrainer implements AsyncDisposable {
     return added;
   }
 
-  async #open(method: TrainMethod, factors: FactorSet) {
+  async #open(method: TrainMethod, factors: FactorSet, taught: number | undefined) {
     await this.release();
-    const model = await this.#options.models[method](factors);
+    const model = await this.#options.models[method](factors, taught);
     return { model, trainer: new Trainer(model, { now: this.#now }) };
   }
 }
@@ -120,6 +124,8 @@ export class CoreTrainer implements AsyncDisposable {
 interface PreparedJob {
   readonly plan: JobPlan;
   readonly trainable: Trainable;
+  /** Tokens of a teacher by which each position is compared; undefined = there is none. */
+  readonly taught: number | undefined;
   readonly settled: SettledHyperparameters;
   /** Tokens of an epoch. */
   readonly tokens: number;
@@ -149,11 +155,23 @@ function jobOf(request: TrainRequest, factors: FactorSet): PreparedJob {
   return {
     plan: { train, evaluated, rank, start, pace, rates, ...optimization },
     trainable,
+    taught: taughtBy([...train, ...evaluated]),
     settled,
     tokens: tokens.train,
     identity,
     from: resume === undefined ? undefined : readState(resume, identity, start.length),
   };
+}
+
+/** @throws {RangeError} where not all rows are taught alike */
+function taughtBy(rows: readonly Example[]): number | undefined {
+  const counts = new Set(rows.map(({ teaching }) => teaching?.count));
+  const [count, other] = counts;
+  if (counts.size === 1) return count;
+  throw new RangeError(
+    `Cannot train: some rows are taught by ${count ?? "no"} tokens of a teacher, ` +
+      `others by ${other ?? "none"}`,
+  );
 }
 
 /**

@@ -10,6 +10,7 @@ import type { FactorSet } from "../lotr/factors.ts";
 import type { Hyperparameters } from "./hyperparameters.ts";
 
 export interface TrainRequest {
+  /** With `teaching`, all of them and of `valid`, to follow a teacher instead of the rows' own tokens. */
   readonly train: readonly Example[];
   /** Empty = evaluations, and so the gate, go by a sample of the training rows. */
   readonly valid: readonly Example[];

@@ -44,27 +44,36 @@ export interface TrainingDecoder {
   /** What the head reads, [rows, d]. */
   readonly normed: Value;
   readonly logits: Value;
-  /** -log p of each row's target, [rows]. */
-  readonly nll: Value;
+  /** -log p of each row's target, or how far the row is from its teacher (`kl`), [rows]. */
+  readonly loss: Value;
   /** 1 where the target is the likeliest, [rows]. */
   readonly hits: Value;
-  /** Gradient of what is minimised by each `nll`: how much each row counts, [rows]. */
+  /** Gradient of what is minimised by each loss: how much each row counts, [rows]. */
   readonly seeds: Value;
 }
 
 /**
  * The decoder over whole rows without caches, with its loss: ids [tokens], grid [2] and where tokens
  * lie on it (cells [batch × time], places [tokens]), context [batch, C] and offsets [batch] of shared
- * prefixes, rows [R] = the tokens that carry loss, targets and seeds [R]. With `factors` "inputs", A
- * and B are inputs of the graph, one each layer, as in `names`.
+ * prefixes, rows [R] = the tokens that carry loss, targets and seeds [R].
  */
 export function buildTraining(
   config: DecoderConfig,
   positions: number,
   hook: HookShape | undefined,
-  factors: "parameters" | "inputs" = "parameters",
+  options: TrainingOptions = {},
 ): TrainingDecoder {
-  return new DecoderBuilder(config, positions, { hook }).buildTraining(factors);
+  return new DecoderBuilder(config, positions, { hook }).buildTraining(options);
+}
+
+export interface TrainingOptions {
+  /** "inputs": A and B are inputs of the graph, one each layer, as in `names`. Default "parameters". */
+  readonly factors?: Origin;
+  /**
+   * How many of a teacher's tokens each row is compared by: taught [R, K] and shares [R, K + 1] are
+   * inputs, too (`kl` in `graph/ops.ts`). Undefined = there is no teacher.
+   */
+  readonly taught?: number | undefined;
 }
 
 /** How a layer's queries attend to what came before, given the packed projections. */
@@ -105,7 +114,7 @@ class DecoderBuilder {
     return this.#graph.finish([out, ...SITES.map((site) => this.#site(`0.${site}`))]);
   }
 
-  buildTraining(factors: Origin): TrainingDecoder {
+  buildTraining({ factors = "parameters", taught }: TrainingOptions): TrainingDecoder {
     const graph = this.#graph;
     this.#branches.factors = factors;
     this.#training = true;
@@ -127,14 +136,23 @@ class DecoderBuilder {
     const targets = graph.input(inputs.targets, "int32", ["rows"]);
     const seeds = graph.input(inputs.seeds, "float32", ["rows"]);
     const p = graph.add("softmax", { x: logits }, "p");
-    const [x, weight] = [this.#site("head"), this.#head()];
-    const nll = graph.add("nll", { logits, targets, p, x, weight }, "nll");
+    const head = { p, x: this.#site("head"), weight: this.#head() };
+    const loss = taught === undefined
+      ? graph.add("nll", { logits, targets, ...head }, "nll")
+      : graph.add("kl", { logits, ...this.#teacher(taught), ...head }, "kl");
     const hits = graph.add("hits", { logits, targets }, "hits");
     const entries = Array.from(
       { length: this.#config.numLayers },
       (_, layer) => [this.#site(`${layer}.attn_in`), this.#site(`${layer}.mlp_in`)],
     ).flat();
-    return { graph, entries, normed: this.#site("head"), logits, nll, hits, seeds };
+    return { graph, entries, normed: this.#site("head"), logits, loss, hits, seeds };
+  }
+
+  #teacher(count: number): { readonly tokens: Value; readonly shares: Value } {
+    return {
+      tokens: this.#graph.input(inputs.taught, "int32", ["rows", count]),
+      shares: this.#graph.input(inputs.shares, "float32", ["rows", count + 1]),
+    };
   }
 
   #logits(): Value {

@@ -28,5 +28,8 @@ export const inputs = {
   places: "places",
   /** What each of `rows` should predict, and how much it counts. */
   targets: "targets",
+  /** A teacher's likeliest tokens at each of `rows`, and their shares with the rest's. */
+  taught: "taught",
+  shares: "shares",
   seeds: "seeds",
 } as const;

@@ -109,13 +109,19 @@ export function readState(bytes: Uint8Array, identity: Identity, count: number):
   };
 }
 
-/** SHA-256 (hex) over the rows' tokens and weights, in their order; lines are only for people. */
+/**
+ * SHA-256 (hex) over the rows' tokens, weights and what a teacher says of them, in their order; lines
+ * are only for people.
+ */
 export function dataDigest(...sets: readonly (readonly Example[])[]): string {
   const hash = createHash("sha256");
   for (const rows of sets) {
     hash.update(`${rows.length} rows\n`);
-    for (const { tokens, weights } of rows) {
+    for (const { tokens, weights, teaching } of rows) {
       hash.update(`${tokens.length}\n`).update(bytesOf(tokens)).update(bytesOf(weights));
+      if (teaching === undefined) continue;
+      hash.update(`by ${teaching.count}\n`).update(bytesOf(teaching.tokens));
+      hash.update(bytesOf(teaching.shares));
     }
   }
   return hash.digest("hex");

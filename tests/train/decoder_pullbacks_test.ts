@@ -52,15 +52,15 @@ function run(
   factors: Given,
   parameters: DecoderParameters,
 ): { readonly losses: number[]; readonly made: readonly Evaluated[] } {
-  const { graph, nll, hits, seeds } = decoder;
-  const { gradient } = differentiate(graph, new Map([[nll, seeds]]), wanted);
+  const { graph, loss, hits, seeds } = decoder;
+  const { gradient } = differentiate(graph, new Map([[loss, seeds]]), wanted);
   const gradients = wanted.map((value) => {
     const made = gradient(value);
     if (made === undefined) throw new TypeError(`the loss does not depend on ${value.name}`);
     return made;
   });
   const given = { ...tokensOf(packed), ...factors };
-  const finished = graph.finish([nll, hits, ...gradients]);
+  const finished = graph.finish([loss, hits, ...gradients]);
   const [losses, hit, ...made] = evaluate(finished, given, parameters);
   const rows = Math.max(...packed.owners) + 1;
   return { losses: lossesOf(packed, rows, losses.data, hit.data).map(({ loss }) => loss), made };
@@ -84,7 +84,7 @@ function assertKept(found: Float32Array, oracle: Oracle, name: string, stride: n
 function checkTrainable(checkpoint: Checkpoint, oracle: Oracle, n: number): void {
   const { config } = checkpoint;
   const { hook, cores } = tinyTrainable(checkpoint, 100 * n);
-  const decoder = buildTraining(config, POSITIONS, hook, "inputs");
+  const decoder = buildTraining(config, POSITIONS, hook, { factors: "inputs" });
   const parameters = new DecoderParameters(checkpoint, POSITIONS, { hook });
   const own = oracle.batch([]).rows.filter((_, i) => OWNERS[i] === n);
   const packed = pack(own.map(({ example }) => ({ example, trainable: 0 })));

@@ -26,6 +26,8 @@ export interface DecoderGradientsOptions extends LossProgramOptions {
   readonly scale: number;
   /** Rows of the RoPE tables that `parameters` were made with. */
   readonly positions: number;
+  /** How many of a teacher's tokens each position is compared by; undefined = there is no teacher. */
+  readonly taught?: number | undefined;
   /** Tokens of a micro-batch; default: what is fastest within bounded memory. */
   readonly maxTokens?: number;
 }
@@ -45,10 +47,10 @@ export class DecoderGradients implements GradientModel {
   }
 
   static async compile(options: DecoderGradientsOptions): Promise<DecoderGradients> {
-    const { config, hook, scale, positions } = options;
+    const { config, hook, scale, positions, taught } = options;
     const { modules, rank } = hook;
     const layout = new CoreLayout({ layers: config.numLayers, rank, modules, scale });
-    const decoder = buildTraining(config, positions, hook);
+    const decoder = buildTraining(config, positions, hook, { taught });
     const cores = new CoreInputs(decoder, layout);
     const program = await LossProgram.compile(decoder, cores.values, options);
     return new DecoderGradients(options, program, cores);

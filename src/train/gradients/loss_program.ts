@@ -102,7 +102,7 @@ export class LossProgram {
     const program = await Program.compile(derived.graphs, {
       ...options,
       chunk: chunkOf(decoder.logits, options.device),
-      results: [decoder.nll, decoder.hits, ...derived.gradients.values()],
+      results: [decoder.loss, decoder.hits, ...derived.gradients.values()],
       ...(passing === undefined ? {} : { passing }),
     });
     return new LossProgram(program, derived, lossValues(decoder));
@@ -121,6 +121,8 @@ export class LossProgram {
     write(values.rows, packed.positions);
     write(values.targets, packed.targets);
     this.data(values.seeds, sizes).set(packed.weights);
+    if (values.taught !== undefined) write(values.taught, packed.taught);
+    if (values.shares !== undefined) this.data(values.shares, sizes).set(packed.shares);
     const grid = [BigInt(sizes.batch), BigInt(sizes.time)];
     this.#program.data<BigInt64Array>(values.grid, sizes).set(grid);
   }
@@ -145,8 +147,8 @@ export class LossProgram {
 
   /** Losses of a micro-batch of so many rows, after a run. */
   losses(packed: Packed, rows: number): RowLoss[] {
-    const { nll, hits } = this.#values;
-    return lossesOf(packed, rows, this.data(nll, packed.sizes), this.data(hits, packed.sizes));
+    const { loss, hits } = this.#values;
+    return lossesOf(packed, rows, this.data(loss, packed.sizes), this.data(hits, packed.sizes));
   }
 
   release(): void {
@@ -171,7 +173,10 @@ interface LossValues {
   readonly rows: Value;
   readonly targets: Value;
   readonly seeds: Value;
-  readonly nll: Value;
+  /** Where there is a teacher. */
+  readonly taught: Value | undefined;
+  readonly shares: Value | undefined;
+  readonly loss: Value;
   readonly hits: Value;
 }
 
@@ -183,15 +188,15 @@ interface Derived {
 }
 
 function derive(
-  { graph, entries, normed, logits, nll, hits, seeds }: TrainingDecoder,
+  { graph, entries, normed, logits, loss, hits, seeds }: TrainingDecoder,
   wanted: readonly Value[],
   pieces: Pieces,
 ): Derived {
   const after = (value: Value) => graph.nodes.findIndex(({ out }) => out === value) + 1;
   const later = cutsOf(entries, pieces);
   const forward = [...later.map(after), after(normed)];
-  const loss = graph.nodes.length;
-  const { gradient, boundary } = differentiate(graph, new Map([[nll, seeds]]), wanted);
+  const lost = graph.nodes.length;
+  const { gradient, boundary } = differentiate(graph, new Map([[loss, seeds]]), wanted);
   const end = graph.nodes.length;
   const backward = [boundary(logits), ...later.map(boundary).reverse()];
   const gradients = new Map(wanted.map((value) => {
@@ -199,8 +204,8 @@ function derive(
     if (found === undefined) throw new TypeError(`internal: the loss does not see ${value.name}`);
     return [value, found];
   }));
-  const finished = graph.finish([nll, hits, ...gradients.values()]);
-  const cuts = [...forward, loss, ...backward.filter((cut) => cut > loss && cut < end)];
+  const finished = graph.finish([loss, hits, ...gradients.values()]);
+  const cuts = [...forward, lost, ...backward.filter((cut) => cut > lost && cut < end)];
   const graphs = segments(finished, [...new Set(cuts)]);
   return { graphs, forward: forward.length + 1, gradients };
 }
@@ -210,8 +215,9 @@ function cutsOf(entries: readonly Value[], pieces: Pieces): readonly Value[] {
   return pieces === "layers" ? entries.filter((_, i) => i > 0 && i % 2 === 0) : entries.slice(1);
 }
 
-function lossValues({ graph, seeds, nll, hits }: TrainingDecoder): LossValues {
+function lossValues({ graph, seeds, loss, hits }: TrainingDecoder): LossValues {
   const find = (name: string) => inputOf(graph.inputs, name);
+  const known = (name: string) => graph.inputs.find((value) => value.name === name);
   return {
     ids: find(inputs.ids),
     grid: find(inputs.grid),
@@ -222,7 +228,9 @@ function lossValues({ graph, seeds, nll, hits }: TrainingDecoder): LossValues {
     rows: find(inputs.rows),
     targets: find(inputs.targets),
     seeds,
-    nll,
+    taught: known(inputs.taught),
+    shares: known(inputs.shares),
+    loss,
     hits,
   };
 }

@@ -63,10 +63,10 @@ export class LotrGradients implements GradientModel {
   }
 
   static async compile(options: LotrGradientsOptions): Promise<LotrGradients> {
-    const { config, hook, scale, positions } = options;
+    const { config, hook, scale, positions, taught } = options;
     const { modules, rank } = hook;
     const layout = new CoreLayout({ layers: config.numLayers, rank, modules, scale });
-    const decoder = buildTraining(config, positions, hook, "inputs");
+    const decoder = buildTraining(config, positions, hook, { factors: "inputs", taught });
     const factors = factorInputs(options, layout, decoder.graph.inputs);
     const cores = new CoreInputs(decoder, layout);
     const values = factors.flatMap(({ layers }) => layers.map(({ value }) => value));

@@ -1,5 +1,6 @@
 /**
- * What training asks of a model: examples with a loss weight for each token, micro-batches of rows
+ * What training asks of a model: examples with a loss weight for each token and perhaps what a teacher
+ * says of it, micro-batches of rows
  * that belong to one trainable each, and their losses and gradients. They are computed in
  * `gradient_model.ts` and `lotr_model.ts`, and used by `trainer.ts`.
  */
@@ -11,6 +12,18 @@ export interface Example {
   readonly weights: Float32Array;
   /** Line of the file it came from, from 1. */
   readonly line: number;
+  /** What a teacher says where tokens carry loss; undefined = the tokens themselves are learnt. */
+  readonly teaching?: Teaching;
+}
+
+/** A teacher's next-token distributions at the P positions of a row that carry loss, in their order. */
+export interface Teaching {
+  /** K, of each position. */
+  readonly count: number;
+  /** [P, K], the likeliest first, each once. */
+  readonly tokens: Int32Array;
+  /** [P, K + 1]: their probabilities and, last, that of all others; each position's sum to 1. */
+  readonly shares: Float32Array;
 }
 
 /**
@@ -47,11 +60,11 @@ export interface MicroBatch {
 
 /** Sums over one row. */
 export interface RowLoss {
-  /** Σ weight · -log p(token), nats. */
+  /** Σ weight · -log p(token), or of divergences from a teacher; nats. */
   readonly loss: number;
   /** Σ weight. */
   readonly weight: number;
-  /** Tokens of positive weight that were the most likely one. */
+  /** Tokens of positive weight that were the most likely one; with a teacher, its likeliest that were. */
   readonly hits: number;
   /** Tokens of positive weight. */
   readonly tokens: number;

@@ -3,7 +3,7 @@
  * them, where all of them lie on attention's grid, and the positions that carry loss with their
  * targets and weights. Also the way back, from losses by position to losses by row.
  */
-import { type BatchRow, computedLength, type RowLoss } from "./model.ts";
+import { type BatchRow, computedLength, type RowLoss, type Teaching } from "./model.ts";
 import type { Sizes } from "./program_memory.ts";
 import { layOut } from "../micro_batches.ts";
 
@@ -29,6 +29,9 @@ export interface Packed {
   readonly targets: Int32Array;
   /** … and how much that counts; 0 where padded. */
   readonly weights: Float32Array;
+  /** [rows, K] and [rows, K + 1]: what a teacher says of them; zeros where padded, empty without one. */
+  readonly taught: Int32Array;
+  readonly shares: Float32Array;
   /** The micro-batch's row of each position that is not padding. */
   readonly owners: Int32Array;
 }
@@ -59,13 +62,13 @@ export function pack(rows: readonly BatchRow[]): Packed {
 export function lossesOf(
   packed: Packed,
   rows: number,
-  nll: ArrayLike<number>,
+  loss: ArrayLike<number>,
   hits: ArrayLike<number>,
 ): RowLoss[] {
   const sums = Array.from({ length: rows }, () => ({ loss: 0, weight: 0, hits: 0, tokens: 0 }));
   packed.owners.forEach((row, i) => {
     const sum = sums[row];
-    sum.loss += packed.weights[i] * nll[i];
+    sum.loss += packed.weights[i] * loss[i];
     sum.weight += packed.weights[i];
     sum.hits += hits[i];
     sum.tokens++;
@@ -142,7 +145,7 @@ function lossInputs(
   rows: readonly BatchRow[],
   own: readonly GridRow[],
   shared: readonly number[],
-): Pick<Packed, "positions" | "targets" | "weights" | "owners"> {
+): Pick<Packed, "positions" | "targets" | "weights" | "taught" | "shares" | "owners"> {
   const losses = lossPositions(rows);
   const count = Math.max(1, Math.ceil(losses.length / STEP)) * STEP;
   const starts: number[] = [];
@@ -156,7 +159,29 @@ function lossInputs(
     targets[i] = example.tokens[position];
     weights[i] = example.weights[position];
   });
-  return { positions, targets, weights, owners: Int32Array.from(losses, ({ row }) => row) };
+  const owners = Int32Array.from(losses, ({ row }) => row);
+  const { count: each, tokens: taught, shares } = teachingOf(rows, count);
+  // what is compared with the likeliest token of the student is the teacher's
+  owners.forEach((_, i) => targets[i] = taught[i * each] ?? targets[i]);
+  return { positions, targets, weights, taught, shares, owners };
+}
+
+/** What rows are taught, one after the other, in so many rows of loss. */
+function teachingOf(rows: readonly BatchRow[], room: number): Teaching {
+  const given = rows.flatMap(({ example: { teaching } }) => teaching ?? []);
+  const count = given[0]?.count ?? 0;
+  if (given.some((one) => one.count !== count) || ![0, rows.length].includes(given.length)) {
+    throw new RangeError("internal: rows of a micro-batch are not taught alike");
+  }
+  const taught = new Int32Array(room * count);
+  const shares = new Float32Array(count === 0 ? 0 : room * (count + 1));
+  let at = 0;
+  for (const { tokens, shares: own } of given) {
+    taught.set(tokens, at * count);
+    shares.set(own, at * (count + 1));
+    at += tokens.length / count;
+  }
+  return { count, tokens: taught, shares };
 }
 
 /** The first token predicts the second: nothing predicts the first. */
