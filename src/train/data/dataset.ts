@@ -5,6 +5,7 @@
 import { BrokenLine, DatasetError, FaultList, WarningList } from "./faults.ts";
 import { LineSplitter, type RawLine, RecordReader } from "./jsonl.ts";
 import type { Example } from "../gradients/model.ts";
+import type { Answers } from "./messages.ts";
 import { RecordRenderer, type Row, type TextSource } from "./render.ts";
 
 export interface DatasetOptions {
@@ -13,6 +14,8 @@ export interface DatasetOptions {
   readonly maxContext: number;
   /** What becomes of a longer row; `truncate` cuts its end off, saying so. Default "refuse". */
   readonly longRows?: "refuse" | "truncate";
+  /** "optional": a row may be a prompt alone, which then carries no loss. Default "required". */
+  readonly answers?: Answers;
 }
 
 export interface Dataset {
@@ -93,7 +96,7 @@ class DatasetReader {
       );
     }
     this.#options = options;
-    this.#records = new RecordReader(this.#warnings);
+    this.#records = new RecordReader(this.#warnings, options.answers ?? "required");
     this.#renderer = new RecordRenderer(source, this.#warnings);
   }
 
@@ -134,6 +137,7 @@ class DatasetReader {
       );
     }
     const first = weights.findIndex((weight) => weight > 0);
+    if (first < 0) throw new BrokenLine(`it is a prompt of ${length} tokens, which is not cut`);
     if (first >= maxContext) {
       throw new BrokenLine(
         `its first token with loss is number ${first + 1}, at most ${maxContext} fit: ` +

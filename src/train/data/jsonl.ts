@@ -5,7 +5,7 @@
 import type { Tool } from "../../checkpoint/text/tools.ts";
 import { joinBytes } from "../../util/bytes.ts";
 import { BrokenLine, shown, type WarningList, wholeText } from "./faults.ts";
-import { readConversation, type TrainMessage } from "./messages.ts";
+import { type Answers, readConversation, type TrainMessage } from "./messages.ts";
 import { readTools } from "./tools.ts";
 
 export type TrainRecord =
@@ -20,7 +20,8 @@ export type TrainRecord =
     readonly type: "completion";
     readonly line: number;
     readonly prompt: string;
-    readonly completion: string;
+    /** Undefined where one is to come. */
+    readonly completion: string | undefined;
   };
 
 /** A line that is not blank, undecoded. */
@@ -89,12 +90,14 @@ function joined(parts: readonly Uint8Array[]): Uint8Array {
 /** Reads the lines of one file, all of one kind. */
 export class RecordReader {
   readonly #warnings: WarningList;
+  readonly #answers: Answers;
   readonly #decoder = new TextDecoder("utf-8", { fatal: true });
   #first: Pick<TrainRecord, "type" | "line"> | undefined;
 
   /** @param warnings hears of what is ignored */
-  constructor(warnings: WarningList) {
+  constructor(warnings: WarningList, answers: Answers) {
     this.#warnings = warnings;
+    this.#answers = answers;
   }
 
   /** @throws {BrokenLine} saying what is wrong. */
@@ -115,13 +118,16 @@ export class RecordReader {
         type,
         line,
         prompt: textOf("prompt", fields["prompt"]),
-        completion: textOf("completion", fields["completion"]),
+        completion: isLeftOut(fields["completion"]) && this.#answers === "optional"
+          ? undefined
+          : textOf("completion", fields["completion"]),
       };
     }
     const named = (name: string): void =>
       this.#warnings.add(line, `a message's '${name}' is ignored`);
     const tools = readTools(fields["tools"]);
-    return { type, line, messages: readConversation(fields["messages"], named), tools };
+    const messages = readConversation(fields["messages"], named, this.#answers);
+    return { type, line, messages, tools };
   }
 
   #parse(bytes: Uint8Array): Readonly<Record<string, unknown>> {
@@ -188,6 +194,10 @@ function typeOf(fields: Readonly<Record<string, unknown>>): TrainRecord["type"] 
     `it has ${names === "" ? "no fields" : `the fields ${names}`}; it should have 'messages', ` +
       "or 'prompt' and 'completion'",
   );
+}
+
+function isLeftOut(value: unknown): boolean {
+  return value === undefined || value === null;
 }
 
 function textOf(name: string, value: unknown): string {

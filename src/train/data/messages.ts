@@ -30,8 +30,12 @@ const FIELDS = [
 /** What an answer may be besides text and calls, and a text model cannot be taught. */
 const NO_TEXT = ["function_call", "refusal", "audio"];
 
+/** Whether rows have an answer to learn, or may end where one is to come. */
+export type Answers = "required" | "optional";
+
 /**
- * Checks `messages`, which ends with an assistant's message and has one with loss.
+ * Checks `messages`, which ends with an assistant's message and has one with loss; where answers are
+ * optional it may end with another's, and then carries none.
  *
  * @param ignored hears of each field that is passed over
  * @throws {BrokenLine} naming the message, the field and its value
@@ -39,12 +43,16 @@ const NO_TEXT = ["function_call", "refusal", "audio"];
 export function readConversation(
   value: unknown,
   ignored: (name: string) => void,
+  answers: Answers,
 ): readonly TrainMessage[] {
   if (!Array.isArray(value)) {
     throw new BrokenLine(`messages is ${shown(value)}, it should be a list`);
   }
   const messages = value.map((item, i) => readMessage(`messages[${i}]`, item, ignored));
   const last = messages.at(-1)?.message.role;
+  if (answers === "optional" && last !== undefined && last !== "assistant") {
+    return messages.map(({ message }) => ({ message, weight: 0 }));
+  }
   if (last !== "assistant") {
     throw new BrokenLine(
       last === undefined

@@ -12,7 +12,10 @@ import { type Encode, SectionEncoder } from "./sections.ts";
 /** What of a checkpoint rendering needs. */
 export type TextSource = Pick<Checkpoint, "id" | "config" | "tokenizer" | "chatTemplate">;
 
-/** Tokens and the weight of the loss of predicting each; it ends with the last that has any. */
+/**
+ * Tokens and the weight of the loss of predicting each; it ends with the last that has any. A prompt
+ * that waits for its answer has none.
+ */
 export interface Row {
   readonly tokens: number[];
   readonly weights: number[];
@@ -42,6 +45,14 @@ export class RecordRenderer {
    * @throws {TypeError} for a conversation where the checkpoint has no chat template
    */
   render(record: TrainRecord): readonly Row[] {
+    const prompt = this.#openPrompt(record);
+    if (prompt !== undefined) {
+      this.#checkIds(prompt);
+      if (prompt.length === 0) {
+        throw new BrokenLine("its prompt is empty: there is nothing to answer");
+      }
+      return [{ tokens: [...prompt], weights: prompt.map(() => 0) }];
+    }
     const rows = record.type === "chat" ? this.#conversation(record) : [this.#completion(record)];
     for (const { tokens, weights } of rows) {
       this.#checkIds(tokens);
@@ -59,6 +70,19 @@ export class RecordRenderer {
       );
     }
     return rows;
+  }
+
+  /** The tokens of a record whose answer is to come; undefined where it is there. */
+  #openPrompt(record: TrainRecord): readonly number[] | undefined {
+    if (record.type === "completion") {
+      return record.completion === undefined
+        ? this.#source.tokenizer.encode(record.prompt)
+        : undefined;
+    }
+    const messages = record.messages.map(messageOf);
+    if (messages.at(-1)?.role === "assistant") return undefined;
+    const prompt = this.#apply(messages, record.tools, { addGenerationPrompt: true });
+    return this.#sections.plain(prompt);
   }
 
   /** A tokenizer may know more tokens than the embedding has rows. */
@@ -156,7 +180,7 @@ export class RecordRenderer {
     return answer.slice(0, end + 1);
   }
 
-  #completion({ line, prompt, completion }: TrainRecord & { type: "completion" }): Row {
+  #completion({ line, prompt, completion = "" }: TrainRecord & { type: "completion" }): Row {
     const encode: Encode = (text) => this.#source.tokenizer.encode(text);
     const continued = this.#continuation("completion", prompt, prompt + completion, encode);
     const row: Row = { tokens: [], weights: [] };

@@ -323,6 +323,22 @@ Deno.test("a file of 200 MB is read in a few megabytes, and a line of 200 MB is 
   }
 });
 
+Deno.test("where answers are optional a row may be a prompt, as inference has it, without loss", () => {
+  const asked = { messages: turns("a", "b", "c") };
+  const { examples } = read(fileOf(GOOD, asked), { answers: "optional" });
+  const text = examples.map(({ tokens }) => source.tokenizer.decode([...tokens]));
+  assert(text[1].endsWith("c<|im_end|>\n<|im_start|>assistant\n"), text[1]);
+  assertEquals(examples.map(({ weights }) => weights.some((weight) => weight > 0)), [true, false]);
+  const [prompt] = read(fileOf({ prompt: "ab" }), { answers: "optional" }).examples;
+  assertEquals([...prompt.tokens], source.tokenizer.encode("ab"));
+  assertMatch(reasonOf(asked), /the last message is from 'user'/);
+  const faults = (line: unknown, maxContext = 512) =>
+    errorOf(fileOf(line), { answers: "optional", longRows: "truncate", maxContext }).message;
+  assertMatch(faults({ prompt: "" }), /its prompt is empty/);
+  assertMatch(faults({ prompt: "a b c d e f g" }, 3), /a prompt of \d+ tokens, which is not cut/);
+  assertMatch(faults({ messages: [] }), /messages is empty/);
+});
+
 Deno.test("reading in turns ends when it is told to", async () => {
   const reason = new DOMException("enough", "AbortError");
   await assertRejects(
