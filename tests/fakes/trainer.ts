@@ -12,6 +12,11 @@ import type {
   TrainRequest,
   TrainResult,
 } from "../../adapters/training/training.ts";
+import type {
+  OpenedTeacher,
+  TeacherSource,
+} from "../../adapters/training/distillation/open_teacher.ts";
+import type { Example } from "../../src/train/gradients/model.ts";
 import type { CoreTrainer } from "../../adapters/training/core_trainer.ts";
 import type { Evaluation } from "../../src/train/job.ts";
 import type { TrainBase } from "../../server/cli/train/base.ts";
@@ -77,10 +82,41 @@ export function fakeBase(options: FakeTrainerOptions = {}): TrainBase {
       Promise.resolve({
         trainer: new FakeTrainer(options),
         factors,
+        openTeacher: fakeTeacher,
         close: () => Promise.resolve(),
       }),
     close: () => Promise.resolve(),
   };
+}
+
+/** A teacher that answers "AB" and is sure of every token; its digest is its name. */
+async function fakeTeacher({ teacher }: TeacherSource): Promise<OpenedTeacher> {
+  if (teacher === "nobody") throw new TypeError("there is neither a file nor a directory 'nobody'");
+  const answer = new FakeTokenizer().encode("AB");
+  return await Promise.resolve({
+    teacher: {
+      digest: teacher,
+      answered: ({ tokens, line }: Example) =>
+        Promise.resolve({
+          tokens: Int32Array.from([...tokens, ...answer]),
+          weights: Float32Array.from([...tokens].map(() => 0).concat(answer.map(() => 1))),
+          line,
+        }),
+      taught: (row: Example, count: number) => {
+        const learnt = [...row.tokens].filter((_, i) => i > 0 && row.weights[i] !== 0);
+        const shares = [1, ...Array<number>(count).fill(0)];
+        const teaching = {
+          count,
+          tokens: Int32Array.from(
+            learnt.flatMap((token) => shares.slice(1).map((_, i) => token + i)),
+          ),
+          shares: Float32Array.from(learnt.flatMap(() => shares)),
+        };
+        return Promise.resolve({ ...row, teaching });
+      },
+    },
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  });
 }
 
 /** A file of prompts and completions. */

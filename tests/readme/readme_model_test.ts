@@ -99,6 +99,14 @@ const TRAINED: readonly Block[] = [
     },
   },
   {
+    begins: "npx -y deno task train --data rows/shelf.train.jsonl",
+    prepare: withFewRows,
+    brings: async (output, { folder }) => {
+      assertMatch(output, /KL +agreement/);
+      assert((await Deno.stat(`${folder}/cores/acme/follower.safetensors`)).size > 0);
+    },
+  },
+  {
     begins: "npx -y deno task train --data rows/order.train.jsonl",
     brings: async (_, { folder, url }) => {
       // the first version is the fixture's, loaded above

@@ -4,6 +4,10 @@
  */
 import type { FactorSet } from "../../../adapters/lotr/factors.ts";
 import type { CoreTrainer } from "../../../adapters/training/core_trainer.ts";
+import type {
+  OpenedTeacher,
+  TeacherSource,
+} from "../../../adapters/training/distillation/open_teacher.ts";
 import type { Marks } from "../../../src/train/data/dry_run.ts";
 import type { TextSource } from "../../../src/train/data/render.ts";
 import type { ProgressScreen } from "./progress.ts";
@@ -22,6 +26,8 @@ export interface OpenedTrainer {
   readonly trainer: Pick<CoreTrainer, "train">;
   /** The set that is trained for. */
   readonly factors: FactorSet;
+  /** Over the same weights; closed before anything trains. */
+  openTeacher(source: TeacherSource): Promise<OpenedTeacher>;
   close(): Promise<void>;
 }
 

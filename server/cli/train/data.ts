@@ -37,7 +37,7 @@ export async function loadData(path: string, options: DatasetOptions): Promise<L
 
 /** How the rows of a command are to be read. @throws {RangeError} where the model is shorter. */
 export function dataOptions(
-  { maxContext, longRows }: Pick<TrainFlags, "maxContext" | "longRows">,
+  { maxContext, longRows, follow }: Pick<TrainFlags, "maxContext" | "longRows" | "follow">,
   source: TextSource,
 ): DatasetOptions {
   const most = source.config.maxPositions;
@@ -46,7 +46,8 @@ export function dataOptions(
       `Cannot train on rows of ${maxContext} tokens: ${source.id} has at most ${most}.`,
     );
   }
-  return { source, maxContext: maxContext ?? most, longRows };
+  const answers = follow === undefined ? "required" : "optional";
+  return { source, maxContext: maxContext ?? most, longRows, answers };
 }
 
 export function countsOf(

@@ -16,6 +16,7 @@ import {
   readCommandLine,
   type ToldTable,
 } from "../flags.ts";
+import { type Follow, followOf, TEACHER_FLAGS } from "./teacher/flags.ts";
 import { HYPERPARAMETER_FLAGS, parseSweep, type Variant, withVariant } from "./sweep.ts";
 
 /** One run of a command: a sweep has several. */
@@ -35,6 +36,8 @@ export interface TrainFlags {
   readonly factors: string | undefined;
   /** At least one. */
   readonly runs: readonly PlannedRun[];
+  /** Whom the core follows; undefined = it learns the rows' tokens. */
+  readonly follow: Follow | undefined;
   /** Undefined = the model's. */
   readonly maxContext: number | undefined;
   /** What becomes of a row that is longer. */
@@ -137,7 +140,7 @@ const SWITCHES = {
   force: { help: "writes the core in its place although it is not better than the base" },
 } as const satisfies ToldTable;
 
-const FLAGS = { ...OWN_FLAGS, ...HYPERPARAMETER_FLAGS, ...SWITCHES };
+const FLAGS = { ...OWN_FLAGS, ...TEACHER_FLAGS, ...HYPERPARAMETER_FLAGS, ...SWITCHES };
 
 /** A dry run makes no core, so it need not be named. */
 const UNNAMED = { tenant: "default", name: "core" } as const;
@@ -173,6 +176,7 @@ function toFlags(values: FlagValues<typeof FLAGS>): TrainFlags {
       variant,
       hyperparameters: withVariant(hyperparametersOf(values), variant),
     })),
+    follow: followOf(values),
     maxContext,
     longRows: values.truncate ? "truncate" : "refuse",
     out: values.out.replace(/(?<=.)\/+$/, ""),
@@ -221,6 +225,8 @@ function checkTogether(flags: TrainFlags): TrainFlags {
     ? "--sweep runs here; leave --server out"
     : flags.start === "resume"
     ? "a server resumes its jobs by itself; leave --resume out"
+    : flags.follow !== undefined
+    ? "--teacher is followed here; leave --server out"
     : flags.model !== undefined
     ? "the server has its model; leave --model out"
     : flags.checkpointEvery !== undefined
@@ -241,6 +247,9 @@ export function trainHelp(): string {
 Usage: deno task train --data FILE.jsonl --tenant TENANT --name NAME [flags]
 
 ${flagsHelp(OWN_FLAGS)}
+
+Whom it follows:
+${flagsHelp(TEACHER_FLAGS)}
 
 How it trains:
 ${flagsHelp(HYPERPARAMETER_FLAGS)}

@@ -9,6 +9,8 @@ import type { DatasetOptions } from "../../../src/train/data/dataset.ts";
 import type { OpenedTrainer, TrainBase, TrainEnvironment } from "./base.ts";
 import { curveSvg } from "./curve.ts";
 import { countsText, dataOptions, loadData, type LoadedData, readData } from "./data.ts";
+import { follow, removeTaught } from "./teacher/follow.ts";
+import type { Follow, FollowedTeacher } from "./teacher/flags.ts";
 import type { PlannedRun, TrainFlags } from "./flags.ts";
 import { History } from "./history.ts";
 import { variantLabel } from "./sweep.ts";
@@ -47,7 +49,9 @@ export async function trainHere(flags: TrainFlags, environment: TrainEnvironment
     const { maxContext } = options;
     const opened = await base.openTrainer({ factors, maxContext, onNote: note });
     try {
-      return await runAll({ flags, environment, base, data, plans, opened, note });
+      const job = { flags, environment, base, data, plans, opened, note };
+      const { follow } = flags;
+      return await (follow === undefined ? runAll(job) : followThenRun(job, follow));
     } finally {
       await opened.close();
     }
@@ -66,6 +70,8 @@ interface AllData {
   readonly train: LoadedData;
   readonly valid: LoadedData | undefined;
   readonly warnings: readonly string[];
+  /** Whom the rows are taught by. */
+  readonly teacher?: FollowedTeacher;
 }
 
 interface LocalRun {
@@ -107,7 +113,7 @@ async function loadAll(
   const warnings = [
     ...train.warnings,
     ...(valid?.warnings ?? []),
-    ...(valid === undefined
+    ...(valid === undefined && flags.follow === undefined
       ? ["without --valid a sample of the training rows judges the core, which flatters it"]
       : []),
   ];
@@ -116,6 +122,36 @@ async function loadAll(
   }
   for (const warning of warnings) note(`warning: ${warning}`);
   return { train, valid, warnings };
+}
+
+/** Has the teacher speak, then trains on what it said. */
+async function followThenRun(job: LocalRun, teacher: Follow): Promise<number> {
+  const taught = await taughtBy(job, teacher);
+  return "exitCode" in taught ? taught.exitCode : await runAll({ ...job, data: taught });
+}
+
+/** The data as a teacher has it, or how the process ends where a signal came first. */
+async function taughtBy(
+  job: LocalRun,
+  teacher: Follow,
+): Promise<AllData | { readonly exitCode: number }> {
+  const { flags, environment, base, data, opened, note } = job;
+  const paths = outputPaths(flags);
+  await prepareOutput(paths);
+  using signals = new EndSignals((signal) => note(`${signal}: what the teacher said is kept`));
+  try {
+    const taught = await follow(data, {
+      ...{ follow: teacher, paths, opened, screen: environment.screen },
+      seed: flags.runs[0]?.hyperparameters.seed ?? 0,
+      base: await base.digest(),
+      signal: signals.signal,
+    });
+    return { ...data, ...taught };
+  } catch (error) {
+    if (signals.exitCode === undefined || !isAbort(error)) throw error;
+    note(`interrupted; go on with: ${resumeCommand(environment.args)}`);
+    return { exitCode: signals.exitCode };
+  }
 }
 
 async function runAll(job: LocalRun): Promise<number> {
@@ -211,6 +247,7 @@ async function finish(job: LocalRun, runs: readonly EndedRun[], seconds: number)
     model: { id: base.source.id, digest: await base.digest() },
     data: data.train.file,
     valid: data.valid?.file,
+    teacher: data.teacher,
     runs,
     best,
     core,
@@ -222,6 +259,7 @@ async function finish(job: LocalRun, runs: readonly EndedRun[], seconds: number)
   await writeAtomically(paths.report, JSON.stringify(report, null, 1) + "\n");
   await writeAtomically(paths.curve, curveSvg(curveOf(parts)));
   for (const { checkpoint } of plans) await checkpoint.remove();
+  await removeTaught(paths);
   environment.print(
     flags.output === "json" ? JSON.stringify({ type: "result", ...report }) : summary(parts, paths),
   );

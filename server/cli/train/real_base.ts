@@ -3,6 +3,10 @@
  * weights on the CPU in int8, trained over alone.
  */
 import { BaseTrainer } from "../../../adapters/training/base_trainer.ts";
+import {
+  openTeacher,
+  type TeacherSource,
+} from "../../../adapters/training/distillation/open_teacher.ts";
 import type { MakerProgress } from "../../../adapters/lotr/make/gradient_factors.ts";
 import { loadWeights } from "../../../adapters/loaded_base.ts";
 import { stackOf } from "../../../adapters/lotr/stack.ts";
@@ -59,7 +63,10 @@ async function openTrainer(
   const waiting = setTimeout(() => onNote("waiting for the default factor set"), PATIENCE);
   try {
     const factors = given ?? await training.defaultFactors();
-    return { trainer: training.trainer, factors, close };
+    const { trainer } = training;
+    const openTeacherHere = (source: TeacherSource) =>
+      openTeacher(source, { base, checkpoint, lock });
+    return { trainer, factors, openTeacher: openTeacherHere, close };
   } catch (error) {
     await close();
     throw error;

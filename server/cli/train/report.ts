@@ -7,6 +7,7 @@ import type { Evaluation } from "../../../src/train/job.ts";
 import type { Hyperparameters } from "../../../adapters/training/hyperparameters.ts";
 import { formatBytes } from "../../../src/util/bytes.ts";
 import type { Curve } from "./curve.ts";
+import type { FollowedTeacher } from "./teacher/flags.ts";
 import type { History } from "./history.ts";
 import { type Variant, variantLabel } from "./sweep.ts";
 import type { OutputPaths, WrittenCore } from "./output.ts";
@@ -41,6 +42,8 @@ export interface ReportParts {
   readonly model: { readonly id: string; readonly digest: string };
   readonly data: DataFile;
   readonly valid: DataFile | undefined;
+  /** Whom the core follows: losses are divergences from it, hits where both expect one token most. */
+  readonly teacher: FollowedTeacher | undefined;
   readonly runs: readonly EndedRun[];
   readonly best: TrainedRun;
   readonly core: WrittenCore;
@@ -78,6 +81,7 @@ export function reportOf(parts: ReportParts): Record<string, unknown> {
     model: parts.model,
     data: parts.data,
     valid: parts.valid,
+    teacher: parts.teacher,
     factors: factorsReport(result, core),
     core: {
       file: core.path,
@@ -150,11 +154,12 @@ export function curveOf(parts: Pick<ReportParts, "tenant" | "name" | "best">): C
 export function summary(parts: ReportParts, paths: OutputPaths): string {
   const { best, core, seconds } = parts;
   const { result } = best.outcome;
+  const [loss, accuracy] = parts.teacher ? ["KL", "agreement"] : ["loss", "accuracy"];
   const row = (label: string, { loss, accuracy }: Evaluation) =>
     `${label.padEnd(24)}${loss.toFixed(4).padStart(9)}${percent(accuracy).padStart(11)}`;
   return [
     ...(parts.runs.length === 1 ? [] : [...sweepTable(parts.runs, best), ""]),
-    `${"".padEnd(24)}${"loss".padStart(9)}${"accuracy".padStart(11)}`,
+    `${"".padEnd(24)}${loss.padStart(9)}${accuracy.padStart(11)}`,
     row("base", result.base),
     row(`core, step ${result.best.step} of ${result.steps}`, result.best),
     "",

@@ -72,7 +72,7 @@ class Place implements AsyncDisposable {
   async files(folder = ""): Promise<string[]> {
     const found: string[] = [];
     for await (const { name, isDirectory } of Deno.readDir(`${this.root}/out/${folder}`)) {
-      if (isDirectory) found.push(...await this.files(`${name}/`));
+      if (isDirectory) found.push(...await this.files(`${folder}${name}/`));
       else found.push(`${folder}${name}`);
     }
     return found.sort();
@@ -307,4 +307,37 @@ Deno.test("a dry run shows the rows with their loss marked, and trains nothing",
     ],
   });
   assertEquals(lines[5].lossTokens, 19);
+});
+
+Deno.test("a teacher answers prompts, the report names it, and what it said is kept until the end", async () => {
+  await using place = await Place.make();
+  const prompts = ["one", "two", "three"].map((prompt) => `${JSON.stringify({ prompt })}\n`);
+  await Deno.writeTextFile(`${place.root}/p.jsonl`, FAKE_ROWS + prompts.join(""));
+  const line = `--data ${place.root}/p.jsonl --teacher acme/lora`;
+  const stopped = await place.train(line, { fails: () => "it broke" });
+  assertEquals(stopped.code, 1);
+  const kept = (await place.files()).filter((file) => file.startsWith("acme/shelf.teacher/"));
+  assertEquals(kept.length, 2);
+  const { code, stdout, stderr } = await place.train(line);
+  assertEquals(code, 0, stderr);
+  const { teacher, data, valid } = await place.json("acme/shelf.report.json");
+  const usual = { on: "auto", count: 32, temperature: 1, maxTokens: 256 };
+  assertEquals(teacher, { teacher: "acme/lora", ...usual, digest: "acme/lora", mass: 1 });
+  assertEquals([Reflect.get(Object(data), "rows"), Reflect.get(Object(valid), "rows")], [7, 1]);
+  assertMatch(stdout, /KL +agreement/);
+  assertMatch(stderr, /teacher: 7\/7 training rows\nteacher: 1\/1 validation rows/);
+  assertEquals(stderr.includes("without --valid"), false);
+  assertEquals((await place.files()).filter((file) => file.includes("teacher")), []);
+});
+
+Deno.test("a teacher that is not there is told by its flag, prompts without one by their lines", async () => {
+  await using place = await Place.make();
+  const nobody = await place.train("--teacher nobody");
+  assertEquals(nobody.code, 1);
+  assertMatch(nobody.stderr, /Cannot use --teacher nobody: there is neither a file/);
+  await Deno.writeTextFile(`${place.root}/p.jsonl`, `{"prompt": "one"}\n`);
+  const unanswered = await place.train(`--data ${place.root}/p.jsonl`);
+  assertMatch(unanswered.stderr, /completion is missing/);
+  const given = await place.train(`--data ${place.root}/p.jsonl --teacher t --on given`);
+  assertMatch(given.stderr, /line 1: it has no answer/);
 });

@@ -45,6 +45,7 @@ Deno.test("training needs data, a tenant and a name, and has defaults for the re
         seed: 0,
       },
     }],
+    follow: undefined,
     maxContext: undefined,
     longRows: "refuse",
     out: "./cores",
@@ -59,6 +60,15 @@ Deno.test("training needs data, a tenant and a name, and has defaults for the re
     const { message } = assertThrows(() => parse(NEEDED.toSpliced(at, 2)), FlagError);
     assertStringIncludes(message, missing);
   }
+});
+
+Deno.test("a teacher is followed by the defaults, or as its flags say", () => {
+  const { follow } = parse([...NEEDED, "--teacher", "acme/lora"]);
+  const usual = { on: "auto", count: 32, temperature: 1, maxTokens: 256 };
+  assertEquals(follow, { teacher: "acme/lora", ...usual });
+  const line = "--teacher ./t --on both --teacher-tokens 8 --temperature 0.5 --max-tokens 9";
+  const said = { on: "both", count: 8, temperature: 0.5, maxTokens: 9 };
+  assertEquals(parse([...NEEDED, ...line.split(" ")]).follow, { teacher: "./t", ...said });
 });
 
 Deno.test("every hyperparameter of training is read", () => {
@@ -109,6 +119,12 @@ Deno.test("a flag of training that cannot be is one line that says what would be
     ["--server http://h --resume", /leave --resume out/],
     ["--server http://h --sweep rank=1,2", /leave --server out/],
     ["--server http://h --model m", /leave --model out/],
+    ["--server http://h --teacher t", /leave --server out/],
+    ["--on sampled", /--on by itself: .*--teacher/],
+    ["--temperature 1", /--temperature by itself/],
+    ["--teacher t --on all", /--on: .*'all'.* given, sampled, both, auto/],
+    ["--teacher t --temperature 3", /--temperature: .*'3'.* from 0 to 2/],
+    ["--teacher t --teacher-tokens 0", /--teacher-tokens: .*'0'.* 1 to 1024/],
   ];
   for (const [line, message] of cases) {
     const error = assertThrows(() => parse([...NEEDED, ...line.split(" ")]), FlagError);
