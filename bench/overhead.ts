@@ -96,6 +96,9 @@ const NO_ADAPTERS: CoreCatalog = {
   find: () => Promise.resolve(undefined),
   loadPath: () => Promise.reject(new Deno.errors.NotFound("this bench loads no adapters")),
   unload: () => Promise.resolve(),
+  loraFile: () => {
+    throw new TypeError("this bench loads no adapters");
+  },
   inline: () => {
     throw new TypeError("this bench loads no adapters");
   },

@@ -69,7 +69,7 @@ export interface ServedModel {
 /** The cores that requests may name. */
 export type CoreCatalog = Pick<
   Catalog,
-  "list" | "loaded" | "find" | "loadPath" | "unload" | "inline"
+  "list" | "loaded" | "find" | "loadPath" | "unload" | "loraFile" | "inline"
 >;
 
 /** Limits and secrets of one server. */

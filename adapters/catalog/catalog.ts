@@ -5,6 +5,8 @@
 import type { ServedCore } from "../../src/engine/request/request.ts";
 import { FieldError } from "../../src/util/errors.ts";
 import type { AdapterContent } from "../lora/adapter_file.ts";
+import { writeLora } from "../lora/lora_file.ts";
+import { type PeftFiles, peftLinears } from "../lora/peft_files.ts";
 import type { AdapterDirectory, LoadedCore, Projection } from "./directory.ts";
 import { type AdapterPlace, HUB_PREFIX, onHub } from "./hub.ts";
 import { type AdapterName, DEFAULT_TENANT, parseAdapterName, TUNED_PREFIX } from "./name.ts";
@@ -111,6 +113,15 @@ export class Catalog implements CoreKeeper {
       const version = parsed.version.type === "latest" ? undefined : versionOf(kept);
       await stored.remove(kept.tenant, parsed.name, version);
     } else registry.remove(name);
+  }
+
+  /**
+   * A PEFT LoRA as a file for this base.
+   * @throws {TypeError | RangeError} naming what of it cannot be served
+   */
+  loraFile(files: PeftFiles): Uint8Array<ArrayBuffer> {
+    const { stack, loraLimits } = this.#parts.registry;
+    return writeLora(peftLinears(files), stack, loraLimits);
   }
 
   /** A core file in base64, for one request. @throws as `AdapterRegistry.fromRequest` does */

@@ -95,7 +95,8 @@ export function createApp(context: ServerContext): App {
   if (context.admin !== undefined) {
     registerAdmin(app, { ...context.admin, base: context.model.digest });
     const { cores, factors } = context.admin.store;
-    registerCores(app, { cores, factors, base: context.model.digest, admit: access.admit });
+    const { model: { digest: base }, adapters } = context;
+    registerCores(app, { cores, factors, base, adapters, admit: access.admit });
     registerConsole(app, context, context.admin);
   }
   registerHealth(app, context);

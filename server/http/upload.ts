@@ -8,7 +8,7 @@ import { ApiError, invalid } from "../errors.ts";
 
 /** Bytes around the file itself: boundaries, headers, small fields. */
 const SLACK = 1 << 16;
-const LIMITS = { fields: 32, fieldSize: 4096, files: 1, parts: 40, headerSize: 8192 };
+const LIMITS = { fields: 32, fieldSize: 1 << 15, files: 1, parts: 40, headerSize: 8192 };
 
 /** Which field of a body has the file, and how many bytes that may be. */
 export interface FileField {

@@ -195,6 +195,10 @@ export class FakeCatalog implements CoreCatalog {
     return Promise.resolve({ core: this.add(name), residual });
   }
 
+  loraFile(): never {
+    throw new Error("the fake catalogue has no base");
+  }
+
   async unload(name: string): Promise<void> {
     const core = await this.find(name);
     if (core !== undefined) this.cores.delete(core.model);

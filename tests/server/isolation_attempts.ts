@@ -258,6 +258,7 @@ export const ATTEMPTS: Attempts = {
   ]),
   "GET /v1/cores/{name}": byCore(""),
   "POST /v1/cores/{name}": none,
+  "POST /v1/cores/{name}/lora": none,
   "POST /v1/cores/{name}/publish": byCore("/publish", { version: 1 }),
   "POST /v1/cores/{name}/rollback": byCore("/rollback"),
   "DELETE /v1/cores/{name}": byCore(""),

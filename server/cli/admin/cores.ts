@@ -4,9 +4,10 @@ import {
   DEFAULT_TENANT,
   parseAdapterName,
 } from "../../../adapters/catalog/name.ts";
+import { readPeftDirectory, WEIGHTS_FILE } from "../../../adapters/lora/peft_files.ts";
 import { writeAtomically } from "../../../src/checkpoint/fetch/cache.ts";
 import { FlagError, textFlag } from "../flags.ts";
-import type { Shown } from "../client.ts";
+import { formBody, type Shown } from "../client.ts";
 import {
   type AdminCommand,
   allOf,
@@ -60,8 +61,9 @@ export const CORE_COMMANDS: readonly AdminCommand[] = [
   },
   {
     name: "cores put",
-    words: ["TENANT/NAME", "FILE"],
-    help: "Keeps a core file as the name's next version, and publishes it.",
+    words: ["TENANT/NAME", "FILE|DIR"],
+    help: "Keeps a core or LoRA file, or a PEFT directory, as the name's next version, and " +
+      "publishes it.",
     flags: {
       publish: textFlag("now|later", "whether the name stands for it at once (default: now)"),
     },
@@ -69,7 +71,14 @@ export const CORE_COMMANDS: readonly AdminCommand[] = [
       const { tenant, path } = coreOf(call);
       const publish = call.value("publish") ?? "now";
       checkWords("publish", publish, ["now", "later"]);
-      const cores = (await named(call.words[1] ?? "", (path) => Deno.readFile(path))).toBase64();
+      const from = call.words[1] ?? "";
+      if ((await named(from, (path) => Deno.stat(path))).isDirectory) {
+        const { config, weights } = await readPeftDirectory(from);
+        const fields = { config: JSON.stringify(config), publish };
+        const stream = formBody(fields, WEIGHTS_FILE, ReadableStream.from([weights]));
+        return one(await call.api.json(`${path}/lora`, { tenant, stream }));
+      }
+      const cores = (await named(from, (path) => Deno.readFile(path))).toBase64();
       return one(await call.api.json(path, { tenant, body: { cores, publish } }));
     },
   },

@@ -38,6 +38,7 @@ export function storeFetch({ store, hash }: Omit<AdminServices, "admit">): Fetch
     return failure.response();
   });
   registerAdmin(app, services);
-  registerCores(app, { cores: store.cores, base: undefined, factors: undefined, admit });
+  const none = { base: undefined, factors: undefined, adapters: undefined };
+  registerCores(app, { cores: store.cores, ...none, admit });
   return async (path, init) => await app.request(path, init);
 }

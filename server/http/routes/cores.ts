@@ -7,7 +7,9 @@ import { z } from "@hono/zod-openapi";
 import { kindOf, readAdapter } from "../../../adapters/lora/adapter_file.ts";
 import { formatAdapterName } from "../../../adapters/catalog/name.ts";
 import type { CoreStore, CoreVersion, FactorStore } from "../../../adapters/store/store.ts";
-import type { App, AppContext } from "../../context.ts";
+import { joinBytes } from "../../../src/util/bytes.ts";
+import { readField } from "../../../src/util/errors.ts";
+import type { App, AppContext, CoreCatalog } from "../../context.ts";
 import { get, list, post } from "../endpoint.ts";
 import { ApiError, invalid } from "../../errors.ts";
 import {
@@ -18,7 +20,9 @@ import {
   coreVersionSchema,
   publishCoreSchema,
   putCoreSchema,
+  putLoraSchema,
 } from "../schema/cores.ts";
+import { readUpload } from "../upload.ts";
 import { noSuch } from "./admin_context.ts";
 
 const TAG = "cores";
@@ -34,6 +38,8 @@ export interface CoreServices {
   readonly base: string | undefined;
   /** The factor sets that this server has; undefined = cores of any set are taken. */
   readonly factors: Pick<FactorStore, "list"> | undefined;
+  /** Makes files of PEFT LoRAs; undefined = no base is served that they could be for. */
+  readonly adapters: Pick<CoreCatalog, "loraFile"> | undefined;
   /** Makes the tenant that a core is kept for, in open mode (`Access.admit`). */
   readonly admit: (tenant: string) => Promise<unknown>;
 }
@@ -91,6 +97,16 @@ function registerWrites(app: App, services: CoreServices): void {
       await cores.put(tenant, nameOf(c), bytes, meta),
     ));
   });
+  get(app, {
+    method: "post",
+    path: `${CORE}/lora`,
+    tag: TAG,
+    summary: "Keeps a PEFT LoRA as the name's next version.",
+    params: ofName,
+    form: putLoraSchema,
+    ok: { description: "The version.", json: coreVersionSchema },
+    scopes: ["train"],
+  }, (c) => putLora(c, services));
   post(app, {
     method: "post",
     path: `${CORE}/publish`,
@@ -168,6 +184,42 @@ function registerVersion(app: App, services: CoreServices): void {
     const deleted = await cores.remove(tenant, name, version);
     return c.json({ object: "core", name, deleted });
   });
+}
+
+/** Larger ones are loaded by their path. */
+const MAX_UPLOAD_BYTES = 128 * 2 ** 20;
+
+async function putLora(c: AppContext, { cores, adapters, admit }: CoreServices): Promise<Response> {
+  const { tenant } = c.get("principal");
+  if (adapters === undefined) {
+    throw invalid("file", "Cannot take a PEFT LoRA: no base is served here, ask a running server.");
+  }
+  const field = { name: "file", limit: MAX_UPLOAD_BYTES };
+  const { file: { bytes: weights }, fields } = await readUpload(c.req.raw, field, gathered);
+  const { publish = "now", config = "" } = fields;
+  if (publish !== "now" && publish !== "later") {
+    throw invalid("publish", `Invalid 'publish': it is 'now' or 'later', not '${publish}'.`);
+  }
+  const bytes = readField("file", () => adapters.loraFile({ config: parsed(config), weights }));
+  await admit(tenant);
+  return c.json(coreBody(await cores.put(tenant, nameOf(c), bytes, { source: "upload", publish })));
+}
+
+async function gathered(content: AsyncIterable<Uint8Array>) {
+  const bytes = joinBytes(await Array.fromAsync(content));
+  return { bytes, [Symbol.asyncDispose]: () => Promise.resolve() };
+}
+
+/** @throws {ApiError} 400 */
+function parsed(config: string): unknown {
+  try {
+    return JSON.parse(config);
+  } catch {
+    throw invalid(
+      "config",
+      "Invalid 'config': it is the text of adapter_config.json, which is JSON.",
+    );
+  }
 }
 
 /** A version as the API shows it. */

@@ -40,6 +40,12 @@ export const putCoreSchema = z.strictObject({
   }),
 }).openapi("PutCoreRequest");
 
+export const putLoraSchema = z.strictObject({
+  config: z.string().openapi({ description: "adapter_config.json, as PEFT wrote it." }),
+  publish: z.enum(["now", "later"]).optional(),
+  file: z.string().openapi({ format: "binary", description: "adapter_model.safetensors." }),
+}).openapi("PutLoraRequest");
+
 export const publishCoreSchema = z.strictObject({ version: z.int().min(1).max(2 ** 31 - 1) })
   .openapi("PublishCoreRequest");
 
