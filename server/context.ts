@@ -12,6 +12,7 @@ import type { ReasoningFormat } from "../src/calls/reasoning.ts";
 import type { Catalog } from "../adapters/catalog/catalog.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { Access, BatchCall, Principal } from "./access/access.ts";
+import type { Sealer } from "./access/sealing.ts";
 import type { BatchRunner } from "./batches/runner.ts";
 import type { FineTuning } from "./jobs/fine_tuning.ts";
 import type { JsonBodies } from "./http/json_body.ts";
@@ -143,6 +144,8 @@ type KeptPart = "responses" | "chats" | "conversations";
 
 export interface ResponseKeeping {
   readonly store: { forTenant(tenant: string): Pick<TenantData, KeptPart> };
+  /** Seals what a tenant is to send back. */
+  readonly sealer: Sealer;
   /** Days that a response is kept after it, or one that goes on from it, was made. */
   readonly days: number;
 }

@@ -127,7 +127,7 @@ async function serveFrom(
       jsonThread,
       readiness: [{ name: "store", check: () => store.ping() }],
       ...{ access: door.access, admin: door.admin },
-      responses: { store, days: flags.keepResponses },
+      responses: { store, sealer: door.sealer, days: flags.keepResponses },
       options: { ...flags, version },
     });
     return await listenUntilSignal({ flags, loaded, context, batches, books, started });

@@ -82,16 +82,16 @@ export function keyHash(secret: string | Uint8Array): KeyHash {
 }
 
 /**
- * The hash with the secret of this environment, or the store's.
+ * The secret of this environment, or the store's.
  * @throws {TypeError} for a secret that is too short to be one
  */
-export async function openKeyHash(
+export async function openSecret(
   keys: Pick<KeyStore, "secret">,
   env: (name: string) => string | undefined,
-): Promise<KeyHash> {
+): Promise<string | Uint8Array> {
   const given = env("LEMBAS_KEY_SECRET");
-  if (!given) return keyHash(await keys.secret());
-  if (given.length >= LEAST_SECRET) return keyHash(given);
+  if (!given) return await keys.secret();
+  if (given.length >= LEAST_SECRET) return given;
   throw new TypeError(
     `Cannot use LEMBAS_KEY_SECRET: it has ${given.length} characters, it must have at least ` +
       `${LEAST_SECRET} random ones, e.g. from 'openssl rand -base64 32'.`,

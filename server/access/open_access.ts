@@ -5,8 +5,9 @@
 import type { Store } from "../../adapters/store/store.ts";
 import { type Access, keyAccess, openAccess } from "./access.ts";
 import type { ServeFlags } from "../cli/serve_flags.ts";
-import { issueFirstKey, type KeyHash, openKeyHash } from "./keys.ts";
+import { issueFirstKey, type KeyHash, keyHash, openSecret } from "./keys.ts";
 import { KeyCheck } from "./key_check.ts";
+import { Sealer } from "./sealing.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { AdminServices } from "../http/routes/admin_context.ts";
 
@@ -23,13 +24,18 @@ export interface AccessOptions {
 export interface StoreAccess extends Disposable {
   readonly access: Access;
   readonly admin: AdminServices;
+  readonly sealer: Sealer;
 }
 
 /** @throws {TypeError} for a secret in the environment that cannot be one */
 export async function openStoreAccess(options: AccessOptions): Promise<StoreAccess> {
   const { store, flags, env, log } = options;
-  const hash = await openKeyHash(store.keys, env);
-  const services = (access: Access) => ({ access, admin: { store, hash, admit: access.admit } });
+  const secret = await openSecret(store.keys, env);
+  const [hash, sealer] = [keyHash(secret), new Sealer(secret)];
+  const services = (access: Access) => ({
+    ...{ access, sealer },
+    admin: { store, hash, admit: access.admit },
+  });
   if (flags.open) {
     log.warning(
       `OPEN MODE: no key is needed; whoever reaches ${flags.host} is the administrator. ` +

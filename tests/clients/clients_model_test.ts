@@ -5,6 +5,7 @@
  * fails where LEMBAS_TEST_CLIENTS is "required".
  */
 import { Lembas } from "../../adapters/lembas.ts";
+import { Sealer } from "../../server/access/sealing.ts";
 import { createApp } from "../../server/http/app.ts";
 import { toContext } from "../../server/loaded.ts";
 import { listen } from "../../server/serve.ts";
@@ -60,7 +61,7 @@ async function withModel(body: (url: string) => Promise<void>): Promise<void> {
   const options = { apiKey: KEY, maxBody: 1 << 20, version: "0.0.0" };
   const context = await toContext(lembas, {
     ...{ metrics, log, options },
-    responses: { store: opened.store, days: 30 },
+    responses: { store: opened.store, sealer: new Sealer("a secret of the test"), days: 30 },
   });
   const { fetch } = createApp(context);
   const server = await listen({ host: "127.0.0.1", port: 0, fetch }, context.lifecycle);

@@ -63,13 +63,17 @@ function byResponse(more = "") {
   ];
 }
 
-/** What names another's response, or an item of it. */
+function compactionOf({ sealed }: Victim) {
+  return { type: "compaction", encrypted_content: sealed };
+}
+
+/** What names another's response, an item of it, or what was sealed for another. */
 function byEarlier(path: string) {
   return (victim: Victim): Attempt[] => [
     ...byModel(path, { input: "hello" })(victim),
     { path, json: { input: "hello", previous_response_id: victim.response }, expected: [400] },
     { path, json: { input: [{ type: "item_reference", id: victim.item }] }, expected: [404] },
-    { path, json: { input: "hello", conversation: victim.conversation }, expected: [404] },
+    { path, json: { input: [compactionOf(victim)] }, expected: [400] },
   ];
 }
 
@@ -78,6 +82,12 @@ const CONVERSATIONS = "/v1/conversations";
 function byConversation(more: string, json?: unknown) {
   return ({ conversation }: Victim): Attempt[] => [
     { path: `${CONVERSATIONS}/${conversation}${more}`, json, expected: [404] },
+  ];
+}
+
+function byItsConversation(path: string) {
+  return ({ conversation }: Victim): Attempt[] => [
+    { path, json: { input: "hello", conversation }, expected: [404] },
   ];
 }
 
@@ -153,8 +163,15 @@ export const ATTEMPTS: Attempts = {
   "POST /apply-template": none,
   "POST /v1/chat/completions/input_tokens": none,
   "GET /props": none,
-  "POST /v1/responses": byEarlier(RESPONSES),
-  "POST /v1/responses/input_tokens": byEarlier(`${RESPONSES}/input_tokens`),
+  "POST /v1/responses": (victim) => [
+    ...byEarlier(RESPONSES)(victim),
+    ...byItsConversation(RESPONSES)(victim),
+  ],
+  "POST /v1/responses/input_tokens": (victim) => [
+    ...byEarlier(`${RESPONSES}/input_tokens`)(victim),
+    ...byItsConversation(`${RESPONSES}/input_tokens`)(victim),
+  ],
+  "POST /v1/responses/compact": byEarlier(`${RESPONSES}/compact`),
   "GET /v1/responses/{response_id}": (victim) => [
     ...byResponse()(victim),
     ...byResponse("?stream=true")(victim),

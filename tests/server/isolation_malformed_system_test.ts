@@ -5,6 +5,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { isMessagesPath } from "../../server/http/messages/errors.ts";
 import { messageErrorSchema } from "../../server/http/messages/schema.ts";
+import { IGNORED_HEADER } from "../../server/http/unknown_arguments.ts";
 import { errorSchema } from "../../server/http/schema/common.ts";
 import { type Asked, type Json, type KeyedApp, openKeyedApp } from "./keyed_app.ts";
 
@@ -63,6 +64,13 @@ function repeated(text: string, count: number): ReadableStream<Uint8Array> {
 
 const JSON_TYPE = { "content-type": "application/json" };
 
+/** Endpoints that require nothing, nor a prompt, and leave out what they do not know. */
+const FREE: ReadonlySet<string> = new Set([
+  "post /v1/responses/input_tokens",
+  "post /v1/responses/compact",
+  "post /v1/conversations",
+]);
+
 const BROKEN: readonly (readonly [string, Asked, number])[] = [
   ["no body", { headers: JSON_TYPE }, 400],
   ["no JSON", { body: "{", headers: JSON_TYPE }, 400],
@@ -77,7 +85,6 @@ const BROKEN: readonly (readonly [string, Asked, number])[] = [
     400,
   ],
   ["deep", { body: "[".repeat(5000) + "]".repeat(5000), headers: JSON_TYPE }, 400],
-  ["a prototype", { body: '{"__proto__": {"model": "tiny"}}', headers: JSON_TYPE }, 400],
   ["a form", { body: new URLSearchParams({ model: "tiny" }) }, 415],
   ["multipart", { body: new FormData() }, 415],
   ["no type", { body: Uint8Array.of(0x7b, 0x7d) }, 415],
@@ -128,13 +135,27 @@ Deno.test("what is no request is refused as described, by every endpoint", async
       assertEquals(await refused(served, operation, unsaid), 413, operation.name);
     }
   });
-  await t.step("a field that nobody knows", async () => {
-    for (const operation of json) {
-      assertEquals(
-        await refused(served, operation, { json: { nonsense: 1 } }),
-        400,
-        operation.name,
-      );
+  const unknown = ['{"nonsense": 1}', '{"__proto__": {"model": "nobody"}}'];
+  await t.step(
+    "a field that nobody knows, or a prototype, where something is required",
+    async () => {
+      for (const operation of json.filter(({ name }) => !FREE.has(name))) {
+        for (const body of unknown) {
+          const status = await refused(served, operation, { body, headers: JSON_TYPE });
+          assertEquals(status, 400, operation.name);
+        }
+      }
+    },
+  );
+  await t.step("the same where nothing is: it is left out, and named", async () => {
+    for (const { name, method, path } of json.filter(({ name }) => FREE.has(name))) {
+      for (const body of unknown) {
+        const asked = { key: served.keys.admin, body, headers: JSON_TYPE };
+        const response = await served.ask(method, path, asked);
+        assertEquals(response.status, 200, `${name}: ${await response.text()}`);
+        const named = response.headers.get(IGNORED_HEADER);
+        assertEquals(named, body.includes("nonsense") ? "nonsense" : named, name);
+      }
     }
   });
   await t.step("uploads that are none", () => tryUploads(served, operations));

@@ -27,6 +27,8 @@ export interface Victim {
   /** A stored response, and the item that it was asked with. */
   readonly response: string;
   readonly item: string;
+  /** A summary that was sealed for it. */
+  readonly sealed: string;
   /** A conversation, and an item of it. */
   readonly conversation: string;
   readonly turn: string;
@@ -87,6 +89,8 @@ export async function makeVictim(
     messages: [{ role: "user", content: MARKER }],
     ...{ max_tokens: 2, store: true, metadata: { word: MARKER } },
   });
+  const compacted = await send("POST", "/v1/responses/compact", { input: MARKER });
+  const compaction = (compacted["output"] as Json[]).at(-1);
   const conversation = await send("POST", "/v1/conversations", {
     items: [{ role: "user", content: MARKER }],
     metadata: { word: MARKER },
@@ -109,6 +113,7 @@ export async function makeVictim(
     key: listed.items[0]?.id ?? "",
     response: String(response["id"]),
     item: String(items["last_id"]),
+    sealed: String(compaction?.["encrypted_content"]),
     conversation: String(conversation["id"]),
     turn: String(turns["last_id"]),
     chat: String(chat["id"]),

@@ -81,7 +81,7 @@ export async function openKeyedApp(options: KeyedOptions = {}): Promise<KeyedApp
   const metering = new StoreMetering(store, log, { admit: door.access.admit });
   const context = await toContext(loaded, {
     ...{ metrics, traffic, log, tuning, batches, access: door.access, admin: door.admin },
-    responses: { store, days: 30 },
+    responses: { store, sealer: door.sealer, days: 30 },
     metering: metered ? metering : undefined,
     options: { apiKey, maxBody: 1 << 20, version: "0.0.0", corsOrigins },
   });

@@ -1,7 +1,7 @@
 /** `deno task admin` from its flags to its exit code, over a server or over a store. */
 import { openStore, type StoreLocation } from "../../../adapters/store/open_store.ts";
 import { FlagError } from "../flags.ts";
-import { openKeyHash } from "../../access/keys.ts";
+import { keyHash, openSecret } from "../../access/keys.ts";
 import { withoutSecret } from "../../../src/checkpoint/fetch/secrets.ts";
 import { ApiClient, serverFetch } from "../client.ts";
 import { type AdminFlags, adminHelp, parseAdmin, type Where } from "./flags.ts";
@@ -52,7 +52,7 @@ async function perform(flags: AdminFlags, { env, complain }: AdminEnvironment): 
   const { storeFetch } = await import("./store_fetch.ts");
   const log = { info: () => {}, warning: complain };
   await using store = await openStore(locationOf(where), log);
-  const hash = await openKeyHash(store.keys, env);
+  const hash = keyHash(await openSecret(store.keys, env));
   return await command.run({ api: new ApiClient(storeFetch({ store, hash })), words, value });
 }
 

@@ -42,6 +42,7 @@ export function registerConversations(app: App, context: ServerContext): void {
     path: PATH,
     summary: "Begins a conversation.",
     body: createConversationSchema,
+    lenient: true,
     ok: { description: "The conversation.", json: conversationSchema },
   }, async (c, { items, metadata }) => {
     const added = await readGiven(context, c, items ?? []);
@@ -62,6 +63,7 @@ export function registerConversations(app: App, context: ServerContext): void {
     method: "post",
     summary: "Changes a conversation's metadata.",
     body: updateConversationSchema,
+    lenient: true,
     ok: { description: "The conversation as it is then.", json: conversationSchema },
   }, async (c, { metadata: given }) => {
     const found = await find(context, c);
@@ -91,6 +93,7 @@ function registerItems(app: App, context: ServerContext): void {
     path: ITEMS,
     summary: "Adds items behind those of a conversation.",
     body: addItemsSchema,
+    lenient: true,
     ok: { description: "The items that were added.", json: itemListSchema },
   }, async (c, { items }) => {
     const { id } = await find(context, c);

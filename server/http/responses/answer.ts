@@ -98,7 +98,7 @@ export function failedResponse(begun: ResponseBody, failure: ApiError): Response
   return { ...begun, status: "failed", error: { code, message: failure.message } };
 }
 
-function toUsage(usage: UsageBody): ResponseUsage {
+export function toUsage(usage: UsageBody): ResponseUsage {
   return {
     input_tokens: usage.prompt_tokens,
     input_tokens_details: { ...usage.prompt_tokens_details, cache_write_tokens: 0 },

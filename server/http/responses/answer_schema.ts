@@ -79,6 +79,16 @@ export const responseEventSchema = z.looseObject({
 }).openapi("ResponseEvent");
 export type ResponseEventType = z.output<typeof responseEventSchema>["type"];
 
+export const compactedSchema = z.object({
+  id: z.string(),
+  object: z.literal("response.compaction"),
+  created_at: z.int(),
+  output: z.array(itemSchema).openapi({
+    description: "The user's messages, then one compaction: together what to go on with.",
+  }),
+  usage: usageSchema,
+}).openapi("CompactedResponse");
+
 export const countSchema = z.object({
   object: z.literal("response.input_tokens"),
   input_tokens: z.int(),

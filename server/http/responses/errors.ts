@@ -20,8 +20,8 @@ export function responseError(failure: ApiError): ApiError {
   const { param, code } = details;
   const own = (text: string) =>
     FIELDS.reduce((said, [field, name]) => said.replace(field, name), text);
-  const long = code === "context_length_exceeded";
-  return new ApiError(status, own(long ? message.replace(/\bmessages\b/g, "input") : message), {
+  const named = code === "context_length_exceeded" || code === "empty_prompt";
+  return new ApiError(status, own(named ? message.replace(/\bmessages\b/g, "input") : message), {
     ...details,
     ...(param !== undefined && { param: param === "messages" ? "input" : own(param) }),
   });

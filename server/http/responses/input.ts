@@ -50,6 +50,8 @@ async function whole(
       const found = await find(given.id);
       return { ...found, id: idFor(response, found.type, index) };
     }
+    case "compaction":
+      return { ...given, id: idFor(response, given.type, index) };
     case "function_call":
     case "function_call_output":
       return {
@@ -103,7 +105,22 @@ export async function readItems(
     throw invalid(at, `Invalid '${at}': this server keeps no responses. Send the item itself.`);
   });
   const before = earlier.items.map((item) => ({ item, at }));
-  return { earlier, given: given.map(({ item }) => item), items: [...before, ...given] };
+  const items = [...before, ...given].map((placed) => opened(kept, placed));
+  return { earlier, given: given.map(({ item }) => item), items };
+}
+
+/** With what a compaction says. @throws {ApiError} 400 where it cannot be read */
+function opened(kept: KeptResponses | undefined, { item, at }: PlacedItem): PlacedItem {
+  if (item.type !== "compaction") return { item, at };
+  const summary = kept?.summaryOf(item.encrypted_content);
+  if (summary !== undefined) return { item, at, summary };
+  const param = at.startsWith("input") ? `${at}.encrypted_content` : at;
+  throw invalid(
+    param,
+    `Invalid '${param}': no compaction that this server made for this tenant. Send the items that it ` +
+      "stands for, or compact them again.",
+    "invalid_encrypted_content",
+  );
 }
 
 async function earlierOf(

@@ -47,10 +47,19 @@ const resultItem = z.object({
   status: status.nullish(),
 });
 
+const compactionItem = z.object({
+  type: z.literal("compaction"),
+  encrypted_content: z.string().openapi({
+    description: "As `/v1/responses/compact` gave it to this tenant: a summary of what was before.",
+  }),
+  id: z.string().nullish(),
+});
+
 export const inputItemSchema = z.discriminatedUnion("type", [
   messageItem,
   callItem,
   resultItem,
+  compactionItem,
   z.object({ type: z.literal("reasoning") }),
   z.object({
     type: z.literal("item_reference"),
@@ -103,13 +112,19 @@ const keptResult = z.object({
   output: z.union([promptText, z.array(inputTextPart)]),
 });
 
+const keptCompaction = z.object({
+  id: z.string(),
+  type: z.literal("compaction"),
+  encrypted_content: z.string(),
+});
+
 export const outputItemSchema = z.discriminatedUnion("type", [toldMessage, keptCall])
   .openapi("ResponseOutputItem");
 export type OutputItem = z.output<typeof outputItemSchema>;
 export type OutputMessage = z.output<typeof toldMessage>;
 export type OutputCall = z.output<typeof keptCall>;
 
-export const itemSchema = z.union([toldMessage, givenMessage, keptCall, keptResult])
+export const itemSchema = z.union([toldMessage, givenMessage, keptCall, keptResult, keptCompaction])
   .openapi("ResponseItem");
 /** An item that was put in, or came out. */
 export type Item = z.output<typeof itemSchema>;
@@ -120,6 +135,7 @@ const KINDS = {
   message: "msg",
   function_call: "fc",
   function_call_output: "fco",
+  compaction: "cmp",
 } as const satisfies Readonly<Record<Item["type"], string>>;
 
 /** The id of a response's item; `side` says whether it was put in or came out. */
@@ -134,7 +150,7 @@ export function itemId(
 
 /** The response whose item has this id; undefined for what is no id of an item. */
 export function responseOf(item: string): string | undefined {
-  const [, hex] = /^(?:msg|fc|fco)_([0-9a-f]{32})(?:in|out)\d{1,9}$/.exec(item) ?? [];
+  const [, hex] = /^(?:msg|fc|fco|cmp)_([0-9a-f]{32})(?:in|out)\d{1,9}$/.exec(item) ?? [];
   return hex === undefined ? undefined : `resp_${hex}`;
 }
 

@@ -11,6 +11,7 @@ import { post } from "../endpoint.ts";
 import { noteVerbosity } from "../verbosity.ts";
 import { checkModel, counted } from "../routes/tokenize.ts";
 import { failedResponse } from "./answer.ts";
+import { registerCompact } from "./compact.ts";
 import { countSchema, responseEventSchema, responseSchema } from "./answer_schema.ts";
 import { responseError } from "./errors.ts";
 import { BackgroundResponses } from "./background.ts";
@@ -55,7 +56,9 @@ export function registerResponses(app: App, context: ServerContext): void {
     body: countRequestSchema,
     ok: { description: "The count.", json: countSchema },
   }, (c, body) => countTokens(context, c, body));
-  if (context.responses !== undefined) registerStored(app, context, background);
+  if (context.responses === undefined) return;
+  registerCompact(app, context);
+  registerStored(app, context, background);
 }
 
 async function answer(

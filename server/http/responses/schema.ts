@@ -103,6 +103,17 @@ export const countRequestSchema = z.object({
 }).openapi("ResponseCountRequest");
 export type CountRequest = Readonly<z.output<typeof countRequestSchema>>;
 
+export const compactRequestSchema = z.object({
+  model: promptFields.model,
+  input: promptFields.input,
+  instructions: promptFields.instructions,
+  previous_response_id: promptFields.previous_response_id,
+  prompt_cache_key: z.string().nullish(),
+  prompt_cache_retention: harmless("prompt_cache_retention", ["in_memory", "24h"]),
+  service_tier: harmless("service_tier", ["auto", "default"]),
+}).openapi("ResponseCompactRequest");
+export type CompactRequest = Readonly<z.output<typeof compactRequestSchema>>;
+
 export const responseRequestSchema = z.object({
   ...promptFields,
   max_output_tokens: z.int().min(1).nullish().openapi({

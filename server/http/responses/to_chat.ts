@@ -12,7 +12,12 @@ import { type CountRequest, LOGPROBS, type ResponseRequest } from "./schema.ts";
 export interface PlacedItem {
   readonly item: Item;
   readonly at: string;
+  /** What a compaction says. */
+  readonly summary?: string;
 }
+
+/** Before what a compaction says. */
+const SUMMARY = "Summary of the conversation up to here:\n";
 
 /** @throws {ApiError} 400 naming the field, or the item, that cannot be as it is */
 export function toChat(body: ResponseRequest, items: readonly PlacedItem[]): ChatRequest {
@@ -78,8 +83,11 @@ type Call = NonNullable<MessageBody["tool_calls"]>[number];
 function toMessages(items: readonly PlacedItem[]): MessageBody[] {
   const messages: MessageBody[] = [];
   const called = new Set<string>();
-  for (const { item, at } of items) {
+  for (const { item, at, summary } of items) {
     switch (item.type) {
+      case "compaction":
+        if (summary) messages.push({ role: "assistant", content: SUMMARY + summary });
+        continue;
       case "message":
         messages.push({ role: item.role, content: contentOf(item.content) });
         continue;

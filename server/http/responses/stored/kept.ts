@@ -3,6 +3,7 @@
  * what is read for one request counts together, as if it had come in its body.
  */
 import type { StoredResponse, TenantData } from "../../../../adapters/store/store.ts";
+import type { Sealer } from "../../../access/sealing.ts";
 import type { AppContext, ServerContext } from "../../../context.ts";
 import { ApiError } from "../../../errors.ts";
 import type { JsonBodies } from "../../json_body.ts";
@@ -20,6 +21,8 @@ import { type Asked, type Earlier, isLost, itemsText, lostText, rowText, saidOf 
 const DAY_MS = 86_400_000;
 
 interface KeptParts extends Pick<TenantData, "responses" | "conversations"> {
+  readonly tenant: string;
+  readonly sealer: Sealer;
   readonly bodies: JsonBodies;
   /** Most bytes that a request may read. */
   readonly most: number;
@@ -47,7 +50,7 @@ export class KeptResponses {
     const { tenant } = c.get("principal");
     const { responses, conversations } = keeping.store.forTenant(tenant);
     return new KeptResponses({
-      ...{ responses, conversations },
+      ...{ responses, conversations, tenant, sealer: keeping.sealer },
       ...{ bodies: c.get("bodies"), most: options.maxBody, days: keeping.days },
       admit: async () => await access?.admit(tenant),
     });
@@ -172,6 +175,16 @@ export class KeptResponses {
   /** @throws {ApiError} 404 */
   async remove(id: string): Promise<void> {
     if (!isResponseId(id) || !await this.#parts.responses.remove(id)) noResponse(id);
+  }
+
+  /** A summary as only its tenant can send it back. */
+  seal(summary: string): string {
+    return this.#parts.sealer.seal(this.#parts.tenant, summary);
+  }
+
+  /** Undefined for what was not sealed for this tenant. */
+  summaryOf(sealed: string): string | undefined {
+    return this.#parts.sealer.open(this.#parts.tenant, sealed);
   }
 
   /** @throws {QuotaError} where there is no room for it */

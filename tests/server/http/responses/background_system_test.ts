@@ -3,6 +3,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import OpenAI from "openai";
 import { NO_LIMITS } from "../../../../adapters/store/store.ts";
+import { Sealer } from "../../../../server/access/sealing.ts";
 import { createApp } from "../../../../server/http/app.ts";
 import { keepingLog, newDataDirectory, openTestStore } from "../../../adapters/store/test_store.ts";
 import { errorOf, type Json, post } from "../../asked.ts";
@@ -25,7 +26,7 @@ async function slowServer() {
   let gate = Promise.withResolvers<void>();
   let free = 0;
   fake.engine.pace = () => free-- > 0 ? Promise.resolve() : gate.promise;
-  const context = { ...fake, responses: { store, days: 30 } };
+  const context = { ...fake, responses: { store, sealer: new Sealer("x"), days: 30 } };
   const app = createApp(context);
   const fetch = (input: string | URL | Request, init?: RequestInit) =>
     Promise.resolve(app.request(String(input), init));

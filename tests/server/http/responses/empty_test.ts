@@ -26,8 +26,15 @@ Deno.test("a template that cannot do with an empty conversation is a refusal of 
       throw new TypeError("the conversation is empty");
     },
   };
-  const response = await post({ ...rest, model: { ...model, chatTemplate } }, PATH, {});
-  const { error } = await response.json();
-  assertEquals([response.status, error.param], [400, "input"]);
-  assertStringIncludes(error.message, "the conversation is empty");
+  const silent = { source: "", render: () => "" };
+  const cases = [[chatTemplate, "the conversation is empty"], [
+    silent,
+    "Invalid 'input': the",
+  ]] as const;
+  for (const [chatTemplate, named] of cases) {
+    const response = await post({ ...rest, model: { ...model, chatTemplate } }, PATH, {});
+    const { error } = await response.json();
+    assertEquals([response.status, error.param], [400, "input"]);
+    assertStringIncludes(error.message, named);
+  }
 });

@@ -1,6 +1,7 @@
 // deno-lint-ignore-file camelcase -- names of the wire format
 /** The openai client's responses against a listening server on the default model, with a store. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { Sealer } from "../../../../server/access/sealing.ts";
 import OpenAI from "openai";
 import { Lembas } from "../../../../adapters/lembas.ts";
 import { createApp } from "../../../../server/http/app.ts";
@@ -21,7 +22,7 @@ async function withClient(body: (client: OpenAI) => Promise<void>): Promise<void
   });
   const context = await toContext(lembas, {
     ...{ metrics: createMetrics(), log },
-    responses: { store: opened.store, days: 30 },
+    responses: { store: opened.store, sealer: new Sealer("a secret of the test"), days: 30 },
     options: { apiKey: undefined, maxBody: 1 << 20, version: "0.0.0" },
   });
   const { fetch } = createApp(context);
@@ -50,6 +51,21 @@ async function checkText({ responses, chat }: OpenAI): Promise<void> {
   assertEquals(text, whole.output_text);
   const adapted = await responses.create({ ...ASK, input, model: "shelf" });
   assert(adapted.output_text !== whole.output_text);
+}
+
+async function checkCompaction({ responses }: OpenAI): Promise<void> {
+  const first = await responses.create({ ...ASK, input: "My name is Mira and I live in Oslo." });
+  const { output, usage } = await responses.compact({
+    ...{ model: ASK.model as never, previous_response_id: first.id },
+  });
+  assertEquals(output.map(({ type }) => type), ["message", "compaction"]);
+  assert(usage.output_tokens > 1);
+  const input = [...output as never[], { role: "user" as const, content: "Where do I live?" }];
+  const onward = await responses.create({ ...ASK, input });
+  const bare = await responses.create({ ...ASK, input: input.filter((_, at) => at !== 1) });
+  // the summary is in the prompt, all but its end and what stands around it
+  const more = (onward.usage?.input_tokens ?? 0) - (bare.usage?.input_tokens ?? 0);
+  assert(more >= usage.output_tokens && more <= usage.output_tokens + 24, `${more}`);
 }
 
 async function checkConversation({ responses }: OpenAI): Promise<void> {
@@ -127,6 +143,7 @@ async function checkFormat({ responses }: OpenAI): Promise<void> {
 Deno.test("the openai client's responses work against the real model", async (t) => {
   await withClient(async (client) => {
     await t.step("text: whole, streamed, by an adapter", () => checkText(client));
+    await t.step("a compaction of it", () => checkCompaction(client));
     await t.step("a conversation that is kept", () => checkConversation(client));
     await t.step("a loop of tools, with and without the store", () => checkTools(client));
     await t.step("JSON by schema, and log probabilities", () => checkFormat(client));
