@@ -94,6 +94,8 @@ export interface ServerOptions {
   readonly rootPath?: string | undefined;
   /** Whether streams of completions tell the usage, asked or not; default: where asked. */
   readonly forceIncludeUsage?: boolean;
+  /** Whether log probabilities name tokens by their ids where a request says nothing; default: no. */
+  readonly tokensAsIds?: boolean;
   /** Names of the base beside its own, the first one by default; default: none. */
   readonly servedModelNames?: readonly string[];
   /** How the model writes tool calls; default: as its chat template says. */

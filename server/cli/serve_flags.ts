@@ -285,6 +285,14 @@ const FLAGS = {
       "usage so far, whatever its stream_options say (vLLM)",
     fallback: "false",
   },
+  "return-tokens-as-token-ids": {
+    value: "true|false",
+    type: oneOf(["true", "false"]),
+    alone: "true",
+    help: "whether log probabilities name tokens token_id:ID where a request's " +
+      "return_tokens_as_token_ids says nothing (vLLM)",
+    fallback: "false",
+  },
   "jump-forward": {
     value: "true|false",
     type: oneOf(["true", "false"]),
@@ -328,6 +336,7 @@ export type ServeFlags =
     | "servedModelName"
     | "jumpForward"
     | "enableForceIncludeUsage"
+    | "returnTokensAsTokenIds"
   >
   & {
     /** Origins whose web pages may use the API; `*` = any. */
@@ -336,6 +345,8 @@ export type ServeFlags =
     readonly open: boolean;
     /** Whether streams of completions tell the usage, asked or not. */
     readonly forceIncludeUsage: boolean;
+    /** Whether log probabilities name tokens by their ids where a request says nothing. */
+    readonly tokensAsIds: boolean;
     /** Whether text that a grammar forces is computed several tokens at a time. */
     readonly jumpForward: boolean;
     /** Whether arguments that nothing knows are refused. */
@@ -380,6 +391,7 @@ function settled(
     servedModelName,
     jumpForward,
     enableForceIncludeUsage,
+    returnTokensAsTokenIds,
     ...flags
   }: FlagValues<typeof FLAGS>,
   usualUrl: string | undefined,
@@ -410,6 +422,7 @@ function settled(
     strict: strict === "true",
     jumpForward: jumpForward === "true",
     forceIncludeUsage: enableForceIncludeUsage === "true",
+    tokensAsIds: returnTokensAsTokenIds === "true",
     servedModelNames: servedModelName,
   };
 }

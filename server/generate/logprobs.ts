@@ -5,6 +5,7 @@
  */
 import type { Tokenizer } from "../../src/checkpoint/checkpoint.ts";
 import type { TokenLogprob } from "../../src/engine/request/request.ts";
+import type { ServerContext } from "../context.ts";
 import type { ChatTokenLogprob } from "../http/schema/chat.ts";
 import type { GenerationFields, PromptLogprobs } from "../http/schema/common.ts";
 import type { CompletionLogprobs } from "../http/schema/completions.ts";
@@ -99,6 +100,14 @@ export function promptLogprobs(
       ])
     ),
   ];
+}
+
+/** The request, naming tokens as the server does where it does not say. */
+export function namingTokens<Body extends GenerationFields>(
+  { options: { tokensAsIds } }: ServerContext,
+  body: Body,
+): Body {
+  return { ...body, return_tokens_as_token_ids: body.return_tokens_as_token_ids ?? tokensAsIds };
 }
 
 /** How a token is named among log probabilities: by its text, or `token_id:` and its id (vLLM). */

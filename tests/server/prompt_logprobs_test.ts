@@ -98,6 +98,24 @@ Deno.test("a chat's log probabilities by token id have the sampled token's, too"
   assertEquals(tops([{ token: 65, logprob: -1 }]), ["token_id:65"]);
 });
 
+Deno.test("a server may be told to name tokens by their ids, unless a request says otherwise", async () => {
+  const plain = fakeContext();
+  const context = { ...plain, options: { ...plain.options, tokensAsIds: true } };
+  const bodies = [
+    ["/v1/completions", { model: "tiny", prompt: "ab", logprobs: 1 }],
+    ["/v1/chat/completions", { ...HELLO, logprobs: true }],
+    ["/v1/chat/completions/batch", { ...HELLO, messages: [HELLO.messages], logprobs: true }],
+  ] as const;
+  for (const [path, body] of bodies) {
+    const isNamed = async (more: object) =>
+      (await (await post(context, path, { ...body, ...more })).text()).includes('"token_id:');
+    assertEquals([await isNamed({}), await isNamed({ return_tokens_as_token_ids: false })], [
+      true,
+      false,
+    ], path);
+  }
+});
+
 Deno.test("of a completion's likeliest tokens the sampled one is the first", () => {
   const top = [{ token: 66, logprob: -0.5 }, { token: 65, logprob: -1 }];
   const { top_logprobs } = completionLogprobs(byteTokenizer, [{ token: 65, logprob: -1, top }], 0);

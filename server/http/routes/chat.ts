@@ -20,7 +20,7 @@ import { keptDeltas } from "../chats/gathered.ts";
 import { chatKeeper, type KeepChat } from "../chats/kept.ts";
 import { post } from "../endpoint.ts";
 import { noteVerbosity } from "../verbosity.ts";
-import { chatLogprobs, promptLogprobs } from "../../generate/logprobs.ts";
+import { chatLogprobs, namingTokens, promptLogprobs } from "../../generate/logprobs.ts";
 import type { Target } from "../../generate/model_name.ts";
 import { startChat } from "../../generate/chat_run.ts";
 import { refuseStreamedPrompt } from "../../generate/plan.ts";
@@ -75,8 +75,9 @@ export function registerChat(app: App, context: ServerContext): void {
 export async function answerChat(
   context: ServerContext,
   c: AppContext,
-  body: ChatRequest,
+  given: ChatRequest,
 ): Promise<Response> {
+  const body = namingTokens(context, given);
   const options = chunkOptions(context, body);
   refuseStreamedPrompt(body);
   const echo = echoed(body);
@@ -119,7 +120,8 @@ async function answerBatch(
 ): Promise<Response> {
   const runs: Run[] = [];
   const begin = async (messages: ChatRequest["messages"]): Promise<Answered> => {
-    const body: ChatRequest = { ...shared, messages, tools: undefined, store: false };
+    const alone: ChatRequest = { ...shared, messages, tools: undefined, store: false };
+    const body = namingTokens(context, alone);
     const echo = echoed(body);
     const { run, model, target, calling } = await startChat(
       context,

@@ -27,6 +27,7 @@ import {
   completionLogprobs,
   echoedLogprobs,
   namesOf,
+  namingTokens,
   promptLogprobs,
   type TokenNames,
   visibleLength,
@@ -85,7 +86,8 @@ export async function answerCompletion(
   c: AppContext,
   asked: CompletionRequest,
 ): Promise<Response> {
-  const body = { ...asked, model: await modelAsked(context, c.get("principal"), asked) };
+  const model = await modelAsked(context, c.get("principal"), asked);
+  const body = { ...namingTokens(context, asked), model };
   c.get("notes").model = body.model;
   const options = chunkOptions(context, body);
   refuseCombinations(body);

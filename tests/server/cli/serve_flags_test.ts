@@ -38,6 +38,7 @@ Deno.test("without flags there are the documented defaults", () => {
     maxQueue: 1024,
     jumpForward: false,
     forceIncludeUsage: false,
+    tokensAsIds: false,
     maxBody: 8 << 20,
     maxFile: 512 * 2 ** 20,
     data: undefined,
