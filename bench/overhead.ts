@@ -99,6 +99,7 @@ const NO_ADAPTERS: CoreCatalog = {
   loraFile: () => {
     throw new TypeError("this bench loads no adapters");
   },
+  checkLora: () => {},
   inline: () => {
     throw new TypeError("this bench loads no adapters");
   },

@@ -70,7 +70,7 @@ export interface ServedModel {
 /** The cores that requests may name. */
 export type CoreCatalog = Pick<
   Catalog,
-  "list" | "loaded" | "find" | "loadPath" | "unload" | "loraFile" | "inline"
+  "list" | "loaded" | "find" | "loadPath" | "unload" | "loraFile" | "checkLora" | "inline"
 >;
 
 /** Limits and secrets of one server. */

@@ -5,7 +5,7 @@
 import type { ServedCore } from "../../src/engine/request/request.ts";
 import { FieldError } from "../../src/util/errors.ts";
 import type { AdapterContent } from "../lora/adapter_file.ts";
-import { writeLora } from "../lora/lora_file.ts";
+import { type LoraContent, writeLora } from "../lora/lora_file.ts";
 import { type PeftFiles, peftLinears } from "../lora/peft_files.ts";
 import type { AdapterDirectory, LoadedCore, Projection } from "./directory.ts";
 import { type AdapterPlace, HUB_PREFIX, onHub } from "./hub.ts";
@@ -122,6 +122,11 @@ export class Catalog implements CoreKeeper {
   loraFile(files: PeftFiles): Uint8Array<ArrayBuffer> {
     const { stack, loraLimits } = this.#parts.registry;
     return writeLora(peftLinears(files), stack, loraLimits);
+  }
+
+  /** @throws {FieldError | FieldRangeError} for a LoRA that this base cannot serve */
+  checkLora(lora: LoraContent): void {
+    this.#parts.registry.check(lora);
   }
 
   /** A core file in base64, for one request. @throws as `AdapterRegistry.fromRequest` does */

@@ -195,6 +195,8 @@ export class FakeCatalog implements CoreCatalog {
     return Promise.resolve({ core: this.add(name), residual });
   }
 
+  checkLora(): void {}
+
   loraFile(): never {
     throw new Error("the fake catalogue has no base");
   }

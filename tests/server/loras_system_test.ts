@@ -6,7 +6,11 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { decode } from "../../adapters/lotr/format.ts";
 import { runAdmin } from "../../server/cli/admin/command.ts";
-import { parseSafetensors } from "../../src/checkpoint/formats/safetensors.ts";
+import {
+  float32Tensor,
+  parseSafetensors,
+  writeSafetensors,
+} from "../../src/checkpoint/formats/safetensors.ts";
 import { folderOf } from "../engine/tiny.ts";
 import { newDataDirectory } from "../adapters/store/test_store.ts";
 import { ServerProcess } from "./server_process.ts";
@@ -69,6 +73,17 @@ async function next(ask: Ask, fields: object): Promise<unknown> {
   return body.choices?.[0].token_ids?.[0] ?? body;
 }
 
+/** A LoRA file with a q_proj of rank 17 alone, base64. */
+function wider(file: Uint8Array): string {
+  const { metadata } = parseSafetensors(file);
+  const zeros = (rows: number, columns: number) =>
+    float32Tensor([rows, columns], new Float32Array(rows * columns));
+  const name = "layers.0.q_proj";
+  const fields = { ...Object.fromEntries(metadata), scales: JSON.stringify({ [name]: 1 }) };
+  const tensors = [[`${name}.lora_A`, zeros(17, 64)], [`${name}.lora_B`, zeros(64, 17)]] as const;
+  return writeSafetensors(tensors, Object.entries(fields)).toBase64();
+}
+
 async function admin(line: string): Promise<string> {
   const out: string[] = [];
   const print = (text: string) => void out.push(text);
@@ -112,6 +127,14 @@ Deno.test("LoRAs are served from the command line, paths, the store and LoRAX's 
       const put = await admin(`cores put acme/z ${LORAS}regex --server ${url}`);
       assertMatch(put, /acme\/z@1 .*lora/);
       assertEquals(await next(ask, { model: "acme/z" }), wanted("regex"));
+
+      const file = `${data}/regex.safetensors`;
+      await admin(`cores get acme/z@1 ${file} --server ${url}`);
+      await admin(`cores put acme/w ${file} --server ${url}`);
+      assertEquals(await next(ask, { model: "acme/w" }), wanted("regex"));
+      const wide = await ask("/v1/cores/w", { cores: wider(await Deno.readFile(file)) });
+      assertEquals(wide.status, 400);
+      assertMatch(await wide.text(), /the rank of q_proj in layer 0 is 17, at most 16/);
 
       const lorax = await ask("/generate", {
         inputs: "the road",

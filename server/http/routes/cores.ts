@@ -4,14 +4,14 @@
  */
 import { unixSeconds } from "../../../src/util/time.ts";
 import { z } from "@hono/zod-openapi";
-import { kindOf, readAdapter } from "../../../adapters/lora/adapter_file.ts";
+import { isLora, readAdapter } from "../../../adapters/lora/adapter_file.ts";
 import { formatAdapterName } from "../../../adapters/catalog/name.ts";
 import type { CoreStore, CoreVersion, FactorStore } from "../../../adapters/store/store.ts";
 import { joinBytes } from "../../../src/util/bytes.ts";
 import { readField } from "../../../src/util/errors.ts";
 import type { App, AppContext, CoreCatalog } from "../../context.ts";
 import { get, list, post } from "../endpoint.ts";
-import { ApiError, invalid } from "../../errors.ts";
+import { ApiError, invalid, refusing } from "../../errors.ts";
 import {
   coreDeletedSchema,
   coreListSchema,
@@ -38,8 +38,8 @@ export interface CoreServices {
   readonly base: string | undefined;
   /** The factor sets that this server has; undefined = cores of any set are taken. */
   readonly factors: Pick<FactorStore, "list"> | undefined;
-  /** Makes files of PEFT LoRAs; undefined = no base is served that they could be for. */
-  readonly adapters: Pick<CoreCatalog, "loraFile"> | undefined;
+  /** Makes and checks files of LoRAs; undefined = no base is served that they could be for. */
+  readonly adapters: Pick<CoreCatalog, "loraFile" | "checkLora"> | undefined;
   /** Makes the tenant that a core is kept for, in open mode (`Access.admit`). */
   readonly admit: (tenant: string) => Promise<unknown>;
 }
@@ -267,11 +267,14 @@ async function versionOf(c: AppContext, services: CoreServices): Promise<CoreVer
 /** @throws {ApiError} 400 for what is no core of this base and of a factor set that is known */
 async function readBytes(
   base64: string,
-  { base, factors }: CoreServices,
+  { base, factors, adapters }: CoreServices,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const [bytes, content] = decodeAdapter(base64, base);
-  const wanted = kindOf(content).factors;
-  if (wanted === undefined) return bytes;
+  if (isLora(content)) {
+    await refusing("cores", () => Promise.resolve(adapters?.checkLora(content)));
+    return bytes;
+  }
+  const wanted = content.factors;
   const known = (await factors?.list())?.map(({ digest }) => digest);
   if (known === undefined || known.includes(wanted)) return bytes;
   throw unknownFactors(wanted, known);
