@@ -8,6 +8,7 @@ import { type App, type AppContext, askerOf, type ServerContext } from "../../co
 import { collect, completionId, noteUsage } from "../../generate/answer.ts";
 import { startChat } from "../../generate/chat_run.ts";
 import { post } from "../endpoint.ts";
+import { checkModel } from "../routes/tokenize.ts";
 import type { ChatRequest } from "../schema/chat.ts";
 import type { UsageBody } from "../schema/common.ts";
 import { endOf, toUsage } from "./answer.ts";
@@ -51,6 +52,7 @@ async function compact(
   c: AppContext,
   body: CompactRequest,
 ): Promise<Response> {
+  await checkModel(context, c.get("principal"), body.model);
   const id = completionId("resp_");
   const kept = KeptResponses.of(context, c);
   const { items } = await readItems(kept, body, id);

@@ -5,6 +5,7 @@ import {
   harmless,
   metadataSchema,
   obfuscationField,
+  orNull,
   promptText,
   verbositySchema,
 } from "../schema/common.ts";
@@ -74,7 +75,7 @@ const promptFields = {
       "A text of the user's, or items. Default: nothing more than what it goes on from, or " +
       "than `instructions`, where the model's chat template can do with that.",
   }),
-  instructions: promptText.nullish().openapi({
+  instructions: orNull(promptText).optional().openapi({
     description: "The system's message; that of the response before it does not count any more.",
   }),
   previous_response_id: z.string().nullish().openapi({

@@ -54,6 +54,8 @@ Deno.test("a compaction stands for what was summarised, and the user's messages 
   assertEquals(engine.requests.length, asked);
   const after = await ask(PATH, { input: [...empty.body.output, { role: "user", content: "x" }] });
   assertEquals(after.prompt, "<user>x</user><assistant>");
+  const nobody = await errorOf(await post(context, `${PATH}/compact`, { model: "nobody" }));
+  assertEquals([nobody.status, nobody.code], [404, "model_not_found"]);
   // one that fits, and leaves no room for its summary
   engine.maxContext = 200;
   const long = await errorOf(await post(context, `${PATH}/compact`, { input: "x".repeat(150) }));
