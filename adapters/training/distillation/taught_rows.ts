@@ -25,8 +25,9 @@ export interface Following extends AnswerOptions {
 }
 
 /**
- * 32 tokens: at temperature 1 they hold 97% to 99.9% of a small model's probability, and twice as many
- * change no loss by more than the rounding of weights does.
+ * 32 tokens: of SmolLM2-135M with a LoRA of rank 8 they hold 98.5% of the probability in its task's
+ * answers and, in open text, 94% of what goes on greedily and 81% of what is drawn at temperature 1; 64
+ * hold 99.0%, 96% and 86%, and take twice the room.
  */
 export const DEFAULT_FOLLOWING = {
   on: "auto",
@@ -34,6 +35,9 @@ export const DEFAULT_FOLLOWING = {
   temperature: 1,
   maxTokens: 256,
 } as const satisfies Omit<Following, "seed">;
+
+/** Most of a teacher's tokens that count one by one. */
+export const MOST_TEACHER_TOKENS = 1024;
 
 /** Where made parts are kept, numbered from 0. */
 export interface Shelf {

@@ -5,6 +5,7 @@
  */
 import type { Engine } from "../../../src/engine/engine.ts";
 import type {
+  Generation,
   GenerationRequest,
   SamplingParams,
   ServedCore,
@@ -13,6 +14,8 @@ import type {
 import { DEFAULT_SAMPLING } from "../../../src/engine/request/sampling.ts";
 import { LEAST_REST } from "../../../src/graph/ops.ts";
 import type { Example, Teaching } from "../../../src/train/gradients/model.ts";
+import { OverloadedError } from "../../../src/util/errors.ts";
+import { waitFor } from "../../../src/util/time.ts";
 
 export interface TeacherOptions {
   readonly engine: Pick<Engine, "generate" | "maxContext">;
@@ -60,7 +63,8 @@ export class Teacher {
     const prompt = Array.from(tokens);
     const asked = { ...sampling, maxTokens: Math.min(maxTokens, room) };
     const answer: number[] = [];
-    for await (const delta of this.#ask({ prompt }, asked, signal)) answer.push(...delta.tokens);
+    const generation = await this.#ask({ prompt }, asked, signal);
+    for await (const delta of generation) answer.push(...delta.tokens);
     signal?.throwIfAborted();
     const weights = [...prompt.map(() => 0), ...answer.map(() => 1)];
     return {
@@ -79,7 +83,7 @@ export class Teacher {
     const known = Math.min(count, this.#options.vocabSize - 1);
     const asked = { temperature: 0, maxTokens: 0 };
     const prompt = Array.from(tokens);
-    const generation = this.#ask({ prompt, promptLogprobs: known }, asked, signal);
+    const generation = await this.#ask({ prompt, promptLogprobs: known }, asked, signal);
     for await (const _ of generation);
     signal?.throwIfAborted();
     const said = generation.promptLogprobs;
@@ -88,23 +92,27 @@ export class Teacher {
     return { ...row, teaching: teachingOf(positions, known) };
   }
 
-  #ask(
+  /** Where the engine's queue is full it asks again. */
+  async #ask(
     asked: Pick<GenerationRequest, "prompt" | "promptLogprobs">,
     sampling: Partial<SamplingParams>,
     signal: AbortSignal | undefined,
-  ) {
+  ): Promise<Generation> {
     const { engine, adapter, tenant } = this.#options;
-    return engine.generate({
-      ...asked,
-      id: crypto.randomUUID(),
-      tenant,
-      adapter,
+    const request = {
+      ...{ ...asked, id: crypto.randomUUID(), tenant, adapter, n: 1, priority: 0, signal },
       sampling: { ...DEFAULT_SAMPLING, ...sampling },
-      n: 1,
-      priority: 0,
       background: true,
-      signal,
-    });
+    };
+    while (true) {
+      signal?.throwIfAborted();
+      try {
+        return engine.generate(request);
+      } catch (error) {
+        if (!(error instanceof OverloadedError)) throw error;
+        await waitFor(error.retryAfterSeconds * 1000, signal);
+      }
+    }
   }
 }
 
