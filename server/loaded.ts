@@ -7,6 +7,7 @@ import type { MeasuredQuality } from "../adapters/quality.ts";
 import type { FactorSet } from "../adapters/lotr/factors.ts";
 import type { AdapterRegistry } from "../adapters/catalog/registry.ts";
 import type { Store } from "../adapters/store/store.ts";
+import { Teacher } from "../adapters/training/distillation/teacher.ts";
 import type { CoreTrainer } from "../adapters/training/core_trainer.ts";
 import type { Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
 import { hubName } from "../src/checkpoint/fetch/resolve.ts";
@@ -92,15 +93,18 @@ export function openBatches(
   return BatchRunner.open({ store, log, metrics: metrics.batches, base, rows: maxBatch });
 }
 
-function backendOf({ checkpoint }: Loaded, training: LoadedTraining): TrainingBackend {
+function backendOf({ checkpoint, engine }: Loaded, training: LoadedTraining): TrainingBackend {
   const { trainer, maxContext } = training;
-  const { path, templateChoice: template } = checkpoint;
+  const { path, config, templateChoice: template } = checkpoint;
   return {
     trainer,
     defaultFactors: () => training.defaultFactors(),
     reader: path === undefined
-      ? (file, signal) => readDatasetInTurns(file, { source: checkpoint, maxContext, signal })
-      : (file, signal) => readDatasetOnThread(file, { path, template, maxContext, signal }),
+      ? (file, options) => readDatasetInTurns(file, { source: checkpoint, maxContext, ...options })
+      : (file, options) => readDatasetOnThread(file, { path, template, maxContext, ...options }),
+    base: () => checkpoint.digest(),
+    teacher: (adapter) =>
+      new Teacher({ engine, adapter, tenant: adapter.tenant, vocabSize: config.vocabSize }),
   };
 }
 

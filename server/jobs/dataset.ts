@@ -2,6 +2,7 @@
  * A job's files as training examples. A file that does not serve is its job's failure; a store that
  * does not answer is not.
  */
+import type { Answers } from "../../src/train/data/messages.ts";
 import type { Example } from "../../src/train/gradients/model.ts";
 import { DamagedError } from "../../adapters/store/errors.ts";
 import { GoneError } from "../../adapters/store/errors.ts";
@@ -20,7 +21,7 @@ export interface ReadExamples {
  */
 export type ExampleReader = (
   file: AsyncIterable<Uint8Array>,
-  signal: AbortSignal,
+  options: { readonly signal: AbortSignal; readonly answers: Answers },
 ) => Promise<ReadExamples>;
 
 export interface Dataset {
@@ -35,13 +36,14 @@ export interface Dataset {
  * @throws {JobFailure} naming the file at fault; what `signal` was aborted with
  */
 export async function readDataset(
-  job: Pick<JobRecord, "trainingFile" | "validationFile">,
+  job: Pick<JobRecord, "trainingFile" | "validationFile" | "distillation">,
   files: FileStore,
   reader: ExampleReader,
   signal: AbortSignal,
 ): Promise<Dataset> {
+  const answers = job.distillation === undefined ? "required" : "optional";
   const read = (id: string, param: "training_file" | "validation_file") =>
-    readOne(id, param, files, reader, signal);
+    readOne(id, param, files, (file) => reader(file, { signal, answers }), signal);
   const train = await read(job.trainingFile, "training_file");
   if (job.validationFile === null) {
     return { train: train.examples, valid: [], warnings: train.warnings };
@@ -58,7 +60,7 @@ async function readOne(
   id: string,
   param: "training_file" | "validation_file",
   files: FileStore,
-  reader: ExampleReader,
+  reader: (file: AsyncIterable<Uint8Array>) => Promise<ReadExamples>,
   signal: AbortSignal,
 ): Promise<ReadExamples> {
   const failure = (error: unknown) => {
@@ -67,7 +69,7 @@ async function readOne(
   };
   const content = new StoredContent(files, id);
   try {
-    const read = await reader(content, signal);
+    const read = await reader(content);
     if (read.examples.length === 0) throw new RangeError("it has no examples");
     return { ...read, warnings: read.warnings.map((warning) => `${id}: ${warning}`) };
   } catch (error) {

@@ -8,6 +8,9 @@ import { StoredCores } from "../../adapters/catalog/stored_cores.ts";
 import { TunedModels } from "../../adapters/catalog/tuned_models.ts";
 import type { Store, TenantData } from "../../adapters/store/store.ts";
 import type { CoreTrainer } from "../../adapters/training/core_trainer.ts";
+import { DEFAULT_TENANT, parseAdapterName, TUNED_PREFIX } from "../../adapters/catalog/name.ts";
+import type { ServedCore } from "../../src/engine/request/request.ts";
+import type { TeacherPorts } from "./distil_job.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { TrainingMetrics } from "../telemetry/metrics.ts";
 import type { ExampleReader } from "./dataset.ts";
@@ -19,6 +22,10 @@ export interface TrainingBackend {
   readonly reader: ExampleReader;
   /** The set of jobs that name none; made when first asked for. */
   readonly defaultFactors: () => Promise<FactorSet>;
+  /** Digest of the base, hex. */
+  readonly base: () => Promise<string>;
+  /** An adapter that is served as one that jobs follow. */
+  readonly teacher: TeacherPorts["teacher"];
 }
 
 export interface FineTuningOptions {
@@ -65,8 +72,12 @@ export class FineTuning implements AsyncDisposable {
     await registry.factors.keepIn(store.factors);
     const cores = new StoredCores({ store, registry });
     const tuned = new TunedModels({ store, cores, registry });
-    const runner = backend &&
-      await JobRunner.open({ ...rest, ...backend, store, tuned, onTokens: metrics.tokens });
+    const served = (name: string) => find(name, { cores, tuned, registry });
+    const runner = backend && await JobRunner.open({
+      ...{ ...rest, ...backend, store, tuned, served },
+      base: await backend.base(),
+      onTokens: metrics.tokens,
+    });
     metrics.attach(() => store.jobs.counts());
     await runner?.start();
     return new FineTuning(options, { cores, tuned, runner });
@@ -87,4 +98,16 @@ export class FineTuning implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.stop();
   }
+}
+
+/** What a full name stands for: in the store, or in this process. */
+async function find(
+  name: string,
+  { cores, tuned, registry }: Pick<FineTuning, "cores" | "tuned"> & {
+    readonly registry: AdapterRegistry;
+  },
+): Promise<ServedCore | undefined> {
+  if (name.startsWith(TUNED_PREFIX)) return await tuned.find(name);
+  const { tenant = DEFAULT_TENANT, ...own } = parseAdapterName(name);
+  return await cores.find(tenant, own) ?? registry.resolve(name);
 }

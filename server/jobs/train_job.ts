@@ -19,11 +19,12 @@ import type {
   UsageRecord,
   UsageStore,
 } from "../../adapters/store/store.ts";
+import { taughtDataset, TaughtProgress, type TeacherPorts } from "./distil_job.ts";
 import { NotBetter } from "./job_status.ts";
 import { Teller, type TellerPorts, type TrainingRun } from "./journal.ts";
 import type { TunedModels } from "../../adapters/catalog/tuned_models.ts";
 
-export interface TrainingPorts extends TellerPorts {
+export interface TrainingPorts extends TellerPorts, TeacherPorts {
   readonly trainer: Pick<CoreTrainer, "train">;
   readonly store: Pick<Store, "usage">;
   readonly tuned: TunedModels;
@@ -39,11 +40,11 @@ const SLOW_MS = 2000;
  * @throws {JobFailure} where the core is not to be published; what `signal` was aborted with; what
  *   the trainer throws
  */
-export async function trainJob(run: TrainingRun, ports: TrainingPorts): Promise<JobPatch> {
-  const { job, data, dataset, journal, held } = run;
+export async function trainJob(read: TrainingRun, ports: TrainingPorts): Promise<JobPatch> {
+  const { run, resume, packed } = await taught(read, ports);
+  const { job, dataset, journal, held } = run;
   const factors = await factorsFor(run, ports);
   const rank = await pin(run, factors, ports);
-  const resume = await data.jobs.progress(job.id);
   const teller = new Teller(run, ports);
   const usage = await TrainingUsage.open(ports.store.usage, job);
   const result = await ports.trainer.train({
@@ -59,7 +60,7 @@ export async function trainJob(run: TrainingRun, ports: TrainingPorts): Promise<
     },
     onCheckpoint: async (checkpoint) => {
       await usage.checkpoint(checkpoint.step);
-      await saveCheckpoint(checkpoint, run, ports);
+      await saveCheckpoint({ ...checkpoint, bytes: packed(checkpoint.bytes) }, run, ports);
     },
   });
   await journal.flush();
@@ -67,6 +68,28 @@ export async function trainJob(run: TrainingRun, ports: TrainingPorts): Promise<
   await held.check();
   await usage.finish(result.trainedTokens);
   return await conclude(result, run, ports);
+}
+
+/** A run whose rows are taught where its job follows a teacher, and how its state is kept. */
+interface TaughtRun {
+  readonly run: TrainingRun;
+  /** The training's state to go on from. */
+  readonly resume: Uint8Array | undefined;
+  /** The job's progress from the training's state. */
+  readonly packed: (state: Uint8Array) => Uint8Array;
+}
+
+async function taught(run: TrainingRun, ports: TrainingPorts): Promise<TaughtRun> {
+  const { job: { id, distillation }, data } = run;
+  const kept = await data.jobs.progress(id);
+  if (distillation === undefined) return { run, resume: kept, packed: (state) => state };
+  const progress = new TaughtProgress(kept);
+  const dataset = await taughtDataset(run, distillation, progress, ports);
+  return {
+    run: { ...run, dataset },
+    resume: progress.state,
+    packed: (state) => progress.bytes(state),
+  };
 }
 
 async function factorsFor(

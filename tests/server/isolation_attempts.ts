@@ -256,6 +256,10 @@ export const ATTEMPTS: Attempts = {
       { path, json: { ...job, validation_file: victim.file }, expected: [400] },
       { path, json: { ...job, tenant: VICTIM }, expected: [400] },
       ...models(victim).map((model) => ({ path, json: { ...job, model }, expected: [404] })),
+      ...models(victim).map((teacher) => {
+        const method = { type: "distillation", distillation: { teacher } };
+        return { path, json: { ...job, method }, expected: [404] };
+      }),
     ];
   },
   "GET /v1/fine_tuning/jobs": listing("/v1/fine_tuning/jobs", ({ job }) => [

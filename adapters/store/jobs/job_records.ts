@@ -1,4 +1,5 @@
 /** Training jobs as they are written down, with their events and checkpoints. */
+import type { Following } from "../../training/distillation/taught_rows.ts";
 import type { SettledHyperparameters } from "../../training/training.ts";
 import type { AskedHyperparameters } from "../../training/hyperparameters.ts";
 
@@ -21,6 +22,14 @@ export interface JobHyperparameters extends Omit<AskedHyperparameters, "seed"> {
   readonly factors: string | null;
 }
 
+/** Whom a job follows, and how. */
+export interface JobDistillation extends Omit<Following, "seed"> {
+  /** The full name of a served adapter of the job's tenant, with its version. */
+  readonly teacher: string;
+  /** Of the adapter, SHA-256 in hex. */
+  readonly digest: string;
+}
+
 export interface JobError {
   readonly code: string;
   readonly message: string;
@@ -39,6 +48,8 @@ export interface JobRecord {
   readonly trainingFile: string;
   readonly validationFile: string | null;
   readonly hyperparameters: JobHyperparameters;
+  /** Missing where it learns the rows' own tokens. */
+  readonly distillation?: JobDistillation;
   /** What "auto" became; null before the first step. */
   readonly settled: SettledHyperparameters | null;
   readonly metadata: Readonly<Record<string, string>> | null;

@@ -225,8 +225,6 @@ function checkTogether(flags: TrainFlags): TrainFlags {
     ? "--sweep runs here; leave --server out"
     : flags.start === "resume"
     ? "a server resumes its jobs by itself; leave --resume out"
-    : flags.follow !== undefined
-    ? "--teacher is followed here; leave --server out"
     : flags.model !== undefined
     ? "the server has its model; leave --model out"
     : flags.checkpointEvery !== undefined

@@ -12,6 +12,7 @@ import { type RemoteEvent, type RemoteJob, TrainingApi } from "./api.ts";
 import type { TrainEnvironment } from "./base.ts";
 import { curveSvg, type Point } from "./curve.ts";
 import { openData, readData } from "./data.ts";
+import type { Follow } from "./teacher/flags.ts";
 import type { TrainFlags, Where } from "./flags.ts";
 import {
   type AskedHyperparameters,
@@ -77,9 +78,19 @@ async function jobBody(flags: TrainFlags, api: TrainingApi): Promise<Record<stri
     suffix: name,
     tenant,
     seed: run.hyperparameters.seed,
-    method: {
-      type: "supervised",
-      supervised: { hyperparameters: hyperparameterBody(run.hyperparameters, factors) },
+    method: methodBody(flags.follow, hyperparameterBody(run.hyperparameters, factors)),
+  };
+}
+
+function methodBody(follow: Follow | undefined, hyperparameters: Record<string, unknown>) {
+  if (follow === undefined) return { type: "supervised", supervised: { hyperparameters } };
+  const { teacher, on, count, temperature, maxTokens } = follow;
+  return {
+    type: "distillation",
+    distillation: {
+      ...{ teacher, on, temperature, hyperparameters },
+      teacher_tokens: count,
+      max_tokens: maxTokens,
     },
   };
 }

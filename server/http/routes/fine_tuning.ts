@@ -16,6 +16,7 @@ import {
   jobQuerySchema,
   jobSchema,
   pageQuerySchema,
+  toFollowing,
   toHyperparameters,
 } from "../schema/fine_tuning.ts";
 import type { FineTuning, TenantTuning } from "../../jobs/fine_tuning.ts";
@@ -24,6 +25,7 @@ import type { JobRunner } from "../../jobs/runner.ts";
 import { baseName, findCore, isBase } from "../../generate/model_name.ts";
 import { type Principal, TENANT_HEADER } from "../../access/access.ts";
 import { pageOf } from "../../../adapters/store/pages.ts";
+import type { JobDistillation } from "../../../adapters/store/jobs/job_records.ts";
 import type { JobRecord } from "../../../adapters/store/store.ts";
 
 const TAG = "fine-tuning";
@@ -169,6 +171,7 @@ async function create(
   await checkFile("training_file", body.training_file, data);
   if (body.validation_file) await checkFile("validation_file", body.validation_file, data);
   await checkRank(given, tuning);
+  const distillation = await distillationOf(principal, body, context);
   return await runner.create({
     model: context.model.id,
     tenant,
@@ -178,7 +181,34 @@ async function create(
     validationFile: body.validation_file ?? null,
     hyperparameters: toHyperparameters(given),
     metadata: body.metadata ?? null,
+    ...(distillation === undefined ? {} : { distillation }),
   });
+}
+
+/**
+ * The teacher of a job, pinned: its version and content as they are now.
+ * @throws {ApiError} 404 where the tenant has no such model, 400 for the base
+ */
+async function distillationOf(
+  principal: Principal,
+  { method }: CreateJobBody,
+  context: ServerContext,
+): Promise<JobDistillation | undefined> {
+  if (method?.type !== "distillation") return undefined;
+  const { distillation: asked } = method;
+  const param = "method.distillation.teacher";
+  if (isBase(context.model, asked.teacher)) {
+    throw invalid(param, "The base is what a core begins as: name a LoRA or a core to follow.");
+  }
+  const found = await findCore(context.adapters, principal, asked.teacher);
+  if (found === undefined) throw modelNotFound(asked.teacher);
+  if (found.tenant !== principal.tenant) {
+    throw invalid(
+      param,
+      `'${asked.teacher}' is not a model of tenant '${principal.tenant}', which the job is for.`,
+    );
+  }
+  return { ...toFollowing(asked), teacher: found.name, digest: found.digest };
 }
 
 /** Files, job and model are one tenant's; the same answer whether the other one is there or not. */
@@ -211,7 +241,9 @@ async function checkModel(
 function hyperparametersOf({ hyperparameters, method }: CreateJobBody):
   | HyperparametersField
   | undefined {
-  const nested = method?.supervised?.hyperparameters;
+  const nested = method?.type === "distillation"
+    ? method.distillation.hyperparameters
+    : method?.supervised?.hyperparameters;
   if (hyperparameters && nested) {
     throw invalid(
       "hyperparameters",

@@ -11,6 +11,12 @@ import {
   type Range,
 } from "../../../adapters/training/hyperparameters.ts";
 import {
+  DEFAULT_FOLLOWING,
+  FOLLOWED_ON,
+  type Following,
+  MOST_TEACHER_TOKENS,
+} from "../../../adapters/training/distillation/taught_rows.ts";
+import {
   type CheckpointRecord,
   JOB_STATUSES,
   type JobEvent,
@@ -59,6 +65,34 @@ export const hyperparametersSchema = z.strictObject({
 }).openapi("FineTuningHyperparameters");
 export type HyperparametersField = Readonly<z.output<typeof hyperparametersSchema>>;
 
+const USUAL = DEFAULT_FOLLOWING;
+
+const distillationSchema = z.strictObject({
+  teacher: z.string().min(1).openapi({
+    description: "The model that is followed: a LoRA, core or tuned model of the tenant's.",
+  }),
+  on: z.enum(FOLLOWED_ON).nullish().openapi({
+    description:
+      "On which answers: the rows', the teacher's own, or both; auto = a row's where it " +
+      `has one, else the teacher's. Default: ${USUAL.on}.`,
+  }),
+  teacher_tokens: z.int().min(1).max(MOST_TEACHER_TOKENS).nullish().openapi({
+    description:
+      "The teacher's likeliest tokens that count one by one at each position, the others " +
+      `together. Default: ${USUAL.count}.`,
+  }),
+  temperature: z.number().min(0).max(2).nullish().openapi({
+    description: `At which the teacher answers. Default: ${USUAL.temperature}.`,
+  }),
+  max_tokens: z.int().min(1).nullish().openapi({
+    description: `Most tokens of an answer of the teacher's. Default: ${USUAL.maxTokens}.`,
+  }),
+  hyperparameters: hyperparametersSchema.nullish(),
+}).openapi("FineTuningDistillation", {
+  description: "Follows a served model's distributions; rows may be prompts alone (lembas).",
+});
+export type DistillationField = Readonly<z.output<typeof distillationSchema>>;
+
 export const createJobSchema = z.strictObject({
   model: z.string().min(1).openapi({ description: "The base model." }),
   training_file: z.string().min(1),
@@ -66,10 +100,13 @@ export const createJobSchema = z.strictObject({
   hyperparameters: hyperparametersSchema.nullish().openapi({
     description: "The older place; either here or under `method`.",
   }),
-  method: z.strictObject({
-    type: z.literal("supervised"),
-    supervised: z.strictObject({ hyperparameters: hyperparametersSchema.nullish() }).nullish(),
-  }).nullish(),
+  method: z.discriminatedUnion("type", [
+    z.strictObject({
+      type: z.literal("supervised"),
+      supervised: z.strictObject({ hyperparameters: hyperparametersSchema.nullish() }).nullish(),
+    }),
+    z.strictObject({ type: z.literal("distillation"), distillation: distillationSchema }),
+  ]).nullish(),
   suffix: namePart.nullish().openapi({
     description: "Names the model: `ft:BASE:TENANT:SUFFIX:ID`, and the adapter `TENANT/SUFFIX`.",
   }),
@@ -115,10 +152,23 @@ export const jobSchema = z.object({
   }).nullable(),
   seed: z.int(),
   hyperparameters: settledSchema,
-  method: z.object({
-    type: z.literal("supervised"),
-    supervised: z.object({ hyperparameters: settledSchema }),
-  }),
+  method: z.discriminatedUnion("type", [
+    z.object({
+      type: z.literal("supervised"),
+      supervised: z.object({ hyperparameters: settledSchema }),
+    }),
+    z.object({
+      type: z.literal("distillation"),
+      distillation: z.object({
+        teacher: z.string().openapi({ description: "Its full name, with the version." }),
+        on: z.enum(FOLLOWED_ON),
+        teacher_tokens: z.int(),
+        temperature: z.number(),
+        max_tokens: z.int(),
+        hyperparameters: settledSchema,
+      }),
+    }),
+  ]),
   metadata: z.record(z.string(), z.string()).nullable(),
   integrations: z.array(z.unknown()),
   user_provided_suffix: z.string().nullable(),
@@ -202,10 +252,38 @@ export function jobBody(job: JobRecord, estimatedFinish: number | undefined): Jo
     error: job.error,
     seed: job.seed,
     hyperparameters,
-    method: { type: "supervised", supervised: { hyperparameters } },
+    method: methodBody(job, hyperparameters),
     metadata: job.metadata,
     integrations: [],
     user_provided_suffix: job.suffix,
+  };
+}
+
+function methodBody(
+  { distillation }: JobRecord,
+  hyperparameters: JobBody["hyperparameters"],
+): JobBody["method"] {
+  if (distillation === undefined) return { type: "supervised", supervised: { hyperparameters } };
+  const { teacher, on, count, temperature, maxTokens } = distillation;
+  return {
+    type: "distillation",
+    distillation: {
+      ...{ teacher, on, temperature, hyperparameters },
+      teacher_tokens: count,
+      max_tokens: maxTokens,
+    },
+  };
+}
+
+/** How a teacher is followed; what a request leaves out is the default. */
+export function toFollowing(
+  { on, teacher_tokens: count, temperature, max_tokens: maxTokens }: DistillationField,
+): Omit<Following, "seed"> {
+  return {
+    on: on ?? USUAL.on,
+    count: count ?? USUAL.count,
+    temperature: temperature ?? USUAL.temperature,
+    maxTokens: maxTokens ?? USUAL.maxTokens,
   };
 }
 

@@ -15,7 +15,7 @@ export interface DatasetOptions {
   /** What becomes of a longer row; `truncate` cuts its end off, saying so. Default "refuse". */
   readonly longRows?: "refuse" | "truncate";
   /** "optional": a row may be a prompt alone, which then carries no loss. Default "required". */
-  readonly answers?: Answers;
+  readonly answers?: Answers | undefined;
 }
 
 export interface Dataset {

@@ -4,7 +4,7 @@ import { WorkerThread } from "../../util/worker_thread.ts";
 import type { Dataset, DatasetOptions } from "./dataset.ts";
 import type { DatasetWork } from "./dataset_worker.ts";
 
-export interface DatasetThreadOptions extends Pick<DatasetOptions, "maxContext"> {
+export interface DatasetThreadOptions extends Pick<DatasetOptions, "maxContext" | "answers"> {
   /** Of the checkpoint, as `openCheckpoint` takes it. */
   readonly path: string;
   readonly template?: TemplateChoice | undefined;
@@ -18,7 +18,7 @@ export interface DatasetThreadOptions extends Pick<DatasetOptions, "maxContext">
  */
 export async function readDatasetOnThread(
   pieces: AsyncIterable<Uint8Array>,
-  { path, template, maxContext, signal }: DatasetThreadOptions,
+  { path, template, maxContext, answers, signal }: DatasetThreadOptions,
 ): Promise<Dataset> {
   using thread = new WorkerThread<DatasetWork>({
     module: new URL("./dataset_worker.ts", import.meta.url),
@@ -27,7 +27,7 @@ export async function readDatasetOnThread(
   const iterator = pieces[Symbol.asyncIterator]();
   const file = ReadableStream.from({ [Symbol.asyncIterator]: () => iterator });
   try {
-    const asked = { file, path, template, maxContext };
+    const asked = { file, path, template, maxContext, answers };
     return await thread.call("read", asked, { transfer: [file], signal });
   } finally {
     // a stream that was handed over cannot be cancelled from here

@@ -6,6 +6,7 @@ import type { TemplateChoice } from "../../checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../checkpoint/open.ts";
 import { serve } from "../../util/worker_serve.ts";
 import { readDatasetInTurns } from "./dataset.ts";
+import type { Answers } from "./messages.ts";
 
 interface Asked {
   readonly file: ReadableStream<Uint8Array>;
@@ -13,12 +14,13 @@ interface Asked {
   readonly path: string;
   readonly template: TemplateChoice | undefined;
   readonly maxContext: number;
+  readonly answers: Answers | undefined;
 }
 
 const work = {
-  async read({ file, path, template, maxContext }: Asked) {
+  async read({ file, path, template, ...options }: Asked) {
     using source = await openCheckpoint(path, template);
-    return await readDatasetInTurns(file, { source, maxContext });
+    return await readDatasetInTurns(file, { source, ...options });
   },
 };
 

@@ -3,6 +3,7 @@ import {
   DEFAULT_FOLLOWING,
   FOLLOWED_ON,
   type Following,
+  MOST_TEACHER_TOKENS,
 } from "../../../../adapters/training/distillation/taught_rows.ts";
 import {
   anyText,
@@ -43,7 +44,8 @@ export const TEACHER_FLAGS = {
     value: "PATH|NAME",
     type: anyText,
     help: "follows this model's distributions instead of learning the rows' tokens: a PEFT " +
-      "directory, a LoRA or core file, or a name under --out; rows may be prompts alone",
+      "directory, a LoRA or core file, or a name under --out (with --server, one that is served); " +
+      "rows may be prompts alone",
   },
   on: {
     value: FOLLOWED_ON.join("|"),
@@ -54,7 +56,7 @@ export const TEACHER_FLAGS = {
   },
   "teacher-tokens": {
     value: "K",
-    type: integer(1, 1024),
+    type: integer(1, MOST_TEACHER_TOKENS),
     help: "its likeliest tokens that count one by one at each position, the others together " +
       `(default: ${count})`,
   },

@@ -119,7 +119,6 @@ Deno.test("a flag of training that cannot be is one line that says what would be
     ["--server http://h --resume", /leave --resume out/],
     ["--server http://h --sweep rank=1,2", /leave --server out/],
     ["--server http://h --model m", /leave --model out/],
-    ["--server http://h --teacher t", /leave --server out/],
     ["--on sampled", /--on by itself: .*--teacher/],
     ["--temperature 1", /--temperature by itself/],
     ["--teacher t --on all", /--on: .*'all'.* given, sampled, both, auto/],
