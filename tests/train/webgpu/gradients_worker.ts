@@ -1,8 +1,8 @@
 // deno-lint-ignore-file no-console -- what a program prints is its result
 /**
  * Losses and gradients of a tiny model on WebGPU beside those on the CPU, by cores alone, by A, B and G
- * together, of micro-batches that share a prefix and that do not, one larger than the one before; and by
- * frozen weights, of which factor sets are made.
+ * together, by cores that follow a teacher, of micro-batches that share a prefix and that do not, one
+ * larger than the one before; and by frozen weights, of which factor sets are made.
  * Prints the length of each difference over that of what the CPU says. Argument: the model.
  */
 import { float32Gradients } from "../../../adapters/lotr/make/base_gradients.ts";
@@ -23,6 +23,14 @@ const PREFIX = randomPrompt(11, 1);
 function example(tokens: readonly number[], loss: number): Example {
   const weights = Float32Array.from(tokens, (_, i) => i >= tokens.length - loss ? 1 + i % 2 : 0);
   return { tokens: Int32Array.from(tokens), weights, line: 1 };
+}
+
+/** The same row taught: half of the probability for its token, a quarter for another, the rest for all. */
+function taught(row: Example): Example {
+  const learnt = [...row.tokens].filter((_, i) => i > 0 && row.weights[i] !== 0);
+  const tokens = Int32Array.from(learnt.flatMap((token) => [token, (token + 1) % 9]));
+  const shares = Float32Array.from(learnt.flatMap(() => [0.5, 0.25, 0.25]));
+  return { ...row, teaching: { count: 2, tokens, shares } };
 }
 
 const shared = [3, 5, 9].map((length, i) => example([...PREFIX, ...randomPrompt(length, i)], 2));
@@ -52,6 +60,7 @@ async function pull(device: Device) {
   const found: Record<string, ArrayLike<number>> = {};
   const model = await DecoderGradients.compile(options);
   const lotr = await LotrGradients.compile(options);
+  const follower = await DecoderGradients.compile({ ...options, taught: 2 });
   for (const [kind, examples] of Object.entries({ shared, long, again: shared })) {
     const { rows, gradients } = await model.gradients(batchOf(examples, two));
     found[`${kind}: loss`] = rows.map(({ loss }) => loss);
@@ -59,11 +68,15 @@ async function pull(device: Device) {
     const forward = await model.losses(batchOf(examples, two));
     found[`${kind}: loss alone`] = forward.map(({ loss }) => loss);
     gradients.forEach((gradient, i) => found[`${kind}: core ${i}`] = gradient);
+    const near = await follower.gradients(batchOf(examples.map(taught), two));
+    found[`${kind}: divergence`] = near.rows.map(({ loss }) => loss);
+    near.gradients.forEach((gradient, i) => found[`${kind}: taught core ${i}`] = gradient);
     const all = await lotr.gradients(batchOf(examples, [{ rank: 4, parameters: whole }]));
     found[`${kind}: A, B and G`] = all.gradients[0];
   }
   model.release();
   lotr.release();
+  follower.release();
   const source = float32Gradients(checkpoint, { device });
   const modules = ["v_proj", "down_proj"] as const;
   for await (const one of source.weightGradients({ examples: long, modules })) {
