@@ -2,15 +2,10 @@
  * The HTTP application: its routes, and around each request the checks of site and key, a request
  * id, a line in the access log, and errors in the shape of the API that was asked.
  */
+import { registerOpenApi } from "./openapi.ts";
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { routePath } from "hono/route";
-import {
-  type Access,
-  accessOf,
-  API_KEY_HEADER,
-  authenticate,
-  type Principal,
-} from "../access/access.ts";
+import { type Access, accessOf, authenticate, type Principal } from "../access/access.ts";
 import { registerConsole } from "../console/console.ts";
 import {
   type App,
@@ -212,32 +207,6 @@ function identify(
     }
     await next();
   };
-}
-
-function registerOpenApi(app: App, context: ServerContext): void {
-  app.openAPIRegistry.registerComponent("securitySchemes", "bearer", {
-    type: "http",
-    scheme: "bearer",
-  });
-  app.openAPIRegistry.registerComponent("securitySchemes", "apiKey", {
-    type: "apiKey",
-    in: "header",
-    name: API_KEY_HEADER,
-  });
-  const { rootPath } = context.options;
-  let document: unknown;
-  app.get("/openapi.json", (c) => {
-    document ??= app.getOpenAPI31Document({
-      openapi: "3.1.0",
-      info: {
-        title: "lembas",
-        version: context.options.version,
-        description: "One frozen base model, many tenants: OpenAI's API and vLLM's extras.",
-      },
-      ...(rootPath !== undefined && { servers: [{ url: rootPath }, { url: "/" }] }),
-    });
-    return c.json(document as Record<string, unknown>);
-  });
 }
 
 const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;

@@ -4,8 +4,8 @@ import { assert, assertEquals } from "@std/assert";
 import {
   type LoraxAnswer,
   loraxAnswerSchema,
-  type LoraxEvent,
-  loraxEventSchema,
+  type LoraxTokenEvent,
+  loraxTokenEventSchema,
 } from "../../server/http/lorax/schema.ts";
 import { errorOf, HELLO, type Json, post } from "./asked.ts";
 import { type FakeContext, fakeContext } from "./fake_context.ts";
@@ -16,11 +16,13 @@ async function generate(context: FakeContext, body: Json): Promise<LoraxAnswer> 
   return loraxAnswerSchema.parse(await response.json());
 }
 
-async function events(context: FakeContext, path: string, body: Json): Promise<LoraxEvent[]> {
+async function events(context: FakeContext, path: string, body: Json): Promise<LoraxTokenEvent[]> {
   const response = await post(context, path, body);
   assertEquals(response.headers.get("content-type"), "text/event-stream; charset=utf-8");
   const blocks = (await response.text()).split("\n\n").filter((block) => block !== "");
-  return blocks.map((block) => loraxEventSchema.parse(JSON.parse(block.slice("data:".length))));
+  return blocks.map((block) =>
+    loraxTokenEventSchema.parse(JSON.parse(block.slice("data:".length)))
+  );
 }
 
 Deno.test("/generate tells its text, and tokens and the end where details are asked for", async () => {

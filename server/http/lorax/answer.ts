@@ -8,7 +8,14 @@ import type { FinishReason, TokenLogprob } from "../../../src/engine/request/req
 import type { ApiError } from "../../errors.ts";
 import type { Sample } from "../../generate/answer.ts";
 import type { Run } from "../../generate/run.ts";
-import type { LoraxAnswer, LoraxEnd, LoraxEvent, LoraxParameters, LoraxToken } from "./schema.ts";
+import type {
+  LoraxAnswer,
+  LoraxEnd,
+  LoraxFailedEvent,
+  LoraxParameters,
+  LoraxToken,
+  LoraxTokenEvent,
+} from "./schema.ts";
 
 type Ended = Pick<Sample, "finishReason" | "stopReason">;
 
@@ -84,12 +91,12 @@ function reasonOf(
   return typeof stopReason === "string" ? "stop_sequence" : "eos_token";
 }
 
-function event(data: LoraxEvent): string {
+function event(data: LoraxTokenEvent | LoraxFailedEvent): string {
   return `data:${JSON.stringify(data)}\n\n`;
 }
 
 /** The last event of a stream that failed, as LoRAX's clients read it. */
 export function failedEvent(failure: ApiError): string {
   const { message, code } = failure.body().error;
-  return `data:${JSON.stringify({ error: message, error_type: code ?? "generation" })}\n\n`;
+  return event({ error: message, error_type: code ?? "generation" });
 }

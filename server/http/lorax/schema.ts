@@ -5,6 +5,7 @@ import {
   adapterIdFields,
   generationFields,
   harmless,
+  orNull,
   promptText,
   stopString,
 } from "../schema/common.ts";
@@ -78,9 +79,18 @@ export const loraxAnswerSchema = z.object({
 }).openapi("LoraxAnswer");
 export type LoraxAnswer = z.output<typeof loraxAnswerSchema>;
 
-export const loraxEventSchema = z.object({
+export const loraxTokenEventSchema = z.object({
   token: tokenSchema,
   generated_text: z.string().nullable().openapi({ description: "With the last token." }),
-  details: endSchema.nullable(),
-}).openapi("LoraxEvent");
-export type LoraxEvent = z.output<typeof loraxEventSchema>;
+  details: orNull(endSchema),
+}).openapi("LoraxTokenEvent");
+export type LoraxTokenEvent = z.output<typeof loraxTokenEventSchema>;
+
+const failedEventSchema = z.object({
+  error: z.string(),
+  error_type: z.string(),
+}).openapi("LoraxFailedEvent", { description: "The last one of a stream that failed." });
+export type LoraxFailedEvent = z.output<typeof failedEventSchema>;
+
+export const loraxEventSchema = z.union([loraxTokenEventSchema, failedEventSchema])
+  .openapi("LoraxEvent");
