@@ -8,11 +8,13 @@ import {
   joinLines,
   type TextMessage,
 } from "../../src/checkpoint/text/prompt.ts";
+import { readsVariable } from "../../src/checkpoint/text/tool_prompt.ts";
 import { templateRole } from "../../src/checkpoint/text/roles.ts";
 import { argumentsOf, templateTool, type ToolCall } from "../../src/checkpoint/text/tools.ts";
 import type { ServedModel } from "../context.ts";
 import { type ApiError, invalid } from "../errors.ts";
 import type { MessageBody } from "../http/schema/chat.ts";
+import type { Effort } from "../http/schema/common.ts";
 import type { ToolBody } from "../http/schema/tools.ts";
 
 /** The template's part of a chat or tokenise request. */
@@ -21,6 +23,7 @@ export interface TemplateFields {
   readonly add_generation_prompt?: boolean | null | undefined;
   readonly continue_final_message?: boolean | null | undefined;
   readonly chat_template_kwargs?: Readonly<Record<string, unknown>> | null | undefined;
+  readonly reasoning_effort?: Effort | null | undefined;
   readonly add_special_tokens?: boolean | null | undefined;
   readonly tools?: readonly ToolBody[] | null | undefined;
 }
@@ -53,9 +56,29 @@ export function toConversation(model: ServedModel, body: TemplateFields): Conver
   const tools = (body.tools ?? []).map((tool) => templateTool(tool.function));
   return {
     messages: toMessages(body.messages),
-    options: { ...extra, addGenerationPrompt: open, ...(tools.length > 0 && { tools }) },
+    options: {
+      ...effortVariables(body),
+      addGenerationPrompt: open,
+      ...(tools.length > 0 && { tools }),
+    },
     end: proceed ? "message" : "template",
   };
+}
+
+/** As vLLM has it; what `chat_template_kwargs` says of thinking holds. */
+function effortVariables(
+  { reasoning_effort: effort, chat_template_kwargs: extra }: TemplateFields,
+) {
+  if (!effort) return extra ?? {};
+  return { enable_thinking: effort !== "none", ...extra, reasoning_effort: effort };
+}
+
+/** Whether a model's chat template does something about an effort. */
+export function heedsEffort({ chatTemplate, reasoning }: ServedModel, effort: Effort): boolean {
+  const { source = "", toolSource = "" } = chatTemplate ?? {};
+  const reads = (name: string) => [source, toolSource].some((one) => readsVariable(one, name));
+  if (reads("reasoning_effort")) return true;
+  return effort === "none" && (reasoning === undefined || reads("enable_thinking"));
 }
 
 function checkTemplate({ id, chatTemplate }: ServedModel): void {

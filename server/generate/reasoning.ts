@@ -13,6 +13,7 @@ import type { Grammar } from "../../src/grammar/pool.ts";
 import type { ServedModel } from "../context.ts";
 import { invalid } from "../errors.ts";
 import type { ChatRequest } from "../http/schema/chat.ts";
+import { heedsEffort } from "./conversation.ts";
 import type { Reasoning, Run, RunDelta } from "./run.ts";
 import type { Calling } from "./tools.ts";
 
@@ -25,15 +26,16 @@ const TAIL = 32;
  * @param last what the message has that is gone on with; undefined = a new one begins
  */
 export function reasoningOf(
-  { reasoning: format, tokenizer }: ServedModel,
+  model: ServedModel,
   body: ChatRequest,
   calling: Calling | undefined,
   { prompt, last }: { readonly prompt: readonly number[]; readonly last: string | undefined },
 ): Reasoning | undefined {
+  const { reasoning: format, tokenizer } = model;
   if (format === undefined) return undefined;
   const marks = REASONING_MARKS[format];
   const tail = tokenizer.decode(prompt.slice(-TAIL), { skipSpecialTokens: false });
-  const thinking = body.chat_template_kwargs?.["enable_thinking"] !== false;
+  const thinking = mayThink(model, body);
   const said = begun(marks, tail.trimEnd(), last);
   const begins = said ?? (thinking && marks.begins);
   if (begins === "over" || !thinking && !begins) return undefined;
@@ -48,6 +50,15 @@ export function reasoningOf(
       return id !== undefined && tokenizer.isSpecial(id);
     }),
   };
+}
+
+function mayThink(
+  model: ServedModel,
+  { chat_template_kwargs: extra, reasoning_effort: effort }: ChatRequest,
+): boolean {
+  const asked = extra?.["enable_thinking"];
+  if (asked !== undefined) return asked !== false;
+  return effort !== "none" || !heedsEffort(model, effort);
 }
 
 /**

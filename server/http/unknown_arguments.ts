@@ -43,12 +43,13 @@ export class UnknownArguments {
 
   /**
    * The same of a field that is known, and whose value has no effect.
+   * @param neutral a value that asks for nothing; undefined = there is none
    * @throws {ApiError} 400 where the server is strict
    */
-  leaveOut(notes: { ignored?: string }, name: string, neutral: string): void {
+  leaveOut(notes: { ignored?: string }, name: string, neutral: string | undefined): void {
     if (this.#strict) {
       const message = `Unsupported parameter: '${name}' has no effect on this server; leave it ` +
-        `out or send "${neutral}".`;
+        `out${neutral === undefined ? "" : ` or send "${neutral}"`}.`;
       throw invalid(name, message, "unsupported_parameter");
     }
     this.#name(notes, [name]);

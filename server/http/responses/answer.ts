@@ -36,7 +36,10 @@ export function begunResponse(
     previous_response_id: body.previous_response_id ?? null,
     conversation: conversation === undefined ? null : { id: conversation },
     prompt_cache_key: body.prompt_cache_key ?? null,
-    reasoning: { effort: null, summary: null },
+    reasoning: {
+      effort: body.reasoning?.effort ?? null,
+      summary: body.reasoning?.summary ?? null,
+    },
     safety_identifier: body.safety_identifier ?? null,
     ...{ service_tier: "default", store },
     temperature: body.temperature ?? defaults.temperature,

@@ -1,9 +1,15 @@
 /** What OpenAI's Responses API answers. */
 import { z } from "@hono/zod-openapi";
-import { orNull } from "../schema/common.ts";
+import { effort, orNull } from "../schema/common.ts";
 import { limitField } from "../schema/files.ts";
 import { itemSchema, outputItemSchema } from "./items.ts";
-import { LOGPROBS, responseTextFormat, responseToolChoice, responseToolSchema } from "./schema.ts";
+import {
+  LOGPROBS,
+  responseTextFormat,
+  responseToolChoice,
+  responseToolSchema,
+  SUMMARIES,
+} from "./schema.ts";
 
 const usageSchema = z.object({
   input_tokens: z.int(),
@@ -40,7 +46,10 @@ export const responseSchema = z.object({
   previous_response_id: text,
   conversation: z.object({ id: z.string() }).nullable(),
   prompt_cache_key: text,
-  reasoning: z.object({ effort: z.null(), summary: z.null() }),
+  reasoning: z.object({
+    effort: effort.nullable(),
+    summary: z.enum(SUMMARIES).nullable(),
+  }),
   safety_identifier: text,
   service_tier: z.literal("default"),
   store: z.boolean(),

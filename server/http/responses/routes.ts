@@ -8,7 +8,7 @@ import { completionId, noteUsage, streamAnswer } from "../../generate/answer.ts"
 import { chatPrompt, startChat } from "../../generate/chat_run.ts";
 import { toolUse } from "../../generate/tools.ts";
 import { post } from "../endpoint.ts";
-import { noteVerbosity } from "../verbosity.ts";
+import { noteEffort, noteVerbosity } from "../no_effect.ts";
 import { checkModel, counted } from "../routes/tokenize.ts";
 import { failedResponse } from "./answer.ts";
 import { registerCompact } from "./compact.ts";
@@ -98,6 +98,7 @@ async function countTokens(
   body: CountRequest,
 ): Promise<Response> {
   noteVerbosity(c, "text.verbosity", body.text?.verbosity);
+  noteEffort(c, context.model, "reasoning.effort", body.reasoning?.effort);
   await checkModel(context, c.get("principal"), body.model);
   const { items } = await readItems(KeptResponses.of(context, c), body, completionId("resp_"));
   const chat = toPrompt(body, items);

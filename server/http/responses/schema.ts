@@ -1,6 +1,7 @@
 /** The requests of OpenAI's Responses API. Their tools are flat, and their format lies in `text`. */
 import { z } from "@hono/zod-openapi";
 import {
+  effortSchema,
   generationFields,
   harmless,
   metadataSchema,
@@ -61,10 +62,15 @@ const textSchema = z.object({
   verbosity: verbositySchema,
 }).openapi("ResponseText");
 
+/** OpenAI's words for summaries of reasoning. */
+export const SUMMARIES = ["auto", "concise", "detailed"] as const;
+
 const reasoningSchema = z.object({
-  effort: harmless("reasoning.effort", ["none"]),
-  summary: harmless("reasoning.summary", ["auto"]),
-  generate_summary: harmless("reasoning.generate_summary", ["auto"]),
+  effort: effortSchema,
+  summary: z.enum(SUMMARIES).nullish().openapi({
+    description: "Without effect: nothing is summarised.",
+  }),
+  generate_summary: harmless("reasoning.generate_summary", [...SUMMARIES]),
 }).openapi("ResponseReasoning");
 
 /** What becomes the prompt. */

@@ -6,7 +6,7 @@ import { completionId } from "../../generate/answer.ts";
 import type { ChatRun } from "../../generate/chat_run.ts";
 import { baseName } from "../../generate/model_name.ts";
 import type { ChatRequest } from "../schema/chat.ts";
-import { noteVerbosity } from "../verbosity.ts";
+import { noteEffort, noteVerbosity } from "../no_effect.ts";
 import { begunResponse } from "./answer.ts";
 import type { ResponseBody } from "./answer_schema.ts";
 import { readItems, type RequestItems } from "./input.ts";
@@ -33,6 +33,7 @@ export async function askedResponse(
   body: ResponseRequest,
 ): Promise<AskedResponse> {
   noteVerbosity(c, "text.verbosity", body.text?.verbosity);
+  noteEffort(c, context.model, "reasoning.effort", body.reasoning?.effort);
   const id = completionId("resp_");
   const kept = KeptResponses.of(context, c);
   const { earlier, given, items } = await readItems(kept, body, id);

@@ -60,6 +60,7 @@ export function toPrompt(body: CountRequest, items: readonly PlacedItem[]): Chat
       ? { type: "function", function: { name: choice.name } }
       : choice,
     parallel_tool_calls: body.parallel_tool_calls,
+    reasoning_effort: body.reasoning?.effort,
     ...(body.truncation === "auto" && { truncate_prompt_tokens: -1 }),
     ...formatOf(body),
   };

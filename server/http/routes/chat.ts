@@ -19,7 +19,7 @@ import { type App, type AppContext, askerOf, type ServerContext } from "../../co
 import { keptDeltas } from "../chats/gathered.ts";
 import { chatKeeper, type KeepChat } from "../chats/kept.ts";
 import { post } from "../endpoint.ts";
-import { noteVerbosity } from "../verbosity.ts";
+import { noteEffort, noteVerbosity } from "../no_effect.ts";
 import { chatLogprobs, namingTokens, promptLogprobs } from "../../generate/logprobs.ts";
 import type { Target } from "../../generate/model_name.ts";
 import { startChat } from "../../generate/chat_run.ts";
@@ -81,7 +81,7 @@ export async function answerChat(
   const options = chunkOptions(context, body);
   refuseStreamedPrompt(body);
   const echo = echoed(body);
-  noteVerbosity(c, "verbosity", body.verbosity);
+  noteVain(context, c, body);
   const id = completionId("chatcmpl-");
   const keep = await chatKeeper(context, c, body, id);
   const asked = performance.now();
@@ -102,6 +102,15 @@ export async function answerChat(
   return streamAnswer(context, c, run, chunkEvents(head, run, options, write, parts));
 }
 
+function noteVain(
+  { model }: ServerContext,
+  c: AppContext,
+  body: Pick<ChatRequest, "verbosity" | "reasoning_effort">,
+): void {
+  noteVerbosity(c, "verbosity", body.verbosity);
+  noteEffort(c, model, "reasoning_effort", body.reasoning_effort);
+}
+
 /** Tells how fast a run is, where that is asked for. */
 function timingsTold(body: ChatRequest, run: Run, clock: Clock) {
   if (!body.timings_per_token) return undefined;
@@ -118,6 +127,7 @@ async function answerBatch(
   c: AppContext,
   { messages: conversations, ...shared }: ChatBatchRequest,
 ): Promise<Response> {
+  noteVain(context, c, shared);
   const runs: Run[] = [];
   const begin = async (messages: ChatRequest["messages"]): Promise<Answered> => {
     const alone: ChatRequest = { ...shared, messages, tools: undefined, store: false };

@@ -2,6 +2,7 @@
 import { z } from "@hono/zod-openapi";
 import { ROLES } from "../../../src/checkpoint/text/roles.ts";
 import {
+  effortSchema,
   finishReasonSchema,
   generationFields,
   harmless,
@@ -84,7 +85,7 @@ export const chatRequestSchema = z.object({
     description: "Most tokens that the model reasons in, where the server knows its marks " +
       "(--reasoning-parser): then the mark that ends reasoning is written. -1 = no bound (vLLM).",
   }),
-  reasoning_effort: harmless("reasoning_effort", ["none"]),
+  reasoning_effort: effortSchema,
   store: z.boolean().nullish().openapi({
     description: "Whether it is kept, with its `metadata`, to be listed and read (default: no). " +
       "What broke off or failed is not.",

@@ -50,6 +50,17 @@ export const verbositySchema = z.enum(["low", "medium", "high"]).nullish().opena
     "and refused where the server is strict.",
 });
 
+/** How much a model is to reason, by OpenAI's words. */
+export const effort = z.enum(["none", "minimal", "low", "medium", "high", "xhigh", "max"]);
+export type Effort = z.output<typeof effort>;
+
+/** One that the chat template does not read is named as left out. */
+export const effortSchema = effort.nullish().openapi({
+  description: "How much the model is to reason: the chat template's variable " +
+    "`reasoning_effort`, and `enable_thinking`, which only `none` has false. Where the template " +
+    "does not read it, the header `lembas-ignored` names it; a strict server refuses it.",
+});
+
 /** The words for a default that the model's authors may have set. */
 function byModel(neutral: string): string {
   return `Default: the model's, as /v1/models/{model} says under sampling_defaults, else ${neutral}.`;

@@ -31,7 +31,12 @@ const CALLS = parseTemplate(
 
 /** Whether a template's source reads the tools. */
 export function knowsTools(source: string): boolean {
-  return /\{[%{](?:(?![%}]\}).)*\btools\b/s.test(source);
+  return readsVariable(source, "tools");
+}
+
+/** Whether a template's source reads a variable, as far as its name tells. */
+export function readsVariable(source: string, name: string): boolean {
+  return new RegExp(`\\{[%{](?:(?![%}]\\}).)*\\b${name}\\b`, "s").test(source);
 }
 
 /** Whether there is something that only a template with tools can show. */
