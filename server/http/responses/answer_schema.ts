@@ -77,6 +77,8 @@ export const responseEventSchema = z.looseObject({
     "response.output_text.delta",
     "response.output_text.done",
     "response.content_part.done",
+    "response.reasoning_text.delta",
+    "response.reasoning_text.done",
     "response.function_call_arguments.delta",
     "response.function_call_arguments.done",
     "response.output_item.done",

@@ -1,4 +1,4 @@
-/** What a request puts in, as items that can be kept: whole, with ids, without reasoning. */
+/** What a request puts in, as items that can be kept: whole, with ids. */
 import { invalid } from "../../errors.ts";
 import type { Text } from "../../../src/checkpoint/text/prompt.ts";
 import { type InputItem, type Item, itemId } from "./items.ts";
@@ -44,8 +44,14 @@ async function whole(
   find: (id: string) => Promise<Item>,
 ): Promise<Item | undefined> {
   switch (given.type) {
-    case "reasoning":
-      return undefined;
+    case "reasoning": {
+      const { content, summary, status } = given;
+      const fields = { content: content ?? [], summary: summary ?? [] };
+      // that of others, of which only they can read anything
+      if (fields.content.length + fields.summary.length === 0) return undefined;
+      const id = idFor(response, given.type, index);
+      return { ...fields, id, type: given.type, status: status ?? "completed" };
+    }
     case "item_reference": {
       const found = await find(given.id);
       return { ...found, id: idFor(response, found.type, index) };

@@ -1,6 +1,6 @@
 /**
- * The items of which responses are made, put in and come out: messages, calls of functions and their
- * results. Ids have the id of their response inside, so that an item is found by its own.
+ * The items of which responses are made, put in and come out: messages, reasoning, calls of functions
+ * and their results. Ids have the id of their response inside, so that an item is found by its own.
  */
 import { z } from "@hono/zod-openapi";
 import { chatTokenLogprobSchema } from "../schema/chat.ts";
@@ -47,6 +47,22 @@ const resultItem = z.object({
   status: status.nullish(),
 });
 
+const reasoningText = z.object({ type: z.literal("reasoning_text"), text: promptText });
+const summaryText = z.object({ type: z.literal("summary_text"), text: z.string() });
+
+const reasoningItem = z.object({
+  type: z.literal("reasoning"),
+  content: z.array(reasoningText).nullish(),
+  summary: z.array(summaryText).nullish().openapi({
+    description: "Stands for the reasoning where there is no `content`.",
+  }),
+  id: z.string().nullish(),
+  status: status.nullish(),
+}).openapi({
+  description: "What the assistant thought before the next item. The chat template says what the " +
+    "model sees of it; `encrypted_content` is left out.",
+});
+
 const compactionItem = z.object({
   type: z.literal("compaction"),
   encrypted_content: z.string().openapi({
@@ -60,13 +76,13 @@ export const inputItemSchema = z.discriminatedUnion("type", [
   callItem,
   resultItem,
   compactionItem,
-  z.object({ type: z.literal("reasoning") }),
+  reasoningItem,
   z.object({
     type: z.literal("item_reference"),
     id: z.string().openapi({ description: "An item of a stored response." }),
   }),
 ]).openapi("ResponseInputItem", {
-  description: "Reasoning is left out; items of built-in tools are refused.",
+  description: "Items of built-in tools are refused.",
 });
 export type InputItem = z.output<typeof inputItemSchema>;
 
@@ -112,19 +128,39 @@ const keptResult = z.object({
   output: z.union([promptText, z.array(inputTextPart)]),
 });
 
+const keptReasoning = z.object({
+  id: z.string(),
+  type: z.literal("reasoning"),
+  status,
+  summary: z.array(summaryText).openapi({ description: "Of a request's; answers have none." }),
+  content: z.array(reasoningText),
+});
+
 const keptCompaction = z.object({
   id: z.string(),
   type: z.literal("compaction"),
   encrypted_content: z.string(),
 });
 
-export const outputItemSchema = z.discriminatedUnion("type", [toldMessage, keptCall])
+export const outputItemSchema = z.discriminatedUnion("type", [
+  toldMessage,
+  keptReasoning,
+  keptCall,
+])
   .openapi("ResponseOutputItem");
 export type OutputItem = z.output<typeof outputItemSchema>;
 export type OutputMessage = z.output<typeof toldMessage>;
+export type OutputReasoning = z.output<typeof keptReasoning>;
 export type OutputCall = z.output<typeof keptCall>;
 
-export const itemSchema = z.union([toldMessage, givenMessage, keptCall, keptResult, keptCompaction])
+export const itemSchema = z.union([
+  toldMessage,
+  givenMessage,
+  keptReasoning,
+  keptCall,
+  keptResult,
+  keptCompaction,
+])
   .openapi("ResponseItem");
 /** An item that was put in, or came out. */
 export type Item = z.output<typeof itemSchema>;
@@ -133,6 +169,7 @@ export type Item = z.output<typeof itemSchema>;
 
 const KINDS = {
   message: "msg",
+  reasoning: "rs",
   function_call: "fc",
   function_call_output: "fco",
   compaction: "cmp",
@@ -150,7 +187,7 @@ export function itemId(
 
 /** The response whose item has this id; undefined for what is no id of an item. */
 export function responseOf(item: string): string | undefined {
-  const [, hex] = /^(?:msg|fc|fco|cmp)_([0-9a-f]{32})(?:in|out)\d{1,9}$/.exec(item) ?? [];
+  const [, hex] = /^(?:msg|rs|fc|fco|cmp)_([0-9a-f]{32})(?:in|out)\d{1,9}$/.exec(item) ?? [];
   return hex === undefined ? undefined : `resp_${hex}`;
 }
 

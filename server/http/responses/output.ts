@@ -14,6 +14,7 @@ import {
   type OutputCall,
   type OutputItem,
   type OutputMessage,
+  type OutputReasoning,
 } from "./items.ts";
 
 /** Takes an event as it happens. */
@@ -29,6 +30,7 @@ export interface OutputOptions {
 
 /** What is written just now. */
 type Open =
+  | { readonly type: "reasoning"; readonly id: string; readonly index: number; text: string }
   | {
     readonly type: "message";
     readonly id: string;
@@ -46,6 +48,8 @@ type Open =
     readonly name: string;
     json: string;
   };
+
+type Opened<Type extends Open["type"]> = Extract<Open, { type: Type }>;
 
 export class Output {
   readonly #options: OutputOptions;
@@ -68,7 +72,11 @@ export class Output {
     return this.#items;
   }
 
-  read({ text, call, broken, logprobs }: AnswerDelta): void {
+  read({ text, reasoning, call, broken, logprobs }: AnswerDelta): void {
+    if (reasoning) {
+      this.#think(reasoning);
+      if (text === "" && call === undefined) return;
+    }
     if (call !== undefined) return this.#call(call);
     if (logprobs !== undefined) this.#held.push(...this.#options.logprobs?.(logprobs) ?? []);
     if (broken !== undefined) this.#retract(broken);
@@ -85,11 +93,24 @@ export class Output {
     this.#close(status);
   }
 
+  #think(delta: string): void {
+    if (this.#open?.type !== "reasoning") {
+      this.#close("completed");
+      this.#open = { type: "reasoning", ...this.#next("reasoning"), text: "" };
+      const item = { ...reasoningOf(this.#open, "in_progress"), content: [] };
+      this.#added(item, THOUGHT);
+    }
+    this.#open.text += delta;
+    this.#emit("response.reasoning_text.delta", { ...this.#place(), delta });
+  }
+
   #text(text: string): void {
     if (this.#open?.type === "message") return this.#say(text);
     this.#blanks += text;
     if (this.#blanks.trim() === "") return;
     const all = this.#blanks;
+    // tokens of the marks around the reasoning are none of the message's
+    if (this.#open?.type === "reasoning") this.#held = lastOf(this.#held, all);
     this.#begin();
     this.#say(all);
   }
@@ -97,12 +118,8 @@ export class Output {
   #begin(): void {
     this.#close("completed");
     this.#blanks = "";
-    const index = this.#begun++;
-    const id = itemId(this.#options.id, "message", "out", index);
-    this.#open = { type: "message", id, index, text: "", logprobs: [] };
-    const item = { ...messageOf(this.#open, "in_progress"), content: [] };
-    this.#emit("response.output_item.added", { output_index: index, item });
-    this.#emit("response.content_part.added", { ...this.#place(), part: PART });
+    this.#open = { type: "message", ...this.#next("message"), text: "", logprobs: [] };
+    this.#added({ ...messageOf(this.#open, "in_progress"), content: [] }, PART);
   }
 
   #say(delta: string): void {
@@ -117,11 +134,8 @@ export class Output {
     [this.#blanks, this.#held, this.#called] = ["", [], true];
     if (call_id !== undefined && name !== undefined) {
       this.#close("completed");
-      const index = this.#begun++;
-      const id = itemId(this.#options.id, "function_call", "out", index);
-      this.#open = { type: "call", id, index, call, call_id, name, json: "" };
-      const item = callOf(this.#open, "in_progress");
-      this.#emit("response.output_item.added", { output_index: index, item });
+      this.#open = { type: "call", ...this.#next("function_call"), call, call_id, name, json: "" };
+      this.#added(callOf(this.#open, "in_progress"));
     }
     const open = this.#open;
     if (open?.type !== "call" || delta === "") return;
@@ -141,13 +155,32 @@ export class Output {
   #close(status: ItemStatus): void {
     const open = this.#open;
     if (open === undefined) return;
-    const item = open.type === "message" ? this.#told(open, status) : this.#ended(open, status);
+    const item = this.#done(open, status);
     this.#open = undefined;
     this.#items.push(item);
     this.#emit("response.output_item.done", { output_index: open.index, item });
   }
 
-  #told(open: Extract<Open, { type: "message" }>, status: ItemStatus): OutputMessage {
+  #done(open: Open, status: ItemStatus): OutputItem {
+    switch (open.type) {
+      case "reasoning":
+        return this.#thought(open, status);
+      case "message":
+        return this.#told(open, status);
+      case "call":
+        return this.#ended(open, status);
+    }
+  }
+
+  #thought(open: Opened<"reasoning">, status: ItemStatus): OutputReasoning {
+    const item = reasoningOf(open, status);
+    const [part] = item.content;
+    this.#emit("response.reasoning_text.done", { ...this.#place(), text: open.text });
+    this.#emit("response.content_part.done", { ...this.#place(), part });
+    return item;
+  }
+
+  #told(open: Opened<"message">, status: ItemStatus): OutputMessage {
     open.logprobs.push(...this.#held.splice(0));
     const item = messageOf(open, status);
     const [part] = item.content;
@@ -157,27 +190,47 @@ export class Output {
     return item;
   }
 
-  #ended(open: Extract<Open, { type: "call" }>, status: ItemStatus): OutputCall {
+  #ended(open: Opened<"call">, status: ItemStatus): OutputCall {
     const { id: item_id, index: output_index, name, json } = open;
     const fields = { item_id, output_index, name, arguments: json };
     this.#emit("response.function_call_arguments.done", fields);
     return callOf(open, status);
   }
 
+  /** Where the next item is, and its id. */
+  #next(type: OutputItem["type"]): { readonly id: string; readonly index: number } {
+    const index = this.#begun++;
+    return { id: itemId(this.#options.id, type, "out", index), index };
+  }
+
+  /** Tells of the open item, and of the part that its text is. */
+  #added(item: OutputItem, part?: object): void {
+    this.#emit("response.output_item.added", { output_index: this.#open?.index, item });
+    if (part !== undefined) this.#emit("response.content_part.added", { ...this.#place(), part });
+  }
+
   #emit(type: ResponseEventType, fields: object): void {
     this.#options.emit(type, fields);
   }
 
-  /** Where the open message's text is. */
+  /** Where the open item's text is. */
   #place() {
     return { item_id: this.#open?.id, output_index: this.#open?.index, content_index: 0 };
   }
 }
 
+const THOUGHT = { type: "reasoning_text", text: "" } as const;
 const PART = { type: "output_text", text: "", annotations: [], logprobs: [] } as const;
 
+function reasoningOf(
+  { id, text }: Opened<"reasoning">,
+  status: ItemStatus,
+): OutputReasoning {
+  return { id, type: "reasoning", status, summary: [], content: [{ ...THOUGHT, text }] };
+}
+
 function messageOf(
-  { id, text, logprobs }: Extract<Open, { type: "message" }>,
+  { id, text, logprobs }: Opened<"message">,
   status: ItemStatus,
 ): OutputMessage {
   return {
@@ -187,8 +240,16 @@ function messageOf(
 }
 
 function callOf(
-  { id, call_id, name, json }: Extract<Open, { type: "call" }>,
+  { id, call_id, name, json }: Opened<"call">,
   status: ItemStatus,
 ): OutputCall {
   return { id, type: "function_call", status, call_id, name, arguments: json };
+}
+
+/** Of tokens' log probabilities those of a text at their end. */
+function lastOf(logprobs: readonly ChatTokenLogprob[], text: string): ChatTokenLogprob[] {
+  let left = new TextEncoder().encode(text).length;
+  let from = logprobs.length;
+  while (from > 0 && left > 0) left -= logprobs[--from]?.bytes.length ?? 0;
+  return logprobs.slice(from);
 }

@@ -68,7 +68,7 @@ export const SUMMARIES = ["auto", "concise", "detailed"] as const;
 const reasoningSchema = z.object({
   effort: effortSchema,
   summary: z.enum(SUMMARIES).nullish().openapi({
-    description: "Without effect: nothing is summarised.",
+    description: "Without effect: what the model thinks comes whole, as `content`.",
   }),
   generate_summary: harmless("reasoning.generate_summary", [...SUMMARIES]),
 }).openapi("ResponseReasoning");

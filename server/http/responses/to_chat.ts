@@ -1,11 +1,12 @@
 /**
  * A request of the Responses API as the chat that it stands for, so that prompt, sampling, tools and
- * grammar are the same. Calls that follow a message of the assistant's are that message's.
+ * grammar are the same. Calls that follow a message of the assistant's are that message's; reasoning is
+ * that of the message, or the call, after it.
  */
-import type { Text } from "../../../src/checkpoint/text/prompt.ts";
+import { stringOf, type Text } from "../../../src/checkpoint/text/prompt.ts";
 import { invalid } from "../../errors.ts";
 import type { ChatRequest, MessageBody } from "../schema/chat.ts";
-import type { Item } from "./items.ts";
+import type { Item, OutputReasoning } from "./items.ts";
 import { type CountRequest, LOGPROBS, type ResponseRequest } from "./schema.ts";
 
 /** An item, and its name for errors: `input[1]`. */
@@ -84,13 +85,27 @@ type Call = NonNullable<MessageBody["tool_calls"]>[number];
 function toMessages(items: readonly PlacedItem[]): MessageBody[] {
   const messages: MessageBody[] = [];
   const called = new Set<string>();
+  let thoughts: readonly string[] = [];
   for (const { item, at, summary } of items) {
+    if (item.type === "reasoning") {
+      thoughts = [...thoughts, thoughtOf(item)];
+      continue;
+    }
+    const reasoned = thoughts.length === 0 ? {} : { reasoning: thoughts.join("\n") };
+    thoughts = [];
     switch (item.type) {
       case "compaction":
         if (summary) messages.push({ role: "assistant", content: SUMMARY + summary });
         continue;
       case "message":
-        messages.push({ role: item.role, content: contentOf(item.content) });
+        if (item.role !== "assistant" && "reasoning" in reasoned) {
+          // the assistant was cut off while it thought; its turn stays, as templates may want turns
+          messages.push({ role: "assistant", content: "", ...reasoned });
+        }
+        messages.push({
+          ...{ role: item.role, content: contentOf(item.content) },
+          ...(item.role === "assistant" && reasoned),
+        });
         continue;
       case "function_call":
         called.add(item.call_id);
@@ -98,7 +113,7 @@ function toMessages(items: readonly PlacedItem[]): MessageBody[] {
           id: item.call_id,
           type: "function",
           function: { name: item.name, arguments: item.arguments },
-        });
+        }, reasoned);
         continue;
       case "function_call_output":
         checkCalled(item.call_id, called, at);
@@ -121,11 +136,19 @@ function contentOf(
   return [...content].map(({ text }) => ({ type: "text", text }));
 }
 
-/** A call is the last message's, where that is the assistant's. */
-function addCall(messages: MessageBody[], call: Call): void {
+function thoughtOf({ content, summary }: OutputReasoning): string {
+  return (content.length > 0 ? content : summary).map(({ text }) => stringOf(text)).join("\n");
+}
+
+/** A call is the last message's, where that is the assistant's, who has not thought since. */
+function addCall(
+  messages: MessageBody[],
+  call: Call,
+  reasoned: Pick<MessageBody, "reasoning">,
+): void {
   const last = messages.at(-1);
-  if (last?.role !== "assistant") {
-    messages.push({ role: "assistant", content: "", tool_calls: [call] });
+  if (last?.role !== "assistant" || "reasoning" in reasoned) {
+    messages.push({ role: "assistant", content: "", ...reasoned, tool_calls: [call] });
   } else {
     messages[messages.length - 1] = { ...last, tool_calls: [...last.tool_calls ?? [], call] };
   }

@@ -6,7 +6,7 @@
 import type { StoredResponse } from "../../../../adapters/store/store.ts";
 import { EVENT_HEADERS } from "../../../generate/answer.ts";
 import type { ResponseBody, ResponseEventType } from "../answer_schema.ts";
-import type { OutputCall, OutputItem, OutputMessage } from "../items.ts";
+import type { OutputCall, OutputItem, OutputMessage, OutputReasoning } from "../items.ts";
 import type { KeptResponses } from "./kept.ts";
 import { itemsText, storedText } from "./rows.ts";
 import type { EventReading } from "../event_log.ts";
@@ -77,8 +77,7 @@ function* eventsOf(
   yield told("response.in_progress", { response });
   for (const [output_index, item] of output.entries()) {
     const place = { item_id: item.id, output_index };
-    const within = item.type === "message" ? messageEvents(item, place) : callEvents(item, place);
-    yield* within;
+    yield* itemEvents(item, place);
     yield told("response.output_item.done", { output_index, item });
   }
   const { status } = body;
@@ -89,6 +88,30 @@ function* eventsOf(
 interface Place {
   readonly item_id: string;
   readonly output_index: number;
+}
+
+function itemEvents(item: OutputItem, place: Place): Iterable<Told> {
+  switch (item.type) {
+    case "reasoning":
+      return reasoningEvents(item, place);
+    case "message":
+      return messageEvents(item, place);
+    case "function_call":
+      return callEvents(item, place);
+  }
+}
+
+function* reasoningEvents(item: OutputReasoning, place: Place): Iterable<Told> {
+  const begun = { ...item, status: "in_progress", content: [] };
+  yield told("response.output_item.added", { output_index: place.output_index, item: begun });
+  for (const [content_index, part] of item.content.entries()) {
+    const at = { ...place, content_index };
+    const { text } = part;
+    yield told("response.content_part.added", { ...at, part: { ...part, text: "" } });
+    yield told("response.reasoning_text.delta", { ...at, delta: text });
+    yield told("response.reasoning_text.done", { ...at, text });
+    yield told("response.content_part.done", { ...at, part });
+  }
 }
 
 function* messageEvents(item: OutputMessage, place: Place): Iterable<Told> {
