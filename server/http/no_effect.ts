@@ -23,7 +23,7 @@ export function noteVerbosity(
 export function noteEffort(
   c: AppContext,
   model: ServedModel,
-  name: "reasoning_effort" | "reasoning.effort",
+  name: "reasoning_effort" | "reasoning.effort" | "output_config.effort",
   effort: Effort | null | undefined,
 ): void {
   if (!effort || heedsEffort(model, effort)) return;

@@ -135,8 +135,7 @@ Deno.test("turns become the template's messages: system, blocks, results of tool
     { role: "system", content: "Be brief." },
     { role: "user", content: "Is it\nwarm?" },
     {
-      role: "assistant",
-      content: "",
+      ...{ role: "assistant", content: "", reasoning: "?", reasoning_content: "?" },
       tool_calls: [{ id: "t1", type: "function", function: call }],
     },
     { role: "tool", content: "20", tool_call_id: "t1" },

@@ -44,6 +44,10 @@ export function stopOf(
   }
 }
 
+export function thinkingBlock(thinking: string): AnswerBlock {
+  return { type: "thinking", thinking, signature: "" };
+}
+
 /** What a whole sample says and uses, and why it ended. */
 export function toContent(
   sample: Sample,
@@ -53,12 +57,17 @@ export function toContent(
     ? { ...sample, content: sample.text, calls: [] }
     : readCalls(sample, calling);
   const said = content === "" || calls.length > 0 && content.trim() === "";
+  const thought = sample.reasoning ?? "";
   const uses = calls.map(({ id, function: { name, arguments: json } }): AnswerBlock => ({
     ...{ type: "tool_use", id, name },
     input: { ...argumentsOf(json) },
   }));
   return {
-    content: [...(said ? [] : [{ type: "text" as const, text: content }]), ...uses],
+    content: [
+      ...(thought === "" ? [] : [thinkingBlock(thought)]),
+      ...(said ? [] : [{ type: "text" as const, text: content }]),
+      ...uses,
+    ],
     ...stopOf({ finishReason, stopReason: sample.stopReason }),
   };
 }

@@ -9,6 +9,7 @@ import { withCalls } from "../../generate/call_answer.ts";
 import { chatPrompt, type ChatRun, startChat } from "../../generate/chat_run.ts";
 import { toolUse } from "../../generate/tools.ts";
 import { post } from "../endpoint.ts";
+import { noteEffort } from "../no_effect.ts";
 import { checkModel, counted } from "../routes/tokenize.ts";
 import { toContent, toUsage } from "./answer.ts";
 import { messageError } from "./errors.ts";
@@ -60,13 +61,30 @@ async function answerMessage(
   c: AppContext,
   body: MessageRequest,
 ): Promise<Response> {
-  const chat = await startChat(context, askerOf(c), toChat(body), completionId("msg_"));
+  const asked = toChat(withThinking(context, c, body));
+  const chat = await startChat(context, askerOf(c), asked, completionId("msg_"));
   if (!body.stream) return await whole(c, chat);
   const { run, model, calling } = chat;
   const deltas = calling === undefined ? run : withCalls(run, calling);
   const failed = (failure: ApiError) => errorEvent(messageError(failure, c.get("requestId")));
   const events = messageEvents({ id: run.plan.id, model }, run, deltas);
   return streamAnswer(context, c, run, events, failed);
+}
+
+/**
+ * A request without what it asks for in vain of thinking.
+ * @throws {ApiError} 400 where it does, and the server is strict
+ */
+function withThinking<Request extends CountRequest>(
+  { model }: ServerContext,
+  c: AppContext,
+  body: Request,
+): Request {
+  noteEffort(c, model, "output_config.effort", body.output_config?.effort);
+  const { type = "disabled" } = body.thinking ?? {};
+  if (type === "disabled" || model.reasoning !== undefined) return body;
+  c.get("unknown").leaveOut(c.get("notes"), "thinking.type", "disabled");
+  return { ...body, thinking: undefined };
 }
 
 async function whole(c: AppContext, { run, model, calling }: ChatRun): Promise<Response> {
@@ -96,7 +114,7 @@ async function countTokens(
   body: CountRequest,
 ): Promise<Response> {
   await checkModel(context, c.get("principal"), body.model);
-  const chat = toPrompt(body);
+  const chat = toPrompt(withThinking(context, c, body));
   const use = toolUse(context.model, chat);
   const caller = { tenant: c.get("principal").tenant, signal: c.req.raw.signal };
   const room = { maxTokens: undefined, caller };

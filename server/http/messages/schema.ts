@@ -4,7 +4,7 @@
  * results of tools among it, as blocks.
  */
 import { z } from "@hono/zod-openapi";
-import { generationFields, harmless, promptText, stopString } from "../schema/common.ts";
+import { effort, generationFields, harmless, promptText, stopString } from "../schema/common.ts";
 import { MOST_TOOLS } from "../schema/tools.ts";
 import { MAX_STOPS } from "../../../src/engine/request/sampling.ts";
 
@@ -25,12 +25,13 @@ const blockSchema = z.discriminatedUnion("type", [
     content: texts.nullish(),
     is_error: z.boolean().nullish().openapi({ description: "Not shown to the model." }),
   }),
-  z.object({ type: z.literal("thinking") }),
+  z.object({ type: z.literal("thinking"), thinking: z.string().nullish() }),
   z.object({ type: z.literal("redacted_thinking") }),
 ]).openapi("MessageBlock", {
   description:
-    "Text, a tool's use by the assistant, or its result from the user. The assistant's " +
-    "thinking is left out; images and documents are refused.",
+    "Text, what the assistant thought, of which its chat template says what the model sees, a " +
+    "tool's use by the assistant, or its result from the user. Redacted thinking is left out; " +
+    "images and documents are refused.",
 });
 export type MessageBlock = z.output<typeof blockSchema>;
 
@@ -75,7 +76,29 @@ const outputConfigSchema = z.object({
     type: z.literal("json_schema"),
     schema: z.record(z.string(), z.unknown()),
   }).nullish(),
+  effort: effort.exclude(["none", "minimal"]).nullish().openapi({
+    description: "How much the model is to reason: `reasoning_effort` of chat completions.",
+  }),
 }).openapi("MessageOutputConfig");
+
+const display = z.enum(["summarized", "omitted"]).nullish().openapi({
+  description: "`omitted`: the answer has no blocks of it. Nothing is summarised.",
+});
+
+const thinkingSchema = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("disabled") }),
+  z.object({
+    type: z.literal("enabled"),
+    budget_tokens: z.int().min(1).openapi({ description: "Most tokens that the model thinks in." }),
+    display,
+  }),
+  z.object({ type: z.literal("adaptive"), display }),
+]).openapi("MessageThinking", {
+  description:
+    "Whether the model is to think before it answers, and shows it. A server that does " +
+    "not part the two (--reasoning-parser) names it in the header `lembas-ignored`, or refuses it " +
+    "where it is strict. Without it the chat template decides, and nothing is shown.",
+});
 
 /** What becomes the prompt. */
 const promptFields = {
@@ -87,7 +110,7 @@ const promptFields = {
   system: texts.nullish(),
   tools: z.array(toolSchema).max(MOST_TOOLS).nullish(),
   tool_choice: toolChoiceSchema.nullish(),
-  thinking: z.object({ type: z.literal("disabled") }).nullish(),
+  thinking: thinkingSchema.nullish(),
   output_config: outputConfigSchema.nullish(),
   mcp_servers: harmless("mcp_servers", [[]]),
   container: harmless("container", []),
@@ -114,6 +137,11 @@ export const messageRequestSchema = z.object({
 export type MessageRequest = Readonly<z.output<typeof messageRequestSchema>>;
 
 const answerBlock = z.discriminatedUnion("type", [
+  z.object({
+    type: z.literal("thinking"),
+    thinking: z.string(),
+    signature: z.literal("").openapi({ description: "Thinking may go back without one." }),
+  }),
   z.object({ type: z.literal("text"), text: z.string() }),
   z.object({
     type: z.literal("tool_use"),

@@ -6,7 +6,7 @@
 import type { AnswerDelta } from "../../generate/answer.ts";
 import type { Run } from "../../generate/run.ts";
 import type { ToolCallDelta } from "../schema/tools.ts";
-import { stopOf, toUsage } from "./answer.ts";
+import { stopOf, thinkingBlock, toUsage } from "./answer.ts";
 import type { Message, MessageErrorBody } from "./schema.ts";
 
 /** One event of a stream. */
@@ -45,19 +45,25 @@ export async function* messageEvents(
 /** Blocks as they begin, grow and end; each function gives the events of it, which may be none. */
 class Blocks {
   #index = -1;
-  #open: "text" | "tool_use" | undefined;
+  #open: "thinking" | "text" | "tool_use" | undefined;
   /** Blanks that may be nothing but what stands between a text and a tool's use. */
   #blanks = "";
   #used = false;
 
-  read({ text, call }: AnswerDelta): string {
-    return call === undefined ? this.#text(text) : this.#use(call);
+  read({ text, reasoning, call }: AnswerDelta): string {
+    const thought = reasoning ? this.#think(reasoning) : "";
+    return thought + (call === undefined ? this.#text(text) : this.#use(call));
   }
 
   end(): string {
     const left = this.#used ? "" : this.#say(this.#blanks);
     this.#blanks = "";
     return left + this.#close();
+  }
+
+  #think(text: string): string {
+    const begun = this.#open === "thinking" ? "" : this.#begin("thinking", thinkingBlock(""));
+    return begun + this.#delta(`{"type":"thinking_delta","thinking":${JSON.stringify(text)}}`);
   }
 
   #text(text: string): string {
@@ -86,7 +92,7 @@ class Blocks {
       this.#delta(`{"type":"input_json_delta","partial_json":${JSON.stringify(json)}}`);
   }
 
-  #begin(kind: "text" | "tool_use", content_block: object): string {
+  #begin(kind: "thinking" | "text" | "tool_use", content_block: object): string {
     const closed = this.#close();
     this.#open = kind;
     return closed + event("content_block_start", { index: ++this.#index, content_block });

@@ -50,6 +50,7 @@ export function toPrompt(body: CountRequest): ChatRequest {
     messages: [...systemMessage(body.system), ...toMessages(turns)],
     continue_final_message: turns.at(-1)?.role === "assistant",
     ...toolFields(body),
+    ...thinkingFields(body),
     ...(format && {
       response_format: {
         type: "json_schema",
@@ -57,6 +58,25 @@ export function toPrompt(body: CountRequest): ChatRequest {
       },
     }),
   };
+}
+
+/** As vLLM has it, but that thinking is shown where it is asked for. */
+function thinkingFields({ thinking, output_config }: CountRequest): Partial<ChatRequest> {
+  const effort = { reasoning_effort: output_config?.effort };
+  switch (thinking?.type) {
+    case "enabled":
+    case "adaptive":
+      return {
+        ...effort,
+        chat_template_kwargs: { enable_thinking: true },
+        include_reasoning: thinking.display !== "omitted",
+        ...(thinking.type === "enabled" && { thinking_token_budget: thinking.budget_tokens }),
+      };
+    case "disabled":
+      return { reasoning_effort: "none", include_reasoning: false };
+    default:
+      return { ...effort, include_reasoning: false };
+  }
 }
 
 function toolFields({ tools, tool_choice: choice }: CountRequest): Partial<ChatRequest> {
@@ -160,9 +180,11 @@ function toResult(
 function ofAssistant({ blocks }: Turn, used: Set<string>): MessageBody {
   const texts: TextPart[] = [];
   const uses: ToolUse[] = [];
+  const thoughts: string[] = [];
   for (const { block, at } of blocks) {
     if (block.type === "tool_result") throw foreign(at, block.type, "assistant");
     if (block.type === "text") texts.push(block);
+    if (block.type === "thinking" && block.thinking) thoughts.push(block.thinking);
     if (block.type !== "tool_use") continue;
     uses.push(block);
     used.add(block.id);
@@ -170,6 +192,7 @@ function ofAssistant({ blocks }: Turn, used: Set<string>): MessageBody {
   return {
     role: "assistant",
     content: texts.length > 0 ? texts : "",
+    ...(thoughts.length > 0 && { reasoning: thoughts.join("\n") }),
     ...(uses.length > 0 && { tool_calls: uses.map(toCall) }),
   };
 }
