@@ -83,7 +83,9 @@ async function summary(
 ): Promise<{ readonly text: string; readonly usage: UsageBody }> {
   const max_tokens = Math.min(MOST_TOKENS, Math.ceil(context.engine.maxContext * MOST_SHARE));
   const messages = [...chat.messages, { role: "user" as const, content: ASKED }];
-  const { run } = await startChat(context, askerOf(c), { ...chat, messages, max_tokens }, id);
+  // thoughts, which are none of it, could take all of its tokens
+  const asked = { ...chat, messages, max_tokens, reasoning_effort: "none" as const };
+  const { run } = await startChat(context, askerOf(c), asked, id);
   try {
     const [sample] = await collect(run, 1);
     endOf(sample?.finishReason);

@@ -23,7 +23,8 @@ const TOOLS: OpenAI.Responses.Tool[] = [{
   parameters: { type: "object", properties: { city: { type: "string" } } },
 }];
 /** Shows who says what, thinks what and calls what; it knows tools, so that none are told in words. */
-const TEMPLATE = "{% set known = tools %}{% for m in messages %}<{{ m.role }}>{{ m.content }}" +
+const TEMPLATE =
+  "{% if enable_thinking is false %}!{% endif %}{% set known = tools %}{% for m in messages %}<{{ m.role }}>{{ m.content }}" +
   "{% if m.reasoning_content %}[{{ m.reasoning_content }}]{% endif %}" +
   "{% for c in m.tool_calls or [] %}({{ c.function.name }}){% endfor %}{% endfor %}";
 
@@ -204,6 +205,14 @@ Deno.test("reasoning is kept: read, heard again, listed, and gone on from", asyn
   assertEquals(lastPrompt(context), "<assistant>Four.[Two and two.]");
   const given = await Array.fromAsync(responses.inputItems.list(referring.id, { order: "asc" }));
   assertEquals(given.map(({ type }) => type), ["reasoning", "message"]);
+  // a summary is written without thinking
+  context.engine.reply = () => "All of it.";
+  const { output } = await responses.compact({ model: "tiny" as never, input: "hi" });
+  assert(lastPrompt(context).startsWith("!<user>hi<user>Summarise"));
+  await responses.create({ ...ASK, input: output as OpenAI.Responses.ResponseInputItem[] });
+  assert(
+    lastPrompt(context).endsWith("<assistant>Summary of the conversation up to here:\nAll of it."),
+  );
 });
 
 Deno.test("a malformed reasoning item is refused by its name", async () => {
