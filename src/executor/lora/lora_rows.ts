@@ -63,10 +63,10 @@ export class LoraRows {
   readonly #sites: ReadonlyMap<SiteName, SitePieces>;
 
   constructor(device: Device, config: DecoderConfig, slots: number) {
-    const capacity = (slots + 1) * MAX_LORA_RANK / PIECE_RANK;
+    const room = { zeros: slots, capacity: (slots + 1) * MAX_LORA_RANK / PIECE_RANK };
     this.#rows = new Array<undefined>(slots).fill(undefined);
     this.#sites = new Map(
-      SITES.map((site) => [site, new SitePieces(device, config, site, capacity)]),
+      SITES.map((site) => [site, new SitePieces(device, config, site, room)]),
     );
   }
 
@@ -169,10 +169,13 @@ export class LoraRows {
     }
   }
 
-  /** Where a LoRA's pieces begin, moved where they do not lie one after the other. */
-  #together({ lora, at }: Placed, site: SiteName): { first: number; count: number } | undefined {
+  /**
+   * Where a LoRA's pieces begin, moved where they do not lie one after the other; zeros where it has
+   * none at the site.
+   */
+  #together({ lora, at }: Placed, site: SiteName): { first: number; count: number } {
     const places = at.get(site);
-    if (places === undefined) return undefined;
+    if (places === undefined) return { first: this.#siteOf(site).zeros - 1, count: 1 };
     const count = places.length;
     const [first] = places;
     if (places.every((place, i) => place === first + i)) return { first, count };
@@ -203,9 +206,9 @@ function widest(rows: readonly (Placed | undefined)[]): readonly ModuleName[] | 
   return widest;
 }
 
-/** Each row has a product of its own, as it has alone; rows without a LoRA have the zeros. */
+/** Each row has a product of its own, as it has alone; what it lacks it has of zeros of its own. */
 function decodeMeeting(pieces: SitePieces, rows: readonly (Placed | undefined)[]): Meeting {
-  const { site, count } = pieces;
+  const { site } = pieces;
   const having = new Map<Placed, number>();
   let each = 1;
   for (const row of rows) {
@@ -214,39 +217,33 @@ function decodeMeeting(pieces: SitePieces, rows: readonly (Placed | undefined)[]
     having.set(row, (having.get(row) ?? 0) + 1);
     each = Math.max(each, places.length);
   }
-  const most = Math.max(1, ...having.values());
+  const products = Math.max(1, ...having.values());
+  const lacking = rows.filter((row) => (row?.at.get(site)?.length ?? 0) < each).length;
+  const zeros = Math.ceil(lacking / products);
+  const first = pieces.zeros - zeros;
   const fill = (cells: Int32Array, places: Int32Array) => {
     cells.fill(0);
-    places.fill(0);
     const seen = new Map<Placed, number>();
+    let lacked = 0;
     rows.forEach((row, slot) => {
-      const at = row?.at.get(site);
-      if (row === undefined || at === undefined) return;
-      const product = seen.get(row) ?? 0;
-      seen.set(row, product + 1);
-      at.forEach((place, i) => {
-        cells[place * most + product] = slot;
-        places[slot * each + i] = place * most + product;
-      });
+      const at = row?.at.get(site) ?? [];
+      const product = row === undefined ? 0 : seen.get(row) ?? 0;
+      if (row !== undefined) seen.set(row, product + 1);
+      const own = at.map((place) => (place - first) * products + product);
+      if (own.length < each) own.push(lacked++);
+      for (const cell of own) cells[cell] = slot;
+      for (let i = 0; i < each; i++) places[slot * each + i] = own[Math.min(i, own.length - 1)];
     });
   };
-  return { site, first: 0, pieces: count, rows: most, time: 1, each, fill };
+  return { site, first, pieces: zeros + pieces.count, rows: products, time: 1, each, fill };
 }
 
-/** All tokens in one product; a LoRA that is not at this site has the zeros there. */
+/** All tokens in one product with each piece. */
 function promptMeeting(
   site: SiteName,
-  at: { readonly first: number; readonly count: number } | undefined,
+  { first, count }: { readonly first: number; readonly count: number },
   tokens: number,
 ): Meeting {
-  if (at === undefined) {
-    const fill = (cells: Int32Array, places: Int32Array) => {
-      cells.fill(0);
-      places.fill(0);
-    };
-    return { site, first: 0, pieces: 1, rows: 1, time: 1, each: 1, fill };
-  }
-  const { first, count } = at;
   const fill = (cells: Int32Array, places: Int32Array) => {
     for (let i = 0; i < cells.length; i++) cells[i] = i % tokens;
     for (let i = 0; i < places.length; i++) {

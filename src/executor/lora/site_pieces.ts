@@ -1,6 +1,8 @@
 /**
  * The pieces of LoRAs at one site, one after the other for each of its linears and layers, so that a
- * step reads those in use as one view. The first piece is zeros: rows without a LoRA have that.
+ * step reads those in use as one view. The first ones are zeros, one for each slot, for rows that have
+ * no LoRA here or fewer pieces than others: each has one of its own, since zero times another row's
+ * infinity is no zero.
  */
 import type { DecoderConfig } from "../../checkpoint/checkpoint.ts";
 import { type ModuleName, MODULES, SITE_OF, type SiteName } from "../../models/hook.ts";
@@ -28,17 +30,28 @@ export class SitePieces {
   readonly #device: Device;
   readonly #config: DecoderConfig;
   readonly #capacity: number;
+  /** Pieces of zeros, before all others. */
+  readonly zeros: number;
   readonly #stacks = new Map<ModuleName, readonly Stack[]>();
-  /** What lies where, from 1 on; undefined = a hole. */
-  readonly #pieces: (Piece | undefined)[] = [undefined];
-  /** Pieces whose memory was written and not given back. */
-  #touched = 1;
+  /** What lies where, behind the zeros; undefined = a hole. */
+  readonly #pieces: (Piece | undefined)[];
+  /** Places up to the last whose memory was written and not given back. */
+  #touched: number;
 
-  constructor(device: Device, config: DecoderConfig, site: SiteName, capacity: number) {
+  /** With room for `capacity` pieces. */
+  constructor(
+    device: Device,
+    config: DecoderConfig,
+    site: SiteName,
+    { zeros, capacity }: { readonly zeros: number; readonly capacity: number },
+  ) {
     this.site = site;
+    this.zeros = zeros;
     this.#device = device;
     this.#config = config;
-    this.#capacity = 1 + capacity;
+    this.#capacity = zeros + capacity;
+    this.#pieces = new Array<undefined>(zeros).fill(undefined);
+    this.#touched = zeros;
   }
 
   /** Makes room for a linear of the site. What lies here already has nothing of it. */
@@ -61,9 +74,9 @@ export class SitePieces {
     made.move();
   }
 
-  /** Places that a view of all pieces spans, the zeros among them. */
+  /** Places behind the zeros that a view of all pieces spans. */
   get count(): number {
-    return this.#pieces.length;
+    return this.#pieces.length - this.zeros;
   }
 
   /** Puts a LoRA's pieces one after the other behind all others; returns where. */
@@ -80,12 +93,12 @@ export class SitePieces {
 
   remove(places: readonly number[]): void {
     for (const place of places) this.#pieces[place] = undefined;
-    while (this.#pieces.length > 1 && this.#pieces.at(-1) === undefined) this.#pieces.pop();
+    while (this.count > 0 && this.#pieces.at(-1) === undefined) this.#pieces.pop();
   }
 
   /** Fills the holes with the last pieces; tells of each that moves. */
   compact(moved: (piece: Piece, to: number) => void): void {
-    for (let to = 1; to < this.#pieces.length; to++) {
+    for (let to = this.zeros; to < this.#pieces.length; to++) {
       if (this.#pieces[to] !== undefined) continue;
       const piece = this.#pieces.at(-1);
       if (piece === undefined) throw new Error("internal: pieces end in a hole");
@@ -117,8 +130,8 @@ export class SitePieces {
   }
 
   release(): void {
-    this.#pieces.length = 1;
-    this.#giveBack(0);
+    this.#pieces.length = this.zeros;
+    this.#giveBack();
     for (const { layers } of [...this.#stacks.values()].flat()) {
       for (const tensor of layers) tensor.release();
     }
@@ -140,14 +153,15 @@ export class SitePieces {
   }
 
   /** The memory behind the last piece. */
-  #giveBack(from = this.#pieces.length): void {
+  #giveBack(): void {
+    const from = this.#pieces.length;
     for (const { rows, columns, layers } of [...this.#stacks.values()].flat()) {
       const size = rows * columns;
       for (const tensor of layers) {
         this.#device.discard(tensor, from * size, (this.#touched - from) * size);
       }
     }
-    this.#touched = Math.max(1, from);
+    this.#touched = from;
   }
 }
 

@@ -43,8 +43,8 @@ function met(
         const token = Math.floor(i / each);
         const piece = Math.floor(cell / (count * time));
         const name = pieceAt(tiny, views, { module, piece }, loras);
+        assertEquals(cells[cell], token, "the token is in its cell, of zeros too");
         if (name === undefined) return;
-        assertEquals(cells[cell], token, "the token is in its cell");
         found[token].push(`${module} ${name}`);
       });
     }
@@ -144,7 +144,7 @@ Deno.test("every slot may have a LoRA of the highest rank, and others right afte
       rows.set(slot, tiny.base.residentLora(lora));
     }
     const pieces = rows.decode(SLOTS)?.meetings.map((meeting) => meeting.pieces);
-    assertEquals(pieces, [1, 1, 1, 1].map(() => 1 + 8 * SLOTS));
+    assertEquals(pieces, [1, 1, 1, 1].map(() => 8 * SLOTS));
   }
   rows.release();
 });

@@ -116,6 +116,26 @@ for (const dtype of ["fp32", "int8"] as const) {
   });
 }
 
+Deno.test("a LoRA whose numbers overflow spoils its own row alone", async () => {
+  using tiny = await Tiny.open("llama");
+  const model = await tiny.base.lane();
+  const [worst, ...loras] = [{ ...KINDS[0], seed: 9 }, KINDS[1], KINDS[0]]
+    .map((kind) => randomLora(tiny.base.config, kind));
+  const linears = worst.linears.map((one) => ({ ...one, b: one.b.map(() => 3e38) }));
+  const [bad, ...good] = await readied(tiny, model, [{ ...worst, linears }, ...loras]);
+  const rows = rowsOf([bad, good[0], undefined, good[1], undefined, good[0]]);
+  const together = await decoded(model, rows);
+  assertEquals(together[0].logprobs.some(Number.isFinite), false, "it does overflow");
+  for (const [i, row] of rows.entries()) {
+    if (i > 0) assertEquals(together[i], (await decoded(model, [row]))[0], `row ${i}`);
+  }
+  // what it left in its slot is behind a shorter row's end, and beside a longer one it is looked at
+  await decoded(model, [rows[0]]);
+  const after = [{ prompt: randomPrompt(1, 3) }, { prompt: randomPrompt(40, 4) }];
+  const said = await decoded(model, after);
+  assertEquals(said[0].logprobs.every(Number.isFinite), true, "nothing of it stays in its slot");
+});
+
 Deno.test("int8's channel scales reach a LoRA: near the float32 base with it merged in", async () => {
   using tiny = await Tiny.open("llama", { dtype: "int8" });
   const model = await tiny.base.lane();
