@@ -219,7 +219,9 @@ function decodeMeeting(pieces: SitePieces, rows: readonly (Placed | undefined)[]
   }
   const products = Math.max(1, ...having.values());
   const lacking = rows.filter((row) => (row?.at.get(site)?.length ?? 0) < each).length;
-  const zeros = Math.ceil(lacking / products);
+  // one piece for many rows would be one product of all of them, which sums in another order
+  const least = products > 1 && pieces.count === 1 ? 1 : 0;
+  const zeros = Math.max(least, Math.ceil(lacking / products));
   const first = pieces.zeros - zeros;
   const fill = (cells: Int32Array, places: Int32Array) => {
     cells.fill(0);

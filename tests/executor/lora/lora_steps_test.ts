@@ -104,6 +104,8 @@ for (const dtype of ["fp32", "int8"] as const) {
       // several rows of one LoRA, beside others with more pieces
       [first, first, more[0], first, second, more[1]],
       [core, first, core, undefined, undefined, first],
+      // one piece for all, in one batch of products
+      [first, first, first, first, first, first],
     ];
     for (const batch of batches) {
       const rows = rowsOf(batch);
