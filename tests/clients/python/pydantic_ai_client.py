@@ -20,7 +20,7 @@ assert "Paris" in said.output, said
 
 async def stream() -> list[str]:
     async with agent.run_stream(QUESTION) as result:
-        return [text async for text in result.stream_text(delta=True)]
+        return [text async for text in result.stream_text(delta=True, debounce_by=None)]
 
 
 assert len(asyncio.run(stream())) > 1
