@@ -12,12 +12,12 @@ import { type RemoteEvent, type RemoteJob, TrainingApi } from "./api.ts";
 import type { TrainEnvironment } from "./base.ts";
 import { curveSvg, type Point } from "./curve.ts";
 import { openData, readData } from "./data.ts";
-import type { Follow } from "./teacher/flags.ts";
 import type { TrainFlags, Where } from "./flags.ts";
 import {
   type AskedHyperparameters,
   JOB_HYPERPARAMETERS,
 } from "../../../adapters/training/hyperparameters.ts";
+import { methodBody } from "../../http/schema/fine_tuning_method.ts";
 import { EndSignals } from "../signals.ts";
 import { type OutputPaths, outputPaths, writeTrained } from "./output.ts";
 import { shellQuote } from "./report.ts";
@@ -79,19 +79,6 @@ async function jobBody(flags: TrainFlags, api: TrainingApi): Promise<Record<stri
     tenant,
     seed: run.hyperparameters.seed,
     method: methodBody(flags.follow, hyperparameterBody(run.hyperparameters, factors)),
-  };
-}
-
-function methodBody(follow: Follow | undefined, hyperparameters: Record<string, unknown>) {
-  if (follow === undefined) return { type: "supervised", supervised: { hyperparameters } };
-  const { teacher, on, count, temperature, maxTokens } = follow;
-  return {
-    type: "distillation",
-    distillation: {
-      ...{ teacher, on, temperature, hyperparameters },
-      teacher_tokens: count,
-      max_tokens: maxTokens,
-    },
   };
 }
 

@@ -28,6 +28,7 @@ import { unixSeconds } from "../../../src/util/time.ts";
 import { harmless } from "./common.ts";
 import { metadataSchema } from "./common.ts";
 import { limitField } from "./files.ts";
+import { methodBody } from "./fine_tuning_method.ts";
 
 /** What a tenant or a suffix may be: a part of an adapter's name. */
 const namePart = z.string().min(1).max(64).regex(
@@ -252,26 +253,10 @@ export function jobBody(job: JobRecord, estimatedFinish: number | undefined): Jo
     error: job.error,
     seed: job.seed,
     hyperparameters,
-    method: methodBody(job, hyperparameters),
+    method: methodBody(job.distillation, hyperparameters),
     metadata: job.metadata,
     integrations: [],
     user_provided_suffix: job.suffix,
-  };
-}
-
-function methodBody(
-  { distillation }: JobRecord,
-  hyperparameters: JobBody["hyperparameters"],
-): JobBody["method"] {
-  if (distillation === undefined) return { type: "supervised", supervised: { hyperparameters } };
-  const { teacher, on, count, temperature, maxTokens } = distillation;
-  return {
-    type: "distillation",
-    distillation: {
-      ...{ teacher, on, temperature, hyperparameters },
-      teacher_tokens: count,
-      max_tokens: maxTokens,
-    },
   };
 }
 
