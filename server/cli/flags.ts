@@ -1,6 +1,6 @@
 /**
  * A command line as a table: each flag with its type, default, environment variable and help. Each
- * command has its table beside it: `serve_flags.ts`, and `flags.ts` in `train/`, `admin/` and
+ * command has its table beside it: two in `serve/`, and `flags.ts` in `train/`, `admin/` and
  * `factors/`. The trap: a value that begins with a hyphen needs `=`, as in `--clip=-1`.
  */
 import { parseArgs } from "@std/cli/parse-args";

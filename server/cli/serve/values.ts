@@ -1,8 +1,8 @@
-/** What values of serve's flags may be, beside the common ones of `flags.ts`. */
-import type { GenerationConfig } from "../../src/checkpoint/sampling_defaults.ts";
-import type { DeviceChoice } from "../../adapters/parts.ts";
-import { RESERVED_KWARGS } from "../generate/conversation.ts";
-import type { FlagType } from "./flags.ts";
+/** What values of serve's flags may be, beside the common ones of `../flags.ts`. */
+import type { GenerationConfig } from "../../../src/checkpoint/sampling_defaults.ts";
+import type { DeviceChoice } from "../../../adapters/parts.ts";
+import { RESERVED_KWARGS } from "../../generate/conversation.ts";
+import type { FlagType } from "../flags.ts";
 
 const DEVICE = /^(?:auto|cpu|(?:webgpu|cuda)(?::\d{1,3})?)$/;
 
