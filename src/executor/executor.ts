@@ -26,6 +26,7 @@ import { Scores } from "./sampler/scores.ts";
 import {
   fillDecode,
   makeStep,
+  mostTokens,
   runsOf,
   type Step,
   type StepPlaces,
@@ -36,10 +37,6 @@ import type { DeviceLogits } from "./device/logits.ts";
 import { PREFILL_TOKENS, type Prompts } from "./device/prompts.ts";
 import type { StagedKv } from "./device/staged_kv.ts";
 
-/** Most bytes of a chunk's scores: attention holds one of each head, token and key at once. */
-const SCORE_BYTES = 64 * 2 ** 20;
-/** Fewest tokens of a chunk, however many are before it. */
-const LEAST_CHUNK = 16;
 /** Prefill bindings that are kept, in case their shape comes again. */
 export const KEPT_PREFILLS = 32;
 /** Tokens of a prompt whose logits are held at once to score them. */
@@ -125,9 +122,7 @@ export class Executor implements BatchModel {
   chunkTokens(past: number): number {
     const { heads } = this.#options;
     const keys = this.#total(past + PREFILL_TOKENS, PREFILL_TOKENS);
-    const bytesPerToken = heads * keys * Float32Array.BYTES_PER_ELEMENT;
-    const most = Math.max(LEAST_CHUNK, Math.floor(SCORE_BYTES / bytesPerToken));
-    return Math.min(this.prefillTokens, most);
+    return Math.min(this.prefillTokens, mostTokens(heads, keys));
   }
 
   prepare(adapter: ResidentAdapter): Promise<void> | undefined {

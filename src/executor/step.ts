@@ -5,6 +5,11 @@ import type { CoreView } from "./core_slots.ts";
 import type { KvViews } from "./kv_cache.ts";
 import type { PrefillRow } from "./model.ts";
 
+/** Most bytes of a chunk's scores: attention holds one of each head, token and key at once. */
+const SCORE_BYTES = 64 * 2 ** 20;
+/** Fewest tokens of a chunk, however many are before it. */
+const LEAST_CHUNK = 16;
+
 /** A binding and the arrays that a step writes into. */
 export interface Step {
   readonly binding: Binding;
@@ -110,4 +115,10 @@ export function runsOf(
     else runs.push({ first: i, slots: 1 });
   });
   return runs;
+}
+
+/** Most tokens of a chunk that looks at so many keys by so many heads. */
+export function mostTokens(heads: number, keys: number): number {
+  const bytesPerToken = heads * keys * Float32Array.BYTES_PER_ELEMENT;
+  return Math.max(LEAST_CHUNK, Math.floor(SCORE_BYTES / bytesPerToken));
 }
