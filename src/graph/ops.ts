@@ -93,6 +93,25 @@ export interface Layout {
 }
 
 /**
+ * How a text's tokens attend to all of its own: texts on a grid, each from the start of its row, its
+ * first lengths[n] cells its tokens. What the cells behind them name is not looked at.
+ */
+export interface BidirectionalForm extends Partial<Layout> {
+  readonly grid: Value;
+  /** [N] int32: tokens of each row, at least 1. */
+  readonly lengths: Value;
+  readonly heads: number;
+  readonly headDim: number;
+  /** Scores are q·k · scale + bias. */
+  readonly scale: number;
+  /** [1, H, time, time], added to scores (`relativeBias`). */
+  readonly bias?: Value;
+}
+
+/** x · Φ(x), or the same with a tanh in Φ's place (arXiv 1606.08415). */
+export type GeluForm = "exact" | "tanh";
+
+/**
  * Arguments of each operation. Shapes: T tokens, N batch, S cache capacity, H heads, D head size.
  * Names that end in `Grad` are pullbacks: `dy` is the gradient of a scalar by the operation's output.
  */
@@ -109,6 +128,22 @@ export interface Ops {
     readonly eps: number;
     readonly groups: number;
   };
+  /** `out = (x - mean) / sqrt(variance + eps) · gamma + beta` (arXiv 1607.06450): x [T, d]. */
+  readonly layerNorm: {
+    readonly x: Value;
+    readonly gamma: Value;
+    readonly beta: Value;
+    readonly eps: number;
+  };
+  /** x [T, d] → [T, d]. */
+  readonly gelu: { readonly x: Value; readonly form: GeluForm };
+  /** qkv [T, 3·H·D] → [T, H·D]. Without a layout token t lies in cell t. */
+  readonly bidirectionalAttention: BidirectionalForm & { readonly qkv: Value };
+  /**
+   * `out[0, h, i, j] = table[h, j - i + P - 1]`: a bias by distance (arXiv 1910.10683, section 2.1), of
+   * up to P positions: table [H, 2·P - 1] → [1, H, time, time].
+   */
+  readonly relativeBias: { readonly table: Value; readonly grid: Value };
   /**
    * `out = x · concat(weights)ᵀ + concat(biases)`: x [T, d_in], each weight [d_out_i, d_in], each
    * bias [d_out_i] (none, or one a weight) → [T, Σ d_out_i]. Linears that read one input are one node.
@@ -258,6 +293,20 @@ export interface Ops {
     readonly dy: Value;
     readonly eps: number;
     readonly groups: number;
+  };
+  /** dx of `layerNorm`: x, dy [T, d], gamma [d] → [T, d]. */
+  readonly layerNormGrad: {
+    readonly x: Value;
+    readonly gamma: Value;
+    readonly dy: Value;
+    readonly eps: number;
+  };
+  /** dx of `gelu`: x, dy [T, d] → [T, d]. */
+  readonly geluGrad: { readonly x: Value; readonly dy: Value; readonly form: GeluForm };
+  /** dqkv of `bidirectionalAttention`: qkv [T, 3·H·D], dy [T, H·D] → [T, 3·H·D]. */
+  readonly bidirectionalAttentionGrad: BidirectionalForm & {
+    readonly qkv: Value;
+    readonly dy: Value;
   };
   /** dx of `swiglu`: x [T, 2·d], dy [T, d] → [T, 2·d]. */
   readonly swigluGrad: { readonly x: Value; readonly dy: Value };

@@ -30,6 +30,21 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
     give(x, graph.add("rmsNormGrad", { x, gamma, dy, eps, groups }, `d.${out.name}.x`));
   },
 
+  layerNorm({ x, gamma, beta, eps }, { graph, out, dy, wants, give }) {
+    for (const one of [gamma, beta]) frozen("layerNorm's gamma and beta", one, wants);
+    if (wants(x)) give(x, graph.add("layerNormGrad", { x, gamma, dy, eps }, `d.${out.name}.x`));
+  },
+
+  gelu({ x, form }, { graph, out, dy, wants, give }) {
+    if (wants(x)) give(x, graph.add("geluGrad", { x, dy, form }, `d.${out.name}.x`));
+  },
+
+  bidirectionalAttention(args, { graph, out, dy, wants, give }) {
+    if (args.bias !== undefined) frozen("attention's bias", args.bias, wants);
+    if (!wants(args.qkv)) return;
+    give(args.qkv, graph.add("bidirectionalAttentionGrad", { ...args, dy }, `d.${out.name}.qkv`));
+  },
+
   linear({ x, weights, biases }, { graph, out, dy, wants, give }) {
     for (const bias of biases) frozen("a linear's bias", bias, wants);
     if (wants(x)) give(x, graph.add("linearGrad", { dy, weights }, `d.${out.name}.x`));
@@ -159,6 +174,7 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
     }
   },
 
+  relativeBias: none("relativeBias: its table is frozen"),
   attentionMask: none("attentionMask is made of counts"),
   positions: none("positions are counts"),
   headCells: none("headCells are places"),
@@ -166,6 +182,9 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
   hits: none("hits counts: it is constant almost everywhere"),
   linearGrad: once("linearGrad"),
   rmsNormGrad: once("rmsNormGrad"),
+  layerNormGrad: once("layerNormGrad"),
+  geluGrad: once("geluGrad"),
+  bidirectionalAttentionGrad: once("bidirectionalAttentionGrad"),
   swigluGrad: once("swigluGrad"),
   gatedGrad: once("gatedGrad"),
   causalAttentionGrad: once("causalAttentionGrad"),

@@ -26,6 +26,29 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
     expect("rmsNorm", fits, `gamma [${features / groups}]`, gamma);
     return float(x.shape);
   },
+  layerNorm({ x, gamma, beta }) {
+    const features = matrix("layerNorm", x);
+    for (const scale of [gamma, beta]) {
+      expect(
+        "layerNorm",
+        sameShape(scale.shape, [features]),
+        `gamma and beta [${features}]`,
+        scale,
+      );
+    }
+    return float(x.shape);
+  },
+  gelu({ x }) {
+    return float([x.shape[0], matrix("gelu", x)]);
+  },
+  bidirectionalAttention(args) {
+    return float([args.qkv.shape[0], bidirectional("bidirectionalAttention", args)]);
+  },
+  relativeBias({ table }) {
+    const odd = table.shape.length === 2 && Number(table.shape[1]) % 2 === 1;
+    expect("relativeBias", odd, "table [H, 2·P - 1]", table);
+    return float([1, table.shape[0], "time", "time"]);
+  },
   linear({ x, weights, biases }) {
     const features = matrix("linear", x);
     let out = 0;
@@ -168,6 +191,19 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
     expect("rmsNormGrad", fits, `gamma [${features / groups}]`, gamma);
     return float(x.shape);
   },
+  layerNormGrad({ x, dy }) {
+    expect("layerNormGrad", sameShape(x.shape, dy.shape), showShape(x.shape), dy);
+    return float(x.shape);
+  },
+  geluGrad({ x, dy }) {
+    expect("geluGrad", sameShape(x.shape, dy.shape), showShape(x.shape), dy);
+    return float(x.shape);
+  },
+  bidirectionalAttentionGrad(args) {
+    const width = bidirectional("bidirectionalAttentionGrad", args);
+    expect("bidirectionalAttentionGrad", args.dy.shape[1] === width, `dy [T, ${width}]`, args.dy);
+    return float(args.qkv.shape);
+  },
   swigluGrad({ x, dy }) {
     const width = matrix("swigluGrad", x) / 2;
     expect("swigluGrad", matrix("swigluGrad", dy) === width, `dy [T, ${width}]`, dy);
@@ -274,6 +310,20 @@ function float(shape: readonly (Shape[number] | undefined)[]): Inferred {
 }
 
 /** Features of a `[T, d]` value. */
+/** The width of what a text's attention puts out, H·D. */
+function bidirectional(
+  op: "bidirectionalAttention" | "bidirectionalAttentionGrad",
+  { qkv, lengths, heads, headDim, bias }: Ops["bidirectionalAttention"],
+): number {
+  const width = heads * headDim;
+  expect(op, matrix(op, qkv) === 3 * width, `qkv [T, ${3 * width}]`, qkv);
+  expect(op, lengths.dtype === "int32", "lengths [N] int32", lengths);
+  if (bias !== undefined) {
+    expect(op, bias.shape[1] === heads, `bias [1, ${heads}, time, time]`, bias);
+  }
+  return width;
+}
+
 function matrix(op: string, value: Value): number {
   const features = value.shape[1];
   if (value.shape.length === 2 && typeof features === "number") return features;

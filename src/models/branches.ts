@@ -1,15 +1,14 @@
 /**
- * What adapters add to a decoder's linears: a factor set's branch with each row's core (LoTR, arXiv
+ * What adapters add to a model's linears: a factor set's branch with each row's core (LoTR, arXiv
  * 2402.01376), and the pieces of LoRAs (arXiv 2106.09685).
  */
-import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import type { GraphBuilder } from "../graph/graph.ts";
 import type { Layout, Shape, Value } from "../graph/ops.ts";
 import { type ModuleName, SITE_OF, type SiteName } from "./hook.ts";
 import { inputs } from "./inputs.ts";
 import { PIECE_RANK } from "./lora.ts";
 import { names } from "./parameters.ts";
-import { type HookShape, modulesOf, outputsOf } from "./widths.ts";
+import { type HookShape, type LayerWidths, modulesOf, outputsOf } from "./widths.ts";
 
 export interface Branches {
   readonly hook?: HookShape | undefined;
@@ -28,7 +27,7 @@ interface Meeting {
 
 export class BranchBuilder {
   readonly #graph: GraphBuilder;
-  readonly #config: DecoderConfig;
+  readonly #config: LayerWidths;
   readonly #branches: Branches;
   readonly #grid: Value;
   readonly #meetings = new Map<SiteName, Meeting>();
@@ -37,7 +36,7 @@ export class BranchBuilder {
   /** Where tokens lie on the grid. */
   layout: Partial<Layout> = {};
 
-  constructor(graph: GraphBuilder, config: DecoderConfig, branches: Branches, grid: Value) {
+  constructor(graph: GraphBuilder, config: LayerWidths, branches: Branches, grid: Value) {
     this.#graph = graph;
     this.#config = config;
     this.#branches = branches;

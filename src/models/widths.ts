@@ -2,6 +2,12 @@
 import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
 import { type LinearHook, type ModuleName, SITE_OF, type SiteName } from "./hook.ts";
 
+/** What decides the widths of a layer's linears. */
+export type LayerWidths = Pick<
+  DecoderConfig,
+  "hiddenSize" | "intermediateSize" | "numHeads" | "numKvHeads" | "headDim"
+>;
+
 /** What a hook means for the shapes of a graph. */
 export type HookShape = Pick<LinearHook, "rank" | "modules">;
 
@@ -11,7 +17,7 @@ export function modulesOf(hook: HookShape, site: SiteName): ModuleName[] {
 }
 
 /** Outputs of a module. */
-export function outputsOf(config: DecoderConfig, module: ModuleName): number {
+export function outputsOf(config: LayerWidths, module: ModuleName): number {
   switch (module) {
     case "q_proj":
       return config.numHeads * config.headDim;
@@ -28,7 +34,7 @@ export function outputsOf(config: DecoderConfig, module: ModuleName): number {
 }
 
 /** Inputs of a site. */
-export function inputsOf(config: DecoderConfig, site: SiteName): number {
+export function inputsOf(config: LayerWidths, site: SiteName): number {
   switch (site) {
     case "attn_in":
     case "mlp_in":

@@ -54,6 +54,47 @@ check("rmsNorm, in one group and in several,", NORMS, (to, { tokens, groups, wid
   return { out: to.graph.add("rmsNorm", { x, gamma, eps, groups }, "y"), wanted: [x] };
 });
 
+check("layerNorm", [[1, 6, 1e-5], [5, 4, 0.1]], (to, [tokens, width, eps]) => {
+  const x = to.tokens("x", tokens, width);
+  const [gamma, beta] = ["gamma", "beta"].map((name) => to.floats(name, [width]));
+  return { out: to.graph.add("layerNorm", { x, gamma, beta, eps }, "y"), wanted: [x] };
+});
+
+check("gelu, exact and by tanh,", ["exact", "tanh"] as const, (to, form) => {
+  // a tail, where the exact form's series and continued fraction meet, too
+  const x = to.floats("x", ["tokens", 6], [4, 6], 2);
+  return { out: to.graph.add("gelu", { x, form }, "y"), wanted: [x] };
+});
+
+const TEXTS = [
+  { lengths: [1], heads: 1, headDim: 2, biased: false },
+  { lengths: [4, 2, 1], heads: 2, headDim: 3, biased: true },
+  { lengths: [3, 3], heads: 3, headDim: 2, biased: false },
+];
+
+check("bidirectionalAttention over texts of several lengths", TEXTS, (to, shape) => {
+  const { lengths: given, heads, headDim, biased } = shape;
+  const [count, time] = [given.reduce((a, b) => a + b), Math.max(...given)];
+  const qkv = to.tokens("qkv", count, 3 * heads * headDim);
+  const { cells, places } = packed(to, given);
+  const lengths = to.ints("lengths", given, "batch");
+  const bias = biased
+    ? { bias: to.floats("bias", [1, heads, "time", "time"], [1, heads, time, time]) }
+    : {};
+  const layout = { grid: to.grid(given.length, time), lengths, cells, places };
+  const args = { qkv, heads, headDim, scale: 0.6, ...layout, ...bias };
+  return { out: to.graph.add("bidirectionalAttention", args, "out"), wanted: [qkv] };
+});
+
+/** Texts end to end, each at the start of its row; what is behind it names the first token of all. */
+function packed(to: Sketch, lengths: readonly number[]): Layout {
+  const time = Math.max(...lengths);
+  const cells = new Array<number>(lengths.length * time).fill(0);
+  const places = lengths.flatMap((length, row) => Array.from({ length }, (_, t) => row * time + t));
+  places.forEach((cell, token) => cells[cell] = token);
+  return { cells: to.ints("cells", cells, "cells"), places: to.ints("places", places, "tokens") };
+}
+
 const LINEARS = [
   { tokens: 1, outputs: [5], biased: false },
   { tokens: 4, outputs: [3, 6, 2], biased: true },

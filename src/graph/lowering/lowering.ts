@@ -11,6 +11,7 @@ import { ATTENTION_RULES } from "./lowering_attention.ts";
 import { LoweringContext, type LoweringPlan, type Rule } from "./lowering_context.ts";
 import { emitLora } from "./adapters/lora.ts";
 import { emitGate, emitHalves, emitLotr, fuseGate } from "./adapters/lotr.ts";
+import { ENCODER_RULES, fuseSkipLayerNorm } from "./encoder/lowering_encoder.ts";
 import { TRAINING_RULES } from "./lowering_training.ts";
 import { MICROSOFT, onnxType, type PackingNode, type Places, type Weight } from "./onnx.ts";
 import type { BlockSource } from "../quantise.ts";
@@ -45,7 +46,7 @@ export function lower(
     if (done.has(node)) return;
     const next = graph.nodes[i + 1];
     const fused = next !== undefined &&
-      (fuseSkipNorm(context, node, next) || fuseGate(context, node, next));
+      FUSIONS.some((fuse) => fuse(context, node, next));
     if (fused) done.add(next);
     else lowerNode(context, node);
   });
@@ -80,6 +81,9 @@ function usesOf({ nodes, outputs }: Graph): ReadonlyMap<number, number> {
   return uses;
 }
 
+/** Kernels of two nodes: each emits them and is true, or leaves them alone. */
+const FUSIONS = [fuseSkipNorm, fuseSkipLayerNorm, fuseGate];
+
 /** An addition whose sum is normalised next is one kernel. */
 function fuseSkipNorm(context: LoweringContext, node: Node, next: Node): boolean {
   if (node.op !== "add" || next.op !== "rmsNorm") return false;
@@ -97,6 +101,7 @@ function fuseSkipNorm(context: LoweringContext, node: Node, next: Node): boolean
 const RULES: { readonly [K in OpName]: Rule<K> } = {
   ...ATTENTION_RULES,
   ...TRAINING_RULES,
+  ...ENCODER_RULES,
   embed(context, { ids, table }, out) {
     emitEmbedding(context, table, context.name(ids), out);
   },

@@ -9,6 +9,7 @@ import { emitHeadGrad, emitLinearGrad } from "./gradient_kernels.ts";
 import { gridShape, type LoweringContext, type Rule } from "./lowering_context.ts";
 import { blockDiagonal } from "./adapters/lotr.ts";
 import { emitKl, emitKlGrad, emitKlHeadGrad } from "./distillation.ts";
+import type { ENCODER_RULES } from "./encoder/lowering_encoder.ts";
 import { onnxType } from "./onnx.ts";
 import { emitProduct } from "./products.ts";
 import { transpose } from "../quantise.ts";
@@ -25,7 +26,7 @@ type TrainingOp = Extract<
   | "outer"
   | "gated"
   | "coreProduct"
-  | Exclude<Extract<OpName, `${string}Grad`>, "causalAttentionGrad">
+  | Exclude<Extract<OpName, `${string}Grad`>, "causalAttentionGrad" | keyof typeof ENCODER_RULES>
 >;
 
 /** The rule of each operation that only training has. */

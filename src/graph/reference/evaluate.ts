@@ -19,6 +19,7 @@ import {
   zeros,
 } from "./evaluate_arrays.ts";
 import { attention } from "./evaluate_attention.ts";
+import { ENCODER_RULES } from "./evaluate_encoder.ts";
 import { TRAINING_RULES } from "./evaluate_training.ts";
 import type { Graph, Node, ParameterSource } from "../graph.ts";
 import type { OpName } from "../ops.ts";
@@ -59,6 +60,7 @@ function evaluateNode(node: Node, at: Lookup): Evaluated {
 
 const RULES: Rules<OpName> = {
   ...TRAINING_RULES,
+  ...ENCODER_RULES,
   embed({ ids, table }, at) {
     return takeRows(at(table), at(ids));
   },

@@ -12,6 +12,7 @@ import {
 } from "./evaluate_arrays.ts";
 import { attentionMask, causalAttention, causalAttentionGrad } from "./evaluate_causal.ts";
 import { DISTILLATION_RULES } from "./evaluate_distillation.ts";
+import type { ENCODER_RULES } from "./evaluate_encoder.ts";
 import type { OpName } from "../ops.ts";
 
 /** Operations of training graphs only. */
@@ -32,7 +33,7 @@ type TrainingOp = Extract<
   | "spread"
   | "scatterRows"
   | "coreProduct"
-  | `${string}Grad`
+  | Exclude<Extract<OpName, `${string}Grad`>, keyof typeof ENCODER_RULES>
 >;
 
 export const TRAINING_RULES: Rules<TrainingOp> = {
