@@ -3,6 +3,8 @@
  * noise, and what serves in blocks of integers is handed out as such, so that nothing is rounded. Their
  * texts mean nothing; their costs are those of real weights.
  */
+import { PLAIN_FORM, plainScale } from "../../src/checkpoint/architectures/architecture.ts";
+import { unscaled } from "../../src/checkpoint/rope_config.ts";
 import type { Checkpoint, DecoderConfig, WeightSource } from "../../src/checkpoint/checkpoint.ts";
 import { expectedWeights } from "../../src/checkpoint/expected_weights.ts";
 import { gaussian } from "../../src/util/random.ts";
@@ -53,9 +55,12 @@ export function randomBase(name: ShapeName, bits?: 4 | 8): RandomBase {
     bits,
     config: {
       ...SHAPES[name],
-      ...{ maxPositions: 32768, rmsNormEps: 1e-5, ropeTheta: 1e4, ropeScaling: { type: "none" } },
-      ...{ qkvBias: SHAPES[name].architecture === "qwen2", outputBias: false, qkNorm: false },
-      ...{ slidingWindow: undefined, bosTokenId: undefined, eosTokenIds: [0] },
+      ...PLAIN_FORM,
+      ...{ maxPositions: 32768, rmsNormEps: 1e-5, layers: [{ rope: 0, window: undefined }] },
+      ropes: [unscaled(1e4, SHAPES[name].headDim)],
+      attentionScale: plainScale(SHAPES[name].headDim),
+      ...{ qkvBias: SHAPES[name].architecture === "qwen2", outputBias: false },
+      ...{ bosTokenId: undefined, eosTokenIds: [0] },
     },
   };
 }

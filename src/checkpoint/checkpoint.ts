@@ -34,8 +34,50 @@ export type RopeScaling =
     readonly factors: readonly number[];
   };
 
-export interface DecoderConfig {
-  readonly architecture: "llama" | "mistral" | "qwen2" | "qwen3";
+/** How a layer tells positions: a rotation of queries and keys (RoFormer, arXiv 2104.09864). */
+export interface Rope {
+  readonly theta: number;
+  readonly scaling: RopeScaling;
+  /** How many of a head's dimensions turn, from the first on, an even number; 0 = none does. */
+  readonly turned: number;
+  /** Whether dimension 2i turns with 2i + 1, rather than i with i + turned/2. */
+  readonly interleaved: boolean;
+}
+
+/** In what layers of one model may differ. */
+export interface LayerForm {
+  /** Which of the model's ropes. */
+  readonly rope: number;
+  /** Tokens a position may look back on, itself included; undefined for full attention. */
+  readonly window: number | undefined;
+}
+
+/** Where a block may normalise: what attention and the MLP read, and what they put out. */
+export type NormPlace = "beforeAttention" | "afterAttention" | "beforeMlp" | "afterMlp";
+
+/** What a decoder's blocks do differently from one architecture to the next. */
+export interface DecoderForm {
+  /** What gates go through. */
+  readonly activation: "silu" | "gelu_tanh";
+  /** The norms that a block has, each with its name among the layer's weights. */
+  readonly norms: Readonly<Partial<Record<NormPlace, string>>>;
+  /** What is added to every norm's weights as they are stored. */
+  readonly normOffset: number;
+  /** RMSNorm of q and k before the rotation: over each head (Qwen3), over all of them (OLMo 2). */
+  readonly qkNorm: "none" | "heads" | "whole";
+  /** Factor of embeddings, of what a block adds, and of logits. */
+  readonly embeddingScale: number;
+  readonly residualScale: number;
+  readonly logitScale: number;
+  /** Attention's scores s and the logits become cap · tanh(s / cap); undefined = they stay. */
+  readonly scoreCap: number | undefined;
+  readonly logitCap: number | undefined;
+}
+
+/** A decoder of a transformer, as `src/models/decoder.ts` builds it. */
+export interface DecoderConfig extends DecoderForm {
+  /** As `architectures/table.ts` names them. */
+  readonly architecture: string;
   readonly vocabSize: number;
   readonly hiddenSize: number;
   readonly intermediateSize: number;
@@ -45,17 +87,16 @@ export interface DecoderConfig {
   readonly headDim: number;
   readonly maxPositions: number;
   readonly rmsNormEps: number;
-  readonly ropeTheta: number;
-  readonly ropeScaling: RopeScaling;
+  readonly ropes: readonly Rope[];
+  /** Layer i has layers[i % layers.length]. */
+  readonly layers: readonly LayerForm[];
+  /** Scores are q·k times this. */
+  readonly attentionScale: number;
   readonly tieEmbeddings: boolean;
   /** q, k and v projections have a bias (Qwen2). */
   readonly qkvBias: boolean;
   /** The o projection has a bias (Llama's `attention_bias: true`, together with qkvBias). */
   readonly outputBias: boolean;
-  /** RMSNorm over each head of q and k before the rotation (Qwen3). */
-  readonly qkNorm: boolean;
-  /** Tokens a position may look back on, itself included; undefined for full attention. */
-  readonly slidingWindow: number | undefined;
   readonly bosTokenId: number | undefined;
   /** All that end a turn or a text, the file's own first. */
   readonly eosTokenIds: readonly number[];

@@ -3,36 +3,18 @@
  * of transformers' configuration classes. It refuses what the decoder cannot compute, by name.
  */
 
-import type { DecoderConfig } from "./checkpoint.ts";
+import {
+  type Architecture,
+  type ClassDefaults,
+  PLAIN_FORM,
+  plainScale,
+  softCapsOf,
+} from "./architectures/architecture.ts";
+import { knownArchitecture, SAFETENSORS } from "./architectures/table.ts";
+import type { DecoderConfig, DecoderForm } from "./checkpoint.ts";
 import { Fields } from "./fields.ts";
 import { quantisationOf } from "./quantisation.ts";
-import { ropeOf } from "./rope_config.ts";
-
-/** The architectures a decoder can be built for, by Hugging Face's `model_type`. */
-export const ARCHITECTURES = ["llama", "mistral", "qwen2", "qwen3"] as const;
-export type Architecture = typeof ARCHITECTURES[number];
-
-/** What transformers' class says where config.json is silent. */
-interface ClassDefaults {
-  readonly kvHeads: number | undefined;
-  readonly headDim: number | undefined;
-  readonly maxPositions: number;
-  readonly bos: number | undefined;
-  readonly eos: number | undefined;
-}
-
-const CLASS_DEFAULTS: Readonly<Record<Architecture, ClassDefaults>> = {
-  llama: { kvHeads: undefined, headDim: undefined, maxPositions: 2048, bos: 1, eos: 2 },
-  mistral: { kvHeads: 8, headDim: undefined, maxPositions: 131072, bos: 1, eos: 2 },
-  qwen2: {
-    kvHeads: 32,
-    headDim: undefined,
-    maxPositions: 32768,
-    bos: undefined,
-    eos: undefined,
-  },
-  qwen3: { kvHeads: 32, headDim: 128, maxPositions: 32768, bos: undefined, eos: undefined },
-};
+import { partialRotary, ropeFields, ropeOf } from "./rope_config.ts";
 
 /**
  * The decoder a `config.json` describes.
@@ -40,13 +22,30 @@ const CLASS_DEFAULTS: Readonly<Record<Architecture, ClassDefaults>> = {
  * @param config the parsed `config.json`
  * @param generation the parsed `generation_config.json`, whose end tokens count too
  * @throws {TypeError} for an unknown architecture, a field of the wrong type, or a variant that is
- * not supported (quantised weights, other activations, mixed attention, …)
+ * not supported (quantised weights, other activations, …)
  */
 export function decoderConfig(config: unknown, generation?: unknown): DecoderConfig {
   const fields = new Fields("config.json", config);
-  const architecture = knownArchitecture(fields.optionalText("model_type") ?? "unnamed");
+  const architecture = knownArchitecture(
+    SAFETENSORS,
+    fields.optionalText("model_type") ?? "unnamed",
+  );
   refuseVariants(fields);
-  const defaults = CLASS_DEFAULTS[architecture];
+  const shared = {
+    ...sharedConfig(fields, architecture, generation),
+    ...softCapsOf(fields, architecture),
+  };
+  const made = checkedConfig({ ...shared, ...architecture.fromConfig?.(fields, shared) });
+  refuseLeftOut(fields, made);
+  return made;
+}
+
+/** What every architecture's config says alike, for blocks as `PLAIN_FORM` has them. */
+function sharedConfig(
+  fields: Fields,
+  { name, defaults, form }: Architecture,
+  generation: unknown,
+): DecoderConfig {
   const hiddenSize = fields.count("hidden_size");
   const numHeads = fields.count("num_attention_heads");
   const kvHeads = fields.has("num_key_value_heads")
@@ -54,10 +53,10 @@ export function decoderConfig(config: unknown, generation?: unknown): DecoderCon
     : defaults.kvHeads;
   const headDim = fields.optionalCount("head_dim") ?? defaults.headDim ?? hiddenSize / numHeads;
   const maxPositions = fields.optionalCount("max_position_embeddings") ?? defaults.maxPositions;
-  const bias = fields.optionalFlag("attention_bias") ?? false;
-  const hasBias = architecture === "llama" || architecture === "qwen3";
-  return checkedConfig({
-    architecture,
+  return {
+    ...PLAIN_FORM,
+    ...form,
+    architecture: name,
     vocabSize: fields.count("vocab_size"),
     hiddenSize,
     intermediateSize: fields.count("intermediate_size"),
@@ -67,25 +66,14 @@ export function decoderConfig(config: unknown, generation?: unknown): DecoderCon
     headDim,
     maxPositions,
     rmsNormEps: fields.optionalNumber("rms_norm_eps") ?? 1e-6,
-    ...ropeOf(fields, maxPositions),
-    tieEmbeddings: fields.optionalFlag("tie_word_embeddings") ?? false,
-    qkvBias: architecture === "qwen2" || (hasBias && bias),
-    outputBias: hasBias && bias,
-    qkNorm: architecture === "qwen3",
-    slidingWindow: slidingWindow(fields, architecture, maxPositions),
+    ropes: [ropeOf(fields, ropeFields(fields), { maxPositions, headDim })],
+    layers: [{ rope: 0, window: undefined }],
+    attentionScale: plainScale(headDim),
+    tieEmbeddings: fields.optionalFlag("tie_word_embeddings") ?? defaults.tied ?? false,
+    qkvBias: false,
+    outputBias: false,
     ...specialTokens(fields, new Fields("generation_config.json", generation ?? {}), defaults),
-  });
-}
-
-/** @throws {TypeError} naming the architecture and those that are supported */
-export function knownArchitecture(name: string): Architecture {
-  const known = ARCHITECTURES.find((architecture) => architecture === name);
-  if (known === undefined) {
-    throw new TypeError(
-      `Cannot load architecture '${name}': supported are ${ARCHITECTURES.join(", ")}`,
-    );
-  }
-  return known;
+  };
 }
 
 /** @throws {TypeError} where the numbers of a config contradict each other */
@@ -110,58 +98,34 @@ function refuseVariants(fields: Fields): void {
       throw new TypeError(`Cannot load architecture '${name}': it is no causal language model`);
     }
   }
-  const activation = fields.optionalText("hidden_act") ?? "silu";
-  if (activation !== "silu") {
-    throw new TypeError(
-      `Cannot load the model: hidden_act must be silu, current value is ${activation}`,
-    );
-  }
   if (fields.optionalFlag("mlp_bias") ?? false) {
     throw new TypeError("Cannot load the model: mlp_bias must be false, current value is true");
   }
-  refuseSoftCaps(fields);
   quantisationOf(fields);
 }
 
-/**
- * Scores and logits that are bent towards a largest value, as Gemma 2 does: its architectures are not
- * supported, and ONNX Runtime's attention ignores the cap on WebGPU without a word.
- * @throws {TypeError} naming the cap
- */
-export function refuseSoftCaps(fields: Fields): void {
-  for (const name of ["attn_logit_softcapping", "final_logit_softcapping"]) {
-    const cap = fields.optionalNumber(name) ?? 0;
-    if (cap === 0) continue;
-    throw new TypeError(`Cannot load the model: ${name} must be absent, current value is ${cap}`);
+/** Transformers' names of activations. */
+const ACTIVATIONS: Readonly<Record<DecoderForm["activation"], string>> = {
+  silu: "silu",
+  "gelu_tanh": "gelu_pytorch_tanh",
+};
+
+/** Refuses fields that ask for something which the architecture did not take up, as transformers'. */
+function refuseLeftOut(fields: Fields, made: DecoderConfig): void {
+  const wanted = ACTIVATIONS[made.activation];
+  for (const name of ["hidden_act", "hidden_activation"]) {
+    const activation = fields.optionalText(name) ?? wanted;
+    if (activation === wanted) continue;
+    throw new TypeError(
+      `Cannot load the model: ${name} must be ${wanted}, current value is ${activation}`,
+    );
   }
-}
-
-/** One window for all layers, or none; a model that mixes both is refused. */
-function slidingWindow(
-  fields: Fields,
-  architecture: Architecture,
-  maxPositions: number,
-): number | undefined {
-  if (architecture === "llama") return undefined;
-  const window = fields.has("sliding_window") ? fields.optionalCount("sliding_window") : 4096;
-  if (window === undefined || window >= maxPositions) return undefined;
-  if (architecture === "mistral") return window;
-  if (!(fields.optionalFlag("use_sliding_window") ?? false)) return undefined;
-  const sliding = slidingLayers(fields);
-  const layers = fields.count("num_hidden_layers");
-  if (sliding === 0) return undefined;
-  if (sliding === layers) return window;
-  throw new TypeError(
-    `Cannot load the model: ${sliding} of ${layers} layers attend to a sliding window, ` +
-      `all or none are supported`,
-  );
-}
-
-function slidingLayers(fields: Fields): number {
-  const types = fields.optionalTexts("layer_types");
-  if (types !== undefined) return types.filter((type) => type === "sliding_attention").length;
-  const layers = fields.count("num_hidden_layers");
-  return Math.max(0, layers - (fields.optionalNumber("max_window_layers") ?? 28));
+  const partial = partialRotary(fields);
+  if (partial !== 1 && made.ropes.every(({ turned }) => turned === made.headDim)) {
+    throw new TypeError(
+      `Cannot load the model: partial_rotary_factor must be 1, current value is ${partial}`,
+    );
+  }
 }
 
 function specialTokens(

@@ -6,6 +6,7 @@
 import { createHash } from "node:crypto";
 import { writeAtomically } from "./fetch/cache.ts";
 import type { DecoderConfig, Rows, WeightInfo, WeightSource } from "./checkpoint.ts";
+import { PLAIN_FORM, plainScale } from "./architectures/architecture.ts";
 import { expectedWeights } from "./expected_weights.ts";
 
 /** Changes whenever what is hashed changes. */
@@ -17,7 +18,7 @@ const SCHEME = "lembas.base/1";
  */
 export async function modelDigest(config: DecoderConfig, weights: WeightSource): Promise<string> {
   const hash = createHash("sha256");
-  hash.update(`${SCHEME}\n${canonicalJson(config)}\n`);
+  hash.update(`${SCHEME}\n${canonicalJson(digestedConfig(config))}\n`);
   for (const name of expectedWeights(config).keys()) {
     const { type, shape } = weights.info(name);
     hash.update(`${name} ${type} [${shape}]\n`);
@@ -27,6 +28,32 @@ export async function modelDigest(config: DecoderConfig, weights: WeightSource):
     }
   }
   return hash.digest("hex");
+}
+
+/**
+ * What is hashed of a config: whatever Llama's block has as well is left out or under its oldest name, so
+ * that a base keeps its digest, and its cores, when configs learn to say more.
+ */
+function digestedConfig(config: DecoderConfig): Readonly<Record<string, unknown>> {
+  const { ropes: _, layers: __, qkNorm, attentionScale, ...rest } = config;
+  const own = Object.entries(rest).filter(([name, value]) =>
+    !Object.hasOwn(PLAIN_FORM, name) ||
+    canonicalJson(value) !== canonicalJson(PLAIN_FORM[name as keyof typeof PLAIN_FORM])
+  );
+  return {
+    ...Object.fromEntries(own),
+    qkNorm: qkNorm === "whole" ? qkNorm : qkNorm === "heads",
+    ...(attentionScale === plainScale(config.headDim) ? {} : { attentionScale }),
+    ...positionsOf(config),
+  };
+}
+
+function positionsOf({ ropes, layers, headDim }: DecoderConfig): Readonly<Record<string, unknown>> {
+  const [{ theta, scaling, turned, interleaved }] = ropes;
+  if (ropes.length > 1 || layers.length > 1 || turned !== headDim || interleaved) {
+    return { ropes, layers };
+  }
+  return { ropeTheta: theta, ropeScaling: scaling, slidingWindow: layers[0].window };
 }
 
 /** Bytes that are read together, of a tensor in float32. */

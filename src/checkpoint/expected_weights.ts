@@ -62,22 +62,28 @@ function layerWeights(config: DecoderConfig): readonly (readonly [string, readon
     ["self_attn.k_proj.bias", [keys]],
     ["self_attn.v_proj.bias", [keys]],
   ] as const;
-  const norms = [["self_attn.q_norm.weight", [headDim]], ["self_attn.k_norm.weight", [
-    headDim,
-  ]]] as const;
+  const whole = config.qkNorm === "whole";
+  const norms = [
+    ["self_attn.q_norm.weight", [whole ? queries : headDim]],
+    ["self_attn.k_norm.weight", [whole ? keys : headDim]],
+  ] as const;
+  const { beforeAttention, afterAttention, beforeMlp, afterMlp } = config.norms;
+  const named = (...norms: readonly (string | undefined)[]) =>
+    norms.flatMap((norm) => norm === undefined ? [] : [[`${norm}.weight`, [hiddenSize]] as const]);
   return [
-    ["input_layernorm.weight", [hiddenSize]],
+    ...named(beforeAttention),
     ["self_attn.q_proj.weight", [queries, hiddenSize]],
     ["self_attn.k_proj.weight", [keys, hiddenSize]],
     ["self_attn.v_proj.weight", [keys, hiddenSize]],
     ["self_attn.o_proj.weight", [hiddenSize, queries]],
     ...(config.qkvBias ? qkvBiases : []),
     ...(config.outputBias ? [["self_attn.o_proj.bias", [hiddenSize]]] as const : []),
-    ...(config.qkNorm ? norms : []),
-    ["post_attention_layernorm.weight", [hiddenSize]],
+    ...(config.qkNorm === "none" ? [] : norms),
+    ...named(afterAttention, beforeMlp),
     ["mlp.gate_proj.weight", [intermediateSize, hiddenSize]],
     ["mlp.up_proj.weight", [intermediateSize, hiddenSize]],
     ["mlp.down_proj.weight", [hiddenSize, intermediateSize]],
+    ...named(afterMlp),
   ];
 }
 

@@ -27,7 +27,7 @@ import { directoryEndTokens, type EndTokens, ggufEndTokens } from "./text/end_to
 import { checkWeights } from "./expected_weights.ts";
 import { RandomAccessFile } from "./formats/file.ts";
 import { type GgufHeader, readGgufHeader } from "./formats/gguf.ts";
-import { ggufDecoderConfig } from "./formats/gguf_config.ts";
+import { ggufDecoderConfig, rowOrderOf } from "./formats/gguf_config.ts";
 import {
   ggufSpecialToken,
   ggufTokenizerJson,
@@ -211,8 +211,7 @@ function openGguf(path: string, template: string | undefined): Parts {
   try {
     const header = readGgufHeader(file);
     const config = ggufDecoderConfig(header, readRopeFactors(file, header));
-    const rowOrder = config.architecture === "llama" ? "interleaved" : "plain";
-    const weights = new GgufWeights(file, header, config, rowOrder);
+    const weights = new GgufWeights(file, header, config, rowOrderOf(header));
     const tokenizer = new JsonTokenizer(ggufTokenizerJson(header));
     return {
       id: ggufId(path),

@@ -4,32 +4,33 @@
  * them. Everything is computed in float64 and rounded once.
  */
 
-import type { DecoderConfig, RopeScaling } from "./checkpoint.ts";
+import type { Rope, RopeScaling } from "./checkpoint.ts";
 
 export interface RopeTables {
-  /** [positions, headDim / 2], row-major. */
+  /** [positions, turned / 2], row-major; [positions, headDim / 2] of ones where nothing turns. */
   readonly cos: Float32Array<ArrayBuffer>;
-  /** [positions, headDim / 2], row-major. */
+  /** The same, of zeros. */
   readonly sin: Float32Array<ArrayBuffer>;
 }
 
-/** What the tables depend on. */
-export type RopeConfig = Pick<DecoderConfig, "headDim" | "ropeTheta" | "ropeScaling">;
+/** Columns of a rotation's tables: a kernel that turns nothing would be another. */
+export function ropeWidth({ turned }: Rope, headDim: number): number {
+  return (turned === 0 ? headDim : turned) / 2;
+}
 
 /**
  * Cosines and sines of positions 0 … positions − 1, in the layout of GroupQueryAttention's
- * `cos_cache` and `sin_cache`: dimension i rotates with dimension i + headDim / 2. YaRN's attention
- * factor is multiplied in.
+ * `cos_cache` and `sin_cache`. YaRN's attention factor is multiplied in.
  *
  * @throws {RangeError} where positions is no count
  */
-export function ropeTables(config: RopeConfig, positions: number): RopeTables {
+export function ropeTables(rope: Rope, headDim: number, positions: number): RopeTables {
   if (!Number.isSafeInteger(positions) || positions < 0) {
     throw new RangeError(`Cannot make RoPE tables: positions must be a count, not ${positions}`);
   }
-  const frequencies = ropeFrequencies(config);
-  const half = frequencies.length;
-  const scale = config.ropeScaling.type === "yarn" ? config.ropeScaling.attentionFactor : 1;
+  const half = ropeWidth(rope, headDim);
+  const frequencies = ropeFrequencies(rope);
+  const scale = rope.scaling.type === "yarn" ? rope.scaling.attentionFactor : 1;
   const cos = new Float32Array(positions * half);
   const sin = new Float32Array(positions * half);
   for (let position = 0; position < positions; position++) {
@@ -43,22 +44,18 @@ export function ropeTables(config: RopeConfig, positions: number): RopeTables {
 }
 
 /**
- * Radians a position turns each of the headDim / 2 planes by (transformers' `inv_freq`).
+ * Radians a position turns each of the turned / 2 planes by (transformers' `inv_freq`).
  *
- * @throws {RangeError} where headDim is odd or the factors do not match it
+ * @throws {RangeError} where `turned` is odd or the factors do not match it
  */
-export function ropeFrequencies(config: RopeConfig): Float64Array {
-  const { headDim, ropeTheta, ropeScaling } = config;
-  if (headDim % 2 !== 0) {
+export function ropeFrequencies({ turned, theta, scaling }: Rope): Float64Array {
+  if (turned % 2 !== 0) {
     throw new RangeError(
-      `Cannot make RoPE tables: headDim must be even, current value is ${headDim}`,
+      `Cannot make RoPE tables: the dimensions that turn must be even, current value is ${turned}`,
     );
   }
-  const plain = Float64Array.from(
-    { length: headDim / 2 },
-    (_, i) => ropeTheta ** (-2 * i / headDim),
-  );
-  return scaleFrequencies(plain, ropeScaling, ropeTheta);
+  const plain = Float64Array.from({ length: turned / 2 }, (_, i) => theta ** (-2 * i / turned));
+  return scaleFrequencies(plain, scaling, theta);
 }
 
 function scaleFrequencies(

@@ -3,31 +3,52 @@
  * the older `rope_theta` with `rope_scaling`. It computes no table.
  */
 
-import type { DecoderConfig, RopeScaling } from "./checkpoint.ts";
+import type { Rope, RopeScaling } from "./checkpoint.ts";
 import type { Fields } from "./fields.ts";
 
 const DEFAULT_THETA = 10_000;
 
+/** What else a rotation depends on. */
+interface RopeGiven {
+  readonly maxPositions: number;
+  readonly headDim: number;
+  /** Where the fields have no `rope_theta`. */
+  readonly theta?: number;
+}
+
+/** `rope_parameters`, or the older `rope_scaling`. */
+export function ropeFields(config: Fields): Fields | undefined {
+  return config.optionalObject("rope_scaling") ?? config.optionalObject("rope_parameters");
+}
+
 /**
- * Base and scaling as transformers' `modeling_rope_utils` reads them.
+ * The rotation that an object of `config.json` describes, as transformers' `modeling_rope_utils` reads
+ * it; what it lacks is looked for beside it.
  *
  * @throws {TypeError} for a scaling that is not supported, by its name
  */
 export function ropeOf(
   config: Fields,
-  maxPositions: number,
-): Pick<DecoderConfig, "ropeTheta" | "ropeScaling"> {
-  const rope = config.optionalObject("rope_scaling") ?? config.optionalObject("rope_parameters");
-  const partial = rope?.optionalNumber("partial_rotary_factor") ??
+  rope: Fields | undefined,
+  { maxPositions, headDim, theta = DEFAULT_THETA }: RopeGiven,
+): Rope {
+  return {
+    theta: rope?.optionalNumber("rope_theta") ?? config.optionalNumber("rope_theta") ?? theta,
+    scaling: scalingOf(config, rope, maxPositions),
+    turned: headDim,
+    interleaved: false,
+  };
+}
+
+/** A rotation of whole heads by this base. */
+export function unscaled(theta: number, headDim: number): Rope {
+  return { theta, scaling: { type: "none" }, turned: headDim, interleaved: false };
+}
+
+/** Which share of a head's dimensions turns. */
+export function partialRotary(config: Fields): number {
+  return ropeFields(config)?.optionalNumber("partial_rotary_factor") ??
     config.optionalNumber("partial_rotary_factor") ?? 1;
-  if (partial !== 1) {
-    throw new TypeError(
-      `Cannot load the model: partial_rotary_factor must be 1, current value is ${partial}`,
-    );
-  }
-  const ropeTheta = rope?.optionalNumber("rope_theta") ?? config.optionalNumber("rope_theta") ??
-    DEFAULT_THETA;
-  return { ropeTheta, ropeScaling: scalingOf(config, rope, maxPositions) };
 }
 
 function scalingOf(config: Fields, rope: Fields | undefined, maxPositions: number): RopeScaling {

@@ -4,6 +4,7 @@
  * first.
  */
 import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
+import { narrowestWindow } from "../checkpoint/layers.ts";
 import type { LinearKernel } from "../graph/lowering/lowering_context.ts";
 import type { Graph } from "../graph/graph.ts";
 import { lower, type Lowered, type LoweringPlan } from "../graph/lowering/lowering.ts";
@@ -276,9 +277,10 @@ export class Base {
     logits: DeviceLogits | undefined,
     hook: LinearHook | undefined,
   ): string | undefined {
-    const { slidingWindow = Infinity, vocabSize } = this.config;
+    const { vocabSize } = this.config;
+    const window = narrowestWindow(this.config) ?? Infinity;
     if (logits === undefined) return `logits of ${vocabSize} tokens do not stay on the device`;
-    if (slidingWindow < this.#positions) return "the model has a sliding window";
+    if (window < this.#positions) return "the model has a sliding window";
     if (hook === undefined || CoreCopies.fit(hook.rank, this.activations)) return undefined;
     return `cores of rank ${hook.rank} have no views on the device`;
   }

@@ -6,7 +6,7 @@ import type { Checkpoint } from "../checkpoint/checkpoint.ts";
 import { MODULES, SITE_OF, type SiteName, SITES } from "../models/hook.ts";
 import { inputsOf } from "../models/widths.ts";
 import { names, type Smoothing } from "../models/parameters.ts";
-import { sharedByHeads, siteScales } from "../models/smooth.ts";
+import { isScalable, sharedByHeads, siteScales } from "../models/smooth.ts";
 import type { Device } from "../runtime/device.ts";
 import { floats, joinFloats, runLayers, sampled, type VisitedLayer } from "./layerwise.ts";
 
@@ -50,6 +50,7 @@ function split(tokens: readonly number[], size: number): readonly (readonly numb
 
 function scalesOf({ config }: Checkpoint, visited: VisitedLayer, site: SiteName): Float32Array {
   const width = inputsOf(config, site);
+  if (!isScalable(config, site)) return new Float32Array(width).fill(1);
   const readers = MODULES.filter((module) => SITE_OF[module] === site)
     .map((module) => floats(visited.weight(module)));
   const count = readers.reduce((sum, { length }) => sum + length / width, 0);

@@ -3,14 +3,16 @@
  * that do not fit into memory in float32. Two layers' weights are there at once, the one that
  * computes and the one that is read meanwhile.
  */
-import type { Checkpoint } from "../checkpoint/checkpoint.ts";
+import type { Checkpoint, LayerForm } from "../checkpoint/checkpoint.ts";
+import { layerForm } from "../checkpoint/layers.ts";
 import { lower, type LoweringPlan } from "../graph/lowering/lowering.ts";
 import { buildLayer } from "../models/decoder.ts";
 import { inputs } from "../models/inputs.ts";
 import { inputsOf } from "../models/widths.ts";
+import { isScalable } from "../models/smooth.ts";
 import { DeviceWeights } from "../models/device_weights.ts";
 import { type ModuleName, type SiteName, SITES } from "../models/hook.ts";
-import { DecoderParameters, names } from "../models/parameters.ts";
+import { DecoderParameters, foldPlain, names } from "../models/parameters.ts";
 import type { Device, Session, Tensor } from "../runtime/device.ts";
 
 /** A layer that has just been computed; its weights are there until the visit ends. */
@@ -18,7 +20,7 @@ export interface VisitedLayer {
   readonly layer: number;
   /** A linear's weight, float32 [out, in]. */
   weight(module: ModuleName): Tensor;
-  /** What a site reads, [tokens, d]: some tokens of each window, those of `sampled`. */
+  /** What a site that channel scales can divide reads, [tokens, d]: some tokens of each window, those of `sampled`. */
   activations(site: SiteName): Float32Array;
 }
 
@@ -71,11 +73,12 @@ export async function runLayers(
   return kept.map(({ hidden }) => normed(checkpoint, floats(hidden)));
 }
 
-/** The compiled layer and two sets of its weights. */
+/** Compiled layers and two sets of weights. */
 class LayerPass implements Disposable {
   readonly #device: Device;
   readonly #checkpoint: Checkpoint;
-  readonly #session: Session;
+  /** One for each form that layers have. */
+  readonly #sessions: ReadonlyMap<string, Session>;
   readonly #sets: readonly LayerWeights[];
   readonly #made: DisposableStack;
   readonly #caches: Readonly<Record<string, Tensor>>;
@@ -86,17 +89,18 @@ class LayerPass implements Disposable {
   private constructor(
     device: Device,
     checkpoint: Checkpoint,
-    session: Session,
+    sessions: ReadonlyMap<string, Session>,
     positions: number,
     made: DisposableStack,
   ) {
     this.#device = device;
     this.#checkpoint = checkpoint;
-    this.#session = session;
+    this.#sessions = sessions;
     this.#made = made;
     const { numKvHeads, headDim } = checkpoint.config;
     const shape = [1, numKvHeads, positions, headDim];
-    const weights = session.inputs.filter(({ name }) => name.startsWith(LAYER_0));
+    const [session] = sessions.values();
+    const weights = known(session, "layer").inputs.filter(({ name }) => name.startsWith(LAYER_0));
     const set = () =>
       new Map(
         weights.map(({ name, shape }) => [name, made.use(device.tensor("float32", shape))]),
@@ -106,7 +110,8 @@ class LayerPass implements Disposable {
       [inputs.keys(0)]: made.use(device.tensor("float32", shape)),
       [inputs.values(0)]: made.use(device.tensor("float32", shape)),
     };
-    this.#sites = new Map(SITES.map((site) => {
+    const scaled = SITES.filter((site) => isScalable(checkpoint.config, site));
+    this.#sites = new Map(scaled.map((site) => {
       const width = inputsOf(checkpoint.config, site);
       return [site, made.use(device.tensor("float32", [positions, width]))];
     }));
@@ -118,13 +123,18 @@ class LayerPass implements Disposable {
     positions: number,
   ): Promise<LayerPass> {
     using made = new DisposableStack();
-    const graph = buildLayer(checkpoint.config, positions);
-    const lowered = lower(graph, new DecoderParameters(checkpoint, positions), FLOAT32);
+    const { config } = checkpoint;
+    const parameters = new DecoderParameters(checkpoint, positions);
     const weights = made.adopt(new DeviceWeights(device), (all) => all.release());
-    const session = made.use(await weights.session(lowered));
+    const sessions = new Map<string, Session>();
+    for (const form of config.layers) {
+      if (sessions.has(nameOf(form))) continue;
+      const lowered = lower(buildLayer(config, positions, form), parameters, FLOAT32);
+      sessions.set(nameOf(form), made.use(await weights.session(lowered)));
+    }
     const owned = made.move();
     try {
-      return new LayerPass(device, checkpoint, session, positions, owned);
+      return new LayerPass(device, checkpoint, sessions, positions, owned);
     } catch (error) {
       owned.dispose();
       throw error;
@@ -136,6 +146,7 @@ class LayerPass implements Disposable {
     for (const [name, tensor] of this.#set(layer)) {
       const own = name.replace(LAYER_0, `model.layers.${layer}.`);
       this.#checkpoint.weights.read(own, { into: floats(tensor) });
+      foldPlain(this.#checkpoint.config, own, floats(tensor));
     }
   }
 
@@ -143,7 +154,7 @@ class LayerPass implements Disposable {
   async run(layer: number, windows: readonly Window[], meanwhile: () => void): Promise<void> {
     this.#seen.clear();
     for (const [i, window] of windows.entries()) {
-      const run = this.#runWindow(this.#set(layer), window);
+      const run = this.#runWindow(layer, window);
       if (i === 0) meanwhile();
       await run;
     }
@@ -170,11 +181,11 @@ class LayerPass implements Disposable {
     return known(this.#sets[layer % 2], `layer ${layer}`);
   }
 
-  async #runWindow(weights: LayerWeights, { count, hidden }: Window): Promise<void> {
+  async #runWindow(layer: number, { count, hidden }: Window): Promise<void> {
     using tensors = new DisposableStack();
     const tensor: Device["tensor"] = (...args) => tensors.use(this.#device.tensor(...args));
     const given: Record<string, Tensor> = {
-      ...Object.fromEntries(weights),
+      ...Object.fromEntries(this.#set(layer)),
       ...this.#caches,
       [inputs.hidden]: hidden,
       [inputs.grid]: tensor("int64", [2], BigInt64Array.of(1n, BigInt(count))),
@@ -188,7 +199,8 @@ class LayerPass implements Disposable {
       const view = this.#device.view(read, 0, [count, read.shape[1] ?? 1]);
       results[inputs.site(site)] = tensors.use(view);
     }
-    using binding = this.#session.bind(given, results);
+    const form = nameOf(layerForm(this.#checkpoint.config, layer));
+    using binding = known(this.#sessions.get(form), form).bind(given, results);
     await binding.run();
     floats(hidden).set(floats(out));
     for (const [site, read] of this.#sites) {
@@ -196,6 +208,10 @@ class LayerPass implements Disposable {
       this.#seen.set(site, [...this.#seen.get(site) ?? [], sampled(all, count)]);
     }
   }
+}
+
+function nameOf({ rope, window }: LayerForm): string {
+  return `rope ${rope}, window ${window}`;
 }
 
 /** The first token of a window, which is like no other, and every eighth: [count, d] → [some, d]. */
@@ -219,11 +235,12 @@ export function joinFloats(parts: readonly Float32Array[]): Float32Array {
 
 /** Tokens as the first layer reads them. */
 function embedded(device: Device, checkpoint: Checkpoint, tokens: readonly number[]): Window {
-  const { config: { hiddenSize }, weights } = checkpoint;
+  const { config: { hiddenSize, embeddingScale }, weights } = checkpoint;
   const hidden = device.tensor("float32", [tokens.length, hiddenSize]);
   tokens.forEach((id, i) => {
     const into = floats(hidden).subarray(i * hiddenSize, (i + 1) * hiddenSize);
     weights.read(names.embedding, { rows: { first: id, count: 1 }, into });
+    for (let j = 0; j < hiddenSize; j++) into[j] *= embeddingScale;
   });
   return { count: tokens.length, hidden };
 }
@@ -232,6 +249,7 @@ function embedded(device: Device, checkpoint: Checkpoint, tokens: readonly numbe
 function normed({ config, weights }: Checkpoint, hidden: Float32Array): Float32Array {
   const { hiddenSize, rmsNormEps } = config;
   const gamma = weights.read(names.norm);
+  foldPlain(config, names.norm, gamma);
   const out = new Float32Array(hidden.length);
   for (let start = 0; start < hidden.length; start += hiddenSize) {
     let squares = 0;

@@ -25,7 +25,7 @@ export interface Differentiated {
  * import { differentiate } from "./autodiff.ts";
  * const graph = new GraphBuilder();
  * const x = graph.input("x", "float32", ["tokens", 4]);
- * const y = graph.add("swiglu", { x }, "y");
+ * const y = graph.add("glu", { x }, "y");
  * const dy = graph.input("dy", "float32", ["tokens", 2]);
  * const dx = differentiate(graph, new Map([[y, dy]]), [x]).gradient(x);
  * console.assert(dx?.shape[1] === 4);

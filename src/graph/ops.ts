@@ -27,11 +27,19 @@ export interface Value {
   readonly kind: "input" | "parameter" | "result";
 }
 
-/** How rotated queries attend: shared by attention's forms. */
+/**
+ * What gates go through: silu(x) = x · σ(x), or gelu by tanh (arXiv 1606.08415),
+ * x/2 · (1 + tanh(√(2/π) · (x + 0.044715 · x³))).
+ */
+export type Activation = "silu" | "gelu_tanh";
+
+/** How queries attend: shared by attention's forms. */
 export interface AttentionForm {
-  /** cos, sin of the rotation, [positions, D/2]. */
+  /** cos, sin of the rotation, [positions, R/2]: a head's first R dimensions turn, i with i + R/2. */
   readonly cos: Value;
   readonly sin: Value;
+  /** Whether 2i turns with 2i + 1 instead. Default false. */
+  readonly interleaved?: boolean | undefined;
   readonly grid: Value;
   readonly heads: number;
   readonly kvHeads: number;
@@ -40,6 +48,8 @@ export interface AttentionForm {
   readonly scale: number;
   /** Tokens that a position sees, itself included; undefined = all before it. */
   readonly window: number | undefined;
+  /** Scores s become cap · tanh(s / cap) (Gemma 2, arXiv 2408.00118); undefined = they stay. */
+  readonly cap?: number | undefined;
 }
 
 /**
@@ -186,10 +196,10 @@ export interface Ops {
     readonly places: Value;
   };
   /**
-   * Rotates q and k (RoFormer, arXiv 2104.09864, halves apart), writes k and v into the caches at
+   * Rotates q and k (RoFormer, arXiv 2104.09864), writes k and v into the caches at
    * each row's own position and attends causally (arXiv 2305.13245): qkv [T, (H + 2·KV)·D], caches
    * [N, KV, S, D], lengths [N] int32 = tokens in the cache after this step, minus one; total [1]
-   * int32 = the largest of lengths + 1; cos, sin [positions, D/2]. Rows of a first prompt
+   * int32 = the largest of lengths + 1; cos, sin [positions, R/2]. Rows of a first prompt
    * (time = total) are padded on the right. Scores are q·k · scale. window = tokens a position sees,
    * itself included. → [T, H·D].
    */
@@ -208,10 +218,12 @@ export interface Ops {
   readonly causalAttention: CausalForm & { readonly qkv: Value };
   /** `out = a + b`, same shape. */
   readonly add: { readonly a: Value; readonly b: Value };
-  /** `out = silu(x[:, :d]) · x[:, d:]` (arXiv 2002.05202): x [T, 2·d] = gate | up → [T, d]. */
-  readonly swiglu: { readonly x: Value };
-  /** `swiglu` of two inputs: `out = silu(gate) · up`, each [T, d]. */
-  readonly gated: { readonly gate: Value; readonly up: Value };
+  /** `out = f(x[:, :d]) · x[:, d:]` (arXiv 2002.05202): x [T, 2·d] = gate | up → [T, d]; f: default silu. */
+  readonly glu: { readonly x: Value; readonly activation?: Activation };
+  /** `glu` of two inputs: `out = f(gate) · up`, each [T, d]. */
+  readonly gated: { readonly gate: Value; readonly up: Value; readonly activation?: Activation };
+  /** `out = cap · tanh(x / cap)` (Gemma 2, arXiv 2408.00118): same shape. */
+  readonly softCap: { readonly x: Value; readonly cap: number };
   /** Columns start … start + size - 1 of x [T, d] → [T, size]. */
   readonly columns: { readonly x: Value; readonly start: number; readonly size: number };
   /** Side by side: parts [T, d_i] → [T, Σ d_i]. */
@@ -308,10 +320,17 @@ export interface Ops {
     readonly qkv: Value;
     readonly dy: Value;
   };
-  /** dx of `swiglu`: x [T, 2·d], dy [T, d] → [T, 2·d]. */
-  readonly swigluGrad: { readonly x: Value; readonly dy: Value };
+  /** dx of `glu`: x [T, 2·d], dy [T, d] → [T, 2·d]. */
+  readonly gluGrad: { readonly x: Value; readonly dy: Value; readonly activation?: Activation };
   /** dgate of `gated`: each [T, d] → [T, d]. */
-  readonly gatedGrad: { readonly gate: Value; readonly up: Value; readonly dy: Value };
+  readonly gatedGrad: {
+    readonly gate: Value;
+    readonly up: Value;
+    readonly dy: Value;
+    readonly activation?: Activation;
+  };
+  /** dx of `softCap` from what it put out: `dy · (1 - (y / cap)²)`. */
+  readonly softCapGrad: { readonly y: Value; readonly dy: Value; readonly cap: number };
   /**
    * dqkv of `causalAttention`, probabilities computed again (FlashAttention, arXiv 2205.14135):
    * qkv [T, (H + 2·KV)·D], out and dy [T, H·D] → [T, (H + 2·KV)·D].

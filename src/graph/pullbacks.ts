@@ -105,13 +105,18 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
     for (const term of [a, b]) if (wants(term)) give(term, dy);
   },
 
-  swiglu({ x }, { graph, out, dy, wants, give }) {
-    if (wants(x)) give(x, graph.add("swigluGrad", { x, dy }, `d.${out.name}.x`));
+  glu({ x, ...form }, { graph, out, dy, wants, give }) {
+    if (wants(x)) give(x, graph.add("gluGrad", { x, dy, ...form }, `d.${out.name}.x`));
   },
 
-  gated({ gate, up }, { graph, out, dy, wants, give }) {
-    if (wants(gate)) give(gate, graph.add("gatedGrad", { gate, up, dy }, `d.${out.name}.gate`));
-    if (wants(up)) give(up, graph.add("gated", { gate, up: dy }, `d.${out.name}.up`));
+  gated({ gate, up, ...form }, { graph, out, dy, wants, give }) {
+    const name = `d.${out.name}`;
+    if (wants(gate)) give(gate, graph.add("gatedGrad", { gate, up, dy, ...form }, `${name}.gate`));
+    if (wants(up)) give(up, graph.add("gated", { gate, up: dy, ...form }, `${name}.up`));
+  },
+
+  softCap({ x, cap }, { graph, out, dy, wants, give }) {
+    if (wants(x)) give(x, graph.add("softCapGrad", { y: out, dy, cap }, `d.${out.name}.x`));
   },
 
   columns({ x, start }, { graph, out, dy, wants, give }) {
@@ -185,8 +190,9 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
   layerNormGrad: once("layerNormGrad"),
   geluGrad: once("geluGrad"),
   bidirectionalAttentionGrad: once("bidirectionalAttentionGrad"),
-  swigluGrad: once("swigluGrad"),
+  gluGrad: once("gluGrad"),
   gatedGrad: once("gatedGrad"),
+  softCapGrad: once("softCapGrad"),
   causalAttentionGrad: once("causalAttentionGrad"),
   nllGrad: once("nllGrad"),
   headGrad: once("headGrad"),

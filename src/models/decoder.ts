@@ -1,16 +1,20 @@
 /**
- * The Llama family as a graph: embedding, layers of attention and SwiGLU with RMSNorm before each,
- * a final norm and the head over the rows that want logits (Llama, arXiv 2302.13971; Mistral, arXiv
- * 2310.06825; Qwen2 and Qwen3 by their biases and QK norm).
+ * Decoders of the Llama family as a graph: embedding, layers of attention and gated MLP with RMSNorm
+ * around each, a final norm and the head over the rows that want logits (Llama, arXiv 2302.13971).
+ * What architectures do differently is data: `DecoderForm` in `checkpoint.ts`. Scales are no nodes:
+ * `parameters.ts` folds them into weights.
  */
-import type { DecoderConfig } from "../checkpoint/checkpoint.ts";
+import type { DecoderConfig, LayerForm, NormPlace } from "../checkpoint/checkpoint.ts";
+import { layerForm } from "../checkpoint/layers.ts";
+import { ropeWidth } from "../checkpoint/rope.ts";
 import { type Graph, GraphBuilder } from "../graph/graph.ts";
 import type { AttentionForm, Value } from "../graph/ops.ts";
 import { addHeadLayout } from "../graph/lowering/head_layout.ts";
 import { BranchBuilder, type Branches, fromOrigin, type Origin } from "./branches.ts";
 import { type ModuleName, SITE_OF, SITES } from "./hook.ts";
 import { inputs } from "./inputs.ts";
-import { names, queryScale } from "./parameters.ts";
+import { names } from "./parameters.ts";
+import { isScalable } from "./smooth.ts";
 import { type HookShape, outputsOf } from "./widths.ts";
 
 /**
@@ -28,12 +32,12 @@ export function buildDecoder(
 }
 
 /**
- * One layer alone, with its weights as inputs of the graph, as the checkpoint has them and under the
- * names of layer 0, so that one compiled graph computes every layer: `hidden` [tokens, d] →
- * `0.out` [tokens, d], and what each site reads, `0.SITE` [tokens, d_in]. Its grid, lengths, total and caches are those of a decoder of one layer.
+ * One layer alone, of some form, with its weights as inputs of the graph, as the checkpoint has them and under the
+ * names of layer 0, so that one compiled graph computes every layer of that form: `hidden` [tokens, d] →
+ * `0.out` [tokens, d], and what each site reads that channel scales can divide, `0.SITE` [tokens, d_in]. Its grid, lengths, total and caches are those of a decoder of one layer.
  */
-export function buildLayer(config: DecoderConfig, positions: number): Graph {
-  return new DecoderBuilder(config, positions, {}).buildLayer();
+export function buildLayer(config: DecoderConfig, positions: number, form: LayerForm): Graph {
+  return new DecoderBuilder({ ...config, layers: [form] }, positions, {}).buildLayer();
 }
 
 /** A decoder with its loss, not yet differentiated: values to differentiate by and to cut at. */
@@ -76,6 +80,14 @@ export interface TrainingOptions {
   readonly taught?: number | undefined;
 }
 
+/** What a block's norms put out, by its name in the graph: sites, where linears read it. */
+const NORMED: Readonly<Record<NormPlace, string>> = {
+  beforeAttention: "attn_in",
+  afterAttention: "attn_added",
+  beforeMlp: "mlp_in",
+  afterMlp: "mlp_added",
+};
+
 /** How a layer's queries attend to what came before, given the packed projections. */
 type Attend = (layer: number, qkv: Value) => Value;
 
@@ -84,8 +96,8 @@ class DecoderBuilder {
   readonly #config: DecoderConfig;
   readonly #branches: BranchBuilder;
   readonly #grid: Value;
-  readonly #cos: Value;
-  readonly #sin: Value;
+  /** cos and sin of each of the model's ropes. */
+  readonly #ropes: readonly Pick<AttentionForm, "cos" | "sin" | "interleaved">[];
   #attend: Attend;
   #weights: Origin = "parameters";
   #training = false;
@@ -97,8 +109,12 @@ class DecoderBuilder {
     this.#config = config;
     this.#grid = graph.input(inputs.grid, "int64", [2]);
     this.#branches = new BranchBuilder(graph, config, branches, this.#grid);
-    this.#cos = graph.parameter(names.cos, [positions, config.headDim / 2]);
-    this.#sin = graph.parameter(names.sin, [positions, config.headDim / 2]);
+    this.#ropes = config.ropes.map((rope, i) => {
+      const shape = [positions, ropeWidth(rope, config.headDim)];
+      const table = (name: string) => graph.parameter(name, shape);
+      const { interleaved } = rope;
+      return { cos: table(names.cos(i)), sin: table(names.sin(i)), interleaved };
+    });
     this.#attend = this.#cached();
   }
 
@@ -111,7 +127,8 @@ class DecoderBuilder {
     const shape = ["tokens", this.#config.hiddenSize];
     const x = this.#graph.input(inputs.hidden, "float32", shape);
     const out = this.#layer(0, x);
-    return this.#graph.finish([out, ...SITES.map((site) => this.#site(`0.${site}`))]);
+    const sites = SITES.filter((site) => isScalable(this.#config, site));
+    return this.#graph.finish([out, ...sites.map((site) => this.#site(`0.${site}`))]);
   }
 
   buildTraining({ factors = "parameters", taught }: TrainingOptions): TrainingDecoder {
@@ -120,15 +137,24 @@ class DecoderBuilder {
     this.#training = true;
     const context = graph.input(inputs.context, "int32", ["batch", "contexts"]);
     const offsets = graph.input(inputs.offsets, "int32", ["batch"]);
-    const form = this.#form();
-    const { grid, window } = form;
-    const mask = graph.add("attentionMask", { context, offsets, grid, window }, "mask");
+    const grid = this.#grid;
+    const masks = new Map<number | undefined, Value>();
+    const maskOf = (window: number | undefined) => {
+      const name = masks.size === 0 ? "mask" : `seen.${window ?? "all"}`;
+      const known = masks.get(window) ??
+        graph.add("attentionMask", { context, offsets, grid, window }, name);
+      masks.set(window, known);
+      return known;
+    };
+    for (const { window } of this.#config.layers) maskOf(window);
     const positions = graph.add("positions", { offsets, grid }, "positions");
     const cells = graph.input(inputs.cells, "int32", ["cells"]);
     const places = graph.input(inputs.places, "int32", ["tokens"]);
     this.#branches.layout = { cells, places };
-    const layout = { cells, places, ...addHeadLayout(graph, form, { cells, places }) };
+    const layout = { cells, places, ...addHeadLayout(graph, this.#form(0), { cells, places }) };
     this.#attend = (layer, qkv) => {
+      const form = this.#form(layer);
+      const mask = maskOf(form.window);
       const args = { qkv, context, offsets, mask, positions, ...layout, ...form };
       return graph.add("causalAttention", args, `${layer}.attn_out`);
     };
@@ -136,7 +162,10 @@ class DecoderBuilder {
     const targets = graph.input(inputs.targets, "int32", ["rows"]);
     const seeds = graph.input(inputs.seeds, "float32", ["rows"]);
     const p = graph.add("softmax", { x: logits }, "p");
-    const head = { p, x: this.#site("head"), weight: this.#head() };
+    // a cap lies between the head and the softmax: the way back goes through it
+    const head = this.#config.logitCap === undefined
+      ? { p, x: this.#site("head"), weight: this.#head() }
+      : { p };
     const loss = taught === undefined
       ? graph.add("nll", { logits, targets, ...head }, "nll")
       : graph.add("kl", { logits, ...this.#teacher(taught), ...head }, "kl");
@@ -164,8 +193,11 @@ class DecoderBuilder {
     for (let layer = 0; layer < numLayers - 1; layer++) x = this.#layer(layer, x);
     const normed = this.#norm(this.#lastLayer(numLayers - 1, x, rows), names.norm, "normed");
     this.#sites.set("head", normed);
-    const weights = [this.#head()];
-    return this.#graph.add("linear", { x: normed, weights, biases: [] }, inputs.logits);
+    const product = { x: normed, weights: [this.#head()], biases: [] };
+    const { logitCap: cap } = this.#config;
+    if (cap === undefined) return this.#graph.add("linear", product, inputs.logits);
+    const logits = this.#graph.add("linear", product, "uncapped");
+    return this.#graph.add("softCap", { x: logits, cap }, inputs.logits);
   }
 
   /** A parameter of its own even where it is tied: its input channels may be scaled. */
@@ -180,18 +212,19 @@ class DecoderBuilder {
     return value;
   }
 
-  #form(): AttentionForm {
-    const { numHeads, numKvHeads, headDim, slidingWindow } = this.#config;
+  #form(layer: number): AttentionForm {
+    const { numHeads, numKvHeads, headDim, attentionScale, scoreCap } = this.#config;
+    const { rope, window } = layerForm(this.#config, layer);
     return {
-      cos: this.#cos,
-      sin: this.#sin,
+      ...this.#ropes[rope],
       grid: this.#grid,
       heads: numHeads,
       kvHeads: numKvHeads,
       headDim,
       // As parameters, queries have it folded into their weights.
-      scale: this.#weights === "parameters" ? 1 : queryScale(this.#config),
-      window: slidingWindow,
+      scale: this.#weights === "parameters" ? 1 : attentionScale,
+      window,
+      cap: scoreCap,
     };
   }
 
@@ -207,7 +240,7 @@ class DecoderBuilder {
     return (layer, qkv) => {
       const keys = graph.state(inputs.keys(layer), "float32", shape);
       const values = graph.state(inputs.values(layer), "float32", shape);
-      const args = { qkv, keys, values, ...counts(), ...this.#form() };
+      const args = { qkv, keys, values, ...counts(), ...this.#form(layer) };
       return graph.add("attention", args, `${layer}.attn_out`);
     };
   }
@@ -231,41 +264,51 @@ class DecoderBuilder {
   }
 
   #attended(layer: number, x: Value): Value {
-    const normed = this.#norm(x, names.attentionNorm(layer), `${layer}.attn_in`);
-    return this.#attention(layer, normed);
+    return this.#attention(layer, this.#blockNorm(layer, "beforeAttention", x));
   }
 
   #afterAttention(layer: number, x: Value, attended: Value): Value {
     const o = this.#linear(layer, ["o_proj"], attended, this.#config.outputBias);
-    const middle = this.#graph.add("add", { a: x, b: o }, `${layer}.middle`);
-    const mlpIn = this.#norm(middle, names.mlpNorm(layer), `${layer}.mlp_in`);
-    const mixed = this.#mixed(layer, mlpIn);
+    const b = this.#blockNorm(layer, "afterAttention", o);
+    const middle = this.#graph.add("add", { a: x, b }, `${layer}.middle`);
+    const mixed = this.#mixed(layer, this.#blockNorm(layer, "beforeMlp", middle));
     const down = this.#linear(layer, ["down_proj"], mixed, false);
-    return this.#graph.add("add", { a: middle, b: down }, `${layer}.out`);
+    const mlp = this.#blockNorm(layer, "afterMlp", down);
+    return this.#graph.add("add", { a: middle, b: mlp }, `${layer}.out`);
+  }
+
+  /** x as it is where the block has no norm there. */
+  #blockNorm(layer: number, place: NormPlace, x: Value): Value {
+    const name = this.#config.norms[place];
+    return name === undefined
+      ? x
+      : this.#norm(x, names.layer(layer, name), `${layer}.${NORMED[place]}`);
   }
 
   /** Gate and up in one product where nodes count, apart where bytes do. */
   #mixed(layer: number, x: Value): Value {
     const name = `${layer}.mlp_mid`;
+    const { activation } = this.#config;
     const apart = this.#training || this.#weights === "inputs";
     if (!apart || this.#branches.hasCores("mlp_in")) {
       const both = this.#linear(layer, ["gate_proj", "up_proj"], x, false);
-      return this.#graph.add("swiglu", { x: both }, name);
+      return this.#graph.add("glu", { x: both, activation }, name);
     }
     const gate = this.#linear(layer, ["gate_proj"], x, false);
     const up = this.#linear(layer, ["up_proj"], x, false);
-    return this.#graph.add("gated", { gate, up }, name);
+    return this.#graph.add("gated", { gate, up, activation }, name);
   }
 
   #attention(layer: number, x: Value): Value {
     const modules: ModuleName[] = ["q_proj", "k_proj", "v_proj"];
     const packed = this.#linear(layer, modules, x, this.#config.qkvBias);
-    return this.#attend(layer, this.#config.qkNorm ? this.#headNorm(layer, packed) : packed);
+    const isNormed = this.#config.qkNorm !== "none";
+    return this.#attend(layer, isNormed ? this.#headNorm(layer, packed) : packed);
   }
 
-  /** RMSNorm over each head of q and k. */
+  /** RMSNorm of q and k. */
   #headNorm(layer: number, qkv: Value): Value {
-    const { numHeads, numKvHeads, headDim } = this.#config;
+    const { numHeads, numKvHeads, headDim, qkNorm } = this.#config;
     const counts = { q: numHeads, k: numKvHeads, v: numKvHeads };
     let start = 0;
     const part = (which: "q" | "k" | "v") => {
@@ -274,7 +317,8 @@ class DecoderBuilder {
       start += size;
       if (which === "v") return value;
       const name = names.headNorm(layer, which);
-      return this.#norm(value, name, `${layer}.${which}_norm`, counts[which]);
+      const groups = qkNorm === "whole" ? 1 : counts[which];
+      return this.#norm(value, name, `${layer}.${which}_norm`, groups);
     };
     return this.#graph.add("concat", { parts: [part("q"), part("k"), part("v")] }, `${layer}.qkv`);
   }

@@ -1,13 +1,13 @@
 /**
  * A decoder's parameters as its graph names them: the checkpoint's weights with everything folded
- * in that can be (the attention scale, SmoothQuant's channel scales, arXiv 2211.10438), RoPE
+ * in that can be (the scales of embeddings, attention, residuals and logits, SmoothQuant's channel scales, arXiv 2211.10438), RoPE
  * tables, and the factors of a hook scaled to match.
  *
  * Folding changes no product: an input channel divided by c meets a weight column multiplied by c.
  * A branch that reads the divided input x/c takes diag(c)·A; one whose output is divided takes B/c.
  */
 import type { Checkpoint, DecoderConfig } from "../checkpoint/checkpoint.ts";
-import { ropeTables } from "../checkpoint/rope.ts";
+import { type RopeTables, ropeTables } from "../checkpoint/rope.ts";
 import type { ParameterSource, Rows } from "../graph/graph.ts";
 import { lazy } from "../graph/lowering/lazy.ts";
 import type { BlockSource } from "../graph/quantise.ts";
@@ -25,10 +25,10 @@ export const names = {
   embedding: "model.embed_tokens.weight",
   head: "lm_head.weight",
   norm: "model.norm.weight",
-  cos: "rope.cos",
-  sin: "rope.sin",
-  attentionNorm: (layer: number) => `model.layers.${layer}.input_layernorm.weight`,
-  mlpNorm: (layer: number) => `model.layers.${layer}.post_attention_layernorm.weight`,
+  /** The first without a number: prepared weights were made under that name. */
+  cos: (rope: number) => `rope.cos${rope || ""}`,
+  sin: (rope: number) => `rope.sin${rope || ""}`,
+  layer: (layer: number, part: string) => `model.layers.${layer}.${part}.weight`,
   headNorm: (layer: number, which: "q" | "k") =>
     `model.layers.${layer}.self_attn.${which}_norm.weight`,
   linear: (layer: number, module: ModuleName, what: "weight" | "bias" = "weight") =>
@@ -56,7 +56,7 @@ export class DecoderParameters implements ParameterSource, BlockSource {
   readonly #hook: LinearHook | undefined;
   readonly #smoothing: Smoothing | undefined;
   /** Made when a graph asks: they are megabytes, and the graphs of a base share one tensor of each. */
-  readonly #rope: () => { readonly cos: Float32Array; readonly sin: Float32Array };
+  readonly #ropes: readonly (() => RopeTables)[];
 
   /** `positions`: rows of the RoPE tables. */
   constructor(
@@ -67,7 +67,8 @@ export class DecoderParameters implements ParameterSource, BlockSource {
     this.#checkpoint = checkpoint;
     this.#hook = options.hook;
     this.#smoothing = options.smoothing;
-    this.#rope = lazy(() => ropeTables(checkpoint.config, positions));
+    const { ropes, headDim } = checkpoint.config;
+    this.#ropes = ropes.map((rope) => lazy(() => ropeTables(rope, headDim, positions)));
   }
 
   read(name: string, options: { readonly rows?: Rows } = {}): Float32Array {
@@ -78,13 +79,14 @@ export class DecoderParameters implements ParameterSource, BlockSource {
     const stored = this.#stored(name);
     const { shape } = weights.info(stored);
     const data = weights.read(stored, options);
+    if (shape.length === 1) addOffset(this.#checkpoint.config, name, data);
     return scaled(data, shape.length === 1 ? 1 : shape[1] ?? 1, part(rows, options.rows), columns);
   }
 
   /** What is no weight of the checkpoint: RoPE's tables and factors. */
   #table(name: string): Float32Array | undefined {
-    if (name === names.cos) return this.#rope().cos;
-    if (name === names.sin) return this.#rope().sin;
+    const rope = /^rope\.(cos|sin)(\d*)$/.exec(name);
+    if (rope !== null) return this.#ropes[Number(rope[2])]()[rope[1] as "cos" | "sin"];
     const factor = /^lotr\.(\d+)\.([ab])\.(.+)$/.exec(name);
     return factor === null
       ? undefined
@@ -122,18 +124,25 @@ export class DecoderParameters implements ParameterSource, BlockSource {
   #scales(name: string): Scales {
     const { config } = this.#checkpoint;
     if (name === names.head) return { rows: undefined, columns: this.#smoothing?.head };
-    if (name === names.norm) return { rows: inverse(this.#smoothing?.head), columns: undefined };
+    if (name === names.embedding) {
+      return { rows: filled(config.vocabSize, config.embeddingScale), columns: undefined };
+    }
+    if (name === names.norm) {
+      const rows = times(inverse(this.#smoothing?.head), config.logitScale, config.hiddenSize);
+      return { rows, columns: undefined };
+    }
     const match = /^model\.layers\.(\d+)\.(?:\w+\.)?(\w+)\.(weight|bias)$/.exec(name);
     if (match === null) return { rows: undefined, columns: undefined };
     const [, layer, part, what] = match;
     const smooth = this.#smoothing?.layers[Number(layer)];
     if (part === "q_norm") {
-      return { rows: filled(config.headDim, queryScale(config)), columns: undefined };
+      const { headDim, numHeads, qkNorm, attentionScale } = config;
+      const width = qkNorm === "whole" ? numHeads * headDim : headDim;
+      return { rows: filled(width, attentionScale), columns: undefined };
     }
-    if (part === "input_layernorm") return { rows: inverse(smooth?.attn_in), columns: undefined };
-    if (part === "post_attention_layernorm") {
-      return { rows: inverse(smooth?.mlp_in), columns: undefined };
-    }
+    const { beforeAttention, beforeMlp } = config.norms;
+    if (part === beforeAttention) return { rows: inverse(smooth?.attn_in), columns: undefined };
+    if (part === beforeMlp) return { rows: inverse(smooth?.mlp_in), columns: undefined };
     if (!(part in SITE_OF)) return { rows: undefined, columns: undefined };
     const module = part as ModuleName;
     const columns = what === "weight" ? smooth?.[SITE_OF[module]] : undefined;
@@ -146,13 +155,16 @@ export class DecoderParameters implements ParameterSource, BlockSource {
     const smooth = this.#smoothing?.layers[layer];
     switch (module) {
       case "q_proj":
-        return config.qkNorm
-          ? undefined
-          : filled(config.numHeads * config.headDim, queryScale(config));
+        return config.qkNorm === "none"
+          ? filled(config.numHeads * config.headDim, config.attentionScale)
+          : undefined;
       case "v_proj":
         return smooth && inverse(perKvChannel(smooth.attn_out, config));
       case "up_proj":
         return inverse(smooth?.mlp_mid);
+      case "o_proj":
+      case "down_proj":
+        return filled(config.hiddenSize, config.residualScale);
       default:
         return undefined;
     }
@@ -178,9 +190,20 @@ export class DecoderParameters implements ParameterSource, BlockSource {
   }
 }
 
-/** The attention scale goes into q, so that the attention kernel's product has none. */
-export function queryScale(config: DecoderConfig): number {
-  return 1 / Math.sqrt(config.headDim);
+/** A norm's weights as they multiply. */
+function addOffset({ normOffset }: DecoderConfig, name: string, gamma: Float32Array): void {
+  if (normOffset === 0 || name.endsWith(".bias")) return;
+  for (let i = 0; i < gamma.length; i++) gamma[i] += normOffset;
+}
+
+/**
+ * Folds into one tensor, in place, what a graph whose weights are inputs cannot compute: all that is
+ * folded into parameters but attention's scale and channel scales.
+ */
+export function foldPlain(config: DecoderConfig, name: string, data: Float32Array): void {
+  if (name.endsWith("norm.weight")) addOffset(config, name, data);
+  if (config.residualScale === 1 || !/\.(?:o|down)_proj\./.test(name)) return;
+  for (let i = 0; i < data.length; i++) data[i] *= config.residualScale;
 }
 
 /**
@@ -231,6 +254,16 @@ function inverse(scales: Float32Array | undefined): Float32Array | undefined {
   return scales?.map((scale) => 1 / scale);
 }
 
-function filled(length: number, value: number): Float32Array {
-  return new Float32Array(length).fill(value);
+/** Undefined for all ones. */
+function filled(length: number, value: number): Float32Array | undefined {
+  return value === 1 ? undefined : new Float32Array(length).fill(value);
+}
+
+/** Scales, or ones, times a factor. */
+function times(
+  scales: Float32Array | undefined,
+  factor: number,
+  length: number,
+): Float32Array | undefined {
+  return scales === undefined ? filled(length, factor) : scales.map((scale) => scale * factor);
 }

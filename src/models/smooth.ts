@@ -36,6 +36,12 @@ export interface SiteSample {
   readonly weights: Float32Array;
 }
 
+/** Whether something before a site can divide its channels: a norm, or a linear. */
+export function isScalable({ norms }: DecoderConfig, site: SiteName): boolean {
+  if (site === "attn_in") return norms.beforeAttention !== undefined;
+  return site !== "mlp_in" || norms.beforeMlp !== undefined;
+}
+
 /** The channel scales of a site; `shared` makes norms equal where channels must have one scale. */
 export function siteScales(
   site: SiteName | "head",

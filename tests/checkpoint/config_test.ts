@@ -4,6 +4,7 @@
 
 import { assertEquals, assertThrows } from "@std/assert";
 import { decoderConfig } from "../../src/checkpoint/config.ts";
+import { widestWindow } from "../../src/checkpoint/layers.ts";
 
 const LLAMA = {
   model_type: "llama",
@@ -14,6 +15,10 @@ const LLAMA = {
   num_hidden_layers: 4,
   num_attention_heads: 4,
 };
+function windowsOf(config: Record<string, unknown>) {
+  return decoderConfig(config).layers.map(({ window }) => window);
+}
+
 const QWEN2 = { ...LLAMA, model_type: "qwen2", architectures: ["Qwen2ForCausalLM"] };
 
 Deno.test("what a config leaves out is what transformers' class says", () => {
@@ -22,15 +27,15 @@ Deno.test("what a config leaves out is what transformers' class says", () => {
   assertEquals(llama.headDim, 16);
   assertEquals(llama.maxPositions, 2048);
   assertEquals(llama.rmsNormEps, 1e-6);
-  assertEquals(llama.ropeTheta, 10_000);
-  assertEquals(llama.ropeScaling, { type: "none" });
+  const [rope] = llama.ropes;
+  assertEquals(rope, { theta: 10_000, scaling: { type: "none" }, turned: 16, interleaved: false });
   assertEquals([llama.bosTokenId, llama.eosTokenIds], [1, [2]]);
-  assertEquals([llama.tieEmbeddings, llama.qkvBias, llama.qkNorm], [false, false, false]);
+  assertEquals([llama.tieEmbeddings, llama.qkvBias, llama.qkNorm], [false, false, "none"]);
   const qwen3 = decoderConfig({ ...LLAMA, model_type: "qwen3", num_key_value_heads: 2 });
-  assertEquals([qwen3.headDim, qwen3.qkNorm, qwen3.qkvBias], [128, true, false]);
+  assertEquals([qwen3.headDim, qwen3.qkNorm, qwen3.qkvBias], [128, "heads", false]);
   assertEquals(qwen3.bosTokenId, undefined);
   const mistral = decoderConfig({ ...LLAMA, model_type: "mistral", num_key_value_heads: 4 });
-  assertEquals(mistral.slidingWindow, 4096);
+  assertEquals(widestWindow(mistral), 4096);
 });
 
 Deno.test("biases are where each architecture has them", () => {
@@ -48,16 +53,18 @@ Deno.test("end tokens of generation_config count too, and null is absent", () =>
   assertEquals(config.bosTokenId, undefined);
 });
 
-Deno.test("a sliding window counts only where every layer has it", () => {
+Deno.test("a sliding window is that of the layers that have it", () => {
   const qwen = { ...QWEN2, num_key_value_heads: 2, sliding_window: 32, max_window_layers: 0 };
-  assertEquals(decoderConfig(qwen).slidingWindow, undefined);
-  assertEquals(decoderConfig({ ...qwen, use_sliding_window: true }).slidingWindow, 32);
+  assertEquals(windowsOf(qwen), [undefined]);
+  assertEquals(windowsOf({ ...qwen, use_sliding_window: true }), [32]);
   const mixed = { ...qwen, use_sliding_window: true, max_window_layers: 3 };
-  assertThrows(() => decoderConfig(mixed), TypeError, "1 of 4 layers");
+  assertEquals(windowsOf(mixed), [undefined, undefined, undefined, 32]);
+  const odd = { ...mixed, layer_types: Array(4).fill("chunked_attention") };
+  assertThrows(() => decoderConfig(odd), TypeError, "layer_types has 'chunked_attention'");
   const full = { ...mixed, layer_types: Array(4).fill("full_attention") };
-  assertEquals(decoderConfig(full).slidingWindow, undefined);
+  assertEquals(windowsOf(full), [undefined]);
   const wide = { ...mixed, sliding_window: 1 << 20 };
-  assertEquals(decoderConfig(wide).slidingWindow, undefined);
+  assertEquals(windowsOf(wide), [undefined]);
 });
 
 Deno.test("an unknown architecture is refused by name", () => {

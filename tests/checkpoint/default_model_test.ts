@@ -30,7 +30,7 @@ Deno.test("the default model's weights, tokens and chats are what Python makes o
   using checkpoint = await openCheckpoint(path);
   const { weights, chats, texts, decoded } = fixtureJson<DefaultModel>("default_model.json");
   for (const [name, wanted] of Object.entries(weights)) {
-    const values = checkpoint.weights.read(huggingFaceName(name) ?? name);
+    const values = checkpoint.weights.read(huggingFaceName(name, checkpoint.config.norms) ?? name);
     const bytes = new Uint8Array(values.buffer);
     assertEquals(createHash("sha256").update(bytes).digest("hex"), wanted, name);
   }

@@ -12,6 +12,7 @@ import { createHash } from "node:crypto";
 import type { DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { ropeFrequencies } from "../../src/checkpoint/rope.ts";
+import { unscaled } from "../../src/checkpoint/rope_config.ts";
 import { parseSafetensors, writeSafetensors } from "../../src/checkpoint/formats/safetensors.ts";
 import { shardNames } from "../../src/checkpoint/formats/safetensors_weights.ts";
 import { fixture, fixtureJson, withDirectory } from "./fixtures.ts";
@@ -97,7 +98,7 @@ Deno.test("configs are read from GGUF metadata and from config.json alike", asyn
     maxPositions: 512,
     outputBias: false,
     bosTokenId: 0,
-    slidingWindow: undefined,
+    layers: [{ rope: 0, window: undefined }],
   };
   const yarn = {
     type: "yarn",
@@ -109,10 +110,18 @@ Deno.test("configs are read from GGUF metadata and from config.json alike", asyn
     truncate: true,
   } as const;
   const wanted: Readonly<Record<string, Partial<DecoderConfig>>> = {
-    "llama.gguf": { architecture: "llama", ropeTheta: 10_000, tieEmbeddings: true },
-    "qwen2.gguf": { architecture: "qwen2", ropeTheta: 1e6, ropeScaling: yarn, qkvBias: true },
-    "qwen3": { architecture: "qwen3", headDim: 32, qkNorm: true, eosTokenIds: [2, 0] },
-    "mistral": { architecture: "mistral", slidingWindow: 128, tieEmbeddings: false },
+    "llama.gguf": { architecture: "llama", tieEmbeddings: true },
+    "qwen2.gguf": {
+      architecture: "qwen2",
+      ropes: [{ ...unscaled(1e6, 16), scaling: yarn }],
+      qkvBias: true,
+    },
+    "qwen3": { architecture: "qwen3", headDim: 32, qkNorm: "heads", eosTokenIds: [2, 0] },
+    "mistral": {
+      architecture: "mistral",
+      layers: [{ rope: 0, window: 128 }],
+      tieEmbeddings: false,
+    },
   };
   for (const [name, own] of Object.entries(wanted)) {
     using checkpoint = await openCheckpoint(fixture(name));
@@ -127,11 +136,11 @@ Deno.test("configs are read from GGUF metadata and from config.json alike", asyn
 
 Deno.test("a GGUF's frequency factors turn as the Llama 3 scaling they were made from", async () => {
   using checkpoint = await openCheckpoint(fixture("llama.gguf"));
-  const { config } = checkpoint;
-  assertEquals(config.ropeScaling.type, "factors");
+  const [rope] = checkpoint.config.ropes;
+  assertEquals([rope.theta, rope.scaling.type], [10_000, "factors"]);
   const wanted = ropeFrequencies({
-    ...config,
-    ropeScaling: {
+    ...rope,
+    scaling: {
       type: "llama3",
       factor: 8,
       lowFreqFactor: 1,
@@ -139,7 +148,7 @@ Deno.test("a GGUF's frequency factors turn as the Llama 3 scaling they were made
       originalMaxPositions: 64,
     },
   });
-  ropeFrequencies(config).forEach((frequency, i) =>
+  ropeFrequencies(rope).forEach((frequency, i) =>
     assert(Math.abs(frequency / (wanted[i] ?? 0) - 1) < 1e-6, `plane ${i}`)
   );
 });

@@ -17,7 +17,7 @@ import { DEVICE } from "../graph/device.ts";
 import { distance } from "../graph/run.ts";
 
 const MODELS = new URL("../fixtures/models/", import.meta.url);
-const NAMES = ["llama", "llama-bias", "mistral", "qwen2", "qwen2-yarn", "qwen3"];
+const NAMES = ["llama", "llama-bias", "mistral", "qwen2", "qwen2-yarn", "qwen3", "gemma3"];
 
 /** What each linear of a decoder reads, [tokens, d] by `LAYER.SITE` or `head`, by float64 loops. */
 function sitesOf(checkpoint: Checkpoint, ids: readonly number[]): Map<string, ArrayLike<number>> {

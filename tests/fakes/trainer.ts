@@ -3,6 +3,7 @@
  * steps. It resumes exactly, so the command's promises about
  * checkpoints can be tested in milliseconds.
  */
+import { plainForm } from "./form.ts";
 import { coreFrom } from "../../adapters/lotr/core.ts";
 import type { FactorSet } from "../../adapters/lotr/factors.ts";
 import { randomFactors } from "../../adapters/lotr/make/makers.ts";
@@ -47,6 +48,7 @@ export function fakeFactors(rank = 8): FactorSet {
 }
 
 const CONFIG: DecoderConfig = {
+  ...plainForm(8),
   architecture: "llama",
   vocabSize: new FakeTokenizer().vocabSize,
   hiddenSize: 16,
@@ -57,13 +59,9 @@ const CONFIG: DecoderConfig = {
   headDim: 8,
   maxPositions: 64,
   rmsNormEps: 1e-5,
-  ropeTheta: 1e4,
-  ropeScaling: { type: "none" },
   tieEmbeddings: true,
   qkvBias: false,
   outputBias: false,
-  qkNorm: false,
-  slidingWindow: undefined,
   bosTokenId: undefined,
   eosTokenIds: [EOS],
 };

@@ -48,7 +48,7 @@ Deno.test("only cores wanted: input gradients down to the first adapted layer, n
     // The head and layers 3 to 1 each with down, gate and up, and o; qkv of layers 3 and 2 only.
     ...{ nllGrad: 1, linearGrad: 1 + 3 * 3 + 2, scatterRows: 1 },
     // The last norm; the second norm of layers 3 to 1; the first of layers 3 and 2.
-    ...{ rmsNormGrad: 1 + 3 + 2, swigluGrad: 3, causalAttentionGrad: 3 },
+    ...{ rmsNormGrad: 1 + 3 + 2, gluGrad: 3, causalAttentionGrad: 3 },
     // Two residual sums in layers 3 and 2, one in layer 1; x of layer 3's branch adds once more.
     add: 2 * 2 + 1 + 1,
     // Both layers' dG; only layer 3's goes on to x.
@@ -67,7 +67,7 @@ Deno.test("frozen weights get no gradient, and a wanted one does not bring its n
 Deno.test("nothing is computed for values that no seed depends on", () => {
   const { sketch, loss } = decoder([true]);
   const stranger = sketch.tokens("stranger", 2, 6);
-  const aside = sketch.graph.add("swiglu", { x: stranger }, "aside");
+  const aside = sketch.graph.add("glu", { x: stranger }, "aside");
   const before = sketch.graph.nodes.length;
   const seed = sketch.graph.input("seed", "float32", loss.shape);
   const { gradient } = differentiate(sketch.graph, new Map([[loss, seed]]), [stranger]);
@@ -80,10 +80,10 @@ Deno.test("a gradient may be wanted by a value on the way, whatever made it", ()
   const { graph, given } = sketch;
   const table = sketch.floats("table", [5, 4]);
   const embedded = graph.add("embed", { ids: sketch.ints("ids", [3, 0]), table }, "embedded");
-  const y = graph.add("swiglu", { x: embedded }, "y");
+  const y = graph.add("glu", { x: embedded }, "y");
   const seed = sketch.tokens("seed", 2, 2);
   const gradient = differentiate(graph, new Map([[y, seed]]), [embedded]).gradient(embedded);
-  assertEquals(graph.nodes.at(-1)?.op, "swigluGrad");
+  assertEquals(graph.nodes.at(-1)?.op, "gluGrad");
   assertStrictEquals(gradient, graph.nodes.at(-1)?.out);
   const [{ shape }] = evaluate(graph.finish([graph.nodes[2].out]), given, { read: () => fail() });
   assertEquals(shape, [2, 4]);

@@ -151,11 +151,15 @@ Deno.test("lotr leaves columns of no module untouched", async () => {
   });
 });
 
-Deno.test("swiglu gates one half by the other", async () => {
-  for (const [tokens, width] of [[1, 8], [5, 96], [17, 1536]]) {
+Deno.test("glu gates one half by the other, by either activation", async () => {
+  const sizes = [[1, 8], [5, 96], [17, 1536]];
+  const forms = (["silu", "gelu_tanh"] as const).flatMap((activation) =>
+    sizes.map(([tokens, width]) => ({ tokens, width, activation }))
+  );
+  for (const { tokens, width, activation } of forms) {
     const graph = new GraphBuilder();
     const x = graph.input("x", "float32", ["tokens", 2 * width]);
-    const finished = graph.finish([graph.add("swiglu", { x }, "out")]);
+    const finished = graph.finish([graph.add("glu", { x, activation }, "out")]);
     const [pair] = await both(finished, { x: floats([tokens, 2 * width], 1, 4) });
     assertLess(relative(pair), ROUNDING);
   }
@@ -222,7 +226,7 @@ class Chain {
         return this.#lotr(name, x);
       case 3:
         return width % 2 === 0
-          ? graph.add("swiglu", { x }, name)
+          ? graph.add("glu", { x }, name)
           : graph.add("columns", { x, start: 0, size: 1 }, name);
       case 4: {
         const size = 1 + this.#below(width);

@@ -170,13 +170,19 @@ const HEADS = [
   { batch: 2, time: 6, heads: 3, kvHeads: 1, headDim: 6, window: 3 },
   { batch: 2, time: 3, heads: 2, kvHeads: 1, headDim: 4, window: 1 },
   { batch: 1, time: 3, heads: 2, kvHeads: 2, headDim: 2, window: 9 },
+  { batch: 2, time: 4, heads: 2, kvHeads: 1, headDim: 4, cap: 0.4 },
+  { batch: 1, time: 4, heads: 2, kvHeads: 2, headDim: 6, turned: 4 },
+  { batch: 1, time: 4, heads: 2, kvHeads: 2, headDim: 6, turned: 4, interleaved: true },
 ];
 
 check("causalAttention, with grouped heads and windows,", HEADS, (to, shape) => {
   const { batch, time, heads, kvHeads, headDim } = shape;
-  const { scale = 1, window } = { scale: undefined, window: undefined, ...shape };
+  const absent = { scale: undefined, window: undefined, cap: undefined };
+  const given = { ...absent, turned: headDim, interleaved: false, ...shape };
+  const { scale = 1, window, cap, turned, interleaved } = given;
   const qkv = to.tokens("qkv", batch * time, (heads + 2 * kvHeads) * headDim);
-  const form = { ...to.rotation(time, headDim), grid: to.grid(batch, time), scale, window };
+  const bent = { scale, window, cap, interleaved };
+  const form = { ...to.rotation(time, turned), grid: to.grid(batch, time), ...bent };
   const args = { qkv, heads, kvHeads, headDim, ...form };
   return { out: to.graph.add("causalAttention", args, "out"), wanted: [qkv] };
 });
@@ -199,14 +205,26 @@ check("add by both terms", [[1, 3], [4, 2]], (to, [tokens, width]) => {
   return { out: to.graph.add("add", { a, b }, "y"), wanted: [a, b] };
 });
 
-check("swiglu", [[1, 1], [4, 5]], (to, [tokens, width]) => {
+const GATES = [
+  { tokens: 1, width: 1 },
+  { tokens: 4, width: 5 },
+  { tokens: 1, width: 1, activation: "gelu_tanh" },
+  { tokens: 4, width: 5, activation: "gelu_tanh" },
+] as const;
+
+check("glu of either activation", GATES, (to, { tokens, width, ...form }) => {
   const x = to.tokens("x", tokens, 2 * width);
-  return { out: to.graph.add("swiglu", { x }, "y"), wanted: [x] };
+  return { out: to.graph.add("glu", { x, ...form }, "y"), wanted: [x] };
 });
 
-check("gated by gate and what it lets through", [[1, 1], [4, 5]], (to, [tokens, width]) => {
+check("gated by gate and what it lets through", GATES, (to, { tokens, width, ...form }) => {
   const [gate, up] = ["gate", "up"].map((name) => to.tokens(name, tokens, width));
-  return { out: to.graph.add("gated", { gate, up }, "y"), wanted: [gate, up] };
+  return { out: to.graph.add("gated", { gate, up, ...form }, "y"), wanted: [gate, up] };
+});
+
+check("softCap", [0.5, 30], (to, cap) => {
+  const x = to.tokens("x", 3, 4);
+  return { out: to.graph.add("softCap", { x, cap }, "y"), wanted: [x] };
 });
 
 const COLUMNS = [{ start: 0, size: 7 }, { start: 0, size: 3 }, { start: 5, size: 2 }];
@@ -317,8 +335,8 @@ const REFUSALS: readonly (readonly [string, (to: Sketch) => Case, string])[] = [
   }, "hits counts"],
   ["a gradient", (to) => {
     const [x, dy] = [to.tokens("x", 3, 4), to.tokens("dy", 3, 2)];
-    return { out: to.graph.add("swigluGrad", { x, dy }, "dx"), wanted: [dy] };
-  }, "swigluGrad: gradients are taken once"],
+    return { out: to.graph.add("gluGrad", { x, dy }, "dx"), wanted: [dy] };
+  }, "gluGrad: gradients are taken once"],
 ];
 
 for (const [what, build, message] of REFUSALS) {

@@ -90,7 +90,7 @@ const MISFITS: readonly (readonly [string, () => unknown, readonly string[]])[] 
   [
     "a rotation table of another width",
     () => SHAPES.attention({ ...ATTENTION, sin: value([9, 16]) }),
-    ["attention", "[P, 8]", "[9, 16]"],
+    ["attention", "[P, at most 8]", "[9, 16]"],
   ],
   [
     "lengths of floats",
@@ -102,7 +102,7 @@ const MISFITS: readonly (readonly [string, () => unknown, readonly string[]])[] 
     "[T, 12]",
     "[T, 3]",
   ]],
-  ["a vector to gate", () => SHAPES.swiglu({ x: COUNTS }), ["swiglu", "[N]"]],
+  ["a vector to gate", () => SHAPES.glu({ x: COUNTS }), ["glu", "[N]"]],
   [
     "columns past the end",
     () => SHAPES.columns({ x: WIDE, start: 8, size: 5 }),

@@ -81,7 +81,7 @@ function addLayer(
   const middle = graph.add("add", { a: x, b: mixed }, `${name}.middle`);
   const halves = ["gate", "up"].map((half) => weight(half, HIDDEN, WIDTH));
   const both = linear(graph, norm(sketch, middle, `${name}.mid`), halves, `${name}.both`);
-  const gated = graph.add("swiglu", { x: both }, `${name}.gated`);
+  const gated = graph.add("glu", { x: both }, `${name}.gated`);
   const down = weight("down", WIDTH, HIDDEN);
   const fed = linear(graph, gated, [down], `${name}.fed`);
   const output = graph.add("add", { a: middle, b: fed }, `${name}.output`);

@@ -74,7 +74,7 @@ export function decoder(): Decoder {
       `${l}.middle`,
     );
     const both = linear(norm(middle, `${l}.mid`), [HIDDEN, HIDDEN], `${l}.gateUp`);
-    const gated = graph.add("swiglu", { x: both }, `${l}.gated`);
+    const gated = graph.add("glu", { x: both }, `${l}.gated`);
     const fed = linear(gated, [WIDTH], `${l}.down`);
     const downArgs = { x: gated, y: fed, a: aMid, b: [bDown], offsets: [0], grid };
     const down = graph.add(

@@ -245,39 +245,54 @@ Deno.test("rmsNormGrad follows the formula, for features in one group and in sev
 /** Where a gate is saturated, 1 + x - silu(x) is a difference of large numbers. */
 const GATES = [[1, 8, 1, ROUNDING], [5, 96, 4, ROUNDING], [17, 1536, 40, 3 * ROUNDING]];
 
-Deno.test("swigluGrad follows the formula, saturated gates included", async () => {
-  for (const [tokens, width, scale, tolerance] of GATES) {
-    const graph = new GraphBuilder();
-    const x = graph.input("x", "float32", ["tokens", 2 * width]);
-    const dy = graph.input("dy", "float32", ["tokens", width]);
-    const finished = graph.finish([graph.add("swigluGrad", { x, dy }, "dx")]);
-    const given = { x: floats([tokens, 2 * width], 1, scale), dy: floats([tokens, width], 2) };
-    const [pair] = await both(finished, given);
-    assertLess(relative(pair), tolerance);
-  }
-});
+for (const activation of ["silu", "gelu_tanh"] as const) {
+  Deno.test(`gluGrad of ${activation} follows the formula, saturated gates included`, async () => {
+    for (const [tokens, width, scale, tolerance] of GATES) {
+      const graph = new GraphBuilder();
+      const x = graph.input("x", "float32", ["tokens", 2 * width]);
+      const dy = graph.input("dy", "float32", ["tokens", width]);
+      const finished = graph.finish([graph.add("gluGrad", { x, dy, activation }, "dx")]);
+      const given = { x: floats([tokens, 2 * width], 1, scale), dy: floats([tokens, width], 2) };
+      const [pair] = await both(finished, given);
+      assertLess(relative(pair), tolerance);
+    }
+  });
 
-Deno.test("gated and its pullback follow the formula, and are swiglu's of the halves apart", async () => {
-  for (const [tokens, width, scale, tolerance] of GATES) {
+  Deno.test(`gated by ${activation} and its pullback follow the formula, and are glu's of the halves apart`, async () => {
+    for (const [tokens, width, scale, tolerance] of GATES) {
+      const graph = new GraphBuilder();
+      const [gate, up, dy] = ["gate", "up", "dy"].map((name) =>
+        graph.input(name, "float32", ["tokens", width])
+      );
+      const out = graph.add("gated", { gate, up, activation }, "out");
+      const gradients = gradientsOf(graph, out, dy, [gate, up]);
+      const x = graph.add("concat", { parts: [gate, up] }, "x");
+      const whole = graph.add("glu", { x, activation }, "whole");
+      const dx = graph.add("gluGrad", { x, dy, activation }, "dx");
+      const joined = graph.add("concat", { parts: gradients }, "joined");
+      const shape = [tokens, width];
+      const pairs = await both(graph.finish([out, joined, whole, dx]), {
+        gate: floats(shape, 1, scale),
+        up: floats(shape, 2, scale),
+        dy: floats(shape, 3),
+      });
+      for (const pair of pairs) assertLess(relative(pair), tolerance);
+      for (const i of [0, 1]) {
+        assertLess(distance(pairs[i].naive.data, pairs[i + 2].naive.data), 1e-9);
+      }
+    }
+  });
+}
+
+Deno.test("a soft cap and its pullback follow the formula", async () => {
+  for (const cap of [2, 50]) {
     const graph = new GraphBuilder();
-    const [gate, up, dy] = ["gate", "up", "dy"].map((name) =>
-      graph.input(name, "float32", ["tokens", width])
-    );
-    const out = graph.add("gated", { gate, up }, "out");
-    const gradients = gradientsOf(graph, out, dy, [gate, up]);
-    const x = graph.add("concat", { parts: [gate, up] }, "x");
-    const whole = graph.add("swiglu", { x }, "whole");
-    const dx = graph.add("swigluGrad", { x, dy }, "dx");
-    const joined = graph.add("concat", { parts: gradients }, "joined");
-    const shape = [tokens, width];
-    const pairs = await both(graph.finish([out, joined, whole, dx]), {
-      gate: floats(shape, 1, scale),
-      up: floats(shape, 2, scale),
-      dy: floats(shape, 3),
-    });
-    for (const pair of pairs) assertLess(relative(pair), tolerance);
-    for (const i of [0, 1]) {
-      assertLess(distance(pairs[i].naive.data, pairs[i + 2].naive.data), 1e-9);
+    const [x, dy] = ["x", "dy"].map((name) => graph.input(name, "float32", ["tokens", 24]));
+    const y = graph.add("softCap", { x, cap }, "y");
+    const [dx] = gradientsOf(graph, y, dy, [x]);
+    const given = { x: floats([5, 24], 1, 20), dy: floats([5, 24], 2) };
+    for (const pair of await both(graph.finish([y, dx]), given)) {
+      assertLess(relative(pair), ROUNDING);
     }
   }
 });

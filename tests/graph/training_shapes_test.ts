@@ -74,8 +74,8 @@ const MISFITS: readonly (readonly [string, () => unknown, readonly string[]])[] 
   ],
   [
     "a gradient as wide as both halves",
-    () => SHAPES.swigluGrad({ x: WIDE, dy: WIDE }),
-    ["swigluGrad", "[T, 6]", "[T, 12]"],
+    () => SHAPES.gluGrad({ x: WIDE, dy: WIDE }),
+    ["gluGrad", "[T, 6]", "[T, 12]"],
   ],
   [
     "a gate narrower than what it lets through",
@@ -146,7 +146,7 @@ Deno.test("gradients have the shape of what they are by", () => {
   const dy = value(["T", 8]);
   assertEquals(SHAPES.linearGrad({ dy, weights: [value([8, 5])] }).shape, ["T", 5]);
   assertEquals(SHAPES.outer({ a: dy, b: WIDE }).shape, [8, 12]);
-  assertEquals(SHAPES.swigluGrad({ x: value(["T", 16]), dy }).shape, ["T", 16]);
+  assertEquals(SHAPES.gluGrad({ x: value(["T", 16]), dy }).shape, ["T", 16]);
   assertEquals(SHAPES.spread({ x: NARROW, start: 2, width: 9 }).shape, ["T", 9]);
   const logits = value(["R", 50]);
   assertEquals(SHAPES.nll({ logits, targets: INDEX }).shape, ["R"]);

@@ -3,7 +3,7 @@ import type { DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
 import { inputsOf } from "../../src/models/widths.ts";
 import { type SiteName, SITES } from "../../src/models/hook.ts";
 import type { Smoothing } from "../../src/models/parameters.ts";
-import { sharedByHeads } from "../../src/models/smooth.ts";
+import { isScalable, sharedByHeads } from "../../src/models/smooth.ts";
 
 /** `draw` makes the scales of one site, or of the head. */
 export function scalesOf(
@@ -12,6 +12,7 @@ export function scalesOf(
 ): Smoothing {
   const of = (site: SiteName) => {
     const scales = draw(inputsOf(config, site));
+    if (!isScalable(config, site)) return scales.fill(1);
     return site === "attn_out" ? sharedByHeads(scales, config) : scales;
   };
   const layers = Array.from(

@@ -21,12 +21,14 @@ import type {
 import { Engine } from "../../src/engine/engine.ts";
 import { GrammarPool } from "../../src/grammar/pool.ts";
 import type { EngineListener } from "../../src/engine/metrics.ts";
+import { plainForm } from "../fakes/form.ts";
 import { FakeModel, type FakeModelOptions } from "../fakes/model.ts";
 import { EOS, FakeTokenizer } from "../fakes/tokenizer.ts";
 
 const BASE = "ab".repeat(32);
 
 const CONFIG: DecoderConfig = {
+  ...plainForm(4),
   architecture: "llama",
   vocabSize: new FakeTokenizer().vocabSize,
   hiddenSize: 8,
@@ -37,13 +39,9 @@ const CONFIG: DecoderConfig = {
   headDim: 4,
   maxPositions: 256,
   rmsNormEps: 1e-5,
-  ropeTheta: 1e4,
-  ropeScaling: { type: "none" },
   tieEmbeddings: true,
   qkvBias: false,
   outputBias: false,
-  qkNorm: false,
-  slidingWindow: undefined,
   bosTokenId: undefined,
   eosTokenIds: [EOS],
 };

@@ -12,12 +12,12 @@ import { buildTraining, type TrainingDecoder } from "../../src/models/decoder.ts
 import { inputs } from "../../src/models/inputs.ts";
 import { inputsOf, outputsOf } from "../../src/models/widths.ts";
 import { MODULES, SITE_OF, SITES } from "../../src/models/hook.ts";
-import { DecoderParameters, names, queryScale } from "../../src/models/parameters.ts";
+import { DecoderParameters, names } from "../../src/models/parameters.ts";
 import { CoreLayout } from "../../src/train/gradients/core_layout.ts";
 import { lossesOf, pack, type Packed } from "../../src/train/gradients/packed.ts";
 import { norm, Oracle, OWNERS, relativeError, thinned, tinyTrainable } from "./oracle.ts";
 
-const NAMES = ["llama", "llama-bias", "llama-yarn", "mistral", "qwen2", "qwen3"];
+const NAMES = ["llama", "llama-bias", "llama-yarn", "mistral", "qwen2", "qwen3", "gemma3"];
 const POSITIONS = 32;
 /** PyTorch's side is float32. */
 const TOLERANCE = 2e-5;
@@ -140,9 +140,10 @@ function forEachCore(
   }
 }
 
-/** The attention scale that the graph's q weights and factors have folded in. */
+/** What the graph's weights and factors of a module have folded in. */
 function foldedScale(config: DecoderConfig, module: typeof MODULES[number]): number {
-  return module === "q_proj" && !config.qkNorm ? queryScale(config) : 1;
+  if (module === "o_proj" || module === "down_proj") return config.residualScale;
+  return module === "q_proj" && config.qkNorm === "none" ? config.attentionScale : 1;
 }
 
 /** Without a branch: gradients by every linear. */

@@ -2,6 +2,7 @@
  * Text sources for the tests of training data: the tiny tokenizers with given templates, files made
  * of lines. It loads no weights.
  */
+import { plainForm } from "../fakes/form.ts";
 import { JinjaChatTemplate, type SpecialTokens } from "../../src/checkpoint/text/chat_template.ts";
 import type { DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
 import { JsonTokenizer, readTokenizerJson } from "../../src/checkpoint/text/tokenizer.ts";
@@ -9,6 +10,7 @@ import type { TextSource } from "../../src/train/data/render.ts";
 import { fixtureJson } from "../checkpoint/fixtures.ts";
 
 const CONFIG: DecoderConfig = {
+  ...plainForm(16),
   architecture: "llama",
   vocabSize: 0,
   hiddenSize: 64,
@@ -19,13 +21,9 @@ const CONFIG: DecoderConfig = {
   headDim: 16,
   maxPositions: 512,
   rmsNormEps: 1e-5,
-  ropeTheta: 10000,
-  ropeScaling: { type: "none" },
   tieEmbeddings: true,
   qkvBias: false,
   outputBias: false,
-  qkNorm: false,
-  slidingWindow: undefined,
   bosTokenId: 0,
   eosTokenIds: [2],
 };

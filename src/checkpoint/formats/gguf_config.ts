@@ -3,10 +3,14 @@
  * compute, by name. It reads no file.
  */
 
+import { PLAIN_FORM, plainScale, softCapsOf } from "../architectures/architecture.ts";
+import { GGUF, knownArchitecture } from "../architectures/table.ts";
+import { windowOf } from "../architectures/windows.ts";
 import type { DecoderConfig, RopeScaling } from "../checkpoint.ts";
-import { checkedConfig, knownArchitecture, refuseSoftCaps } from "../config.ts";
+import { checkedConfig } from "../config.ts";
 import { Fields } from "../fields.ts";
 import type { GgufHeader } from "./gguf.ts";
+import type { RowOrder } from "./gguf_weights.ts";
 import { yarnScale } from "../rope_config.ts";
 
 /** Ids that end a text: its own end, an end of turn, an end of message. */
@@ -23,17 +27,22 @@ export function ggufDecoderConfig(
   ropeFactors: readonly number[] | undefined,
 ): DecoderConfig {
   const all = new Fields("the GGUF metadata", Object.fromEntries(header.metadata));
-  const architecture = knownArchitecture(all.optionalText("general.architecture") ?? "unnamed");
-  const fields = all.under(`${architecture}.`);
+  const named = all.optionalText("general.architecture") ?? "unnamed";
+  const architecture = knownArchitecture(GGUF, named);
+  const fields = all.under(`${named}.`);
   refuseVariants(all, fields);
+  const caps = softCapsOf(fields, architecture);
   const hiddenSize = fields.count("embedding_length");
   const numHeads = fields.count("attention.head_count");
   const headDim = fields.optionalCount("attention.key_length") ?? hiddenSize / numHeads;
   refuseOtherWidths(fields, headDim);
   const maxPositions = fields.count("context_length");
-  const window = fields.optionalNumber("attention.sliding_window") ?? 0;
-  return checkedConfig({
-    architecture,
+  const window = fields.optionalNumber("attention.sliding_window") || undefined;
+  const shared: DecoderConfig = {
+    ...PLAIN_FORM,
+    ...architecture.form,
+    ...caps,
+    architecture: architecture.name,
     vocabSize: vocabSize(header),
     hiddenSize,
     intermediateSize: fields.count("feed_forward_length"),
@@ -43,16 +52,35 @@ export function ggufDecoderConfig(
     headDim,
     maxPositions,
     rmsNormEps: fields.number("attention.layer_norm_rms_epsilon"),
-    ropeTheta: fields.optionalNumber("rope.freq_base") ?? 10_000,
-    ropeScaling: scalingOf(fields, maxPositions, ropeFactors),
+    ropes: [{
+      theta: fields.optionalNumber("rope.freq_base") ?? 10_000,
+      scaling: scalingOf(fields, maxPositions, ropeFactors),
+      turned: headDim,
+      interleaved: false,
+    }],
+    layers: [{ rope: 0, window: windowOf(window, maxPositions) }],
+    attentionScale: plainScale(headDim),
     tieEmbeddings: !header.tensors.has("output.weight"),
     qkvBias: header.tensors.has("blk.0.attn_q.bias"),
     outputBias: header.tensors.has("blk.0.attn_output.bias"),
-    qkNorm: header.tensors.has("blk.0.attn_q_norm.weight"),
-    slidingWindow: window > 0 && window < maxPositions ? window : undefined,
+    qkNorm: qkNormOf(header),
     bosTokenId: all.optionalIds("tokenizer.ggml.bos_token_id")[0],
     eosTokenIds: [...new Set(EOS_KEYS.flatMap((key) => all.optionalIds(key)))],
-  });
+  };
+  return checkedConfig({ ...shared, ...architecture.fromGguf?.(fields, shared) });
+}
+
+/** How the file has the rows of q and k. */
+export function rowOrderOf({ metadata }: GgufHeader): RowOrder {
+  return GGUF.get(String(metadata.get("general.architecture")))?.ggufRows ?? "plain";
+}
+
+/** By the width of the weights. */
+function qkNormOf({ tensors }: GgufHeader): DecoderConfig["qkNorm"] {
+  const norm = tensors.get("blk.0.attn_q_norm.weight");
+  if (norm === undefined) return "none";
+  const queries = tensors.get("blk.0.attn_q.weight")?.shape[0];
+  return norm.shape[0] === queries ? "whole" : "heads";
 }
 
 function refuseVariants(all: Fields, fields: Fields): void {
@@ -66,7 +94,6 @@ function refuseVariants(all: Fields, fields: Fields): void {
   if (experts > 0) {
     throw new TypeError(`Cannot load the model: ${experts} experts a layer are not supported`);
   }
-  refuseSoftCaps(fields);
 }
 
 function refuseOtherWidths(fields: Fields, headDim: number): void {

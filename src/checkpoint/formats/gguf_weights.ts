@@ -4,7 +4,14 @@
  */
 
 import type { StoredBlocks } from "../../util/blocks.ts";
-import type { DecoderConfig, ReadOptions, Rows, WeightInfo, WeightSource } from "../checkpoint.ts";
+import type {
+  DecoderConfig,
+  NormPlace,
+  ReadOptions,
+  Rows,
+  WeightInfo,
+  WeightSource,
+} from "../checkpoint.ts";
 import { rowsWithin } from "../rows.ts";
 import { dequantise } from "./dequantise.ts";
 import { storedBlocks } from "./ggml_blocks.ts";
@@ -20,17 +27,23 @@ const TOP_NAMES: ReadonlyMap<string, string> = new Map([
 
 /** Names within a layer. */
 const LAYER_NAMES: ReadonlyMap<string, string> = new Map([
-  ["attn_norm", "input_layernorm"],
   ["attn_q", "self_attn.q_proj"],
   ["attn_k", "self_attn.k_proj"],
   ["attn_v", "self_attn.v_proj"],
   ["attn_output", "self_attn.o_proj"],
   ["attn_q_norm", "self_attn.q_norm"],
   ["attn_k_norm", "self_attn.k_norm"],
-  ["ffn_norm", "post_attention_layernorm"],
   ["ffn_gate", "mlp.gate_proj"],
   ["ffn_up", "mlp.up_proj"],
   ["ffn_down", "mlp.down_proj"],
+]);
+
+/** Norms within a layer, by where they are. */
+const NORM_NAMES: ReadonlyMap<string, NormPlace> = new Map([
+  ["attn_norm", "beforeAttention"],
+  ["post_attention_norm", "afterAttention"],
+  ["ffn_norm", "beforeMlp"],
+  ["post_ffw_norm", "afterMlp"],
 ]);
 
 /** Tensors that the config has taken up already. */
@@ -40,11 +53,15 @@ const CONFIG_TENSORS: ReadonlySet<string> = new Set(["rope_freqs.weight"]);
 export type RowOrder = "interleaved" | "plain";
 
 /** Hugging Face's name of a GGUF tensor; undefined where it is none of a decoder's. */
-export function huggingFaceName(name: string): string | undefined {
+export function huggingFaceName(
+  name: string,
+  norms: DecoderConfig["norms"],
+): string | undefined {
   const layered = /^blk\.(\d+)\.(\w+)\.(weight|bias)$/.exec(name);
   if (layered !== null) {
     const [, layer = "", part = "", kind = ""] = layered;
-    const mapped = LAYER_NAMES.get(part);
+    const place = NORM_NAMES.get(part);
+    const mapped = place === undefined ? LAYER_NAMES.get(part) : norms[place];
     return mapped === undefined ? undefined : `model.layers.${layer}.${mapped}.${kind}`;
   }
   const top = /^(\w+)\.(weight|bias)$/.exec(name);
@@ -56,14 +73,14 @@ export function huggingFaceName(name: string): string | undefined {
 export class GgufWeights implements WeightSource {
   readonly #file: RandomAccessFile;
   readonly #tensors = new Map<string, GgufTensor>();
-  readonly #config: Pick<DecoderConfig, "headDim">;
+  readonly #config: Pick<DecoderConfig, "headDim" | "norms">;
   readonly #rowOrder: RowOrder;
 
   /** @throws {TypeError} for a tensor that no decoder here has */
   constructor(
     file: RandomAccessFile,
     header: GgufHeader,
-    config: Pick<DecoderConfig, "headDim">,
+    config: Pick<DecoderConfig, "headDim" | "norms">,
     rowOrder: RowOrder,
   ) {
     this.#file = file;
@@ -71,7 +88,7 @@ export class GgufWeights implements WeightSource {
     this.#rowOrder = rowOrder;
     for (const tensor of header.tensors.values()) {
       if (CONFIG_TENSORS.has(tensor.name)) continue;
-      this.#tensors.set(huggingFaceName(tensor.name) ?? tensor.name, tensor);
+      this.#tensors.set(huggingFaceName(tensor.name, config.norms) ?? tensor.name, tensor);
     }
   }
 

@@ -5,7 +5,8 @@
  * by telling more keys than there are. Which one is right is tried once for each base.
  */
 import type { DecoderConfig } from "../../checkpoint/checkpoint.ts";
-import { type RopeConfig, ropeTables } from "../../checkpoint/rope.ts";
+import { widestWindow } from "../../checkpoint/layers.ts";
+import { ropeTables, ropeWidth } from "../../checkpoint/rope.ts";
 import { type Graph, GraphBuilder } from "../../graph/graph.ts";
 import { deviceWindow } from "../../graph/lowering/lowering_attention.ts";
 import { lower, type LoweringPlan } from "../../graph/lowering/lowering.ts";
@@ -44,9 +45,7 @@ export interface Prompts {
   total(end: number, time: number): number;
 }
 
-type Shape =
-  & RopeConfig
-  & Pick<DecoderConfig, "numHeads" | "numKvHeads" | "headDim" | "slidingWindow">;
+type Shape = Pick<DecoderConfig, "numHeads" | "numKvHeads" | "headDim" | "ropes" | "layers">;
 
 /** Where it is tried, against what, and in which type. */
 interface Trial {
@@ -67,7 +66,7 @@ export async function promptsOf(
   }
   const beyond = (window: number) => (end: number) => Math.max(end, window + 1);
   if (await isRight(trial, shape, beyond(ALL))) {
-    const other = beyond(deviceWindow(shape.slidingWindow, positions));
+    const other = beyond(deviceWindow(widestWindow(shape), positions));
     return {
       tokens: PREFILL_TOKENS,
       holds: true,
@@ -105,7 +104,7 @@ async function attended(
   total: Prompts["total"],
 ): Promise<Float32Array> {
   const { activations: floats = "float32" } = kernels;
-  const { numHeads, numKvHeads, headDim } = shape;
+  const { numHeads, numKvHeads, headDim, ropes: [first] } = shape;
   using made = new DisposableStack();
   const weights = made.adopt(new DeviceWeights(device), (weights) => weights.release());
   const float32 = () => "float32" as const;
@@ -115,7 +114,7 @@ async function attended(
     gradient: float32,
     embedding: "float32",
   } as const;
-  const rope = ropeTables(shape, POSITIONS);
+  const rope = ropeTables(first, headDim, POSITIONS);
   const tables = { read: (name: string) => name === "cos" ? rope.cos : rope.sin };
   const session = made.use(await weights.session(lower(attention(shape), tables, plan)));
   const cache = [1, numKvHeads, POSITIONS, headDim];
@@ -138,10 +137,10 @@ async function attended(
 }
 
 /** Attention alone, as a decoder has it. */
-function attention({ numHeads: heads, numKvHeads: kvHeads, headDim }: Shape): Graph {
+function attention({ numHeads: heads, numKvHeads: kvHeads, headDim, ropes: [rope] }: Shape): Graph {
   const graph = new GraphBuilder();
   const cache = ["batch", kvHeads, "capacity", headDim];
-  const table = (name: string) => graph.parameter(name, [POSITIONS, headDim / 2]);
+  const table = (name: string) => graph.parameter(name, [POSITIONS, ropeWidth(rope, headDim)]);
   const args = {
     qkv: graph.input("qkv", "float32", ["tokens", (heads + 2 * kvHeads) * headDim]),
     grid: graph.input("grid", "int64", [2]),
@@ -149,7 +148,7 @@ function attention({ numHeads: heads, numKvHeads: kvHeads, headDim }: Shape): Gr
     values: graph.state("values", "float32", cache),
     lengths: graph.input("lengths", "int32", ["batch"]),
     total: graph.input("total", "int32", [1]),
-    ...{ cos: table("cos"), sin: table("sin") },
+    ...{ cos: table("cos"), sin: table("sin"), interleaved: rope.interleaved },
     ...{ heads, kvHeads, headDim, scale: headDim ** -0.5, window: undefined },
   };
   return graph.finish([graph.add("attention", args, "attended")]);

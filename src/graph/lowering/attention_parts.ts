@@ -11,6 +11,7 @@ import {
   sharedMask,
   sizes,
 } from "./attention_grid.ts";
+import { emitCapped } from "./gates.ts";
 import type { LoweringContext } from "./lowering_context.ts";
 import { MICROSOFT, onnxType } from "./onnx.ts";
 import { emitProduct } from "./products.ts";
@@ -123,8 +124,10 @@ export function probabilities(
   out: string,
 ): void {
   const { writer } = context;
-  const { scale } = form;
-  emitProduct(context, [q, k], { rank: 4, transposed: "second", scale }, `${out}.scores`);
+  const { scale, cap } = form;
+  const raw = cap === undefined ? `${out}.scores` : `${out}.scores.raw`;
+  emitProduct(context, [q, k], { rank: 4, transposed: "second", scale }, raw);
+  if (cap !== undefined) emitCapped(context, raw, cap, `${out}.scores`);
   const softmax = { attributes: { axis: -1 } };
   if (form.context === undefined) {
     writer.node("Add", [`${out}.scores`, causalMask(context, form)], `${out}.masked`);
@@ -220,7 +223,7 @@ export function rotate(
   direction: "forth" | "back",
   to: string,
 ): string {
-  const { cos, sin } = form;
+  const { cos, sin, headDim, interleaved = false } = form;
   const turn = direction === "forth" ? context.parameter(sin) : context.weight(
     `${sin.name}:negated`,
     "float32",
@@ -228,7 +231,15 @@ export function rotate(
     () => context.parameters.read(sin.name).map((value) => -value),
   );
   const inputs = [from, positionsOf(context, form), context.parameter(cos), turn];
-  return context.writer.node("RotaryEmbedding", inputs, to, FUSED);
+  const turned = 2 * Number(cos.shape[1]);
+  return context.writer.node("RotaryEmbedding", inputs, to, {
+    ...FUSED,
+    attributes: {
+      ...(interleaved ? { interleaved: 1 } : {}),
+      // the kernel takes the head's size from its input alone where all of it turns
+      ...(turned === headDim ? {} : { "num_heads": form.heads, "rotary_embedding_dim": turned }),
+    },
+  });
 }
 
 /** [T, H·D] of tokens as [N, KV, G·time, D]. */

@@ -10,9 +10,10 @@ import { emitLinear } from "./kernels.ts";
 import { ATTENTION_RULES } from "./lowering_attention.ts";
 import { LoweringContext, type LoweringPlan, type Rule } from "./lowering_context.ts";
 import { emitLora } from "./adapters/lora.ts";
-import { emitGate, emitHalves, emitLotr, fuseGate } from "./adapters/lotr.ts";
 import { ENCODER_RULES, fuseSkipLayerNorm } from "./encoder/lowering_encoder.ts";
-import { TRAINING_RULES } from "./lowering_training.ts";
+import { emitLotr, fuseGate } from "./adapters/lotr.ts";
+import { emitCapped, emitGate, emitHalves } from "./gates.ts";
+import { TRAINING_RULES } from "./training/lowering_training.ts";
 import { MICROSOFT, onnxType, type PackingNode, type Places, type Weight } from "./onnx.ts";
 import type { BlockSource } from "../quantise.ts";
 
@@ -128,8 +129,11 @@ const RULES: { readonly [K in OpName]: Rule<K> } = {
   add(context, { a, b }, out) {
     context.writer.node("Add", [context.name(a), context.name(b)], out);
   },
-  swiglu(context, { x }, out) {
-    emitGate(context, emitHalves(context, context.name(x), out), out);
+  glu(context, { x, activation }, out) {
+    emitGate(context, emitHalves(context, context.name(x), out), activation, out);
+  },
+  softCap(context, { x, cap }, out) {
+    emitCapped(context, context.name(x), cap, out);
   },
   columns(context, { x, start, size }, out) {
     const { writer } = context;

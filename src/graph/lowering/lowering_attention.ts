@@ -12,6 +12,7 @@ import {
   seenHeads,
   tokensOf,
 } from "./attention_parts.ts";
+import { emitCappedGrad } from "./gates.ts";
 import { emitHeadCells, emitHeadPlaces } from "./head_layout.ts";
 import { gridShape, type LoweringContext, type Rule } from "./lowering_context.ts";
 import { MICROSOFT } from "./onnx.ts";
@@ -75,7 +76,11 @@ export const ATTENTION_RULES: { readonly [K in AttentionOp]: Rule<K> } = {
       emitProduct(context, [a, b], { rank: 4, ...form }, to);
     product(dy, v, { transposed: "second" }, `${out}.dp`);
     writer.node("Sub", [`${out}.dp`, dotsOf(context, args, `${out}.dot`)], `${out}.centred`);
-    writer.node("Mul", [`${out}.p`, `${out}.centred`], `${out}.ds`);
+    const bent = args.cap === undefined ? `${out}.ds` : `${out}.bent`;
+    writer.node("Mul", [`${out}.p`, `${out}.centred`], bent);
+    if (args.cap !== undefined) {
+      emitCappedGrad(context, [`${out}.scores`, bent], args.cap, `${out}.ds`);
+    }
     product(`${out}.ds`, k, { transposed: "none", scale }, `${out}.dq`);
     product(`${out}.ds`, q, { transposed: "first", scale }, `${out}.dk`);
     product(`${out}.p`, dy, { transposed: "first" }, `${out}.dv`);
@@ -115,15 +120,22 @@ type Packed = AttentionForm & { readonly qkv: Value };
  */
 function groupQueryAttention(
   context: LoweringContext,
-  { qkv, heads, kvHeads, headDim, window, grid, scale, cos, sin }: Packed,
+  form: Packed,
   given: readonly string[],
   written: readonly string[],
   out: string,
 ): void {
+  const { qkv, heads, kvHeads, headDim, window, grid, scale, cos, sin, cap } = form;
   const { writer, floats, plan } = context;
   if (plan.device === "cuda" && floats === "float32") {
     throw new RangeError(
       "Cannot compute on cuda in float32: its attention takes float16, bfloat16",
+    );
+  }
+  if (plan.device === "webgpu" && cap !== undefined) {
+    throw new RangeError(
+      "Cannot compute on webgpu: the model caps attention's scores (attn_logit_softcapping), " +
+        "which its kernel leaves out; pass --device cpu",
     );
   }
   const shape = gridShape(context, grid, (heads + 2 * kvHeads) * headDim);
@@ -137,7 +149,9 @@ function groupQueryAttention(
       num_heads: heads,
       kv_num_heads: kvHeads,
       do_rotary: 1,
+      ...(form.interleaved ? { rotary_interleaved: 1 } : {}),
       scale: { float: scale },
+      ...(cap === undefined ? {} : { softcap: { float: cap } }),
       ...(window === undefined ? {} : { local_window_size: window }),
     },
   });

@@ -20,6 +20,7 @@ import {
 } from "./evaluate_arrays.ts";
 import { attention } from "./evaluate_attention.ts";
 import { ENCODER_RULES } from "./evaluate_encoder.ts";
+import { ACTIVATIONS } from "./evaluate_gates.ts";
 import { TRAINING_RULES } from "./evaluate_training.ts";
 import type { Graph, Node, ParameterSource } from "../graph.ts";
 import type { OpName } from "../ops.ts";
@@ -123,15 +124,19 @@ const RULES: Rules<OpName> = {
     for (let i = 0; i < out.data.length; i++) out.data[i] = left.data[i] + right.data[i];
     return out;
   },
-  swiglu({ x }, at) {
+  glu({ x, activation = "silu" }, at) {
     const input = at(x);
     const width = columnsOf(input) / 2;
     const out = zeros([input.shape[0], width]);
     for (let i = 0; i < out.data.length; i++) {
       const start = Math.floor(i / width) * 2 * width + i % width;
-      const gate = input.data[start];
-      out.data[i] = gate / (1 + Math.exp(-gate)) * input.data[start + width];
+      out.data[i] = ACTIVATIONS[activation].of(input.data[start]) * input.data[start + width];
     }
+    return out;
+  },
+  softCap({ x, cap }, at) {
+    const out = zeros(at(x).shape);
+    at(x).data.forEach((value, i) => out.data[i] = cap * Math.tanh(value / cap));
     return out;
   },
   columns({ x, start, size }, at) {

@@ -1,6 +1,6 @@
 /** Attention with caches for the evaluator: one query at a time, by the formula. */
-import { type Evaluated, type Lookup, zeros } from "./evaluate_arrays.ts";
-import type { Ops } from "../ops.ts";
+import { columnsOf, type Evaluated, type Lookup, zeros } from "./evaluate_arrays.ts";
+import type { AttentionForm, Ops } from "../ops.ts";
 
 /** Writes the caches in place, as a device does. */
 export function attention(args: Ops["attention"], at: Lookup): Evaluated {
@@ -16,12 +16,7 @@ export function attention(args: Ops["attention"], at: Lookup): Evaluated {
     for (let t = 0; t < time && past + t < end; t++) {
       const token = qkv.subarray((row * time + t) * width, (row * time + t + 1) * width);
       for (let h = 0; h < heads + kvHeads; h++) {
-        rotate(
-          token.subarray(h * headDim, (h + 1) * headDim),
-          past + t,
-          at(args.cos),
-          at(args.sin),
-        );
+        rotate(token.subarray(h * headDim, (h + 1) * headDim), past + t, turnOf(args, at));
       }
       store(args, at, token, row, past + t);
       for (let h = 0; h < heads; h++) {
@@ -84,7 +79,7 @@ function attend(
     const k = cacheOffset(keys, row, kv, p);
     let sum = 0;
     for (let i = 0; i < headDim; i++) sum += token[head * headDim + i] * keys.data[k + i];
-    scores.push(sum * scale);
+    scores.push(capped(sum * scale, args.cap));
   }
   const top = Math.max(...scores);
   const weights = scores.map((score) => Math.exp(score - top));
@@ -95,13 +90,33 @@ function attend(
   });
 }
 
-/** Rotates dimension i with dimension i + D/2, in place. */
-export function rotate(head: Float64Array, position: number, cos: Evaluated, sin: Evaluated): void {
-  const half = head.length / 2;
+/** A score s as cap · tanh(s / cap), where there is a cap. */
+export function capped(score: number, cap: number | undefined): number {
+  return cap === undefined ? score : cap * Math.tanh(score / cap);
+}
+
+/** A rotation by position, [positions, R/2] each. */
+export interface Rotation {
+  readonly cos: Evaluated;
+  readonly sin: Evaluated;
+  readonly interleaved: boolean;
+}
+
+export function turnOf(
+  { cos, sin, interleaved = false }: Pick<AttentionForm, "cos" | "sin" | "interleaved">,
+  at: Lookup,
+): Rotation {
+  return { cos: at(cos), sin: at(sin), interleaved };
+}
+
+/** Rotates a head's first R dimensions in pairs, in place. */
+export function rotate(head: Float64Array, position: number, by: Rotation): void {
+  const half = columnsOf(by.cos);
   for (let i = 0; i < half; i++) {
-    const [c, s] = [cos.data[position * half + i], sin.data[position * half + i]];
-    const [a, b] = [head[i], head[i + half]];
-    head[i] = a * c - b * s;
-    head[i + half] = b * c + a * s;
+    const [c, s] = [by.cos.data[position * half + i], by.sin.data[position * half + i]];
+    const [first, second] = by.interleaved ? [2 * i, 2 * i + 1] : [i, i + half];
+    const [a, b] = [head[first], head[second]];
+    head[first] = a * c - b * s;
+    head[second] = b * c + a * s;
   }
 }

@@ -11,7 +11,7 @@ import {
   takeRows,
   zeros,
 } from "./evaluate_arrays.ts";
-import { rotate } from "./evaluate_attention.ts";
+import { capped, rotate, type Rotation, turnOf } from "./evaluate_attention.ts";
 
 export function causalAttention(args: Ops["causalAttention"], at: Lookup): Evaluated {
   const { heads, headDim } = args;
@@ -43,8 +43,10 @@ export function causalAttentionGrad(args: Ops["causalAttentionGrad"], at: Lookup
       return sum(headDim, (d) => dy[query.out + d] * qkv.data[v + d]);
     });
     const mean = sum(p.length, (i) => p[i] * dp[i]);
+    const scores = scoresOf(args, qkv, query);
     p.forEach((weight, i) => {
-      const ds = weight * (dp[i] - mean) * scale;
+      const bent = args.cap === undefined ? 0 : scores[i] / args.cap;
+      const ds = weight * (dp[i] - mean) * (1 - bent ** 2) * scale;
       const [k, v] = [keyOffset(args, query, i), valueOffset(args, query, i)];
       for (let d = 0; d < headDim; d++) {
         grad.data[query.q + d] += ds * qkv.data[k + d];
@@ -53,8 +55,8 @@ export function causalAttentionGrad(args: Ops["causalAttentionGrad"], at: Lookup
       }
     });
   });
-  const sin = at(args.sin);
-  rotateHeads(args, grad, at, { shape: sin.shape, data: Float64Array.from(sin.data, (s) => -s) });
+  const turn = turnOf(args, at);
+  rotateHeads(args, grad, at, { ...turn, sin: negated(turn.sin) });
   return ofTokens(args, grad, at);
 }
 
@@ -139,11 +141,20 @@ function valueOffset(form: Form, query: Query, i: number): number {
   return keyOffset(form, query, i) + form.kvHeads * form.headDim;
 }
 
-function probabilities(form: Form, { data }: Evaluated, query: Query): number[] {
-  const scores = query.seen.map((_, i) => {
+function negated({ shape, data }: Evaluated): Evaluated {
+  return { shape, data: Float64Array.from(data, (x) => -x) };
+}
+
+function scoresOf(form: Form, { data }: Evaluated, query: Query): number[] {
+  return query.seen.map((_, i) => {
     const k = keyOffset(form, query, i);
-    return form.scale * sum(form.headDim, (d) => data[query.q + d] * data[k + d]);
+    const score = form.scale * sum(form.headDim, (d) => data[query.q + d] * data[k + d]);
+    return capped(score, form.cap);
   });
+}
+
+function probabilities(form: Form, qkv: Evaluated, query: Query): number[] {
+  const scores = scoresOf(form, qkv, query);
   const top = Math.max(...scores);
   const weights = scores.map((score) => Math.exp(score - top));
   const norm = weights.reduce((total, weight) => total + weight, 0);
@@ -153,11 +164,11 @@ function probabilities(form: Form, { data }: Evaluated, query: Query): number[] 
 /** A copy with queries and keys rotated. */
 function rotated(form: Form, { shape, data }: Evaluated, at: Lookup): Filling {
   const copy = { shape, data: Float64Array.from(data) };
-  rotateHeads(form, copy, at, at(form.sin));
+  rotateHeads(form, copy, at, turnOf(form, at));
   return copy;
 }
 
-function rotateHeads(form: Form, tokens: Filling, at: Lookup, sin: Evaluated): void {
+function rotateHeads(form: Form, tokens: Filling, at: Lookup, by: Rotation): void {
   const { heads, kvHeads, headDim } = form;
   const time = Number(at(form.grid).data[1]);
   const width = columnsOf(tokens);
@@ -168,7 +179,7 @@ function rotateHeads(form: Form, tokens: Filling, at: Lookup, sin: Evaluated): v
         ? 0
         : at(form.offsets).data[Math.floor(token / time)];
       const position = shared + token % time;
-      rotate(tokens.data.subarray(start, start + headDim), position, at(form.cos), sin);
+      rotate(tokens.data.subarray(start, start + headDim), position, by);
     }
   }
 }

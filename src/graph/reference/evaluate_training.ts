@@ -11,6 +11,7 @@ import {
   zeros,
 } from "./evaluate_arrays.ts";
 import { attentionMask, causalAttention, causalAttentionGrad } from "./evaluate_causal.ts";
+import { GATE_RULES } from "./evaluate_gates.ts";
 import { DISTILLATION_RULES } from "./evaluate_distillation.ts";
 import type { ENCODER_RULES } from "./evaluate_encoder.ts";
 import type { OpName } from "../ops.ts";
@@ -126,35 +127,7 @@ export const TRAINING_RULES: Rules<TrainingOp> = {
     }
     return out;
   },
-  /** silu'(g) = σ(g) · (1 + g · (1 - σ(g))). */
-  swigluGrad({ x, dy }, at) {
-    const [input, gradient] = [at(x).data, at(dy).data];
-    const out = zeros(at(x).shape);
-    const width = columnsOf(at(dy));
-    gradient.forEach((d, i) => {
-      const start = Math.floor(i / width) * 2 * width + i % width;
-      const [gate, up] = [input[start], input[start + width]];
-      const sigmoid = 1 / (1 + Math.exp(-gate));
-      out.data[start] = d * up * sigmoid * (1 + gate * (1 - sigmoid));
-      out.data[start + width] = d * gate * sigmoid;
-    });
-    return out;
-  },
-  gated({ gate, up }, at) {
-    const [gates, ups] = [at(gate), at(up).data];
-    const out = zeros(gates.shape);
-    gates.data.forEach((g, i) => out.data[i] = g / (1 + Math.exp(-g)) * ups[i]);
-    return out;
-  },
-  gatedGrad({ gate, up, dy }, at) {
-    const [gates, ups, gradient] = [at(gate), at(up).data, at(dy).data];
-    const out = zeros(gates.shape);
-    gates.data.forEach((g, i) => {
-      const sigmoid = 1 / (1 + Math.exp(-g));
-      out.data[i] = gradient[i] * ups[i] * sigmoid * (1 + g * (1 - sigmoid));
-    });
-    return out;
-  },
+  ...GATE_RULES,
   spread({ x, start, width }, at) {
     const out = zeros([at(x).shape[0], width]);
     rowsOf(at(x)).forEach((row, i) => out.data.set(row, i * width + start));

@@ -1,5 +1,7 @@
 /** GGUF headers: what they hold, and how those that lie are refused. */
 
+import { PLAIN_FORM } from "../../../src/checkpoint/architectures/architecture.ts";
+import { GEMMA_NORMS } from "../../../src/checkpoint/architectures/gemma3.ts";
 import { assert, assertEquals, assertInstanceOf, assertThrows } from "@std/assert";
 import { RandomAccessFile } from "../../../src/checkpoint/formats/file.ts";
 import { type GgufHeader, readGgufHeader } from "../../../src/checkpoint/formats/gguf.ts";
@@ -237,13 +239,24 @@ Deno.test("one part of a split GGUF, one with experts and one with a soft cap ar
 });
 
 Deno.test("llama.cpp's names become Hugging Face's", () => {
-  assertEquals(huggingFaceName("token_embd.weight"), "model.embed_tokens.weight");
-  assertEquals(huggingFaceName("output.weight"), "lm_head.weight");
+  const hf = (name: string) => huggingFaceName(name, PLAIN_FORM.norms);
+  const gemma = (name: string) => huggingFaceName(name, GEMMA_NORMS);
+  const places = ["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"];
+  assertEquals(places.map((place) => gemma(`blk.3.${place}.weight`)), [
+    "model.layers.3.input_layernorm.weight",
+    "model.layers.3.post_attention_layernorm.weight",
+    "model.layers.3.pre_feedforward_layernorm.weight",
+    "model.layers.3.post_feedforward_layernorm.weight",
+  ]);
+  assertEquals(hf("blk.3.ffn_norm.weight"), "model.layers.3.post_attention_layernorm.weight");
+  assertEquals(hf("blk.3.post_ffw_norm.weight"), undefined);
+  assertEquals(hf("token_embd.weight"), "model.embed_tokens.weight");
+  assertEquals(hf("output.weight"), "lm_head.weight");
   assertEquals(
-    huggingFaceName("blk.12.attn_output.weight"),
+    hf("blk.12.attn_output.weight"),
     "model.layers.12.self_attn.o_proj.weight",
   );
-  assertEquals(huggingFaceName("blk.0.attn_k.bias"), "model.layers.0.self_attn.k_proj.bias");
-  assertEquals(huggingFaceName("blk.0.ffn_gate_exps.weight"), undefined);
-  assertEquals(huggingFaceName("rope_freqs.weight"), undefined);
+  assertEquals(hf("blk.0.attn_k.bias"), "model.layers.0.self_attn.k_proj.bias");
+  assertEquals(hf("blk.0.ffn_gate_exps.weight"), undefined);
+  assertEquals(hf("rope_freqs.weight"), undefined);
 });

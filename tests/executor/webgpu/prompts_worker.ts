@@ -5,6 +5,7 @@
  * largest differences, how many tokens a run may have, and what is said of the device. Argument: "long"
  * for prompts of 512 tokens, too.
  */
+import { unscaled } from "../../../src/checkpoint/rope_config.ts";
 import { promptsOf, SPARE_TOKENS } from "../../../src/executor/device/prompts.ts";
 import { lower, type LoweringPlan } from "../../../src/graph/lowering/lowering.ts";
 import { GraphBuilder } from "../../../src/graph/graph.ts";
@@ -44,8 +45,9 @@ function attention(window: number | undefined) {
 
 async function offs(window: number | undefined) {
   const { heads, kvHeads, headDim } = SHAPE;
-  const rope = { headDim, ropeTheta: 100, ropeScaling: { type: "none" } as const };
-  const heady = { numHeads: heads, numKvHeads: kvHeads, slidingWindow: window, ...rope };
+  const ropes = [unscaled(100, headDim)];
+  const layers = [{ rope: 0, window }];
+  const heady = { numHeads: heads, numKvHeads: kvHeads, headDim, ropes, layers };
   const prompts = await promptsOf({ device, host, floats: "float32" }, heady, POSITIONS);
   const graph = attention(window);
   const parameters = new RandomParameters(graph);

@@ -4,8 +4,8 @@
  */
 import type { Node } from "../../graph.ts";
 import type { Ops, Value } from "../../ops.ts";
+import { emitGate, emitHalves } from "../gates.ts";
 import { gridShape, type LoweringContext } from "../lowering_context.ts";
-import { MICROSOFT } from "../onnx.ts";
 
 /** All modules in one product: B as one matrix, with zeros where a module's columns are not. */
 export function emitLotr(context: LoweringContext, args: Ops["lotr"], out: string): void {
@@ -20,7 +20,7 @@ export function emitLotr(context: LoweringContext, args: Ops["lotr"], out: strin
  * its own B, and nothing is multiplied with zeros. True where it was emitted.
  */
 export function fuseGate(context: LoweringContext, node: Node, next: Node): boolean {
-  if (node.op !== "lotr" || next.op !== "swiglu") return false;
+  if (node.op !== "lotr" || next.op !== "glu") return false;
   const { y, b, offsets } = node.args;
   const half = Number(y.shape[1]) / 2;
   const whole = b.length === 2 && offsets[0] === 0 && offsets[1] === half;
@@ -30,29 +30,9 @@ export function fuseGate(context: LoweringContext, node: Node, next: Node): bool
   const [gate, up] = emitHalves(context, context.name(y), `${name}.y`);
   const adapted = (part: string, m: 0 | 1) =>
     context.writer.node("Gemm", [v[m], context.parameter(b[m]), part], `${part}.adapted`);
-  emitGate(context, [adapted(gate, 0), adapted(up, 1)], context.name(next.out));
+  const halves = [adapted(gate, 0), adapted(up, 1)] as const;
+  emitGate(context, halves, next.args.activation, context.name(next.out));
   return true;
-}
-
-/** silu(gate) · up, of values by name. */
-export function emitGate(context: LoweringContext, [gate, up]: Halves, out: string): void {
-  const { writer } = context;
-  writer.node("QuickGelu", [gate], `${out}.silu`, {
-    domain: MICROSOFT,
-    attributes: { alpha: { float: 1 } },
-  });
-  writer.node("Mul", [`${out}.silu`, up], out);
-}
-
-/** Names of a value's left and right half, [T, d] each. */
-type Halves = readonly [string, string];
-
-/** Takes [T, 2·d] apart. */
-export function emitHalves(context: LoweringContext, from: string, to: string): Halves {
-  const halves = [`${to}.gate`, `${to}.up`] as const;
-  const attributes = { axis: 1, "num_outputs": 2 };
-  context.writer.nodes("Split", [from], halves, { attributes });
-  return halves;
 }
 
 /** v of each token, [T, m·r]; returns its name. */

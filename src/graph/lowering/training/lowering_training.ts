@@ -4,15 +4,16 @@
  * A pullback that needs what the forward pass had inside a kernel (probabilities, norms) computes
  * it again: that costs less than keeping it.
  */
-import type { OpName, Value } from "../ops.ts";
+import type { OpName, Value } from "../../ops.ts";
+import { GATE_RULES } from "../gates.ts";
 import { emitHeadGrad, emitLinearGrad } from "./gradient_kernels.ts";
-import { gridShape, type LoweringContext, type Rule } from "./lowering_context.ts";
-import { blockDiagonal } from "./adapters/lotr.ts";
+import { gridShape, type LoweringContext, type Rule } from "../lowering_context.ts";
+import { blockDiagonal } from "../adapters/lotr.ts";
 import { emitKl, emitKlGrad, emitKlHeadGrad } from "./distillation.ts";
-import type { ENCODER_RULES } from "./encoder/lowering_encoder.ts";
-import { onnxType } from "./onnx.ts";
-import { emitProduct } from "./products.ts";
-import { transpose } from "../quantise.ts";
+import type { ENCODER_RULES } from "../encoder/lowering_encoder.ts";
+import { onnxType } from "../onnx.ts";
+import { emitProduct } from "../products.ts";
+import { transpose } from "../../quantise.ts";
 
 type TrainingOp = Extract<
   OpName,
@@ -122,38 +123,7 @@ export const TRAINING_RULES: { readonly [K in TrainingOp]: Rule<K> } = {
     writer.node("Reshape", [end, joined], out);
   },
 
-  swigluGrad(context, { x, dy }, out) {
-    const { writer } = context;
-    const [gate, up] = [`${out}.gate`, `${out}.up`];
-    const attributes = { axis: 1, "num_outputs": 2 };
-    const one = writer.constant("float.1", "float32", [], new Float32Array([1]));
-    writer.nodes("Split", [context.name(x)], [gate, up], { attributes });
-    writer.node("Sigmoid", [gate], `${out}.sigmoid`);
-    writer.node("Mul", [gate, `${out}.sigmoid`], `${out}.silu`);
-    writer.node("Mul", [context.name(dy), `${out}.silu`], `${out}.dup`);
-    // silu' = σ · (1 + x − silu)
-    writer.node("Sub", [gate, `${out}.silu`], `${out}.rest`);
-    writer.node("Add", [`${out}.rest`, one], `${out}.rest1`);
-    writer.node("Mul", [`${out}.rest1`, `${out}.sigmoid`], `${out}.slope`);
-    writer.node("Mul", [context.name(dy), up], `${out}.dyup`);
-    writer.node("Mul", [`${out}.dyup`, `${out}.slope`], `${out}.dgate`);
-    writer.node("Concat", [`${out}.dgate`, `${out}.dup`], out, { attributes: { axis: 1 } });
-  },
-
-  gated(context, { gate, up }, out) {
-    context.writer.node("Mul", [silu(context, gate), context.name(up)], out);
-  },
-
-  gatedGrad(context, { gate, up, dy }, out) {
-    const { writer } = context;
-    const one = writer.constant("float.1", "float32", [], new Float32Array([1]));
-    // silu' = σ · (1 + x − silu)
-    writer.node("Sub", [context.name(gate), silu(context, gate)], `${out}.rest`);
-    writer.node("Add", [`${out}.rest`, one], `${out}.rest1`);
-    writer.node("Mul", [`${out}.rest1`, sigmoid(context, gate)], `${out}.slope`);
-    writer.node("Mul", [context.name(dy), context.name(up)], `${out}.dyup`);
-    writer.node("Mul", [`${out}.dyup`, `${out}.slope`], out);
-  },
+  ...GATE_RULES,
 
   spread(context, { x, start, width }, out) {
     const after = width - start - Number(x.shape[1]);
@@ -241,19 +211,6 @@ function softmax(context: LoweringContext, from: string, to: string): string {
 function rowMax(context: LoweringContext, from: string, to: string): void {
   const axis = context.int64("int64.1", [1]);
   context.writer.node("ReduceMax", [from, axis], to, { attributes: { keepdims: 1 } });
-}
-
-function sigmoid(context: LoweringContext, x: Value): string {
-  return context.once(`${context.name(x)}.sigmoid`, (to) => {
-    context.writer.node("Sigmoid", [context.name(x)], to);
-  });
-}
-
-function silu(context: LoweringContext, x: Value): string {
-  const of = sigmoid(context, x);
-  return context.once(`${context.name(x)}.silu`, (to) => {
-    context.writer.node("Mul", [context.name(x), of], to);
-  });
 }
 
 /** int32 [R] as int64 [R, 1]. */

@@ -3,10 +3,10 @@
  * gradients. What a student leaves for the rest is 1 less a sum of probabilities, so right to 2e-7: an
  * error of that times the teacher's rest over the student's, in loss and gradient.
  */
-import { LEAST_REST, type Ops, type Value } from "../ops.ts";
+import { LEAST_REST, type Ops, type Value } from "../../ops.ts";
 import { emitHeadProduct, emitHeadRows } from "./gradient_kernels.ts";
-import type { LoweringContext } from "./lowering_context.ts";
-import { onnxType } from "./onnx.ts";
+import type { LoweringContext } from "../lowering_context.ts";
+import { onnxType } from "../onnx.ts";
 
 /** Where `s · log s` is taken for 0. */
 const LEAST_SHARE = 1e-30;

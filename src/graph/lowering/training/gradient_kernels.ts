@@ -2,7 +2,7 @@
  * How the pullback of a linear by its input is computed, and that of the loss through the output
  * layer.
  */
-import type { Ops, Value } from "../ops.ts";
+import type { Ops, Value } from "../../ops.ts";
 import {
   float32Weight,
   type IntegerMatrix,
@@ -16,10 +16,10 @@ import {
   quantised,
   rowBlocks,
   zeroPoints,
-} from "./kernels.ts";
-import type { LoweringContext } from "./lowering_context.ts";
-import { onnxType } from "./onnx.ts";
-import { quantiseByColumn } from "../quantise.ts";
+} from "../kernels.ts";
+import type { LoweringContext } from "../lowering_context.ts";
+import { onnxType } from "../onnx.ts";
+import { quantiseByColumn } from "../../quantise.ts";
 
 /** Emits the pullback of a linear by its input, `dy · concat(weights)`. */
 export function emitLinearGrad(
