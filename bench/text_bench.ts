@@ -86,6 +86,7 @@ Deno.bench("64 events of a stream", { group: "events" }, async () => {
     },
     usage: () => ({ ...usage, prompt_tokens_details: { cached_tokens: 0 } }),
     promptLogprobs: () => undefined,
+    times: () => undefined,
     complete: () => Promise.resolve(),
     close: () => {},
     async *[Symbol.asyncIterator]() {

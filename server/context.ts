@@ -96,6 +96,8 @@ export interface ServerOptions {
   readonly forceIncludeUsage?: boolean;
   /** Whether log probabilities name tokens by their ids where a request says nothing; default: no. */
   readonly tokensAsIds?: boolean;
+  /** Whether whole answers and last chunks tell the times of a request; default: no. */
+  readonly requestTimes?: boolean;
   /** Names of the base beside its own, the first one by default; default: none. */
   readonly servedModelNames?: readonly string[];
   /** How the model writes tool calls; default: as its chat template says. */

@@ -25,6 +25,7 @@ export type ServeFlags =
     | "jumpForward"
     | "enableForceIncludeUsage"
     | "returnTokensAsTokenIds"
+    | "enablePerRequestMetrics"
   >
   & {
     /** Origins whose web pages may use the API; `*` = any. */
@@ -35,6 +36,8 @@ export type ServeFlags =
     readonly forceIncludeUsage: boolean;
     /** Whether log probabilities name tokens by their ids where a request says nothing. */
     readonly tokensAsIds: boolean;
+    /** Whether answers tell the times of their request. */
+    readonly requestTimes: boolean;
     /** Whether text that a grammar forces is computed several tokens at a time. */
     readonly jumpForward: boolean;
     /** Whether arguments that nothing knows are refused. */
@@ -80,6 +83,7 @@ function settled(
     jumpForward,
     enableForceIncludeUsage,
     returnTokensAsTokenIds,
+    enablePerRequestMetrics,
     ...flags
   }: FlagValues<typeof FLAGS>,
   usualUrl: string | undefined,
@@ -111,6 +115,7 @@ function settled(
     jumpForward: jumpForward === "true",
     forceIncludeUsage: enableForceIncludeUsage === "true",
     tokensAsIds: returnTokensAsTokenIds === "true",
+    requestTimes: enablePerRequestMetrics === "true",
     servedModelNames: servedModelName,
   };
 }

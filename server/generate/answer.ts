@@ -11,7 +11,7 @@ import { type ApiError, invalid, toApiError } from "../errors.ts";
 import type { GenerationFields, UsageBody } from "../http/schema/common.ts";
 import type { ToolCallDelta } from "../http/schema/tools.ts";
 import { logFailure } from "../telemetry/log.ts";
-import { obfuscated } from "./obfuscation.ts";
+import { obfuscated } from "./extras/obfuscation.ts";
 
 /** A fresh id for a completion; unique whatever request id the client sent. */
 export function completionId(prefix: "chatcmpl-" | "cmpl-" | "msg_" | "resp_"): string {
@@ -108,6 +108,8 @@ export interface ChunkParts {
   readonly begin?: object;
   /** More fields of every event, with values of now. */
   readonly each?: (() => object) | undefined;
+  /** More fields of the chunk with the usage. */
+  readonly end?: (() => object) | undefined;
   /** Instead of the run's own deltas. */
   readonly deltas?: AsyncIterable<AnswerDelta>;
 }
@@ -118,13 +120,14 @@ export async function* chunkEvents(
   run: Run,
   options: ChunkOptions,
   write: ChoiceWriter,
-  { first, silent = true, begin = {}, each, deltas = run }: ChunkParts = {},
+  { first, silent = true, begin = {}, each, end: ended, deltas = run }: ChunkParts = {},
 ): AsyncGenerator<string> {
   const opening = (fields: object) => `data: ${JSON.stringify(fields).slice(0, -1)},"choices":[`;
   const rest = opening(head);
   let open = opening({ ...head, ...begin });
   const { last, continuous, padded } = options;
   const more = () => each === undefined ? "" : `,${JSON.stringify(each()).slice(1, -1)}`;
+  const usageTold = () => usageEnd({ ...ended?.(), usage: run.usage() });
   const tail = last && !continuous ? `,"usage":null}\n\n` : `}\n\n`;
   const end = continuous ? () => `,"usage":${JSON.stringify(run.usage())}}\n\n` : () => tail;
   const close = () => `]${more()}${end()}`;
@@ -146,7 +149,7 @@ export async function* chunkEvents(
     yield event(`{"index":${delta.index},${write(delta)}${ending(delta)}}`);
     open = rest;
   }
-  yield last ? `${open}]${more()}${usageEnd(run.usage())}${DONE_EVENT}` : DONE_EVENT;
+  yield last ? `${open}]${more()}${usageTold()}${DONE_EVENT}` : DONE_EVENT;
 }
 
 /**
@@ -164,8 +167,8 @@ function ending({ finishReason, stopReason }: AnswerDelta): string {
   return `,"finish_reason":"${finishReason}","stop_reason":${JSON.stringify(stopReason ?? null)}`;
 }
 
-function usageEnd(usage: UsageBody): string {
-  return `,"usage":${JSON.stringify(usage)}}\n\n`;
+function usageEnd(fields: { readonly usage: UsageBody }): string {
+  return `,${JSON.stringify(fields).slice(1)}\n\n`;
 }
 
 /** Of an event stream. */

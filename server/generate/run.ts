@@ -6,6 +6,7 @@ import type {
   Generation,
   GenerationDelta,
   GenerationRequest,
+  GenerationTimes,
   SamplingParams,
   TokenLogprob,
 } from "../../src/engine/request/request.ts";
@@ -60,6 +61,8 @@ export interface Run extends AsyncIterable<RunDelta> {
    * its samples.
    */
   promptLogprobs(prompt: number): readonly TokenLogprob[] | undefined;
+  /** Of the only sample; undefined where there are several, or none is generated. */
+  times(): GenerationTimes | undefined;
   /** Writes usage down. Await it before the client learns that the last sample has ended. */
   complete(): Promise<void>;
   /** Cancels what still runs and lets the adapter go. Idempotent. */
@@ -140,6 +143,7 @@ async function begin(context: ServerContext, plan: RunPlan, parts: RunParts): Pr
   return {
     ...meteredRun(plan, meter, usage),
     promptLogprobs: (prompt) => generations[prompt]?.promptLogprobs,
+    times: () => requests.length * plan.n === 1 ? generations[0]?.times : undefined,
     close: () => {
       metered?.abandon(useOf(plan, meter, usage));
       close();
@@ -189,6 +193,7 @@ function emptyRun(plan: RunPlan, meter: Meter, close: () => void): Run {
   return {
     ...meteredRun(plan, meter, usage),
     promptLogprobs: () => undefined,
+    times: () => undefined,
     close: () => {
       meter.metered?.abandon(undefined);
       close();

@@ -11,7 +11,7 @@ import { BLOCK_TOKENS } from "./kv_memory.ts";
 import { type Account, EQUAL_STANDING } from "./policy/accounts.ts";
 import { chooseVictims } from "./policy/queue.ts";
 import { GenerationStream } from "./request/output.ts";
-import type { Generation, GenerationRequest } from "./request/request.ts";
+import type { Generation, GenerationRequest, GenerationTimes } from "./request/request.ts";
 import { validateRequest } from "./request/sampling.ts";
 import { type Lane, type SampleGroup, Sequence } from "./sequence.ts";
 import type { EngineState } from "./state.ts";
@@ -120,16 +120,20 @@ function open(state: EngineState, request: GenerationRequest, lane: Lane): Gener
   const { prompt, sampling: { maxTokens = Infinity, seed }, signal } = request;
   const { texts, eosTokens } = state;
   const sequences: Sequence[] = [];
+  const arrivedAt = performance.now();
   const onLeave = () => sequences.forEach((sequence) => cancel(state, sequence));
   const group: SampleGroup = {
     request,
     account: accountOf(state, request),
-    stream: new GenerationStream({ promptTokens: prompt.length, signal, onLeave }),
+    stream: new GenerationStream({
+      ...{ promptTokens: prompt.length, signal, onLeave },
+      times: () => timesOf(arrivedAt, sequences[0]),
+    }),
     sequences,
     seed: seed ?? randomSeed(),
     vocabSize: state.lanes.first.model.vocabSize,
     maxLength: Math.min(state.maxContext, prompt.length + maxTokens),
-    arrivedAt: performance.now(),
+    arrivedAt,
     texts,
     eosTokens,
   };
@@ -142,6 +146,15 @@ function open(state: EngineState, request: GenerationRequest, lane: Lane): Gener
   if (signal?.aborted) onLeave();
   else start(state, sequences);
   return group.stream;
+}
+
+function timesOf(arrived: number, sequence: Sequence | undefined): GenerationTimes {
+  return {
+    arrived,
+    admitted: sequence?.admittedAt,
+    firstToken: sequence?.firstTokenAt,
+    lastToken: sequence?.lastTokenAt,
+  };
 }
 
 function start(state: EngineState, sequences: readonly Sequence[]): void {

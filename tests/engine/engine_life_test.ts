@@ -172,6 +172,16 @@ Deno.test("a listener hears of first tokens, gaps, runs and ends", async () => {
   assertEquals(heard, { first: 2, gaps: 8, prefilled: 6, decoded: 8, ends: 2 });
 });
 
+Deno.test("a generation knows when it was admitted and had its tokens", async () => {
+  await using own = harness();
+  const generation = own.engine.generate(request({ maxTokens: 3, ignoreEos: true }));
+  assertEquals([generation.times.admitted, generation.times.lastToken], [undefined, undefined]);
+  await read(generation);
+  const { arrived, admitted, firstToken, lastToken } = generation.times;
+  assert(admitted !== undefined && firstToken !== undefined && lastToken !== undefined);
+  assert(arrived <= admitted && admitted <= firstToken && firstToken <= lastToken);
+});
+
 Deno.test("a full queue refuses with a time to come back", async () => {
   await using own = harness({ maxQueue: 2 });
   const accepted = [1, 2].map(() => read(own.engine.generate(request())));

@@ -74,7 +74,13 @@ export class FakeEngine implements GenerationEngine {
         top: [{ token: 65, logprob: -0.5 }, { token: 66, logprob: -0.75 }]
           .slice(0, request.promptLogprobs),
       }));
-    return { usage, promptLogprobs, [Symbol.asyncIterator]: () => this.#steps(request, usage) };
+    const times = { arrived: 100, admitted: 105, firstToken: 125, lastToken: 185 };
+    return {
+      usage,
+      times,
+      promptLogprobs,
+      [Symbol.asyncIterator]: () => this.#steps(request, usage),
+    };
   }
 
   async *#steps(

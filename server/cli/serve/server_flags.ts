@@ -125,6 +125,15 @@ export const SERVER_FLAGS = {
       "return_tokens_as_token_ids says nothing (vLLM)",
     fallback: "false",
   },
+  "enable-per-request-metrics": {
+    value: "true|false",
+    type: oneOf(["true", "false"]),
+    alone: "true",
+    help:
+      "whether an answer of one chat or completion tells its times in `metrics`: whole, or in " +
+      "the stream's chunk with the usage (vLLM)",
+    fallback: "false",
+  },
   "metrics-access": {
     value: METRICS_ACCESS.join("|"),
     type: oneOf(METRICS_ACCESS),

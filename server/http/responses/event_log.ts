@@ -1,5 +1,5 @@
 /** The events of a response that runs, for whoever comes to hear them: from any number on, at any time. */
-import { obfuscated } from "../../generate/obfuscation.ts";
+import { obfuscated } from "../../generate/extras/obfuscation.ts";
 
 /** A delta, whose size on the wire shows how long its token is. */
 const DELTA = /^event: \S+\.delta\n/;

@@ -7,7 +7,7 @@ import type { Tokenizer } from "../../../src/checkpoint/checkpoint.ts";
 import type { AnswerDelta } from "../../generate/answer.ts";
 import { withCalls } from "../../generate/call_answer.ts";
 import type { ChatRun } from "../../generate/chat_run.ts";
-import { obfuscated } from "../../generate/obfuscation.ts";
+import { obfuscated } from "../../generate/extras/obfuscation.ts";
 import { chatLogprobs } from "../../generate/logprobs.ts";
 import { endedResponse, endOf } from "./answer.ts";
 import type { ResponseBody, ResponseEventType } from "./answer_schema.ts";

@@ -21,6 +21,7 @@ import { chatKeeper, type KeepChat } from "../chats/kept.ts";
 import { post } from "../endpoint.ts";
 import { noteEffort, noteVerbosity } from "../no_effect.ts";
 import { chatLogprobs, namingTokens, promptLogprobs } from "../../generate/logprobs.ts";
+import { metricsTold } from "../../generate/extras/request_metrics.ts";
 import type { Target } from "../../generate/model_name.ts";
 import { startChat } from "../../generate/chat_run.ts";
 import { refuseStreamedPrompt } from "../../generate/plan.ts";
@@ -98,7 +99,8 @@ export async function answerChat(
     keep: (choices) => keep(completionOf(head, choices, run)),
   });
   const begin = body.return_token_ids ? { prompt_token_ids: run.plan.prompts[0] } : {};
-  const parts = { silent: !body.return_token_ids, begin, each: timings, deltas };
+  const end = () => metricsTold(context, run);
+  const parts = { silent: !body.return_token_ids, begin, each: timings, end, deltas };
   return streamAnswer(context, c, run, chunkEvents(head, run, options, write, parts));
 }
 
@@ -254,9 +256,10 @@ async function whole(
 }
 
 async function wholeOf(
-  { model: { tokenizer } }: ServerContext,
+  context: ServerContext,
   { head, body, echo, run, calling, timings }: Answered,
 ): Promise<ChatCompletion> {
+  const { tokenizer } = context.model;
   const samples = await collect(run, run.plan.n);
   await run.complete();
   const choices = samples.map((sample) => toChoice(tokenizer, sample, body, { echo, calling }));
@@ -264,6 +267,7 @@ async function wholeOf(
     ...completionOf(head, choices, run),
     ...ofPrompt(tokenizer, body, run),
     ...timings?.(),
+    ...metricsTold(context, run),
     ...(body.verbose && { __verbose: verboseOf(tokenizer, run) }),
   };
 }

@@ -33,6 +33,7 @@ import {
   visibleLength,
 } from "../../generate/logprobs.ts";
 import { modelAsked } from "../../generate/adapter_id.ts";
+import { metricsTold } from "../../generate/extras/request_metrics.ts";
 import { resolveTarget } from "../../generate/model_name.ts";
 import {
   checkLength,
@@ -111,13 +112,15 @@ export async function answerCompletion(
   if (body.stream) {
     const silent = !body.return_token_ids;
     const first = (index: number) => told.firstChunk(index);
-    const events = chunkEvents(head, run, options, told.writer(), { first, silent });
+    const end = () => metricsTold(context, run);
+    const events = chunkEvents(head, run, options, told.writer(), { first, silent, end });
     return streamAnswer(context, c, run, events);
   }
   return await whole(c, run, (samples, usage): Completion => ({
     ...head,
     choices: samples.map((sample) => told.choice(sample)),
     usage,
+    ...metricsTold(context, run),
   }));
 }
 

@@ -10,6 +10,7 @@ import {
   orNull,
   promptLogprobsSchema,
   promptText,
+  requestMetricsSchema,
   stopReasonSchema,
   timingsSchema,
   tokenIdsSchema,
@@ -160,6 +161,7 @@ export const chatCompletionSchema = z.object({
   prompt_logprobs: orNull(promptLogprobsSchema).optional(),
   prompt_token_ids: tokenIdsSchema,
   timings: timingsSchema.optional(),
+  metrics: requestMetricsSchema.optional(),
   __verbose: z.object({ prompt: z.string(), tokens_evaluated: z.int() }).optional(),
 }).openapi("ChatCompletion");
 export type ChatCompletion = z.output<typeof chatCompletionSchema>;
@@ -186,5 +188,6 @@ export const chatChunkSchema = z.object({
   prompt_token_ids: tokenIdsSchema,
   usage: orNull(usageSchema).optional(),
   timings: timingsSchema.optional(),
+  metrics: requestMetricsSchema.optional(),
   obfuscation: z.string().optional(),
 }).openapi("ChatCompletionChunk");

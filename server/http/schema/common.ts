@@ -238,6 +238,20 @@ export const usageSchema = z.object({
 }).openapi("Usage");
 export type UsageBody = z.output<typeof usageSchema>;
 
+/** vLLM's; what never came to be is left out. */
+export const requestMetricsSchema = z.object({
+  time_to_first_token_ms: z.number().optional(),
+  generation_time_ms: z.number().optional(),
+  queue_time_ms: z.number().optional(),
+  mean_itl_ms: z.number().optional(),
+  tokens_per_second: z.number().optional(),
+}).openapi("RequestMetrics", {
+  description:
+    "Milliseconds in the queue, from there to the first token, from there to the last, " +
+    "and between two; tokens a second without the queue (--enable-per-request-metrics).",
+});
+export type RequestMetricsBody = z.output<typeof requestMetricsSchema>;
+
 export const finishReasonSchema = z.enum(["stop", "length", "abort", "error"]);
 
 /** vLLM's addition: the stop string or token id that ended the text. */

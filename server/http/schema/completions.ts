@@ -7,6 +7,7 @@ import {
   orNull,
   promptLogprobsSchema,
   promptText,
+  requestMetricsSchema,
   stopReasonSchema,
   tokenIdsSchema,
   usageSchema,
@@ -67,6 +68,7 @@ export const completionSchema = z.object({
     prompt_logprobs: orNull(promptLogprobsSchema).optional(),
   })),
   usage: usageSchema,
+  metrics: requestMetricsSchema.optional(),
 }).openapi("Completion");
 export type Completion = z.output<typeof completionSchema>;
 
@@ -78,5 +80,6 @@ export const completionChunkSchema = z.object({
     stop_reason: stopReasonSchema.optional(),
   })),
   usage: orNull(usageSchema).optional(),
+  metrics: requestMetricsSchema.optional(),
   obfuscation: z.string().optional(),
 }).openapi("CompletionChunk");

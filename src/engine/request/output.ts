@@ -9,6 +9,7 @@ import type {
   FinishReason,
   Generation,
   GenerationDelta,
+  GenerationTimes,
   SamplingParams,
   TokenLogprob,
   Usage,
@@ -221,6 +222,7 @@ const DONE: IteratorReturnResult<undefined> = { done: true, value: undefined };
 
 export interface StreamOptions {
   readonly promptTokens: number;
+  readonly times: () => GenerationTimes;
   /** The caller's; it is no longer listened to once the stream has ended. */
   readonly signal?: AbortSignal | undefined;
   /** Called when the signal fires or the reader leaves before the end. */
@@ -254,6 +256,10 @@ export class GenerationStream implements Generation, AsyncIterator<GenerationDel
       completionTokens: this.#completionTokens,
       cachedTokens: this.#cachedTokens,
     };
+  }
+
+  get times(): GenerationTimes {
+    return this.#options.times();
   }
 
   /** Hands one delta to the reader, or keeps it until asked for. */

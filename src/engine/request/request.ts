@@ -141,9 +141,20 @@ export interface Usage {
   readonly cachedTokens: number;
 }
 
+/** When the first sample of a request came how far, in milliseconds of `performance.now()`. */
+export interface GenerationTimes {
+  readonly arrived: number;
+  /** Into a batch, for the first time. */
+  readonly admitted: number | undefined;
+  readonly firstToken: number | undefined;
+  readonly lastToken: number | undefined;
+}
+
 /** A running generation: iterate for deltas; `usage` is final when iteration ends. */
 export interface Generation extends AsyncIterable<GenerationDelta> {
   readonly usage: Usage;
+  /** Until now. */
+  readonly times: GenerationTimes;
   /**
    * Of each prompt token but the first, which nothing precedes: known with the first delta, where they
    * were asked for.

@@ -83,7 +83,13 @@ export class Line {
     const group = {
       request: request({ tenant, priority, prompt: new Array<number>(length).fill(65) }),
       account,
-      stream: new GenerationStream({ promptTokens: length, onLeave: () => {} }),
+      stream: new GenerationStream({
+        promptTokens: length,
+        onLeave: () => {},
+        times: () => ({
+          ...{ arrived: 0, admitted: undefined, firstToken: undefined, lastToken: undefined },
+        }),
+      }),
       sequences: [],
       seed: 1,
       maxLength: 256,

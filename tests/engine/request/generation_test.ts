@@ -8,8 +8,12 @@ function delta(text: string): GenerationDelta {
   return { index: 0, text, tokens: [1], ...none };
 }
 
+const times = () => ({
+  ...{ arrived: 0, admitted: undefined, firstToken: undefined, lastToken: undefined },
+});
+
 Deno.test("a stream gives what was pushed before it failed, then the error, then its end", async () => {
-  const stream = new GenerationStream({ promptTokens: 1, onLeave: () => {} });
+  const stream = new GenerationStream({ promptTokens: 1, times, onLeave: () => {} });
   stream.push(delta("a"));
   stream.fail(new Error("broken"));
   stream.push(delta("late"));
@@ -21,7 +25,7 @@ Deno.test("a stream gives what was pushed before it failed, then the error, then
 
 Deno.test("a stream is iterated once, and leaving it tells the engine", async () => {
   let left = 0;
-  const stream = new GenerationStream({ promptTokens: 1, onLeave: () => left++ });
+  const stream = new GenerationStream({ promptTokens: 1, times, onLeave: () => left++ });
   stream.push(delta("a"));
   for await (const _ of stream) break;
   assertEquals(left, 1);
@@ -33,7 +37,7 @@ Deno.test("a stream listens to its caller's signal until it ends, and no longer"
     let left = 0;
     const control = new AbortController();
     const { signal } = control;
-    const stream = new GenerationStream({ promptTokens: 1, signal, onLeave: () => left++ });
+    const stream = new GenerationStream({ promptTokens: 1, times, signal, onLeave: () => left++ });
     stream[end](new Error("broken"));
     const before = left;
     control.abort();
@@ -42,7 +46,7 @@ Deno.test("a stream listens to its caller's signal until it ends, and no longer"
   let left = 0;
   const control = new AbortController();
   const { signal } = control;
-  const stream = new GenerationStream({ promptTokens: 1, signal, onLeave: () => left++ });
+  const stream = new GenerationStream({ promptTokens: 1, times, signal, onLeave: () => left++ });
   control.abort();
   stream.end();
   assertEquals(left, 1);

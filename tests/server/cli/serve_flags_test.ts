@@ -39,6 +39,7 @@ Deno.test("without flags there are the documented defaults", () => {
     jumpForward: false,
     forceIncludeUsage: false,
     tokensAsIds: false,
+    requestTimes: false,
     maxBody: 8 << 20,
     maxFile: 512 * 2 ** 20,
     data: undefined,
