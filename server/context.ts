@@ -9,6 +9,7 @@ import type { Context } from "hono";
 import type { ChatTemplate, SamplingDefaults, Tokenizer } from "../src/checkpoint/checkpoint.ts";
 import type { CallFormat } from "../src/calls/formats.ts";
 import type { ReasoningFormat } from "../src/calls/reasoning.ts";
+import type { EncoderModel } from "../adapters/encoder_model.ts";
 import type { Catalog } from "../adapters/catalog/catalog.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { Access, BatchCall, Principal } from "./access/access.ts";
@@ -73,6 +74,20 @@ export type CoreCatalog = Pick<
   "list" | "loaded" | "find" | "loadPath" | "unload" | "loraFile" | "checkLora" | "inline"
 >;
 
+/** An encoder as the routes use it: texts to tokens, tokens to vectors. */
+export type ServedEncoder = Pick<
+  EncoderModel,
+  | "engine"
+  | "maxTokens"
+  | "dimensions"
+  | "tokens"
+  | "special"
+  | "frameOne"
+  | "framePair"
+  | "finish"
+  | "classify"
+>;
+
 /** Limits and secrets of one server. */
 export interface ServerOptions {
   /** An administrator's key. Without `access` it is the only key, and undefined means open mode. */
@@ -118,6 +133,8 @@ export interface ServerContext {
   readonly engine: GenerationEngine;
   readonly model: ServedModel;
   readonly adapters: CoreCatalog;
+  /** What makes vectors of texts, where an encoder is served; undefined = a decoder is. */
+  readonly encoder?: ServedEncoder | undefined;
   readonly options: ServerOptions;
   readonly metrics: Metrics;
   readonly log: Log;

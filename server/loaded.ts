@@ -9,7 +9,7 @@ import type { AdapterRegistry } from "../adapters/catalog/registry.ts";
 import type { Store } from "../adapters/store/store.ts";
 import { Teacher } from "../adapters/training/distillation/teacher.ts";
 import type { CoreTrainer } from "../adapters/training/core_trainer.ts";
-import type { Checkpoint, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
+import type { Checkpoint, DecoderConfig, SamplingDefaults } from "../src/checkpoint/checkpoint.ts";
 import { hubName } from "../src/checkpoint/fetch/resolve.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import type { EngineListener } from "../src/engine/metrics.ts";
@@ -18,7 +18,7 @@ import { unixSeconds } from "../src/util/time.ts";
 import { readDatasetInTurns } from "../src/train/data/dataset.ts";
 import { readDatasetOnThread } from "../src/train/data/dataset_thread.ts";
 import { Catalog } from "../adapters/catalog/catalog.ts";
-import type { ServedModel, ServerContext } from "./context.ts";
+import type { ServedEncoder, ServedModel, ServerContext } from "./context.ts";
 import type { ServeFlags } from "./cli/serve_flags.ts";
 import { BatchRunner } from "./batches/runner.ts";
 import { FineTuning, type TrainingBackend } from "./jobs/fine_tuning.ts";
@@ -34,12 +34,33 @@ export interface LoadedTraining {
   defaultFactors(): Promise<FactorSet>;
 }
 
+/** What the server asks of an engine, be it of a decoder or of an encoder. */
+export type ServedEngine = Pick<
+  Engine,
+  | "generate"
+  | "generateAll"
+  | "stats"
+  | "maxContext"
+  | "kvBlocks"
+  | "fail"
+  | "close"
+  | "checkIntegrity"
+>;
+
 /** A model ready to serve, with its adapters; the server closes it. */
 export interface Loaded {
   readonly checkpoint:
-    & Pick<Checkpoint, "id" | "config" | "tokenizer" | "chatTemplate" | "digest">
+    & Pick<Checkpoint, "id" | "tokenizer" | "chatTemplate" | "digest">
+    & {
+      readonly config: Pick<
+        DecoderConfig,
+        "vocabSize" | "maxPositions" | "bosTokenId" | "eosTokenIds"
+      >;
+    }
     & Partial<Pick<Checkpoint, "path" | "templateChoice">>;
-  readonly engine: Engine;
+  readonly engine: ServedEngine;
+  /** Where an encoder is served. */
+  readonly encoder?: ServedEncoder | undefined;
   readonly registry: AdapterRegistry;
   /** Where `/v1/load_lora_adapter` reads; undefined = it does not. */
   readonly directory: AdapterDirectory | undefined;
@@ -132,6 +153,7 @@ export async function toContext(
   return {
     ...parts,
     engine,
+    encoder: loaded.encoder,
     adapters: new Catalog({
       registry,
       directory: loaded.directory,

@@ -202,8 +202,12 @@ function startLines(flags: ServeFlags, loaded: Loaded, context: ServerContext): 
     `lembas ${context.options.version}`,
     `model ${model.id} ${model.digest.slice(0, 12)}, ${model.dtype} on ${model.device} ` +
     `(--dtype ${flags.dtype}, of a file in ${model.weightTypes.join(", ")})`,
-    `sampling where a request says nothing: ${describeSampling(model.sampling)} ` +
-    `(--generation-config ${flags.generationConfig})`,
+    ...(loaded.encoder === undefined
+      ? [
+        `sampling where a request says nothing: ${describeSampling(model.sampling)} ` +
+        `(--generation-config ${flags.generationConfig})`,
+      ]
+      : [`vectors of ${loaded.encoder.dimensions} numbers: /v1/embeddings`]),
     ...(flags.chatTemplate === undefined ? [] : [
       `chat template ${nameOfTemplate(flags.chatTemplate)} instead of the model's own ` +
       "(--chat-template)",
@@ -215,8 +219,9 @@ function startLines(flags: ServeFlags, loaded: Loaded, context: ServerContext): 
 }
 
 /** How long a row may be, why, and what all rows together have. */
-function describeContext(flags: ServeFlags, { checkpoint, engine }: Loaded): string {
+function describeContext(flags: ServeFlags, { checkpoint, engine, encoder }: Loaded): string {
   const { maxContext } = engine;
+  if (encoder !== undefined) return `texts of ${maxContext} tokens, longer ones are cut`;
   const { maxPositions } = checkpoint.config;
   const why = maxContext === flags.maxContext
     ? "--max-context"

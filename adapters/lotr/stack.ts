@@ -4,6 +4,7 @@
  * content digest.
  */
 import { createHash } from "node:crypto";
+import type { EncoderConfig } from "../../src/checkpoint/encoder/config.ts";
 import type { DecoderConfig } from "../../src/checkpoint/checkpoint.ts";
 import { type ModuleName, MODULES, SITE_OF, type SiteName, SITES } from "../../src/models/hook.ts";
 
@@ -55,6 +56,20 @@ export function stackOf(base: string, config: DecoderConfig): Stack {
       gate_proj: intermediateSize,
       up_proj: intermediateSize,
       down_proj: hiddenSize,
+    },
+  };
+}
+
+/** The stack of an encoder: it has no gate. */
+export function encoderStack(base: string, config: EncoderConfig): Stack {
+  const { hiddenSize: d, intermediateSize, numLayers: layers } = config;
+  return {
+    base,
+    layers,
+    inputs: { attn_in: d, attn_out: d, mlp_in: d, mlp_mid: intermediateSize },
+    outputs: {
+      ...{ q_proj: d, k_proj: d, v_proj: d, o_proj: d },
+      ...{ gate_proj: 0, up_proj: intermediateSize, down_proj: d },
     },
   };
 }

@@ -12,7 +12,7 @@ export interface UsageRecord {
   /** null in open mode. */
   readonly keyId: string | null;
   readonly model: string;
-  readonly kind: "chat" | "completion" | "training";
+  readonly kind: "chat" | "completion" | "embedding" | "training";
   readonly promptTokens: number;
   /** Of the prompt's, those that came from the prefix cache. */
   readonly cachedTokens: number;

@@ -7,11 +7,14 @@ import { Lembas } from "../../adapters/lembas.ts";
 import type { MakerProgress } from "../../adapters/lotr/make/gradient_factors.ts";
 import { standardErrorProgress } from "../../src/checkpoint/fetch/progress.ts";
 import type { EngineListener } from "../../src/engine/metrics.ts";
+import { isEncoder } from "../../src/checkpoint/encoder/open.ts";
+import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
 import { vulkanAdapters } from "../../src/runtime/vulkan.ts";
 import { keepAllocatorSmall } from "../../src/runtime/memory.ts";
 import { checkPaths, loadModules, readTemplate } from "./named_paths.ts";
 import type { DeviceChoice } from "../../adapters/parts.ts";
 import { type FrontOptions, runFront } from "../front/front.ts";
+import { loadEncoder } from "./serve/encoder.ts";
 import { parseFlags, type ServeFlags } from "./serve_flags.ts";
 import type { Log } from "../telemetry/log.ts";
 import type { Loaded } from "../loaded.ts";
@@ -20,6 +23,8 @@ import { runServer } from "../run_server.ts";
 /** Loads what the flags name. */
 async function load(flags: ServeFlags, listener: EngineListener, log: Log): Promise<Loaded> {
   await checkPaths(flags);
+  const path = await resolveModel(flags.model, { progress: standardErrorProgress() });
+  if (await isEncoder(path)) return await loadEncoder(path, flags, listener, log);
   const chatTemplate = await readTemplate(flags.chatTemplate);
   const lembas = await Lembas.load({
     ...(flags.model === undefined ? {} : { model: flags.model }),

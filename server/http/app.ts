@@ -30,6 +30,8 @@ import { registerFineTuning } from "./routes/fine_tuning.ts";
 import { registerHealth } from "./routes/health.ts";
 import { registerInvocations } from "./routes/invocations.ts";
 import { registerModels } from "./routes/models.ts";
+import { registerEmbeddings } from "./embeddings/routes.ts";
+import { refuseGeneration } from "./embeddings/generation.ts";
 import { registerTokenize } from "./routes/tokenize.ts";
 import { registerLlama } from "./llama/routes.ts";
 import { registerLorax } from "./lorax/routes.ts";
@@ -65,16 +67,9 @@ export function createApp(context: ServerContext): App {
   const { allowedHosts = [], corsOrigins = [] } = context.options;
   app.use(...siteGuards({ mode: access.mode, allowedHosts, corsOrigins }));
   app.use(identify(context, access));
-  registerChat(app, context);
-  registerCompletions(app, context);
-  registerInvocations(app, context);
-  registerMessages(app, context);
-  registerLlama(app, context);
-  registerLorax(app, context);
-  // behind all other paths below its own, as an id may be anything
-  if (context.responses !== undefined) registerStoredChats(app, context);
-  registerResponses(app, context);
-  if (context.responses !== undefined) registerConversations(app, context);
+  if (context.encoder === undefined) registerGeneration(app, context);
+  else refuseGeneration(app, context);
+  registerEmbeddings(app, context);
   registerModels(app, context);
   registerAdapters(app, context);
   registerTokenize(app, context);
@@ -104,6 +99,20 @@ export function createApp(context: ServerContext): App {
     return answerTo(c, failure);
   });
   return app;
+}
+
+/** What a model that writes answers. */
+function registerGeneration(app: App, context: ServerContext): void {
+  registerChat(app, context);
+  registerCompletions(app, context);
+  registerInvocations(app, context);
+  registerMessages(app, context);
+  registerLlama(app, context);
+  registerLorax(app, context);
+  // behind all other paths below its own, as an id may be anything
+  if (context.responses !== undefined) registerStoredChats(app, context);
+  registerResponses(app, context);
+  if (context.responses !== undefined) registerConversations(app, context);
 }
 
 /** An error in the shape of the API whose path it is. */

@@ -38,7 +38,7 @@ export interface MeteringOptions {
 export interface Use {
   /** The completion's id: the record's too. */
   readonly id: string;
-  readonly kind: "chat" | "completion";
+  readonly kind: "chat" | "completion" | "embedding";
   /** The base's or the adapter's name, without a version. */
   readonly model: string;
   readonly usage: UsageBody;

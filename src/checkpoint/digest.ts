@@ -16,10 +16,19 @@ const SCHEME = "lembas.base/1";
  * Hashes the config and every weight of the decoder, in the model's order, 64 MB at a time at most.
  * The event loop gets a turn in between.
  */
-export async function modelDigest(config: DecoderConfig, weights: WeightSource): Promise<string> {
+export function modelDigest(config: DecoderConfig, weights: WeightSource): Promise<string> {
+  return weightsDigest(digestedConfig(config), weights, expectedWeights(config).keys());
+}
+
+/** The same of any model. @param names of its weights, in the model's order; default: all */
+export async function weightsDigest(
+  config: object,
+  weights: WeightSource,
+  names: Iterable<string> = weights.names(),
+): Promise<string> {
   const hash = createHash("sha256");
-  hash.update(`${SCHEME}\n${canonicalJson(digestedConfig(config))}\n`);
-  for (const name of expectedWeights(config).keys()) {
+  hash.update(`${SCHEME}\n${canonicalJson(config)}\n`);
+  for (const name of names) {
     const { type, shape } = weights.info(name);
     hash.update(`${name} ${type} [${shape}]\n`);
     for (const rows of piecesOf(weights.info(name))) {

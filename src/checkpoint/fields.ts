@@ -91,6 +91,13 @@ export class Fields {
     throw this.#fault(name, value, "a list of strings");
   }
 
+  /** One string or a list of them. @throws {TypeError} where the field is absent, or neither */
+  textOrTexts(name: string): readonly string[] {
+    const value = this.#get(name);
+    if (typeof value === "string") return [value];
+    return this.optionalTexts(name) ?? this.#missing(name);
+  }
+
   /** A special token's text: a string, or an object with its `content`; others have none. */
   optionalTokenText(name: string): string | undefined {
     const value = this.#get(name);

@@ -288,7 +288,8 @@ async function openDirectory(directory: string, template: string | undefined): P
   return { ...parts, weights, close: () => stored.close() };
 }
 
-async function safetensorsPaths(directory: string): Promise<readonly string[]> {
+/** The files of a directory's weights. */
+export async function safetensorsPaths(directory: string): Promise<readonly string[]> {
   const index = await optionalJson(`${directory}/model.safetensors.index.json`);
   const names = index === undefined ? ["model.safetensors"] : shardNames(index);
   return names.map((name) => `${directory}/${name}`);

@@ -154,6 +154,8 @@ export interface Ops {
    * up to P positions: table [H, 2·P - 1] → [1, H, time, time].
    */
   readonly relativeBias: { readonly table: Value; readonly grid: Value };
+  /** `out = weights · x`, vectors as weighted sums of tokens: weights [M, T], x [T, d] → [M, d]. */
+  readonly pool: { readonly x: Value; readonly weights: Value };
   /**
    * `out = x · concat(weights)ᵀ + concat(biases)`: x [T, d_in], each weight [d_out_i, d_in], each
    * bias [d_out_i] (none, or one a weight) → [T, Σ d_out_i]. Linears that read one input are one node.
@@ -315,6 +317,8 @@ export interface Ops {
   };
   /** dx of `gelu`: x, dy [T, d] → [T, d]. */
   readonly geluGrad: { readonly x: Value; readonly dy: Value; readonly form: GeluForm };
+  /** dx of `pool`: weights [M, T], dy [M, d] → [T, d]. */
+  readonly poolGrad: { readonly weights: Value; readonly dy: Value };
   /** dqkv of `bidirectionalAttention`: qkv [T, 3·H·D], dy [T, H·D] → [T, 3·H·D]. */
   readonly bidirectionalAttentionGrad: BidirectionalForm & {
     readonly qkv: Value;

@@ -39,6 +39,11 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
     if (wants(x)) give(x, graph.add("geluGrad", { x, dy, form }, `d.${out.name}.x`));
   },
 
+  pool({ x, weights }, { graph, out, dy, wants, give }) {
+    frozen("pooling", weights, wants);
+    if (wants(x)) give(x, graph.add("poolGrad", { weights, dy }, `d.${out.name}.x`));
+  },
+
   bidirectionalAttention(args, { graph, out, dy, wants, give }) {
     if (args.bias !== undefined) frozen("attention's bias", args.bias, wants);
     if (!wants(args.qkv)) return;
@@ -189,6 +194,7 @@ export const PULLBACKS: { readonly [K in OpName]: Pullback<K> } = {
   rmsNormGrad: once("rmsNormGrad"),
   layerNormGrad: once("layerNormGrad"),
   geluGrad: once("geluGrad"),
+  poolGrad: once("poolGrad"),
   bidirectionalAttentionGrad: once("bidirectionalAttentionGrad"),
   gluGrad: once("gluGrad"),
   gatedGrad: once("gatedGrad"),

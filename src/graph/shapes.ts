@@ -44,6 +44,15 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
   bidirectionalAttention(args) {
     return float([args.qkv.shape[0], bidirectional("bidirectionalAttention", args)]);
   },
+  pool({ x, weights }) {
+    expect(
+      "pool",
+      weights.shape.length === 2 && weights.shape[1] === x.shape[0],
+      "weights [M, T]",
+      weights,
+    );
+    return float([weights.shape[0], matrix("pool", x)]);
+  },
   relativeBias({ table }) {
     const odd = table.shape.length === 2 && Number(table.shape[1]) % 2 === 1;
     expect("relativeBias", odd, "table [H, 2·P - 1]", table);
@@ -203,6 +212,10 @@ export const SHAPES: { readonly [K in OpName]: ShapeRule<K> } = {
   geluGrad({ x, dy }) {
     expect("geluGrad", sameShape(x.shape, dy.shape), showShape(x.shape), dy);
     return float(x.shape);
+  },
+  poolGrad({ weights, dy }) {
+    expect("poolGrad", dy.shape[0] === weights.shape[0], `dy [${weights.shape[0]}, d]`, dy);
+    return float([weights.shape[1], matrix("poolGrad", dy)]);
   },
   bidirectionalAttentionGrad(args) {
     const width = bidirectional("bidirectionalAttentionGrad", args);

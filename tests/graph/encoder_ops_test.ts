@@ -55,6 +55,19 @@ Deno.test("gelu in both forms, and its pullbacks", async () => {
   }
 });
 
+Deno.test("vectors are weighted sums of tokens, and back", async () => {
+  const graph = new GraphBuilder();
+  const x = graph.input("x", "float32", ["tokens", 24]);
+  const weights = graph.input("weights", "float32", ["vectors", "tokens"]);
+  const dy = graph.input("dy", "float32", ["vectors", 24]);
+  const out = graph.add("pool", { x, weights }, "out");
+  const back = graph.add("poolGrad", { weights, dy }, "back");
+  const given = { x: floats([9, 24], 1), weights: floats([3, 9], 2), dy: floats([3, 24], 3) };
+  for (const pair of await both(graph.finish([out, back]), given)) {
+    assertLess(relative(pair), ROUNDING);
+  }
+});
+
 const TEXTS = [
   { lengths: [1], heads: 2, headDim: 4 },
   { lengths: [5, 5, 5], heads: 1, headDim: 8 },

@@ -66,6 +66,12 @@ check("gelu, exact and by tanh,", ["exact", "tanh"] as const, (to, form) => {
   return { out: to.graph.add("gelu", { x, form }, "y"), wanted: [x] };
 });
 
+check("pool", [[1, 1, 2], [3, 5, 4]], (to, [vectors, tokens, width]) => {
+  const x = to.tokens("x", tokens, width);
+  const weights = to.floats("weights", ["vectors", "tokens"], [vectors, tokens]);
+  return { out: to.graph.add("pool", { x, weights }, "y"), wanted: [x] };
+});
+
 const TEXTS = [
   { lengths: [1], heads: 1, headDim: 2, biased: false },
   { lengths: [4, 2, 1], heads: 2, headDim: 3, biased: true },

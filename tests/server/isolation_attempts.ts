@@ -153,6 +153,7 @@ export const ATTEMPTS: Attempts = {
     ...byModel("/invocations", { prompt: "hello", max_tokens: 1 })(victim),
   ],
   "POST /v1/completions": byModel("/v1/completions", { prompt: "hello", max_tokens: 1 }),
+  "POST /v1/embeddings": byModel("/v1/embeddings", { input: "hello" }),
   "POST /v1/messages": byModel("/v1/messages", CHAT),
   "POST /v1/messages/count_tokens": byModel("/v1/messages/count_tokens", {
     messages: CHAT.messages,

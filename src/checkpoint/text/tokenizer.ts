@@ -20,7 +20,9 @@ import {
 /** How token texts become bytes. */
 type Spelling =
   | { readonly type: "bytes" }
-  | { readonly type: "pieces"; readonly stripsLeadingSpace: boolean };
+  | { readonly type: "pieces"; readonly stripsLeadingSpace: boolean }
+  /** BERT's: a token begins a word unless it has the prefix; `tidies` takes spaces before marks out. */
+  | { readonly type: "words"; readonly prefix: string; readonly tidies: boolean };
 
 /** SentencePiece's stand-in for a space. */
 const PIECE_SPACE = "\u2581";
@@ -74,6 +76,9 @@ export class JsonTokenizer implements Tokenizer {
     const skip = options.skipSpecialTokens ?? false;
     const kept = skip ? ids.filter((id) => !this.isSpecial(id)) : ids;
     if (this.#spelling.type === "bytes") return this.#join(kept);
+    if (this.#spelling.type === "words") {
+      return joinWords(kept.map((id) => this.tokenText(id)), this.#spelling);
+    }
     const text = joinPieces(kept.map((id) => this.tokenText(id)));
     return this.#spelling.stripsLeadingSpace && text.startsWith(" ") ? text.slice(1) : text;
   }
@@ -98,6 +103,7 @@ export class JsonTokenizer implements Tokenizer {
 
   /** Undefined where unknown characters become a token, or are swallowed by their neighbours. */
   #droppedCharacters({ model }: TokenizerJson): RegExp | undefined {
+    if (this.#spelling.type === "words") return undefined;
     if (this.#spelling.type === "pieces") {
       return model["byte_fallback"] === true ? droppedCharacters([]) : undefined;
     }
@@ -109,7 +115,7 @@ export class JsonTokenizer implements Tokenizer {
   *#lengths(): Generator<number> {
     for (const id of this.#texts.keys()) {
       const text = this.tokenText(id);
-      yield this.#spelling.type === "pieces" ? byteLength(text) : spelledLength(text);
+      yield this.#spelling.type === "bytes" ? spelledLength(text) : byteLength(text);
     }
   }
 
@@ -126,6 +132,11 @@ export class JsonTokenizer implements Tokenizer {
   }
 
   #spell(text: string): Uint8Array {
+    if (this.#spelling.type === "words") {
+      const { prefix } = this.#spelling;
+      const inside = text.startsWith(prefix);
+      return this.#utf8.encode(inside ? text.slice(prefix.length) : ` ${text}`);
+    }
     if (this.#spelling.type === "pieces") {
       const byte = byteOfPiece(text);
       if (byte !== undefined) return Uint8Array.of(byte);
@@ -147,7 +158,7 @@ class TokenIds {
   readonly #added: ReadonlyMap<string, number>;
 
   constructor(json: TokenizerJson) {
-    this.#vocab = json.model["vocab"] as Readonly<Record<string, number>>;
+    this.#vocab = vocabularyOf(json);
     this.#added = new Map(json.added_tokens.map(({ content, id }) => [content, id]));
   }
 
@@ -162,7 +173,11 @@ class TokenIds {
  * @throws {TypeError}
  */
 function checkSteps(json: TokenizerJson): void {
-  new TokenEncoder({ ...json, added_tokens: [], model: { ...json.model, vocab: {}, merges: [] } });
+  const { model } = json;
+  const none = model.type === "Unigram"
+    ? { vocab: [["", 0]], unk_id: 0 }
+    : { vocab: {}, merges: [] };
+  new TokenEncoder({ ...json, added_tokens: [], model: { ...model, ...none } });
 }
 
 /** What `make` gives, made when it is first asked for. */
@@ -181,6 +196,8 @@ function spelledLength(text: string): number {
   return count;
 }
 
+const MODELS: readonly string[] = ["BPE", "WordPiece", "Unigram"];
+
 /**
  * A parsed `tokenizer.json`, checked as far as it is used here.
  *
@@ -190,8 +207,10 @@ export function readTokenizerJson(value: unknown): TokenizerJson {
   const fields = new Fields("tokenizer.json", value);
   const json = value as Partial<TokenizerJson>;
   const type = fields.optionalObject("model")?.optionalText("type") ?? "BPE";
-  if (json.model === undefined || type !== "BPE") {
-    throw new TypeError(`Cannot load the tokenizer: its model is '${type}', supported is BPE`);
+  if (json.model === undefined || !MODELS.includes(type)) {
+    throw new TypeError(
+      `Cannot load the tokenizer: its model is '${type}', supported are ${MODELS.join(", ")}`,
+    );
   }
   if (!Array.isArray(json.added_tokens ?? [])) {
     throw new TypeError("Cannot read tokenizer.json: added_tokens is not a list");
@@ -206,9 +225,17 @@ export function readTokenizerJson(value: unknown): TokenizerJson {
   };
 }
 
+/** Ids by text; a Unigram model's is a list of texts with their scores. */
+function vocabularyOf({ model }: TokenizerJson): Readonly<Record<string, number>> {
+  const vocab = model["vocab"];
+  if (model.type !== "Unigram") return vocab as Readonly<Record<string, number>>;
+  const pieces = vocab as readonly (readonly [string, number])[];
+  return Object.fromEntries(pieces.map(([text], id) => [text, id]));
+}
+
 function textsById(json: TokenizerJson): readonly (string | undefined)[] {
   const texts: (string | undefined)[] = [];
-  const vocab = json.model["vocab"] as Readonly<Record<string, number>>;
+  const vocab = vocabularyOf(json);
   const put = (text: string, id: number): void => {
     if (!Number.isSafeInteger(id) || id < 0 || id > 1 << 24) {
       throw new TypeError(`Cannot load the tokenizer: '${text}' has the id ${id}`);
@@ -223,16 +250,52 @@ function textsById(json: TokenizerJson): readonly (string | undefined)[] {
 function spellingOf(decoder: Step | null): Spelling {
   const steps = stepsOf(decoder, "decoders");
   if (steps.some((step) => step.type === "ByteLevel")) return { type: "bytes" };
+  const words = steps.find((step) => step.type === "WordPiece");
+  if (words !== undefined) {
+    return {
+      type: "words",
+      prefix: String(words["prefix"] ?? "##"),
+      tidies: words["cleanup"] !== false,
+    };
+  }
   const space = steps.find((step) => step.type === "Metaspace" || step.type === "Replace");
   if (space === undefined) {
     const name = decoder?.type ?? "none";
     throw new TypeError(
-      `Cannot load the tokenizer: its decoder is ${name}; supported are byte-level and SentencePiece`,
+      `Cannot load the tokenizer: its decoder is ${name}; supported are byte-level, ` +
+        "SentencePiece and WordPiece",
     );
   }
   const stripsLeadingSpace = steps.some((step) => step.type === "Strip") ||
     (space.type === "Metaspace" && prependScheme(space) !== "never");
   return { type: "pieces", stripsLeadingSpace };
+}
+
+/** Spaces that the Rust library's `cleanup` takes out of each token with its space before it. */
+const UNTIDY: readonly (readonly [string, string])[] = [
+  [" .", "."],
+  [" ?", "?"],
+  [" !", "!"],
+  [" ,", ","],
+  [" ' ", "'"],
+  [" n't", "n't"],
+  [" 'm", "'m"],
+  [" do not", " don't"],
+  [" 's", "'s"],
+  [" 've", "'ve"],
+  [" 're", "'re"],
+];
+
+function joinWords(
+  tokens: readonly string[],
+  { prefix, tidies }: Extract<Spelling, { readonly type: "words" }>,
+): string {
+  return tokens.map((token, i) => {
+    const inside = i > 0 && token.startsWith(prefix);
+    const text = i === 0 ? token : inside ? token.slice(prefix.length) : ` ${token}`;
+    if (!tidies) return text;
+    return UNTIDY.reduce((tidied, [from, to]) => tidied.replaceAll(from, to), text);
+  }).join("");
 }
 
 /** Runs of byte pieces become text together; a run that is no UTF-8 becomes a U+FFFD for each byte. */

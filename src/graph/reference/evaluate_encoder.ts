@@ -3,7 +3,14 @@
  * attend to all of their own tokens, and norms have a mean and a shift.
  */
 import type { BidirectionalForm, GeluForm, OpName } from "../ops.ts";
-import { columnsOf, type Evaluated, type Lookup, type Rules, zeros } from "./evaluate_arrays.ts";
+import {
+  columnsOf,
+  type Evaluated,
+  type Lookup,
+  multiply,
+  type Rules,
+  zeros,
+} from "./evaluate_arrays.ts";
 
 type EncoderOp = Extract<
   OpName,
@@ -11,6 +18,8 @@ type EncoderOp = Extract<
   | "layerNormGrad"
   | "gelu"
   | "geluGrad"
+  | "pool"
+  | "poolGrad"
   | "relativeBias"
   | "bidirectionalAttention"
   | "bidirectionalAttentionGrad"
@@ -51,6 +60,17 @@ export const ENCODER_RULES: Rules<EncoderOp> = {
       out.data[i] = at(dy).data[i] * (phi + value * slope);
     });
     return out;
+  },
+  pool({ x, weights }, at) {
+    return multiply(at(weights), at(x));
+  },
+  poolGrad({ weights, dy }, at) {
+    const [vectors, tokens] = at(weights).shape;
+    const turned = zeros([tokens, vectors]);
+    turned.data.forEach((_, i) => {
+      turned.data[i] = at(weights).data[i % vectors * tokens + Math.floor(i / vectors)];
+    });
+    return multiply(turned, at(dy));
   },
   relativeBias({ table, grid }, at) {
     const time = Number(at(grid).data[1]);

@@ -10,7 +10,9 @@ import type { TrainMessage } from "./messages.ts";
 import { type Encode, SectionEncoder } from "./sections.ts";
 
 /** What of a checkpoint rendering needs. */
-export type TextSource = Pick<Checkpoint, "id" | "config" | "tokenizer" | "chatTemplate">;
+export type TextSource = Pick<Checkpoint, "id" | "tokenizer" | "chatTemplate"> & {
+  readonly config: Pick<Checkpoint["config"], "eosTokenIds" | "vocabSize" | "maxPositions">;
+};
 
 /**
  * Tokens and the weight of the loss of predicting each; it ends with the last that has any. A prompt

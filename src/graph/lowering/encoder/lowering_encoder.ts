@@ -7,6 +7,7 @@ import type { GeluForm, OpName } from "../../ops.ts";
 import type { LoweringContext, Rule } from "../lowering_context.ts";
 import { sizes } from "../attention_grid.ts";
 import { MICROSOFT } from "../onnx.ts";
+import { emitProduct } from "../products.ts";
 import { emitAttentionGrad } from "./attention_grad.ts";
 import { onGrid, toTokens } from "./text_grid.ts";
 
@@ -16,6 +17,8 @@ type EncoderOp = Extract<
   | "layerNormGrad"
   | "gelu"
   | "geluGrad"
+  | "pool"
+  | "poolGrad"
   | "relativeBias"
   | "bidirectionalAttention"
   | "bidirectionalAttentionGrad"
@@ -31,6 +34,15 @@ export const ENCODER_RULES: { readonly [K in EncoderOp]: Rule<K> } = {
   gelu(context, { x, form }, out) {
     const attributes = form === "exact" ? {} : { approximate: "tanh" };
     context.writer.node("Gelu", [context.name(x)], out, { attributes });
+  },
+
+  pool(context, { x, weights }, out) {
+    context.writer.node("MatMul", [context.name(weights), context.name(x)], out);
+  },
+
+  poolGrad(context, { weights, dy }, out) {
+    const operands = [context.name(weights), context.name(dy)] as const;
+    emitProduct(context, operands, { rank: 2, transposed: "first" }, out);
   },
 
   relativeBias(context, { table, grid }, out) {
