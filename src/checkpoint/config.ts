@@ -65,8 +65,10 @@ function sharedConfig(
     numKvHeads: kvHeads ?? numHeads,
     headDim,
     maxPositions,
-    rmsNormEps: fields.optionalNumber("rms_norm_eps") ?? 1e-6,
-    ropes: [ropeOf(fields, ropeFields(fields), { maxPositions, headDim })],
+    rmsNormEps: fields.optionalNumber("rms_norm_eps") ?? defaults.eps ?? 1e-6,
+    ropes: [
+      ropeOf(fields, ropeFields(fields), { maxPositions, headDim, theta: defaults.theta }),
+    ],
     layers: [{ rope: 0, window: undefined }],
     attentionScale: plainScale(headDim),
     tieEmbeddings: fields.optionalFlag("tie_word_embeddings") ?? defaults.tied ?? false,

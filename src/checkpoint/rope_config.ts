@@ -13,7 +13,7 @@ interface RopeGiven {
   readonly maxPositions: number;
   readonly headDim: number;
   /** Where the fields have no `rope_theta`. */
-  readonly theta?: number;
+  readonly theta?: number | undefined;
 }
 
 /** `rope_parameters`, or the older `rope_scaling`. */

@@ -11,13 +11,26 @@ import type { Graph } from "../../src/graph/graph.ts";
 import { evaluate } from "../../src/graph/reference/evaluate.ts";
 import { buildDecoder } from "../../src/models/decoder.ts";
 import { inputs } from "../../src/models/inputs.ts";
-import { MODULES, SITE_OF } from "../../src/models/hook.ts";
+import { MODULES, SITE_OF, type SiteName } from "../../src/models/hook.ts";
+import { isScalable } from "../../src/models/smooth.ts";
 import { DecoderParameters, names } from "../../src/models/parameters.ts";
 import { DEVICE } from "../graph/device.ts";
 import { distance } from "../graph/run.ts";
 
 const MODELS = new URL("../fixtures/models/", import.meta.url);
-const NAMES = ["llama", "llama-bias", "mistral", "qwen2", "qwen2-yarn", "qwen3", "gemma3"];
+const NAMES = [
+  "llama",
+  "llama-bias",
+  "mistral",
+  "qwen2",
+  "qwen2-yarn",
+  "qwen3",
+  "gemma2",
+  "gemma3",
+  "granite",
+  "olmo2",
+  "smollm3",
+];
 
 /** What each linear of a decoder reads, [tokens, d] by `LAYER.SITE` or `head`, by float64 loops. */
 function sitesOf(checkpoint: Checkpoint, ids: readonly number[]): Map<string, ArrayLike<number>> {
@@ -104,7 +117,8 @@ function expected(checkpoint: Checkpoint, windows: readonly (readonly number[])[
       return [0, 1].map((part) => Math.max(...heads.map((one) => one[part])));
     });
     const alpha = site === "mlp_mid" ? 0.3 : 0.5;
-    const scales = shared.map(([x, w]) => (x / w) ** alpha);
+    const isDivided = name === "head" || isScalable(config, site as SiteName);
+    const scales = shared.map(([x, w]) => isDivided ? (x / w) ** alpha : 1);
     const mean = scales.reduce((product, scale) => product * scale ** (1 / scales.length), 1);
     return [name, Float32Array.from(scales, (scale) => scale / mean)];
   }));

@@ -26,7 +26,19 @@ import { logSoftmax } from "../engine/naive_sampler.ts";
 import { folderOf, randomCore, randomPrompt, Tiny } from "../engine/tiny.ts";
 
 const TOLERANCE = 1e-4;
-const ARCHITECTURES = ["llama", "llama-bias", "llama-yarn", "mistral", "qwen2", "qwen3", "gemma3"];
+const ARCHITECTURES = [
+  "llama",
+  "llama-bias",
+  "llama-yarn",
+  "mistral",
+  "qwen2",
+  "qwen3",
+  "gemma2",
+  "gemma3",
+  "granite",
+  "olmo2",
+  "smollm3",
+];
 
 /** Log-probabilities of the whole vocabulary at a row of the last step's logits. */
 async function distributionAt(model: Executor, row = 0): Promise<Float64Array> {
@@ -278,7 +290,17 @@ Deno.test("setting a core changes its own slot only", async () => {
 });
 
 /** Cores of the factors' rank, 8, and of a lower one. */
-const MERGED = [["llama", 8], ["qwen2", 8], ["qwen3", 8], ["gemma3", 8], ["llama", 3]] as const;
+const MERGED = [
+  ["llama", 8],
+  ["qwen2", 8],
+  ["qwen3", 8],
+  ["gemma3", 8],
+  ["gemma2", 8],
+  ["granite", 8],
+  ["olmo2", 8],
+  ["smollm3", 8],
+  ["llama", 3],
+] as const;
 
 for (const [name, rank] of MERGED) {
   Deno.test(`${name}: a core of rank ${rank} on all seven linears is the base with it merged in`, async () => {

@@ -2,10 +2,11 @@
  * Decoders of every supported architecture against transformers' logits for the same weights: lowered
  * to the CPU, by the naive evaluator, and with channel scales folded in.
  */
-import { assertEquals, assertGreater, assertLess } from "@std/assert";
+import { assertEquals, assertGreater, assertLess, assertThrows } from "@std/assert";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { evaluate } from "../../src/graph/reference/evaluate.ts";
+import { lower } from "../../src/graph/lowering/lowering.ts";
 import { buildDecoder } from "../../src/models/decoder.ts";
 import { inputs } from "../../src/models/inputs.ts";
 import { SITES } from "../../src/models/hook.ts";
@@ -28,7 +29,11 @@ const NAMES = [
   "llama-linear",
   "llama-llama3",
   "llama-yarn",
+  "gemma2",
   "gemma3",
+  "granite",
+  "olmo2",
+  "smollm3",
   "mistral",
   "qwen2",
   "qwen2-yarn",
@@ -110,4 +115,14 @@ Deno.test("channel scales of another model, or damaged ones, are not taken", asy
   }
   checkpoint.close();
   other.checkpoint.close();
+});
+
+Deno.test("capped scores are refused by name on WebGPU, whose attention would leave the cap out", async () => {
+  const { checkpoint } = await open("gemma2");
+  const graph = buildDecoder(checkpoint.config, 8);
+  const parameters = new DecoderParameters(checkpoint, 8);
+  const message = "attn_logit_softcapping";
+  const lowered = () => lower(graph, parameters, { ...FLOAT32, device: "webgpu" });
+  assertThrows(lowered, RangeError, message);
+  checkpoint.close();
 });

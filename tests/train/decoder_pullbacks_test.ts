@@ -17,7 +17,19 @@ import { CoreLayout } from "../../src/train/gradients/core_layout.ts";
 import { lossesOf, pack, type Packed } from "../../src/train/gradients/packed.ts";
 import { norm, Oracle, OWNERS, relativeError, thinned, tinyTrainable } from "./oracle.ts";
 
-const NAMES = ["llama", "llama-bias", "llama-yarn", "mistral", "qwen2", "qwen3", "gemma3"];
+const NAMES = [
+  "llama",
+  "llama-bias",
+  "llama-yarn",
+  "mistral",
+  "qwen2",
+  "qwen3",
+  "gemma2",
+  "gemma3",
+  "granite",
+  "olmo2",
+  "smollm3",
+];
 const POSITIONS = 32;
 /** PyTorch's side is float32. */
 const TOLERANCE = 2e-5;

@@ -20,7 +20,19 @@ import { Oracle, relativeError, type TinyTrainable, tinyTrainable } from "./orac
 /** float32 both sides, two layers of sharp random attention there and back. */
 const TOLERANCE = 1e-4;
 
-const NAMES = ["llama", "llama-bias", "llama-yarn", "mistral", "qwen2", "qwen3", "gemma3"];
+const NAMES = [
+  "llama",
+  "llama-bias",
+  "llama-yarn",
+  "mistral",
+  "qwen2",
+  "qwen3",
+  "gemma2",
+  "gemma3",
+  "granite",
+  "olmo2",
+  "smollm3",
+];
 const POSITIONS = 64;
 
 /** A tiny model, open and compiled. */

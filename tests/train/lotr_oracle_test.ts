@@ -20,7 +20,18 @@ import type { TrainableState } from "../../src/train/gradients/model.ts";
 import { randomArray } from "../graph/run.ts";
 import { norm, Oracle, relativeError, thinned, tinyTrainable } from "./oracle.ts";
 
-const NAMES = ["llama", "llama-bias", "mistral", "qwen2", "qwen3", "gemma3"];
+const NAMES = [
+  "llama",
+  "llama-bias",
+  "mistral",
+  "qwen2",
+  "qwen3",
+  "gemma2",
+  "gemma3",
+  "granite",
+  "olmo2",
+  "smollm3",
+];
 const POSITIONS = 64;
 const RANK = 4;
 /** float32 both sides. */

@@ -78,7 +78,9 @@ Deno.test("many rows share one prefix, cut to the grid's columns, each row's res
   assertThrows(() => pack([{ example: empty, trainable: 0 }]), RangeError, "rows without tokens");
 });
 
-for (const name of ["llama", "mistral", "qwen3", "gemma3"]) {
+for (
+  const name of ["llama", "mistral", "qwen3", "gemma2", "gemma3", "granite", "olmo2", "smollm3"]
+) {
   Deno.test(`${name} loses and pulls the same where rows share a prefix`, async () => {
     using checkpoint = await openCheckpoint(
       new URL(`../fixtures/models/${name}/`, import.meta.url).pathname,

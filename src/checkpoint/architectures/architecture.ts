@@ -16,6 +16,10 @@ export interface ClassDefaults {
   readonly eos: number | undefined;
   /** Whether the head is the embedding. Default: it is not. */
   readonly tied?: boolean;
+  /** RMSNorm's; default: 1e-6. */
+  readonly eps?: number;
+  /** The rotation's base; default: 10,000. */
+  readonly theta?: number;
 }
 
 export interface Architecture {

@@ -3,11 +3,16 @@
  * of a `config.json`, `general.architecture` of a GGUF.
  */
 import type { Architecture } from "./architecture.ts";
+import { GEMMA2 } from "./gemma2.ts";
 import { GEMMA3 } from "./gemma3.ts";
+import { GRANITE } from "./granite.ts";
 import { LLAMA } from "./llama.ts";
 import { MISTRAL } from "./mistral.ts";
+import { OLMO2 } from "./olmo2.ts";
 import { QWEN2 } from "./qwen2.ts";
 import { QWEN3 } from "./qwen3.ts";
+
+import { SMOLLM3 } from "./smollm3.ts";
 
 type Names = ReadonlyMap<string, Architecture>;
 
@@ -17,7 +22,11 @@ export const SAFETENSORS: Names = new Map([
   ["mistral", MISTRAL],
   ["qwen2", QWEN2],
   ["qwen3", QWEN3],
+  ["gemma2", GEMMA2],
   ["gemma3_text", GEMMA3],
+  ["granite", GRANITE],
+  ["olmo2", OLMO2],
+  ["smollm3", SMOLLM3],
 ]);
 
 /** By `general.architecture`. */
@@ -26,7 +35,11 @@ export const GGUF: Names = new Map([
   ["mistral", MISTRAL],
   ["qwen2", QWEN2],
   ["qwen3", QWEN3],
+  ["gemma2", GEMMA2],
   ["gemma3", GEMMA3],
+  ["granite", GRANITE],
+  ["olmo2", OLMO2],
+  ["smollm3", SMOLLM3],
 ]);
 
 /** @throws {TypeError} naming the architecture and those that are supported */

@@ -51,7 +51,20 @@ function assertAlike(found: Spoken, wanted: Spoken, what: string): void {
   assertLess(distance(found.logprobs, wanted.logprobs), TOLERANCE, what);
 }
 
-for (const name of ["llama", "llama-bias", "qwen2", "qwen3", "gemma3", "mistral"]) {
+for (
+  const name of [
+    "llama",
+    "llama-bias",
+    "qwen2",
+    "qwen3",
+    "gemma2",
+    "gemma3",
+    "granite",
+    "olmo2",
+    "smollm3",
+    "mistral",
+  ]
+) {
   Deno.test(`${name}: LoRAs of all kinds in one batch are each the base with it merged in`, async () => {
     using tiny = await Tiny.open(name);
     const model = await tiny.base.lane();

@@ -1,0 +1,22 @@
+/** OLMo 2 (arXiv 2501.00656): norms of what attention and MLP put out alone, and of q and k as wholes. */
+import { type Architecture, attentionBias } from "./architecture.ts";
+
+export const OLMO2: Architecture = {
+  name: "olmo2",
+  defaults: {
+    kvHeads: undefined,
+    headDim: undefined,
+    maxPositions: 2048,
+    bos: undefined,
+    eos: 50_279,
+    eps: 1e-5,
+  },
+  form: {
+    norms: {
+      afterAttention: "post_attention_layernorm",
+      afterMlp: "post_feedforward_layernorm",
+    },
+    qkNorm: "whole",
+  },
+  fromConfig: attentionBias,
+};
