@@ -18,6 +18,7 @@ import {
 import { ApiError, toApiError } from "../errors.ts";
 import { logFailure } from "../telemetry/log.ts";
 import { JsonBodies } from "./json_body.ts";
+import { reportsLoad } from "./load_report.ts";
 import { registerBatches } from "./batches/routes.ts";
 import { registerStoredChats } from "./chats/routes.ts";
 import { registerAdapters } from "./routes/adapters.ts";
@@ -67,6 +68,7 @@ export function createApp(context: ServerContext): App {
   const { allowedHosts = [], corsOrigins = [] } = context.options;
   app.use(...siteGuards({ mode: access.mode, allowedHosts, corsOrigins }));
   app.use(identify(context, access));
+  app.use(reportsLoad(context));
   if (context.encoder === undefined) registerGeneration(app, context);
   else refuseGeneration(app, context);
   registerEmbeddings(app, context);
