@@ -14,7 +14,7 @@ import {
   OverloadedError,
 } from "../src/util/errors.ts";
 
-export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 503;
+export type ErrorStatus = 400 | 401 | 403 | 404 | 405 | 409 | 413 | 415 | 424 | 429 | 500 | 503;
 
 export interface ErrorBody {
   readonly error: {

@@ -29,7 +29,8 @@ import { registerCores } from "./routes/cores.ts";
 import { registerFiles } from "./routes/files.ts";
 import { registerFineTuning } from "./routes/fine_tuning.ts";
 import { registerHealth } from "./routes/health.ts";
-import { registerInvocations } from "./routes/invocations.ts";
+import { registerSageMakerAdapters } from "./sagemaker/adapters.ts";
+import { registerInvocations } from "./sagemaker/invocations.ts";
 import { registerModels } from "./routes/models.ts";
 import { registerEmbeddings } from "./embeddings/routes.ts";
 import { refuseGeneration } from "./embeddings/generation.ts";
@@ -74,6 +75,7 @@ export function createApp(context: ServerContext): App {
   registerEmbeddings(app, context);
   registerModels(app, context);
   registerAdapters(app, context);
+  registerSageMakerAdapters(app, context);
   registerTokenize(app, context);
   if (context.tuning !== undefined) {
     const door = { access, lifecycle: context.lifecycle };

@@ -146,6 +146,7 @@ const ERROR_TEXTS: Readonly<Record<number, string>> = {
   409: "It is in use.",
   413: "The body is too large.",
   415: "The body is not JSON.",
+  424: "The session that it needs is not named.",
   429: "The queue is full; Retry-After says when to try again.",
   500: "The server failed; its log has the details under the request's id.",
   503: "The server is shutting down, or its store does not answer.",

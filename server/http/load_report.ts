@@ -1,3 +1,4 @@
+// deno-lint-ignore-file camelcase -- names of the wire format
 /**
  * The load as a header of an answer, for load balancers that send `endpoint-load-metrics-format`
  * (ORCA, as vLLM has it). It tells what `/metrics` does, and so only those who may read that.

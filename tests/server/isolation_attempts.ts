@@ -216,6 +216,8 @@ export const ATTEMPTS: Attempts = {
   "POST /v1/unload_lora_adapter": refused("/v1/unload_lora_adapter", {
     lora_name: `${VICTIM}/${CORE}`,
   }),
+  "POST /adapters": refused("/adapters", { name: "mine", src: `${VICTIM}/${CORE}.safetensors` }),
+  "DELETE /adapters/{name}": refused(`/adapters/${VICTIM}/${CORE}`),
   "POST /v1/files": none,
   "GET /v1/files": listing("/v1/files", ({ file }) => [
     { path: `/v1/files?after=${file}`, expected: [400] },

@@ -23,28 +23,49 @@ export function registerAdapters(app: App, context: ServerContext): void {
     body: loadAdapterSchema,
     lenient: true,
     ok: { description: "What was loaded, as a sentence.", text: ["text/plain"] },
-  }, async (c, body) => c.text(success(body, await load(context, c.get("principal"), body))));
-  post(app, {
-    method: "post",
-    path: "/v1/unload_lora_adapter",
-    tag: "adapters",
-    summary: "Removes an adapter; requests that already run end with it.",
-    body: unloadAdapterSchema,
-    lenient: true,
-    ok: { description: "What was removed, as a sentence.", text: ["text/plain"] },
-  }, async (c, { lora_name: name }) => {
-    if (name.startsWith(TUNED_PREFIX)) {
-      throw invalid(
-        "lora_name",
-        `'${name}' is a tuned model: DELETE /v1/models/${name} removes it.`,
-      );
-    }
-    const core = await findCore(context.adapters, c.get("principal"), name);
-    if (core === undefined) throw notFound(name);
-    const version = name.includes("@") ? name.slice(name.indexOf("@")) : "";
-    await refusing("lora_name", () => context.adapters.unload(`${core.model}${version}`));
-    return c.text(`Success: LoRA adapter '${name}' removed successfully.`);
-  });
+  }, async (c, body) => c.text(await loadAdapter(context, c.get("principal"), body)));
+  post(
+    app,
+    {
+      method: "post",
+      path: "/v1/unload_lora_adapter",
+      tag: "adapters",
+      summary: "Removes an adapter; requests that already run end with it.",
+      body: unloadAdapterSchema,
+      lenient: true,
+      ok: { description: "What was removed, as a sentence.", text: ["text/plain"] },
+    },
+    async (c, { lora_name: name }) =>
+      c.text(await unloadAdapter(context, c.get("principal"), name)),
+  );
+}
+
+/** Loads one and says so. @throws {ApiError} 400 and 404 for what cannot be loaded */
+export async function loadAdapter(
+  context: ServerContext,
+  principal: Principal,
+  body: LoadBody,
+): Promise<string> {
+  return success(body, await load(context, principal, body));
+}
+
+/** Removes one and says so. @throws {ApiError} 404 where there is none */
+export async function unloadAdapter(
+  { adapters }: ServerContext,
+  principal: Principal,
+  name: string,
+): Promise<string> {
+  if (name.startsWith(TUNED_PREFIX)) {
+    throw invalid(
+      "lora_name",
+      `'${name}' is a tuned model: DELETE /v1/models/${name} removes it.`,
+    );
+  }
+  const core = await findCore(adapters, principal, name);
+  if (core === undefined) throw notFound(name);
+  const version = name.includes("@") ? name.slice(name.indexOf("@")) : "";
+  await refusing("lora_name", () => adapters.unload(`${core.model}${version}`));
+  return `Success: LoRA adapter '${name}' removed successfully.`;
 }
 
 async function load(

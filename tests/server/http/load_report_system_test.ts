@@ -1,3 +1,4 @@
+// deno-lint-ignore-file camelcase -- names of the wire format
 /** ORCA's header: what it says, in which format, and to whom. */
 import { assertEquals } from "@std/assert";
 import { fakeContext } from "../fake_context.ts";
