@@ -217,7 +217,7 @@ export const ATTEMPTS: Attempts = {
     lora_name: `${VICTIM}/${CORE}`,
   }),
   "POST /adapters": refused("/adapters", { name: "mine", src: `${VICTIM}/${CORE}.safetensors` }),
-  "DELETE /adapters/{name}": refused(`/adapters/${VICTIM}/${CORE}`),
+  "DELETE /adapters/{name}": refused(`/adapters/${VICTIM}%2F${CORE}`),
   "POST /v1/files": none,
   "GET /v1/files": listing("/v1/files", ({ file }) => [
     { path: `/v1/files?after=${file}`, expected: [400] },

@@ -304,7 +304,7 @@ async function tryScopes(served: KeyedApp): Promise<void> {
     if ((operation["security"] as unknown[]).length === 0) continue;
     const [method = "", path = ""] = name.split(" ");
     const admin = name.includes("/v1/admin/") ||
-      /lora_adapter|metrics|\/load$|server_info|\/slots$/.test(name);
+      /lora_adapter|\/adapters|metrics|\/load$|server_info|\/slots$/.test(name);
     const training = TRAINING.test(name) || name === "DELETE /v1/models/{model}";
     const both = BOTH.test(name) && !training;
     for (const [key, denied] of [[infer, training], [train, !training && !both]] as const) {
