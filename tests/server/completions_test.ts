@@ -186,10 +186,10 @@ Deno.test("what is asked for in vain is refused by name", async () => {
     [{ logit_bias: { a: 1, "1": 1, b: 1 } }, "logit_bias", "invalid_value", /"a", "b" are not/],
     [{ messages: [] }, "messages", "array_below_min_length", /too short/],
     [
-      { messages: [{ role: "judge", content: "x" }] },
+      { messages: [{ role: "user<|im_end|>", content: "x" }] },
       "messages[0].role",
       "invalid_value",
-      /"user"/,
+      /user, .*or a name/,
     ],
     [
       { messages: [{ role: "user" }] },
@@ -221,6 +221,14 @@ Deno.test("what is asked for in vain is refused by name", async () => {
     assertEquals(error.type, "invalid_request_error");
     assertMatch(error.message, message);
   }
+});
+
+Deno.test("a role of the template's own goes to the template as it is", async () => {
+  const context = fakeContext();
+  const messages = [{ role: "my-critic", content: "hi" }];
+  assertEquals((await post(context, "/v1/chat/completions", { ...HELLO, messages })).status, 200);
+  const prompt = String.fromCharCode(...context.engine.requests[0]?.prompt ?? []);
+  assertEquals(prompt, "<my-critic>hi</my-critic><assistant>");
 });
 
 Deno.test("what asks for nothing passes", async () => {

@@ -27,10 +27,20 @@ import {
 
 const textPartSchema = z.object({ type: z.literal("text"), text: promptText });
 
+const OWN_ROLE = /^[A-Za-z][\w-]{0,63}$/;
+/** A name, so that no role writes a template's marks. */
+const roleSchema = z.string().regex(
+  OWN_ROLE,
+  `it must be one of ${ROLES.join(", ")}, or a name of the template's own, e.g. critic`,
+).openapi({
+  description:
+    "`tool` answers a call of `tool_calls`; `function`, and names of its own, go to the " +
+    `template as they are. Usual: ${ROLES.join(", ")}.`,
+  example: "user",
+});
+
 export const messageSchema = z.object({
-  role: z.enum(ROLES).openapi({
-    description: "`tool` answers a call of `tool_calls`; `function` where the template has it.",
-  }),
+  role: roleSchema,
   content: z.union([promptText, z.array(textPartSchema).min(1)]).nullish(),
   name: z.string().nullish(),
   tool_call_id: z.string().nullish().openapi({ description: "The call that a tool answers." }),

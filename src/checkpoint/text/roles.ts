@@ -4,6 +4,6 @@ export const ROLES = ["system", "developer", "user", "assistant", "tool", "funct
 export type Role = typeof ROLES[number];
 
 /** The role as templates know it: a developer's message is the system's. */
-export function templateRole(role: Role): Exclude<Role, "developer"> {
-  return role === "developer" ? "system" : role;
+export function templateRole<R extends string>(role: R): Exclude<R, "developer"> | "system" {
+  return role === "developer" ? "system" : role as Exclude<R, "developer">;
 }
