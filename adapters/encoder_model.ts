@@ -65,7 +65,7 @@ export class EncoderModel implements AsyncDisposable {
   readonly maxRows: number;
   /** What stands behind pooling. */
   readonly finish: VectorStep;
-  /** Logits by label of what pooling gave; undefined = the model is no classifier. */
+  /** What a classifier says of what pooling gave, by label; undefined = the model is none. */
   readonly classify: VectorStep | undefined;
   readonly #device: Device;
   readonly #base: EncoderBase;
@@ -122,6 +122,11 @@ export class EncoderModel implements AsyncDisposable {
     await model.engine.ready();
     opened.move();
     return model;
+  }
+
+  /** Labels of its classifier; undefined = it has none. */
+  get labels(): number | undefined {
+    return this.checkpoint.config.labels;
   }
 
   /** Numbers of a vector. */

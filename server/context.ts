@@ -86,6 +86,7 @@ export type ServedEncoder = Pick<
   | "framePair"
   | "finish"
   | "classify"
+  | "labels"
 >;
 
 /** Limits and secrets of one server. */

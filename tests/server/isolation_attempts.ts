@@ -136,6 +136,10 @@ function byAdapterId(path: string) {
 
 const CHAT = { messages: [{ role: "user", content: "hello" }], max_tokens: 1 };
 
+function atEach(paths: readonly string[], body: object): Attempts {
+  return Object.fromEntries(paths.map((path) => [`POST ${path}`, byModel(path, body)]));
+}
+
 export const ATTEMPTS: Attempts = {
   "POST /v1/chat/completions": byModel("/v1/chat/completions", CHAT),
   [`POST ${CHATS}/batch`]: byModel(`${CHATS}/batch`, { ...CHAT, messages: [CHAT.messages] }),
@@ -154,6 +158,8 @@ export const ATTEMPTS: Attempts = {
   ],
   "POST /v1/completions": byModel("/v1/completions", { prompt: "hello", max_tokens: 1 }),
   "POST /v1/embeddings": byModel("/v1/embeddings", { input: "hello" }),
+  ...atEach(["/v1/score", "/score"], { text_1: "hello", text_2: "there" }),
+  ...atEach(["/v1/rerank", "/rerank", "/v2/rerank"], { query: "hello", documents: ["there"] }),
   "POST /v1/messages": byModel("/v1/messages", CHAT),
   "POST /v1/messages/count_tokens": byModel("/v1/messages/count_tokens", {
     messages: CHAT.messages,

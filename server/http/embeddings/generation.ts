@@ -27,7 +27,7 @@ export function refuseGeneration(app: App, context: ServerContext): void {
       throw new ApiError(
         400,
         `'${baseName(context.model)}' is an encoder and writes no texts: it answers ` +
-          "/v1/embeddings.",
+          `${context.encoder?.labels === undefined ? "/v1/embeddings" : "/v1/rerank"}.`,
         { code: "unsupported_endpoint" },
       );
     });

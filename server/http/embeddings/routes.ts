@@ -35,7 +35,7 @@ async function answer(
   const model = body.model ?? baseName(context.model);
   c.get("notes").model = model;
   const target = await resolveTarget(context, c.get("principal"), model, body.adapter);
-  const encoder = encoderOf(context, target);
+  const encoder = encoderOf(context, target, "vectors");
   const { dimensions } = body;
   if (dimensions && dimensions > encoder.dimensions) {
     target[Symbol.dispose]();

@@ -35,6 +35,8 @@ export interface EncoderConfig {
   readonly padTokenId: number;
   /** What a classifier on the first token puts out; undefined = there is none. */
   readonly labels: number | undefined;
+  /** What becomes of a single label's logit. */
+  readonly scoring: "sigmoid" | "identity";
 }
 
 const GELUS: ReadonlyMap<string, EncoderConfig["gelu"]> = new Map([
@@ -89,6 +91,7 @@ export function encoderConfig(config: unknown): EncoderConfig {
       : undefined,
     padTokenId,
     labels: labelsOf(fields),
+    scoring: scoringOf(fields),
   };
 }
 
@@ -127,4 +130,15 @@ function labelsOf(fields: Fields): number | undefined {
   if (!name.endsWith("ForSequenceClassification")) return undefined;
   return fields.optionalObject("id2label")?.names().length ?? fields.optionalCount("num_labels") ??
     2;
+}
+
+/** sentence-transformers' own field, under its names of now and before; default: a sigmoid. */
+function scoringOf(fields: Fields): EncoderConfig["scoring"] {
+  const name = fields.optionalObject("sentence_transformers")?.optionalText("activation_fn") ??
+    fields.optionalText("sbert_ce_default_activation_function") ?? "Sigmoid";
+  if (name.endsWith("Sigmoid")) return "sigmoid";
+  if (name.endsWith("Identity")) return "identity";
+  throw new TypeError(
+    `Cannot load the model: its activation_fn must be Sigmoid or Identity, current value is ${name}`,
+  );
 }

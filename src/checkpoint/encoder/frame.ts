@@ -20,8 +20,14 @@ export class Frame {
   readonly #single: readonly Part[];
   readonly #pair: readonly Part[];
 
-  /** @throws {TypeError} for a post-processor of a kind that is not supported */
-  constructor({ post_processor: post }: TokenizerJson) {
+  readonly #types: number;
+
+  /**
+   * @param types that there are: a token of a higher one has the first
+   * @throws {TypeError} for a post-processor of a kind that is not supported
+   */
+  constructor({ post_processor: post }: TokenizerJson, types: number) {
+    this.#types = types;
     const steps = stepsOf(post, "processors");
     const framing = steps.find(({ type }) => type !== "ByteLevel");
     [this.#single, this.#pair] = framing === undefined ? PLAIN : partsOf(framing);
@@ -35,13 +41,14 @@ export class Frame {
 
   /** One text of at most `most` tokens, special ones included. */
   one(ids: readonly number[], most: number): Framed {
-    return join(this.#single, ids.slice(0, Math.max(0, most - this.special("single"))), []);
+    const kept = ids.slice(0, Math.max(0, most - this.special("single")));
+    return join(this.#single, kept, [], this.#types);
   }
 
   /** A pair of at most `most` tokens, special ones included. */
   two(a: readonly number[], b: readonly number[], most: number): Framed {
     const [x, y] = longestFirst(a.length, b.length, Math.max(0, most - this.special("pair")));
-    return join(this.#pair, a.slice(0, x), b.slice(0, y));
+    return join(this.#pair, a.slice(0, x), b.slice(0, y), this.#types);
   }
 }
 
@@ -62,14 +69,19 @@ function longestFirst(a: number, b: number, most: number): readonly [number, num
   return a < b ? [short, long] : [long, short];
 }
 
-function join(parts: readonly Part[], a: readonly number[], b: readonly number[]): Framed {
+function join(
+  parts: readonly Part[],
+  a: readonly number[],
+  b: readonly number[],
+  most: number,
+): Framed {
   const ids: number[] = [];
   const types: number[] = [];
   for (const part of parts) {
     const own = "ids" in part ? part.ids : part.text === "A" ? a : b;
     for (const id of own) {
       ids.push(id);
-      types.push(part.type);
+      types.push(part.type < most ? part.type : 0);
     }
   }
   return { ids, types };

@@ -50,9 +50,13 @@ export async function isEncoder(path: string): Promise<boolean> {
 export async function openEncoder(directory: string): Promise<EncoderCheckpoint> {
   const config = encoderConfig(await readJson(`${directory}/config.json`));
   const json = readTokenizerJson(await readJson(`${directory}/tokenizer.json`));
-  const modules = await readModules(directory);
+  const read = await readModules(directory);
+  // a classifier reads its first token
+  const modules = config.labels === undefined
+    ? read
+    : { ...read, pooling: ["cls"], after: [] } as const;
   const tokenizer = new JsonTokenizer(json);
-  const frame = new Frame(json);
+  const frame = new Frame(json, await tellsTypes(directory) ? config.tokenTypes : 1);
   const paths = await safetensorsPaths(directory);
   const id = idOf(await Deno.realPath(directory));
   const maxTokens = Math.min(
@@ -78,6 +82,15 @@ export async function openEncoder(directory: string): Promise<EncoderCheckpoint>
     stored.close();
     throw error;
   }
+}
+
+/** Whether a pair's second text is told by its type, as transformers' tokenizer of this name does. */
+async function tellsTypes(directory: string): Promise<boolean> {
+  const config = await optionalJson(`${directory}/tokenizer_config.json`) ?? {};
+  const fields = new Fields("tokenizer_config.json", config);
+  const names = fields.optionalTexts("model_input_names");
+  if (names !== undefined) return names.includes("token_type_ids");
+  return fields.optionalText("tokenizer_class") !== "TokenizersBackend";
 }
 
 /** transformers writes an enormous number where there is no limit. */

@@ -17,13 +17,18 @@ export function afterPooling(checkpoint: EncoderCheckpoint): VectorStep {
   return (vector) => steps.reduce((now, step) => step(now), vector);
 }
 
-/** Logits of a classifier over a text's first token, by label. */
-export function classifierOf({ weights }: Pick<EncoderCheckpoint, "weights">): VectorStep {
+/** What a classifier makes of a text's first token; of a single label it is the score. */
+export function classifierOf(
+  { weights, config: { labels, scoring } }: Pick<EncoderCheckpoint, "weights" | "config">,
+): VectorStep {
+  const squash = labels === 1 && scoring === "sigmoid"
+    ? (logit: number) => 1 / (1 + Math.exp(-logit))
+    : (logit: number) => logit;
   const [inner, out] = ["head.dense", "head.out"].map((name) => ({
     weight: weights.read(`${name}.weight`),
     bias: weights.read(`${name}.bias`),
   }));
-  return (vector) => dense(dense(vector, inner).map(Math.tanh), out);
+  return (vector) => dense(dense(vector, inner).map(Math.tanh), out).map(squash);
 }
 
 function dense(vector: Float32Array, { weight, bias }: DenseWeights): Float32Array {
