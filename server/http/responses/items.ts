@@ -34,6 +34,7 @@ const callItem = z.object({
   type: z.literal("function_call"),
   call_id: z.string().min(1),
   name: z.string().min(1),
+  namespace: z.string().nullish(),
   arguments: z.string().openapi({ description: "A JSON object, as text." }),
   id: z.string().nullish(),
   status: status.nullish(),
@@ -117,6 +118,7 @@ const keptCall = z.object({
   status,
   call_id: z.string(),
   name: z.string(),
+  namespace: z.string().nullish(),
   arguments: z.string(),
 });
 

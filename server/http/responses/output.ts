@@ -8,6 +8,7 @@ import type { AnswerDelta } from "../../generate/answer.ts";
 import type { ChatTokenLogprob } from "../schema/chat.ts";
 import type { ToolCallDelta } from "../schema/tools.ts";
 import type { ResponseEventType } from "./answer_schema.ts";
+import type { NamespacedName } from "./namespaces.ts";
 import {
   itemId,
   type ItemStatus,
@@ -24,6 +25,8 @@ export interface OutputOptions {
   /** The response's id. */
   readonly id: string;
   readonly emit: Emit;
+  /** How items call a function that the model called by this name. */
+  readonly named: (flat: string) => NamespacedName;
   /** As they are told; undefined = they are not. */
   readonly logprobs: ((logprobs: readonly TokenLogprob[]) => ChatTokenLogprob[]) | undefined;
 }
@@ -45,7 +48,7 @@ type Open =
     /** Its number among the calls. */
     readonly call: number;
     readonly call_id: string;
-    readonly name: string;
+    readonly function: NamespacedName;
     json: string;
   };
 
@@ -134,7 +137,8 @@ export class Output {
     [this.#blanks, this.#held, this.#called] = ["", [], true];
     if (call_id !== undefined && name !== undefined) {
       this.#close("completed");
-      this.#open = { type: "call", ...this.#next("function_call"), call, call_id, name, json: "" };
+      const called = { call, call_id, function: this.#options.named(name), json: "" };
+      this.#open = { type: "call", ...this.#next("function_call"), ...called };
       this.#added(callOf(this.#open, "in_progress"));
     }
     const open = this.#open;
@@ -191,7 +195,7 @@ export class Output {
   }
 
   #ended(open: Opened<"call">, status: ItemStatus): OutputCall {
-    const { id: item_id, index: output_index, name, json } = open;
+    const { id: item_id, index: output_index, function: { name }, json } = open;
     const fields = { item_id, output_index, name, arguments: json };
     this.#emit("response.function_call_arguments.done", fields);
     return callOf(open, status);
@@ -240,10 +244,11 @@ function messageOf(
 }
 
 function callOf(
-  { id, call_id, name, json }: Opened<"call">,
+  { id, call_id, function: { name, namespace }, json }: Opened<"call">,
   status: ItemStatus,
 ): OutputCall {
-  return { id, type: "function_call", status, call_id, name, arguments: json };
+  const called = { name, ...(namespace && { namespace }), arguments: json };
+  return { id, type: "function_call", status, call_id, ...called };
 }
 
 /** Of tokens' log probabilities those of a text at their end. */

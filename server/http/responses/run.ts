@@ -11,6 +11,7 @@ import { obfuscated } from "../../generate/extras/obfuscation.ts";
 import { chatLogprobs } from "../../generate/logprobs.ts";
 import { endedResponse, endOf } from "./answer.ts";
 import type { ResponseBody, ResponseEventType } from "./answer_schema.ts";
+import { namesIn } from "./namespaces.ts";
 import { type Emit, Output } from "./output.ts";
 
 export interface ResponseRun {
@@ -116,10 +117,10 @@ function deltasOf({ run, calling }: ChatRun): AsyncIterable<AnswerDelta> {
   return calling === undefined ? run : withCalls(run, calling);
 }
 
-function outputOf({ begun: { id }, tokenizer, logprobs }: ResponseRun, emit: Emit): Output {
+function outputOf({ begun: { id, tools }, tokenizer, logprobs }: ResponseRun, emit: Emit): Output {
   return new Output({
-    id,
-    emit,
+    ...{ id, emit },
+    named: namesIn(tools),
     logprobs: logprobs ? (given) => chatLogprobs(tokenizer, given, {}) : undefined,
   });
 }

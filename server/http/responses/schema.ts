@@ -29,12 +29,26 @@ export const LOGPROBS = "message.output_text.logprobs";
 
 const { function: { shape: { name, description, parameters, strict } } } = toolSchema.shape;
 
-export const responseToolSchema = z.object({
+const functionSchema = z.object({
   type: z.literal("function"),
   ...{ name, description, parameters, strict },
-}).openapi("ResponseTool", {
-  description: "A function. Built-in tools are refused: the caller runs tools here.",
+}).openapi("ResponseFunction");
+export type ResponseFunction = z.output<typeof functionSchema>;
+
+export const responseToolSchema = z.discriminatedUnion("type", [
+  functionSchema,
+  z.object({
+    type: z.literal("namespace"),
+    name,
+    description: z.string().nullish(),
+    tools: z.array(functionSchema).min(1).max(MOST_TOOLS),
+  }),
+]).openapi("ResponseTool", {
+  description:
+    "A function, or several under a namespace, whose calls name it. Built-in tools are " +
+    "refused: the caller runs tools here.",
 });
+export type ResponseTool = z.output<typeof responseToolSchema>;
 
 export const responseToolChoice = z.union([
   z.enum(["none", "auto", "required"]),

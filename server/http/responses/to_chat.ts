@@ -7,6 +7,7 @@ import { stringOf, type Text } from "../../../src/checkpoint/text/prompt.ts";
 import { invalid } from "../../errors.ts";
 import type { ChatRequest, MessageBody } from "../schema/chat.ts";
 import type { Item, OutputReasoning } from "./items.ts";
+import { flatName, flatTools } from "./namespaces.ts";
 import { type CountRequest, LOGPROBS, type ResponseRequest } from "./schema.ts";
 
 /** An item, and its name for errors: `input[1]`. */
@@ -56,7 +57,7 @@ export function toPrompt(body: CountRequest, items: readonly PlacedItem[]): Chat
       ...(instructions ? [{ role: "system" as const, content: instructions }] : []),
       ...toMessages(items),
     ],
-    tools: body.tools?.map(({ type, ...described }) => ({ type, function: described })),
+    tools: body.tools && [...flatTools(body.tools)],
     tool_choice: typeof choice === "object" && choice !== null
       ? { type: "function", function: { name: choice.name } }
       : choice,
@@ -112,7 +113,7 @@ function toMessages(items: readonly PlacedItem[]): MessageBody[] {
         addCall(messages, {
           id: item.call_id,
           type: "function",
-          function: { name: item.name, arguments: item.arguments },
+          function: { name: flatName(item), arguments: item.arguments },
         }, reasoned);
         continue;
       case "function_call_output":
