@@ -25,9 +25,9 @@ import { dequantise } from "./formats/dequantise.ts";
 import { cachedDigest, modelDigest } from "./digest.ts";
 import { directoryEndTokens, type EndTokens, ggufEndTokens } from "./text/end_tokens.ts";
 import { checkWeights } from "./expected_weights.ts";
-import { RandomAccessFile } from "./formats/file.ts";
-import { type GgufHeader, readGgufHeader } from "./formats/gguf.ts";
-import { ggufDecoderConfig, rowOrderOf } from "./formats/gguf_config.ts";
+import type { GgufHeader } from "./formats/gguf.ts";
+import { ggufDecoderConfig, refuseUnknown, rowOrderOf } from "./formats/gguf_config.ts";
+import { type GgufParts, openGgufParts, partPaths } from "./formats/gguf_parts.ts";
 import {
   ggufSpecialToken,
   ggufTokenizerJson,
@@ -89,8 +89,10 @@ async function openParts(path: string, template: string | undefined): Promise<Pa
     return await openDirectory(path, template);
   }
   const ggufs = names.filter((name) => name.endsWith(".gguf"));
-  const [only] = ggufs;
-  if (only !== undefined && ggufs.length === 1) return openGguf(`${path}/${only}`, template);
+  const [first] = ggufs.sort();
+  if (first !== undefined && partPaths(first).join() === ggufs.join()) {
+    return openGguf(`${path}/${first}`, template);
+  }
   throw new TypeError(
     `Cannot open ${path}: it holds ${ggufs.length} .gguf files and no .safetensors; ` +
       `pass one .gguf file, or a directory with a model`,
@@ -207,15 +209,15 @@ class OpenCheckpoint implements Checkpoint {
 }
 
 function openGguf(path: string, template: string | undefined): Parts {
-  const file = RandomAccessFile.open(path);
+  const parts = openGgufParts(path, refuseUnknown);
   try {
-    const header = readGgufHeader(file);
-    const config = ggufDecoderConfig(header, readRopeFactors(file, header));
-    const weights = new GgufWeights(file, header, config, rowOrderOf(header));
+    const { header } = parts;
+    const config = ggufDecoderConfig(header, readRopeFactors(header));
+    const weights = new GgufWeights(parts, config, rowOrderOf(header));
     const tokenizer = new JsonTokenizer(ggufTokenizerJson(header));
     return {
       id: ggufId(path),
-      paths: [path],
+      paths: parts.paths,
       config,
       weights,
       tokenizer,
@@ -223,23 +225,23 @@ function openGguf(path: string, template: string | undefined): Parts {
       sampling: ggufSampling(header),
       ends: ggufEndTokens(config.eosTokenIds, tokenizer),
       warnings: ggufTokenizerWarnings(header),
-      close: () => file.close(),
+      close: parts.close,
     };
   } catch (error) {
-    file.close();
+    parts.close();
     throw error;
   }
 }
 
-function readRopeFactors(file: RandomAccessFile, header: GgufHeader): number[] | undefined {
-  const tensor = header.tensors.get("rope_freqs.weight");
+function readRopeFactors({ tensors }: GgufParts["header"]): number[] | undefined {
+  const tensor = tensors.get("rope_freqs.weight");
   if (tensor === undefined) return undefined;
-  return [...dequantise(tensor.type, file.read(tensor.offset, tensor.bytes))];
+  return [...dequantise(tensor.type, tensor.file.read(tensor.offset, tensor.bytes))];
 }
 
 /** The file's name without its ending and without the name of its quantisation. */
 function ggufId(path: string): string {
-  const name = lastPart(path).replace(/\.gguf$/i, "");
+  const name = lastPart(path).replace(/(-\d{5}-of-\d{5})?\.gguf$/i, "");
   return name.replace(/[.-](I?Q\d\w*|B?F16|F32)$/i, "") || name;
 }
 

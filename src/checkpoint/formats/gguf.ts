@@ -85,12 +85,15 @@ const OTHER_TYPES: ReadonlyMap<number, string> = new Map([
 const ARRAY = 9;
 const STRING = 8;
 
+/** Hears of a metadata pair before those behind it are read, and may refuse it. */
+export type SeenPair = (key: string, value: GgufValue) => void;
+
 /**
  * Reads and checks the whole header.
  *
  * @throws {TypeError} saying what is wrong with the file and where
  */
-export function readGgufHeader(file: RandomAccessFile): GgufHeader {
+export function readGgufHeader(file: RandomAccessFile, seen: SeenPair = () => {}): GgufHeader {
   const reader = new GgufReader(file);
   const version = readPreamble(reader);
   const tensorCount = reader.count("tensors", MIN_TENSOR_BYTES);
@@ -99,7 +102,9 @@ export function readGgufHeader(file: RandomAccessFile): GgufHeader {
   for (let i = 0; i < pairCount; i++) {
     const key = reader.text();
     if (metadata.has(key)) throw reader.fault(`metadata '${key}' is there twice`);
-    metadata.set(key, readValue(reader, reader.u32(), key));
+    const value = readValue(reader, reader.u32(), key);
+    seen(key, value);
+    metadata.set(key, value);
   }
   const entries = Array.from({ length: tensorCount }, () => readTensorEntry(reader));
   const alignment = readAlignment(metadata, reader);

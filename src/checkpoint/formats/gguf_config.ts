@@ -9,7 +9,7 @@ import { windowOf } from "../architectures/windows.ts";
 import type { DecoderConfig, RopeScaling } from "../checkpoint.ts";
 import { checkedConfig } from "../config.ts";
 import { Fields } from "../fields.ts";
-import type { GgufHeader } from "./gguf.ts";
+import type { GgufHeader, GgufValue } from "./gguf.ts";
 import type { RowOrder } from "./gguf_weights.ts";
 import { yarnScale } from "../rope_config.ts";
 
@@ -30,7 +30,7 @@ export function ggufDecoderConfig(
   const named = all.optionalText("general.architecture") ?? "unnamed";
   const architecture = knownArchitecture(GGUF, named);
   const fields = all.under(`${named}.`);
-  refuseVariants(all, fields);
+  refuseVariants(fields);
   const caps = softCapsOf(fields, architecture);
   const hiddenSize = fields.count("embedding_length");
   const numHeads = fields.count("attention.head_count");
@@ -70,6 +70,11 @@ export function ggufDecoderConfig(
   return checkedConfig({ ...shared, ...architecture.fromGguf?.(fields, shared) });
 }
 
+/** Refuses an architecture as soon as it is named, before a vocabulary of megabytes is read. */
+export function refuseUnknown(key: string, value: GgufValue): void {
+  if (key === "general.architecture") knownArchitecture(GGUF, String(value));
+}
+
 /** How the file has the rows of q and k. */
 export function rowOrderOf({ metadata }: GgufHeader): RowOrder {
   return GGUF.get(String(metadata.get("general.architecture")))?.ggufRows ?? "plain";
@@ -83,13 +88,7 @@ function qkNormOf({ tensors }: GgufHeader): DecoderConfig["qkNorm"] {
   return norm.shape[0] === queries ? "whole" : "heads";
 }
 
-function refuseVariants(all: Fields, fields: Fields): void {
-  const parts = all.optionalNumber("split.count") ?? 1;
-  if (parts > 1) {
-    throw new TypeError(
-      `Cannot load the model: the file is one of ${parts} parts, join them first`,
-    );
-  }
+function refuseVariants(fields: Fields): void {
   const experts = fields.optionalNumber("expert_count") ?? 0;
   if (experts > 0) {
     throw new TypeError(`Cannot load the model: ${experts} experts a layer are not supported`);

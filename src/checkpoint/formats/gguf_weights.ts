@@ -1,5 +1,5 @@
 /**
- * A GGUF file's tensors under Hugging Face's names and layouts: llama.cpp's names are mapped back,
+ * A GGUF model's tensors under Hugging Face's names and layouts: llama.cpp's names are mapped back,
  * and the q and k rows that its Llama conversion interleaves are put back in order.
  */
 
@@ -15,8 +15,8 @@ import type {
 import { rowsWithin } from "../rows.ts";
 import { dequantise } from "./dequantise.ts";
 import { storedBlocks } from "./ggml_blocks.ts";
-import type { RandomAccessFile } from "./file.ts";
-import type { GgufHeader, GgufTensor } from "./gguf.ts";
+import type { GgufTensor } from "./gguf.ts";
+import type { GgufParts, PlacedTensor } from "./gguf_parts.ts";
 
 /** Names outside the layers. */
 const TOP_NAMES: ReadonlyMap<string, string> = new Map([
@@ -69,21 +69,20 @@ export function huggingFaceName(
   return mapped === undefined ? undefined : `${mapped}.${top?.[2]}`;
 }
 
-/** The weights of one open GGUF file. */
+/** The weights of an open GGUF model. */
 export class GgufWeights implements WeightSource {
-  readonly #file: RandomAccessFile;
-  readonly #tensors = new Map<string, GgufTensor>();
+  readonly #path: string;
+  readonly #tensors = new Map<string, PlacedTensor>();
   readonly #config: Pick<DecoderConfig, "headDim" | "norms">;
   readonly #rowOrder: RowOrder;
 
   /** @throws {TypeError} for a tensor that no decoder here has */
   constructor(
-    file: RandomAccessFile,
-    header: GgufHeader,
+    { paths: [path], header }: Pick<GgufParts, "paths" | "header">,
     config: Pick<DecoderConfig, "headDim" | "norms">,
     rowOrder: RowOrder,
   ) {
-    this.#file = file;
+    this.#path = path;
     this.#config = config;
     this.#rowOrder = rowOrder;
     for (const tensor of header.tensors.values()) {
@@ -115,8 +114,9 @@ export class GgufWeights implements WeightSource {
     const rowBytes = tensor.bytes / (tensor.shape[0] ?? 1);
     const permuted = this.#rowOrder === "interleaved" &&
       /\.self_attn\.[qk]_proj\.(weight|bias)$/.test(name);
-    if (!permuted) return this.#file.read(tensor.offset + first * rowBytes, count * rowBytes);
-    const bytes = this.#file.read(tensor.offset, tensor.bytes);
+    const { file } = tensor;
+    if (!permuted) return file.read(tensor.offset + first * rowBytes, count * rowBytes);
+    const bytes = file.read(tensor.offset, tensor.bytes);
     return gatherRows(bytes, tensor, this.#config.headDim)
       .subarray(first * rowBytes, (first + count) * rowBytes);
   }
@@ -125,11 +125,11 @@ export class GgufWeights implements WeightSource {
     return storedBlocks(this.#tensor(name).type, () => this.readRaw(name));
   }
 
-  #tensor(name: string): GgufTensor {
+  #tensor(name: string): PlacedTensor {
     const tensor = this.#tensors.get(name);
     if (tensor === undefined) {
       throw new RangeError(
-        `Cannot read weight '${name}': ${this.#file.path} has none of this name`,
+        `Cannot read weight '${name}': ${this.#path} has none of this name`,
       );
     }
     return tensor;

@@ -225,12 +225,10 @@ Deno.test("an unknown architecture in a GGUF is refused by name", () => {
   );
 });
 
-Deno.test("one part of a split GGUF, one with experts and one with a soft cap are refused", () => {
+Deno.test("a GGUF with experts and one with a soft cap are refused", () => {
   const architecture = (): GgufBytes =>
     new GgufBytes().u32(MAGIC, 3).u64(0, 2)
       .text("general.architecture").u32(STRING).text("llama");
-  const split = architecture().text("split.count").u32(4, 3).done();
-  assertThrows(() => ggufDecoderConfig(read(split), undefined), TypeError, "one of 3 parts");
   const experts = architecture().text("llama.expert_count").u32(4, 8).done();
   assertThrows(() => ggufDecoderConfig(read(experts), undefined), TypeError, "8 experts");
   const capped = architecture().text("llama.attn_logit_softcapping").u32(4, 50).done();
