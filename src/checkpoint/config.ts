@@ -26,10 +26,7 @@ import { partialRotary, ropeFields, ropeOf } from "./rope_config.ts";
  */
 export function decoderConfig(config: unknown, generation?: unknown): DecoderConfig {
   const fields = new Fields("config.json", config);
-  const architecture = knownArchitecture(
-    SAFETENSORS,
-    fields.optionalText("model_type") ?? "unnamed",
-  );
+  const architecture = namedArchitecture(fields);
   refuseVariants(fields);
   const shared = {
     ...sharedConfig(fields, architecture, generation),
@@ -38,6 +35,11 @@ export function decoderConfig(config: unknown, generation?: unknown): DecoderCon
   const made = checkedConfig({ ...shared, ...architecture.fromConfig?.(fields, shared) });
   refuseLeftOut(fields, made);
   return made;
+}
+
+/** @throws {TypeError} naming the architecture and those that are supported */
+export function namedArchitecture(fields: Fields): Architecture {
+  return knownArchitecture(SAFETENSORS, fields.optionalText("model_type") ?? "unnamed");
 }
 
 /** What every architecture's config says alike, for blocks as `PLAIN_FORM` has them. */

@@ -20,13 +20,14 @@ import type {
   Tokenizer,
   WeightSource,
 } from "./checkpoint.ts";
-import { decoderConfig } from "./config.ts";
+import { decoderConfig, namedArchitecture } from "./config.ts";
+import { FusedWeights } from "./formats/fused_weights.ts";
 import { dequantise } from "./formats/dequantise.ts";
 import { cachedDigest, modelDigest } from "./digest.ts";
 import { directoryEndTokens, type EndTokens, ggufEndTokens } from "./text/end_tokens.ts";
 import { checkWeights } from "./expected_weights.ts";
 import type { GgufHeader } from "./formats/gguf.ts";
-import { ggufDecoderConfig, refuseUnknown, rowOrderOf } from "./formats/gguf_config.ts";
+import { architectureOf, ggufDecoderConfig, refuseUnknown } from "./formats/gguf_config.ts";
 import { type GgufParts, openGgufParts, partPaths } from "./formats/gguf_parts.ts";
 import {
   ggufSpecialToken,
@@ -213,7 +214,9 @@ function openGguf(path: string, template: string | undefined): Parts {
   try {
     const { header } = parts;
     const config = ggufDecoderConfig(header, readRopeFactors(header));
-    const weights = new GgufWeights(parts, config, rowOrderOf(header));
+    const { ggufRows = "plain", fused } = architectureOf(header);
+    const stored = new GgufWeights(parts, config, ggufRows);
+    const weights = fused === undefined ? stored : new FusedWeights(stored, config, fused);
     const tokenizer = new JsonTokenizer(ggufTokenizerJson(header));
     return {
       id: ggufId(path),
@@ -286,7 +289,9 @@ async function openDirectory(directory: string, template: string | undefined): P
   };
   // last: from here on files are open
   const stored = SafetensorsWeights.open(paths);
-  const weights = packing === undefined ? stored : new QuantisedWeights(stored, packing);
+  const read = packing === undefined ? stored : new QuantisedWeights(stored, packing);
+  const { fused } = namedArchitecture(new Fields("config.json", json));
+  const weights = fused === undefined ? read : new FusedWeights(read, config, fused);
   return { ...parts, weights, close: () => stored.close() };
 }
 

@@ -46,9 +46,9 @@ export function unscaled(theta: number, headDim: number): Rope {
 }
 
 /** Which share of a head's dimensions turns. */
-export function partialRotary(config: Fields): number {
+export function partialRotary(config: Fields, other = 1): number {
   return ropeFields(config)?.optionalNumber("partial_rotary_factor") ??
-    config.optionalNumber("partial_rotary_factor") ?? 1;
+    config.optionalNumber("partial_rotary_factor") ?? other;
 }
 
 function scalingOf(config: Fields, rope: Fields | undefined, maxPositions: number): RopeScaling {

@@ -27,8 +27,10 @@ const NAMES = [
   "qwen3",
   "gemma2",
   "gemma3",
+  "glm4",
   "granite",
   "olmo2",
+  "phi3",
   "smollm3",
 ];
 

@@ -35,8 +35,10 @@ const ARCHITECTURES = [
   "qwen3",
   "gemma2",
   "gemma3",
+  "glm4",
   "granite",
   "olmo2",
+  "phi3",
   "smollm3",
 ];
 
@@ -299,6 +301,8 @@ const MERGED = [
   ["granite", 8],
   ["olmo2", 8],
   ["smollm3", 8],
+  ["glm4", 8],
+  ["phi3", 8],
   ["llama", 3],
 ] as const;
 

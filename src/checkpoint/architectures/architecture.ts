@@ -4,6 +4,7 @@
  */
 import type { DecoderConfig, DecoderForm } from "../checkpoint.ts";
 import type { Fields } from "../fields.ts";
+import type { Fused } from "../formats/fused_weights.ts";
 
 /** What transformers' class says where config.json is silent. */
 export interface ClassDefaults {
@@ -33,6 +34,8 @@ export interface Architecture {
   readonly fromGguf?: (fields: Fields, shared: DecoderConfig) => Partial<DecoderConfig>;
   /** Whether scores and logits may be capped. Default: a file that says so is refused. */
   readonly softCaps?: true;
+  /** Linears that files have as one tensor. */
+  readonly fused?: Fused;
   /** How llama.cpp's conversion lays the rows of q and k: default as Hugging Face has them. */
   readonly ggufRows?: "interleaved";
 }

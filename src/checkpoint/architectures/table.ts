@@ -5,10 +5,12 @@
 import type { Architecture } from "./architecture.ts";
 import { GEMMA2 } from "./gemma2.ts";
 import { GEMMA3 } from "./gemma3.ts";
+import { GLM4 } from "./glm4.ts";
 import { GRANITE } from "./granite.ts";
 import { LLAMA } from "./llama.ts";
 import { MISTRAL } from "./mistral.ts";
 import { OLMO2 } from "./olmo2.ts";
+import { PHI3 } from "./phi3.ts";
 import { QWEN2 } from "./qwen2.ts";
 import { QWEN3 } from "./qwen3.ts";
 
@@ -24,8 +26,10 @@ export const SAFETENSORS: Names = new Map([
   ["qwen3", QWEN3],
   ["gemma2", GEMMA2],
   ["gemma3_text", GEMMA3],
+  ["glm4", GLM4],
   ["granite", GRANITE],
   ["olmo2", OLMO2],
+  ["phi3", PHI3],
   ["smollm3", SMOLLM3],
 ]);
 
@@ -37,8 +41,10 @@ export const GGUF: Names = new Map([
   ["qwen3", QWEN3],
   ["gemma2", GEMMA2],
   ["gemma3", GEMMA3],
+  ["glm4", GLM4],
   ["granite", GRANITE],
   ["olmo2", OLMO2],
+  ["phi3", PHI3],
   ["smollm3", SMOLLM3],
 ]);
 

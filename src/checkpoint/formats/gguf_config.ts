@@ -3,14 +3,18 @@
  * compute, by name. It reads no file.
  */
 
-import { PLAIN_FORM, plainScale, softCapsOf } from "../architectures/architecture.ts";
+import {
+  type Architecture,
+  PLAIN_FORM,
+  plainScale,
+  softCapsOf,
+} from "../architectures/architecture.ts";
 import { GGUF, knownArchitecture } from "../architectures/table.ts";
 import { windowOf } from "../architectures/windows.ts";
 import type { DecoderConfig, RopeScaling } from "../checkpoint.ts";
 import { checkedConfig } from "../config.ts";
 import { Fields } from "../fields.ts";
 import type { GgufHeader, GgufValue } from "./gguf.ts";
-import type { RowOrder } from "./gguf_weights.ts";
 import { yarnScale } from "../rope_config.ts";
 
 /** Ids that end a text: its own end, an end of turn, an end of message. */
@@ -67,7 +71,9 @@ export function ggufDecoderConfig(
     bosTokenId: all.optionalIds("tokenizer.ggml.bos_token_id")[0],
     eosTokenIds: [...new Set(EOS_KEYS.flatMap((key) => all.optionalIds(key)))],
   };
-  return checkedConfig({ ...shared, ...architecture.fromGguf?.(fields, shared) });
+  const made = checkedConfig({ ...shared, ...architecture.fromGguf?.(fields, shared) });
+  refusePartialRotary(fields, made);
+  return made;
 }
 
 /** Refuses an architecture as soon as it is named, before a vocabulary of megabytes is read. */
@@ -75,9 +81,9 @@ export function refuseUnknown(key: string, value: GgufValue): void {
   if (key === "general.architecture") knownArchitecture(GGUF, String(value));
 }
 
-/** How the file has the rows of q and k. */
-export function rowOrderOf({ metadata }: GgufHeader): RowOrder {
-  return GGUF.get(String(metadata.get("general.architecture")))?.ggufRows ?? "plain";
+/** @throws {TypeError} naming the architecture and those that are supported */
+export function architectureOf({ metadata }: Pick<GgufHeader, "metadata">): Architecture {
+  return knownArchitecture(GGUF, String(metadata.get("general.architecture") ?? "unnamed"));
 }
 
 /** By the width of the weights. */
@@ -96,14 +102,21 @@ function refuseVariants(fields: Fields): void {
 }
 
 function refuseOtherWidths(fields: Fields, headDim: number): void {
-  for (const key of ["attention.value_length", "rope.dimension_count"]) {
-    const width = fields.optionalCount(key) ?? headDim;
-    if (width !== headDim) {
-      throw new TypeError(
-        `Cannot load the model: ${key} must be the head size ${headDim}, current value is ${width}`,
-      );
-    }
-  }
+  const key = "attention.value_length";
+  const width = fields.optionalCount(key) ?? headDim;
+  if (width === headDim) return;
+  throw new TypeError(
+    `Cannot load the model: ${key} must be the head size ${headDim}, current value is ${width}`,
+  );
+}
+
+function refusePartialRotary(fields: Fields, { headDim, ropes: [{ turned }] }: DecoderConfig) {
+  const width = fields.optionalCount("rope.dimension_count") ?? turned;
+  if (width === turned) return;
+  throw new TypeError(
+    "Cannot load the model: rope.dimension_count must be the head size " +
+      `${headDim}, current value is ${width}`,
+  );
 }
 
 /** The embedding's rows: the metadata may count fewer than are stored. */

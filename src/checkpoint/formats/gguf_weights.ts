@@ -27,6 +27,7 @@ const TOP_NAMES: ReadonlyMap<string, string> = new Map([
 
 /** Names within a layer. */
 const LAYER_NAMES: ReadonlyMap<string, string> = new Map([
+  ["attn_qkv", "self_attn.qkv_proj"],
   ["attn_q", "self_attn.q_proj"],
   ["attn_k", "self_attn.k_proj"],
   ["attn_v", "self_attn.v_proj"],
@@ -87,7 +88,10 @@ export class GgufWeights implements WeightSource {
     this.#rowOrder = rowOrder;
     for (const tensor of header.tensors.values()) {
       if (CONFIG_TENSORS.has(tensor.name)) continue;
-      this.#tensors.set(huggingFaceName(tensor.name, config.norms) ?? tensor.name, tensor);
+      const name = huggingFaceName(tensor.name, config.norms) ?? tensor.name;
+      // llama.cpp's name of up alone is that of gate and up in one tensor, too
+      const both = !header.tensors.has(tensor.name.replace("ffn_up", "ffn_gate"));
+      this.#tensors.set(both ? name.replace("mlp.up_proj", "mlp.gate_up_proj") : name, tensor);
     }
   }
 

@@ -59,8 +59,10 @@ for (
     "qwen3",
     "gemma2",
     "gemma3",
+    "glm4",
     "granite",
     "olmo2",
+    "phi3",
     "smollm3",
     "mistral",
   ]

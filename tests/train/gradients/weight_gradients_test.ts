@@ -80,7 +80,20 @@ async function withModel(name: string, body: (bench: Bench) => Promise<void>): P
   await body(bench);
 }
 
-for (const name of ["llama", "qwen3", "qwen2", "gemma2", "gemma3", "granite", "olmo2", "smollm3"]) {
+for (
+  const name of [
+    "llama",
+    "qwen3",
+    "qwen2",
+    "gemma2",
+    "gemma3",
+    "glm4",
+    "granite",
+    "olmo2",
+    "phi3",
+    "smollm3",
+  ]
+) {
   Deno.test(`weight gradients of ${name} seen through factors are its core gradients`, async () => {
     await withModel(name, async (bench) => {
       const { config } = bench.checkpoint;
@@ -117,7 +130,20 @@ for (const name of ["llama", "qwen3", "qwen2", "gemma2", "gemma3", "granite", "o
   });
 }
 
-for (const name of ["llama", "qwen3", "qwen2", "gemma2", "gemma3", "granite", "olmo2", "smollm3"]) {
+for (
+  const name of [
+    "llama",
+    "qwen3",
+    "qwen2",
+    "gemma2",
+    "gemma3",
+    "glm4",
+    "granite",
+    "olmo2",
+    "phi3",
+    "smollm3",
+  ]
+) {
   Deno.test(`channel scales folded into the weights of ${name} leave its gradients as they are`, async () => {
     await withModel(name, async (bench) => {
       const rows = examples(bench.checkpoint.config.vocabSize, [17, 5, 40, 23]);
