@@ -15,6 +15,7 @@ const PACKAGES = {
   agents: "openai-agents==0.24.0",
   // of these the first wants an openai before 3, the second an older jiter than openai's
   llama_index: "llama-index-llms-openai-like==0.8.1",
+  llama_index_embeddings: "llama-index-embeddings-openai-like==0.4.0",
   instructor: "instructor==1.17.0",
 } as const;
 
@@ -42,8 +43,17 @@ const SCRIPTS = {
   instructor: "instructor",
 } as const satisfies Readonly<Record<string, Package>>;
 
-export type PythonClient = keyof typeof SCRIPTS;
+/** The same against an encoder. */
+const ENCODER_SCRIPTS = {
+  openai_embeddings: "openai",
+  langchain_embeddings: "langchain",
+  litellm_embeddings: "litellm",
+  llama_index_embeddings: "llama_index_embeddings",
+} as const satisfies Readonly<Record<string, Package>>;
+
+export type PythonClient = keyof typeof SCRIPTS | keyof typeof ENCODER_SCRIPTS;
 export const PYTHON = Object.keys(SCRIPTS) as readonly PythonClient[];
+export const ENCODERS = Object.keys(ENCODER_SCRIPTS) as readonly PythonClient[];
 
 /** `javascript/NAME_client.mjs`. */
 export const JAVASCRIPT = [
@@ -82,7 +92,7 @@ export class Environments {
    * @throws {MissingPackage} where its package cannot be installed
    */
   async of(client: PythonClient): Promise<string> {
-    const wanted = SCRIPTS[client];
+    const wanted = { ...SCRIPTS, ...ENCODER_SCRIPTS }[client];
     const together = TOGETHER.find((names) => names.includes(wanted)) ?? [wanted];
     try {
       return await this.with(together.map((name) => PACKAGES[name]));
