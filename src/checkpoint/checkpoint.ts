@@ -29,6 +29,15 @@ export type RopeScaling =
     readonly truncate: boolean;
   }
   | {
+    /** LongRoPE (arXiv 2402.13753): divisors by plane, for rows that stay within a length or not. */
+    readonly type: "longrope";
+    readonly short: readonly number[];
+    readonly long: readonly number[];
+    readonly originalMaxPositions: number;
+    /** Multiplies cos and sin. */
+    readonly attentionFactor: number;
+  }
+  | {
     readonly type: "factors";
     /** One divisor per plane of rotation, headDim / 2 in all (a GGUF's `rope_freqs.weight`). */
     readonly factors: readonly number[];

@@ -84,6 +84,13 @@ export class Fields {
     });
   }
 
+  /** @throws {TypeError} where the field is absent or no list of numbers */
+  numbers(name: string): readonly number[] {
+    const value = this.#get(name) ?? this.#missing(name);
+    if (Array.isArray(value) && value.every((item) => Number.isFinite(item))) return value;
+    throw this.#fault(name, value, "a list of numbers");
+  }
+
   optionalTexts(name: string): readonly string[] | undefined {
     const value = this.#get(name);
     if (value === undefined) return undefined;

@@ -20,7 +20,8 @@ export function ropeWidth({ turned }: Rope, headDim: number): number {
 
 /**
  * Cosines and sines of positions 0 … positions − 1, in the layout of GroupQueryAttention's
- * `cos_cache` and `sin_cache`. YaRN's attention factor is multiplied in.
+ * `cos_cache` and `sin_cache`. YaRN's and LongRoPE's attention factors are multiplied in. LongRoPE's
+ * divisors are chosen by the number of positions, for rows of any length, as vLLM does.
  *
  * @throws {RangeError} where positions is no count
  */
@@ -29,8 +30,8 @@ export function ropeTables(rope: Rope, headDim: number, positions: number): Rope
     throw new RangeError(`Cannot make RoPE tables: positions must be a count, not ${positions}`);
   }
   const half = ropeWidth(rope, headDim);
-  const frequencies = ropeFrequencies(rope);
-  const scale = rope.scaling.type === "yarn" ? rope.scaling.attentionFactor : 1;
+  const frequencies = ropeFrequencies(rope, positions);
+  const scale = "attentionFactor" in rope.scaling ? rope.scaling.attentionFactor : 1;
   const cos = new Float32Array(positions * half);
   const sin = new Float32Array(positions * half);
   for (let position = 0; position < positions; position++) {
@@ -48,19 +49,21 @@ export function ropeTables(rope: Rope, headDim: number, positions: number): Rope
  *
  * @throws {RangeError} where `turned` is odd or the factors do not match it
  */
-export function ropeFrequencies({ turned, theta, scaling }: Rope): Float64Array {
+export function ropeFrequencies({ turned, theta, scaling }: Rope, positions = 0): Float64Array {
   if (turned % 2 !== 0) {
     throw new RangeError(
       `Cannot make RoPE tables: the dimensions that turn must be even, current value is ${turned}`,
     );
   }
   const plain = Float64Array.from({ length: turned / 2 }, (_, i) => theta ** (-2 * i / turned));
-  return scaleFrequencies(plain, scaling, theta);
+  if (scaling.type !== "longrope") return scaleFrequencies(plain, scaling, theta);
+  const isLong = positions > scaling.originalMaxPositions;
+  return divideByFactors(plain, isLong ? scaling.long : scaling.short);
 }
 
 function scaleFrequencies(
   plain: Float64Array,
-  scaling: RopeScaling,
+  scaling: Exclude<RopeScaling, { type: "longrope" }>,
   theta: number,
 ): Float64Array {
   switch (scaling.type) {

@@ -71,10 +71,13 @@ function scalingOf(config: Fields, rope: Fields | undefined, maxPositions: numbe
       };
     case "yarn":
       return yarn(rope, maxPositions, originalMaxPositions);
+    case "longrope":
+    case "su":
+      return longRope(rope, maxPositions, originalMaxPositions);
     default:
       throw new TypeError(
         `Cannot load the model: RoPE scaling '${type}' is not supported, ` +
-          `supported are default, linear, llama3, yarn`,
+          `supported are default, linear, llama3, yarn, longrope`,
       );
   }
 }
@@ -89,6 +92,18 @@ function yarn(rope: Fields, maxPositions: number, originalMaxPositions: number):
     betaSlow: rope.optionalNumber("beta_slow") || 1,
     attentionFactor: rope.optionalNumber("attention_factor") ?? attentionFactor(rope, factor),
     truncate: rope.optionalFlag("truncate") ?? true,
+  };
+}
+
+function longRope(rope: Fields, maxPositions: number, originalMaxPositions: number): RopeScaling {
+  const factor = rope.optionalNumber("factor") ?? maxPositions / originalMaxPositions;
+  const bend = factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalMaxPositions));
+  return {
+    type: "longrope",
+    short: rope.numbers("short_factor"),
+    long: rope.numbers("long_factor"),
+    originalMaxPositions,
+    attentionFactor: rope.optionalNumber("attention_factor") ?? bend,
   };
 }
 

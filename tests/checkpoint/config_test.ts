@@ -87,7 +87,7 @@ Deno.test("variants that the decoder cannot compute are refused by name", () => 
     [{ attn_logit_softcapping: 50 }, "attn_logit_softcapping must be absent"],
     [{ final_logit_softcapping: 30 }, "final_logit_softcapping must be absent"],
     [{ quantization_config: { quant_method: "gptq" } }, "quantization_config"],
-    [{ rope_scaling: { rope_type: "longrope" } }, "longrope"],
+    [{ rope_scaling: { rope_type: "longrope" } }, "short_factor is missing"],
     [{ rope_scaling: { type: "dynamic", factor: 2 } }, "dynamic"],
     [{ partial_rotary_factor: 0.5 }, "partial_rotary_factor"],
     [{ head_dim: 15 }, "15"],

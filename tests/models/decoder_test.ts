@@ -35,6 +35,7 @@ const NAMES = [
   "granite",
   "olmo2",
   "phi3",
+  "phi3-long",
   "smollm3",
   "mistral",
   "qwen2",
