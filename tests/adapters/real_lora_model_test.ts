@@ -1,6 +1,6 @@
 // deno-lint-ignore-file no-console -- the measured numbers belong in the test's output
 
-/** LoRAs over the default model against PEFT's merged weights: `tests/fixtures/loras/reference.py`. */
+/** LoRAs over the default model against PEFT's merged weights: `tests/fixtures/models/loras.py`. */
 import { assert, assertGreater, assertLess } from "@std/assert";
 import { Lembas } from "../../adapters/lembas.ts";
 import { float32Tensor, writeSafetensors } from "../../src/checkpoint/formats/safetensors.ts";
@@ -10,7 +10,7 @@ import type { ModuleName } from "../../src/models/hook.ts";
 import { Expected } from "../models/expected.ts";
 
 const FIXTURES = new URL("../fixtures/", import.meta.url);
-const EXPECTED = new Expected(new URL("loras/reference.safetensors", FIXTURES));
+const EXPECTED = new Expected(new URL("models/smollm2/loras.safetensors", FIXTURES));
 const IDS = new Expected(new URL("models/smollm2/reference.safetensors", FIXTURES))
   .integers("ids").slice(0, 64);
 const TOP = 20;
@@ -43,7 +43,7 @@ const CASES = {
 };
 type Case = keyof typeof CASES;
 
-/** Uniform in ±bound by hashing each element's place, as `reference.py` has it. */
+/** Uniform in ±bound by hashing each element's place, as `loras.py` has it. */
 function values(length: number, seed: number, bound: number): Float32Array {
   const mixed = (x: number) => Math.imul(x ^ (x >>> 16), 0x45d9f3b);
   return Float32Array.from({ length }, (_, i) => {

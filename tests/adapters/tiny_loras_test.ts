@@ -20,8 +20,11 @@ const OPTIONS: LembasOptions = {
   adapters: FIXTURES,
 };
 const ASKED = { temperature: 0, maxTokens: 12, ignoreEos: true };
-/** Of log probabilities: float32 sums in another order than PyTorch's. */
-const TOLERANCE = 1e-4;
+/**
+ * Of log probabilities: float32 sums in another order than PyTorch's, whose own, over weights that PEFT
+ * merged in float32, are up to 1e-4 from float64's.
+ */
+const TOLERANCE = 2.5e-4;
 
 function tensorOf(path: string, name: string): Float32Array {
   const tensor = parseSafetensors(Deno.readFileSync(path)).tensors.get(name);

@@ -116,7 +116,7 @@ Deno.test("a batch that cannot be is refused by its field", () =>
       assertStringIncludes(error.message, text);
     };
     await refused({ input_file_id: "file-none" }, "input_file_id", "no file 'file-none'");
-    await refused({ endpoint: "/v1/embeddings" }, "endpoint", "supported values");
+    await refused({ endpoint: "/v1/moderations" }, "endpoint", "supported values");
     await refused({ completion_window: "1h" }, "completion_window", '"24h"');
     await refused({ metadata: { a: "x".repeat(600) } }, "metadata.a", "512");
     const late = { anchor: "created_at", seconds: 1 };

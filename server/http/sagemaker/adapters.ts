@@ -35,6 +35,7 @@ export function registerSageMakerAdapters(app: App, context: ServerContext): voi
     tag: "adapters",
     summary: "Removes an adapter, as /v1/unload_lora_adapter does (SageMaker).",
     ok: TEXT,
+    errors: [400],
   }, async (c) => {
     const { name } = validated(paramsSchema, c.req.param());
     return c.text(await unloadAdapter(context, c.get("principal"), name));
