@@ -91,6 +91,14 @@ export class Fields {
     throw this.#fault(name, value, "a list of numbers");
   }
 
+  /** A whole number above 0, or a list of flags. */
+  optionalCountOrFlags(name: string): number | readonly boolean[] | undefined {
+    const value = this.#get(name);
+    if (!Array.isArray(value)) return this.optionalCount(name);
+    if (value.length > 0 && value.every((item) => typeof item === "boolean")) return value;
+    throw this.#fault(name, value, "a whole number above 0 or a list of true and false");
+  }
+
   optionalTexts(name: string): readonly string[] | undefined {
     const value = this.#get(name);
     if (value === undefined) return undefined;

@@ -213,7 +213,7 @@ function openGguf(path: string, template: string | undefined): Parts {
   const parts = openGgufParts(path, refuseUnknown);
   try {
     const { header } = parts;
-    const config = ggufDecoderConfig(header, readRopeFactors(header));
+    const config = ggufDecoderConfig(header, (name) => readValues(header, name));
     const { ggufRows = "plain", fused } = architectureOf(header);
     const stored = new GgufWeights(parts, config, ggufRows);
     const weights = fused === undefined ? stored : new FusedWeights(stored, config, fused);
@@ -236,8 +236,8 @@ function openGguf(path: string, template: string | undefined): Parts {
   }
 }
 
-function readRopeFactors({ tensors }: GgufParts["header"]): number[] | undefined {
-  const tensor = tensors.get("rope_freqs.weight");
+function readValues({ tensors }: GgufParts["header"], name: string): number[] | undefined {
+  const tensor = tensors.get(name);
   if (tensor === undefined) return undefined;
   return [...dequantise(tensor.type, tensor.file.read(tensor.offset, tensor.bytes))];
 }

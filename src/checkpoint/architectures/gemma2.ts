@@ -5,9 +5,10 @@
 import type { LayerForm } from "../checkpoint.ts";
 import { type Architecture, plainScale } from "./architecture.ts";
 import { GEMMA_NORMS } from "./gemma3.ts";
-import { layerTypes, shortest, windowOf } from "./windows.ts";
+import { ggufLayers, layerTypes, shortest, windowOf } from "./windows.ts";
 
 const CAPS = { scoreCap: 50, logitCap: 30 };
+const WINDOW = 4096;
 /** Layers of the 27B, whose scores are scaled by its hidden size. */
 const LARGEST_LAYERS = 46;
 
@@ -21,7 +22,7 @@ export const GEMMA2: Architecture = {
     if (fields.optionalFlag("attention_bias") ?? false) {
       throw new TypeError("Cannot load the model: attention_bias must be false");
     }
-    const size = fields.has("sliding_window") ? fields.optionalCount("sliding_window") : 4096;
+    const size = fields.has("sliding_window") ? fields.optionalCount("sliding_window") : WINDOW;
     const kinds = alternating(windowOf(size, maxPositions));
     const [local, global] = kinds;
     const named = layerTypes(fields, { "sliding_attention": local, "full_attention": global });
@@ -35,18 +36,20 @@ export const GEMMA2: Architecture = {
     };
   },
 
-  fromGguf(_, { hiddenSize, numHeads, numLayers, headDim, layers, scoreCap, logitCap }) {
+  fromGguf(fields, shared) {
+    const { hiddenSize, numHeads, numLayers, headDim, maxPositions, scoreCap, logitCap } = shared;
+    const size = fields.optionalCount("attention.sliding_window") ?? WINDOW;
     const perHead = numLayers === LARGEST_LAYERS ? hiddenSize / numHeads : headDim;
     return {
       embeddingScale: Math.sqrt(hiddenSize),
       attentionScale: plainScale(perHead),
       scoreCap: scoreCap ?? CAPS.scoreCap,
       logitCap: logitCap ?? CAPS.logitCap,
-      layers: shortest(alternating(layers[0]?.window)),
+      layers: ggufLayers(fields, 2, alternating(windowOf(size, maxPositions))),
     };
   },
 };
 
-function alternating(window: number | undefined): readonly LayerForm[] {
+function alternating(window: number | undefined): readonly [LayerForm, LayerForm] {
   return [{ rope: 0, window }, { rope: 0, window: undefined }];
 }

@@ -7,7 +7,7 @@ import type { DecoderConfig, DecoderForm, LayerForm } from "../checkpoint.ts";
 import type { Fields } from "../fields.ts";
 import { ropeOf, unscaled } from "../rope_config.ts";
 import { type Architecture, plainScale } from "./architecture.ts";
-import { layerTypes, shortest, windowOf } from "./windows.ts";
+import { ggufLayers, layerTypes, shortest, windowOf } from "./windows.ts";
 
 /** Norms before and after, under Gemma's names. */
 export const GEMMA_NORMS: DecoderForm["norms"] = {
@@ -49,15 +49,15 @@ export const GEMMA3: Architecture = {
 
   fromGguf(fields, shared) {
     const { hiddenSize, numHeads, numLayers, headDim, ropes, layers } = shared;
+    const size = fields.optionalNumber("attention.sliding_window") ?? 0;
     const [local, global] = kinds(layers[0]?.window);
-    const pattern = fields.optionalCount("attention.sliding_window_pattern") ?? PATTERN;
     const theta = fields.optionalNumber("rope.freq_base_swa") ?? LOCAL_THETA;
     const perHead = numLayers === LARGEST_LAYERS ? hiddenSize / numHeads : headDim;
     return {
       embeddingScale: Math.sqrt(hiddenSize),
       attentionScale: plainScale(perHead),
       ropes: [...ropes, unscaled(theta, headDim)],
-      layers: repeated(local, global, pattern),
+      layers: size === 0 ? [global] : ggufLayers(fields, PATTERN, [local, global]),
     };
   },
 };

@@ -19,4 +19,12 @@ export const OLMO2: Architecture = {
     qkNorm: "whole",
   },
   fromConfig: attentionBias,
+  fromGguf(fields) {
+    const window = fields.optionalNumber("attention.sliding_window") ?? 0;
+    if (window === 0) return {};
+    // OLMo 3 under OLMo 2's name
+    throw new TypeError(
+      `Cannot load the model: attention.sliding_window must be absent, current value is ${window}`,
+    );
+  },
 };

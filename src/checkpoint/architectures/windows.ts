@@ -1,4 +1,4 @@
-/** Which layers of a model attend to a sliding window, from `config.json`'s fields. */
+/** Which layers of a model attend to a sliding window, from `config.json` or a GGUF's metadata. */
 import type { DecoderConfig, LayerForm } from "../checkpoint.ts";
 import type { Fields } from "../fields.ts";
 
@@ -23,6 +23,22 @@ export function layerTypes<T>(
       `Cannot load the model: layer_types has '${type}', supported are ${Object.keys(kinds)}`,
     );
   });
+}
+
+/**
+ * Layers by a GGUF's pattern: a flag a layer, whether it has the window, or how many layers there are to
+ * one that has none.
+ */
+export function ggufLayers(
+  fields: Fields,
+  period: number,
+  [local, global]: readonly [LayerForm, LayerForm],
+): readonly LayerForm[] {
+  const pattern = fields.optionalCountOrFlags("attention.sliding_window_pattern") ?? period;
+  const flags = typeof pattern === "number"
+    ? Array.from({ length: pattern }, (_, i) => i < pattern - 1)
+    : pattern;
+  return shortest(flags.map((windowed) => windowed ? local : global));
 }
 
 /** Layers with the same form again and again as one. */

@@ -20,15 +20,25 @@ import { yarnScale } from "../rope_config.ts";
 /** Ids that end a text: its own end, an end of turn, an end of message. */
 const EOS_KEYS = ["eos", "eot", "eom"].map((name) => `tokenizer.ggml.${name}_token_id`);
 
+/** Tensors of divisors of the rotation's frequencies: for rows of any length, or by their length. */
+export const ROPE_TENSORS = {
+  all: "rope_freqs.weight",
+  long: "rope_factors_long.weight",
+  short: "rope_factors_short.weight",
+};
+
+/** The values of a file's tensor; undefined where it has none of this name. */
+type TensorValues = (name: string) => readonly number[] | undefined;
+
 /**
  * The decoder a GGUF header describes.
  *
- * @param ropeFactors the values of its `rope_freqs.weight`, where it has that tensor
+ * @param valuesOf reads `ROPE_TENSORS`
  * @throws {TypeError} for an unknown architecture, a missing key, or a variant that is not supported
  */
 export function ggufDecoderConfig(
   header: GgufHeader,
-  ropeFactors: readonly number[] | undefined,
+  valuesOf: TensorValues,
 ): DecoderConfig {
   const all = new Fields("the GGUF metadata", Object.fromEntries(header.metadata));
   const named = all.optionalText("general.architecture") ?? "unnamed";
@@ -58,7 +68,7 @@ export function ggufDecoderConfig(
     rmsNormEps: fields.number("attention.layer_norm_rms_epsilon"),
     ropes: [{
       theta: fields.optionalNumber("rope.freq_base") ?? 10_000,
-      scaling: scalingOf(fields, maxPositions, ropeFactors),
+      scaling: scalingOf(fields, maxPositions, valuesOf),
       turned: headDim,
       interleaved: false,
     }],
@@ -128,16 +138,20 @@ function vocabSize(header: GgufHeader): number {
   return embedding.shape[0] ?? 0;
 }
 
-function scalingOf(
-  fields: Fields,
-  maxPositions: number,
-  ropeFactors: readonly number[] | undefined,
-): RopeScaling {
+function scalingOf(fields: Fields, maxPositions: number, valuesOf: TensorValues): RopeScaling {
   const legacy = fields.optionalNumber("rope.scale_linear");
   const named = fields.optionalText("rope.scaling.type");
-  const type = named ?? (legacy === undefined || legacy === 1 ? "none" : "linear");
-  if (ropeFactors !== undefined) {
-    if (type === "none") return { type: "factors", factors: ropeFactors };
+  const factors = valuesOf(ROPE_TENSORS.all);
+  const [long, short] = [valuesOf(ROPE_TENSORS.long), valuesOf(ROPE_TENSORS.short)];
+  // llama.cpp's converter leaves LongRoPE's name out
+  const unnamed = long !== undefined && short !== undefined
+    ? "longrope"
+    : legacy === undefined || legacy === 1
+    ? "none"
+    : "linear";
+  const type = named ?? unnamed;
+  if (factors !== undefined) {
+    if (type === "none") return { type: "factors", factors };
     throw new TypeError(`Cannot load the model: it has both rope_freqs and RoPE scaling '${type}'`);
   }
   switch (type) {
@@ -147,10 +161,12 @@ function scalingOf(
       return { type, factor: legacy ?? fields.number("rope.scaling.factor") };
     case "yarn":
       return yarn(fields, maxPositions);
+    case "longrope":
+      return longRope(fields, maxPositions, { long, short });
     default:
       throw new TypeError(
         `Cannot load the model: RoPE scaling '${type}' is not supported, ` +
-          `supported are none, linear, yarn`,
+          `supported are none, linear, yarn, longrope`,
       );
   }
 }
@@ -168,5 +184,26 @@ function yarn(fields: Fields, maxPositions: number): RopeScaling {
     betaSlow: fields.optionalNumber("rope.scaling.yarn_beta_slow") ?? 1,
     attentionFactor: scale * yarnScale(factor, 1),
     truncate: true,
+  };
+}
+
+function longRope(
+  fields: Fields,
+  maxPositions: number,
+  { long, short }: Readonly<Record<"long" | "short", readonly number[] | undefined>>,
+): RopeScaling {
+  if (long === undefined || short === undefined) {
+    const missing = long === undefined ? ROPE_TENSORS.long : ROPE_TENSORS.short;
+    throw new TypeError(
+      `Cannot load the model: RoPE scaling 'longrope' needs the tensor '${missing}'`,
+    );
+  }
+  return {
+    type: "longrope",
+    short,
+    long,
+    originalMaxPositions: fields.optionalCount("rope.scaling.original_context_length") ??
+      maxPositions,
+    attentionFactor: fields.optionalNumber("rope.scaling.attn_factor") ?? 1,
   };
 }

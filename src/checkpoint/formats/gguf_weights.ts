@@ -16,6 +16,7 @@ import { rowsWithin } from "../rows.ts";
 import { dequantise } from "./dequantise.ts";
 import { storedBlocks } from "./ggml_blocks.ts";
 import type { GgufTensor } from "./gguf.ts";
+import { ROPE_TENSORS } from "./gguf_config.ts";
 import type { GgufParts, PlacedTensor } from "./gguf_parts.ts";
 
 /** Names outside the layers. */
@@ -48,7 +49,7 @@ const NORM_NAMES: ReadonlyMap<string, NormPlace> = new Map([
 ]);
 
 /** Tensors that the config has taken up already. */
-const CONFIG_TENSORS: ReadonlySet<string> = new Set(["rope_freqs.weight"]);
+const CONFIG_TENSORS: ReadonlySet<string> = new Set(Object.values(ROPE_TENSORS));
 
 /** How the rows of q and k lie: `interleaved` (llama.cpp's Llama) or as Hugging Face has them. */
 export type RowOrder = "interleaved" | "plain";

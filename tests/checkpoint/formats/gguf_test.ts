@@ -57,6 +57,8 @@ const F32 = 0;
 const STRING = 8;
 const ARRAY = 9;
 
+const noTensors = () => undefined;
+
 interface Tensor {
   readonly name?: string;
   readonly shape?: readonly (number | bigint)[];
@@ -206,7 +208,7 @@ Deno.test("flipped bits in a real header give a TypeError or another valid heade
     const at = Math.floor(random() * (round % 2 === 0 ? 900 : 19_000));
     bytes[at] = (bytes[at] ?? 0) ^ 1 << Math.floor(random() * 8);
     try {
-      ggufDecoderConfig(read(bytes), undefined);
+      ggufDecoderConfig(read(bytes), noTensors);
     } catch (error) {
       assertInstanceOf(error, TypeError, `${error}`);
       refused++;
@@ -219,7 +221,7 @@ Deno.test("an unknown architecture in a GGUF is refused by name", () => {
   const bytes = new GgufBytes().u32(MAGIC, 3).u64(0, 1)
     .text("general.architecture").u32(STRING).text("gpt2").done();
   assertThrows(
-    () => ggufDecoderConfig(read(bytes), undefined),
+    () => ggufDecoderConfig(read(bytes), noTensors),
     TypeError,
     "Cannot load architecture 'gpt2'",
   );
@@ -230,10 +232,10 @@ Deno.test("a GGUF with experts and one with a soft cap are refused", () => {
     new GgufBytes().u32(MAGIC, 3).u64(0, 2)
       .text("general.architecture").u32(STRING).text("llama");
   const experts = architecture().text("llama.expert_count").u32(4, 8).done();
-  assertThrows(() => ggufDecoderConfig(read(experts), undefined), TypeError, "8 experts");
+  assertThrows(() => ggufDecoderConfig(read(experts), noTensors), TypeError, "8 experts");
   const capped = architecture().text("llama.attn_logit_softcapping").u32(4, 50).done();
   const message = "attn_logit_softcapping must be absent, current value is 50";
-  assertThrows(() => ggufDecoderConfig(read(capped), undefined), TypeError, message);
+  assertThrows(() => ggufDecoderConfig(read(capped), noTensors), TypeError, message);
 });
 
 Deno.test("llama.cpp's names become Hugging Face's", () => {
