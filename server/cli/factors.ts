@@ -11,23 +11,17 @@ import {
 } from "../../adapters/lotr/make/base_gradients.ts";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.ts";
 import { standardErrorProgress } from "../../src/checkpoint/fetch/progress.ts";
-import { resolveModel } from "../../src/checkpoint/fetch/resolve.ts";
-import { openCheckpoint } from "../../src/checkpoint/open.ts";
 import { openDevice } from "../../src/runtime/open.ts";
 import type { GradientSource } from "../../src/train/gradients/gradient_source.ts";
 import { runFactors } from "./factors/command.ts";
 import { parseFactorsCommand } from "./factors/flags.ts";
 import type { FactorsBase } from "./factors/matrices.ts";
-import { naming } from "./flags.ts";
+import { openTrainable } from "./trainable.ts";
 import { standardErrorScreen } from "./train/progress.ts";
 
 /** @throws {TypeError | RangeError} where the spec names no model that can be had */
 async function load(spec: string | undefined): Promise<FactorsBase> {
-  const checkpoint = await naming(
-    "--model",
-    spec ?? "",
-    async () => await openCheckpoint(await resolveModel(spec)),
-  );
+  const checkpoint = await openTrainable(spec);
   return {
     checkpoint,
     openSource: () => openSource(checkpoint),

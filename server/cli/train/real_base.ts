@@ -11,12 +11,10 @@ import type { MakerProgress } from "../../../adapters/lotr/make/gradient_factors
 import { loadWeights } from "../../../adapters/loaded_base.ts";
 import { stackOf } from "../../../adapters/lotr/stack.ts";
 import type { Checkpoint } from "../../../src/checkpoint/checkpoint.ts";
-import { openCheckpoint } from "../../../src/checkpoint/open.ts";
 import { standardErrorProgress } from "../../../src/checkpoint/fetch/progress.ts";
-import { resolveModel } from "../../../src/checkpoint/fetch/resolve.ts";
 import { DeviceLock } from "../../../src/runtime/device_lock.ts";
 import { openDevice } from "../../../src/runtime/open.ts";
-import { naming } from "../flags.ts";
+import { openTrainable } from "../trainable.ts";
 import type { OpenedTrainer, TrainBase, TrainerOptions } from "./base.ts";
 
 /** Chooses kernels for batches: what the server chooses by default. */
@@ -28,11 +26,7 @@ const PATIENCE = 2000;
 /** @throws {TypeError | RangeError} where the spec names no model that can be had */
 export async function loadTrainBase(spec: string | undefined): Promise<TrainBase> {
   const progress = standardErrorProgress();
-  const checkpoint = await naming(
-    "--model",
-    spec ?? "",
-    async () => await openCheckpoint(await resolveModel(spec, { progress })),
-  );
+  const checkpoint = await openTrainable(spec, { progress });
   return {
     source: checkpoint,
     digest: () => checkpoint.digest(),
