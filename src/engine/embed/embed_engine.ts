@@ -8,7 +8,7 @@ import { OverloadedError } from "../../util/errors.ts";
 import type { EngineListener, EngineStats } from "../metrics.ts";
 import { type Account, EQUAL_STANDING, Ledger } from "../policy/accounts.ts";
 import type { AdapterSource, CoreLease } from "../request/request.ts";
-import type { Embedding, EmbedRequest } from "./embedding.ts";
+import { type Embedding, type EmbedRequest, observationOf } from "./embedding.ts";
 import { EmbedCounters, type EmbedGauges, statsOf } from "./embed_stats.ts";
 import { EmbedLanes } from "./embed_lanes.ts";
 import { choosePass, type PassLimits, type Waiting } from "./pass.ts";
@@ -150,7 +150,10 @@ export class EmbedEngine {
     // whoever waits hears of it, though perhaps after its core has come
     settled.promise.catch(() => {});
     const vectors = new Array<Float32Array>(texts.length);
-    const embedding = { request, account, vectors, left: texts.length, lease: undefined, settled };
+    const embedding = {
+      ...{ request, account, vectors, left: texts.length, lease: undefined, settled },
+      ...{ arrived: now, admitted: undefined },
+    };
     account.live++;
     this.#live.add(embedding);
     return embedding;
@@ -201,6 +204,7 @@ export class EmbedEngine {
     const lane = await this.#lanes.get(factors);
     const started = performance.now();
     this.#running = texts.length;
+    for (const { embedding } of texts) embedding.admitted ??= started;
     try {
       const rows = texts.map(({ embedding: { request, lease }, index }) => ({
         text: request.texts[index],
@@ -225,14 +229,12 @@ export class EmbedEngine {
   }
 
   #finish(embedding: Embedding): void {
-    if (!this.#leave(embedding)) return;
-    this.#counters.finished.stop++;
+    if (!this.#leave(embedding, "stop")) return;
     embedding.settled.resolve(embedding.vectors);
   }
 
   #end(embedding: Embedding, reason: unknown): void {
-    if (!this.#leave(embedding)) return;
-    this.#counters.finished[embedding.request.signal.aborted ? "abort" : "error"]++;
+    if (!this.#leave(embedding, embedding.request.signal.aborted ? "abort" : "error")) return;
     const queue = this.#waiting.get(embedding.account);
     if (queue !== undefined) {
       this.#waiting.set(
@@ -243,9 +245,11 @@ export class EmbedEngine {
     embedding.settled.reject(reason);
   }
 
-  #leave(embedding: Embedding): boolean {
+  #leave(embedding: Embedding, reason: "stop" | "abort" | "error"): boolean {
     if (!this.#live.delete(embedding)) return false;
     embedding.account.live--;
+    this.#counters.finished[reason]++;
+    this.#options.listener?.finished?.(observationOf(embedding, reason));
     return true;
   }
 }
