@@ -17,10 +17,10 @@ import {
 import type { Device } from "../src/runtime/device.ts";
 import { openDevice } from "../src/runtime/open.ts";
 import { CoreCache } from "./catalog/cache.ts";
-import { AdapterDirectory, type ScanWarning } from "./catalog/directory.ts";
+import type { AdapterDirectory, ScanWarning } from "./catalog/directory.ts";
 import { AdapterRegistry } from "./catalog/registry.ts";
 import type { FactorSet } from "./lotr/factors.ts";
-import { readFactors } from "./lotr/format.ts";
+import { openDirectory, readSet } from "./parts.ts";
 import { encoderStack } from "./lotr/stack.ts";
 
 export interface EncoderOptions {
@@ -184,25 +184,4 @@ function beginning(text: string, size: number): string {
   space.lastIndex = size;
   const at = space.exec(text)?.index;
   return at === undefined ? text : text.slice(0, at);
-}
-
-async function openDirectory(
-  { adapters, onWarning }: EncoderOptions,
-  registry: AdapterRegistry,
-): Promise<AdapterDirectory | undefined> {
-  if (adapters === undefined) return undefined;
-  const directory = await AdapterDirectory.open(adapters, registry);
-  const { warnings } = await directory.scan();
-  for (const { path, message } of warnings) onWarning?.({ path, message: `skipped: ${message}` });
-  return directory;
-}
-
-/** @throws {TypeError} naming the file */
-async function readSet(path: string): Promise<FactorSet> {
-  try {
-    return readFactors(await Deno.readFile(path));
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new TypeError(`Cannot use --factors ${path}: ${reason}`, { cause });
-  }
 }

@@ -239,6 +239,17 @@ async function openAdapters(
     registry.factors.add(set);
     checkLane(set.digest, base.laneBytes(set), laneMemory);
   }
+  return await openDirectory({ adapters, onWarning }, registry);
+}
+
+/** The directory with its adapters registered; what cannot be read is skipped, with a warning. */
+export async function openDirectory(
+  { adapters, onWarning }: {
+    readonly adapters?: string | undefined;
+    readonly onWarning?: ((warning: ScanWarning) => void) | undefined;
+  },
+  registry: AdapterRegistry,
+): Promise<AdapterDirectory | undefined> {
   if (adapters === undefined) return undefined;
   const directory = await AdapterDirectory.open(adapters, registry);
   const { warnings } = await directory.scan();
@@ -247,7 +258,7 @@ async function openAdapters(
 }
 
 /** @throws {TypeError} naming the file */
-async function readSet(path: string): Promise<FactorSet> {
+export async function readSet(path: string): Promise<FactorSet> {
   try {
     return readFactors(await Deno.readFile(path));
   } catch (cause) {
